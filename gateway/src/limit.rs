@@ -18,7 +18,7 @@ use self::{
     in_flight::Entered,
     key::{Hashed, Hasher, Part},
     offenders::Offenders,
-    quota::Quota,
+    quota::{Quota, SharedQuota},
     shadow::Mode,
     shared::Circle,
     told::Left,
@@ -440,6 +440,14 @@ impl Limit {
     fn counts_of_quota(&self) -> Option<&Arc<Quota>> {
         match &self.allowed.first()?.budgets {
             Budgets::Quota(counts, _) => Some(counts),
+            Budgets::InFlight(_) | Budgets::Rate(..) => None,
+        }
+    }
+
+    /// A quota as all machines share it; `None`: this machine counts alone.
+    fn shared_quota(&self) -> Option<&Arc<SharedQuota>> {
+        match &self.allowed.first()?.budgets {
+            Budgets::Quota(_, rules) => rules.shared.as_ref(),
             Budgets::InFlight(_) | Budgets::Rate(..) => None,
         }
     }

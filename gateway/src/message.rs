@@ -478,6 +478,8 @@ pub struct Bundle {
     pub seed: Option<[u8; 16]>,
     /// The last good keys of issuers whose keys are fetched.
     pub keys: Vec<KeptKeys>,
+    /// No other proxy of this machine serves.
+    pub is_first: bool,
 }
 
 /// A source that a limit in shadow mode would have refused.

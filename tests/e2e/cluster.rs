@@ -11,21 +11,21 @@ use support::{
     daemon::{Daemon, gateway},
     http1::{Client, Request},
     report,
-    settings::Settings,
+    settings::{Settings, bad_tokens},
     store::{PASSWORD, Store},
     tokens::{self, Algorithm, ISSUERS},
     upstream::Upstream,
     wait::{SOON, until},
-    world::{GOOD_V4, World},
+    world::{ATTACKER_V4, GOOD_V4, World},
 };
 
 /// The gateways of a test, each in a world of its own, and the store between them.
-struct Machines<'world> {
+pub(super) struct Machines<'world> {
     worlds: &'world [World],
-    daemons: Vec<Daemon<'world>>,
+    pub(super) daemons: Vec<Daemon<'world>>,
 }
 
-fn worlds(count: usize) -> Vec<World> {
+pub(super) fn worlds(count: usize) -> Vec<World> {
     (0..count).map(|_| World::new()).collect()
 }
 
@@ -41,12 +41,12 @@ fn node_keys(worlds: &[World]) -> String {
 }
 
 impl<'world> Machines<'world> {
-    fn start(worlds: &'world [World], store: &Store, limit: &str) -> Self {
+    pub(super) fn start(worlds: &'world [World], store: &Store, limit: &str) -> Self {
         Self::start_with(worlds, store, "", limit)
     }
 
     /// The same with more lines of `[cluster]`.
-    fn start_with(worlds: &'world [World], store: &Store, cluster: &str, limit: &str) -> Self {
+    pub(super) fn start_with(worlds: &'world [World], store: &Store, cluster: &str, limit: &str) -> Self {
         let nodes = node_keys(worlds);
         let secret = worlds[0].folder.join("cluster.secret");
         assert_eq!(gateway(&["cluster", "secret", "new", secret.to_str().unwrap()]).code, 0);
@@ -69,7 +69,7 @@ impl<'world> Machines<'world> {
 
     /// Waits until every machine sees the store as it should.
     #[track_caller]
-    fn see(&self, expect: bool) {
+    pub(super) fn see(&self, expect: bool) {
         for daemon in &self.daemons {
             until("the store's state", SOON, || {
                 (daemon.done(&["cluster", "status"])["store"]["reachable"] == expect).then_some(())
@@ -78,7 +78,7 @@ impl<'world> Machines<'world> {
     }
 
     /// Waits until each has heard of the others.
-    fn meet(&self) {
+    pub(super) fn meet(&self) {
         for daemon in &self.daemons {
             until("the machines to meet", SOON, || {
                 let status = daemon.done(&["cluster", "status"]);
@@ -89,7 +89,7 @@ impl<'world> Machines<'world> {
     }
 
     /// Offers requests to machines in turn for so long; how many are let through.
-    fn offer(&self, machines: &[usize], time: Duration) -> u64 {
+    pub(super) fn offer(&self, machines: &[usize], time: Duration) -> u64 {
         let clients: Vec<_> = machines.iter().map(|at| Client::new(&self.worlds[*at], GOOD_V4)).collect();
         let mut connections: Vec<_> = clients.iter().map(|client| client.connect().unwrap()).collect();
         let (start, mut admitted) = (Instant::now(), 0);
@@ -277,6 +277,41 @@ fn machines_tell_each_other_of_bans() {
     assert!(entry(1, "192.0.2.8").is_none());
     store.cut(&worlds[1], false);
     is_blocked(1, "192.0.2.8", true);
+}
+
+/// What an operator lifts on one machine is lifted where it was decided: a rule's ban, and an allowance.
+#[test]
+fn machines_tell_each_other_of_what_is_lifted() {
+    if !report::may_run("cluster: lifted") {
+        return;
+    }
+    let worlds = worlds(2);
+    let store = Store::start(&worlds[0]);
+    let _upstreams: Vec<_> = worlds.iter().map(|world| Upstream::start(&world.gate, "127.0.0.1:9000")).collect();
+    let machines = Machines::start(&worlds, &store, &bad_tokens(3, "1h"));
+    machines.see(true);
+    machines.meet();
+    let source = ATTACKER_V4.to_string();
+    let becomes = |at: usize, list: &str, source: &str, expect: bool| {
+        until(list, SOON, || {
+            let list = machines.daemons[at].done(&[list, "list"])["entries"].to_string();
+            (list.contains(&format!("\"{source}\"")) == expect).then_some(())
+        });
+    };
+    let attacker = Client::new(&worlds[0], ATTACKER_V4);
+    let forged = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &["reader"]));
+    for _ in 0..3 {
+        drop(attacker.send(&forged));
+    }
+    (0..2).for_each(|at| becomes(at, "block", &source, true));
+    machines.daemons[1].done(&["block", "del", &source]);
+    (0..2).for_each(|at| becomes(at, "block", &source, false));
+    machines.daemons[1].done(&["allow", "add", "192.0.2.9"]);
+    becomes(0, "allow", "192.0.2.9", true);
+    let refused = machines.daemons[0].cli(&["allow", "del", "192.0.2.9"]);
+    assert_eq!(refused.json["code"], "of_peer", "{}", refused.json);
+    machines.daemons[1].done(&["allow", "del", "192.0.2.9"]);
+    becomes(0, "allow", "192.0.2.9", false);
 }
 
 /// A token, or an API key, that is revoked on one machine is revoked on all. Only that machine lifts it. One that was cut

@@ -156,5 +156,13 @@ fn render(cluster: &ClusterStatus) -> String {
     if !cluster.limits.is_empty() {
         text = format!("{text}\n\n{}", limits.render());
     }
+    let mut quotas = Table::new(["SHARED QUOTA", "UNITS", "PER", "PORTION", "ERROR"]);
+    for quota in &cluster.quotas {
+        let [units, portion, error] = [quota.units, quota.portion, quota.error].map(|number| number.to_string());
+        quotas.row([quota.name.clone(), units, quota.per.clone(), portion, error]);
+    }
+    if !cluster.quotas.is_empty() {
+        text = format!("{text}\n\n{}", quotas.render());
+    }
     text
 }

@@ -106,7 +106,8 @@ fn list(rows: &[Row]) -> String {
         return "there is no quota".to_owned();
     }
     let mut table = Table::new([
-        "QUOTA", "PLAN", "MODE", "PER", "EACH", "ADMITTED", "REFUSED", "KEYS", "CAPACITY", "SHARED", "RESETS",
+        "QUOTA", "PLAN", "MODE", "PER", "EACH", "ADMITTED", "REFUSED", "KEYS", "CAPACITY", "SHARED", "MACHINES",
+        "RESETS",
     ]);
     for row in rows {
         table.row([
@@ -120,6 +121,7 @@ fn list(rows: &[Row]) -> String {
             known(row.keys),
             known(row.capacity),
             known(row.shared),
+            known(row.machines),
             resets(row),
         ]);
     }
@@ -141,7 +143,7 @@ fn show(rows: &[Row]) -> String {
     if rows.is_empty() {
         return "nothing was used up by this key".to_owned();
     }
-    let mut table = Table::new(["QUOTA", "PLAN", "MODE", "PER", "EACH", "USED", "LEFT", "RESETS"]);
+    let mut table = Table::new(["QUOTA", "PLAN", "MODE", "PER", "EACH", "USED", "ELSEWHERE", "LEFT", "RESETS"]);
     for row in rows {
         table.row([
             row.limit.clone(),
@@ -150,6 +152,7 @@ fn show(rows: &[Row]) -> String {
             row.per.clone().unwrap_or_default(),
             known(row.quota),
             known(row.used),
+            known(row.elsewhere),
             known(row.left),
             resets(row),
         ]);

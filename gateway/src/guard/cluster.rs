@@ -97,6 +97,9 @@ pub struct ClusterStatus {
     pub wrong: BTreeMap<String, u64>,
     /// Limits that all machines count together.
     pub limits: Vec<SharedLimit>,
+    /// Quotas that all machines count together.
+    #[serde(default)]
+    pub quotas: Vec<SharedQuota>,
 }
 
 /// One machine.
@@ -137,6 +140,35 @@ pub struct SharedLimit {
     pub error: u64,
 }
 
+/// A quota that all machines count together.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SharedQuota {
+    /// Its name.
+    pub name: String,
+    /// What each key has in a period.
+    pub units: u64,
+    /// The period: `hour`, `day`, `week` or `month`.
+    pub per: String,
+    /// What one machine may use up of a key that it has not heard of in the last second.
+    pub portion: u64,
+    /// By how many units all machines together may exceed the quota, besides half of what they let through in a second.
+    pub error: u64,
+}
+
+impl SharedQuota {
+    fn of(limit: &Limit, nodes: u64) -> Option<Self> {
+        let (units, portion) = limit::quota::portion_of_quota(limit, nodes)?;
+        let per = limit.quota.as_ref()?.period.to_string();
+        Some(Self {
+            name: limit.name.clone(),
+            units,
+            per,
+            portion,
+            error: portion.saturating_mul(nodes).saturating_mul(2),
+        })
+    }
+}
+
 impl SharedLimit {
     fn of(limit: &Limit, nodes: u64) -> Option<Self> {
         let Allowance::Rate(rate) = limit.allowance else { return None };
@@ -163,8 +195,8 @@ impl Cluster {
         self.peers.configure(settings);
         let sharing = settings.filter(|settings| settings.ticket_keys);
         let node = sharing.map(|settings| settings.node.as_str()).unwrap_or_default();
-        let peers = sharing.into_iter().flat_map(Settings::peers).map(|node| node.name.as_str());
-        self.forgets_tickets |= self.tickets.configure(node, peers);
+        let peers: Vec<&str> = sharing.into_iter().flat_map(Settings::peers).map(|node| node.name.as_str()).collect();
+        self.forgets_tickets |= self.tickets.configure(node, &peers);
         (self.told, self.since) = (None, now.monotonic);
         self.epoch_file = state_dir.join(EPOCH);
         self.writer = settings.and_then(|settings| match key::read(&settings.key_file) {
@@ -301,6 +333,7 @@ impl Cluster {
         };
         let nodes = u64::try_from(settings.nodes.len()).unwrap_or(u64::MAX);
         let limits = proxy.limits.limits.iter().filter_map(|limit| SharedLimit::of(limit, nodes)).collect();
+        let quotas = proxy.limits.limits.iter().filter_map(|limit| SharedQuota::of(limit, nodes)).collect();
         Some(ClusterStatus {
             node: settings.node.clone(),
             nodes: settings.nodes.iter().map(node).collect(),
@@ -312,6 +345,7 @@ impl Cluster {
             refused: self.taken.1,
             wrong: self.peers.wrong().iter().map(|(why, count)| ((*why).to_owned(), *count)).collect(),
             limits,
+            quotas,
         })
     }
 

@@ -11,7 +11,10 @@ use std::{
     time::Duration,
 };
 
-use super::lease::{Granted, Leases};
+use super::{
+    lease::{Granted, Leases},
+    quota::{QuotaAsk, WaitingQuota},
+};
 use crate::settings::limit::Rate;
 
 /// The least time that a key is refused for once its budget is spent: so that a flood asks the store seldom.
@@ -45,6 +48,10 @@ pub struct Asks {
     queue: Mutex<Queue>,
     /// Whether the store answers.
     is_reachable: AtomicBool,
+    /// How often it has come back, its first coming included.
+    sessions: AtomicU64,
+    /// No other process of this machine counts: what the store knows more of it was lost here.
+    is_first: AtomicBool,
     /// Requests that were judged by this machine's share alone, as the store was away.
     alone: AtomicU64,
 }
@@ -53,6 +60,7 @@ pub struct Asks {
 #[derive(Default)]
 struct Queue {
     waiting: Vec<Waiting>,
+    quotas: Vec<WaitingQuota>,
     waker: Option<Waker>,
 }
 
@@ -104,23 +112,49 @@ impl Asks {
         waiting.into_iter().map(|waiting| Ask { waiting: Some(waiting), asks: Arc::clone(self) }).collect()
     }
 
-    /// The same; waits for the first.
-    pub async fn next(self: &Arc<Self>, most: usize) -> Vec<Ask> {
+    /// The same of quotas.
+    pub fn take_quotas(&self, most: usize) -> Vec<QuotaAsk> {
+        let mut queue = lock(&self.queue);
+        let count = queue.quotas.len().min(most);
+        let waiting: Vec<WaitingQuota> = queue.quotas.drain(..count).collect();
+        drop(queue);
+        waiting.into_iter().map(QuotaAsk::new).collect()
+    }
+
+    /// Both; waits for the first.
+    pub async fn next(self: &Arc<Self>, most: usize) -> (Vec<Ask>, Vec<QuotaAsk>) {
         poll_fn(|context| {
             let mut queue = lock(&self.queue);
-            if queue.waiting.is_empty() {
+            if queue.waiting.is_empty() && queue.quotas.is_empty() {
                 queue.waker = Some(context.waker().clone());
                 return Poll::Pending;
             }
             Poll::Ready(())
         })
         .await;
-        self.take(most)
+        (self.take(most), self.take_quotas(most))
     }
 
     /// The store answers, or does not any more. As long as it does not, each machine counts by its own share.
     pub fn set_reachable(&self, is_reachable: bool) {
-        self.is_reachable.store(is_reachable, Ordering::Relaxed);
+        if !self.is_reachable.swap(is_reachable, Ordering::Relaxed) && is_reachable {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No other process of this machine counts, or another one does.
+    pub fn set_first(&self, is_first: bool) {
+        self.is_first.store(is_first, Ordering::Relaxed);
+    }
+
+    /// Whether no other process of this machine counts.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first.load(Ordering::Relaxed)
+    }
+
+    /// How often the store has come back: it may have lost what it knew.
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
     }
 
     /// Whether the store answers.
@@ -146,11 +180,26 @@ impl Asks {
             return false;
         }
         queue.waiting.push(ask);
-        let waker = queue.waker.take();
-        drop(queue);
-        waker.into_iter().for_each(Waker::wake);
+        wake(queue);
         true
     }
+
+    /// The same of a quota.
+    pub(super) fn push_quota(&self, ask: WaitingQuota) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.quotas.len() >= MOST_ASKS {
+            return false;
+        }
+        queue.quotas.push(ask);
+        wake(queue);
+        true
+    }
+}
+
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    waker.into_iter().for_each(Waker::wake);
 }
 
 impl Queue {

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use super::{
     counter::{Budget, Counter, Counts, Over},
     in_flight::{Entered, InFlight},
-    quota::{Left, Quota, Rules},
+    quota::{Left, Quota, Rules, SharedQuota},
     shared::{Admitted, Circle, Refused, Shared},
 };
 use crate::{
@@ -82,7 +82,11 @@ impl Allowed {
         let known = known.map(|known| &known.budgets);
         let (budgets, cost, policy) = match allowance {
             Allowance::Quota(most) => {
-                let counts = quota.zip(limit.quota.as_ref()).map(|(counts, it)| (counts, Rules::new(it, *most)));
+                let counts = quota.zip(limit.quota.as_ref()).map(|(counts, it)| {
+                    let circle = circle.filter(|_| limit.shared);
+                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it.nodes, &it.asks, counts));
+                    (counts, Rules::new(it, *most, shared))
+                });
                 let window = limit.quota.as_ref().map_or(0, |quota| quota.period.usual_seconds());
                 let policy = format!("\"{}\";q={most}{};w={window}", limit.name, unit(&limit.cost));
                 match counts {

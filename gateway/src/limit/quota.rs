@@ -9,13 +9,24 @@
 use std::{
     collections::HashMap,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
-use self::calendar::Calendar;
+use self::{
+    calendar::Calendar,
+    shared::{Cap, Seen},
+};
 pub use self::{
     clock::Span,
     row::{MAX_ROWS_TOLD, UsedRow, Warned},
+    shared::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
+};
+pub(super) use self::{
+    rules::Rules,
+    shared::{SharedQuota, WaitingQuota},
 };
 use super::counter::{Counts, Over};
 use crate::{
@@ -27,6 +38,8 @@ use crate::{
 mod calendar;
 mod clock;
 mod row;
+mod rules;
+mod shared;
 mod told;
 
 #[cfg(test)]
@@ -47,36 +60,14 @@ const MOST_NAMES: usize = 128;
 /// The bytes that one key takes.
 pub const BYTES_PER_KEY: usize = 64;
 
-/// What a quota is enforced by. It changes with the configuration, and plans have one of their own.
-#[derive(Clone, Debug)]
-pub(super) struct Rules {
-    pub(super) most: u64,
-    warn_at: Box<[u8]>,
-    when_full: WhenFull,
-}
-
-impl Rules {
-    pub(super) fn new(configured: &Configured, most: u64) -> Self {
-        Self { most, warn_at: configured.warn_at.as_slice().into(), when_full: configured.when_full }
-    }
-
-    /// The highest threshold that is crossed between both counts.
-    fn crossed(&self, before: u64, after: u64) -> Option<u8> {
-        let share = |units: u64| u128::from(units) * 100;
-        let is_crossed = |percent: &&u8| {
-            let at = u128::from(self.most) * u128::from(**percent);
-            share(before) < at && at <= share(after)
-        };
-        self.warn_at.iter().filter(is_crossed).max().copied()
-    }
-}
-
 /// The counts of one quota. They outlive configurations.
 pub(super) struct Quota {
     calendar: Calendar,
     /// Locked while a part is, never the other way round.
     clock: Mutex<Clock>,
     parts: Box<[Mutex<Part>]>,
+    /// How often the store between machines had come, when it was told everything.
+    sessions: AtomicU64,
 }
 
 /// Which period lasts.
@@ -98,6 +89,8 @@ struct Part {
     ends: u64,
     number: u32,
     used: Table<u64, Used>,
+    /// What is known of other machines; `None`: no quota is shared.
+    seen: Option<Table<u64, Seen>>,
     /// What newcomers share that there is no room for.
     shared: Used,
     counts: Counts,
@@ -158,6 +151,7 @@ impl Quota {
                 ends: 0,
                 number: 0,
                 used,
+                seen: None,
                 shared: Used::default(),
                 counts: Counts::default(),
                 changed: Vec::new(),
@@ -170,7 +164,16 @@ impl Quota {
             calendar: Calendar::new(configured.period, configured.zone.clone()),
             clock: Mutex::default(),
             parts: (0..parts as u64).map(part).collect(),
+            sessions: AtomicU64::new(0),
         }
+    }
+
+    fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    fn note_sessions(&self, sessions: u64) {
+        self.sessions.store(sessions, Ordering::Relaxed);
     }
 
     /// How many keys there is room for.
@@ -181,21 +184,30 @@ impl Quota {
     /// Has room for so many keys from now on. Who is known stays.
     pub(super) fn resize(&self, capacity: usize) {
         let each = (capacity.max(1) / self.parts.len()).max(1);
-        self.parts.iter().for_each(|part| lock(part).used.resize(each));
+        for part in &self.parts {
+            let mut part = lock(part);
+            part.used.resize(each);
+            part.seen.iter_mut().for_each(|seen| seen.resize(each));
+        }
     }
 
     /// The part of a key, in the period of `now`.
     fn part(&self, key: u64, now: u64) -> MutexGuard<'_, Part> {
+        let mut part = lock(self.place(key));
+        if now >= part.ends && part.ends != 0 {
+            part.follow(&self.advanced(now));
+        }
+        part
+    }
+
+    fn place(&self, key: u64) -> &Mutex<Part> {
         // Others than the bits that a part tells its keys apart by.
         let place = usize::try_from((key >> 32) & (PARTS as u64 - 1)).unwrap_or(0);
         #[expect(
             clippy::indexing_slicing,
             reason = "there is at least one part, and the mask is their number less one"
         )]
-        let mut part = lock(&self.parts[place & (self.parts.len() - 1)]);
-        if now >= part.ends && part.ends != 0 {
-            part.follow(&self.advanced(now));
-        }
+        let part = &self.parts[place & (self.parts.len() - 1)];
         part
     }
 
@@ -259,23 +271,28 @@ impl Quota {
         let mut part = self.part(key, now);
         let part = &mut *part;
         let reset = part.ends.saturating_sub(now).div_ceil(SECOND).max(1);
+        let Cap { most, others } = rules.cap(part, key, now);
         let (is_new, used) = part.find_or_add(key);
         let has_room = is_new != Newcomer::Shared || rules.when_full == WhenFull::Share;
+        let most = if is_new == Newcomer::Shared { rules.of_newcomers() } else { most };
         let before = used.units;
         let after = before.saturating_add(units);
-        if !has_room || after > rules.most || units == 0 && before >= rules.most {
+        let left = rules.most.saturating_sub(others);
+        if !has_room || after > most || units == 0 && before >= most {
             match over {
                 Over::Refused => part.counts.refused += 1,
                 Over::Shadow => part.counts.shadow += 1,
             }
-            return Err(reset);
+            // There may be more as soon as the store has said so.
+            let is_ahead = most < left && after.max(before.saturating_add(1)) <= left;
+            return Err(if is_ahead { 1 } else { reset });
         }
         used.units = after;
         part.counts.admitted += 1;
         if is_new != Newcomer::Shared {
-            part.note_change(key, before, after, rules);
+            part.note_change(key, before.saturating_add(others), after.saturating_add(others), rules);
         }
-        Ok(Left { units: rules.most - after, reset, is_new: is_new == Newcomer::Yes })
+        Ok(Left { units: left.saturating_sub(after), reset, is_new: is_new == Newcomer::Yes })
     }
 
     /// How a key is written that is new.
@@ -314,7 +331,8 @@ impl Quota {
         used.units = before.saturating_add(units);
         let after = used.units;
         if is_new != Newcomer::Shared {
-            part.note_change(key, before, after, rules);
+            let others = part.elsewhere(key);
+            part.note_change(key, before.saturating_add(others), after.saturating_add(others), rules);
         }
     }
 
@@ -337,6 +355,9 @@ impl Quota {
         used.units = units;
         // An operator knows what there is to be warned of.
         part.note_change(key, units, units, rules);
+        if let Some(shared) = &rules.shared {
+            part.set_everywhere(shared, key, units);
+        }
         Some(units)
     }
 
@@ -409,13 +430,18 @@ impl Part {
         }
     }
 
-    fn note_change(&mut self, key: u64, before: u64, after: u64, rules: &Rules) {
+    /// The guard is to be told of a key.
+    fn note_told(&mut self, key: u64) {
         if let Some(used) = self.used.find(key, &key)
             && !mem::replace(&mut used.is_changed, true)
         {
             self.changed.push(key);
             self.tidy_changed();
         }
+    }
+
+    fn note_change(&mut self, key: u64, before: u64, after: u64, rules: &Rules) {
+        self.note_told(key);
         if let Some(percent) = rules.crossed(before, after) {
             self.crossings += 1;
             if self.warned.len() < MOST_WARNED {

@@ -67,6 +67,7 @@ impl Limits {
     /// Looks at both clocks: to be called every second, and before the first request. Returns by how many seconds the wall
     /// clock was set, if it was by more than a minute.
     pub fn tick(&self, now: Now) -> Option<i64> {
+        self.quotas().filter_map(|(limit, _)| limit.shared_quota()).for_each(|shared| shared.retell(now.monotonic));
         self.quotas().fold(None, |stepped, (_, quota)| quota.tick(now).or(stepped))
     }
 
@@ -79,6 +80,10 @@ impl Limits {
         let share = (MOST_UNTOLD / self.quotas().count().max(1)).max(MAX_ROWS_TOLD);
         for (limit, quota) in self.quotas() {
             let mut untold = quota.untold(share, now);
+            // What the guard is told of is told to the other machines, too.
+            if let Some(shared) = limit.shared_quota() {
+                untold.rows.iter().for_each(|row| shared.tell(row.key, now));
+            }
             while !untold.rows.is_empty() || !untold.warned.is_empty() {
                 let (rows, warned) = (untold.rows.len().min(MAX_ROWS_TOLD), untold.warned.len().min(MAX_ROWS_TOLD));
                 reports.push(QuotaReport {
@@ -100,6 +105,7 @@ impl Limits {
 
     /// Another process has used up this.
     pub fn take(&self, report: &QuotaReport, now: u64) {
+        self.asks().into_iter().for_each(|asks| asks.set_first(false));
         if let Some(quota) = self.quota(&report.quota, &report.counts) {
             quota.take(&report.span, &report.rows, now);
         }

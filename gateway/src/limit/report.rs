@@ -86,6 +86,10 @@ pub struct Row {
     pub used: Option<u64>,
     /// Of a quota: when it begins anew, in seconds since the Unix epoch.
     pub resets: Option<u64>,
+    /// Of a shared quota: how many machines count together.
+    pub machines: Option<u64>,
+    /// Of a shared quota: what the key has used up on other machines, as far as this one knows.
+    pub elsewhere: Option<u64>,
 }
 
 /// What the metrics say of a limit.
@@ -240,7 +244,8 @@ fn row(limit: &Limit, allowed: &Allowed) -> Row {
     match &allowed.budgets {
         Budgets::InFlight(_) | Budgets::Rate(..) => row,
         Budgets::Quota(counts, rules) => {
-            Row { per: limit.per.clone(), quota: Some(rules.most), resets: Some(counts.end()), ..row }
+            let machines = rules.shared.as_ref().map(|shared| shared.nodes());
+            Row { per: limit.per.clone(), quota: Some(rules.most), resets: Some(counts.end()), machines, ..row }
         }
     }
 }
@@ -272,12 +277,17 @@ fn show(limit: &Limit, allowed: &Allowed, key: u64, now: u64) -> Option<Row> {
             in_flight: Some(count),
             ..row
         }),
-        Budgets::Quota(counts, rules) => counts.find(key, now).map(|used| Row {
-            left: Some(rules.most.saturating_sub(used)),
-            used: Some(used),
-            full_in_seconds: Some(counts.span(now).ends.saturating_sub(now).div_ceil(SECOND)),
-            ..row
-        }),
+        Budgets::Quota(counts, rules) => {
+            let elsewhere = rules.shared.as_ref().and_then(|shared| shared.others(key, now));
+            let used = counts.find(key, now).or_else(|| elsewhere.filter(|units| *units > 0).map(|_| 0))?;
+            Some(Row {
+                left: Some(rules.most.saturating_sub(used).saturating_sub(elsewhere.unwrap_or(0))),
+                used: Some(used),
+                elsewhere,
+                full_in_seconds: Some(counts.span(now).ends.saturating_sub(now).div_ceil(SECOND)),
+                ..row
+            })
+        }
         Budgets::Rate(counter, _) => counter.find(key).map(|budget| Row {
             left: Some(budget.pace.left(budget.arrival, now)),
             full_in_seconds: Some(budget.arrival.saturating_sub(now).div_ceil(SECOND)),

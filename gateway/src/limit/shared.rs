@@ -29,7 +29,7 @@ const PORTION_TIME: Duration = Duration::from_millis(20);
 /// What all limits of a configuration share: whom they share them with, and the way to the store.
 #[derive(Clone, Debug)]
 pub(super) struct Circle {
-    nodes: u64,
+    pub(super) nodes: u64,
     pub(super) asks: Arc<Asks>,
 }
 

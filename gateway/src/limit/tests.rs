@@ -28,6 +28,7 @@ mod in_flight;
 mod keys;
 mod quotas;
 mod shared;
+mod shared_quotas;
 
 /// Long after boot.
 const START: u64 = 3_600 * SECOND;

@@ -30,6 +30,7 @@ impl Bundle {
             log_key: [0; 32],
             seed: None,
             keys: Vec::new(),
+            is_first: false,
         }
     }
 

@@ -39,6 +39,7 @@ pub(super) const KEYS: Keys = &[
     ("capacity", "The number of keys that are counted at the same time."),
     ("when_full", "What becomes of further keys: they share one count for each part of the table, or are refused."),
     ("warn_at", "Percents of a quota. A key that has used up so much is told in the log, once a period."),
+    ("shared", "`true`: all machines of `[cluster]` count together."),
     ("headers", "Whether answers have `RateLimit` and `RateLimit-Policy`."),
     ("quota_headers", "Headers of answers that tell of this quota, by names of your own. Those left out are not sent."),
     ("shadow", "`true` counts what would be refused and serves it."),
@@ -116,6 +117,7 @@ fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) 
     let headers = QuotaHeaders { limit: header("limit"), remaining: header("remaining"), reset: header("reset") };
     own.finish();
     let (is_told, shadow) = (table.or("headers", true, value::boolean()), table.or("shadow", false, value::boolean()));
+    let shared = shared(table, known);
     let quota = Quota { period: period?, zone_name, zone, warn_at, when_full, headers };
     Some(Limit {
         name,
@@ -129,10 +131,20 @@ fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) 
         delay: std::time::Duration::ZERO,
         headers: is_told,
         shadow,
-        shared: false,
+        shared,
         clamp: None,
         quota: Some(quota),
     })
+}
+
+/// Whether the machines of a cluster count together.
+fn shared(table: &Table<'_>, known: &Known<'_>) -> bool {
+    let shared = table.or("shared", false, value::boolean());
+    if shared && !known.is_in_cluster {
+        let wrong = Diagnostic::bare("there is nobody to share it with");
+        table.report("shared", wrong.hint("configure [cluster], or leave it out"));
+    }
+    shared
 }
 
 /// The routes that count; `None`: every request does.

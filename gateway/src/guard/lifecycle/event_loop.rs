@@ -137,7 +137,10 @@ impl Service<'_> {
         self.keep();
         // Proxies of a guard before this one say first how far they are.
         if !self.supervisor.starts() {
-            self.supervisor.start(None)?;
+            self.supervisor.bundle.is_first = true;
+            let started = self.supervisor.start(None);
+            self.supervisor.bundle.is_first = false;
+            started?;
         }
         Ok(())
     }

@@ -35,7 +35,7 @@ impl World {
         let wall = NOON.parse::<Timestamp>().unwrap().as_millisecond();
         let mut world = Self {
             quota: Quota::new(&configured, capacity, 7),
-            rules: Rules::new(&configured, most),
+            rules: Rules::new(&configured, most, None),
             monotonic: 1_000 * HOUR,
             wall: u64::try_from(wall).unwrap(),
         };
@@ -82,14 +82,14 @@ impl World {
 #[test]
 fn d05_exact_across_threads() {
     let world = World::day(10_000);
-    let admitted = std::sync::atomic::AtomicU64::new(0);
+    let admitted = AtomicU64::new(0);
     std::thread::scope(|scope| {
         for thread in 0..8 {
             let (world, admitted) = (&world, &admitted);
             scope.spawn(move || {
                 for number in 0..5_000_u64 {
                     world.serve(1_000 + (thread * 5_000 + number) % 300);
-                    admitted.fetch_add(world.served(1, 1), std::sync::atomic::Ordering::Relaxed);
+                    admitted.fetch_add(world.served(1, 1), Ordering::Relaxed);
                 }
             });
         }

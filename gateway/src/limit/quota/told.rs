@@ -88,6 +88,8 @@ impl Quota {
                 }
             }
         }
+        // The store between machines is to know it as well.
+        self.note_sessions(0);
     }
 }
 

@@ -53,9 +53,19 @@ struct Machines {
 const MILLISECOND: u64 = SECOND / 1_000;
 
 fn text(nodes: usize, requests: u64, per: &str, burst: u64, capacity: usize) -> String {
+    in_cluster(
+        nodes,
+        &format!(
+            "[limit.address]\nrequests = {requests}\nper = \"{per}\"\nburst = {burst}\ncapacity = {capacity}\n\
+             shared = true\n"
+        ),
+    )
+}
+
+/// A configuration of one of so many machines.
+pub(super) fn in_cluster(nodes: usize, more: &str) -> String {
     let mut text = format!(
-        "[limit.address]\nrequests = {requests}\nper = \"{per}\"\nburst = {burst}\ncapacity = {capacity}\n\
-         shared = true\n[cluster]\nnode = \"n0\"\nkey_file = \"a.key\"\nsecret_file = \"a.secret\"\n\
+        "{more}[cluster]\nnode = \"n0\"\nkey_file = \"a.key\"\nsecret_file = \"a.secret\"\n\
          store.servers = [\"127.0.0.1:6379\"]\n[cluster.nodes]\n"
     );
     for node in 0..nodes {

@@ -2,12 +2,10 @@
 
 use std::{fmt::Write as _, sync::LazyLock};
 
-use aws_lc_rs::digest;
-use data_encoding::HEXLOWER;
-
 use super::{
     connection::{Command, Failure},
     resp::Value,
+    script::{Script, Words},
     store::{Place, Store},
 };
 use crate::{
@@ -19,11 +17,7 @@ use crate::{
 pub(super) const AT_ONCE: usize = 256;
 
 /// GCRA by the server's clock.
-const SCRIPT: &str = include_str!("spend.lua");
-
-/// The name of the script: SHA-1, which only has to be the server's.
-static NAME: LazyLock<String> =
-    LazyLock::new(|| HEXLOWER.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, SCRIPT.as_bytes()).as_ref()));
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spend.lua")));
 
 /// What became of asks.
 #[derive(Debug, Default)]
@@ -34,9 +28,16 @@ pub(super) struct Answered {
     pub(super) why: Option<(String, Failure)>,
 }
 
+impl Answered {
+    /// Both.
+    pub(super) fn and(self, other: Self) -> Self {
+        Self { failed: self.failed + other.failed, why: self.why.or(other.why) }
+    }
+}
+
 /// Why a call was not answered as it should be.
 #[derive(Debug)]
-enum Fault {
+pub(super) enum Fault {
     /// Something is wrong with this key alone: others are counted.
     Key(Failure),
     Store(Failure),
@@ -87,29 +88,7 @@ pub(super) async fn probe(store: &mut Store, place: &Place) -> Result<(), Failur
 }
 
 async fn replies(store: &mut Store, place: &Place, calls: &[Call]) -> Result<Vec<Value>, Failure> {
-    let commands: Vec<_> = calls.iter().map(|call| command(call, place, Words::Named)).collect();
-    let mut replies = store.ask(place, &commands).await?;
-    let unknown: Vec<usize> = (0..replies.len())
-        .filter(|at| replies.get(*at).and_then(Value::error).is_some_and(|error| error.starts_with("NOSCRIPT")))
-        .collect();
-    if !unknown.is_empty() {
-        // Scripts are lost when the server starts anew: this brings it back.
-        let again: Vec<_> =
-            unknown.iter().filter_map(|at| calls.get(*at)).map(|call| command(call, place, Words::Whole)).collect();
-        for (at, reply) in unknown.into_iter().zip(store.ask(place, &again).await?) {
-            if let Some(place) = replies.get_mut(at) {
-                *place = reply;
-            }
-        }
-    }
-    Ok(replies)
-}
-
-/// How the script is sent.
-#[derive(Clone, Copy, PartialEq)]
-enum Words {
-    Named,
-    Whole,
+    SCRIPT.run(store, place, calls, |call, words| command(call, place, words)).await
 }
 
 /// Under which name the store keeps a budget.
@@ -122,13 +101,7 @@ fn command(call: &Call, place: &Place, words: Words) -> (Vec<u8>, Command) {
     if call.is_reset {
         return (key.clone(), vec![b"DEL".to_vec(), key]);
     }
-    let script = if words == Words::Named {
-        [b"EVALSHA".to_vec(), NAME.as_bytes().to_vec()]
-    } else {
-        [b"EVAL".to_vec(), SCRIPT.into()]
-    };
-    let mut command: Command = script.into();
-    command.extend([b"1".to_vec(), key.clone()]);
+    let mut command = SCRIPT.command(words, &key);
     let mut cost = String::new();
     // In picoseconds it is a whole number of microseconds with six digits, whatever a double would make of it.
     let picoseconds = u128::from(call.period) * 1_000 / u128::from(call.units.max(1));
@@ -143,7 +116,7 @@ fn command(call: &Call, place: &Place, words: Words) -> (Vec<u8>, Command) {
 fn granted(reply: &Value, call: &Call) -> Result<Granted, Fault> {
     if let Some(error) = reply.error() {
         let failure = Failure::said(if call.is_reset { "a reset" } else { "the script" }, error);
-        return Err(if is_of_key(error, call) { Fault::Key(failure) } else { Fault::Store(failure) });
+        return Err(if is_of_key(error, call.is_reset) { Fault::Key(failure) } else { Fault::Store(failure) });
     }
     if call.is_reset {
         return Ok(Granted { left: call.burst, ..Granted::default() });
@@ -164,12 +137,12 @@ fn granted(reply: &Value, call: &Call) -> Result<Granted, Fault> {
 
 /// Whether an error is about this key alone: something else is under its name, which makes the script fail. A reset that
 /// the user may not make is given up: it would be refused again for ever.
-fn is_of_key(error: &str, call: &Call) -> bool {
+pub(super) fn is_of_key(error: &str, is_reset: bool) -> bool {
     match error.split(' ').next().unwrap_or_default() {
         "WRONGTYPE" => true,
         // As servers before 7 say it, and what goes wrong within a script.
         "ERR" => error.contains("script"),
-        "NOPERM" => call.is_reset,
+        "NOPERM" => is_reset,
         _ => false,
     }
 }

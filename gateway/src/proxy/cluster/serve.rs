@@ -13,10 +13,11 @@ use super::{
     letters,
     mail::Mail,
     pause::{Pause, delayed},
+    quotas,
     state::{Job, State},
-    store::Store,
+    store::{Place, Store},
 };
-use crate::limit::{Ask, Asks};
+use crate::limit::{Ask, Asks, quota::QuotaAsk};
 
 /// How often it is asked whether it is there, where nothing else is asked.
 const PING: Duration = Duration::from_millis(500);
@@ -69,7 +70,7 @@ async fn keep(job: &Job, state: &State) {
 
 /// What is to be done next.
 enum Turn {
-    Asks(Vec<Ask>),
+    Asks((Vec<Ask>, Vec<QuotaAsk>)),
     Ping,
 }
 
@@ -87,8 +88,9 @@ async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) ->
         };
         let began = Instant::now();
         let (count, answered) = match turn {
-            Turn::Asks(asks) => {
-                (u64::try_from(asks.len()).unwrap_or(u64::MAX), budgets::ask(&mut store, place, asks).await)
+            Turn::Asks((budgets, quotas)) => {
+                let count = u64::try_from(budgets.len() + quotas.len()).unwrap_or(u64::MAX);
+                (count, ask(&mut store, place, budgets, quotas).await)
             }
             Turn::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
         };
@@ -116,7 +118,16 @@ async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) ->
     }
 }
 
-async fn next(asks: Option<&Arc<Asks>>) -> Vec<Ask> {
+/// Asks about both: quotas first, of which a client comes back the latest.
+async fn ask(store: &mut Store, place: &Place, budgets: Vec<Ask>, quotas: Vec<QuotaAsk>) -> Result<Answered, Failure> {
+    let of_quotas = quotas::ask(store, place, quotas).await?;
+    if budgets.is_empty() {
+        return Ok(of_quotas);
+    }
+    Ok(budgets::ask(store, place, budgets).await?.and(of_quotas))
+}
+
+async fn next(asks: Option<&Arc<Asks>>) -> (Vec<Ask>, Vec<QuotaAsk>) {
     match asks {
         Some(asks) => asks.next(budgets::AT_ONCE).await,
         None => std::future::pending().await,

@@ -112,6 +112,9 @@ async fn prepare(guard: &GuardLink) -> anyhow::Result<Prepared> {
     if let Some(keys) = bundle.tickets {
         snapshot.tickets.adopt(keys, Now::read());
     }
+    if let Some(asks) = snapshot.limits.as_ref().and_then(|limits| limits.asks()) {
+        asks.set_first(bundle.is_first);
+    }
     for keys in &bundle.keys {
         let (document, now) = (keys.document.as_bytes(), Now::read());
         snapshot.authenticators.adopt(&keys.issuer, &keys.source, document, keys.confirmed, now);

@@ -1,0 +1,390 @@
+//! A quota that several machines share: what this machine may use up of a key without asking.
+//!
+//! Each machine tells the store how much of a key it has used up itself, as a sum, and hears the sum of the others. So
+//! nothing is counted twice, however often a call is made again, and a store that has lost everything is told it again.
+//! No request waits for the store: between two answers a machine may use up a part of what is left.
+//!
+//! *Invariant:* a machine that has heard of a key within [`FRESH`] uses up at most the larger of a portion and
+//! `left / (4 * machines)` until the next answer; one that has not, a portion. While the store is away, each uses up at
+//! most its share of what it knows to be left: together they never use up more than that.
+
+use std::sync::Arc;
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+
+use super::{Part, Quota, lock};
+use crate::{
+    bounded::Table,
+    clock::SECOND,
+    limit::ask::Asks,
+    settings::limit::{Allowance, Limit},
+};
+
+/// How long the store's word counts as fresh, in nanoseconds.
+const FRESH: u64 = SECOND;
+
+/// How long this machine's share decides for a key that the store cannot count, in nanoseconds.
+const ALONE: u64 = SECOND;
+
+/// How long the store keeps a count after the end of the period, in nanoseconds: clocks differ.
+const AFTER: u64 = 3_600 * SECOND;
+
+/// The part of a quota that each machine may use up ahead of the store: one in so many, divided by the machines.
+const PART: u64 = 20;
+
+/// At least so many units, unless that is over a quarter of the quota, divided by the machines.
+const LEAST: u64 = 8;
+
+/// What machines share of a quota that everybody has, or the members of one plan.
+pub(in crate::limit) struct SharedQuota {
+    /// As the store knows it.
+    name: Box<str>,
+    nodes: u64,
+    most: u64,
+    portion: u64,
+    asks: Arc<Asks>,
+    counts: Arc<Quota>,
+}
+
+/// What is known of the other machines, of one key.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Seen {
+    /// In which period.
+    number: u32,
+    /// What this machine had used up when the store spoke last, or when it saw the key first.
+    base: u64,
+    /// What the others have used up: never less than was heard, as the store may have lost it.
+    others: u64,
+    /// What the store knows more of this machine than this process.
+    excess: u64,
+    /// When the store spoke last; 0: it did not.
+    answered: u64,
+    /// The store cannot count it until then.
+    alone_until: u64,
+    /// How often operators have said what is used up of it, as the store knows.
+    generation: u64,
+    /// The same of this machine's operators, and how often that was told.
+    set: u32,
+    set_told: u32,
+    is_asked: bool,
+}
+
+/// What a key may use up on this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Cap {
+    /// All that it may have used up here.
+    pub(super) most: u64,
+    /// What is used up elsewhere.
+    pub(super) others: u64,
+}
+
+/// One key that the store is asked about. If it is dropped without an answer, the key is asked about again.
+#[derive(Debug)]
+pub struct QuotaAsk {
+    waiting: Option<WaitingQuota>,
+}
+
+/// One key that waits for that.
+#[derive(Debug)]
+pub(in crate::limit) struct WaitingQuota {
+    shared: Arc<SharedQuota>,
+    key: u64,
+}
+
+/// What the store is told of a key.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct QuotaCall {
+    /// The count: the quota, its period and the key.
+    pub name: String,
+    /// What this machine has used up.
+    pub units: u64,
+    /// See [`QuotaTotal::generation`]; 0: this process does not know.
+    pub generation: u64,
+    /// An operator says that the units are all that was used up, on all machines.
+    pub is_set: bool,
+    /// When the count may be forgotten, in milliseconds.
+    pub keep: u64,
+    number: u32,
+    set: u32,
+}
+
+/// What the store knows of a key.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct QuotaTotal {
+    /// What this machine has used up.
+    pub own: u64,
+    /// What all others have.
+    pub others: u64,
+    /// How often operators have said what is used up.
+    pub generation: u64,
+}
+
+impl SharedQuota {
+    /// `most`: what everybody has, or the members of a plan.
+    pub(in crate::limit) fn new(
+        limit: &Limit,
+        most: u64,
+        nodes: u64,
+        asks: &Arc<Asks>,
+        counts: &Arc<Quota>,
+    ) -> Arc<Self> {
+        let counted = limit.counts().unwrap_or_default();
+        let hash = digest::digest(&digest::SHA256, counted.as_bytes());
+        let hash = HEXLOWER.encode(hash.as_ref().get(..4).unwrap_or_default());
+        let name = format!("{}:{hash}", limit.name).into();
+        let portion = portion(limit, most, nodes);
+        Arc::new(Self { name, nodes, most, portion, asks: Arc::clone(asks), counts: Arc::clone(counts) })
+    }
+
+    /// How many machines count together.
+    pub(in crate::limit) const fn nodes(&self) -> u64 {
+        self.nodes
+    }
+
+    /// What this machine may use up of a key of which it does not know what the others have.
+    pub(super) const fn share(&self) -> u64 {
+        self.most.div_ceil(self.nodes)
+    }
+
+    /// Whether the store is to be told once more of all that it was told: it came back, and may have lost it.
+    pub(in crate::limit) fn retell(self: &Arc<Self>, now: u64) {
+        let sessions = self.asks.sessions();
+        if !self.asks.is_reachable() || self.counts.sessions() == sessions {
+            return;
+        }
+        for part in &self.counts.parts {
+            let mut part = lock(part);
+            if now >= part.ends {
+                continue;
+            }
+            let number = part.number;
+            let used = part.used.iter().filter(|(_, used)| !used.is_idle(number)).map(|(key, _)| *key);
+            let seen = part.seen.iter().flat_map(Table::iter);
+            let set = seen.filter(|(_, seen)| seen.number == number && seen.set != seen.set_told);
+            let keys: Vec<u64> = used.chain(set.map(|(key, _)| *key)).collect();
+            for key in keys {
+                if !part.ask(self, key) {
+                    // There is no room: the rest is told the next time.
+                    return;
+                }
+            }
+        }
+        self.counts.note_sessions(sessions);
+    }
+
+    /// A key has used up something: the store is to be told.
+    pub(in crate::limit) fn tell(self: &Arc<Self>, key: u64, now: u64) {
+        if self.asks.is_reachable() {
+            self.counts.part(key, now).ask(self, key);
+        }
+    }
+
+    /// What is used up on other machines, as far as is known. The store is asked, so that more is known soon.
+    pub(in crate::limit) fn others(self: &Arc<Self>, key: u64, now: u64) -> Option<u64> {
+        let mut part = self.counts.part(key, now);
+        if self.asks.is_reachable() {
+            part.ask(self, key);
+        }
+        let number = part.number;
+        let seen = part.seen.as_mut()?.find(key, &key)?;
+        (seen.number == number && seen.answered > 0).then(|| seen.elsewhere())
+    }
+}
+
+impl Seen {
+    const fn elsewhere(&self) -> u64 {
+        self.others.saturating_add(self.excess)
+    }
+}
+
+impl Part {
+    /// What a key may use up here.
+    pub(super) fn cap(&mut self, shared: &Arc<SharedQuota>, key: u64, now: u64) -> Cap {
+        let number = self.number;
+        let before = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        let SharedQuota { nodes, most, portion, asks, .. } = &**shared;
+        let alone = Cap { most: shared.share(), others: 0 };
+        let is_reachable = asks.is_reachable();
+        let Some(seen) = self.seen(key, before) else {
+            asks.count_alone();
+            return alone;
+        };
+        let Seen { base, answered, alone_until, is_asked, .. } = *seen;
+        let others = seen.elsewhere();
+        let left = most.saturating_sub(others);
+        let rest = left.saturating_sub(base);
+        if !is_reachable || alone_until > now {
+            asks.count_alone();
+            let share = if answered == 0 { alone.most } else { base.saturating_add(rest.div_ceil(*nodes)) };
+            return Cap { most: share.min(left), others };
+        }
+        let is_fresh = answered != 0 && now.saturating_sub(answered) < FRESH;
+        let of_rest = if is_fresh { rest / nodes.saturating_mul(4) } else { 0 };
+        let ahead = of_rest.max(*portion);
+        let is_due = !is_fresh || before.saturating_sub(base).saturating_mul(2) >= ahead;
+        if is_due && !is_asked {
+            self.ask(shared, key);
+        }
+        Cap { most: base.saturating_add(ahead).min(left), others }
+    }
+
+    /// What a key has used up on other machines, as far as is known.
+    pub(super) fn elsewhere(&mut self, key: u64) -> u64 {
+        let number = self.number;
+        let seen = self.seen.as_mut().and_then(|seen| seen.find(key, &key)).filter(|seen| seen.number == number);
+        seen.map_or(0, |seen| seen.elsewhere())
+    }
+
+    /// What is known of the other machines, in this period. `None`: there is no room.
+    fn seen(&mut self, key: u64, before: u64) -> Option<&mut Seen> {
+        let (number, capacity) = (self.number, self.used.capacity());
+        let table = self.seen.get_or_insert_with(|| Table::new(capacity, u64::from(number) ^ key));
+        if table.find(key, &key).is_none() {
+            let fresh = Seen { number, base: before, ..Seen::default() };
+            let may_go = |seen: &Seen| seen.number != number || !seen.is_asked && seen.set == seen.set_told;
+            table.add(key, key, fresh, |_, seen| seen.answered, may_go);
+        }
+        let seen = table.find(key, &key)?;
+        if seen.number != number {
+            *seen = Seen { number, base: before, ..Seen::default() };
+        }
+        Some(seen)
+    }
+
+    /// Asks the store about a key. `false`: there is no room to wait.
+    fn ask(&mut self, shared: &Arc<SharedQuota>, key: u64) -> bool {
+        let number = self.number;
+        let before = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        // Where there is no room for what the store says, there is nobody to ask for.
+        let Some(seen) = self.seen(key, before) else { return true };
+        if !seen.is_asked {
+            seen.is_asked = shared.asks.push_quota(WaitingQuota { shared: Arc::clone(shared), key });
+        }
+        seen.is_asked
+    }
+
+    /// An operator says what is used up: on all machines.
+    pub(super) fn set_everywhere(&mut self, shared: &Arc<SharedQuota>, key: u64, units: u64) {
+        if let Some(seen) = self.seen(key, units) {
+            (seen.base, seen.others, seen.excess) = (units, 0, 0);
+            seen.set = seen.set.wrapping_add(1);
+            self.ask(shared, key);
+        }
+    }
+}
+
+impl QuotaAsk {
+    pub(in crate::limit) const fn new(waiting: WaitingQuota) -> Self {
+        Self { waiting: Some(waiting) }
+    }
+
+    /// What the store is to be told now. `None`: nothing any more.
+    #[must_use]
+    pub fn call(&self, now: u64) -> Option<QuotaCall> {
+        let WaitingQuota { shared, key } = self.waiting.as_ref()?;
+        let mut part = shared.counts.part(*key, now);
+        let number = part.number;
+        let units = part.used.find(*key, key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        let Seen { generation, set, set_told, .. } = *part.seen(*key, units)?;
+        let ends = part.ends;
+        drop(part);
+        let span = shared.counts.span(now);
+        if span.ends != ends {
+            // Another thread is in the next period already.
+            return None;
+        }
+        let again = if span.again == 0 { String::new() } else { format!(".{}", span.again) };
+        Some(QuotaCall {
+            name: format!("{}:{}{again}:{key:016x}", shared.name, span.end / 1_000),
+            units,
+            generation,
+            is_set: set != set_told,
+            keep: span.ends.saturating_sub(now).saturating_add(AFTER) / 1_000_000,
+            number,
+            set,
+        })
+    }
+
+    /// The store has answered a call.
+    pub fn answered(mut self, call: &QuotaCall, total: QuotaTotal, now: u64) {
+        let Some(WaitingQuota { shared, key }) = self.waiting.take() else { return };
+        let mut part = shared.counts.part(key, now);
+        let part = &mut *part;
+        let number = part.number;
+        let before = part.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        let Some(seen) = part.seen.as_mut().and_then(|seen| seen.find(key, &key)) else { return };
+        seen.is_asked = false;
+        if call.number != number || seen.number != number {
+            return;
+        }
+        if seen.set != call.set {
+            // An operator has said something else meanwhile.
+            part.ask(&shared, key);
+            return;
+        }
+        // What a double loses is not to change a count.
+        let is_same = total.own.abs_diff(call.units) <= call.units >> 50;
+        // The store knows less: an operator of another machine has set the count. It knows more: this machine had told it
+        // more before it died than it has on the disk; or another process of this machine has told it, of which the guard
+        // will tell, so that it is somebody else's until then.
+        let is_less = total.own < call.units && total.generation != seen.generation;
+        let is_more = total.own > call.units && seen.answered == 0 && shared.asks.is_first();
+        let is_taken = !is_same && (is_less || is_more);
+        let own = if is_taken { total.own } else { call.units };
+        seen.excess = if is_same { 0 } else { total.own.saturating_sub(own) };
+        seen.others = if total.generation == seen.generation { total.others.max(seen.others) } else { total.others };
+        (seen.base, seen.answered, seen.alone_until) = (own, now, 0);
+        (seen.generation, seen.set_told) = (total.generation, call.set);
+        if !is_taken {
+            return;
+        }
+        let after = own.saturating_add(before.saturating_sub(call.units));
+        let (is_new, used) = part.find_or_add(key);
+        if is_new != super::Newcomer::Shared {
+            used.units = after;
+            part.note_told(key);
+        }
+    }
+
+    /// The store answers, and cannot count this key: this machine's share decides for some time.
+    pub fn failed(mut self, now: u64) {
+        let Some(WaitingQuota { shared, key }) = self.waiting.take() else { return };
+        let mut part = shared.counts.part(key, now);
+        if let Some(seen) = part.seen.as_mut().and_then(|seen| seen.find(key, &key)) {
+            (seen.is_asked, seen.alone_until) = (false, now.saturating_add(ALONE));
+        }
+    }
+}
+
+impl Drop for QuotaAsk {
+    fn drop(&mut self) {
+        let Some(WaitingQuota { shared, key }) = self.waiting.take() else { return };
+        let place = shared.counts.place(key);
+        if let Some(seen) = lock(place).seen.as_mut().and_then(|seen| seen.find(key, &key)) {
+            seen.is_asked = false;
+        }
+    }
+}
+
+/// How many units a machine may use up of a key that it has not heard of lately; `None`: it is not shared, or no quota.
+#[must_use]
+pub fn portion_of_quota(limit: &Limit, nodes: u64) -> Option<(u64, u64)> {
+    match limit.allowance {
+        Allowance::Quota(most) if limit.shared => Some((most, portion(limit, most, nodes))),
+        _ => None,
+    }
+}
+
+fn portion(limit: &Limit, most: u64, nodes: u64) -> u64 {
+    let nodes = nodes.max(1);
+    let least = most.div_ceil(nodes.saturating_mul(4)).min(LEAST);
+    let heaviest = limit.weights.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
+    (most / nodes.saturating_mul(PART)).max(least).max(heaviest).clamp(1, most.max(1))
+}
+
+impl std::fmt::Debug for SharedQuota {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(out, "SharedQuota({}, portions of {})", self.name, self.portion)
+    }
+}

@@ -1,0 +1,99 @@
+//! Tells the store what this machine has used up of quotas, and hears what the others have.
+
+use std::sync::LazyLock;
+
+use super::{
+    budgets::{Answered, Fault, is_of_key},
+    connection::{Command, Failure},
+    resp::Value,
+    script::{Script, Words},
+    store::{Place, Store},
+};
+use crate::{
+    clock,
+    limit::quota::{QuotaAsk, QuotaCall, QuotaTotal},
+};
+
+/// Sums of all machines.
+static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("total.lua")));
+
+/// Asks about each of these, and hands the answers on.
+///
+/// # Errors
+/// The store does not answer, or not as it should: nobody has an answer then who has none yet.
+pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<QuotaAsk>) -> Result<Answered, Failure> {
+    let now = clock::monotonic();
+    let (asks, calls): (Vec<QuotaAsk>, Vec<QuotaCall>) =
+        asks.into_iter().filter_map(|ask| ask.call(now).map(|call| (ask, call))).unzip();
+    let mut answered = Answered::default();
+    if calls.is_empty() {
+        return Ok(answered);
+    }
+    let replies = SCRIPT.run(store, place, &calls, |call, words| command(call, place, words)).await?;
+    let now = clock::monotonic();
+    for ((ask, call), reply) in asks.into_iter().zip(&calls).zip(replies) {
+        match total(&reply) {
+            Ok(total) => ask.answered(call, total, now),
+            Err(Fault::Store(failure)) => return Err(failure),
+            Err(Fault::Key(failure)) => {
+                ask.failed(now);
+                answered.failed += 1;
+                answered.why.get_or_insert_with(|| (key(call, place), failure));
+            }
+        }
+    }
+    Ok(answered)
+}
+
+/// Under which name the store keeps a count.
+fn key(call: &QuotaCall, place: &Place) -> String {
+    format!("{}:quota:{}", place.prefix, call.name)
+}
+
+fn command(call: &QuotaCall, place: &Place, words: Words) -> (Vec<u8>, Command) {
+    let key = key(call, place).into_bytes();
+    let mut command = SCRIPT.command(words, &key);
+    let numbers = [call.units, call.generation, u64::from(call.is_set), call.keep];
+    command.push(place.node.as_bytes().to_vec());
+    command.extend(numbers.iter().map(|number| number.to_string().into_bytes()));
+    (key, command)
+}
+
+fn total(reply: &Value) -> Result<QuotaTotal, Fault> {
+    if let Some(error) = reply.error() {
+        let failure = Failure::said("the script", error);
+        return Err(if is_of_key(error, false) { Fault::Key(failure) } else { Fault::Store(failure) });
+    }
+    let number = |value: &Value| value.integer().and_then(|number| u64::try_from(number).ok());
+    let total = match reply.array().unwrap_or_default() {
+        [own, others, generation] => {
+            let all = (number(own), number(others), number(generation));
+            if let (Some(own), Some(others), Some(generation)) = all {
+                Some(QuotaTotal { own, others, generation })
+            } else {
+                None
+            }
+        }
+        _ => None,
+    };
+    total.ok_or_else(|| Fault::Key(Failure::new("its script answers something else")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_store_may_answer() {
+        let array = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Integer(*number)).collect());
+        let good = total(&array(&[1, 2, 3])).ok();
+        assert_eq!(good, Some(QuotaTotal { own: 1, others: 2, generation: 3 }));
+        for wrong in [array(&[1, 2]), array(&[-1, 2, 3]), array(&[1, 2, 3, 4]), Value::Nil, Value::Integer(1)] {
+            assert!(matches!(total(&wrong), Err(Fault::Key(_))), "{wrong:?}");
+        }
+        for (error, of_key) in [("WRONGTYPE Operation", true), ("OOM command not allowed", false)] {
+            let fault = total(&Value::Error(error.to_owned())).err();
+            assert_eq!(matches!(fault, Some(Fault::Key(_))), of_key, "{error}");
+        }
+    }
+}
