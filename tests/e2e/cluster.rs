@@ -309,7 +309,7 @@ fn machines_tell_each_other_of_what_is_lifted() {
     machines.daemons[1].done(&["allow", "add", "192.0.2.9"]);
     becomes(0, "allow", "192.0.2.9", true);
     let refused = machines.daemons[0].cli(&["allow", "del", "192.0.2.9"]);
-    assert_eq!(refused.json["code"], "of_peer", "{}", refused.json);
+    assert_eq!(refused.json["code"], "of_another_machine", "{}", refused.json);
     machines.daemons[1].done(&["allow", "del", "192.0.2.9"]);
     becomes(0, "allow", "192.0.2.9", false);
 }

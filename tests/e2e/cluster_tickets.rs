@@ -84,7 +84,7 @@ fn sessions_are_resumed_on_every_machine() {
     before.iter().for_each(|config| assert!(!is_resumed(&worlds[0], config)));
     let guard = machines.daemons[0].guard_pid();
     send(guard, Signal::SIGKILL);
-    machines.daemons[0].guard_pid_other_than(guard);
+    assert_ne!(machines.daemons[0].guard_pid_other_than(guard), guard);
     until_resumed(0, 1);
     before.iter().for_each(|config| assert!(is_resumed(&worlds[1], config), "sealed before"));
     until_resumed(1, 0);
