@@ -360,8 +360,8 @@ impl QuotaAsk {
 impl Drop for QuotaAsk {
     fn drop(&mut self) {
         let Some(WaitingQuota { shared, key }) = self.waiting.take() else { return };
-        let place = shared.counts.place(key);
-        if let Some(seen) = lock(place).seen.as_mut().and_then(|seen| seen.find(key, &key)) {
+        let mut part = lock(shared.counts.place(key));
+        if let Some(seen) = part.seen.as_mut().and_then(|seen| seen.find(key, &key)) {
             seen.is_asked = false;
         }
     }
