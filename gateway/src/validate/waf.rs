@@ -28,6 +28,7 @@ use crate::{
 mod body;
 mod builtin;
 mod canonical;
+mod charset;
 mod counts;
 mod decode;
 mod exclusion;
@@ -39,6 +40,13 @@ mod patterns;
 mod request;
 mod seclang;
 mod xml;
+
+/// Whether a body of this `Content-Type` is read byte by byte as it is inspected: `charset`, as far as any parser may see it,
+/// is UTF-8, US-ASCII or ISO-8859-1.
+#[must_use]
+pub fn has_known_charset(content_type: &[u8]) -> bool {
+    charset::has_known(content_type)
+}
 
 /// The most faults of the files that are told.
 const MOST_FAULTS: usize = 20;
@@ -164,10 +172,13 @@ impl Waf {
         if values.is_cut {
             findings.add("too_many_values", "protocol", Place::Other, b"", builtin::CRITICAL);
         }
-        // Whoever reads parts in another way sees other values.
-        let is_read = values.parts.error.is_none();
-        if !is_read && (self.rules.compiled.is_some() || values.format == Some(Format::Multipart)) {
+        // Whoever reads parts in another way, or in another encoding, sees other values.
+        let is_strict = self.rules.compiled.is_some() || values.format == Some(Format::Multipart);
+        if values.parts.error.is_some() && is_strict || values.parts.is_foreign || values.other.is_foreign {
             findings.add("unreadable_body", "protocol", Place::Body, b"", builtin::CRITICAL);
+        }
+        if !values.query.iter().all(body::has_known_charset) {
+            findings.add("unreadable_body", "protocol", Place::Query, b"_charset_", builtin::CRITICAL);
         }
         let mut is_denied = false;
         if let Some(compiled) = &self.rules.compiled {

@@ -4,7 +4,7 @@
 //! *Invariant:* the number of values and the depth are bounded; nothing is copied more often than once.
 
 use super::{
-    decode, multipart,
+    charset, decode, multipart,
     parts::{MOST_VALUES, Pair, Parts},
     xml,
 };
@@ -29,11 +29,11 @@ impl Format {
     pub(super) fn of(content_type: &str) -> Option<Self> {
         let essence = content_type.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
         match &*essence {
-            "application/x-www-form-urlencoded" => Some(Self::Form),
             "multipart/form-data" => Some(Self::Multipart),
             "text/xml" | "application/xml" => Some(Self::Xml),
             _ if essence.starts_with("application/json") || essence.ends_with("+json") => Some(Self::Json),
             _ if essence.ends_with("+xml") => Some(Self::Xml),
+            _ if essence.starts_with("application/x-www-form-urlencoded") => Some(Self::Form),
             _ => None,
         }
     }
@@ -64,7 +64,40 @@ pub(super) fn read(format: Option<Format>, content_type: &str, body: &[u8]) -> P
         None if !is_type(content_type) => (parts.fields, parts.is_cut) = form(body),
         None => {}
     }
+    // Servers decode a form by the encoding that one of its fields names.
+    if matches!(format, Some(Format::Form | Format::Multipart)) && !parts.fields.iter().all(has_known_charset) {
+        parts.is_foreign = true;
+    }
     parts
+}
+
+/// Whether a field is not the one by which a form names an encoding that is not inspected.
+pub(super) fn has_known_charset((name, value): &Pair) -> bool {
+    !name.eq_ignore_ascii_case(b"_charset_") || charset::is_known(value.trim_ascii())
+}
+
+/// What a body may be besides, for a server that does not believe its type: JSON, XML, a form, a multipart form.
+pub(super) fn guess(format: Option<Format>, content_type: &str, body: &[u8], parts: &Parts) -> Option<Parts> {
+    let is_read = format.is_some() && parts.error.is_none();
+    let mut other = Parts { is_foreign: !is_read && charset::is_foreign(body), ..Parts::default() };
+    let text = charset::unmarked(body).trim_ascii_start();
+    let first = text.first()?;
+    if matches!(first, b'{' | b'[' | b'"') && format != Some(Format::Json) && format != Some(Format::Multipart) {
+        let _none = json(text, &mut other);
+    } else if *first == b'<' && format != Some(Format::Xml) && format != Some(Format::Multipart) {
+        let _none = xml::read(text, &mut other);
+    } else if !is_read && content_type.to_ascii_lowercase().contains("multipart/") && format.is_none() {
+        let _none = multipart::read(content_type, body, &mut other);
+    } else if !is_read && is_type(content_type) && begins_as_form(text) {
+        (other.fields, other.is_cut) = form(text);
+    }
+    Some(other)
+}
+
+/// Whether a text begins with a name and `=`.
+fn begins_as_form(text: &[u8]) -> bool {
+    let name = text.iter().take_while(|byte| !byte.is_ascii_whitespace() && !matches!(byte, b'=' | b'&')).count();
+    (1..=LONGEST_PATH).contains(&name) && text.get(name) == Some(&b'=')
 }
 
 /// Whether it has the form of a media type.
@@ -96,6 +129,7 @@ pub(super) fn form(text: &[u8]) -> (Vec<Pair>, bool) {
 
 /// The scalars of JSON by their paths, `json.a.array_0`, and what is empty. Tolerant of what does not hide a value.
 fn json(text: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
+    let text = charset::unmarked(text);
     let mut reader = Json { text, at: 0, path: b"json".to_vec(), parts };
     reader.value(0)?;
     reader.space();
@@ -141,11 +175,9 @@ impl Json<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<(), &'static str> {
-        if depth > DEEPEST {
-            return self.cut("JSON: too deep");
-        }
         self.space();
         match self.peek() {
+            Some(b'{' | b'[') if depth >= DEEPEST => self.cut("JSON: too deep"),
             Some(b'{') => self.members(depth),
             Some(b'[') => self.elements(depth),
             Some(b'"') => {
@@ -330,6 +362,10 @@ mod tests {
             (json, name(1_000), 3, false),
             (json, name(125_000), 0, true),
             (json, "[".repeat(100), 0, true),
+            (json, format!("{}{}", "[".repeat(DEEPEST), "]".repeat(DEEPEST)), 1, false),
+            (json, format!("{}{}", "[".repeat(DEEPEST + 1), "]".repeat(DEEPEST + 1)), 0, true),
+            (json, format!("{}1{}", "{\"a\":".repeat(DEEPEST), "}".repeat(DEEPEST)), 1, false),
+            (json, format!("{}{{}}{}", "{\"a\":".repeat(DEEPEST), "}".repeat(DEEPEST)), 0, true),
         ] {
             let parts = read(Format::of(content_type), content_type, body.as_bytes());
             assert_eq!((parts.fields.len(), parts.is_cut), (values, is_cut), "{content_type}: {}", body.len());

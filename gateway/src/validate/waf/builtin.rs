@@ -12,6 +12,7 @@ use super::{
     canonical::{self, LONGEST},
     finding::Findings,
     grammar,
+    parts::Parts,
     patterns::{PATTERNS, Pattern, Scope},
     request::{Place, Values},
 };
@@ -75,20 +76,10 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
             None => scan.quick(Place::Header, name.as_bytes(), value),
         }
     }
-    for (name, value) in &values.parts.fields {
-        scan.pair(Place::Body, name, value);
-    }
-    for (name, value) in &values.parts.files {
-        scan.value(Place::File, name, value, Scope::FILE);
-    }
-    for value in &values.parts.attributes {
-        scan.value(Place::Body, b"", value, Scope::VALUE);
-    }
-    if !values.parts.text.is_empty() {
-        scan.value(Place::Body, b"", &values.parts.text, Scope::VALUE);
-    }
-    if values.format == Some(super::body::Format::Xml) {
-        scan.value(Place::Body, b"", values.request.body, Scope::DOCUMENT);
+    scan.parts(&values.parts);
+    scan.parts(&values.other);
+    if values.format == Some(super::body::Format::Xml) && values.parts.error.is_none() {
+        scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
         scan.value(Place::Body, b"", values.request.body, Scope::VALUE);
@@ -120,6 +111,33 @@ impl Scan<'_, '_> {
     fn pair(&mut self, place: Place, name: &[u8], value: &[u8]) {
         self.value(place, name, name, Scope::NAME);
         self.value(place, name, value, Scope::VALUE);
+    }
+
+    /// What a body consists of.
+    fn parts(&mut self, parts: &Parts) {
+        for (name, value) in &parts.fields {
+            self.pair(Place::Body, name, value);
+        }
+        for (name, value) in &parts.files {
+            self.value(Place::File, name, value, Scope::FILE);
+        }
+        for value in parts.attributes.iter().chain(&parts.asides) {
+            self.value(Place::Body, b"", value, Scope::VALUE);
+        }
+        parts.texts().for_each(|text| self.value(Place::Body, b"", text, Scope::VALUE));
+        // Some read the text of an element with that of all in it.
+        if parts.text_ends.len() > 1 {
+            self.value(Place::Body, b"", &parts.text, Scope::VALUE);
+        }
+    }
+
+    /// A document of XML whose parts are inspected besides.
+    fn document(&mut self, document: &[u8]) {
+        if document.len() > LONGEST {
+            self.findings.add("too_many_values", "protocol", Place::Body, b"", CRITICAL);
+        }
+        let document = document.get(..document.len().min(LONGEST)).unwrap_or_default();
+        self.patterns(Place::Body, b"", document, Scope::DOCUMENT);
     }
 
     /// One value in all its forms.

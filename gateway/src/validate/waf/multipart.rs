@@ -4,7 +4,10 @@
 //! *Invariant:* what two parsers could read differently is an error: text before, between or after the parts, line ends
 //! other than CRLF, two dispositions. A part is a file only where every parser takes it for one.
 
-use super::parts::{MOST_VALUES, Pair, Parts};
+use super::{
+    charset,
+    parts::{MOST_VALUES, Pair, Parts},
+};
 use crate::validate::body::media::MediaType;
 
 /// The most headers of one part, and the most parameters of its disposition.
@@ -59,6 +62,9 @@ fn one(part: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
         if name.eq_ignore_ascii_case(b"content-transfer-encoding") && !is_plain() {
             return Err("multipart: a part is encoded");
         }
+        if name.eq_ignore_ascii_case(b"content-type") && !charset::has_known(value) {
+            return Err("multipart: the charset of a part is none of UTF-8, US-ASCII, ISO-8859-1");
+        }
         headers.push(line);
     }
     let disposition = disposition.ok_or("multipart: a part without Content-Disposition")?;
@@ -74,6 +80,7 @@ fn one(part: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
     if is_file(disposition) {
         parts.files_size += content.len();
     } else {
+        parts.is_foreign |= charset::is_foreign(content);
         parts.fields.push((name, content.to_vec()));
     }
     Ok(())
@@ -191,6 +198,8 @@ mod tests {
         check(&format!("{field}--\r\n"), &v, &[], true);
         check(&format!("{field}--"), &v, &[], true);
         check("--b--", &[], &[], true);
+        let latin = "\r\nContent-Type: text/plain; charset=ISO-8859-1\r\n\r\n";
+        check(&format!("{}--", field.replace("\r\n\r\n", latin)), &v, &[], true);
         for (body, fields) in [
             (format!("x--b--\r\n{field}--"), &[][..]),
             (format!("\r\n{field}--"), &[]),
@@ -202,6 +211,8 @@ mod tests {
             (field.replace("\r\n\r\n", "\r\nContent-Disposition: form-data; name=\"r\"\r\n\r\n"), &[]),
             (field.replace("\r\n\r\n", "\r\n folded\r\n\r\n"), &[]),
             (field.replace("\r\n\r\n", "\r\nContent-Transfer-Encoding: base64\r\n\r\n"), &[]),
+            (field.replace("\r\n\r\n", "\r\nContent-Type: text/plain; charset=utf-7\r\n\r\n"), &[]),
+            (field.replace("\r\n\r\n", "\r\nContent-Type: text/plain;Charset=\"ibm037\"\r\n\r\n"), &[]),
             (field.replace("name=", "\nname="), &[]),
             ("--b\r\n\r\nv\r\n--b--".to_owned(), &[]),
             ("--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\nv".to_owned(), &[]),

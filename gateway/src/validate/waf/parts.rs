@@ -17,11 +17,25 @@ pub(super) struct Parts {
     pub(super) files_size: usize,
     /// Headers of parts, by the names of their fields.
     pub(super) part_headers: Vec<Pair>,
-    /// The text of XML, and its attributes.
+    /// The text of XML, and where in it the text of each element ends.
     pub(super) text: Vec<u8>,
+    pub(super) text_ends: Vec<usize>,
+    /// The values of attributes.
     pub(super) attributes: Vec<Vec<u8>>,
+    /// Comments, instructions and declarations.
+    pub(super) asides: Vec<Vec<u8>>,
     /// Why it is not what it says it is.
     pub(super) error: Option<&'static str>,
     /// There are more values than are inspected.
     pub(super) is_cut: bool,
+    /// It has an encoding in which nothing is inspected.
+    pub(super) is_foreign: bool,
+}
+
+impl Parts {
+    /// The text of each element.
+    pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
+        let begins = std::iter::once(0).chain(self.text_ends.iter().copied());
+        begins.zip(&self.text_ends).filter_map(|(begin, &end)| self.text.get(begin..end))
+    }
 }

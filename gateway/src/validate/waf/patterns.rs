@@ -57,7 +57,7 @@ const fn weak(rule: &'static str, tag: &'static str, scopes: Scope, regex: &'sta
 const VALUES: Scope = Scope::VALUE.and(Scope::NAME);
 const TEXT: Scope = VALUES.and(Scope::PATH).and(Scope::HEADER);
 const ALL: Scope = TEXT.and(Scope::FILE);
-const EVERYWHERE: Scope = ALL.and(Scope::ANYWHERE);
+const EVERYWHERE: Scope = ALL.and(Scope::ANYWHERE).and(Scope::DOCUMENT);
 
 /// All patterns.
 pub(super) const PATTERNS: &[Pattern] = &[
@@ -423,7 +423,7 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "xxe",
         "xxe",
         VALUES.and(Scope::DOCUMENT),
-        r"<!ENTITY\b|<!DOCTYPE[^>\[]{0,200}(?:\[|\bSYSTEM\b|\bPUBLIC\b)|<xi:include\b|<\?xml-stylesheet\b",
+        r"<!ENTITY\b|<!DOCTYPE[^>\[]*(?:\[|\bSYSTEM\b|\bPUBLIC\b)|<xi:include\b|<\?xml-stylesheet\b",
     ),
     pattern(
         "serialized_object",

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use super::{
     body::{self, Format},
-    decode,
+    charset, decode,
     parts::{MOST_VALUES, Pair, Parts},
 };
 
@@ -77,6 +77,8 @@ pub(super) struct Values<'a> {
     pub(super) cookies: Vec<Pair>,
     pub(super) format: Option<Format>,
     pub(super) parts: Parts,
+    /// What the body may be besides.
+    pub(super) other: Parts,
     /// There are more values than are inspected.
     pub(super) is_cut: bool,
 }
@@ -89,15 +91,22 @@ impl<'a> Values<'a> {
         let content_type = String::from_utf8_lossy(request.header("content-type").unwrap_or_default());
         let format = Format::of(&content_type);
         let (cookies, has_more_cookies) = cookies(&request);
-        let parts = body::read(format, &content_type, request.body);
+        let mut parts = body::read(format, &content_type, request.body);
+        let other = body::guess(format, &content_type, request.body, &parts).unwrap_or_default();
+        // Two types are read by two parsers.
+        let types = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
+        let mut types = types.map(|(_, value)| *value);
+        let is_one = types.clone().zip(types.clone().skip(1)).all(|(one, next)| one == next);
+        parts.is_foreign |= !request.body.is_empty() && !(is_one && types.all(charset::has_known));
         Self {
             request,
             path: decode::percent(raw_path.as_bytes(), false),
             query,
             cookies,
             format,
-            is_cut: is_cut || has_more_cookies || parts.is_cut,
+            is_cut: is_cut || has_more_cookies || parts.is_cut || other.is_cut,
             parts,
+            other,
         }
     }
 }

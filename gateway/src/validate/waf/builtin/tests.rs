@@ -19,7 +19,7 @@ fn settings() -> Settings {
     }
 }
 
-fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: &str) -> Verdict {
+fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Verdict {
     let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     waf.judge(&Request {
@@ -27,7 +27,7 @@ fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: &str)
         target,
         protocol: "HTTP/1.1",
         headers: &headers,
-        body: body.as_bytes(),
+        body: body.as_ref(),
         client: IpAddr::from([192, 0, 2, 1]),
     })
 }
@@ -209,6 +209,91 @@ fn ordinary_requests_pass() {
 }
 
 #[test]
+fn a_body_is_inspected_whatever_its_type_says() {
+    let pad = |text: &str| format!("{text}{}", "word ".repeat(200));
+    let sql = "' or 1=1--";
+    for (content_type, body, rule) in [
+        ("text/xml", "${jndi:ldap://x/y}".to_owned(), "expression_injection"),
+        ("text/xml", format!("{{\"a\":\"{sql}\"}}"), "sql_injection"),
+        ("text/xml", format!("{{\"a\":\"{}\",\"b\":\"{sql}\"}}", pad("it's \\\"x\\\"")), "sql_injection"),
+        ("text/xml", format!("a={}&b={sql}", pad("'\"")), "sql_injection"),
+        ("application/soap+xml", format!("<a>b</a>{sql}"), "sql_injection"),
+        ("application/xml", format!("<a><![CDATA[{sql}"), "sql_injection"),
+        ("application/xml", "<a b=${jndi:ldap://x/y}>c</a>".to_owned(), "expression_injection"),
+        ("application/xml", format!("<a x{sql}/>"), "sql_injection"),
+        ("application/xml", format!("<a><b>{}</b><c>{sql}</c></a>", pad("'\"")), "sql_injection"),
+        ("application/xml", format!("<!--&q={sql}&--><a/>"), "sql_injection"),
+        ("application/xml", "<!-- ${jndi:ldap://x/y} --><a/>".to_owned(), "expression_injection"),
+        ("application/xml", "<?php system('id');?><a/>".to_owned(), "code_injection"),
+        ("application/xml", format!("<!DOCTYPE a {} SYSTEM 'http://x/'><a/>", " ".repeat(300)), "xxe"),
+        ("application/json", format!("a={}&b={sql}", pad("'\"")), "sql_injection"),
+        ("application/json", format!("<a><b>{}</b><c>{sql}</c></a>", pad("'\"")), "sql_injection"),
+        ("application/json", "\u{feff}{\"a\":{\"$ne\":1}}".to_owned(), "nosql_injection"),
+        ("text/plain", format!("{{\"a\":\"{}\",\"b\":\"{sql}\"}}", pad("it's \\\"x\\\"")), "sql_injection"),
+        ("text/plain", format!("a={}&b={sql}", pad("'\"")), "sql_injection"),
+        ("application/x-www-form-urlencoded", "{\"a\":{\"$ne\":1}}".to_owned(), "nosql_injection"),
+        ("application/x-www-form-urlencoded-x", format!("a={}&b={sql}", pad("'\"")), "sql_injection"),
+        (
+            "multipart/mixed; boundary=x",
+            format!("--x\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n{sql}\r\n--x--"),
+            "sql_injection",
+        ),
+    ] {
+        let verdict = judge(settings(), "/a", &[("content-type", content_type)], &body);
+        let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == Place::Body);
+        assert!(is_found && verdict.is_attack, "{content_type} {body}: {verdict:?}");
+    }
+}
+
+#[test]
+fn an_encoding_that_is_not_decoded_is_unreadable() {
+    let (json, xml, form) = ("application/json", "text/xml", "application/x-www-form-urlencoded");
+    let part = |head: &str, text: &[u8]| -> Vec<u8> {
+        let head = format!("--x\r\nContent-Disposition: form-data; name=\"q\"{head}\r\n\r\n");
+        [head.as_bytes(), text, b"\r\n--x--"].concat()
+    };
+    let charset = "--x\r\nContent-Disposition: form-data; name=\"_charset_\"\r\n\r\nutf-7\r\n--x--";
+    let multipart = "multipart/form-data; boundary=x";
+    let wide = |text: &str| -> Vec<u8> { text.encode_utf16().flat_map(u16::to_le_bytes).collect() };
+    let ebcdic = b"\x4c\x6f\xa7\x94\x93\x40\x4c\x5a\xc4\xd6";
+    for (content_type, body, is_unreadable) in [
+        (xml, b"<a/>".to_vec(), false),
+        (xml, "<?xml version=\"1.0\" encoding=\"UTF-7\"?>+ADwAIQ-DOCTYPE a+AD4-".into(), true),
+        (xml, "<?xml version='1.0' encoding='ibm037'?><a/>".into(), true),
+        ("text/plain", "<?xml version='1.0' encoding='UTF-7'?><a/>".into(), true),
+        (xml, ebcdic.to_vec(), true),
+        (json, ebcdic.to_vec(), true),
+        ("application/octet-stream", ebcdic.to_vec(), true),
+        (xml, wide("<?xml version='1.0'?><a/>"), true),
+        (xml, wide("\u{feff}<\u{4e00}/>"), true),
+        (json, wide("{\"a\":1}"), true),
+        ("text/plain; charset=utf-16", b"a".to_vec(), true),
+        ("text/plain; charset=utf-8", b"a".to_vec(), false),
+        (form, "q=a&_charset_=UTF-8".into(), false),
+        (form, "_charset_=iso-8859-1&q=a".into(), false),
+        (form, "_charset_=ibm037&q=%7D%40".into(), true),
+        (form, "q=a&_CHARSET_=utf-7".into(), true),
+        (multipart, charset.into(), true),
+        (multipart, part("", b"a"), false),
+        (multipart, part("\r\nContent-Type: text/plain; charset=utf-8", b"a"), false),
+        (multipart, part("\r\nContent-Type: text/plain; charset=ibm037", b"a"), true),
+        (multipart, part("\r\nContent-Type: text/xml", ebcdic), true),
+    ] {
+        let verdict = judge(settings(), "/a", &[("content-type", content_type)], &body);
+        let is_found = verdict.findings.iter().any(|it| &*it.rule == "unreadable_body");
+        assert_eq!(
+            (is_found, verdict.is_attack),
+            (is_unreadable, is_unreadable),
+            "{content_type} {body:?}: {verdict:?}"
+        );
+    }
+    let two = [("content-type", "text/plain"), ("content-type", "application/json")];
+    assert!(judge(settings(), "/a", &two, "1").is_attack);
+    assert!(judge(settings(), "/a?_charset_=ibm037", &[], "").is_attack);
+    assert!(!judge(settings(), "/a?_charset_=utf-8", &[], "").is_attack);
+}
+
+#[test]
 fn exceptions_are_by_rule_parameter_and_route() {
     let exclusion = |rules, parameter: Option<(&str, &str)>, routes: &[&str]| Exclusion {
         rules: vec![rules],
@@ -228,7 +313,6 @@ fn exceptions_are_by_rule_parameter_and_route() {
         (exclusion(RuleMatch::All, None, &["others"]), true),
         (exclusion(RuleMatch::Tag("attack-lfi".to_owned()), Some(("", "q")), &[]), false),
         (exclusion(RuleMatch::Tag("attack-sqli".to_owned()), None, &[]), true),
-        (exclusion(RuleMatch::Range(930_000, 930_999), None, &[]), true),
         (exclusion(name(), Some(("query", "Q*")), &[]), false),
         (exclusion(name(), Some(("body", "q")), &[]), true),
         (exclusion(name(), Some(("", "other")), &[]), true),
