@@ -112,7 +112,7 @@ struct Limit {
 
 /// What limits have said of one request so far.
 #[derive(Debug, Default)]
-pub struct Judged {
+pub struct LimitResult {
     told: Told,
     owed: Vec<Owed>,
     /// How long it has to wait, in nanoseconds.
@@ -221,7 +221,7 @@ impl Limits {
     /// # Errors
     /// [`Reject::TooManyRequests`], with the limits that refuse and the time to wait; nothing is charged then.
     #[inline]
-    pub fn judge(&self, when: When, facts: &Facts<'_>, now: u64, judged: &mut Judged) -> Result<(), Refusal> {
+    pub fn judge(&self, when: When, facts: &Facts<'_>, now: u64, judged: &mut LimitResult) -> Result<(), Refusal> {
         let charges = match when {
             When::Arrived => &self.arrived,
             When::Routed | When::Authorized => {
@@ -233,7 +233,13 @@ impl Limits {
         if charges.is_empty() { Ok(()) } else { self.judge_all(charges, facts, now, judged) }
     }
 
-    fn judge_all(&self, charges: &[Charge], facts: &Facts<'_>, now: u64, judged: &mut Judged) -> Result<(), Refusal> {
+    fn judge_all(
+        &self,
+        charges: &[Charge],
+        facts: &Facts<'_>,
+        now: u64,
+        judged: &mut LimitResult,
+    ) -> Result<(), Refusal> {
         let plan = facts.identity.and_then(|identity| plan::of(&self.plans, identity));
         let facts = Facts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
         let mut hashed = Hashed::default();
@@ -314,7 +320,7 @@ impl Limits {
 
     /// Notes what the upstream says a request costs, where a limit looks at a header of its answer. Returns the name of a
     /// limit whose header is there and no whole number.
-    pub fn note_response(&self, headers: &HeaderMap, judged: &mut Judged) -> Option<&str> {
+    pub fn note_response(&self, headers: &HeaderMap, judged: &mut LimitResult) -> Option<&str> {
         let mut wrong = None;
         for owed in &mut judged.owed {
             if let Due::Units { units, .. } = &mut owed.due
@@ -339,7 +345,7 @@ impl Limits {
 
     /// Charges what was known only once the request was over, and lets others have its place. What the upstream does not
     /// say costs one unit.
-    pub fn settle(&self, judged: &mut Judged, spent: &Spent, now: u64) {
+    pub fn settle(&self, judged: &mut LimitResult, spent: &Spent, now: u64) {
         for owed in judged.owed.drain(..) {
             let Some(allowed) = self.allowed(owed.limit, owed.allowed) else { continue };
             match owed.due {
@@ -366,7 +372,7 @@ impl Limits {
     }
 }
 
-impl Judged {
+impl LimitResult {
     /// What the client is told.
     #[must_use]
     pub fn told(&self) -> Option<Told> {

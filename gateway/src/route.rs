@@ -16,7 +16,7 @@ use crate::{
     path::{PathRules, template::template},
     refusal::{Refusal, Reject},
     route::target::Target,
-    settings::route::{Condition, Route, Subject},
+    settings::route::{Route, RouteCondition, Subject},
 };
 
 use condition::Met;
@@ -48,14 +48,14 @@ struct TemplateRoute {
     /// Empty: every method.
     methods: Box<[Method]>,
     /// All must be met.
-    when: Box<[Condition]>,
+    when: Box<[RouteCondition]>,
     /// What its paths may hold.
     allow_in_path: PathRules,
 }
 
 /// Why no route was found.
 #[derive(Debug)]
-pub struct Miss {
+pub struct NoRoute {
     /// The refusal.
     pub refusal: Refusal,
     /// The methods that the path has, for `Allow` (RFC 9110 10.2.1).
@@ -158,32 +158,32 @@ impl Routes {
     /// # Errors
     /// 404, 405 with the methods that would do, 421 where nothing is served under this host, or 400 where the path holds
     /// what only other routes take, or a condition is met by one of several values.
-    pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, Miss> {
+    pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, NoRoute> {
         let found = self.find_any(target, method, headers);
         let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
         match rules.refuses(target.odd()) {
             None => found.map(|served| served.route),
-            Some(detail) => Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
+            Some(detail) => Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
         }
     }
 
-    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&TemplateRoute, Miss> {
+    fn find_any(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<&TemplateRoute, NoRoute> {
         let Some(found) = self.tables(target.host()).find_map(|table| table.at(target.matched()).ok()) else {
             let refusal = if self.serves(target.host()) {
                 Refusal::new(Reject::NotFound, "no route for this path")
             } else {
                 Refusal::new(Reject::Misdirected, "host not served here")
             };
-            return Err(Miss { refusal, allow: None });
+            return Err(NoRoute { refusal, allow: None });
         };
         // The upstream would get the request without the header that has chosen its route.
-        let is_nominated = |condition: &Condition| match &condition.subject {
+        let is_nominated = |condition: &RouteCondition| match &condition.subject {
             Subject::Header(name) => header_values::is_nominated(headers, name.as_str()),
             Subject::Query(_) => false,
         };
         if found.value.iter().any(|served| served.when.iter().any(is_nominated)) {
             let detail = "Connection names a header that the routes of this path depend on";
-            return Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
+            return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
         }
         let query = target.origin().query().unwrap_or_default();
         for served in found.value.iter().filter(|served| served.takes(method)) {
@@ -197,7 +197,7 @@ impl Routes {
                         Subject::Query(name) => format!("the query parameter {name:?}"),
                     };
                     let detail = format!("{subject} is there more than once, and its values lead to different routes");
-                    return Err(Miss { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
+                    return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
                 }
             }
         }
@@ -210,10 +210,10 @@ impl Routes {
         }
         if others.is_empty() {
             let refusal = Refusal::new(Reject::NotFound, "no route of this path has its conditions met");
-            return Err(Miss { refusal, allow: None });
+            return Err(NoRoute { refusal, allow: None });
         }
         let allow = HeaderValue::try_from(others.join(", ")).ok().map(Box::new);
-        Err(Miss { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow })
+        Err(NoRoute { refusal: Refusal::new(Reject::MethodNotAllowed, "method not served here"), allow })
     }
 }
 

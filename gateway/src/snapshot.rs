@@ -31,7 +31,7 @@ use crate::{
     swap::Swap,
     tls,
     validate::{
-        openapi::{Contract, Miss},
+        openapi::{Contract, NoOperation},
         route_rules::RouteRules,
         schema::Schema,
         waf::{Rules, Waf, WafSum},
@@ -55,7 +55,7 @@ pub struct Snapshot {
     /// What each route asks for, in the order of the configuration.
     pub served: Box<[CompiledRoute]>,
     /// What pages of other origins may do, in the order of the configuration.
-    pub cors: Box<[cors::Group]>,
+    pub cors: Box<[cors::CorsPolicy]>,
     /// What they may do where no route is found: an index into [`Self::cors`].
     pub default_cors: Option<usize>,
     /// How the listeners speak TLS. Files that change are put in its place.
@@ -228,7 +228,7 @@ impl Snapshot {
             wafs: wafs.into(),
             in_shadow: served.iter().filter_map(|route| route.access.shadow().cloned()).collect(),
             served: served.into(),
-            cors: settings.cors.iter().map(cors::Group::new).collect(),
+            cors: settings.cors.iter().map(cors::CorsPolicy::new).collect(),
             default_cors: settings.cors.iter().position(|group| group.name == "default"),
             tls: Arc::new(Swap::new(tls)),
             tickets,
@@ -378,14 +378,14 @@ impl CompiledRoute {
         let query = target.origin().query().unwrap_or_default();
         match contract.find(method, target.path(), query, headers) {
             Ok(_) if self.variants.is_empty() => Ok(self),
-            Ok(found) => self.variants.get(contract.rule(found.operation)).ok_or(Miss::NotFound),
+            Ok(found) => self.variants.get(contract.rule(found.operation)).ok_or(NoOperation::NotFound),
             Err(_) if self.is_report_only => Ok(self),
             Err(miss) => Err(miss),
         }
         .map_err(|miss| match miss {
-            Miss::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
-            Miss::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
-            Miss::Unclear(refusal) => refusal,
+            NoOperation::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
+            NoOperation::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
+            NoOperation::Unclear(refusal) => refusal,
         })
     }
 

@@ -64,7 +64,7 @@ const TICKETS: usize = 2;
 /// How TLS is spoken by the files of one moment.
 pub struct Tls {
     listeners: Box<[Option<Listener>]>,
-    trusts: Box<[client::Trust]>,
+    trusts: Box<[client::TrustAnchors]>,
     demands: Demands,
     /// How the gateway speaks to the servers of each upstream; `None`: without TLS.
     upstreams: Box<[Option<Arc<ClientConfig>>]>,
@@ -76,7 +76,7 @@ pub struct Tls {
 pub(crate) struct Listener {
     /// Who asks for no client certificate, then one for each of `[client_certificates]`.
     configs: Box<[Arc<ServerConfig>]>,
-    choice: Arc<certificate::Choice>,
+    choice: Arc<certificate::CertificateResolver>,
     /// What browsers are told.
     pub(crate) hsts: Option<Arc<Hsts>>,
     /// Whether hellos are fingerprinted.
@@ -96,7 +96,7 @@ impl Tls {
         let names = Arc::new(shared(&settings.certificates, &provider, now, &mut diagnostics));
         let mut trusts = Vec::new();
         for trust in &settings.client_certificates {
-            let made = client::Trust::new(trust, &provider);
+            let made = client::TrustAnchors::new(trust, &provider);
             trusts.extend(under(made, &format!("client_certificates.{}", trust.name), &mut diagnostics));
         }
         let mut listeners = Vec::new();
@@ -163,7 +163,7 @@ impl Tls {
     }
 
     /// Whose certificates these are.
-    pub(crate) fn trust(&self, asked: usize) -> Option<&client::Trust> {
+    pub(crate) fn trust(&self, asked: usize) -> Option<&client::TrustAnchors> {
         self.trusts.get(asked)
     }
 
@@ -259,7 +259,7 @@ impl Listener {
     fn new(
         settings: &settings::tls::Tls,
         names: &Arc<Names<Arc<CertifiedKey>>>,
-        trusts: &[client::Trust],
+        trusts: &[client::TrustAnchors],
         tickets: &Arc<Tickets>,
         provider: &Arc<CryptoProvider>,
         now: i64,
@@ -270,7 +270,7 @@ impl Listener {
             default_hosts.enter(host, ());
         }
         let default = default.map(|pair| pair.shown);
-        let choice = Arc::new(certificate::Choice { names: Arc::clone(names), default, default_hosts });
+        let choice = Arc::new(certificate::CertificateResolver { names: Arc::clone(names), default, default_hosts });
         let open = [None].into_iter().chain(trusts.iter().map(Some));
         let configs = open.map(|trust| config(settings, trust, &choice, tickets, provider));
         let configs = configs.collect::<Result<_, _>>();
@@ -291,15 +291,15 @@ impl Listener {
 
 fn config(
     settings: &settings::tls::Tls,
-    trust: Option<&client::Trust>,
-    choice: &Arc<certificate::Choice>,
+    trust: Option<&client::TrustAnchors>,
+    choice: &Arc<certificate::CertificateResolver>,
     tickets: &Arc<Tickets>,
     provider: &Arc<CryptoProvider>,
 ) -> Result<Arc<ServerConfig>, rustls::Error> {
     let versions: &[_] = if settings.only_tls13 { &[&rustls::version::TLS13] } else { rustls::ALL_VERSIONS };
     let builder = ServerConfig::builder_with_provider(Arc::clone(provider)).with_protocol_versions(versions)?;
     let verifier = trust.map_or_else(WebPkiClientVerifier::no_client_auth, |trust| Arc::clone(&trust.verifier));
-    let chosen = Arc::<certificate::Choice>::clone(choice);
+    let chosen = Arc::<certificate::CertificateResolver>::clone(choice);
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(chosen);
     config.alpn_protocols = settings.protocols.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
     // Early data can be replayed (RFC 8446 8): never accepted.

@@ -8,7 +8,7 @@
 use std::{env, hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
-    limit::{Facts, Judged, Limits, When},
+    limit::{Facts, LimitResult, Limits, When},
     settings::limit::{Allowance, Cost, Except, KeyPart, Limit, Rate, Settings},
 };
 use gateway_common::source::Source;
@@ -96,7 +96,7 @@ fn measure(count: usize, clients: u32) -> f64 {
                 identity: None,
                 plan: None,
             };
-            let mut judged = Judged::default();
+            let mut judged = LimitResult::default();
             black_box(limits.judge(When::Arrived, black_box(&facts), now, &mut judged)).unwrap();
         }
         began.elapsed()

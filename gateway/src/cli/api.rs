@@ -22,7 +22,7 @@ use crate::{
     settings::validate::Formats,
     validate::{
         openapi::{
-            BodyReading, Contract, DocumentFault, Miss, Reading,
+            BodyReading, Contract, DocumentFault, NoOperation, Reading,
             lint::{Lint, lint},
         },
         schema::STACK,
@@ -266,9 +266,9 @@ fn judge(
     use crate::refusal::Reject;
     let (path, query) = target.split_once('?').unwrap_or((target, ""));
     let found = contract.find(method, path, query, headers).map_err(|miss| match miss {
-        Miss::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
-        Miss::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
-        Miss::Unclear(refusal) => refusal,
+        NoOperation::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
+        NoOperation::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
+        NoOperation::Unclear(refusal) => refusal,
     })?;
     contract.judge_head(&found, query, headers)?;
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);

@@ -9,7 +9,7 @@ use super::{
     arguments,
     context::Context,
     exit::Exit,
-    explained::{Told, exit, explained},
+    explained::{ExplainedBy, exit, explained},
     read_token::read_token,
     request::AskedRequest,
     table::{clean, clean_lines},
@@ -105,7 +105,7 @@ impl Can {
         context.out.text(&self.render(explained, &told), exit)
     }
 
-    fn render(&self, explained: &Explained, told: &Told) -> String {
+    fn render(&self, explained: &Explained, told: &ExplainedBy) -> String {
         let asked = format!("{} for {}", self.request, self.principal);
         let detail = explained.detail.as_deref().unwrap_or_default();
         let verdict = match (explained.verdict, explained.status) {
@@ -134,7 +134,7 @@ impl Can {
         clean_lines(&lines.join("\n"))
     }
 
-    fn value(&self, explained: &Explained, told: &Told) -> Value {
+    fn value(&self, explained: &Explained, told: &ExplainedBy) -> Value {
         let step = |step: &ExplainedStep| {
             let ExplainedStep { step, ok, asks, detail, shadow, .. } = step;
             json!({ "step": step, "ok": ok, "asks": clean(asks), "detail": detail, "shadow": shadow })

@@ -20,7 +20,7 @@ use crate::{
 const NOT_FETCHED: &str = "its keys, or an answer about it, have to be fetched, which the running gateway alone does";
 
 /// What was explained, and by what.
-pub(super) struct Told {
+pub(super) struct ExplainedBy {
     pub(super) explanation: Explanation,
     /// `daemon` or `file`.
     pub(super) by: &'static str,
@@ -32,7 +32,7 @@ pub(super) struct Told {
 ///
 /// # Errors
 /// How the command ends, which was said.
-pub(super) fn explained(context: &Context, question: &Question, offline: bool) -> Result<Told, Exit> {
+pub(super) fn explained(context: &Context, question: &Question, offline: bool) -> Result<ExplainedBy, Exit> {
     let fail = |message: &str, exit| Err(context.out.fail(message, exit));
     if let Question::Request(asked) = question
         && asked.token.as_ref().is_some_and(is_too_long)
@@ -41,11 +41,15 @@ pub(super) fn explained(context: &Context, question: &Question, offline: bool) -
     }
     let why = if offline { Err("--offline".to_owned()) } else { ask_running(context, question) };
     let told = match why {
-        Ok(explanation) => Told { explanation, by: "daemon", by_text: "the running gateway".to_owned() },
+        Ok(explanation) => ExplainedBy { explanation, by: "daemon", by_text: "the running gateway".to_owned() },
         Err(why) => {
             let explanation = by_file(context, question).map_err(|(message, exit)| context.out.fail(&message, exit))?;
             let file = context.config().display();
-            Told { explanation, by: "file", by_text: format!("{file}; the running gateway was not asked: {why}") }
+            ExplainedBy {
+                explanation,
+                by: "file",
+                by_text: format!("{file}; the running gateway was not asked: {why}"),
+            }
         }
     };
     match told.explanation {

@@ -14,8 +14,8 @@ use crate::{
     config::{Config, Diagnostics, Disk},
     path::PathRules,
     refusal::Refusal,
-    route::{Miss, Routes, explain::Way, target::Target},
-    settings::route::{Action, Condition, Rewrite, Route as Settings, Subject, Test},
+    route::{NoRoute, Routes, explain::Way, target::Target},
+    settings::route::{Action, Rewrite, Route as Settings, RouteCondition, Subject, Test},
     snapshot::Snapshot,
 };
 
@@ -33,9 +33,9 @@ pub(super) struct Route {
 }
 
 /// What the configuration says of a request.
-struct Found {
+struct RouteAnswer {
     /// Which route takes it, and what comes of its path; else why none does.
-    taken: Result<(usize, String), Miss>,
+    taken: Result<(usize, String), NoRoute>,
     /// What is in the way of the others that have the host and the path.
     others: Vec<(usize, Way)>,
     /// How many have another host or path.
@@ -61,12 +61,15 @@ impl Route {
         let found = match self.request.head().and_then(|head| {
             let target = Target::read(&head, NOWHERE, config.proxy.head.target)?;
             let preflight = preflight(&config, &head, &target);
-            Ok(Found { preflight, ..find(&routes, &config.proxy.routes, &head, &target) })
+            Ok(RouteAnswer { preflight, ..find(&routes, &config.proxy.routes, &head, &target) })
         }) {
             Ok(found) => found,
-            Err(refusal) => {
-                Found { taken: Err(Miss { refusal, allow: None }), others: Vec::new(), elsewhere: 0, preflight: None }
-            }
+            Err(refusal) => RouteAnswer {
+                taken: Err(NoRoute { refusal, allow: None }),
+                others: Vec::new(),
+                elsewhere: 0,
+                preflight: None,
+            },
         };
         let exit = if found.taken.is_ok() || found.preflight.is_some() { Exit::Done } else { Exit::Refused };
         if context.out.json {
@@ -75,7 +78,7 @@ impl Route {
         context.out.text(&self.render(&found, &config), exit)
     }
 
-    fn render(&self, found: &Found, config: &Config) -> String {
+    fn render(&self, found: &RouteAnswer, config: &Config) -> String {
         let asked = clean(&self.request.to_string());
         let mut lines = match &found.taken {
             _ if found.preflight.is_some() => {
@@ -121,16 +124,16 @@ impl Route {
     }
 }
 
-fn find(routes: &Routes, settings: &[Settings], head: &Parts, target: &Target) -> Found {
+fn find(routes: &Routes, settings: &[Settings], head: &Parts, target: &Target) -> RouteAnswer {
     let ways = routes.explain(settings, target, &head.method, &head.headers);
     let taken = routes.find(target, &head.method, &head.headers).and_then(|index| {
         let route = settings.get(index);
         let becomes = route.map_or(Ok(String::new()), |route| becomes(route, target));
-        becomes.map(|becomes| (index, becomes)).map_err(|refusal| Miss { refusal, allow: None })
+        becomes.map(|becomes| (index, becomes)).map_err(|refusal| NoRoute { refusal, allow: None })
     });
     let others = ways.iter().enumerate().filter_map(|(index, way)| Some((index, (*way)?)));
     let (others, elsewhere): (Vec<_>, Vec<_>) = others.partition(|(_, way)| !matches!(way, Way::Host | Way::Path));
-    Found { taken, others, elsewhere: elsewhere.len(), preflight: None }
+    RouteAnswer { taken, others, elsewhere: elsewhere.len(), preflight: None }
 }
 
 /// Whether the gateway answers by itself what a browser asks for a page.
@@ -162,7 +165,7 @@ fn becomes(route: &Settings, target: &Target) -> Result<String, Refusal> {
     })
 }
 
-fn value(found: &Found, config: &Config) -> Value {
+fn value(found: &RouteAnswer, config: &Config) -> Value {
     let line = |index: usize| config.document.line(&format!("route[{index}]"));
     let others: Vec<Value> = (found.others.iter())
         .map(|(index, way)| {
@@ -229,7 +232,7 @@ fn told(way: Way, route: Option<&Settings>) -> String {
     }
 }
 
-fn condition(condition: &Condition) -> String {
+fn condition(condition: &RouteCondition) -> String {
     let (subject, name) = match &condition.subject {
         Subject::Header(name) => ("header", name.as_str()),
         Subject::Query(name) => ("query", name.as_str()),

@@ -317,7 +317,7 @@ fn how_things_are() {
         blocks: 1,
         feeds: Vec::new(),
         allows: 2,
-        verdicts: vec![control::Counted { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
+        verdicts: vec![control::VerdictCount { verdict: "blocked".to_owned(), packets: 12, bytes: 2_048 }],
         warnings: vec!["the clock went back".to_owned()],
         budgets: Vec::new(),
         kernel: control::KernelBudgets::default(),

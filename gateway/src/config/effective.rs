@@ -15,7 +15,7 @@ use crate::settings::{
     anomalies::Settings as Anomalies,
     audit::{self, Target},
     cors::{Cors, HeaderNames},
-    guard::{Format, Ladder, Mode, PacketScope, Settings as Guard, SourceLimit},
+    guard::{Ladder, ListFormat, Mode, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
     listener::Listener,
     operators::{Member, Operator},
@@ -103,7 +103,7 @@ pub(super) fn describe(
         "feed": guard.feeds.iter().map(|feed| json!({
             "name": feed.name,
             "path": feed.path,
-            "format": feed.format.map(Format::name),
+            "format": feed.format.map(ListFormat::name),
             "ban": feed.ban.map(show_duration),
             "shadow": feed.shadow,
         })).collect::<Vec<_>>(),

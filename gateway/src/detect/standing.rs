@@ -48,12 +48,12 @@ pub(super) enum Class {
 
 /// How the last answers were.
 pub(super) struct Standing {
-    routes: Box<[Ring]>,
-    upstreams: Box<[Ring]>,
+    routes: Box<[AnswerRing]>,
+    upstreams: Box<[AnswerRing]>,
 }
 
 /// Each place: 32 bits of a source's hash, 3 of the class, 29 of seconds; 0: nobody.
-struct Ring([AtomicU64; SOURCES]);
+struct AnswerRing([AtomicU64; SOURCES]);
 
 /// How others fare.
 #[derive(Clone, Copy, Debug, Default)]
@@ -74,7 +74,7 @@ impl fmt::Debug for Standing {
 
 impl Standing {
     pub(super) fn new() -> Self {
-        let rings = |count| (0..count).map(|_| Ring(std::array::from_fn(|_| AtomicU64::new(0)))).collect();
+        let rings = |count| (0..count).map(|_| AnswerRing(std::array::from_fn(|_| AtomicU64::new(0)))).collect();
         Self { routes: rings(ROUTES), upstreams: rings(UPSTREAMS) }
     }
 
@@ -105,7 +105,7 @@ const fn age(noted: u64, now: u64) -> u64 {
     if age > SECONDS / 2 { 0 } else { age }
 }
 
-impl Ring {
+impl AnswerRing {
     /// Notes an answer. Of one that is late, its time is not noted: another thread has noted a later one.
     fn note(&self, source: u64, class: Class, now: u64) {
         let Some(place) = usize::try_from(source).ok().and_then(|at| self.0.get(at % SOURCES)) else { return };

@@ -62,7 +62,7 @@ impl Anchors {
     }
 
     /// What became of it.
-    pub(crate) fn done(&mut self, Written { name, seq, result }: Written, now: Now) {
+    pub(crate) fn done(&mut self, AnchorResult { name, seq, result }: AnchorResult, now: Now) {
         let Some((_, schedule)) = self.0.iter_mut().find(|(anchor, _)| anchor.name == name) else { return };
         match result {
             Ok(()) => schedule.sent(seq, rfc3339(now.unix_millis), now.monotonic),
@@ -106,7 +106,7 @@ pub(crate) struct CheckpointJob {
 }
 
 /// What became of it.
-pub(crate) struct Written {
+pub(crate) struct AnchorResult {
     name: String,
     seq: u64,
     result: Result<(), AnchorFailure>,
@@ -160,7 +160,7 @@ impl CheckpointJob {
     }
 
     /// Writes it to a file.
-    pub(crate) fn write(self, path: &Path) -> Written {
+    pub(crate) fn write(self, path: &Path) -> AnchorResult {
         let result = append(path, &self.head.to_line()).map_err(|error| {
             let hint = match error.kind() {
                 io::ErrorKind::PermissionDenied => {
@@ -174,7 +174,7 @@ impl CheckpointJob {
     }
 
     /// It was delivered: a time stamp is looked at, and kept in `state_dir`.
-    pub(crate) fn delivered(self, response: &[u8], nonce: u64, state_dir: &Path) -> Written {
+    pub(crate) fn delivered(self, response: &[u8], nonce: u64, state_dir: &Path) -> AnchorResult {
         let result = match &self.anchor.target {
             Target::Timestamp(_) => self.keep(response, nonce, state_dir),
             _ => Ok(()),
@@ -183,8 +183,8 @@ impl CheckpointJob {
     }
 
     /// What became of it.
-    pub(crate) fn ended(self, result: Result<(), AnchorFailure>) -> Written {
-        Written { name: self.anchor.name, seq: self.head.seq, result }
+    pub(crate) fn ended(self, result: Result<(), AnchorFailure>) -> AnchorResult {
+        AnchorResult { name: self.anchor.name, seq: self.head.seq, result }
     }
 
     fn keep(&self, response: &[u8], nonce: u64, state_dir: &Path) -> Result<(), String> {

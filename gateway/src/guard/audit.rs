@@ -28,7 +28,7 @@ pub(crate) use newest::{Recent, newest_first};
 pub(crate) use record::{members, members_of};
 pub(crate) use redo::Redo;
 
-pub use chain::{Audit, ChainPosition};
+pub use chain::{AuditChain, ChainPosition};
 pub use exported::verify_export;
 pub use finding::Finding;
 pub use outside::{Outside, Stamp};

@@ -16,7 +16,7 @@ use crate::{
     clock::{self, MINUTE, Now, SECOND},
     detect::BanRequest,
     guard::{
-        audit::{Audit, members, members_of},
+        audit::{AuditChain, members, members_of},
         cluster::fact::Fact,
         control::{Allow, Answer, Lost, Request, watch::Watchers},
         store::{Change, Ended, Record, Store, StoreError},
@@ -53,8 +53,8 @@ use journal::{Journal, Write, nothing};
 use ledger::{Ledger, expiry, write_figures};
 use log_lines::LogLines;
 use operator::{
+    block_request::BlockRequest,
     confirm,
-    wanted::Wanted,
     would_refuse::{DeniedInShadow, WouldRefuse},
 };
 use policy::{Policy, pardons, safety};
@@ -110,7 +110,7 @@ impl Guard {
         self.sweep(now);
         let done = match request {
             Request::BlockAdd { source, seconds, reason, shadow, confirm, force } => {
-                self.add(Wanted { source, seconds, reason, shadow, confirm, force }, actor, now)
+                self.add(BlockRequest { source, seconds, reason, shadow, confirm, force }, actor, now)
             }
             Request::Confirm { id } => self.confirm(id, actor, now),
             Request::ShadowReport => return Answer::Shadow { rows: self.shadowed(now) },

@@ -35,8 +35,8 @@ pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, Revocatio
 pub use entry::Entry;
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Disk, Feed, Interface, LogDrops, Lost, Process,
-    ReloadRefused, Requests, Status, Top,
+    AuditState, BanCount, Budget, CertificateEnd, Disk, Feed, Interface, LogDrops, Lost, Process, ReloadRefused,
+    Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};

@@ -11,7 +11,7 @@ use gateway_common::{
 };
 
 use crate::{
-    guard::kernel::{Attached, Kernel, KernelError, Removed, Share},
+    guard::kernel::{Attached, BudgetOverride, Kernel, KernelError, Removed},
     settings::guard::Settings,
 };
 
@@ -74,7 +74,7 @@ pub(crate) trait Enforcement {
         !self.interfaces().is_empty()
     }
     /// Gives a source a budget of its own until a time, or changes it.
-    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError>;
+    fn put_budget(&mut self, key: SourceKey, share: BudgetOverride, expires: u64) -> Result<(), KernelError>;
     /// What a source has spent of a budget of its own; `None`: it has none.
     fn find_budget(&self, key: SourceKey) -> Option<Budget>;
     /// Takes the budget of a source away.
@@ -173,7 +173,7 @@ impl Enforcement for Kernel {
     fn commit_staged(&mut self) -> Result<(), KernelError> {
         self.commit_staged()
     }
-    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError> {
+    fn put_budget(&mut self, key: SourceKey, share: BudgetOverride, expires: u64) -> Result<(), KernelError> {
         self.put_budget(key, share, expires)
     }
     fn find_budget(&self, key: SourceKey) -> Option<Budget> {
@@ -315,7 +315,7 @@ impl Enforcement for AtAccept {
     fn gives_budgets(&self) -> bool {
         self.gives_budgets
     }
-    fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError> {
+    fn put_budget(&mut self, key: SourceKey, share: BudgetOverride, expires: u64) -> Result<(), KernelError> {
         self.budgets.insert(key, share.budget(&Limits::default(), expires));
         Ok(())
     }

@@ -5,7 +5,7 @@
 
 use line::{Each, text};
 
-use crate::settings::guard::Format;
+use crate::settings::guard::ListFormat;
 
 pub(crate) mod content;
 pub(crate) mod watch;
@@ -36,7 +36,7 @@ const PACKED: [(&[u8], &str); 5] = [
     (b"PK\x03\x04", "zip"),
 ];
 
-impl Format {
+impl ListFormat {
     /// What the first lines look like. What looks like nothing else is a plain list.
     #[must_use]
     pub fn detect(bytes: &[u8]) -> Self {
@@ -72,9 +72,9 @@ impl Format {
 /// It is too large, has too many entries, or is a JSON document that cannot be read.
 pub fn read(
     bytes: &[u8],
-    format: Option<Format>,
+    format: Option<ListFormat>,
     mut each: impl FnMut(u32, Result<Listed, String>),
-) -> Result<Format, Unreadable> {
+) -> Result<ListFormat, Unreadable> {
     if bytes.len() > MAX_BYTES {
         return Err(Unreadable(format!("is larger than {} MiB", MAX_BYTES >> 20)));
     }
@@ -87,7 +87,7 @@ pub fn read(
     if let Some(what) = FOREIGN.into_iter().find(|(start, _)| first_word(bytes).starts_with(start)) {
         return Err(Unreadable(what.1.to_owned()));
     }
-    let format = format.unwrap_or_else(|| Format::detect(bytes));
+    let format = format.unwrap_or_else(|| ListFormat::detect(bytes));
     let mut entries = 0_usize;
     let mut counted = |line, read: Result<Listed, String>| {
         entries += usize::from(read.is_ok());
@@ -96,12 +96,12 @@ pub fn read(
         }
     };
     match format {
-        Format::CrowdsecJson => crowdsec_json::read(bytes, &mut counted)?,
-        Format::CrowdsecCsv => crowdsec_csv::read(bytes, &mut counted)?,
-        Format::Plain => lines(bytes, &mut counted, plain::line),
-        Format::Ipset => ipset::read(bytes, &mut counted)?,
-        Format::Json => json::read(bytes, &mut counted)?,
-        Format::Spamhaus => lines(bytes, &mut counted, spamhaus::line),
+        ListFormat::CrowdsecJson => crowdsec_json::read(bytes, &mut counted)?,
+        ListFormat::CrowdsecCsv => crowdsec_csv::read(bytes, &mut counted)?,
+        ListFormat::Plain => lines(bytes, &mut counted, plain::line),
+        ListFormat::Ipset => ipset::read(bytes, &mut counted)?,
+        ListFormat::Json => json::read(bytes, &mut counted)?,
+        ListFormat::Spamhaus => lines(bytes, &mut counted, spamhaus::line),
     }
     if entries > MAX_ENTRIES {
         return Err(Unreadable(format!("has more than {MAX_ENTRIES} entries")));

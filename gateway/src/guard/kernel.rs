@@ -22,7 +22,7 @@ mod tries;
 
 pub use attach::Attached;
 pub use batch::{RuleScan, Scan};
-pub use budgets::Share;
+pub use budgets::BudgetOverride;
 pub use error::KernelError;
 pub use handle::Kernel;
 pub use held::{Hold, hold};

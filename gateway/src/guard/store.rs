@@ -18,7 +18,7 @@ pub(crate) mod good;
 
 pub use database::{Change, HISTORY, Store, checkpoint, read_anchor};
 pub use error::StoreError;
-pub use record::{Allowed, Anchor, Deadline, Ended, Record};
+pub use record::{Allowance, Anchor, Deadline, Ended, Record};
 pub use safety::{Offence, Pardon, Promotion};
 pub(crate) use salvage::Salvage;
 

@@ -1,6 +1,6 @@
 //! Limits on connections and TLS handshakes: the same counters as those of requests, asked before a request is there.
 //!
-//! *Invariant:* a connection that was counted as one at once is counted until its [`Held`] is dropped, also where another
+//! *Invariant:* a connection that was counted as one at once is counted until its [`ConnectionPermit`] is dropped, also where another
 //! configuration is in force by then.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use gateway_common::source::Source;
 use http::HeaderMap;
 
 use super::{
-    Judged, Limits, Spent, When,
+    LimitResult, Limits, Spent, When,
     key::Facts,
     report::{self, Question, Row, Sum},
     shadow::ShadowRefusals,
@@ -28,9 +28,9 @@ pub struct ConnectionLimits {
 
 /// What a connection takes of limits on connections at once.
 #[derive(Debug, Default)]
-pub struct Held(Option<Box<(Arc<Limits>, Judged)>>);
+pub struct ConnectionPermit(Option<Box<(Arc<Limits>, LimitResult)>>);
 
-impl Drop for Held {
+impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(held) = &mut self.0 {
             held.0.settle(&mut held.1, &Spent::default(), clock::monotonic());
@@ -73,9 +73,9 @@ impl ConnectionLimits {
     ///
     /// # Errors
     /// [`Reject::TooManyRequests`](crate::refusal::Reject::TooManyRequests): its source has, or makes, too many.
-    pub fn accept(&self, source: Source, address: std::net::IpAddr, now: u64) -> Result<Held, Refusal> {
+    pub fn accept(&self, source: Source, address: std::net::IpAddr, now: u64) -> Result<ConnectionPermit, Refusal> {
         match &self.accepted {
-            None => Ok(Held::default()),
+            None => Ok(ConnectionPermit::default()),
             Some(limits) => judge(limits, source, address, now),
         }
     }
@@ -123,14 +123,19 @@ impl ConnectionLimits {
     }
 }
 
-fn judge(limits: &Arc<Limits>, source: Source, address: std::net::IpAddr, now: u64) -> Result<Held, Refusal> {
+fn judge(
+    limits: &Arc<Limits>,
+    source: Source,
+    address: std::net::IpAddr,
+    now: u64,
+) -> Result<ConnectionPermit, Refusal> {
     let headers = HeaderMap::new();
     let facts =
         Facts { source, address, ja4: None, headers: &headers, target: None, route: None, identity: None, plan: None };
-    let mut judged = Judged::default();
+    let mut judged = LimitResult::default();
     limits.judge(When::Arrived, &facts, now, &mut judged)?;
     let is_owing = judged.is_owing();
-    Ok(Held(is_owing.then(|| Box::new((Arc::clone(limits), judged)))))
+    Ok(ConnectionPermit(is_owing.then(|| Box::new((Arc::clone(limits), judged)))))
 }
 
 #[cfg(test)]
@@ -158,7 +163,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn accept(limits: &ConnectionLimits, address: &str, now: u64, expect: &str) -> Option<Held> {
+    fn accept(limits: &ConnectionLimits, address: &str, now: u64, expect: &str) -> Option<ConnectionPermit> {
         let address: IpAddr = address.parse().unwrap();
         let accepted = limits.accept(Source::of(address, 64), address, now);
         let refused = accepted.as_ref().err().map(|refusal| refusal.detail.to_string());

@@ -78,7 +78,7 @@ enum Look {
 }
 
 /// What a part is for one request.
-enum Found<'a> {
+enum PartValue<'a> {
     Number(u64),
     /// A claim that is no text, as an operator writes it.
     Written(String),
@@ -132,18 +132,18 @@ impl Part {
     fn tell(&self, facts: &Facts<'_>, hasher: &Hasher, out: &mut String) -> bool {
         match (&self.look, self.look.find(facts, hasher)) {
             (_, None) => return false,
-            (_, Some(Found::Source(source))) => write!(out, "{source}").unwrap_or_default(),
+            (_, Some(PartValue::Source(source))) => write!(out, "{source}").unwrap_or_default(),
             (Look::Roles, Some(_)) => {
                 let mut roles: Vec<&str> = facts.identity.into_iter().flat_map(Identity::roles).collect();
                 roles.sort_unstable();
                 out.push_str(&roles.join(","));
             }
-            (_, Some(Found::Written(text))) => out.push_str(&text),
-            (Look::Header(_), Some(Found::Text(value))) => {
+            (_, Some(PartValue::Written(text))) => out.push_str(&text),
+            (Look::Header(_), Some(PartValue::Text(value))) => {
                 write!(out, "#{:08x}", hasher.bytes(&[value]) >> 32).unwrap_or_default()
             }
-            (_, Some(Found::Number(number))) => write!(out, "#{number:016x}").unwrap_or_default(),
-            (_, Some(Found::Text(text))) => out.push_str(&String::from_utf8_lossy(text)),
+            (_, Some(PartValue::Number(number))) => write!(out, "#{number:016x}").unwrap_or_default(),
+            (_, Some(PartValue::Text(text))) => out.push_str(&String::from_utf8_lossy(text)),
         }
         true
     }
@@ -169,22 +169,22 @@ impl Look {
     }
 
     /// What the request has of it; `None`: nothing, or several where one is needed.
-    fn find<'a>(&'a self, facts: &Facts<'a>, hasher: &Hasher) -> Option<Found<'a>> {
-        let text = |text: &'a str| Some(Found::Text(text.as_bytes()));
+    fn find<'a>(&'a self, facts: &Facts<'a>, hasher: &Hasher) -> Option<PartValue<'a>> {
+        let text = |text: &'a str| Some(PartValue::Text(text.as_bytes()));
         match self {
-            Self::Address(None) => Some(Found::Source(facts.source)),
-            Self::Address(Some(length)) => Some(Found::Source(Source::of(facts.address, *length))),
+            Self::Address(None) => Some(PartValue::Source(facts.source)),
+            Self::Address(Some(length)) => Some(PartValue::Source(Source::of(facts.address, *length))),
             Self::ApiKey => text(facts.identity?.principal().strip_prefix(API_KEY)?),
             Self::Claim(place) => match facts.identity?.claim((*place)?)? {
                 Value::Null => None,
                 Value::String(value) => text(value),
                 // Rare, and bounded by the length of a token.
-                other => Some(Found::Written(other.to_string())),
+                other => Some(PartValue::Written(other.to_string())),
             },
             Self::Header(name) => {
                 let mut values = facts.headers.get_all(name).iter();
                 let value = values.next().filter(|value| !value.is_empty())?;
-                values.next().is_none().then_some(Found::Text(value.as_bytes()))
+                values.next().is_none().then_some(PartValue::Text(value.as_bytes()))
             }
             Self::Host => text(facts.target?.0),
             Self::Ja4 => text(facts.ja4?),
@@ -194,7 +194,7 @@ impl Look {
             // In any order they are the same roles.
             Self::Roles => {
                 let each = facts.identity?.roles().map(|role| mix(hasher.bytes(&[role.as_bytes()])));
-                each.reduce(u64::wrapping_add).map(Found::Number)
+                each.reduce(u64::wrapping_add).map(PartValue::Number)
             }
             Self::Route(names) => text(names.get(facts.route?)?),
         }
@@ -242,27 +242,27 @@ impl Hasher {
         hasher.finish()
     }
 
-    fn found(&self, tag: u64, found: &Found<'_>) -> u64 {
+    fn found(&self, tag: u64, found: &PartValue<'_>) -> u64 {
         let mut hasher = self.seeded;
         hasher.write_u64(tag);
         match found {
-            Found::Number(value) => hasher.write_u64(*value),
-            Found::Source(source) => {
+            PartValue::Number(value) => hasher.write_u64(*value),
+            PartValue::Source(source) => {
                 match source.address() {
                     IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
                     IpAddr::V6(address) => hasher.write_u128(address.to_bits()),
                 }
                 hasher.write_u8(source.length());
             }
-            Found::Written(text) => hasher.write(text.as_bytes()),
-            Found::Text(text) => hasher.write(text),
+            PartValue::Written(text) => hasher.write(text.as_bytes()),
+            PartValue::Text(text) => hasher.write(text),
         }
         hasher.finish()
     }
 
     /// What stands in for a part that a request lacks: its address, as nobody else's part is.
     fn instead(&self, tag: u64, source: Source) -> u64 {
-        !self.found(tag, &Found::Source(source))
+        !self.found(tag, &PartValue::Source(source))
     }
 
     /// The hash of part `number` of all parts.
@@ -361,7 +361,7 @@ impl Written<'_> {
                 (KeyPart::Address(length), _) => {
                     is_address_used = true;
                     let source = Source::of(self.address()?, length.unwrap_or(self.ipv6_prefix));
-                    hasher.found(part.tag, &Found::Source(source))
+                    hasher.found(part.tag, &PartValue::Source(source))
                 }
                 (_, None) => {
                     is_address_used = true;
@@ -369,9 +369,9 @@ impl Written<'_> {
                 }
                 (KeyPart::Roles, Some(roles)) => {
                     let each = roles.split(',').map(|role| mix(hasher.bytes(&[role.as_bytes()])));
-                    hasher.found(part.tag, &Found::Number(each.fold(0, u64::wrapping_add)))
+                    hasher.found(part.tag, &PartValue::Number(each.fold(0, u64::wrapping_add)))
                 }
-                (_, Some(value)) => hasher.found(part.tag, &Found::Text(value.as_bytes())),
+                (_, Some(value)) => hasher.found(part.tag, &PartValue::Text(value.as_bytes())),
             };
             Some(join(key, hash))
         })?;

@@ -126,7 +126,7 @@ impl World {
     }
 
     /// One request comes so far as limits let it.
-    fn serve(&self, ask: &Ask<'_>, now: u64) -> Result<Judged, Refusal> {
+    fn serve(&self, ask: &Ask<'_>, now: u64) -> Result<LimitResult, Refusal> {
         let mut headers = HeaderMap::new();
         for (name, value) in ask.headers {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
@@ -142,7 +142,7 @@ impl World {
             identity: None,
             plan: None,
         };
-        let mut judged = Judged::default();
+        let mut judged = LimitResult::default();
         let done = self.limits.judge(When::Arrived, &arrived, now, &mut judged).and_then(|()| {
             let routed = Facts { target: Some((ask.host, ask.path)), route: ask.route, ..arrived };
             self.limits.judge(When::Routed, &routed, now, &mut judged)?;
@@ -174,11 +174,11 @@ impl World {
             identity: None,
             plan: None,
         };
-        self.limits.judge(When::Arrived, &facts, now, &mut Judged::default()).is_ok()
+        self.limits.judge(When::Arrived, &facts, now, &mut LimitResult::default()).is_ok()
     }
 
     /// What the client of a request is told.
-    fn told(&self, judged: &Judged) -> (String, String) {
+    fn told(&self, judged: &LimitResult) -> (String, String) {
         let mut headers = HeaderMap::new();
         self.limits.tell(&judged.told().unwrap(), &mut headers);
         let text = |name| headers[name].to_str().unwrap().to_owned();

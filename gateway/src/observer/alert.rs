@@ -50,14 +50,14 @@ const TOLD_EVERY: Duration = Duration::from_secs(300);
 
 /// What outlives the observer.
 #[derive(Default, Serialize, Deserialize)]
-struct Kept {
+struct SavedState {
     version: u32,
     alerts: Vec<Tracked>,
     silences: Silences,
     outboxes: BTreeMap<String, Outbox>,
 }
 
-/// The version of [`Kept`]. Another one is not read.
+/// The version of [`SavedState`]. Another one is not read.
 const VERSION: u32 = 1;
 
 /// The heartbeats of one receiver.
@@ -152,7 +152,7 @@ impl Alerts {
 
     /// Goes on with what is kept in these files.
     pub(super) fn restore(&self, files: [OwnedFd; 2], now: Now) {
-        let (keep, kept) = Keep::open::<Kept>(files);
+        let (keep, kept) = Keep::open::<SavedState>(files);
         // Another guard gives the files again: what is known is newer than they are.
         self.keep.replace(Some(keep));
         let is_first = !self.is_restored.replace(true);
@@ -290,7 +290,7 @@ impl Alerts {
 
     /// Writes what has changed, beside everything else.
     fn save(self: &Rc<Self>, now: Now) {
-        let kept = Kept {
+        let kept = SavedState {
             version: VERSION,
             alerts: self.tracker.borrow().firing().cloned().collect(),
             silences: self.silences.borrow().clone(),

@@ -19,7 +19,7 @@ use super::timing::{deadline::has_passed, write_batching::WriteTurn};
 use crate::{
     admission::Class,
     client::Client,
-    limit::connection::Held,
+    limit::connection::ConnectionPermit,
     settings::timeouts::Timeouts,
     tls::{Secured, hello::Ja4},
 };
@@ -75,7 +75,7 @@ pub(super) struct Connection {
     /// The highest class of the requests that came by it so far.
     class: Cell<Option<Class>>,
     /// What it takes of limits on connections.
-    held: RefCell<Held>,
+    held: RefCell<ConnectionPermit>,
     activity: Activity,
     writes: WriteProgress,
     closing: Closing,
@@ -102,7 +102,7 @@ impl Connection {
     }
 
     /// It takes this of limits on connections, until it is gone.
-    pub(super) fn hold(&self, held: Held) {
+    pub(super) fn hold(&self, held: ConnectionPermit) {
         drop(self.held.replace(held));
     }
 

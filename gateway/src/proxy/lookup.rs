@@ -119,7 +119,7 @@ impl Lookups {
         let asked = self.jobs.try_send(Job::Find(lookup, asker, answer)).map_err(|_full| BUSY);
         let answer = match asked {
             Ok(()) => {
-                let _waiting = Waiting::new(&self.waiting);
+                let _waiting = WaiterGuard::new(&self.waiting);
                 match timeout(wait, answered).await {
                     // The thread drops what it has no room for.
                     Ok(answer) => answer.map_err(|_dropped| BUSY),
@@ -136,16 +136,16 @@ impl Lookups {
 }
 
 /// One more waits, until this is dropped: clients leave.
-struct Waiting<'a>(&'a AtomicU64);
+struct WaiterGuard<'a>(&'a AtomicU64);
 
-impl<'a> Waiting<'a> {
+impl<'a> WaiterGuard<'a> {
     fn new(count: &'a AtomicU64) -> Self {
         count.fetch_add(1, Ordering::Relaxed);
         Self(count)
     }
 }
 
-impl Drop for Waiting<'_> {
+impl Drop for WaiterGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Ordering::Relaxed);
     }

@@ -54,7 +54,7 @@ pub(super) use self::{
 use self::{
     gate::Passage,
     group::Attempt,
-    pool::Lease,
+    pool::PooledConnection,
     request::OriginalBody,
     retry::{AttemptFailure, Blame, Next, RetryAllowance, RetryState},
     timeout::{TimeLeft, in_time},
@@ -198,7 +198,7 @@ pub(super) async fn forward(
 }
 
 /// Counts a failure against the server, if it is to blame.
-fn note(failure: AttemptFailure, blame: Blame, server: usize, lease: &Lease, job: &ForwardJob<'_>) {
+fn note(failure: AttemptFailure, blame: Blame, server: usize, lease: &PooledConnection, job: &ForwardJob<'_>) {
     let group = job.group;
     if matches!(failure, AttemptFailure::TimedOut { .. }) {
         lease.doubt();

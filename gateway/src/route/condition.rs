@@ -7,7 +7,7 @@ use http::HeaderMap;
 
 use crate::{
     path,
-    settings::route::{Condition, Subject, Test},
+    settings::route::{RouteCondition, Subject, Test},
 };
 
 /// Whether a request meets a condition.
@@ -21,7 +21,7 @@ pub(super) enum Met {
     Ambiguous,
 }
 
-impl Condition {
+impl RouteCondition {
     /// Whether a request with this query and these headers meets it.
     pub(super) fn is_met(&self, query: &str, headers: &HeaderMap) -> Met {
         match &self.subject {
@@ -75,7 +75,7 @@ fn all_agree(mut values: impl Iterator<Item = bool>) -> Met {
 }
 
 /// Whether nothing says which of the two comes first, and a request could meet both.
-pub(super) fn are_in_conflict(one: &[Condition], two: &[Condition]) -> bool {
+pub(super) fn are_in_conflict(one: &[RouteCondition], two: &[RouteCondition]) -> bool {
     one.len() == two.len() && !one.iter().any(|condition| two.iter().any(|other| condition.excludes(other)))
 }
 

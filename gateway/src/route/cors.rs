@@ -25,7 +25,7 @@ const START: &str = "access-control-";
 const MOST_NAMES: usize = 4 * 1_024;
 
 /// One `[cors.NAME]`, ready to be written.
-pub struct Group {
+pub struct CorsPolicy {
     settings: Cors,
     methods: Option<HeaderValue>,
     /// `None`: those that a preflight asks for.
@@ -35,7 +35,7 @@ pub struct Group {
     max_age: HeaderValue,
 }
 
-impl Group {
+impl CorsPolicy {
     /// Compiles the rules.
     #[must_use]
     pub fn new(settings: &Cors) -> Self {
@@ -98,7 +98,7 @@ impl Group {
 }
 
 /// What a preflight is told besides who may read the answer. `None`: its page may not make the request.
-pub(crate) fn permissions(group: Option<&Group>, asked: &HeaderMap) -> HeaderMap {
+pub(crate) fn permissions(group: Option<&CorsPolicy>, asked: &HeaderMap) -> HeaderMap {
     let mut headers = HeaderMap::new();
     headers.insert(
         VARY,

@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderName, Method};
 use super::{Routes, condition::Met};
 use crate::{
     route::target::Target,
-    settings::route::{Condition, Subject},
+    settings::route::{RouteCondition, Subject},
 };
 
 impl Routes {
@@ -22,7 +22,7 @@ impl Routes {
         let query = target.origin().query().unwrap_or_default();
         let mut candidates = Vec::new();
         for served in found.iter().flat_map(|found| found.value).filter(|served| served.takes(method)) {
-            let may_be_met = |condition: &Condition| match &condition.subject {
+            let may_be_met = |condition: &RouteCondition| match &condition.subject {
                 Subject::Header(name) => may_have(name),
                 Subject::Query(_) => condition.is_met(query, &HeaderMap::new()) != Met::No,
             };

@@ -188,23 +188,23 @@ fn faults() {
     );
 }
 
-fn when(subject: &str, test: Test) -> Condition {
+fn when(subject: &str, test: Test) -> RouteCondition {
     let subject = match subject.strip_prefix('?') {
         Some(name) => Subject::Query(name.into()),
         None => Subject::Header(subject.parse().unwrap()),
     };
-    Condition { subject, test }
+    RouteCondition { subject, test }
 }
 
-fn equals(subject: &str, value: &str) -> Condition {
+fn equals(subject: &str, value: &str) -> RouteCondition {
     when(subject, Test::Equals(value.into()))
 }
 
-fn prefix(subject: &str, value: &str) -> Condition {
+fn prefix(subject: &str, value: &str) -> RouteCondition {
     when(subject, Test::Prefix(value.into()))
 }
 
-fn with(host: Option<&str>, path: &str, conditions: &[Condition]) -> Route {
+fn with(host: Option<&str>, path: &str, conditions: &[RouteCondition]) -> Route {
     Route { when: conditions.to_vec(), ..route(host, path, &[]) }
 }
 
@@ -348,7 +348,7 @@ fn what_is_in_the_way_of_others() {
 
 /// Whether routes of one path with these conditions can stand side by side.
 #[track_caller]
-fn conflicts(one: &[Condition], two: &[Condition], expect: bool) {
+fn conflicts(one: &[RouteCondition], two: &[RouteCondition], expect: bool) {
     for (one, two) in [(one, two), (two, one)] {
         let found = Routes::new(&[with(None, "/", one), with(None, "/", two)]);
         assert_eq!(found.is_err(), expect, "{one:?} {two:?}");

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use condition::{Comparison, Condition, Match, Measure, Unit};
+pub use condition::{Aggregation, AlertCondition, Comparison, Match, Unit};
 pub use receiver::{Dial, Kind, Mail, MailSecurity, Receiver, SecretUrl};
 pub use severity::Severity;
 
@@ -40,13 +40,13 @@ pub struct Rule {
     /// `metric`: what is looked at.
     pub metric: Metric,
     /// How a number is made of it.
-    pub measure: Measure,
+    pub measure: Aggregation,
     /// `where`: the series that count.
     pub filter: Vec<Match>,
     /// `by`: the labels whose values are told apart, each with an alert of its own.
     pub by: Vec<String>,
     /// `condition`.
-    pub condition: Condition,
+    pub condition: AlertCondition,
     /// `for`: how long the condition must hold.
     pub hold: Duration,
     /// `recover_after`: how long it must not hold for the alert to end.

@@ -195,7 +195,7 @@ pub struct Feed {
     /// `path`: the file that is followed.
     pub path: PathBuf,
     /// `format`; `None`: as it looks.
-    pub format: Option<Format>,
+    pub format: Option<ListFormat>,
     /// `ban`: how long an entry lasts from when it was loaded; `None`: for as long as it is listed.
     pub ban: Option<Duration>,
     /// `shadow`: count only.
@@ -259,7 +259,7 @@ pub struct SynCookies {
 
 /// How a list is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Format {
+pub enum ListFormat {
     /// An address, prefix or range a line; `#` and `;` start comments.
     Plain,
     /// `ipset save` of one set, and FireHOL's .netset and .ipset.
@@ -275,7 +275,7 @@ pub enum Format {
     Json,
 }
 
-impl Format {
+impl ListFormat {
     /// As it is written in the configuration and on the command line.
     pub const NAMES: [(&'static str, Self); 6] = [
         ("plain", Self::Plain),

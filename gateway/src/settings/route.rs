@@ -36,7 +36,7 @@ pub struct Route {
     /// `route.methods`; empty: every method but CONNECT and TRACE.
     pub methods: Vec<Method>,
     /// `route.when`: all must be met.
-    pub when: Vec<Condition>,
+    pub when: Vec<RouteCondition>,
     /// `route.require`.
     pub require: authz::Requirement,
     /// How its clients may prove who they are: whatever is configured, where it does not say.
@@ -189,7 +189,7 @@ pub enum TokenSource {
 
 /// What a request must have besides host, path and method.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
+pub struct RouteCondition {
     /// What is looked at.
     pub subject: Subject,
     /// What it must be.

@@ -131,7 +131,7 @@ pub(crate) fn private_key(pem: &[u8]) -> Result<PrivateKeyDer<'static>, Diagnost
 
 /// Chooses the certificate for the name that a client asks for.
 #[derive(Debug)]
-pub(super) struct Choice {
+pub(super) struct CertificateResolver {
     pub(super) names: Arc<Names<Arc<CertifiedKey>>>,
     /// For whoever asks for none, or for one that is not there.
     pub(super) default: Option<Arc<CertifiedKey>>,
@@ -139,14 +139,14 @@ pub(super) struct Choice {
     pub(super) default_hosts: Names<()>,
 }
 
-impl Choice {
+impl CertificateResolver {
     /// Whether there is a certificate for a client that asks for this name.
     pub(super) fn has(&self, name: Option<&str>) -> bool {
         self.default.is_some() || name.is_some_and(|name| self.names.find(name).is_some())
     }
 }
 
-impl ResolvesServerCert for Choice {
+impl ResolvesServerCert for CertificateResolver {
     fn resolve(&self, hello: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
         let named = hello.server_name().and_then(|name| self.names.find(&name.to_ascii_lowercase()));
         named.or(self.default.as_ref()).cloned()

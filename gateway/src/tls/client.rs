@@ -21,13 +21,13 @@ use crate::{
 };
 
 /// Who is believed.
-pub(crate) struct Trust {
+pub(crate) struct TrustAnchors {
     /// Whom its certificates name.
     pub(crate) names: CertificateNames,
     pub(super) verifier: Arc<dyn ClientCertVerifier>,
 }
 
-impl Trust {
+impl TrustAnchors {
     /// Reads authorities and lists.
     ///
     /// # Errors

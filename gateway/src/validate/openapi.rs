@@ -72,7 +72,7 @@ struct Kept<'d> {
 
 /// The operation of a request.
 #[derive(Clone, Debug)]
-pub struct Found<'r> {
+pub struct MatchedOperation<'r> {
     /// Which one.
     pub operation: OperationId,
     /// The parameters of its path.
@@ -85,7 +85,7 @@ pub struct OperationId(usize);
 
 /// Why no operation was found.
 #[derive(Debug)]
-pub enum Miss {
+pub enum NoOperation {
     /// There is no such path, or nothing of it meets the request.
     NotFound,
     /// The path has other methods, which `Allow` tells.
@@ -183,8 +183,8 @@ impl Contract {
         path: &'r str,
         query: &str,
         headers: &HeaderMap,
-    ) -> Result<Found<'r>, Miss> {
-        let (template, values) = self.paths.find(path).ok_or(Miss::NotFound)?;
+    ) -> Result<MatchedOperation<'r>, NoOperation> {
+        let (template, values) = self.paths.find(path).ok_or(NoOperation::NotFound)?;
         let operations = self.templates.get(template).map_or(&[][..], |template| &template.operations);
         let of_method = || operations.iter().filter(|(known, _, _)| &**known == method.as_str());
         let mut chosen = None;
@@ -192,7 +192,7 @@ impl Contract {
             let mut is_met = true;
             // Each condition of each operation is read: what is unclear is refused, whichever would be chosen.
             for condition in self.operations.get(*number).map_or(&[][..], |operation| &operation.conditions) {
-                is_met &= condition.is_met(query, headers).map_err(Miss::Unclear)?;
+                is_met &= condition.is_met(query, headers).map_err(NoOperation::Unclear)?;
             }
             if is_met && chosen.is_none() {
                 chosen = Some((*number, names));
@@ -200,14 +200,14 @@ impl Contract {
         }
         if let Some((number, names)) = chosen {
             let values = names.iter().cloned().zip(values).collect();
-            return Ok(Found { operation: OperationId(number), values });
+            return Ok(MatchedOperation { operation: OperationId(number), values });
         }
         if of_method().next().is_some() {
-            return Err(Miss::NotFound);
+            return Err(NoOperation::NotFound);
         }
         let mut others: Vec<&str> = operations.iter().map(|(method, _, _)| &**method).collect();
         others.dedup();
-        Err(Miss::Method(HeaderValue::try_from(others.join(", ")).ok()))
+        Err(NoOperation::Method(HeaderValue::try_from(others.join(", ")).ok()))
     }
 
     /// The method and path of an operation, as the document has them.
@@ -239,7 +239,7 @@ impl Contract {
     ///
     /// # Errors
     /// [`Reject::InvalidParameter`] with all that is wrong.
-    pub fn judge_head(&self, found: &Found<'_>, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+    pub fn judge_head(&self, found: &MatchedOperation<'_>, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(operation) = self.operations.get(found.operation.0) else { return Err(gone()) };
         if operation.parameters.is_empty() {
             return Ok(());

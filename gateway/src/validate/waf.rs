@@ -10,7 +10,7 @@ use self::{
     body::Format,
     counts::Counts,
     exclusion::Exclusions,
-    finding::{Findings, Judged},
+    finding::{Findings, Threshold},
     request::Values,
     seclang::Compiled,
 };
@@ -83,7 +83,7 @@ impl Rules {
         let compiled = (!settings.roots.is_empty()).then(|| seclang::compile(&settings.roots, &settings.files));
         compiled.transpose().map_err(|wrong| {
             let told = wrong.into_iter().take(MOST_FAULTS).map(|wrong| {
-                let seclang::Wrong { path, line, message } = wrong;
+                let seclang::RuleFileError { path, line, message } = wrong;
                 Diagnostic::new("rules", format!("{}:{line}: {message}", path.display()))
             });
             told.collect()
@@ -194,7 +194,7 @@ impl Waf {
             is_denied = outcome.is_denied;
             findings.add_all(&outcome);
         }
-        findings.verdict(Judged { threshold: self.threshold, is_denied })
+        findings.verdict(Threshold { threshold: self.threshold, is_denied })
     }
 }
 

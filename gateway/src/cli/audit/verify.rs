@@ -64,8 +64,8 @@ impl Verify {
         };
         let outside = match outside(&self.anchor, &self.tsr) {
             Ok(outside) => outside,
-            Err(Wrong::Use(message)) => return context.out.fail(&message, Exit::Usage),
-            Err(Wrong::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
+            Err(VerifyError::Use(message)) => return context.out.fail(&message, Exit::Usage),
+            Err(VerifyError::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
         };
         if let (Some(export), Some(keys)) = (&self.export, &keys) {
             let found = verify_export(export, keys.clone(), outside, &mut chain::progress(context));
@@ -82,32 +82,32 @@ impl Verify {
     }
 }
 
-enum Wrong {
+enum VerifyError {
     Use(String),
     Anchor(String),
 }
 
 /// What was kept outside, from its files.
-fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, Wrong> {
+fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, VerifyError> {
     let mut outside = Outside::default();
     for path in stamps {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| Wrong::Use(format!("{name} cannot be read: {error}")))?;
-        let read = timestamp::Stamp::read(&bytes).map_err(|error| Wrong::Use(format!("{name}: {error}")))?;
+        let bytes = std::fs::read(path).map_err(|error| VerifyError::Use(format!("{name} cannot be read: {error}")))?;
+        let read = timestamp::Stamp::read(&bytes).map_err(|error| VerifyError::Use(format!("{name}: {error}")))?;
         outside.add_stamp(Stamp { name, imprint: read.imprint, time: read.time });
     }
     for path in anchors {
         let name = path.display().to_string();
-        let unreadable = |error: std::io::Error| Wrong::Use(format!("{name} cannot be read: {error}"));
+        let unreadable = |error: std::io::Error| VerifyError::Use(format!("{name} cannot be read: {error}"));
         let mut found = 0;
         for line in BufReader::new(File::open(path).map_err(unreadable)?).lines() {
             let line = line.map_err(unreadable)?;
             let Some(head) = SignedHead::find(&line) else { continue };
-            outside.add_anchor(&name, &head).map_err(Wrong::Anchor)?;
+            outside.add_anchor(&name, &head).map_err(VerifyError::Anchor)?;
             found += 1;
         }
         if found == 0 {
-            return Err(Wrong::Use(format!("{name} holds no anchor: name a file that an anchor has written")));
+            return Err(VerifyError::Use(format!("{name} holds no anchor: name a file that an anchor has written")));
         }
     }
     Ok(outside)

@@ -28,7 +28,7 @@ use crate::{
         },
         feeds::{self, LineError, MAX_BYTES},
     },
-    settings::guard::Format,
+    settings::guard::ListFormat,
 };
 
 /// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.
@@ -57,7 +57,7 @@ pub(in crate::cli) struct Import {
     file: PathBuf,
     /// The format of the list [default: recognised by its content]
     #[arg(long)]
-    format: Option<Format>,
+    format: Option<ListFormat>,
     /// The list's name: its earlier content is replaced
     #[arg(long, value_name = "NAME", value_parser = name)]
     feed: Option<String>,
@@ -258,7 +258,7 @@ fn far_of(answer: Result<Answer, Unreachable>) -> Result<Far, Stop> {
 /// What an import has done.
 struct Report {
     far: Far,
-    format: Format,
+    format: ListFormat,
     refusals: Vec<Refusal>,
     errors: Vec<LineError>,
     failed: u64,

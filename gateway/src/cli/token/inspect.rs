@@ -9,7 +9,7 @@ use crate::{
     cli::{
         context::Context,
         exit::Exit,
-        explained::{Told, explained},
+        explained::{ExplainedBy, explained},
         read_token::read_token,
         table::{clean, clean_lines, seconds},
     },
@@ -106,7 +106,7 @@ impl Inspect {
                 let why = "it is no token: too long, or with letters that no token has".to_owned();
                 let refused = ExplainedToken { valid: Some(false), detail: Some(why), ..ExplainedToken::default() };
                 let explanation = Explanation::Token(Box::new(refused));
-                Told { explanation, by: "file", by_text: "its form".to_owned() }
+                ExplainedBy { explanation, by: "file", by_text: "its form".to_owned() }
             }
         };
         let Explanation::Token(found) = told.explanation else {

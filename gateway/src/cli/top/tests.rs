@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{screen::Sort, *};
-use crate::guard::control::{self, Budget, Counted, Entry, Feed, Interface, Status};
+use crate::guard::control::{self, Budget, Entry, Feed, Interface, Status, VerdictCount};
 
 fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {
     Entry {
@@ -25,7 +25,7 @@ fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -
 }
 
 fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -> Snapshot {
-    let counted = |verdict: &str, packets| Counted { verdict: verdict.to_owned(), packets, bytes: packets * 60 };
+    let counted = |verdict: &str, packets| VerdictCount { verdict: verdict.to_owned(), packets, bytes: packets * 60 };
     let status = Status {
         upstreams: Vec::new(),
         key_sets: Vec::new(),

@@ -8,7 +8,9 @@ use super::{Sensitive, tls::file};
 use crate::{
     config::value::show_duration,
     settings::{
-        alert::{Kind, MailSecurity, Match, Measure, Receiver, Rule, SecretUrl, Settings, builtin::rules as brought},
+        alert::{
+            Aggregation, Kind, MailSecurity, Match, Receiver, Rule, SecretUrl, Settings, builtin::rules as brought,
+        },
         anomalies::Settings as Anomalies,
         audit::Target,
     },
@@ -40,18 +42,18 @@ fn builtin(alerts: &Settings) -> Value {
 
 fn rule(rule: &Rule) -> Value {
     let measure = match &rule.measure {
-        Measure::Age => "age",
-        Measure::Increase => "increase",
-        Measure::Left => "left",
-        Measure::Quantile(_) => "quantile",
-        Measure::Rate => "rate",
-        Measure::Value => "value",
-        Measure::DividedBy(_) | Measure::LessThan(_) | Measure::Share(_) => "",
+        Aggregation::Age => "age",
+        Aggregation::Increase => "increase",
+        Aggregation::Left => "left",
+        Aggregation::Quantile(_) => "quantile",
+        Aggregation::Rate => "rate",
+        Aggregation::Value => "value",
+        Aggregation::DividedBy(_) | Aggregation::LessThan(_) | Aggregation::Share(_) => "",
     };
-    let divided_by = if let Measure::DividedBy(metric) = &rule.measure { Some(metric.row().name) } else { None };
+    let divided_by = if let Aggregation::DividedBy(metric) = &rule.measure { Some(metric.row().name) } else { None };
     let quantile =
-        if let Measure::Quantile(millionths) = &rule.measure { Some(f64::from(*millionths) / 1e6) } else { None };
-    let share = if let Measure::Share(matches) = &rule.measure { Some(self::matches(matches)) } else { None };
+        if let Aggregation::Quantile(millionths) = &rule.measure { Some(f64::from(*millionths) / 1e6) } else { None };
+    let share = if let Aggregation::Share(matches) = &rule.measure { Some(self::matches(matches)) } else { None };
     json!({
         "name": rule.name,
         "metric": rule.metric.row().name,

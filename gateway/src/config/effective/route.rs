@@ -11,7 +11,7 @@ use crate::{
         authz::Requirement,
         edits::Edits,
         proxy::Settings,
-        route::{Action, Condition, Rewrite, Route, Subject, Test, TokenSource},
+        route::{Action, Rewrite, Route, RouteCondition, Subject, Test, TokenSource},
         timeouts::Timeouts,
     },
     violation::Part,
@@ -130,7 +130,7 @@ fn allow_in_path(route: &Route) -> Option<Vec<&'static str>> {
     (!words.is_empty()).then_some(words)
 }
 
-fn condition(condition: &Condition, sensitive: Sensitive) -> Value {
+fn condition(condition: &RouteCondition, sensitive: Sensitive) -> Value {
     let (subject, name) = match &condition.subject {
         Subject::Header(name) => ("header", name.as_str()),
         Subject::Query(name) => ("query", name.as_str()),

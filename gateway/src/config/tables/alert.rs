@@ -18,7 +18,7 @@ use crate::{
     diagnostic::Diagnostic,
     metric::{Kind, Metric},
     settings::alert::{
-        Comparison, Condition, LONGEST_WINDOW, Match, Measure, Receiver, Rule, Settings, Severity, builtin,
+        Aggregation, AlertCondition, Comparison, LONGEST_WINDOW, Match, Receiver, Rule, Settings, Severity, builtin,
     },
 };
 
@@ -264,7 +264,7 @@ fn measure(
     share: Vec<Match>,
     divided_by: Option<Metric>,
     quantile: u32,
-) -> Option<Measure> {
+) -> Option<Aggregation> {
     let row = metric.row();
     let (kind, is_gauge) = (row.kind, matches!(row.kind, Kind::Current | Kind::Gauge));
     let wrong = |key: &str, what: &str, hint: &str| {
@@ -280,14 +280,14 @@ fn measure(
     }
     if !share.is_empty() {
         return match kind {
-            Kind::Counter => Some(Measure::Share(share)),
+            Kind::Counter => Some(Aggregation::Share(share)),
             _ => wrong("share", "no counter", "only counters have shares: leave it out"),
         };
     }
     if let Some(other) = divided_by {
         let is_alike = matches!(other.row().kind, Kind::Current | Kind::Gauge) && is_gauge;
         return if is_alike {
-            Some(Measure::DividedBy(other))
+            Some(Aggregation::DividedBy(other))
         } else {
             wrong("divided_by", "divided by what it cannot be", "name two gauges")
         };
@@ -299,12 +299,12 @@ fn measure(
     };
     let is_moment = row.name.ends_with("_timestamp_seconds");
     match (measured.unwrap_or(usual), kind) {
-        (Measured::Rate, Kind::Counter) => Some(Measure::Rate),
-        (Measured::Increase, Kind::Counter) => Some(Measure::Increase),
-        (Measured::Quantile, Kind::Histogram) => Some(Measure::Quantile(quantile)),
-        (Measured::Value, _) if is_gauge => Some(Measure::Value),
-        (Measured::Age, _) if is_gauge && is_moment => Some(Measure::Age),
-        (Measured::Left, _) if is_gauge && is_moment => Some(Measure::Left),
+        (Measured::Rate, Kind::Counter) => Some(Aggregation::Rate),
+        (Measured::Increase, Kind::Counter) => Some(Aggregation::Increase),
+        (Measured::Quantile, Kind::Histogram) => Some(Aggregation::Quantile(quantile)),
+        (Measured::Value, _) if is_gauge => Some(Aggregation::Value),
+        (Measured::Age, _) if is_gauge && is_moment => Some(Aggregation::Age),
+        (Measured::Left, _) if is_gauge && is_moment => Some(Aggregation::Left),
         (Measured::Age | Measured::Left, _) => {
             wrong("measure", "no moment", "name a metric that ends in _timestamp_seconds")
         }
@@ -353,7 +353,7 @@ fn own_labels(table: &Table<'_>, reader: &Reader<'_>) -> Vec<(String, String)> {
 }
 
 /// `> 5 %`.
-fn condition(value: &DeValue<'_>) -> Result<Condition, Diagnostic> {
+fn condition(value: &DeValue<'_>) -> Result<AlertCondition, Diagnostic> {
     let text = match value {
         DeValue::String(_) => value::line(value)?,
         _ => {
@@ -379,14 +379,14 @@ fn condition(value: &DeValue<'_>) -> Result<Condition, Diagnostic> {
         let bytes = value::size(number).map_err(|_no_size| wrong())? as f64;
         bytes
     };
-    if bound.is_finite() { Ok(Condition { comparison, bound }) } else { Err(wrong()) }
+    if bound.is_finite() { Ok(AlertCondition { comparison, bound }) } else { Err(wrong()) }
 }
 
 /// The condition in words.
 fn usual_summary(
     table: &Table<'_>,
     by: &[String],
-    condition: &Condition,
+    condition: &AlertCondition,
     unit: crate::settings::alert::Unit,
 ) -> String {
     let what = table.optional("metric", described("name of a metric", value::line)).unwrap_or_default();

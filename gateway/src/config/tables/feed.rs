@@ -9,7 +9,7 @@ use crate::{
         value::{self, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::guard::{Feed, Format, LONGEST_BAN},
+    settings::guard::{Feed, LONGEST_BAN, ListFormat},
 };
 
 /// The keys of `[[feed]]`.
@@ -41,7 +41,7 @@ pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
         let feed = Feed {
             name: name.unwrap_or_default(),
             path: table.required_path("path", "\"/var/lib/lists/drop.txt\""),
-            format: table.optional("format", value::choice(&Format::NAMES)),
+            format: table.optional("format", value::choice(&ListFormat::NAMES)),
             ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
             shadow: table.or("shadow", false, value::boolean()),
         };

@@ -1,7 +1,7 @@
 //! Wrong `[[alert]]`, `[alerts]`, `[receiver.NAME]` and `[anomalies]` tables, each with what must be said about it.
 
 use super::{BASE, load, wrong};
-use crate::settings::alert::{Kind, Measure};
+use crate::settings::alert::{Aggregation, Kind};
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
 
@@ -113,7 +113,7 @@ fn built_in_alerts_are_on_where_somebody_is_told() {
     let own = "[[alert]]\nname = \"disk_full\"\nmetric = \"error_share\"\nby = [\"route\"]\ncondition = \"> 5 %\"\n";
     let settings = read(&format!("{hook}{own}"));
     assert_eq!(settings.rules.len(), all);
-    assert!(matches!(&settings.rules[0].measure, Measure::Share(share) if share[0].pattern == "5xx"));
+    assert!(matches!(&settings.rules[0].measure, Aggregation::Share(share) if share[0].pattern == "5xx"));
     assert_eq!(settings.rules[0].summary, "error_share of route {route} is {value} (> 5 %)");
     assert!(matches!(&settings.receivers[0].kind, Kind::Webhook { .. }));
     assert_eq!(settings.receivers[0].repeat.as_secs(), 4 * 3_600);

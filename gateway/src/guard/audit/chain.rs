@@ -46,7 +46,7 @@ const LONGEST_MEMBERS: usize = 16 * 1_024;
 
 /// The open chain.
 #[derive(Debug)]
-pub struct Audit {
+pub struct AuditChain {
     folder: PathBuf,
     /// `None`: it cannot be written, which is tried again with every record.
     file: Option<File>,
@@ -79,7 +79,7 @@ pub struct ChainPosition {
     since_checkpoint: u64,
 }
 
-impl Audit {
+impl AuditChain {
     /// Opens the chain in `state_dir`, making key and file where there are none, and recovers from a crash: a last
     /// line that was torn is cut off, records that are ahead of the store's anchor stay. Where the chain is
     /// broken it goes on after its last line: the break stays visible to [`verify`](super::verify()), and the findings say so. Where it

@@ -24,10 +24,10 @@ impl Place {
         Self(path)
     }
 
-    fn open(&self) -> (Store, Audit, Vec<Finding>) {
+    fn open(&self) -> (Store, AuditChain, Vec<Finding>) {
         let store = Store::open(&self.0.join(STORE)).unwrap();
         let anchor = store.anchor().unwrap();
-        let (audit, findings) = Audit::open(&self.0, anchor.as_ref()).unwrap();
+        let (audit, findings) = AuditChain::open(&self.0, anchor.as_ref()).unwrap();
         (store, audit, findings)
     }
 

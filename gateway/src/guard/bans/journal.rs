@@ -17,7 +17,7 @@ use super::refused::Refused;
 use crate::{
     clock::Now,
     guard::{
-        audit::{Audit, Unflushed, members_of},
+        audit::{AuditChain, Unflushed, members_of},
         control::watch::{self, Watchers},
         store::{Change, Store, StoreError},
     },
@@ -94,7 +94,7 @@ impl Failed {
 /// Store and audit chain, and what they do not know yet.
 pub(super) struct Journal {
     store: Store,
-    audit: Audit,
+    audit: AuditChain,
     /// What is in force and still to be recorded, in order.
     owed: VecDeque<UnrecordedDecision>,
     /// Where all of it are bans of rules that the store learns of in a moment: how many, when the first and when the
@@ -121,7 +121,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Over what was opened. Until [`Self::live_on`] nothing may be owed.
-    pub(super) fn new(store: Store, audit: Audit) -> Self {
+    pub(super) fn new(store: Store, audit: AuditChain) -> Self {
         Self {
             store,
             audit,

@@ -19,7 +19,7 @@ use crate::{
     guard::{
         audit::{Finding, Redo},
         enforcement::Enforcement,
-        store::Allowed,
+        store::Allowance,
     },
 };
 
@@ -40,7 +40,7 @@ pub(crate) struct Parts {
     pub(crate) rules: Vec<Rule>,
     pub(crate) protected: ProtectedAddresses,
     pub(crate) store: Store,
-    pub(crate) audit: Audit,
+    pub(crate) audit: AuditChain,
     pub(crate) drops: Box<dyn Enforcement>,
     /// This boot's id: on another, the store's monotonic times mean nothing.
     pub(crate) boot: String,
@@ -167,7 +167,7 @@ impl Guard {
         let records = self.journal.store().in_force();
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
-        for Allowed { source, reason, actor } in stored {
+        for Allowance { source, reason, actor } in stored {
             self.enforcer.prefixes_mut().allow(Allow { source, reason, actor });
         }
         self.configure_allows();

@@ -2,8 +2,8 @@
 
 pub(super) mod allow;
 pub(super) mod block;
+pub(super) mod block_request;
 pub(super) mod confirm;
 pub(super) mod detach;
 pub(super) mod promote;
-pub(super) mod wanted;
 pub(super) mod would_refuse;

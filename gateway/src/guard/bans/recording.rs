@@ -181,7 +181,7 @@ fn everything(
     }
     for allow in prefixes.operators().cloned() {
         let Allow { source, reason, actor } = allow;
-        let allowed = store::Allowed { source, reason, actor };
+        let allowed = store::Allowance { source, reason, actor };
         all.push(Box::new(move |change| change.allow(&allowed, 0)));
     }
     for (what, actor) in policy.promoted.clone() {

@@ -12,8 +12,8 @@ use super::{
 use crate::anchor::schedule::AnchorState;
 use crate::guard::cluster::ClusterStatus;
 use crate::guard::control::{
-    AuditState, BanCount, Budget, CertificateEnd, Counted, Disk, Entry, Interface, LogDrops, Past, Process,
-    ReloadRefused, Requests, Score, Standing, Status, Top, Why,
+    AuditState, BanCount, Budget, CertificateEnd, Disk, Entry, Interface, LogDrops, Past, Process, ReloadRefused,
+    Requests, Score, Standing, Status, Top, VerdictCount, Why,
 };
 use crate::message::KeySetReport;
 
@@ -240,7 +240,7 @@ impl Guard {
             mode: if at.native { "native" } else { "generic" }.to_owned(),
             adopted: at.adopted,
         };
-        let counted = |(verdict, tally): (Verdict, maps::Tally)| Counted {
+        let counted = |(verdict, tally): (Verdict, maps::Tally)| VerdictCount {
             verdict: verdict.name().to_owned(),
             packets: tally.packets,
             bytes: tally.bytes,

@@ -80,7 +80,7 @@ pub struct Status {
     /// Allowlisted sources.
     pub allows: u64,
     /// Packets and bytes per verdict, every verdict named.
-    pub verdicts: Vec<Counted>,
+    pub verdicts: Vec<VerdictCount>,
     /// How upstreams are, as the proxy that serves says.
     #[serde(default)]
     pub upstreams: Vec<UpstreamReport>,
@@ -359,7 +359,7 @@ pub struct Interface {
 
 /// Packets and bytes of one verdict, over all CPUs.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Counted {
+pub struct VerdictCount {
     /// Its name.
     pub verdict: String,
     /// Packets.

@@ -3,7 +3,7 @@
 use super::{line::go_duration, *};
 
 #[track_caller]
-fn check(format: Option<Format>, text: &[u8], expect: &[&str]) {
+fn check(format: Option<ListFormat>, text: &[u8], expect: &[&str]) {
     let mut told = Vec::new();
     let read = read(text, format, |line, read| {
         told.push(match read {
@@ -60,7 +60,7 @@ fn ipset_lists() {
     let told = ["2 192.0.2.0/24", "3 192.0.2.1 60s (a b)", "4 192.0.2.3", "5 ! an exception", "6 ! `add` wants"];
     check(None, saved, &told);
     check(None, b"create x hash:ip,port\n", &["1 ! a set of type"]);
-    check(Some(Format::Ipset), b"#\n# firehol_level1\n192.0.2.0/24\n", &["3 192.0.2.0/24"]);
+    check(Some(ListFormat::Ipset), b"#\n# firehol_level1\n192.0.2.0/24\n", &["3 192.0.2.0/24"]);
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn crowdsec_exports() {
         "7 ! there is no value",
     ];
     check(None, csv, &told);
-    check(Some(Format::CrowdsecCsv), b"a,b\n", &["is no CSV"]);
+    check(Some(ListFormat::CrowdsecCsv), b"a,b\n", &["is no CSV"]);
     let json = br#"[{"id":1,"decisions":[{"value":"192.0.2.1","scope":"Ip","duration":"1h","scenario":"s","type":"ban"},
         {"value":"192.0.2.2","scope":"Ip","duration":"1h","type":"captcha"}]},{"value":"192.0.2.0/24","scope":"Range"},{"scope":"Ip"}]"#;
     check(
@@ -94,9 +94,9 @@ fn crowdsec_exports() {
         json,
         &["1 192.0.2.1 3600s (s)", "2 ! the decision \"captcha\"", "3 192.0.2.0/24", "4 ! there is no \"value\""],
     );
-    check(Some(Format::CrowdsecJson), b"null", &[]);
+    check(Some(ListFormat::CrowdsecJson), b"null", &[]);
     check(None, b"[{", &["is no JSON"]);
-    check(Some(Format::CrowdsecJson), &[b'['; 10_000], &["is no JSON"]);
+    check(Some(ListFormat::CrowdsecJson), &[b'['; 10_000], &["is no JSON"]);
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn durations() {
 proptest::proptest! {
     #[test]
     fn nothing_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..300)) {
-        for format in Format::NAMES.map(|(_, format)| Some(format)).into_iter().chain([None]) {
+        for format in ListFormat::NAMES.map(|(_, format)| Some(format)).into_iter().chain([None]) {
             drop(read(&bytes, format, |_, _| {}));
         }
     }

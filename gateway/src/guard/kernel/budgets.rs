@@ -24,7 +24,7 @@ const BYTES: usize = size_of::<Budget>();
 
 /// What a budget of a source's own is, in terms of what all have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Share {
+pub enum BudgetOverride {
     /// That, divided; in shadow it is only counted what would not fit.
     Part {
         /// By how much, at least 1.
@@ -41,7 +41,7 @@ pub enum Share {
     },
 }
 
-impl Share {
+impl BudgetOverride {
     /// The budget under these limits, until `expires` (`CLOCK_MONOTONIC`, nanoseconds).
     #[must_use]
     pub fn budget(self, limits: &Limits, expires: u64) -> Budget {
@@ -83,7 +83,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::Full`]: nothing is evicted for it.
-    pub fn put_budget(&mut self, key: SourceKey, share: Share, expires: u64) -> Result<(), KernelError> {
+    pub fn put_budget(&mut self, key: SourceKey, share: BudgetOverride, expires: u64) -> Result<(), KernelError> {
         let Laid(limits) = self.limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
         let budget = share.budget(&limits, expires);
         let same = self.find_budget(key).filter(|there| there.flags == budget.flags);
@@ -145,15 +145,15 @@ mod tests {
             ..Limits::default()
         };
         for (divide, packets, syns) in [(1, 20_000, 5), (10, 2_000, 1), (1_000, 20, 1), (1 << 20, 1, 1)] {
-            let budget = Share::Part { divide, shadow: false }.budget(&limits, 7);
+            let budget = BudgetOverride::Part { divide, shadow: false }.budget(&limits, 7);
             assert_eq!((budget.flags, budget.expires), (Budget::CLAMP, 7));
             assert_eq!((budget.packets.left(0, 0), budget.syns.left(0, 0)), (packets, syns), "divided by {divide}");
             assert!(budget.bytes.spend(0, 0, FRAME).is_some(), "a whole frame fits, divided by {divide}");
         }
-        let none = Share::Part { divide: 10, shadow: true }.budget(&Limits::default(), 7);
+        let none = BudgetOverride::Part { divide: 10, shadow: true }.budget(&Limits::default(), 7);
         assert_eq!((none.packets.interval, none.bytes.interval, none.syns.interval), (0, 0, 0));
         assert_eq!(none.flags, Budget::CLAMP | Budget::SHADOW);
-        let plan = Share::Packets { per_second: 100_000, burst: 50_000 }.budget(&limits, 7);
+        let plan = BudgetOverride::Packets { per_second: 100_000, burst: 50_000 }.budget(&limits, 7);
         assert_eq!((plan.flags, plan.packets.left(0, 0), plan.syns), (0, 50_000, limits.syns));
     }
 }

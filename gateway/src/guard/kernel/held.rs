@@ -39,12 +39,12 @@ pub fn hold(pin_dir: &Path) -> Result<Option<Hold>, KernelError> {
 
 /// What is pinned, held open.
 #[derive(Debug, Default)]
-pub(super) struct Held {
+pub(super) struct HeldPins {
     pub(super) hold: Option<Hold>,
     pins: Vec<(PathBuf, OwnedFd)>,
 }
 
-impl Held {
+impl HeldPins {
     /// Holds what is pinned now, and nothing else any more.
     pub(super) fn renew(&mut self, pin_dir: &Path) {
         self.pins.clear();

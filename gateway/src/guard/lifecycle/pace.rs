@@ -16,9 +16,9 @@ const MOST: usize = 4_096;
 
 /// What each operator has had recorded lately, by the name that records have for them.
 #[derive(Default)]
-pub(super) struct Pace(HashMap<String, ArrivalTime>);
+pub(super) struct RecordLimiter(HashMap<String, ArrivalTime>);
 
-impl Pace {
+impl RecordLimiter {
     /// Whether one command more of this operator may be recorded.
     pub(super) fn allows(&mut self, actor: &str, now: Now) -> bool {
         let known = self.0.get(actor).copied();
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn one_a_second_and_many_at_once() {
-        let mut pace = Pace::default();
+        let mut pace = RecordLimiter::default();
         let now = at(10_000);
         let many = (0..2_000).filter(|_| pace.allows("operator:7", now)).count();
         assert_eq!(many, 600);
@@ -55,7 +55,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_in_mind_is_bounded() {
-        let mut pace = Pace::default();
+        let mut pace = RecordLimiter::default();
         let now = at(10_000);
         assert!((0..MOST).all(|number| pace.allows(&number.to_string(), now)));
         assert!(!pace.allows("one more", now) && pace.allows("7", now));

@@ -20,7 +20,7 @@ use super::{
     denials::Denials,
     keeping::Keeping,
     named_files::{FileWatcher, WatchedFiles},
-    pace::Pace,
+    pace::RecordLimiter,
     prepare::Prepared,
     reloading::{ReloadRequest, Reloading},
     resolved::Resolved,
@@ -80,7 +80,7 @@ pub(crate) struct Service<'guard> {
     pub(super) resolved: Resolved,
     /// What is known of the launcher.
     pub(super) launcher: Facts,
-    pub(super) pace: Pace,
+    pub(super) pace: RecordLimiter,
     pub(super) credentials: CredentialState,
     pub(super) quotas: QuotaKeeping,
     /// What keys of counters are made with.
@@ -183,7 +183,7 @@ impl<'guard> Service<'guard> {
             background: Background::default(),
             resolved: Resolved::default(),
             launcher: Facts::default(),
-            pace: Pace::default(),
+            pace: RecordLimiter::default(),
             credentials: CredentialState::default(),
             quotas: QuotaKeeping::new(finding),
             seed,
@@ -222,7 +222,7 @@ pub(super) struct Seen {
 
 /// What was done beside the loop.
 pub(super) enum Done {
-    Anchored(anchors::Written),
+    Anchored(anchors::AnchorResult),
     Planned(Planned),
     Quotas(Box<writer::Worked>),
     Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),

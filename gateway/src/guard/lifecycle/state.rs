@@ -4,7 +4,7 @@
 use std::{fs, io, path::Path};
 
 use crate::guard::{
-    audit::{self, Audit, Finding},
+    audit::{self, AuditChain, Finding},
     state_files::{STORE, not_files, set_aside},
     store::{Salvage, Store, StoreError},
 };
@@ -12,7 +12,7 @@ use crate::guard::{
 /// Store and audit chain as they could be opened.
 pub(crate) struct OpenedState {
     pub(crate) store: Store,
-    pub(crate) audit: Audit,
+    pub(crate) audit: AuditChain,
     pub(crate) findings: Vec<Finding>,
     /// The store does not know all that a guard before this one decided: what the kernel holds is taken over.
     pub(crate) is_behind: bool,
@@ -57,7 +57,7 @@ pub(crate) fn open(state_dir: &Path) -> Result<OpenedState, StoreError> {
     };
     let anchor = store.anchor()?;
     let is_behind = is_behind || anchor.is_none() && had_chain;
-    let (audit, found) = Audit::open(state_dir, anchor.as_ref())?;
+    let (audit, found) = AuditChain::open(state_dir, anchor.as_ref())?;
     findings.extend(found);
     Ok(OpenedState { store, audit, findings, is_behind })
 }
@@ -85,7 +85,7 @@ pub(crate) fn open_whole(state_dir: &Path) -> Result<OpenedState, String> {
         return Err(format!("{} is empty although there is an audit chain: {mend}", path.display()));
     }
     let (audit, findings) =
-        Audit::open_whole(state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
+        AuditChain::open_whole(state_dir, anchor.as_ref()).map_err(|error| format!("the audit chain: {error}"))?;
     Ok(OpenedState { store, audit, findings, is_behind: false })
 }
 

@@ -1,5 +1,5 @@
 //! Speaks with one proxy: what the guard has to say goes out, and what the proxy says comes in as events, at the pace that
-//! its [`Share`] lets it.
+//! its [`ProxyBudget`] lets it.
 
 use std::{
     io,
@@ -9,7 +9,7 @@ use std::{
 
 use tokio::sync::mpsc;
 
-use super::share::Share;
+use super::share::ProxyBudget;
 use crate::message::{ToGuard, ToProxy, channel::Channel};
 
 /// Messages that wait for a proxy. One that lets so many pile up is stuck and is killed.
@@ -33,7 +33,7 @@ pub(super) fn converse(
     generation: u64,
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
     events: mpsc::Sender<Event>,
-    share: Arc<Share>,
+    share: Arc<ProxyBudget>,
 ) -> Outbox {
     let (outbox, queue) = mpsc::channel(OUTBOX);
     tokio::spawn(speak_and_listen(channel, generation, opening, queue, events, share));
@@ -46,7 +46,7 @@ async fn speak_and_listen(
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
     mut queue: mpsc::Receiver<(ToProxy, Vec<OwnedFd>)>,
     events: mpsc::Sender<Event>,
-    share: Arc<Share>,
+    share: Arc<ProxyBudget>,
 ) {
     let speak = async {
         for (message, descriptors) in opening {

@@ -19,14 +19,14 @@ const BURST: Duration = Duration::from_secs(1);
 
 /// What one proxy has spent.
 #[derive(Debug, Default)]
-pub(crate) struct Share {
+pub(crate) struct ProxyBudget {
     /// When all that it has spent is made up for.
     even: Mutex<Option<Instant>>,
     /// Messages that were received, and that the guard has not heard yet.
     unheard: AtomicUsize,
 }
 
-impl Share {
+impl ProxyBudget {
     /// A message has been received, and waits for the guard.
     pub(crate) fn receive(&self) {
         self.unheard.fetch_add(1, Relaxed);
@@ -68,7 +68,7 @@ mod tests {
 
     #[test]
     fn half_of_the_time_and_half_a_second_at_once() {
-        let (share, start) = (Share::default(), Instant::now());
+        let (share, start) = (ProxyBudget::default(), Instant::now());
         let at = |millis: u64| start + Duration::from_millis(millis);
         assert_eq!(share.due(start), None);
         for millis in 0..500 {
@@ -80,7 +80,7 @@ mod tests {
         assert_eq!(share.due(at(0)), Some(at(200)));
         assert_eq!(share.due(at(200)), None);
         // What was received is waited for until it was heard.
-        let idle = Share::default();
+        let idle = ProxyBudget::default();
         assert!(!idle.holds_back());
         idle.receive();
         idle.receive();

@@ -28,7 +28,7 @@ pub(crate) use self::{
 use super::{
     conversation::{Event, Outbox, converse},
     pulse::Pulse,
-    share::Share,
+    share::ProxyBudget,
 };
 use crate::{
     guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
@@ -90,7 +90,7 @@ struct Proxy {
     /// The list of outputs of the access log that it was started with.
     log_list: u64,
     /// How much of the guard's time its messages take.
-    share: Arc<Share>,
+    share: Arc<ProxyBudget>,
     /// It was killed: nothing that it has said is heard any more.
     condemned: bool,
     /// It was told to serve what it was started with.
@@ -229,7 +229,7 @@ impl Supervisor {
         self.restart_at = None;
         self.generation = generation;
         tracing::info!(pid, generation, "a proxy is starting");
-        let share = Arc::new(Share::default());
+        let share = Arc::new(ProxyBudget::default());
         let outbox = Some(converse(channel, generation, opening, self.events.clone(), Arc::clone(&share)));
         let state = ProxyState::Starting(Instant::now() + READY_WITHIN);
         let log_list = self.log_list;

@@ -11,7 +11,7 @@ use crate::{
     clock::Now,
     guard::state_files::{
         set_aside,
-        sqlite::{self, SqliteError, Wanted},
+        sqlite::{self, SqliteError, SqliteOptions},
     },
     limit::quota::Span,
 };
@@ -38,7 +38,7 @@ CREATE TABLE used (
 ) WITHOUT ROWID;
 ";
 
-const WANTED: Wanted = Wanted { patience: PATIENCE, schema: SCHEMA, tables: TABLES };
+const WANTED: SqliteOptions = SqliteOptions { patience: PATIENCE, schema: SCHEMA, tables: TABLES };
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]

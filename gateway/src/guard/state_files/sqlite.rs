@@ -7,7 +7,7 @@ use std::{fs, fs::OpenOptions, io, os::unix::fs::OpenOptionsExt as _, path::Path
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 /// What a file is to be.
-pub(crate) struct Wanted {
+pub(crate) struct SqliteOptions {
     /// How long whoever has locked it is waited for, a backup for example.
     pub(crate) patience: Duration,
     /// What `PRAGMA user_version` says. A file of another number is never changed.
@@ -48,7 +48,7 @@ impl SqliteError {
 ///
 /// # Errors
 /// It cannot be used: at the moment, or at all.
-pub(crate) fn open(path: &Path, wanted: &Wanted) -> Result<Connection, SqliteError> {
+pub(crate) fn open(path: &Path, wanted: &SqliteOptions) -> Result<Connection, SqliteError> {
     if fs::metadata(path).is_ok_and(|found| !found.is_file()) {
         return Err(SqliteError::Unusable("is no regular file".to_owned()));
     }

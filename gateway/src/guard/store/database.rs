@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use super::{
     error::StoreError,
-    record::{Allowed, Anchor, Ended, Record},
+    record::{Allowance, Anchor, Ended, Record},
     row::{record, signed, unsigned},
     source_filter::SourceFilter,
 };
@@ -86,14 +86,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Row`] if somebody else wrote into the file.
-    pub fn allowed(&self) -> Result<Vec<Allowed>, StoreError> {
+    pub fn allowed(&self) -> Result<Vec<Allowance>, StoreError> {
         let mut query =
             self.connection.prepare_cached("SELECT source, reason, actor FROM allow ORDER BY added, source")?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
         rows.map(|row| {
             let (source, reason, actor) = row?;
             let source = source.parse().map_err(|_error| StoreError::Row { what: "an allowed source", id: 0 })?;
-            Ok(Allowed { source, reason, actor })
+            Ok(Allowance { source, reason, actor })
         })
         .collect()
     }
@@ -243,7 +243,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn allow(&self, allowed: &Allowed, now: u64) -> Result<(), StoreError> {
+    pub fn allow(&self, allowed: &Allowance, now: u64) -> Result<(), StoreError> {
         self.0.execute(
             "INSERT OR REPLACE INTO allow (source, reason, actor, added) VALUES (?, ?, ?, ?)",
             params![allowed.source.to_string(), allowed.reason, allowed.actor, signed(now)],

@@ -68,7 +68,7 @@ pub struct Ended {
 
 /// An allowance that an operator added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allowed {
+pub struct Allowance {
     /// Who.
     pub source: Source,
     /// Why, for people.

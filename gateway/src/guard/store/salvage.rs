@@ -11,7 +11,7 @@ use super::{
     error::StoreError,
     feeds::FeedRow,
     good::GoodRow,
-    record::{Allowed, Anchor, Record},
+    record::{Allowance, Anchor, Record},
     row::{record, signed},
     safety::{Pardon, Promotion},
     source_filter::SourceFilter,
@@ -27,7 +27,7 @@ pub(crate) struct Salvage {
     /// Bans in force.
     pub(crate) records: Vec<Record>,
     /// Allowances.
-    pub(crate) allowed: Vec<Allowed>,
+    pub(crate) allowed: Vec<Allowance>,
     /// What operators unbanned.
     pub(crate) pardons: Vec<Pardon>,
     /// What operators promoted.

@@ -110,7 +110,8 @@ fn a_source_is_banned_once() {
 #[test]
 fn allowances() {
     let mut store = Store::open(Path::new(":memory:")).unwrap();
-    let allowed = Allowed { source: "192.0.2.0/24".parse().unwrap(), reason: "us".into(), actor: "operator:0".into() };
+    let allowed =
+        Allowance { source: "192.0.2.0/24".parse().unwrap(), reason: "us".into(), actor: "operator:0".into() };
     let change = store.change().unwrap();
     change.allow(&allowed, 1).unwrap();
     change.commit(&anchor(1)).unwrap();

@@ -33,7 +33,7 @@ pub struct Warned {
 
 /// What is to be told of one quota.
 #[derive(Debug, Default)]
-pub(in crate::limit) struct Untold {
+pub(in crate::limit) struct QuotaDelta {
     pub(in crate::limit) span: Span,
     pub(in crate::limit) rows: Vec<UsedRow>,
     pub(in crate::limit) warned: Vec<Warned>,

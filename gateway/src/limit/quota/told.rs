@@ -2,14 +2,14 @@
 
 use super::{
     Newcomer, Quota, Span, lock,
-    row::{Untold, UsedRow},
+    row::{QuotaDelta, UsedRow},
 };
 
 impl Quota {
     /// Takes what has changed since the last call, or `most` rows of it.
-    pub(in crate::limit) fn untold(&self, most: usize, now: u64) -> Untold {
+    pub(in crate::limit) fn untold(&self, most: usize, now: u64) -> QuotaDelta {
         let clock = self.advanced(now);
-        let mut untold = Untold { span: clock.span, ..Untold::default() };
+        let mut untold = QuotaDelta { span: clock.span, ..QuotaDelta::default() };
         for part in &self.parts {
             let mut part = lock(part);
             part.follow(&lock(&self.clock));

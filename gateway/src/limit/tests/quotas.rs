@@ -42,7 +42,7 @@ fn clients_are_told_of_quotas() {
          [limit.client-rate]\nby = [\"principal\"]\nrequests = 3\nper = \"1h\"\n"
     ));
     assert!(world.limits.reads_responses(), "they take the place of the upstream's");
-    let headers = |judged: &Judged| {
+    let headers = |judged: &LimitResult| {
         let mut headers = HeaderMap::new();
         world.limits.tell(&judged.told().unwrap(), &mut headers);
         ["ratelimit", "x-quota-limit", "x-quota-remaining", "x-quota-reset"]
@@ -57,7 +57,7 @@ fn clients_are_told_of_quotas() {
     let refusal = world.serve(&ask("ada"), START + 3_600 * SECOND).unwrap_err();
     assert_eq!(&*refusal.detail, "over quota.client");
     assert_eq!(refusal.retry_after, Some(11 * 3_600), "until midnight");
-    let mut judged = Judged::default();
+    let mut judged = LimitResult::default();
     let refused = Facts { identity: None, ..facts() };
     assert!((0..9).any(|_| world.limits.judge(When::Authorized, &refused, START, &mut judged).is_err()));
     assert_eq!(headers(&judged)[1..], ["5", "2", &midnight], "as the request before was told");

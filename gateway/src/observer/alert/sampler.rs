@@ -9,7 +9,7 @@ use crate::{
     clock::{Now, SECOND},
     message::telemetry::{Histogram, Metric, Series, Value},
     observer::store::Sums,
-    settings::alert::{Match, Measure, Rule},
+    settings::alert::{Aggregation, Match, Rule},
 };
 
 /// The most alerts that one rule tells apart. What is beyond them is left out, in the order of the labels.
@@ -112,7 +112,7 @@ fn gather(rule: &Rule, sums: &Sums) -> BTreeMap<Group, Sum> {
                 #[expect(clippy::cast_precision_loss, reason = "nobody's bound is so exact")]
                 let count = *count as f64;
                 sum.whole += count;
-                if let Measure::Share(share) = &rule.measure
+                if let Aggregation::Share(share) = &rule.measure
                     && matches(series, labels, share)
                 {
                     sum.part += count;
@@ -127,7 +127,7 @@ fn gather(rule: &Rule, sums: &Sums) -> BTreeMap<Group, Sum> {
             Value::Histogram(histogram) => sum.histogram.add(histogram),
         }
     }
-    if let Measure::DividedBy(other) | Measure::LessThan(other) = rule.measure {
+    if let Aggregation::DividedBy(other) | Aggregation::LessThan(other) = rule.measure {
         let own = other.row().labels;
         for (series, value) in of_metric(sums, other) {
             let Value::Level(level) = value else { continue };
@@ -164,10 +164,10 @@ fn level(rule: &Rule, sum: &Sum, now: Now) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of today are exact")]
     let seconds = now.unix_millis as f64 / 1_000.0;
     match rule.measure {
-        Measure::Age => Some((seconds - sum.earliest?).max(0.0)),
-        Measure::Left => Some(sum.earliest? - seconds),
-        Measure::DividedBy(_) => (sum.part > 0.0).then(|| sum.whole / sum.part),
-        Measure::LessThan(_) => Some((sum.part - sum.whole).max(0.0)),
+        Aggregation::Age => Some((seconds - sum.earliest?).max(0.0)),
+        Aggregation::Left => Some(sum.earliest? - seconds),
+        Aggregation::DividedBy(_) => (sum.part > 0.0).then(|| sum.whole / sum.part),
+        Aggregation::LessThan(_) => Some((sum.part - sum.whole).max(0.0)),
         _ => Some(sum.whole),
     }
 }
@@ -182,16 +182,16 @@ fn difference(rule: &Rule, from: &Point, sum: &Sum, now: u64) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "a few samples")]
     let least = rule.at_least as f64;
     match &rule.measure {
-        Measure::Increase => Some(whole),
-        Measure::Rate => {
+        Aggregation::Increase => Some(whole),
+        Aggregation::Rate => {
             let elapsed = now.saturating_sub(from.at);
             #[expect(clippy::cast_precision_loss, reason = "a time of an hour at most")]
             let seconds = elapsed as f64 / 1e9;
             // Of less than that nobody can tell a rate.
             (elapsed >= 2 * SECOND).then(|| whole / seconds)
         }
-        Measure::Share(_) => (whole > 0.0 && whole >= least).then(|| (sum.part - from.sum.part) / whole),
-        Measure::Quantile(millionths) => {
+        Aggregation::Share(_) => (whole > 0.0 && whole >= least).then(|| (sum.part - from.sum.part) / whole),
+        Aggregation::Quantile(millionths) => {
             let more = sum.histogram.since(&from.sum.histogram)?;
             if more.count() < rule.at_least {
                 return None;

@@ -1,22 +1,22 @@
 //! What is known outlives reloads, restarts and guards, and reaches everybody.
 
 use super::{dispatch::tests::receiver, *};
-use crate::settings::alert::{Comparison, Condition, builtin};
+use crate::settings::alert::{AlertCondition, Comparison, builtin};
 
 fn at(second: u64) -> Now {
     Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
 }
 
 /// Two files in memory that keep this.
-fn files(kept: &Kept) -> [OwnedFd; 2] {
+fn files(kept: &SavedState) -> [OwnedFd; 2] {
     let files = ["a", "b"].map(|name| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
     let copies = files.each_ref().map(|file| file.try_clone().unwrap());
-    Keep::open::<Kept>(copies).0.write(kept).unwrap();
+    Keep::open::<SavedState>(copies).0.write(kept).unwrap();
     files
 }
 
 fn rule() -> Rule {
-    let condition = Condition { comparison: Comparison::Above, bound: 0.0 };
+    let condition = AlertCondition { comparison: Comparison::Above, bound: 0.0 };
     let severity = Severity::Warning;
     Rule { by: Vec::new(), condition, hold: Duration::ZERO, severity, ..builtin::rules().remove(0) }
 }
@@ -49,8 +49,8 @@ fn sent(alerts: &Alerts, receiver: &Receiver, second: u64) -> (usize, usize) {
     next.map_or((0, 0), |it| (it.firing.len(), it.ended.len()))
 }
 
-fn kept(alerts: &Alerts) -> Kept {
-    Kept {
+fn kept(alerts: &Alerts) -> SavedState {
+    SavedState {
         version: VERSION,
         alerts: alerts.tracker.borrow().firing().cloned().collect(),
         silences: Silences::default(),

@@ -47,7 +47,7 @@ pub(super) async fn carry(place: &Place, state: &State, mail: &Mail) {
     if place.peers.is_empty() {
         return;
     }
-    let mut carrier = Carrier::default();
+    let mut carrier = ReadPositions::default();
     let mut pause = Pause::default();
     loop {
         let failure = match Store::open(place).await {
@@ -61,7 +61,7 @@ pub(super) async fn carry(place: &Place, state: &State, mail: &Mail) {
 
 /// How far each other machine was read.
 #[derive(Default)]
-struct Carrier {
+struct ReadPositions {
     peers: BTreeMap<String, Position>,
     /// The wholes of these have changed.
     due: VecDeque<String>,
@@ -76,7 +76,7 @@ struct Position {
     whole: Vec<u8>,
 }
 
-impl Carrier {
+impl ReadPositions {
     /// Until the store fails.
     async fn carry(
         &mut self,

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     configurations::{Configurations, reason},
     credentials,
-    guard_link::{GuardLink, Heard},
+    guard_link::{GuardEvent, GuardLink},
     heartbeat::Heartbeats,
     limits,
     memory::{self, Level, Memory},
@@ -171,23 +171,23 @@ impl<'a> Control<'a> {
                 },
                 _ = terminate.recv() => self.drain(workers).await,
                 heard = self.guard.next(), if has_launcher => match heard {
-                    Heard::Message(message, descriptors) => {
+                    GuardEvent::Message(message, descriptors) => {
                         if self.handle(*message, descriptors, workers).await {
                             self.drain(workers).await;
                         }
                     }
-                    Heard::NewGuard(way) => {
+                    GuardEvent::NewGuard(way) => {
                         let asks = self.shared.asks.begin(way);
                         self.meet_guard(workers.len());
                         // The guard before may have died before it had heard them.
                         asks.into_iter().for_each(|ask| self.guard.say(ToGuard::BanRequest(Box::new(ask))));
                     }
-                    Heard::NoGuard => {
+                    GuardEvent::NoGuard => {
                         self.shared.asks.end();
                         self.barrier = None;
                         tracing::warn!("there is no guard: bans in force stay, new ones wait for the next guard");
                     }
-                    Heard::NoLauncher => {
+                    GuardEvent::NoLauncher => {
                         has_launcher = false;
                         self.drain(workers).await;
                     }

@@ -28,7 +28,7 @@ const OUTBOX: usize = 4_096;
 const TOLD_EVERY: Duration = Duration::from_secs(10);
 
 /// What has come of the guard, or of the launcher.
-pub(super) enum Heard {
+pub(super) enum GuardEvent {
     /// The guard says something.
     Message(Box<ToProxy>, Vec<OwnedFd>),
     /// There is another guard. By this it is asked for bans directly.
@@ -72,8 +72,10 @@ impl GuardLink {
             is_full: Sparse::default(),
         };
         match link.next().await {
-            Heard::NewGuard(asks) => Ok((link, asks)),
-            Heard::Message(..) | Heard::NoGuard | Heard::NoLauncher => Err(io::ErrorKind::UnexpectedEof.into()),
+            GuardEvent::NewGuard(asks) => Ok((link, asks)),
+            GuardEvent::Message(..) | GuardEvent::NoGuard | GuardEvent::NoLauncher => {
+                Err(io::ErrorKind::UnexpectedEof.into())
+            }
         }
     }
 
@@ -130,7 +132,7 @@ impl GuardLink {
     }
 
     /// What comes next. It may be dropped and asked again.
-    pub(super) async fn next(&mut self) -> Heard {
+    pub(super) async fn next(&mut self) -> GuardEvent {
         loop {
             let (channel, first, full_until) = (self.channel.as_ref(), self.outbox.front(), self.full_until);
             let hear = async {
@@ -152,11 +154,11 @@ impl GuardLink {
                     Ok(Some(channel)) => return self.connect(channel),
                     Err(error) if seqpacket::is_full(&error) => self.wait_for_room(),
                     // What is no introduction comes from no launcher.
-                    Ok(None) | Err(_) => return Heard::NoLauncher,
+                    Ok(None) | Err(_) => return GuardEvent::NoLauncher,
                 },
                 () = until(full_until), if full_until.is_some() => self.full_until = None,
                 heard = hear, if full_until.is_none() => match heard {
-                    Ok(Some((message, descriptors))) => return Heard::Message(Box::new(message), descriptors),
+                    Ok(Some((message, descriptors))) => return GuardEvent::Message(Box::new(message), descriptors),
                     Ok(None) => return self.disconnect(),
                     Err(error) if seqpacket::is_full(&error) => self.wait_for_room(),
                     Err(error) => {
@@ -182,7 +184,7 @@ impl GuardLink {
         }
     }
 
-    fn connect(&mut self, channel: OwnedFd) -> Heard {
+    fn connect(&mut self, channel: OwnedFd) -> GuardEvent {
         // What was meant for the guard before means nothing to this one.
         self.outbox.clear();
         let asks = channel.try_clone().map(Sender::new);
@@ -194,13 +196,13 @@ impl GuardLink {
             }
         }
         // Without it the control thread passes on the bans that workers ask for.
-        Heard::NewGuard(asks.ok())
+        GuardEvent::NewGuard(asks.ok())
     }
 
-    fn disconnect(&mut self) -> Heard {
+    fn disconnect(&mut self) -> GuardEvent {
         self.channel = None;
         self.outbox.clear();
-        Heard::NoGuard
+        GuardEvent::NoGuard
     }
 }
 
@@ -267,18 +269,18 @@ mod tests {
             let (mut link, _asks) = GuardLink::meet(proxy).await.unwrap();
             link.say(ask(1));
             drop(first);
-            assert!(matches!(link.next().await, Heard::NoGuard));
+            assert!(matches!(link.next().await, GuardEvent::NoGuard));
             link.say(ask(2));
             link.say(ToGuard::Ready);
             assert_eq!((link.take_lost(), link.outbox.len()), (1, 0), "requests for bans are not lost");
             let second = introduce();
-            assert!(matches!(link.next().await, Heard::NewGuard(_)));
+            assert!(matches!(link.next().await, GuardEvent::NewGuard(_)));
             link.say(ToGuard::Ready);
             let (heard, _) =
                 tokio::join!(heard(&second), tokio::time::timeout(Duration::from_millis(300), link.next()));
             assert_eq!(heard, [ToGuard::Ready]);
             drop(launcher);
-            assert!(matches!(link.next().await, Heard::NoLauncher));
+            assert!(matches!(link.next().await, GuardEvent::NoLauncher));
         });
     }
 }

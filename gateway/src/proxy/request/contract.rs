@@ -11,7 +11,7 @@ use crate::{
     refusal::{Refusal, Reject},
     snapshot::CompiledRoute,
     validate::{
-        openapi::{BodyReading, Contract, Miss, OperationId},
+        openapi::{BodyReading, Contract, NoOperation, OperationId},
         schema::Schema,
     },
 };
@@ -48,9 +48,9 @@ pub(super) fn find<'a>(
             exchange.outcome.would_refuse = Some("no operation of the API".into());
             Ok(route)
         }
-        Err(Miss::NotFound) => Err(Refusal::new(Reject::NotFound, "no path of the API")),
-        Err(Miss::Unclear(refusal)) => Err(refusal),
-        Err(Miss::Method(allow)) => {
+        Err(NoOperation::NotFound) => Err(Refusal::new(Reject::NotFound, "no path of the API")),
+        Err(NoOperation::Unclear(refusal)) => Err(refusal),
+        Err(NoOperation::Method(allow)) => {
             exchange.routing.allow = allow;
             Err(Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"))
         }

@@ -18,7 +18,7 @@ use crate::{
     authz::{Access, WouldDeny},
     client::{Client, forwarded::ForwardedInfo},
     clock::Now,
-    limit::Judged,
+    limit::LimitResult,
     log::{
         access::ServedRequest,
         line::{Line, Noted, Timings, pick, trace_id},
@@ -65,7 +65,7 @@ pub(in crate::proxy) struct Exchange {
     pub(super) epoch: u64,
     pub(in crate::proxy) outcome: Outcome,
     /// What limits have said of it.
-    pub(super) limited: Judged,
+    pub(super) limited: LimitResult,
     /// How its bodies are held back, where they are.
     pub(in crate::proxy) throttles: Throttles,
     /// What rules ask of its head.
@@ -189,7 +189,7 @@ impl Exchange {
             epoch: 0,
             outcome: Outcome::unanswered(),
             noted: None,
-            limited: Judged::default(),
+            limited: LimitResult::default(),
             throttles: Throttles::default(),
             looked: Looked::default(),
             trace: None,

@@ -106,7 +106,7 @@ pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Op
 /// The headers that every response bears, whoever makes it: HSTS, CORS and what is left of limits.
 pub(super) struct CommonHeaders<'a> {
     hsts: Option<&'a HeaderValue>,
-    cors: Option<&'a cors::Group>,
+    cors: Option<&'a cors::CorsPolicy>,
     limit: Option<(&'a Limits, Told)>,
     /// The response is an upstream's.
     is_relayed: bool,

@@ -9,7 +9,7 @@ use super::{
     balance::{Balancer, bit, hash},
     gate::{self, Passage},
     health,
-    pool::{Lease, LeaseOptions, Pool},
+    pool::{LeaseOptions, Pool, PooledConnection},
     retry::COST,
     server::{ServerPool, SharedUpstream},
     slots::{InFlight, PendingSlot, RequestSlot, StateHandle},
@@ -41,7 +41,7 @@ pub(in crate::proxy) struct ServerGroup {
 
 /// A server for one attempt, and a connection to it.
 pub(super) struct Attempt {
-    pub(super) lease: Lease,
+    pub(super) lease: PooledConnection,
     pub(super) in_flight: Option<InFlight>,
     /// Which server: an index.
     pub(super) server: usize,

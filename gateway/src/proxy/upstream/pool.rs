@@ -72,7 +72,7 @@ struct IdleConnection {
 }
 
 /// A connection in use. Dropped: closed.
-pub(in crate::proxy) struct Lease {
+pub(in crate::proxy) struct PooledConnection {
     pool: Rc<Pool>,
     pub(super) transport: Transport,
     address: SocketAddr,
@@ -160,7 +160,11 @@ impl Pool {
     }
 
     /// Gets a connection for a request. Opening a new one takes at most `timeout`.
-    pub(super) async fn lease(self: &Rc<Self>, need: &LeaseOptions<'_>, timeout: Duration) -> Result<Lease, Refusal> {
+    pub(super) async fn lease(
+        self: &Rc<Self>,
+        need: &LeaseOptions<'_>,
+        timeout: Duration,
+    ) -> Result<PooledConnection, Refusal> {
         let offer = match self.protocol {
             Protocol::Auto if !need.tunnel => Alpn::Any,
             Protocol::Http2 => Alpn::Http2,
@@ -181,13 +185,18 @@ impl Pool {
         self.open(need.introduction, offer, timeout).await
     }
 
-    fn lend(self: &Rc<Self>, transport: Transport, address: SocketAddr, kept: bool, shared: bool) -> Lease {
+    fn lend(self: &Rc<Self>, transport: Transport, address: SocketAddr, kept: bool, shared: bool) -> PooledConnection {
         let _in_use = matches!(transport, Transport::Http1(_)).then(|| InUse::new(&self.busy));
-        Lease { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over, _in_use }
+        PooledConnection { pool: Rc::clone(self), transport, address, kept, shared, rest: BodyRest::Over, _in_use }
     }
 
     /// Opens a connection. Without a PROXY protocol header, one of HTTP/2 is shared with other requests.
-    async fn open(self: &Rc<Self>, introduction: &[u8], offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
+    async fn open(
+        self: &Rc<Self>,
+        introduction: &[u8],
+        offer: Alpn,
+        timeout: Duration,
+    ) -> Result<PooledConnection, Refusal> {
         let name = &self.dialer.name;
         // Rare, and large: boxed, it takes no room in every request.
         let opened = Box::pin(async {
@@ -219,7 +228,12 @@ impl Pool {
 
     /// Gets a stream of a shared connection as soon as one is free, or a connection of HTTP/1.1 if the server chose
     /// that.
-    async fn join(self: &Rc<Self>, need: &LeaseOptions<'_>, offer: Alpn, timeout: Duration) -> Result<Lease, Refusal> {
+    async fn join(
+        self: &Rc<Self>,
+        need: &LeaseOptions<'_>,
+        offer: Alpn,
+        timeout: Duration,
+    ) -> Result<PooledConnection, Refusal> {
         let (mut waiting, mut refused) = (None, None);
         loop {
             if let Some(slot) = self.http2.take(waiting.as_ref()) {
@@ -248,7 +262,7 @@ impl Pool {
                 tokio::task::spawn_local(async move {
                     let opened = pool.open(&[], offer, timeout).await;
                     // One of HTTP/1.1 is kept for the first who wants it.
-                    pool.http2.end(opened.map(Lease::give_back).err());
+                    pool.http2.end(opened.map(PooledConnection::give_back).err());
                 });
             }
             waiting.get_or_insert_with(|| self.http2.wait());
@@ -286,7 +300,7 @@ impl Pool {
     }
 }
 
-impl Lease {
+impl PooledConnection {
     /// Whether the connection carried requests before: the server may be about to close it.
     pub(super) const fn is_kept(&self) -> bool {
         self.kept

@@ -14,20 +14,20 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
     error::UpstreamError,
-    pool::{BodyRest, Lease},
+    pool::{BodyRest, PooledConnection},
     slots::{InFlight, RequestSlot},
 };
 use crate::proxy::raw_head::RawHead;
 
 /// A response that is being read, and the slots of its request. Dropped before its end: the connection is closed.
 pub(in crate::proxy) struct UpstreamResponse {
-    lease: Lease,
+    lease: PooledConnection,
     _in_flight: Option<InFlight>,
     _slot: Option<RequestSlot>,
 }
 
 impl UpstreamResponse {
-    pub(super) const fn new(lease: Lease, in_flight: Option<InFlight>, slot: Option<RequestSlot>) -> Self {
+    pub(super) const fn new(lease: PooledConnection, in_flight: Option<InFlight>, slot: Option<RequestSlot>) -> Self {
         Self { lease, _in_flight: in_flight, _slot: slot }
     }
 
@@ -76,7 +76,7 @@ impl UpstreamResponse {
         matches!(self.lease.rest, BodyRest::Sending(_)) && !self.lease.transport.keeps()
     }
 
-    /// As [`Lease::give_back`]. `Some`: the request is still being sent.
+    /// As [`PooledConnection::give_back`]. `Some`: the request is still being sent.
     pub(in crate::proxy) fn give_back(self) -> Option<Self> {
         if matches!(self.lease.rest, BodyRest::Sending(_)) {
             return Some(self);

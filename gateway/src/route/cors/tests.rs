@@ -13,8 +13,8 @@ fn these(names: &[&'static str]) -> HeaderNames {
     HeaderNames::These(names.iter().map(|name| HeaderName::from_static(name)).collect())
 }
 
-fn group(origins: &[&str], credentials: bool) -> Group {
-    Group::new(&Cors {
+fn group(origins: &[&str], credentials: bool) -> CorsPolicy {
+    CorsPolicy::new(&Cors {
         name: "x".to_owned(),
         origins: Origins::new(strings(origins)),
         methods: Vec::new(),
@@ -36,7 +36,7 @@ fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
 /// What becomes of an upstream's headers.
 #[track_caller]
 fn check(
-    group: &Group,
+    group: &CorsPolicy,
     origin: Option<&'static str>,
     theirs: &[(&'static str, &'static str)],
     expect: &[(&'static str, &'static str)],

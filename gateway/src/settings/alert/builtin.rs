@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Comparison, Condition, Match, Measure, Rule, Severity};
+use super::{Aggregation, AlertCondition, Comparison, Match, Rule, Severity};
 use crate::metric::Metric;
 
 /// One of them, as it stands in the table.
@@ -10,7 +10,7 @@ struct Row {
     name: &'static str,
     severity: Severity,
     metric: Metric,
-    measure: Measure,
+    measure: Aggregation,
     filter: &'static [(&'static str, &'static str)],
     by: &'static [&'static str],
     condition: (Comparison, f64),
@@ -25,7 +25,7 @@ const fn row(name: &'static str, severity: Severity, metric: Metric, summary: &'
         name,
         severity,
         metric,
-        measure: Measure::Value,
+        measure: Aggregation::Value,
         filter: &[],
         by: &[],
         condition: (Comparison::Above, 0.0),
@@ -52,7 +52,7 @@ fn rule(row: Row) -> Rule {
         measure: row.measure,
         filter: row.filter.iter().map(|(label, pattern)| Match::new(label, pattern)).collect(),
         by: row.by.iter().map(|label| (*label).to_owned()).collect(),
-        condition: Condition { comparison, bound },
+        condition: AlertCondition { comparison, bound },
         hold: Duration::from_secs(row.hold),
         recover_after: Duration::from_secs(60),
         window: Duration::from_secs(row.window),
@@ -67,7 +67,7 @@ fn rule(row: Row) -> Rule {
 fn rows() -> Vec<Row> {
     use Comparison::{Above, Below};
     use Severity::{Critical, Info, Warning};
-    let increases = |row: Row| Row { measure: Measure::Increase, ..row };
+    let increases = |row: Row| Row { measure: Aggregation::Increase, ..row };
     vec![
         row(
             "alert_receiver_failing",
@@ -113,7 +113,7 @@ fn rows() -> Vec<Row> {
         ))
         .by(&["reason"]),
         Row {
-            measure: Measure::DividedBy(Metric::BlocksMax),
+            measure: Aggregation::DividedBy(Metric::BlocksMax),
             ..row(
                 "blocks_nearly_full",
                 Warning,
@@ -124,13 +124,13 @@ fn rows() -> Vec<Row> {
         .when(Above, 0.9)
         .hold(60),
         Row {
-            measure: Measure::Left,
+            measure: Aggregation::Left,
             ..row("certificate_ends", Warning, Metric::CertificateEnd, "the certificate {file} expires in {value}")
         }
         .by(&["certificate", "file"])
         .when(Below, 14.0 * DAY),
         Row {
-            measure: Measure::Left,
+            measure: Aggregation::Left,
             ..row(
                 "certificate_ends_now",
                 Critical,
@@ -151,7 +151,7 @@ fn rows() -> Vec<Row> {
         )
         .when(Below, 1.0),
         Row {
-            measure: Measure::DividedBy(Metric::DiskSize),
+            measure: Aggregation::DividedBy(Metric::DiskSize),
             ..row("disk_full", Critical, Metric::DiskAvailable, "{value} of the disk of {folder} is left")
         }
         .by(&["folder"])
@@ -164,7 +164,7 @@ fn rows() -> Vec<Row> {
             "the kernel had lost {value} entries or attachments within 5 minutes; they were put right",
         )),
         Row {
-            measure: Measure::LessThan(Metric::InterfacesWanted),
+            measure: Aggregation::LessThan(Metric::InterfacesWanted),
             ..row(
                 "enforcement_lost",
                 Critical,
@@ -201,7 +201,7 @@ fn rows() -> Vec<Row> {
         .when(Below, 1.0)
         .hold(60),
         Row {
-            measure: Measure::Age,
+            measure: Aggregation::Age,
             ..row("list_stale", Warning, Metric::ListLoaded, "the list {list} was last loaded {value} ago")
         }
         .by(&["list"])

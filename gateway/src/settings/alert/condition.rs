@@ -8,7 +8,7 @@ use crate::metric::Metric;
 
 /// How a number is made of the series that count.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Measure {
+pub enum Aggregation {
     /// Of a gauge that is a moment: seconds since then. 0 is no moment.
     Age,
     /// Of a gauge: divided by the sum of another, of the same labels.
@@ -29,7 +29,7 @@ pub enum Measure {
     Value,
 }
 
-impl Measure {
+impl Aggregation {
     /// What its numbers are, for people. `metric`: of which it is made.
     #[must_use]
     pub fn unit(&self, metric: Metric) -> Unit {
@@ -135,7 +135,7 @@ impl Match {
 
 /// `condition`: a comparison and a bound.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Condition {
+pub struct AlertCondition {
     /// How.
     pub comparison: Comparison,
     /// A finite number.
@@ -143,7 +143,7 @@ pub struct Condition {
 }
 
 /// The bound is a finite number, which equals itself.
-impl Eq for Condition {}
+impl Eq for AlertCondition {}
 
 /// How a number compares with the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -174,7 +174,7 @@ impl Comparison {
     ];
 }
 
-impl Condition {
+impl AlertCondition {
     /// Whether it holds of a number.
     #[must_use]
     pub fn holds(&self, value: f64) -> bool {

@@ -27,9 +27,11 @@ fn judge(contract: &Contract, request: &str) -> Result<(), (u16, String)> {
     let method: Method = method.parse().unwrap();
     let found = match contract.find(&method, path, query, &headers) {
         Ok(found) => found,
-        Err(Miss::NotFound) => return Err((404, String::new())),
-        Err(Miss::Unclear(refusal)) => return Err((refusal.reject.row().status.as_u16(), refusal.detail.to_string())),
-        Err(Miss::Method(allow)) => {
+        Err(NoOperation::NotFound) => return Err((404, String::new())),
+        Err(NoOperation::Unclear(refusal)) => {
+            return Err((refusal.reject.row().status.as_u16(), refusal.detail.to_string()));
+        }
+        Err(NoOperation::Method(allow)) => {
             return Err((405, allow.map_or_else(String::new, |allow| allow.to_str().unwrap().to_owned())));
         }
     };

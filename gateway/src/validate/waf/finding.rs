@@ -56,7 +56,7 @@ impl Verdict {
 
 /// What the score is held against.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Judged {
+pub(super) struct Threshold {
     pub(super) threshold: u32,
     /// A rule refuses by itself.
     pub(super) is_denied: bool,
@@ -116,7 +116,7 @@ impl<'a> Findings<'a> {
         }
     }
 
-    pub(super) fn verdict(self, judged: Judged) -> Verdict {
+    pub(super) fn verdict(self, judged: Threshold) -> Verdict {
         let is_attack = judged.is_denied || self.own >= judged.threshold && !self.found.is_empty();
         Verdict { score: self.score, threshold: judged.threshold, is_attack, findings: self.found }
     }

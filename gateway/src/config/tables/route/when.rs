@@ -12,7 +12,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    settings::route::{Condition, Subject, Test},
+    settings::route::{RouteCondition, Subject, Test},
 };
 
 /// The keys of `[[route.when]]`.
@@ -25,7 +25,7 @@ pub(super) const KEYS: Keys = &[
 ];
 
 /// One `when`: what is looked at, and what it must be.
-pub(super) fn read(table: Table<'_>) -> Option<Condition> {
+pub(super) fn read(table: Table<'_>) -> Option<RouteCondition> {
     let header = table.optional(
         "header",
         described("header name", |value| {
@@ -69,5 +69,5 @@ pub(super) fn read(table: Table<'_>) -> Option<Condition> {
         );
     }
     table.finish();
-    Some(Condition { subject: header.or(query)?, test: equals.or(prefix).or(present)? })
+    Some(RouteCondition { subject: header.or(query)?, test: equals.or(prefix).or(present)? })
 }

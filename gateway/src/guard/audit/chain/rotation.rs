@@ -18,7 +18,7 @@ use super::{
         files::{self, Closed, closed_name},
         record::{RETENTION, ROTATION, Retired, members_of},
     },
-    Audit,
+    AuditChain,
 };
 use crate::{
     clock,
@@ -30,7 +30,7 @@ use crate::{
 /// Why a file is deleted: the event and members of the record that says so, and the file's path.
 pub(crate) type Retirement = (&'static str, Map<String, Value>, PathBuf);
 
-impl Audit {
+impl AuditChain {
     /// Whether the file is so long that it is to be closed.
     pub(crate) const fn rotation_due(&self, max_size: u64) -> bool {
         self.file.is_some() && self.length >= max_size

@@ -2,7 +2,7 @@
 
 use crate::guard::{
     bans::{policy::clamps, policy::clamps::Clamp, *},
-    kernel::Share,
+    kernel::BudgetOverride,
     store,
 };
 use crate::{settings::limit, signal::Signal};
@@ -93,7 +93,7 @@ impl Guard {
     pub(in crate::guard::bans) fn give_budget(
         &mut self,
         key: SourceKey,
-        share: Share,
+        share: BudgetOverride,
         expires: u64,
     ) -> Result<(), Refused> {
         let given = self.enforcer.path_mut().put_budget(key, share, expires);
@@ -189,6 +189,6 @@ impl Guard {
 }
 
 /// A clamp as the kernel is told of it.
-const fn share(clamp: &Clamp) -> Share {
-    Share::Part { divide: clamp.divide as u64, shadow: clamp.shadow }
+const fn share(clamp: &Clamp) -> BudgetOverride {
+    BudgetOverride::Part { divide: clamp.divide as u64, shadow: clamp.shadow }
 }

@@ -3,7 +3,7 @@
 //! A source gets it by a connection over which its client proved who it is: no packet of another's name can bring that
 //! about. It is bounded per principal and in all, and ends by itself.
 
-use crate::guard::{bans::*, kernel::Share};
+use crate::guard::{bans::*, kernel::BudgetOverride};
 use crate::message::{MAX_PLAN_MEMBERS, PlanMember};
 
 impl Guard {
@@ -41,9 +41,9 @@ impl Guard {
     }
 
     /// The budget that a source has by a plan, and until when.
-    pub(in crate::guard::bans) fn plan_share(&self, source: Source) -> Option<(Share, u64)> {
+    pub(in crate::guard::bans) fn plan_share(&self, source: Source) -> Option<(BudgetOverride, u64)> {
         let lease = self.policy.plan_budgets.find(source)?;
         let budget = self.settings.plan_budgets.iter().find(|budget| budget.plan == lease.plan)?;
-        Some((Share::Packets { per_second: budget.per_second, burst: budget.burst }, lease.expires))
+        Some((BudgetOverride::Packets { per_second: budget.per_second, burst: budget.burst }, lease.expires))
     }
 }

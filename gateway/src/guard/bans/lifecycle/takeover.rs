@@ -12,7 +12,7 @@ use crate::guard::bans::*;
 use crate::guard::{
     audit::Redo,
     feeds::content::{Content, Draft},
-    store::{Allowed, feeds::FeedRow},
+    store::{Allowance, feeds::FeedRow},
 };
 
 /// What is said of what was taken over.
@@ -72,7 +72,7 @@ impl Guard {
                     let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
                     let allow = Allow { source, reason: text("reason"), actor: text("actor") };
                     self.enforcer.prefixes_mut().allow(allow.clone());
-                    allows.push((source, Some(Allowed { source, reason: allow.reason, actor: allow.actor })));
+                    allows.push((source, Some(Allowance { source, reason: allow.reason, actor: allow.actor })));
                 }
                 None if is_known => {
                     self.enforcer.prefixes_mut().disallow(source);
@@ -197,9 +197,9 @@ impl Guard {
             "sources": names(records.iter().map(|record| record.source).collect()),
             "allowed": names(allowed.iter().map(|allow| allow.source).collect())});
         self.shortfalls.add([text]);
-        let allowed: Vec<Allowed> = allowed
+        let allowed: Vec<Allowance> = allowed
             .into_iter()
-            .map(|allow| Allowed { source: allow.source, reason: allow.reason, actor: allow.actor })
+            .map(|allow| Allowance { source: allow.source, reason: allow.reason, actor: allow.actor })
             .collect();
         let write: Write = Box::new(move |change| {
             records.iter().try_for_each(|record| change.keep(record))?;

@@ -35,7 +35,8 @@ impl Guard {
         }
         let ids = self.ledger.covered_by(source);
         let allow = Allow { source, reason: reason.to_owned(), actor: actor.to_string() };
-        let allowed = crate::guard::store::Allowed { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
+        let allowed =
+            crate::guard::store::Allowance { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
         let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,
             "lifted": ids.len()}));
         let how = format!("lifted: {source} was allowed by {actor}");

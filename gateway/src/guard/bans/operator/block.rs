@@ -12,11 +12,11 @@ impl Guard {
     /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
     pub(in crate::guard::bans) fn add(
         &mut self,
-        wanted: Wanted,
+        wanted: BlockRequest,
         actor: &Actor,
         now: Now,
     ) -> Result<(String, u64), Refused> {
-        let Wanted { source, seconds, reason, shadow, confirm, force } = wanted;
+        let BlockRequest { source, seconds, reason, shadow, confirm, force } = wanted;
         judge_reason(&reason)?;
         match self.judge(source) {
             Err(refused) if refused.code == safety::OPERATOR && (force || shadow) => {}

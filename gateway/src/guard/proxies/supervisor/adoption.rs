@@ -20,7 +20,7 @@ impl Supervisor {
         self.ever_ready |= !living.is_empty();
         for Living { role: _, generation, pid, program, channel } in living {
             self.generation = self.generation.max(generation);
-            let share = Arc::new(Share::default());
+            let share = Arc::new(ProxyBudget::default());
             let (state, outbox) = match channel {
                 Some(channel) if program == self.programs.proxies => {
                     let outbox = converse(
@@ -211,7 +211,7 @@ mod tests {
             assert_eq!(standstill(&mut supervisor), None, "a message of it waits for the guard");
             supervisor.charge(1, Duration::from_secs(60));
             assert_eq!(standstill(&mut supervisor), None, "it has to wait, as the last one took so long");
-            supervisor.proxies[0].share = Arc::new(Share::default());
+            supervisor.proxies[0].share = Arc::new(ProxyBudget::default());
             assert_eq!(standstill(&mut supervisor), Some((STANDSTILL, 1)));
         });
     }

@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::*;
-use crate::settings::alert::{Comparison, Condition, Severity};
+use crate::settings::alert::{AlertCondition, Comparison, Severity};
 
-fn rule(metric: Metric, measure: Measure, by: &[&str], filter: &[(&str, &str)]) -> Rule {
+fn rule(metric: Metric, measure: Aggregation, by: &[&str], filter: &[(&str, &str)]) -> Rule {
     Rule {
         name: "test".to_owned(),
         severity: Severity::Warning,
@@ -13,7 +13,7 @@ fn rule(metric: Metric, measure: Measure, by: &[&str], filter: &[(&str, &str)]) 
         measure,
         filter: filter.iter().map(|(label, pattern)| Match::new(label, pattern)).collect(),
         by: by.iter().map(|label| (*label).to_owned()).collect(),
-        condition: Condition { comparison: Comparison::Above, bound: 0.0 },
+        condition: AlertCondition { comparison: Comparison::Above, bound: 0.0 },
         hold: Duration::ZERO,
         recover_after: Duration::ZERO,
         window: Duration::from_secs(60),
@@ -53,10 +53,10 @@ fn gauges() {
         (Metric::UpstreamServer, &["b", "b:1", "down"], 1.0),
     ]);
     let down = [("state", "down")];
-    check(&rule(Metric::UpstreamServer, Measure::Value, &[], &down), &servers, &[(&[], 2.0)]);
-    let by_upstream = rule(Metric::UpstreamServer, Measure::Value, &["upstream"], &down);
+    check(&rule(Metric::UpstreamServer, Aggregation::Value, &[], &down), &servers, &[(&[], 2.0)]);
+    let by_upstream = rule(Metric::UpstreamServer, Aggregation::Value, &["upstream"], &down);
     check(&by_upstream, &servers, &[(&["a"], 1.0), (&["b"], 1.0)]);
-    check(&rule(Metric::UpstreamServer, Measure::Value, &[], &[("state", "slow")]), &servers, &[]);
+    check(&rule(Metric::UpstreamServer, Aggregation::Value, &[], &[("state", "slow")]), &servers, &[]);
 
     let disks = levels(&[
         (Metric::DiskAvailable, &["/a"], 4.0),
@@ -64,22 +64,26 @@ fn gauges() {
         (Metric::DiskSize, &["/a"], 100.0),
         (Metric::DiskSize, &["/b"], 0.0),
     ]);
-    let left = rule(Metric::DiskAvailable, Measure::DividedBy(Metric::DiskSize), &["folder"], &[]);
+    let left = rule(Metric::DiskAvailable, Aggregation::DividedBy(Metric::DiskSize), &["folder"], &[]);
     check(&left, &disks, &[(&["/a"], 0.04)]);
 
     let attached = levels(&[(Metric::Interfaces, &[], 1.0), (Metric::InterfacesWanted, &[], 3.0)]);
-    check(&rule(Metric::Interfaces, Measure::LessThan(Metric::InterfacesWanted), &[], &[]), &attached, &[(&[], 2.0)]);
+    check(
+        &rule(Metric::Interfaces, Aggregation::LessThan(Metric::InterfacesWanted), &[], &[]),
+        &attached,
+        &[(&[], 2.0)],
+    );
 
     let ends = levels(&[(Metric::CertificateEnd, &["a", "/a"], 1_000_500.0), (Metric::ListLoaded, &["l"], 999_000.0)]);
-    check(&rule(Metric::CertificateEnd, Measure::Left, &["file"], &[]), &ends, &[(&["/a"], 500.0)]);
-    check(&rule(Metric::ListLoaded, Measure::Age, &["list"], &[]), &ends, &[(&["l"], 1_000.0)]);
+    check(&rule(Metric::CertificateEnd, Aggregation::Left, &["file"], &[]), &ends, &[(&["/a"], 500.0)]);
+    check(&rule(Metric::ListLoaded, Aggregation::Age, &["list"], &[]), &ends, &[(&["l"], 1_000.0)]);
     let never = levels(&[(Metric::ListLoaded, &["l"], 0.0)]);
-    check(&rule(Metric::ListLoaded, Measure::Age, &["list"], &[]), &never, &[]);
+    check(&rule(Metric::ListLoaded, Aggregation::Age, &["list"], &[]), &never, &[]);
 }
 
 #[test]
 fn counters_over_a_window() {
-    let increase = rule(Metric::Requests, Measure::Increase, &["route"], &[("status", "5xx")]);
+    let increase = rule(Metric::Requests, Aggregation::Increase, &["route"], &[("status", "5xx")]);
     let mut sampler = Sampler::default();
     let mut told = |second, sums: &[(&[&str], u64)]| {
         let values = sampler.values(&increase, &counts(Metric::Requests, sums), at(second));
@@ -102,7 +106,7 @@ fn counters_over_a_window() {
 
 #[test]
 fn rates_and_shares() {
-    let rate = rule(Metric::Requests, Measure::Rate, &[], &[]);
+    let rate = rule(Metric::Requests, Aggregation::Rate, &[], &[]);
     let mut sampler = Sampler::default();
     let a: &[&str] = &["/a", "2xx"];
     let bad: &[&str] = &["/a", "5xx"];
@@ -111,7 +115,7 @@ fn rates_and_shares() {
     assert_eq!(sampler.values(&rate, &sums(100, 0), at(1)), [], "too short a time");
     assert_eq!(sampler.values(&rate, &sums(100, 0), at(10)), [(group(&[]), 10.0)]);
 
-    let share = rule(Metric::Requests, Measure::Share(vec![Match::new("status", "5xx")]), &["route"], &[]);
+    let share = rule(Metric::Requests, Aggregation::Share(vec![Match::new("status", "5xx")]), &["route"], &[]);
     let mut sampler = Sampler::default();
     assert_eq!(sampler.values(&share, &sums(100, 50), at(0)), []);
     assert_eq!(sampler.values(&share, &sums(104, 55), at(1)), [], "too few");
@@ -122,7 +126,7 @@ fn rates_and_shares() {
 
 #[test]
 fn quantiles_are_of_the_window() {
-    let quantile = rule(Metric::RequestDuration, Measure::Quantile(990_000), &["route"], &[]);
+    let quantile = rule(Metric::RequestDuration, Aggregation::Quantile(990_000), &["route"], &[]);
     let sums = |fast: u64, slow: u64| -> Sums {
         let buckets = vec![(80, fast), (130, slow)];
         [(Series::new(Metric::RequestDuration, &["/a"]), Value::Histogram(Histogram { sum: fast + slow, buckets }))]
@@ -137,7 +141,7 @@ fn quantiles_are_of_the_window() {
 
 #[test]
 fn memory_is_bounded() {
-    let rule = rule(Metric::Requests, Measure::Rate, &["route"], &[]);
+    let rule = rule(Metric::Requests, Aggregation::Rate, &["route"], &[]);
     let mut sampler = Sampler::default();
     for second in 0..400 {
         let sums = (0..500)

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     clock::SECOND,
     message::telemetry::Metric,
-    settings::alert::{Comparison, Condition, Measure},
+    settings::alert::{Aggregation, AlertCondition, Comparison},
 };
 
 fn rule(hold: u64, recover_after: u64) -> Rule {
@@ -14,10 +14,10 @@ fn rule(hold: u64, recover_after: u64) -> Rule {
         name: "errors".to_owned(),
         severity: Severity::Critical,
         metric: Metric::Requests,
-        measure: Measure::Share(Vec::new()),
+        measure: Aggregation::Share(Vec::new()),
         filter: Vec::new(),
         by: vec!["route".to_owned()],
-        condition: Condition { comparison: Comparison::Above, bound: 0.05 },
+        condition: AlertCondition { comparison: Comparison::Above, bound: 0.05 },
         hold: Duration::from_secs(hold),
         recover_after: Duration::from_secs(recover_after),
         window: Duration::from_secs(60),

@@ -36,7 +36,9 @@ paths:
         }
         let told = match contract.find(&Method::GET, path, query, &headers) {
             Ok(found) => contract.name(found.operation).to_owned(),
-            Err(Miss::Unclear(refusal)) => format!("{} {}", refusal.reject.row().status.as_u16(), refusal.detail),
+            Err(NoOperation::Unclear(refusal)) => {
+                format!("{} {}", refusal.reject.row().status.as_u16(), refusal.detail)
+            }
             Err(other) => format!("{other:?}"),
         };
         assert_eq!(told, expect, "{request}");

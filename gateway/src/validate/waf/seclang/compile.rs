@@ -33,7 +33,7 @@ pub(in crate::validate::waf) struct Compiled {
 
 /// What is wrong, and where.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::validate::waf) struct Wrong {
+pub(in crate::validate::waf) struct RuleFileError {
     pub(in crate::validate::waf) path: PathBuf,
     pub(in crate::validate::waf) line: usize,
     pub(in crate::validate::waf) message: String,
@@ -78,7 +78,10 @@ const WITHOUT_EFFECT: [&str; 34] = [
 ];
 
 /// Compiles the files that `roots` name, each a path whose last part may have a `*`.
-pub(in crate::validate::waf) fn compile(roots: &[PathBuf], files: &[NamedFile]) -> Result<Compiled, Vec<Wrong>> {
+pub(in crate::validate::waf) fn compile(
+    roots: &[PathBuf],
+    files: &[NamedFile],
+) -> Result<Compiled, Vec<RuleFileError>> {
     let mut compiler = Compiler::new(files);
     for root in roots {
         compiler.include(root, 0);
@@ -89,7 +92,7 @@ pub(in crate::validate::waf) fn compile(roots: &[PathBuf], files: &[NamedFile]) 
 struct Compiler<'a> {
     files: RuleFiles<'a>,
     compiled: Compiled,
-    wrong: Vec<Wrong>,
+    wrong: Vec<RuleFileError>,
     /// By phase: what rules do that say nothing, and how they read values.
     defaults: HashMap<u8, (Disruptive, Vec<Transform>)>,
     /// A rule whose chain goes on.
@@ -126,7 +129,7 @@ impl<'a> Compiler<'a> {
     }
 
     fn report(&mut self, message: String) {
-        self.wrong.push(Wrong { path: self.path.clone(), line: self.line, message });
+        self.wrong.push(RuleFileError { path: self.path.clone(), line: self.line, message });
     }
 
     fn include(&mut self, pattern: &Path, depth: usize) {
@@ -284,7 +287,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Compiled, Vec<Wrong>> {
+    fn finish(mut self) -> Result<Compiled, Vec<RuleFileError>> {
         if self.open.is_some() {
             self.report("a chain has no last rule".to_owned());
         }

@@ -4,7 +4,7 @@ use gateway_common::source::Source;
 
 /// A block that an operator asks for.
 #[derive(Clone, Debug)]
-pub(in crate::guard::bans) struct Wanted {
+pub(in crate::guard::bans) struct BlockRequest {
     pub(in crate::guard::bans) source: Source,
     /// `None`: the default; 0: until it is removed.
     pub(in crate::guard::bans) seconds: Option<u64>,
