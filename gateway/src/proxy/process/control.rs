@@ -249,21 +249,55 @@ impl<'a> Control<'a> {
         send_all(workers, || Command::Drain).await;
     }
 
+    /// A source is banned: it is refused from now on, and its connections are closed.
+    async fn ban(&mut self, id: u64, source: Source, expires: u64, workers: &[Running]) {
+        let known = self.shared.bans.add(id, source, expires, clock::monotonic());
+        if !known && let Some(others) = self.unknown.is_due(clock::monotonic()) {
+            tracing::warn!(ban = id, others, "the proxy's table of bans is full: only the kernel enforces this ban");
+        }
+        self.closing.insert(id, (workers.len(), 0));
+        send_all(workers, || Command::Close { ban: id, source, known }).await;
+    }
+
+    /// Takes over what the guard has in force.
+    async fn take_in_force(&mut self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
+        let sealed = descriptors.into_iter().next().context("the guard sent nothing")?;
+        let in_force = unseal::<InForce>(sealed)?;
+        self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);
+        send_all(workers, || Command::CloseBanned).await;
+        Ok(())
+    }
+
+    /// Goes on with files that have changed.
+    async fn renew_files(&mut self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
+        let file = descriptors.into_iter().next().context("the guard sent no files")?;
+        let others = self.configurations.renew(unseal(file)?)?;
+        self.serve_cluster(self.configurations.in_force());
+        if others {
+            send_all(workers, || Command::Reverify).await;
+        }
+        Ok(())
+    }
+
+    /// Puts a configuration in force that was compiled for this reload.
+    async fn commit(&mut self, reload: u64, workers: &[Running]) {
+        let Some((compiled, sockets)) = self.configurations.commit(reload, self.sink) else {
+            tracing::error!(reload, "the guard wants a configuration in force that is not known");
+            return;
+        };
+        self.memory.limit(&compiled.snapshot.settings);
+        self.keep_keys(&compiled).await;
+        self.configuring += workers.len();
+        for (worker, sockets) in workers.iter().zip(sockets) {
+            let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
+            worker.commands.send(command).await.unwrap_or_default();
+        }
+    }
+
     /// Carries out what the guard says. `true`: it is time to drain.
     async fn handle(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
         match message {
-            ToProxy::Banned { id, source, expires } => {
-                let known = self.shared.bans.add(id, source, expires, clock::monotonic());
-                if !known && let Some(others) = self.unknown.is_due(clock::monotonic()) {
-                    tracing::warn!(
-                        ban = id,
-                        others,
-                        "the proxy's table of bans is full: only the kernel enforces this ban"
-                    );
-                }
-                self.closing.insert(id, (workers.len(), 0));
-                send_all(workers, || Command::Close { ban: id, source, known }).await;
-            }
+            ToProxy::Banned { id, source, expires } => self.ban(id, source, expires, workers).await,
             ToProxy::Lifted { source } => self.shared.bans.lift(source),
             ToProxy::Allowed { source } => {
                 if !self.shared.bans.allow(source)
@@ -274,16 +308,8 @@ impl<'a> Control<'a> {
             }
             ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
             ToProxy::InForce => {
-                let in_force = descriptors.into_iter().next().context("the guard sent nothing");
-                match in_force.and_then(|sealed| Ok(unseal::<InForce>(sealed)?)) {
-                    Ok(in_force) => {
-                        self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);
-                        send_all(workers, || Command::CloseBanned).await;
-                    }
-                    Err(error) => {
-                        let error = error.context("bans made or lifted without a guard are not known");
-                        return self.is_outdated(&error);
-                    }
+                if let Err(error) = self.take_in_force(descriptors, workers).await {
+                    return self.is_outdated(&error.context("bans made or lifted without a guard are not known"));
                 }
             }
             ToProxy::Probation { source, until } => {
@@ -294,17 +320,8 @@ impl<'a> Control<'a> {
                 None => tracing::error!(output, "an access log stays as it was: the guard's file did not come"),
             },
             ToProxy::Files => {
-                let files = descriptors.into_iter().next().context("the guard sent no files");
-                match files.and_then(|file| self.configurations.renew(unseal(file)?)) {
-                    Ok(others) => {
-                        self.serve_cluster(self.configurations.in_force());
-                        if others {
-                            send_all(workers, || Command::Reverify).await;
-                        }
-                    }
-                    Err(error) => {
-                        return self.is_outdated(&error.context("changed files of TLS or keys cannot be used"));
-                    }
+                if let Err(error) = self.renew_files(descriptors, workers).await {
+                    return self.is_outdated(&error.context("changed files of TLS or keys cannot be used"));
                 }
             }
             ToProxy::CredentialChanges(changes) => {
@@ -378,18 +395,7 @@ impl<'a> Control<'a> {
                 }
             }
             ToProxy::Abort { reload } => self.configurations.abort(reload),
-            ToProxy::Commit { reload } => match self.configurations.commit(reload, self.sink) {
-                Some((compiled, sockets)) => {
-                    self.memory.limit(&compiled.snapshot.settings);
-                    self.keep_keys(&compiled).await;
-                    self.configuring += workers.len();
-                    for (worker, sockets) in workers.iter().zip(sockets) {
-                        let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
-                        worker.commands.send(command).await.unwrap_or_default();
-                    }
-                }
-                None => tracing::error!(reload, "the guard wants a configuration in force that is not known"),
-            },
+            ToProxy::Commit { reload } => self.commit(reload, workers).await,
             ToProxy::Drain => return true,
             ToProxy::Start { .. } => tracing::error!("the guard said twice how to start"),
         }
