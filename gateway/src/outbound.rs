@@ -1,4 +1,4 @@
-//! Servers that the gateway asks by HTTP: what is known of one, the client that asks it, and which addresses it may have.
+//! Servers that the gateway asks by HTTP: what is known of one, and the client that asks it.
 
 use std::{fmt, sync::Arc};
 
@@ -6,7 +6,6 @@ use rustls::ClientConfig;
 
 use crate::{diagnostic::Diagnostic, settings, tls};
 
-pub(crate) mod address;
 pub(crate) mod client;
 
 /// How a server is asked.

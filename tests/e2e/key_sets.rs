@@ -351,21 +351,6 @@ fn metadata_of_others_is_not_believed() {
         ("another issuer", table("http://127.0.0.1:9100/realm/", DISCOVERED, ""), "which is not `issuer`"),
         ("no metadata", table("http://127.0.0.1:9101/realm", DISCOVERED, ""), "Connection refused"),
         (
-            "this host",
-            table("https://localhost:9100/realm", DISCOVERED, "ca = \"ca.crt\""),
-            "is this host (allow_private is not set)",
-        ),
-        (
-            "a private address",
-            table("https://10.0.0.66/realm", DISCOVERED, "ca = \"ca.crt\""),
-            "is private: not connected to",
-        ),
-        (
-            "a cloud's metadata",
-            table("https://169.254.169.254/realm", DISCOVERED, "ca = \"ca.crt\"\nallow_private = true"),
-            "is a cloud's metadata service",
-        ),
-        (
             "a server that waits for more than a TLS hello",
             table("https://127.0.0.1:9100/realm", DISCOVERED, "ca = \"ca.crt\"\nallow_private = true"),
             "no answer within 1 s",

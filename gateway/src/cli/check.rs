@@ -4,7 +4,11 @@ use clap::Args;
 use nix::unistd::User;
 use serde_json::{Value, json};
 
-use super::{context::Context, exit::Exit, table::clean};
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{clean, prose},
+};
 use crate::{
     auth::ensure_crypto,
     clock::Now,
@@ -103,8 +107,8 @@ fn line_of(probed: &Probed) -> String {
     let Probed { key, what, result } = probed;
     let (key, what) = (clean(key), clean(what));
     match result {
-        Ok(said) => format!("[{key}] {what}\n  ok: {}", clean(said)),
-        Err((why, hint)) => format!("[{key}] {what}\n  FAILED: {}\n  {hint}", clean(why)),
+        Ok(said) => prose(&format!("[{key}] {what}\n  ok: {}", clean(said))),
+        Err((why, hint)) => prose(&format!("[{key}] {what}\n  FAILED: {}\n  {hint}", clean(why))),
     }
 }
 
@@ -118,10 +122,9 @@ fn value_of(probed: &Probed) -> Value {
 /// The configuration, and everything compiled that a proxy would be started with.
 fn load(context: &Context) -> Result<Config, Diagnostics> {
     let mut config = Config::load(context.config(), &Disk)?;
-    prepare::observer(&config)?;
-    prepare::node_key(&config)?;
+    let beside = prepare::beside(&config).err().unwrap_or_default();
     match Snapshot::new(config.proxy.clone()) {
-        Ok(snapshot) => {
+        Ok(snapshot) if beside.is_empty() => {
             config.warnings.extend(snapshot.warnings(Now::read()));
             config.warnings.extend(unknown_user(&config.proxy.user));
             config.warnings.extend(prepare::host(&config.guard));
@@ -130,7 +133,10 @@ fn load(context: &Context) -> Result<Config, Diagnostics> {
             config.warnings.extend(prepare::program(&config.guard));
             Ok(config)
         }
-        Err(diagnostics) => Err(Diagnostics::from_diagnostics(&config.document, diagnostics)),
+        compiled => {
+            let faults = compiled.err().unwrap_or_default().into_iter().chain(beside).collect();
+            Err(Diagnostics::from_diagnostics(&config.document, faults))
+        }
     }
 }
 

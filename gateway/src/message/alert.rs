@@ -1,7 +1,7 @@
 //! Alerts, between the guard and the observer: the receivers with what their files hold, what operators ask, and what the
 //! observer says to that.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,10 @@ use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
     outbound::Server,
-    settings::alert::{Dial, Kind, SecretUrl, Settings},
+    settings::{
+        alert::{Dial, Kind, SecretUrl, Settings},
+        outbound::Refusal,
+    },
     url::Url,
 };
 
@@ -141,42 +144,40 @@ pub struct ReceiverShown {
     pub tested: Option<bool>,
 }
 
-/// The settings with what the files of receivers hold, once it is known that they can be used.
-///
-/// # Errors
-/// A file that is not what it should be.
-pub(super) fn complete(settings: &Settings) -> Result<Settings, Diagnostic> {
+/// The settings with what the files of receivers hold. `faults`: every file that is not what it should be is added.
+pub(super) fn complete(settings: &Settings, faults: &mut Vec<Diagnostic>) -> Settings {
     let mut settings = settings.clone();
     for receiver in &mut settings.receivers {
         let table = format!("receiver.{}", receiver.name);
         let dial = receiver.dial.clone();
+        let mut judge = |judged: Result<(), Diagnostic>| faults.extend(judged.err().map(|fault| fault.under(&table)));
+        let mut optional = |file: &Option<NamedFile>, key: &str| {
+            judge(file.as_ref().map_or(Ok(()), |file| word(file, key)));
+        };
         match &mut receiver.kind {
             Kind::Alertmanager { url, token } => {
-                address(url, &dial, &table)?;
-                token.as_ref().map_or(Ok(()), |token| word(token, "token_file", &table))?;
+                optional(token, "token_file");
+                judge(address(url, &dial));
             }
-            Kind::Email(mail) => mail.password.as_ref().map_or(Ok(()), |file| word(file, "password_file", &table))?,
+            Kind::Email(mail) => optional(&mail.password, "password_file"),
             Kind::Opsgenie { url, key } | Kind::PagerDuty { url, key } => {
-                address(url, &dial, &table)?;
-                word(key, "key_file", &table)?;
+                judge(address(url, &dial));
+                judge(word(key, "key_file"));
             }
-            Kind::Slack { url } | Kind::Teams { url } => address(url, &dial, &table)?,
+            Kind::Slack { url } | Kind::Teams { url } => judge(address(url, &dial)),
             Kind::Syslog(_) => continue,
             Kind::Webhook { url, secret, token } => {
-                address(url, &dial, &table)?;
-                secret.as_ref().map_or(Ok(()), |file| word(file, "secret_file", &table))?;
-                token.as_ref().map_or(Ok(()), |token| word(token, "token_file", &table))?;
+                optional(secret, "secret_file");
+                optional(token, "token_file");
+                judge(address(url, &dial));
             }
         }
-        if dial.ca.path.as_os_str().is_empty() {
-            continue;
+        if !dial.ca.path.as_os_str().is_empty() {
+            let unusable = Server::new(&dial.server()).err().unwrap_or_default();
+            faults.extend(unusable.into_iter().map(|fault| fault.under(&table)));
         }
-        Server::new(&dial.server()).map_err(|faults| {
-            let fault = faults.into_iter().next();
-            fault.unwrap_or_else(|| Diagnostic::new("ca", "cannot be used")).under(&table)
-        })?;
     }
-    Ok(settings)
+    settings
 }
 
 /// The one word that a file holds.
@@ -185,26 +186,29 @@ pub fn secret(file: &NamedFile) -> &[u8] {
     file.bytes.trim_ascii()
 }
 
-fn word(file: &NamedFile, key: &str, table: &str) -> Result<(), Diagnostic> {
+fn word(file: &NamedFile, key: &str) -> Result<(), Diagnostic> {
     let held = secret(file);
     if !held.is_empty() && held.len() <= 4_096 && held.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
         return Ok(());
     }
     let wrong = Diagnostic::new(key, format!("{} does not hold one line of printable characters", file.path.display()));
-    Err(wrong.hint("write the secret in one line").under(table))
+    Err(wrong.hint("write the secret in one line"))
 }
 
 /// The URL that a file holds, which is not told.
-fn address(url: &mut SecretUrl, dial: &Dial, table: &str) -> Result<(), Diagnostic> {
+fn address(url: &mut SecretUrl, dial: &Dial) -> Result<(), Diagnostic> {
     let Some(file) = &url.file else { return Ok(()) };
     let path = file.path.display();
-    let wrong = |what: &str| Diagnostic::new("url_file", format!("what {path} holds {what}")).under(table);
+    let wrong = |what: &str| Diagnostic::new("url_file", format!("what {path} holds {what}"));
     let text = std::str::from_utf8(secret(file)).map_err(|_binary| wrong("is no text"))?;
     let read = Url::parse(text).map_err(wrong)?;
-    let is_here = read.host() == "localhost" || read.address().is_some_and(|address: IpAddr| address.is_loopback());
-    if !(read.is_https() || is_here && dial.allow_http) {
-        return Err(wrong("is a URL of http").hint("write https://, or on this host `allow_http = true`"));
-    }
+    dial.server().judge(&read).map_err(|refusal| match refusal {
+        Refusal::Http | Refusal::HttpHere => {
+            wrong("is a URL of http").hint("write https://, or on this host `allow_http = true`")
+        }
+        Refusal::Private(what) => wrong(what).hint("name a server on the internet, or write `allow_private = true`"),
+        Refusal::Never(why) => wrong(why).hint("name another server"),
+    })?;
     url.text = text.to_owned();
     Ok(())
 }

@@ -95,21 +95,26 @@ impl ObserverConfig {
         traces: Option<&settings::traces::Settings>,
         otlp: &settings::otlp::Settings,
         (alerts, anomalies): (&settings::alert::Settings, Option<&settings::anomalies::Settings>),
-    ) -> Result<Self, Diagnostic> {
-        let collector = |table: &str, settings: Option<&settings::otlp::Collector>| {
-            settings.map(|settings| Collector::new(settings).map_err(|fault| fault.under(table))).transpose()
+    ) -> Result<Self, Vec<Diagnostic>> {
+        let mut faults = Vec::new();
+        let mut collector = |table: &str, settings: Option<&settings::otlp::Collector>| {
+            let made = settings.map(|settings| Collector::new(settings).map_err(|fault| fault.under(table)));
+            made.transpose().unwrap_or_else(|fault| {
+                faults.push(fault);
+                None
+            })
         };
-        let traces = collector("traces", traces.map(|traces| &traces.collector))?;
-        let metrics = collector("otlp_metrics", otlp.metrics.as_ref().map(|metrics| &metrics.collector))?;
+        let traces = collector("traces", traces.map(|traces| &traces.collector));
+        let metrics = collector("otlp_metrics", otlp.metrics.as_ref().map(|metrics| &metrics.collector));
         let metrics = metrics.zip(otlp.metrics.as_ref().map(|metrics| metrics.interval.as_secs()));
-        let logs = collector("otlp_logs", otlp.logs.as_ref())?;
+        let logs = collector("otlp_logs", otlp.logs.as_ref());
         let tls = settings.certificate.as_ref().map(|pair| AdminTls {
             certificate: pair.certificate.bytes.to_vec(),
             private_key: pair.private_key.bytes.to_vec(),
             client_ca: settings.client_ca.as_ref().map(|file| file.bytes.to_vec()),
         });
         if let Some(tls) = &tls {
-            tls.compile().map_err(|fault| fault.under("admin"))?;
+            faults.extend(tls.compile().err().map(|fault| fault.under("admin")));
         }
         let token = settings.token.as_ref().map(|file| {
             let token = file.bytes.trim_ascii();
@@ -122,9 +127,15 @@ impl ObserverConfig {
             is_token.then(|| token.to_vec()).ok_or_else(wrong)
         });
         let is_unix = settings.listen.socket().is_some();
-        let (hosts, token) = (settings.hosts.clone(), token.transpose()?);
-        let alerts = alert::complete(alerts)?;
-        let anomalies = anomalies.cloned();
+        let token = token.transpose().unwrap_or_else(|fault| {
+            faults.push(fault);
+            None
+        });
+        let alerts = alert::complete(alerts, &mut faults);
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let (hosts, anomalies) = (settings.hosts.clone(), anomalies.cloned());
         Ok(Self { hosts, is_unix, tls, token, traces, metrics, logs, alerts, anomalies })
     }
 }

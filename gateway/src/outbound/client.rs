@@ -26,11 +26,12 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-use super::{
-    Server,
-    address::{Reach, reach},
+use super::Server;
+use crate::{
+    reach::{Reach, reach},
+    tls::describe,
+    url::Url,
 };
-use crate::{tls::describe, url::Url};
 
 /// The most names that one client has resolved at once: one that hangs must not keep others from it. Each has a thread.
 pub(crate) const RESOLVERS: usize = 8;

@@ -31,7 +31,7 @@ mod thread;
 
 pub(in crate::proxy) use self::job::Asker;
 use self::{job::Job, news::News};
-pub(in crate::proxy) use crate::outbound::{address, client};
+pub(in crate::proxy) use crate::outbound::client;
 
 /// The most lookups that wait for the thread.
 const QUEUE: usize = 1_024;

@@ -13,6 +13,7 @@ use crate::{
         value::{self, address, closest, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
+    reach::{Reach, reach},
     settings::cluster::{KEY_BYTES, MAX_NODES, Mode, Node, Settings, Stale, Store},
 };
 
@@ -190,6 +191,13 @@ fn public_key(value: &DeValue<'_>) -> Result<[u8; KEY_BYTES], Diagnostic> {
 fn store(table: &Table<'_>, reader: &Reader<'_>) -> Store {
     let server = described("host:port", |value: &DeValue<'_>| address::server(value::text(value)?));
     let servers = values(table.required_list("servers", "[\"10.0.0.5:6379\"]", server));
+    for server in &servers {
+        let host = server.rsplit_once(':').map_or("", |(host, _)| host.trim_matches(['[', ']']));
+        if let Ok(Reach::Never(why)) = host.parse().map(reach) {
+            let wrong = Diagnostic::bare(format!("{server:?} {why}, and is never connected to"));
+            table.report("servers", wrong.hint("name another server"));
+        }
+    }
     let kinds = [("standalone", Kind::Standalone), ("sentinel", Kind::Sentinel), ("cluster", Kind::Cluster)];
     let kind = table.or("mode", Kind::Standalone, value::choice(&kinds));
     let primary = table.optional("primary", described("string", value::line));

@@ -161,7 +161,7 @@ fn one(table: &Table<'_>, name: String, reader: &Reader<'_>) -> Option<Server> {
     let fetch = table.table("fetch", outbound::KEYS);
     let outbound = outbound::read(&fetch, url.as_ref(), reader);
     fetch.finish();
-    if let Some(Err(wrong)) = url.as_ref().map(|url| outbound::judge(url, &outbound, "fetch.allow_http")) {
+    if let Some(Err(wrong)) = url.as_ref().map(|url| outbound::judge(url, &outbound, "fetch.")) {
         table.report(key, wrong);
     }
     let client = client(table, issuer.as_deref(), endpoint.as_ref(), outbound.tls.certificate.is_some(), reader);

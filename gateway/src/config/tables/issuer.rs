@@ -309,7 +309,7 @@ fn fetch(table: &Table<'_>, is_fetched: bool, url: Option<Url>, reader: &Reader<
     let cooldown = inner.or("cooldown", 10 * SECOND, value::duration_in(SECOND..=10 * minute));
     let stale_for = inner.or("stale_for", DAY, value::duration_in(minute..=30 * DAY));
     if let Some(url) = &url
-        && let Err(wrong) = outbound::judge(url, &server, "fetch.allow_http")
+        && let Err(wrong) = outbound::judge(url, &server, "fetch.")
     {
         table.report(if table.has("jwks_url") { "jwks_url" } else { "issuer" }, wrong);
     }

@@ -9,7 +9,10 @@ use crate::{
     config::{reader::Reader, table::Table, value},
     diagnostic::Diagnostic,
     file::NamedFile,
-    settings::{outbound::Server, tls::Client},
+    settings::{
+        outbound::{Refusal, Server},
+        tls::Client,
+    },
     url::Url,
 };
 
@@ -50,21 +53,23 @@ pub(super) fn read(table: &Table<'_>, url: Option<&Url>, reader: &Reader<'_>) ->
     Server { tls, allow_private, allow_http, timeout }
 }
 
-/// Reports a URL that is asked by `http` although nobody has allowed that, or that no setting could allow.
-pub(super) fn judge(url: &Url, server: &Server, allow: &str) -> Result<(), Diagnostic> {
-    if url.is_https() {
-        return Ok(());
-    }
-    let is_here = url.host() == "localhost" || url.address().is_some_and(|address| address.is_loopback());
-    let wrong = |what: &str| Diagnostic::bare(format!("\"{url}\" {what}"));
-    match (server.allow_http, is_here) {
-        (true, true) => Ok(()),
-        (_, false) => {
-            Err(wrong("is http: anybody on the path could answer with keys of their own").hint("write https://"))
+/// Reports a URL that would never be asked. `table`: what stands before the names of the keys, as `fetch.`.
+pub(super) fn judge(url: &Url, server: &Server, table: &str) -> Result<(), Diagnostic> {
+    server.judge(url).map_err(|refusal| refused(refusal, &format!("\"{url}\""), table))
+}
+
+/// What is said of a server that is never asked.
+pub(super) fn refused(refusal: Refusal, whom: &str, table: &str) -> Diagnostic {
+    let wrong = |what: String| Diagnostic::bare(format!("{whom} {what}"));
+    match refusal {
+        Refusal::Private(what) => wrong(format!("{what}, and is not connected to"))
+            .hint(format!("name a server on the internet, or allow this one: `{table}allow_private = true`")),
+        Refusal::Never(why) => wrong(format!("{why}, and is never connected to")).hint("name another server"),
+        Refusal::Http => {
+            wrong("is http: anybody on the path could read what is sent, and answer".to_owned()).hint("write https://")
         }
-        (false, true) => {
-            Err(wrong("is http").hint(format!("write https://, or allow it on this host: `{allow} = true`")))
-        }
+        Refusal::HttpHere => wrong("is http".to_owned())
+            .hint(format!("write https://, or allow it on this host: `{table}allow_http = true`")),
     }
 }
 

@@ -13,7 +13,10 @@ use crate::{
     },
     diagnostic::Diagnostic,
     file::NamedFile,
-    settings::alert::{Dial, Kind, Mail, MailSecurity, Match, Receiver, SecretUrl, Severity},
+    settings::{
+        alert::{Dial, Kind, Mail, MailSecurity, Match, Receiver, SecretUrl, Severity},
+        outbound::Refusal,
+    },
     url::Url,
 };
 
@@ -272,7 +275,7 @@ impl Target {
     fn url(&self, table: &Table<'_>, usual: Option<&str>) -> Option<SecretUrl> {
         let usual = usual.and_then(|usual| Url::parse(usual).ok());
         if let Some(url) = self.url.clone().or(usual.filter(|_| !table.has("url") && !table.has("url_file"))) {
-            if let Err(wrong) = outbound::judge(&url, &self.dial.server(), "allow_http") {
+            if let Err(wrong) = outbound::judge(&url, &self.dial.server(), "") {
                 table.report("url", wrong);
             }
             return Some(SecretUrl { text: url.to_string(), file: None });
@@ -283,6 +286,13 @@ impl Target {
         }
         let file = self.url_file.clone()?;
         Some(SecretUrl { text: String::new(), file: Some(file) })
+    }
+
+    /// Why a mail server is never connected to. With or without TLS: its address is what counts.
+    fn refuses_mail(&self, host: &str, port: u16) -> Option<Refusal> {
+        let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
+        let url = Url::parse(&format!("https://{host}:{port}/")).ok()?;
+        self.dial.server().judge(&url).err()
     }
 
     fn mail(&self, table: &Table<'_>, missing: &dyn Fn(&str, &str)) -> Option<Mail> {
@@ -299,6 +309,8 @@ impl Target {
         if security == MailSecurity::Plain && !is_here {
             let wrong = Diagnostic::bare("would send mail over the network as it is");
             table.report("server", wrong.hint("write smtp:// (STARTTLS) or smtps://"));
+        } else if let Some(refusal) = self.refuses_mail(&host, port) {
+            table.report("server", outbound::refused(refusal, &format!("{host:?}"), ""));
         }
         let (user, password) = (self.user.clone(), self.password.clone());
         Some(Mail { host, port, security, user, password, from: self.from.clone()?, to: self.to.clone() })

@@ -118,3 +118,36 @@ fn built_in_alerts_are_on_where_somebody_is_told() {
     assert!(matches!(&settings.receivers[0].kind, Kind::Webhook { .. }));
     assert_eq!(settings.receivers[0].repeat.as_secs(), 4 * 3_600);
 }
+
+#[test]
+fn addresses_that_are_never_asked() {
+    let hook = |url: &str| format!("type = \"webhook\"\nurl = \"{url}\"");
+    for (url, message, hint) in [
+        ("https://169.254.169.254/latest", "is a cloud's metadata service", "another server"),
+        ("https://[::ffff:169.254.169.254]/", "is a cloud's metadata service", "another server"),
+        ("https://[fd00:ec2::254]/", "is a cloud's metadata service", "another server"),
+        ("http://169.254.169.254/", "is a cloud's metadata service", "another server"),
+        ("https://0.0.0.0/", "is this network", "another server"),
+        ("https://127.0.0.1:8443/", "is this host", "allow_private = true"),
+        ("https://localhost/", "is this host", "allow_private = true"),
+        ("https://[::1]/", "is this host", "allow_private = true"),
+        ("https://10.0.0.2/", "is private", "allow_private = true"),
+        ("https://169.254.1.1/", "is link-local", "allow_private = true"),
+        ("http://alerts.example/", "could read what is sent", "https://"),
+    ] {
+        receiver(&hook(url), 2, "url", message, hint);
+    }
+    // No setting allows metadata.
+    let allowed = format!("{}\nallow_private = true\nallow_http = true", hook("https://169.254.169.254/"));
+    receiver(&allowed, 2, "url", "is a cloud's metadata service", "another server");
+    for url in ["https://127.0.0.1/", "https://10.0.0.2/"] {
+        let text = format!("{ADMIN}[receiver.r]\n{}\nallow_private = true\n[guard]\n", hook(url));
+        let read = load(&BASE.replacen("[guard]\n", &text, 1));
+        assert!(read.is_ok(), "{url}: {}", read.unwrap_err());
+    }
+    let mail = "type = \"email\"\nfrom = \"a@example.com\"\nto = [\"b@example.com\"]\nserver = ";
+    for (server, message) in [("smtps://169.254.169.254:465", "metadata"), ("smtp://127.0.0.1:587", "is this host")] {
+        receiver(&format!("{mail}\"{server}\""), 4, "server", message, "");
+    }
+    receiver(&format!("{mail}\"smtp+plain://localhost:25\""), 4, "server", "is this host", "allow_private = true");
+}

@@ -76,6 +76,8 @@ fn wrong_places_of_keys() {
         "write https://",
     );
     instead("jwks_url = \"http://localhost/keys\"", 31, "jwks_url", "is http", "fetch.allow_http = true");
+    instead("jwks_url = \"https://169.254.169.254/keys\"", 31, "jwks_url", "metadata service", "another server");
+    instead("jwks_url = \"https://10.0.0.1/keys\"", 31, "jwks_url", "is private", "fetch.allow_private = true");
     instead("jwks_url = \"file:///etc/keys\"", 31, "jwks_url", "does not begin with https://", "absolute URL");
     instead("jwks = \"https://id.example/keys\"", 31, "jwks", "is a URL, and a file is read here", "jwks_url");
     instead(&format!("{JWT}{url}"), 32, "jwks_url", "is beside `jwks`", "or `jwks_url` out");

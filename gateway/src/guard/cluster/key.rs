@@ -54,26 +54,30 @@ pub fn public_key(path: &Path) -> io::Result<String> {
 
 /// Whether the key of this machine is there, and the one that the others know.
 ///
-/// # Errors
-/// What is wrong with it.
-pub(crate) fn judge(settings: &Settings) -> Result<(), Diagnostic> {
+/// Says everything that is wrong with it.
+pub(crate) fn judge(settings: &Settings) -> Vec<Diagnostic> {
     let path = settings.key_file.display();
     let wrong = |what: String| Diagnostic::new("cluster.key_file", format!("{path} {what}"));
-    let pair = read(&settings.key_file).map_err(|error| {
-        wrong(format!("cannot be used: {error}")).hint(format!("make a key: gateway cluster key new {path}"))
-    })?;
+    let pair = match read(&settings.key_file) {
+        Ok(pair) => pair,
+        Err(error) => {
+            let wrong = wrong(format!("cannot be used: {error}"));
+            return vec![wrong.hint(format!("make a key: gateway cluster key new {path}"))];
+        }
+    };
+    let mut faults = Vec::new();
     let own = settings.nodes.iter().find(|node| node.name == settings.node);
     if own.is_some_and(|own| own.key != pair.public_key().as_ref()) {
         let public = public(&pair);
         let wrong = wrong(format!("has another public key than {:?} in [cluster.nodes]", settings.node));
-        return Err(wrong.hint(format!("write `{} = \"{public}\"` there, on every machine", settings.node)));
+        faults.push(wrong.hint(format!("write `{} = \"{public}\"` there, on every machine", settings.node)));
     }
     let mode = fs::metadata(&settings.key_file).map_or(0, |found| found.permissions().mode());
     if mode & 0o077 != 0 {
         let wrong = wrong(format!("may be read by others (mode {:04o})", mode & 0o7777));
-        return Err(wrong.hint(format!("chmod 0600 {path}; make another key if others may have read it")));
+        faults.push(wrong.hint(format!("chmod 0600 {path}; make another key if others may have read it")));
     }
-    Ok(())
+    faults
 }
 
 pub(super) fn read(path: &Path) -> io::Result<Ed25519KeyPair> {

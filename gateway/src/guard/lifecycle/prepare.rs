@@ -55,8 +55,8 @@ fn digest(text: &[u8]) -> String {
 }
 
 fn complete(config: Config, mut files: BTreeMap<PathBuf, Arc<[u8]>>) -> Result<Prepared, Diagnostics> {
-    let observer = observer(&config)?;
-    node_key(&config)?;
+    let observer =
+        beside(&config).map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
     let named = NamedFiles::new(&config, &files);
     for secret in config.observer_secrets() {
         // They are the observer's alone: the proxy, which reads the same configuration, finds them empty.
@@ -101,32 +101,27 @@ fn look(
     Prepared { config, bundle, observer, protected, operators, warnings, named }
 }
 
-/// Whether the key of this machine is the one that the others of its cluster know.
+/// What the observer needs. Looks at all that only guard and observer read: the key of this machine, files of `[admin]`,
+/// of receivers and of anchors.
 ///
 /// # Errors
-/// It is not.
-pub(crate) fn node_key(config: &Config) -> Result<(), Diagnostics> {
-    let judged = config.proxy.cluster.as_ref().map_or(Ok(()), cluster::judge);
-    judged.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
-}
-
-/// What the observer needs.
-///
-/// # Errors
-/// Files of `[admin]` and of anchors that are not what they should be.
-pub(crate) fn observer(config: &Config) -> Result<Option<ObserverConfig>, Diagnostics> {
-    for (index, anchor) in config.guard.audit.anchors.iter().enumerate() {
-        let usable = anchor.ca.as_ref().map(|ca| tls::outgoing(&ca.bytes)).transpose();
-        usable.map_err(|fault| {
-            Diagnostics::from_diagnostics(&config.document, vec![fault.under(&format!("audit.anchor[{index}]"))])
-        })?;
-    }
-    let observer = config.admin.as_ref();
+/// Everything that is not what it should be.
+pub(crate) fn beside(config: &Config) -> Result<Option<ObserverConfig>, Vec<Diagnostic>> {
+    let anchors = config.guard.audit.anchors.iter().enumerate();
+    let anchors = anchors.filter_map(|(index, anchor)| {
+        let fault = tls::outgoing(&anchor.ca.as_ref()?.bytes).err()?;
+        Some(fault.under(&format!("audit.anchor[{index}]")))
+    });
+    let mut faults: Vec<Diagnostic> = anchors.collect();
+    faults.extend(config.proxy.cluster.as_ref().map(cluster::judge).unwrap_or_default());
     let new = |admin| {
         ObserverConfig::new(admin, config.traces.as_ref(), &config.otlp, (&config.alerts, config.anomalies.as_ref()))
     };
-    let observer = observer.map(new).transpose();
-    observer.map_err(|fault| Diagnostics::from_diagnostics(&config.document, vec![fault]))
+    let observer = config.admin.as_ref().map(new).transpose().unwrap_or_else(|more| {
+        faults.extend(more);
+        None
+    });
+    if faults.is_empty() { Ok(observer) } else { Err(faults) }
 }
 
 /// What of this host keeps a setting from having its effect.

@@ -15,9 +15,9 @@ use tokio_rustls::TlsConnector;
 use zeroize::Zeroizing;
 
 use super::resp::{self, Malformed, Value};
-use crate::proxy::{
-    lookup::address::{Reach, reach},
-    upstream::tls::describe,
+use crate::{
+    proxy::upstream::tls::describe,
+    reach::{Reach, reach},
 };
 
 /// How long connecting may take, with resolving the name, TLS and logging in.
