@@ -293,10 +293,8 @@ fn receivers_that_fail_keep_nobody_waiting_and_lose_nothing() {
         webhook("redirect", "/redirect", ""),
         webhook("refuse", "/refuse", ""),
         webhook("wrong", "/wrong", ""),
-        // Nobody listens there, and nobody may be asked there.
+        // Nobody listens there.
         webhook("closed", "/", "").replace("8088", "8089"),
-        "[receiver.private]\ntype = \"webhook\"\nurl = \"https://10.0.0.2/\"\nca = \"ca.crt\"\ngroup_wait = \"0s\"\n"
-            .to_owned(),
     ];
     let daemon = Daemon::start(&world, &settings(&format!("{BLOCKED}{}", all.concat())));
     daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
@@ -308,7 +306,6 @@ fn receivers_that_fail_keep_nobody_waiting_and_lose_nothing() {
         ("away", "503"),
         ("closed", "refused"),
         ("hang", "no answer within 1 s"),
-        ("private", "not connected to"),
         ("redirect", "redirects"),
         ("refuse", "400"),
         ("wrong", "401"),
@@ -350,6 +347,38 @@ fn receivers_that_fail_keep_nobody_waiting_and_lose_nothing() {
     until("the one that was away", SOON, || (receivers.at("/away").len() > before).then_some(()));
     daemon.done(&["block", "del", "203.0.113.7"]);
     receivers.wait_for("/ok", &["firing blocked", "ended blocked"]);
+}
+
+#[test]
+fn silences_that_no_alert_can_match_are_refused() {
+    if !report::may_run("alerts-silences-refused") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(BLOCKED));
+    for (labels, code, says) in [
+        (&["blocked", "other"][..], 2, "no alert is both blocked and other"),
+        (&["team=a", "team=b"], 2, "no alert has team=a and team=b"),
+        (&[""], 2, "LABEL=VALUE"),
+        (&["team="], 2, "LABEL=VALUE"),
+        (&["=edge"], 2, "LABEL=VALUE"),
+        (&["bloked"], 1, "did you mean \"blocked\"?"),
+        (&["blocked", "taem=edge"], 1, "did you mean \"team\"?"),
+        (&["blocked", "team=shop"], 1, "never has team=shop"),
+    ] {
+        let refused = daemon.cli(&[&["alert", "silence"], labels, &["--for", "1h"]].concat());
+        assert_eq!(refused.code, code, "{labels:?}: {}", refused.json);
+        assert!(refused.json["message"].as_str().unwrap().contains(says), "{labels:?}: {}", refused.json);
+    }
+    assert_eq!(daemon.done(&["alert", "list"])["silences"], json!([]));
+    let token = daemon.done(&["admin-token", "new", "--name", "adam", "--role", "configure"]);
+    let token = token["token"].as_str().unwrap();
+    for labels in [r#"{"":"blocked"}"#, r#"{"team":""}"#, r#"{"taem":"edge"}"#, "{}"] {
+        let text = format!(r#"{{"labels":{labels},"seconds":60,"reason":""}}"#);
+        let refused = admin::command(admin::connect(&world).unwrap(), "alert_silence", token, &text).unwrap();
+        assert_eq!(refused.status, 400, "{labels}: {}", refused.text());
+    }
 }
 
 #[test]

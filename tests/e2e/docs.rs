@@ -165,7 +165,8 @@ fn settings() -> Settings {
         rules: format!("{rule}shadow = true\n"),
         more: format!(
             "[detect]\ndefaults = \"shadow\"\n[audit]\ncheckpoint = \"1s\"\n[api_keys]\n[limit.per-client]\nby = [\"principal\"]\nrequests = 10\n\
-             [plan.gold.limits.per-client]\nrequests = 100\n[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n{}",
+             [plan.gold.limits.per-client]\nrequests = 100\n[[feed]]\nname = \"drop\"\npath = \"drop.txt\"\n{}\
+             [[alert]]\nname = \"blocked\"\nmetric = \"gateway_blocks\"\ncondition = \"> 0\"\n",
             admin::TABLE
         ),
         ..Settings::default()

@@ -49,8 +49,8 @@ pub(super) enum Alert {
 #[derive(Debug, Args)]
 pub(super) struct Silence {
     /// The alert's name, and LABEL=VALUE for each further label
-    #[arg(required = true, value_name = "NAME|LABEL=VALUE")]
-    labels: Vec<String>,
+    #[arg(required = true, value_name = "NAME|LABEL=VALUE", value_parser = label)]
+    labels: Vec<(String, String)>,
     /// For so long: at most 365d
     #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
     lasts: Duration,
@@ -64,11 +64,13 @@ impl Alert {
         let request = match self {
             Self::List => Request::AlertList,
             Self::Test { receiver } => Request::AlertTest { receiver },
-            Self::Silence(silence) => Request::AlertSilence {
-                labels: labels(&silence.labels),
-                seconds: silence.lasts.as_secs(),
-                reason: silence.reason,
-            },
+            Self::Silence(silence) => {
+                let labels = match labels(silence.labels) {
+                    Ok(labels) => labels,
+                    Err(wrong) => return context.out.fail(&wrong, Exit::Usage),
+                };
+                Request::AlertSilence { labels, seconds: silence.lasts.as_secs(), reason: silence.reason }
+            }
             Self::Unsilence { id } => Request::AlertUnsilence { id },
         };
         let is_test = matches!(request, Request::AlertTest { .. });
@@ -80,12 +82,29 @@ impl Alert {
     }
 }
 
-fn labels(words: &[String]) -> BTreeMap<String, String> {
-    let label = |word: &String| {
-        let (name, value) = word.split_once('=').unwrap_or(("alertname", word));
-        (name.to_owned(), value.to_owned())
-    };
-    words.iter().map(label).collect()
+/// `NAME`, or `LABEL=VALUE`.
+fn label(word: &str) -> Result<(String, String), String> {
+    let (name, value) = word.split_once('=').unwrap_or(("alertname", word));
+    if name.is_empty() || value.is_empty() {
+        return Err("write an alert's name, or LABEL=VALUE with both; `*` is any value".to_owned());
+    }
+    Ok((name.to_owned(), value.to_owned()))
+}
+
+/// All labels that an alert must have. It has each of them once.
+fn labels(words: Vec<(String, String)>) -> Result<BTreeMap<String, String>, String> {
+    let mut labels = BTreeMap::new();
+    for (name, value) in words {
+        if let Some(first) = labels.insert(name.clone(), value.clone()) {
+            let hint = "make a silence for each, or end a pattern in `*`";
+            let what = match name.as_str() {
+                "alertname" => format!("no alert is both {first} and {value}"),
+                label => format!("no alert has {label}={first} and {label}={value}"),
+            };
+            return Err(format!("{what}: {hint}"));
+        }
+    }
+    Ok(labels)
 }
 
 fn tests(report: &Report) -> String {

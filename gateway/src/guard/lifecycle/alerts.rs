@@ -83,6 +83,10 @@ fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
             if !is_fine(&reason) || !labels.iter().all(|(name, value)| is_fine(name) && is_fine(value)) {
                 return Err(refused(format!("texts of a silence have {LONGEST} printable letters at most")));
             }
+            if let Some((name, _)) = labels.iter().find(|(name, value)| name.is_empty() || value.is_empty()) {
+                let what = format!("the label {name:?} of a silence has no value, or no name");
+                return Err(refused(format!("{what}: write both; `*` is any value")));
+            }
             if !(1..=LONGEST_SILENCE.as_secs()).contains(&seconds) {
                 return Err(refused("a silence lasts 1 second to 365 days".to_owned()));
             }

@@ -8,13 +8,14 @@ use super::{
     Alerts,
     dispatch::Outcome,
     receiver::{Sender, Sending, Target},
-    silence::Silence,
+    silence::{self, Silence},
     state,
 };
 use crate::{
     clock::{Now, rfc3339},
-    message::alert::{AlertShown, LONGEST_REPORT, Question, ReceiverShown, Report, Said, SilenceShown},
+    message::alert::{AlertShown, LONGEST_REPORT, NewSilence, Question, ReceiverShown, Report, Said, SilenceShown},
     observer::report::said,
+    settings::alert::Rule,
 };
 
 /// How much of a report is kept free for what is not alerts.
@@ -37,6 +38,9 @@ impl Alerts {
             // The baselines answer it.
             Question::Anomalies => Said::Refused("not_here".to_owned(), "not a matter of alerts".to_owned()),
             Question::List => said(&self.report(now)),
+            Question::Silence(new) if let Err(why) = self.judge_silence(&new) => {
+                Said::Refused("bad_request".to_owned(), why)
+            }
             Question::Silence(new) => match self.silences.borrow_mut().add(new, now.unix_millis) {
                 Ok(number) => Said::Done(format!("silence {number} begins"), number),
                 Err(why) => Said::Refused("full".to_owned(), why),
@@ -47,6 +51,13 @@ impl Alerts {
             },
             Question::Test { receiver, by } => self.try_out(receiver.as_deref(), &by, now).await,
         }
+    }
+
+    /// Whether there may be alerts that a silence is of.
+    fn judge_silence(&self, new: &NewSilence) -> Result<(), String> {
+        let rules = self.rules.borrow();
+        let rules: Vec<&Rule> = rules.iter().map(|(rule, _)| rule).collect();
+        silence::judge(&new.labels, &rules, &self.instance)
     }
 
     /// Sends a test to one receiver or all, and waits for what becomes of it.

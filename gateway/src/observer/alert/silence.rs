@@ -2,8 +2,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tracker::Alert;
-use crate::{message::alert::NewSilence, settings::alert::Match};
+use super::tracker::{Alert, fixed_labels};
+use crate::{
+    config::value::closest,
+    message::alert::NewSilence,
+    settings::alert::{Match, Rule},
+};
 
 /// The most silences at once.
 const MOST: usize = 200;
@@ -65,4 +69,88 @@ impl Silences {
 /// Whether the labels of an alert match. A label that it does not have is empty.
 pub(super) fn matches(matches: &[Match], alert: &Alert) -> bool {
     matches.iter().all(|one| one.is_met(alert.labels.get(&one.label).map_or("", String::as_str)))
+}
+
+/// Whether these rules can make alerts that have all of these labels.
+///
+/// # Errors
+/// Which label no alert has, or not with this value.
+pub(super) fn judge(labels: &[(String, String)], rules: &[&Rule], instance: &str) -> Result<(), String> {
+    if rules.is_empty() {
+        return Err("there are no alerts: add `[receiver.NAME]` or `[[alert]]`".to_owned());
+    }
+    let mut left = rules.to_vec();
+    // The name first: what is wrong with the others is said of the alerts of this name.
+    let (names, others): (Vec<_>, Vec<_>) = labels.iter().partition(|(label, _)| label == "alertname");
+    for (label, pattern) in names.into_iter().chain(others) {
+        let wanted = Match::new(label, pattern);
+        let is_known = |rule: &&Rule| rule.by.contains(label) || fixed_labels(rule, instance).contains_key(label);
+        let may_be = |rule: &&Rule| match fixed_labels(rule, instance).get(label) {
+            Some(value) => wanted.is_met(value),
+            None => rule.by.contains(label) || wanted.is_not,
+        };
+        let next: Vec<&Rule> = left.iter().copied().filter(may_be).collect();
+        if !next.is_empty() && left.iter().any(is_known) {
+            left = next;
+            continue;
+        }
+        let meant = |near: Option<&str>| near.map_or_else(String::new, |near| format!(": did you mean {near:?}?"));
+        if label == "alertname" {
+            let near = closest(pattern, rules.iter().map(|rule| rule.name.as_str()));
+            return Err(format!("there is no alert {pattern:?}{}", meant(near)));
+        }
+        let whose = match left.as_slice() {
+            [one] => format!("the alert {} never has", one.name),
+            _ => "no such alert has".to_owned(),
+        };
+        if left.iter().any(is_known) {
+            return Err(format!("{whose} {label}={pattern}"));
+        }
+        let known =
+            left.iter().flat_map(|rule| rule.by.iter().cloned().chain(fixed_labels(rule, instance).into_keys()));
+        let known: Vec<String> = known.collect();
+        let near = closest(label, known.iter().map(String::as_str));
+        return Err(format!("{whose} the label {label:?}{}", meant(near)));
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::settings::alert::builtin;
+
+    #[test]
+    fn a_silence_is_of_alerts_that_there_can_be() {
+        let mut rules = builtin::rules();
+        let mut own = rules[0].clone();
+        (own.name, own.by, own.labels) = ("own".to_owned(), Vec::new(), vec![("team".to_owned(), "edge".to_owned())]);
+        rules.push(own);
+        let rules: Vec<&Rule> = rules.iter().collect();
+        for (labels, expect) in [
+            (vec!["alertname=own"], Ok(())),
+            (vec!["alertname=own", "team=e*"], Ok(())),
+            (vec!["alertname=!own"], Ok(())),
+            (vec!["alertname=upstream*", "upstream=items"], Ok(())),
+            (vec!["team=!shop"], Ok(())),
+            (vec!["severity=critical", "instance=here"], Ok(())),
+            (vec!["alertname=upstream_server_down", "severity=!critical"], Ok(())),
+            (vec!["alertname=disk_ful"], Err("there is no alert \"disk_ful\": did you mean \"disk_full\"?")),
+            (vec!["alertname=x"], Err("there is no alert \"x\"")),
+            (vec!["alertname=own", "team=shop"], Err("the alert own never has team=shop")),
+            (vec!["alertname=own", "upstream=a"], Err("the alert own never has the label \"upstream\"")),
+            (vec!["upstraem=items"], Err("no such alert has the label \"upstraem\": did you mean \"upstream\"?")),
+            (vec!["tem=!shop"], Err("no such alert has the label \"tem\": did you mean \"team\"?")),
+            (vec!["severity=bad"], Err("no such alert has severity=bad")),
+            (vec!["instance=there"], Err("no such alert has instance=there")),
+        ] {
+            let split = |text: &&str| {
+                let (label, value) = text.split_once('=').unwrap();
+                (label.to_owned(), value.to_owned())
+            };
+            let read: Vec<_> = labels.iter().map(split).collect();
+            assert_eq!(judge(&read, &rules, "here"), expect.map_err(str::to_owned), "{labels:?}");
+        }
+        assert!(judge(&[], &[], "here").is_err());
+    }
 }

@@ -179,7 +179,13 @@ fn is_over(since: u64, time: std::time::Duration, now: Now) -> bool {
 
 fn labels(rule: &Rule, group: &Group, instance: &str) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<String, String> = rule.by.iter().cloned().zip(group.iter().cloned()).collect();
-    labels.extend(rule.labels.iter().cloned());
+    labels.extend(fixed_labels(rule, instance));
+    labels
+}
+
+/// The labels that all alerts of a rule have alike.
+pub(super) fn fixed_labels(rule: &Rule, instance: &str) -> BTreeMap<String, String> {
+    let mut labels: BTreeMap<String, String> = rule.labels.iter().cloned().collect();
     labels.insert("alertname".to_owned(), rule.name.clone());
     labels.insert("severity".to_owned(), rule.severity.name().to_owned());
     labels.insert("instance".to_owned(), instance.to_owned());
