@@ -15,7 +15,6 @@ mod baseline;
 mod deliver;
 mod export;
 mod exposition;
-mod keep;
 mod protobuf;
 mod reference;
 mod relay;

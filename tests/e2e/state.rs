@@ -7,6 +7,7 @@ use std::{
 };
 
 use support::{
+    admin,
     daemon::Daemon,
     http1::Client,
     report,
@@ -163,4 +164,55 @@ fn a_disk_that_cannot_be_written_lets_bans_be_lifted_and_keeps_the_rest() {
     assert_eq!(verified.json["valid"], true, "{}", verified.json);
     drop(daemon);
     drop(disk);
+}
+
+/// Each of the observer's files by itself and both: what is whole is used, and what is not is set aside and told.
+#[test]
+fn what_the_observer_keeps_is_never_lost_in_silence() {
+    if !report::may_run("state::observer") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let alert = "[[alert]]\nname = \"blocked\"\nmetric = \"gateway_blocks\"\ncondition = \">= 1\"\n";
+    let more = format!("{}{alert}[anomalies]\n", admin::TABLE);
+    let mut daemon = Daemon::start(&world, &Settings { interfaces: Vec::new(), more, ..Settings::default() });
+    let silences = |daemon: &Daemon<'_>| {
+        let listed = until("the alerts", SOON, || Some(daemon.cli(&["alert", "list"])).filter(|said| said.code == 0));
+        listed.json["silences"].as_array().unwrap().len()
+    };
+    let folder = world.folder.join("state/observer");
+    for (round, (spoil, is_kept)) in (0..).zip([
+        (&["alerts.0"][..], true),
+        (&["alerts.1"], true),
+        (&["alerts.0", "alerts.1"], false),
+        (&["usual.0", "usual.1"], true),
+    ]) {
+        // Two changes, one in each of the files.
+        for part in ["first", "second"] {
+            let reason = format!("{part} of {round}");
+            daemon.done(&["alert", "silence", "blocked", "--for", "1h", "--reason", &reason]);
+            until("the silence on the disk", SOON, || {
+                let held = ["alerts.0", "alerts.1"].map(|name| fs::read(folder.join(name)).unwrap_or_default());
+                held.iter().any(|text| String::from_utf8_lossy(text).contains(&reason)).then_some(())
+            });
+        }
+        daemon.signal(nix::sys::signal::Signal::SIGTERM);
+        daemon.ended();
+        for name in spoil {
+            let path = folder.join(name);
+            let whole = fs::read(&path).unwrap();
+            fs::write(&path, &whole[..whole.len() / 2]).unwrap();
+        }
+        daemon.start_again();
+        assert_eq!(silences(&daemon) > 0, is_kept, "{spoil:?}");
+        for name in spoil {
+            warns(&daemon, &format!("{name} is damaged, and was set aside as"));
+            let aside = format!("{name}.damaged-");
+            let found =
+                fs::read_dir(&folder).unwrap().flatten().any(|it| it.file_name().to_string_lossy().starts_with(&aside));
+            assert!(found, "{name}");
+        }
+        assert!(daemon.standard_error().contains("ERROR"), "{spoil:?}");
+    }
 }

@@ -2,7 +2,7 @@
 //! next proxy.
 //!
 //! *Invariant:* only keys of issuers that are configured are kept, at most [`MAX_KEY_SETS`], each bounded. A file that is
-//! damaged or missing costs nothing but that: the next proxy begins without keys.
+//! damaged or missing costs nothing but that: the next proxy begins without keys. A damaged one is set aside.
 
 use std::{
     collections::BTreeMap,
@@ -13,6 +13,7 @@ use std::{
 use crate::{
     auth::jwt::source,
     clock,
+    guard::state_files::set_aside,
     message::{KeptKeys, KeySetReport, MAX_KEY_SETS},
     settings::{auth::Settings, jwt::Issuer},
 };
@@ -33,20 +34,21 @@ pub(crate) struct KeySets {
     is_behind: bool,
     /// It could not be written; told once.
     failed: bool,
+    /// It was damaged: what an operator should know.
+    finding: Option<String>,
 }
 
 impl KeySets {
     /// Reads what an earlier guard kept in `state_dir`.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
-        let kept = read(&path).unwrap_or_else(|error| {
-            if error.kind() != io::ErrorKind::NotFound {
-                tracing::warn!(file = %path.display(), %error, "the kept keys of issuers cannot be read");
-            }
-            Vec::new()
-        });
+        let (kept, finding) = match read(&path) {
+            Ok(kept) => (kept, None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
+            Err(error) => (Vec::new(), Some(without(&path, &error))),
+        };
         let kept = kept.into_iter().filter(KeptKeys::fits).take(MAX_KEY_SETS);
-        Self { path, kept: kept.map(|keys| (keys.issuer.clone(), keys)).collect(), ..Self::default() }
+        Self { path, kept: kept.map(|keys| (keys.issuer.clone(), keys)).collect(), finding, ..Self::default() }
     }
 
     /// A proxy tells how the keys of an issuer are.
@@ -104,7 +106,7 @@ impl KeySets {
 
     /// What an operator should know of them.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.reports.values().filter(|report| report.failing_since > 0).map(|report| {
+        let failing = self.reports.values().filter(|report| report.failing_since > 0).map(|report| {
             let KeySetReport { issuer, source, why, usable, confirmed, .. } = report;
             let since = clock::rfc3339(report.failing_since);
             let so = match (*usable, *confirmed) {
@@ -115,7 +117,8 @@ impl KeySets {
                 }
             };
             format!("{issuer}: the keys at {source} cannot be fetched since {since}: {why}; {so}")
-        })
+        });
+        self.finding.iter().cloned().chain(failing)
     }
 }
 
@@ -123,6 +126,20 @@ impl KeySets {
 fn find<'a>(settings: &'a Settings, key: &str) -> Option<&'a Issuer> {
     let issuers = settings.jwt.iter().flat_map(|jwt| &jwt.issuers);
     issuers.into_iter().find(|issuer| issuer.key == key && issuer.keys.fetch().is_some())
+}
+
+/// What is said where the file cannot be used.
+fn without(path: &Path, error: &io::Error) -> String {
+    let why = match set_aside(path) {
+        Ok(aside) => format!("and was set aside as {}", aside.display()),
+        Err(_unwritable) => "and cannot be set aside".to_owned(),
+    };
+    let path = path.display();
+    let told = format!(
+        "{path} cannot be used ({error}) {why}: the next proxy has no keys of issuers until it has fetched them"
+    );
+    tracing::error!("{told}");
+    told
 }
 
 fn read(path: &Path) -> io::Result<Vec<KeptKeys>> {
@@ -138,4 +155,21 @@ fn write(path: &Path, kept: &[&KeptKeys]) -> io::Result<()> {
     let next = path.with_extension("json.new");
     fs::write(&next, serde_json::to_vec(kept)?)?;
     fs::rename(&next, path)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_damaged_file_is_set_aside_and_told() {
+        let folder = std::env::temp_dir().join(format!("gateway-key-sets-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        assert_eq!(KeySets::open(&folder).warnings().count(), 0, "there is none");
+        fs::write(folder.join(FILE), "[{\"issuer\": \"to").unwrap();
+        let told: Vec<_> = KeySets::open(&folder).warnings().collect();
+        assert!(told.len() == 1 && told[0].contains("keys.json.damaged-"), "{told:?}");
+        assert_eq!(KeySets::open(&folder).warnings().count(), 0, "it was told once");
+        fs::remove_dir_all(&folder).unwrap();
+    }
 }

@@ -17,6 +17,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
+use self::files::Files;
 use crate::{
     guard::control::{server::Call, watch::Watchers},
     message::{
@@ -50,8 +51,8 @@ const LONGEST: Duration = Duration::from_secs(30);
 pub(crate) struct Observer {
     config: ObserverConfig,
     socket: OwnedFd,
-    /// Where it keeps what outlives it; empty: they cannot be opened.
-    files: Vec<OwnedFd>,
+    /// Where it keeps what outlives it.
+    files: Files,
     /// What is left to the guard.
     sandbox: sandbox::Report,
     /// `None`: it is not known.
@@ -81,7 +82,7 @@ struct Running {
 
 impl Observer {
     /// One that is started as soon as [`Self::is_due`] is asked.
-    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, files: Vec<OwnedFd>, sandbox: sandbox::Report) -> Self {
+    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, files: Files, sandbox: sandbox::Report) -> Self {
         let (resident, start_at) = (Resident::open().ok(), Instant::now());
         Self { config, socket, files, sandbox, resident, running: None, deaths: 0, start_at, restarts: 0 }
     }
@@ -102,7 +103,8 @@ impl Observer {
         let channel = Sender::new(ours);
         let config = seal(&self.config)?;
         channel.try_send_with(&ToObserver::Start, &[config.as_fd(), self.socket.as_fd()])?;
-        self.give_files(&channel)?;
+        let files = self.files.open_for_new();
+        give(&channel, &files)?;
         let pid = spawn(theirs)?;
         tracing::info!(pid, "the observer is starting");
         let (report, proxies) = (Report::default(), BTreeSet::new());
@@ -119,17 +121,12 @@ impl Observer {
         Ok(())
     }
 
-    fn give_files(&self, channel: &Sender) -> io::Result<()> {
-        let files: Vec<_> = self.files.iter().map(OwnedFd::as_fd).collect();
-        if files.is_empty() { Ok(()) } else { channel.try_send_with(&ToObserver::Files, &files) }
-    }
-
     /// Takes over the one of an earlier guard, which serves on. It is told everything anew.
     ///
     /// # Errors
     /// It does not listen, or there are no descriptors.
     pub(crate) fn adopt(&mut self, pid: u32, channel: OwnedFd) -> io::Result<()> {
-        let (files, channel) = (self.files.iter().map(OwnedFd::as_fd).collect::<Vec<_>>(), Sender::new(channel));
+        let (files, channel) = (self.files.open_for_known(), Sender::new(channel));
         let running = self.running.insert(Running {
             pid,
             channel,
@@ -142,9 +139,7 @@ impl Observer {
         });
         let config = seal(&self.config)?;
         running.channel.try_send_with(&ToObserver::Start, &[config.as_fd(), self.socket.as_fd()])?;
-        if !files.is_empty() {
-            running.channel.try_send_with(&ToObserver::Files, &files)?;
-        }
+        give(&running.channel, &files)?;
         tracing::info!(pid, "the observer of the guard before is taken over");
         Ok(())
     }
@@ -287,10 +282,21 @@ impl Observer {
         Some(format!("pid {pid}: {status}"))
     }
 
+    /// What an operator should know of its files.
+    pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
+        self.files.warnings()
+    }
+
     /// Its process id.
     pub(crate) fn pid(&self) -> Option<u32> {
         self.running.as_ref().map(|running| running.pid)
     }
+}
+
+/// Gives the observer its files, where they could be opened.
+fn give(channel: &Sender, files: &[OwnedFd]) -> io::Result<()> {
+    let files: Vec<_> = files.iter().map(OwnedFd::as_fd).collect();
+    if files.is_empty() { Ok(()) } else { channel.try_send_with(&ToObserver::Files, &files) }
 }
 
 fn missing() -> io::Error {

@@ -20,12 +20,10 @@ use silence::Silences;
 pub(super) use tracker::Sentences;
 use tracker::{Alert, Change, Tracked, Tracker, Words};
 
-use super::{
-    keep::Keep,
-    store::{Store, Sums},
-};
+use super::store::{Store, Sums};
 use crate::{
     clock::{Now, SECOND},
+    keep::Keep,
     message::telemetry::{Metric, Samples},
     outbound::client::Client,
     settings::alert::{Receiver, Rule, Settings, Severity},

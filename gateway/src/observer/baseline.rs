@@ -15,9 +15,10 @@ use deviation::Deviation;
 use measure::{MAX_SCOPES, Minutes, Scope};
 use watch::{Kept, Watch};
 
-use super::{alert::Sentences, keep::Keep, store::Sums};
+use super::{alert::Sentences, store::Sums};
 use crate::{
     clock::{Now, SECOND, rfc3339},
+    keep::Keep,
     message::{
         anomalies::{Anomalies, AnomalyShown},
         telemetry::{Metric, Samples},

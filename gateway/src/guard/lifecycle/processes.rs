@@ -35,6 +35,7 @@ impl Service<'_> {
         warnings.extend(self.keeping.warning());
         warnings.extend(self.credentials.warnings());
         warnings.extend(self.quotas.warnings());
+        warnings.extend(self.observer.iter().flat_map(Observer::warnings));
         let absent = self.absent().into_iter().map(|address| format!("listener {address} waits: {ABSENT}"));
         warnings.extend(absent);
         warnings.extend(self.unserved());

@@ -45,6 +45,20 @@ const WANTED: SqliteOptions = SqliteOptions { patience: PATIENCE, schema: SCHEMA
 #[error("{FILE}{0}")]
 pub(super) struct QuotaStoreError(SqliteError);
 
+impl QuotaStoreError {
+    /// The file itself is of no use, now and later.
+    pub(super) fn is_damage(&self) -> bool {
+        match &self.0 {
+            SqliteError::Database(
+                rusqlite::Error::FromSqlConversionFailure(..)
+                | rusqlite::Error::IntegralValueOutOfRange(..)
+                | rusqlite::Error::InvalidColumnType(..),
+            ) => true,
+            error => error.is_damage(),
+        }
+    }
+}
+
 impl From<SqliteError> for QuotaStoreError {
     fn from(error: SqliteError) -> Self {
         Self(error)
@@ -75,12 +89,24 @@ impl QuotaStore {
         let path = state_dir.join(FILE);
         match sqlite::open(&path, &WANTED) {
             Err(error) if error.is_damage() => {
-                let aside = set_aside(&path)?;
-                let told = format!("{FILE}{error}: it was set aside as {}", aside.display());
-                Ok((Self::of(sqlite::open(&path, &WANTED)?, boot), Some(told)))
+                let (store, told) = Self::begin_anew(state_dir, boot, &error.into())?;
+                Ok((store, Some(told)))
             }
             opened => Ok((Self::of(opened?, boot), None)),
         }
+    }
+
+    /// Sets the file aside, makes another, and says so.
+    pub(super) fn begin_anew(
+        state_dir: &Path,
+        boot: &str,
+        because: &QuotaStoreError,
+    ) -> Result<(Self, String), QuotaStoreError> {
+        let path = state_dir.join(FILE);
+        let aside = set_aside(&path)?;
+        let told = format!("{because}: it was set aside as {}", aside.display());
+        tracing::error!("{told}");
+        Ok((Self::of(sqlite::open(&path, &WANTED)?, boot), told))
     }
 
     fn of(connection: Connection, boot: &str) -> Self {

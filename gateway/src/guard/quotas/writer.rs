@@ -7,7 +7,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{book::Written, store::QuotaStore};
+use super::{
+    book::Written,
+    store::{QuotaStore, QuotaStoreError},
+};
 use crate::clock::Now;
 
 /// How long a stop waits for the last rows.
@@ -127,10 +130,21 @@ impl Desk {
     }
 
     fn open(&mut self, worked: &mut Worked) -> Result<(), String> {
-        let (store, finding) = QuotaStore::open(&self.state_dir, &self.boot).map_err(|error| error.to_string())?;
+        let told = |error: QuotaStoreError| error.to_string();
+        let (mut store, finding) = QuotaStore::open(&self.state_dir, &self.boot).map_err(told)?;
         worked.finding = finding;
         if !self.is_read {
-            worked.loaded = Some(store.load(Now::read()).map_err(|error| error.to_string())?);
+            let loaded = match store.load(Now::read()) {
+                // Its pages are sound, and what they hold is not.
+                Err(error) if error.is_damage() => {
+                    drop(store);
+                    let anew = QuotaStore::begin_anew(&self.state_dir, &self.boot, &error).map_err(told)?;
+                    (store, worked.finding) = (anew.0, Some(anew.1));
+                    Vec::new()
+                }
+                loaded => loaded.map_err(told)?,
+            };
+            worked.loaded = Some(loaded);
             self.is_read = true;
         }
         self.store = Some(store);

@@ -1,7 +1,7 @@
 //! Keeps what outlives the observer in two files by turns: one of them is whole whatever happens while the other is
-//! written.
+//! written. The guard opens them, looks whether they are whole, and gives them to the observer.
 //!
-//! *Invariant:* the observer opens no file: it is given these. A full disk leaves what was written before.
+//! *Invariant:* the observer opens no file. A full disk leaves what was written before.
 
 use std::{
     fs::File,
@@ -22,20 +22,23 @@ const MOST: usize = 16 << 20;
 
 /// Two files.
 #[derive(Debug)]
-pub(super) struct Keep {
+pub(crate) struct Keep {
     files: [File; 2],
     /// Of what is in the newer one.
     number: u64,
 }
 
 impl Keep {
-    /// Takes two files, and reads what is kept there.
-    pub(super) fn open<T: DeserializeOwned>(files: [OwnedFd; 2]) -> (Self, Option<T>) {
+    /// Takes two files, and reads what is kept there. `None`: nothing, or nothing that this program understands.
+    pub(crate) fn open<T: DeserializeOwned>(files: [OwnedFd; 2]) -> (Self, Option<T>) {
         let files = files.map(File::from);
         let mut found: Vec<(u64, Vec<u8>)> = files.iter().filter_map(read).collect();
         found.sort_by_key(|(number, _)| std::cmp::Reverse(*number));
         let number = found.first().map_or(0, |(number, _)| *number);
-        let kept = found.into_iter().find_map(|(_, content)| serde_json::from_slice(&content).ok());
+        let kept = found.iter().find_map(|(_, content)| serde_json::from_slice(content).ok());
+        if kept.is_none() && !found.is_empty() {
+            tracing::error!("what was kept on the disk is not understood: another version of the program wrote it");
+        }
         (Self { files, number }, kept)
     }
 
@@ -43,7 +46,7 @@ impl Keep {
     ///
     /// # Errors
     /// The disk is full, or has a fault: what was written before is there still.
-    pub(super) fn write(&mut self, content: &impl Serialize) -> io::Result<()> {
+    pub(crate) fn write(&mut self, content: &impl Serialize) -> io::Result<()> {
         let content = serde_json::to_vec(content)?;
         if content.len() > MOST {
             return Err(io::Error::other("there is too much to be kept"));
@@ -62,6 +65,38 @@ impl Keep {
         self.number = number;
         Ok(())
     }
+}
+
+/// What a file is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    /// Made, and never written.
+    New,
+    /// As it was written.
+    Whole,
+    /// Something else: cut off, or overwritten in part or by others.
+    Damaged,
+}
+
+/// Marks a file that was just made: what is empty later was cut off.
+///
+/// # Errors
+/// The disk is full, or has a fault.
+pub(crate) fn mark(file: &File) -> io::Result<()> {
+    file.write_all_at(MAGIC, 0)
+}
+
+/// Looks at a file that nobody writes.
+///
+/// # Errors
+/// The disk has a fault.
+pub(crate) fn look(file: &File) -> io::Result<State> {
+    if read(file).is_some() {
+        return Ok(State::Whole);
+    }
+    let mut start = [0; MAGIC.len() + 1];
+    let is_new = file.read_at(&mut start, 0)? == MAGIC.len() && start.starts_with(MAGIC);
+    Ok(if is_new { State::New } else { State::Damaged })
 }
 
 fn read(file: &File) -> Option<(u64, Vec<u8>)> {
@@ -95,6 +130,9 @@ mod tests {
     #[test]
     fn the_newest_that_is_whole_is_read() {
         let files = files();
+        assert_eq!(look(&files[0]).unwrap(), State::Damaged, "it is empty");
+        files.iter().for_each(|file| mark(file).unwrap());
+        assert_eq!(look(&files[0]).unwrap(), State::New);
         let (mut keep, kept) = Keep::open::<String>(copies(&files));
         assert_eq!(kept, None);
         for text in ["one", "two is longer", "three"] {
@@ -103,6 +141,7 @@ mod tests {
         }
         // The newest is damaged: the one before is there. A shorter one behind a longer one is whole.
         files[1].write_all_at(b"x", u64::try_from(HEAD).unwrap() + 1).unwrap();
+        assert_eq!(files.each_ref().map(|file| look(file).unwrap()), [State::Whole, State::Damaged]);
         let (mut keep, kept) = Keep::open::<String>(copies(&files));
         assert_eq!(kept.as_deref(), Some("two is longer"));
         keep.write(&"four").unwrap();
