@@ -9,6 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
+    admin,
     daemon::{Daemon, send},
     http1::{Client, Request},
     report,
@@ -171,6 +172,31 @@ fn m02_a_guard_that_stands_still_or_dies_as_it_starts_is_not_noticed_by_clients(
 }
 
 /// Whether a process has not ended.
+/// How often processes had to be started again is known to the next guard.
+#[test]
+fn restarts_are_counted_over_the_guards_death() {
+    if !report::may_run("guard death: restarts") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let more = admin::TABLE.to_owned();
+    let daemon = Daemon::start(&world, &Settings { interfaces: Vec::new(), more, ..Settings::default() });
+    let counted = |status: &serde_json::Value| ["proxy_restarts", "observer_restarts"].map(|name| status[name].clone());
+    for (number, role) in [(1_u64, "proxy_pid"), (2, "observer_pid"), (3, "proxy_pid")] {
+        let pid = until(role, SOON, || daemon.status()[role].as_u64().and_then(|pid| u32::try_from(pid).ok()));
+        send(pid, Signal::SIGKILL);
+        let expect = [(number + 1) / 2, number / 2].map(serde_json::Value::from);
+        until("the restart", SOON, || (counted(&daemon.status()) == expect).then_some(()));
+        let guard = daemon.guard_pid();
+        send(guard, Signal::SIGKILL);
+        let next = daemon.guard_pid_other_than(guard);
+        let status = daemon.status();
+        let restarts = (counted(&status), &status["guard_restarts"]);
+        assert_eq!(restarts, (expect, &number.into()), "pid {next}: {status}");
+    }
+}
+
 fn lives(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty())
 }

@@ -2,6 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
+use super::kept::Restarts;
 use crate::launch::ProgramId;
 
 /// Whether the launcher has the configuration in force, and what waits for that.
@@ -13,6 +14,8 @@ pub(super) struct Keeping {
     left: Vec<SocketAddr>,
     /// What was last kept of what proxies are.
     pub(super) proxies: ProgramId,
+    /// What was last kept of how often processes were started again.
+    pub(super) restarts: Restarts,
 }
 
 impl Keeping {

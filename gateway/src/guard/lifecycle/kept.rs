@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
-const FORM: u32 = 2;
+const FORM: u32 = 3;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -39,6 +39,17 @@ pub(super) struct Kept {
     pub(super) guard: ProgramId,
     /// What the proxies are: a reload may have brought another program.
     pub(super) proxies: ProgramId,
+    /// How often processes had to be started again.
+    pub(super) restarts: Restarts,
+}
+
+/// How often processes had to be started again, since the launcher began.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Restarts {
+    proxy: u64,
+    /// Those of a proxy that came to a standstill.
+    standstills: u64,
+    observer: u64,
 }
 
 impl Kept {
@@ -79,8 +90,9 @@ impl Service<'_> {
             resolved: self.resolved.clone(),
             guard: programs.own,
             proxies: programs.proxies,
+            restarts: self.restarts(),
         };
-        self.keeping.proxies = programs.proxies;
+        (self.keeping.proxies, self.keeping.restarts) = (programs.proxies, self.restarts());
         let kept = kept.seal();
         let kept = kept.and_then(|kept| self.supervisor.launcher.keep(&kept));
         let left = self.keeping.done(kept);
@@ -96,9 +108,25 @@ impl Service<'_> {
         }
     }
 
-    /// Tries again what has failed.
+    /// Goes on counting where the guard before died.
+    pub(super) fn count_on(&mut self, restarts: Restarts) {
+        (self.supervisor.restarts, self.supervisor.standstills) = (restarts.proxy, restarts.standstills);
+        if let Some(observer) = &mut self.observer {
+            observer.restarts = restarts.observer;
+        }
+    }
+
+    fn restarts(&self) -> Restarts {
+        Restarts {
+            proxy: self.supervisor.restarts,
+            standstills: self.supervisor.standstills,
+            observer: self.observer.as_ref().map_or(self.keeping.restarts.observer, |observer| observer.restarts),
+        }
+    }
+
+    /// Tries again what has failed, and has it kept that a process was started again.
     pub(super) fn keep_again(&mut self) {
-        if self.keeping.has_failed() {
+        if self.keeping.has_failed() || self.keeping.restarts != self.restarts() {
             self.keep();
         }
     }
@@ -127,11 +155,13 @@ mod tests {
             resolved: resolved.clone(),
             guard,
             proxies,
+            restarts: Restarts { proxy: 3, standstills: 1, observer: 2 },
         };
         let kept = Kept::open(kept.seal().unwrap()).unwrap();
         assert_eq!((kept.bundle, kept.observer, kept.provenance), (bundle.clone(), observer, provenance));
         assert_eq!(kept.named, NamedFiles::default());
         assert_eq!((kept.resolved, kept.guard, kept.proxies), (resolved, guard, proxies));
+        assert_eq!(kept.restarts, Restarts { proxy: 3, standstills: 1, observer: 2 });
         let other = seal(&(FORM + 1, Vec::<u8>::new())).unwrap();
         assert!(Kept::open(other).is_err() && Kept::open(seal(&bundle).unwrap()).is_err());
     }

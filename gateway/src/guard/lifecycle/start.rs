@@ -18,7 +18,7 @@ use super::{
     access_log::{make_folder, open_logs},
     compile::{NotCompiled, compile},
     event_loop::serve,
-    kept::Kept,
+    kept::{Kept, Restarts},
     prepare::{Prepared, ports, prepare_again, read},
     reloading::Provenance,
     resolved::Resolved,
@@ -36,7 +36,7 @@ use crate::{
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         launcher::{Launcher, Opening, PORT_TIMEOUT},
-        observer::{Observer, files::open as open_files, socket},
+        observer::{Observer, files::Files, socket},
         proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,
     },
@@ -88,7 +88,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
         .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
     let own = ProgramId::own().context("the program that runs")?;
-    let Begun { prepared, provenance, resolved, proxies } = configuration(&path, kept, &mut launcher, own)?;
+    let Begun { prepared, provenance, resolved, proxies, restarts } = configuration(&path, kept, &mut launcher, own)?;
     let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
@@ -136,10 +136,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     if let Err(error) = os::take_short_turns() {
         tracing::debug!(%error, "the guard waits for its turn as everybody does");
     }
-    let files = open_files(&settings.state_dir).unwrap_or_else(|error| {
-        tracing::error!(%error, "the observer can keep nothing on the disk");
-        Vec::new()
-    });
+    let files = Files::new(&settings.state_dir);
     let report = sandbox::guard(&writes(&config))?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -153,6 +150,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
             Supervisor::new(launcher, run_as, (sockets, access_logs), bundle, config.proxy.drain, events, programs);
         supervisor.observer_as = resolved.observer_as.or(run_as);
         let mut service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
+        service.count_on(restarts);
         service.take_over(living)?;
         (service.launcher, service.reloading.in_force, service.resolved) = (facts, provenance, resolved);
         service.watched.files.renewed(named);
@@ -197,12 +195,14 @@ struct Begun {
     resolved: Resolved,
     /// What proxies are made from.
     proxies: ProgramId,
+    restarts: Restarts,
 }
 
 /// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
 fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<Begun> {
     match kept.map(Kept::open) {
-        Some(Ok(Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies })) => {
+        Some(Ok(kept)) => {
+            let Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies, restarts } = kept;
             let prepared = prepare_again(bundle, observer, operators, named)?;
             // What another program could compile may be too much for this one. Its proxies are replaced as well.
             let is_same = guard == own;
@@ -210,7 +210,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
                 compile(launcher, &prepared, resolved.run_as, own)?;
             }
             let proxies = if is_same { proxies } else { own };
-            return Ok(Begun { prepared, provenance, resolved, proxies });
+            return Ok(Begun { prepared, provenance, resolved, proxies, restarts });
         }
         Some(Err(error)) => {
             tracing::warn!("the configuration is read anew, what was in force is not understood: {error}")
@@ -222,7 +222,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
     let resolved = Resolved::find(&prepared.config)?;
     compile(launcher, &prepared, resolved.run_as, own)?;
     let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
-    Ok(Begun { prepared, provenance, resolved, proxies: own })
+    Ok(Begun { prepared, provenance, resolved, proxies: own, restarts: Restarts::default() })
 }
 
 /// Where the guard goes on writing.
