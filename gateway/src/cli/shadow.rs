@@ -5,9 +5,12 @@ use clap::Subcommand;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, clean},
+    table::{Table, clean, prose},
 };
-use crate::guard::control::{Answer, Request, Shadowed};
+use crate::{
+    config::value::closest,
+    guard::control::{Answer, Request, Shadowed},
+};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -54,7 +57,12 @@ impl Shadow {
 fn would_enforce(rows: &[Shadowed], what: &str) -> String {
     let chosen: Vec<&Shadowed> = rows.iter().filter(|row| what == "all" || row.what == what).collect();
     if chosen.is_empty() {
-        return clean(&format!("nothing of the name {what} is in shadow: see `gateway shadow report`"));
+        let names = rows.iter().map(|row| row.what.as_str()).filter(|name| name.parse::<u64>().is_err());
+        let hint = match closest(what, names) {
+            Some(near) => format!("did you mean {near:?}?"),
+            None => "see `gateway shadow report`".to_owned(),
+        };
+        return prose(&clean(&format!("nothing of the name {what} is in shadow: {hint}")));
     }
     let sentence = |row: &&Shadowed| {
         let counted = [
@@ -67,7 +75,7 @@ fn would_enforce(rows: &[Shadowed], what: &str) -> String {
         let counted = counted.into_iter().filter_map(|(count, of)| Some((count.filter(|count| *count > 0)?, of)));
         let counted: Vec<String> = counted.map(|(count, of)| format!("{count} {of}")).collect();
         let counted = if counted.is_empty() { "nothing until now".to_owned() } else { counted.join(", ") };
-        clean(&format!("{} would be enforced. It would have hit: {counted}.", row.what))
+        prose(&clean(&format!("{} would be enforced. It would have hit: {counted}.", row.what)))
     };
     chosen.iter().map(sentence).collect::<Vec<_>>().join("\n")
 }

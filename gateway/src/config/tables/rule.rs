@@ -8,7 +8,7 @@ use crate::{
         reader::{Keys, Reader},
         table::Table,
         value::{
-            self,
+            self, closest,
             form::{Form as _, described},
             word::simple_name,
         },
@@ -93,7 +93,11 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: Known, reader: &Reader<'_>) ->
         let is_enabled = table.or("enabled", true, value::boolean());
         let rule = match default {
             Some(default) => changed(&table, default, known, reader),
-            None => whole(&table, name, known, reader),
+            None => {
+                let rule = whole(&table, name, known, reader);
+                judge_name(&table, &rule.name, &defaults, reader);
+                rule
+            }
         };
         table.finish();
         if is_enabled {
@@ -105,6 +109,19 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: Known, reader: &Reader<'_>) ->
         read.extend(defaults.into_iter().filter(is_left));
     }
     read
+}
+
+/// What has no signals was to change a default rule: its name may be misspelt.
+fn judge_name(table: &Table<'_>, name: &str, defaults: &[Rule], reader: &Reader<'_>) {
+    if table.has("signals") || table.has_unknown() || reader.is_reference() {
+        return;
+    }
+    let Some(near) = closest(name, defaults.iter().map(|rule| rule.name.as_str())) else { return };
+    for key in ["signals", "count", "within", "ban"] {
+        reader.withdraw_missing(&table.key(key));
+    }
+    let wrong = Diagnostic::bare(format!("{name:?} has no `signals`, and is no default rule"));
+    table.report("name", wrong.hint(format!("did you mean {near:?}? A rule of your own names its `signals`")));
 }
 
 /// A rule of the operator's own.
@@ -147,15 +164,18 @@ fn changed(table: &Table<'_>, default: &Rule, known: Known, reader: &Reader<'_>)
         rule.distinct
     };
     let by = table.or("by", rule.by, value::choice(&By::NAMES));
-    if table.has("by") {
+    if table.has("by") || table.has("distinct") {
         judge_by(table, by, distinct, &rule.signals, known, reader);
     }
     Rule {
         count: table.or("count", rule.count, value::integer(1..=EVIDENCE)),
-        weights: if weights.is_empty() { rule.weights } else { weights },
+        weights: match (weights.is_empty(), distinct) {
+            (true, None) => rule.weights,
+            _ => weights,
+        },
         distinct,
         by,
-        share: share(table, by, distinct).or(rule.share).filter(|_| by == By::Source),
+        share: share(table, by, distinct).or(rule.share).filter(|_| has_share(by, distinct)),
         after: if table.has("after") { after(table, &rule.signals, reader) } else { rule.after },
         within: table.or("within", rule.within, value::duration_in(SECOND..=DAY)),
         ban: table.or("ban", rule.ban, value::duration_in(SECOND..=LONGEST_BAN)),
@@ -189,10 +209,15 @@ fn judge_by(
     }
 }
 
+/// Whether signals can be compared with the other requests: they are of one source.
+const fn has_share(by: By, distinct: Option<Distinct>) -> bool {
+    matches!(by, By::Source) && !matches!(distinct, Some(Distinct::Sources))
+}
+
 /// How many percent of a source's requests the signals must be.
 fn share(table: &Table<'_>, by: By, distinct: Option<Distinct>) -> Option<u8> {
     let share = table.optional("share", value::integer(1..=100))?;
-    if by != By::Source || distinct == Some(Distinct::Sources) {
+    if !has_share(by, distinct) {
         let wrong = Diagnostic::bare("is known of single sources only");
         table.report("share", wrong.hint("leave it out, or count by source"));
     }

@@ -56,3 +56,19 @@ fn wrong_weights() {
         }
     }
 }
+
+#[test]
+fn default_rules_that_are_changed() {
+    let rule = |lines: &str| {
+        let text = BASE.replacen("[[rule]]\n", &format!("[[rule]]\n{lines}\n[[rule]]\n"), 1);
+        load(&text).unwrap_or_else(|errors| panic!("{errors}")).proxy.detect.rules.remove(0)
+    };
+    // A share is of one source's requests: what is added up over sources has none.
+    assert_eq!(rule("name = \"credential-stuffing\"").share, Some(50));
+    assert_eq!(rule("name = \"credential-stuffing\"\ndistinct = \"paths\"").share, Some(50));
+    assert_eq!(rule("name = \"credential-stuffing\"\ndistinct = \"sources\"").share, None);
+    assert_eq!(rule("name = \"credential-stuffing\"\nby = \"prefix\"").share, None);
+    let misspelt = "[[rule]]\nname = \"path-scna\"\ncount = 40\n[[rule]]\n";
+    let line = BASE.lines().position(|line| line == "[[rule]]").unwrap() + 2;
+    wrong("[[rule]]\n", misspelt, line, "rule[0].name", "is no default rule", "did you mean \"path-scan\"?");
+}

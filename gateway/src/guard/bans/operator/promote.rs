@@ -6,6 +6,7 @@ use gateway_common::verdict::Verdict;
 
 use crate::{
     authz::shadow::MOST_KNOWN,
+    config::value::closest,
     guard::{control::Shadowed, store::Promotion},
     message::{self, MAX_SHADOWED},
     settings::guard::SourceLimit,
@@ -205,10 +206,14 @@ impl Guard {
         }
         let name = what.strip_prefix("rule.").unwrap_or(what);
         let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == name && self.is_shadow(rule)) else {
-            return Err(Refused::new(
-                "not_found",
-                format!("nothing of the name {what} is in shadow: see `gateway shadow report`"),
-            ));
+            let known: Vec<String> = self.shadowed(now).into_iter().map(|row| row.what).collect();
+            let rule = format!("rule.{name}");
+            let names = || known.iter().map(String::as_str).filter(|known| known.parse::<u64>().is_err());
+            let hint = match closest(what, names()).or_else(|| closest(&rule, names())) {
+                Some(near) => format!("did you mean {near:?}?"),
+                None => "see `gateway shadow report`".to_owned(),
+            };
+            return Err(Refused::new("not_found", format!("nothing of the name {what} is in shadow: {hint}")));
         };
         let promotion =
             Promotion { what: format!("rule.{}", rule.name), actor: actor.to_string(), at: now.unix_millis };
