@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, clean},
+    table::{Table, clean, prose},
 };
 use crate::{
     config::{Disk, Files as _},
@@ -141,7 +141,7 @@ impl Document {
             lint.broken.len(),
             lint.examples
         ));
-        out.text(&lines.join("\n"), Exit::Done)
+        out.text(&prose(&lines.join("\n")), Exit::Done)
     }
 
     fn routes(&self, context: &Context) -> Exit {
@@ -209,7 +209,7 @@ impl Test {
         };
         match judge(&contract, &self.method, &self.target, &headers, &body) {
             Ok(operation) if out.json => out.value(&json!({ "passes": true, "operation": operation }), Exit::Done),
-            Ok(operation) => out.text(&format!("passes: {}", clean(&operation)), Exit::Done),
+            Ok(operation) => out.text(&prose(&format!("passes: {}", clean(&operation))), Exit::Done),
             Err(refusal) => {
                 let row = refusal.row();
                 let violations: Vec<(String, &str)> =
@@ -233,7 +233,7 @@ impl Test {
                 lines.extend(
                     violations.iter().map(|(rule, expected)| format!("  {}: {}", clean(rule), clean(expected))),
                 );
-                out.text(&lines.join("\n"), Exit::Refused)
+                out.text(&prose(&lines.join("\n")), Exit::Refused)
             }
         }
     }

@@ -12,7 +12,7 @@ use super::{
     explained::{ExplainedBy, exit, explained},
     read_token::read_token,
     request::AskedRequest,
-    table::{clean, clean_lines},
+    table::{clean, clean_lines, prose},
 };
 use crate::{
     claim::ClaimPath,
@@ -102,7 +102,7 @@ impl Can {
         if context.out.json {
             return context.out.value(&self.value(explained, &told), exit);
         }
-        context.out.text(&self.render(explained, &told), exit)
+        context.out.text(&prose(&self.render(explained, &told)), exit)
     }
 
     fn render(&self, explained: &Explained, told: &ExplainedBy) -> String {

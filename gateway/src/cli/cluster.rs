@@ -1,6 +1,9 @@
 //! `gateway cluster`: the other machines that share limits, and the keys that they know each other by.
 
-use std::path::PathBuf;
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use clap::Subcommand;
 use serde_json::json;
@@ -8,7 +11,7 @@ use serde_json::json;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, clean, seconds},
+    table::{Table, clean, field, seconds},
 };
 use crate::{
     clock::rfc3339,
@@ -73,10 +76,17 @@ pub(super) enum Secret {
 impl Cluster {
     pub(super) fn execute(self, context: &Context) -> Exit {
         match self {
-            Self::Key(Key::New { path }) => told(context, &path, make_key(&path), "public_key"),
-            Self::Key(Key::Show { path }) => told(context, &path, public_key(&path), "public_key"),
+            Self::Key(Key::New { path }) => {
+                let hint = format!("`gateway cluster key show {}` shows its public half", path.display());
+                told(context, &path, make_key(&path), "public_key", &hint)
+            }
+            Self::Key(Key::Show { path }) => {
+                let hint = format!("`gateway cluster key new {}` makes one", path.display());
+                told(context, &path, public_key(&path), "public_key", &hint)
+            }
             Self::Secret(Secret::New { path }) => {
-                told(context, &path, make_secret(&path).map(|()| path.display().to_string()), "path")
+                let hint = "all machines of the cluster have the same: copy it to the others";
+                told(context, &path, make_secret(&path).map(|()| path.display().to_string()), "path", hint)
             }
             Self::Status => status(context),
         }
@@ -84,12 +94,27 @@ impl Cluster {
 }
 
 /// Prints what was made, or why it was not.
-fn told(context: &Context, path: &std::path::Path, made: std::io::Result<String>, name: &str) -> Exit {
+/// `hint`: what is to be done where the file is there that is to be made, or where the one to be shown is not.
+fn told(context: &Context, path: &Path, made: io::Result<String>, name: &str, hint: &str) -> Exit {
     let out = &context.out;
+    let path = path.display();
     match made {
         Ok(text) if out.json => out.value(&json!({ name: text }), Exit::Done),
         Ok(text) => out.text(&text, Exit::Done),
-        Err(error) => out.fail(&format!("{}: {error}", path.display()), Exit::Refused),
+        Err(error) => {
+            let what = match error.kind() {
+                io::ErrorKind::AlreadyExists => {
+                    format!("{path} is there already, and stays as it is: {hint}. To make another, move it away first")
+                }
+                io::ErrorKind::NotFound if name == "public_key" && hint.ends_with("makes one") => {
+                    format!("there is no {path}: {hint}")
+                }
+                io::ErrorKind::NotFound => format!("{path} cannot be made: its folder is not there: make that first"),
+                io::ErrorKind::PermissionDenied => format!("{path}: {error}: run as root"),
+                _ => format!("{path}: {error}"),
+            };
+            out.fail(&what, Exit::Refused)
+        }
     }
 }
 
@@ -128,12 +153,12 @@ fn render(cluster: &ClusterStatus) -> String {
             format!("{} of other machines changed something here, {} were refused", cluster.taken, cluster.refused),
         ),
     ];
-    let mut lines: Vec<String> = lines.iter().map(|(name, value)| format!("{name:<14}{value}")).collect();
+    let mut lines: Vec<String> = lines.iter().map(|(name, value)| field(name, 14, value)).collect();
     if !letters.is_empty() {
-        lines.push(format!("{:<14}not carried: {}", "letters", clean(letters)));
+        lines.push(field("letters", 14, &format!("not carried: {}", clean(letters))));
     }
     if *lost > 0 {
-        lines.push(format!("{:<14}{lost} thrown away", "letters"));
+        lines.push(field("letters", 14, &format!("{lost} thrown away")));
     }
     let mut nodes = Table::new(["NODE", "HEARD", "REFUSED", "STATE"]);
     for node in &cluster.nodes {

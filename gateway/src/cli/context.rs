@@ -139,9 +139,10 @@ impl Context {
 
     fn show(&self, answer: &Answer, socket: &Path, exit: Exit, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
         match answer {
-            Answer::Done { message, .. } => self.out.text(&table::clean(message), exit),
+            Answer::Done { message, .. } => self.out.text(&table::prose(&table::clean(message)), exit),
             Answer::Refused { code, message } => {
-                self.out.complain(&format!("refused ({}): {}", table::clean(code), table::clean_lines(message)), exit)
+                let refused = format!("refused ({}): {}", table::clean(code), table::clean_lines(message));
+                self.out.complain(&table::prose(&refused), exit)
             }
             answer => match show(answer) {
                 Some(text) => self.out.text(&text, exit),

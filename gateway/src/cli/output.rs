@@ -7,7 +7,7 @@ use std::{
 
 use serde::Serialize;
 
-use super::exit::Exit;
+use super::{exit::Exit, table};
 use crate::guard::control::Answer;
 
 /// Where a command's words go.
@@ -66,7 +66,7 @@ impl Output {
         if message.starts_with("error") {
             return self.complain(message, exit);
         }
-        self.complain(&format!("error: {message}"), exit)
+        self.complain(&table::prose(&format!("error: {message}")), exit)
     }
 }
 

@@ -19,7 +19,12 @@ use self::{
     record::Record,
     trial::{Banned, Sessions, Trial},
 };
-use super::{context::Context, exit::Exit, progress::Progress, table::Table};
+use super::{
+    context::Context,
+    exit::Exit,
+    progress::Progress,
+    table::{Table, clean, prose},
+};
 use crate::{
     clock,
     config::{self, Config, Disk},
@@ -61,7 +66,7 @@ pub(super) struct Replay {
     /// Access logs, compressed or not
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
-    /// The configuration to compare with
+    /// The configuration whose rules to compare with
     #[arg(long, value_name = "PATH")]
     against: Option<PathBuf>,
     /// Show at most so many sources; --json shows all
@@ -110,10 +115,12 @@ impl Replay {
         }
         let is_good = |(source, banned): (&Source, &Banned)| !banned.shadow && sessions.of(*source) > 0;
         let exit = if trial.banned.iter().any(is_good) { Exit::Refused } else { Exit::Done };
+        let before = self.before(context);
+        let against = against.as_ref().zip(before.as_deref());
         if context.out.json {
-            return context.out.value(&value(&trial, against.as_ref(), &sessions, &tally), exit);
+            return context.out.value(&value(&trial, against, &sessions, &tally), exit);
         }
-        context.out.text(&self.text(&trial, against.as_ref(), &sessions, &tally), exit)
+        context.out.text(&self.text(&trial, against, &sessions, &tally), exit)
     }
 
     /// The configuration to compare with.
@@ -162,7 +169,9 @@ impl Replay {
         Ok(())
     }
 
-    fn text(&self, trial: &Trial, against: Option<&Trial>, sessions: &Sessions, tally: &Tally) -> String {
+    /// `against`: what the configuration to compare with would have done, and where that is.
+    fn text(&self, trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &Tally) -> String {
+        let (against, before) = against.unzip();
         let (first, last) = (clock::rfc3339(tally.first.unwrap_or(0)), clock::rfc3339(tally.last));
         let mut lines = vec![format!("{} requests from {first} to {last}", tally.lines - tally.unread)];
         if tally.unread > 0 {
@@ -175,9 +184,14 @@ impl Replay {
         ));
         if let Some(against) = against {
             let (added, gone) = difference(trial, against);
-            lines.push(format!("compared with the rules in force: {} sources more, {} fewer", added.len(), gone.len()));
+            let before = before.map(|path| path.display().to_string()).unwrap_or_default();
+            lines.push(format!("compared with {before}: {} sources more, {} fewer", added.len(), gone.len()));
             lines.extend(gone.iter().take(self.lines).map(|source| format!("  no longer banned: {source}")));
+            let more = gone.len().saturating_sub(self.lines);
+            lines
+                .extend((more > 0).then(|| format!("  and {more} more that are no longer banned: --lines shows them")));
         }
+        let mut lines: Vec<String> = lines.iter().map(|line| prose(&clean(line))).collect();
         if trial.banned.is_empty() {
             return lines.join("\n");
         }
@@ -246,7 +260,8 @@ fn difference(trial: &Trial, against: &Trial) -> (Vec<Source>, Vec<Source>) {
     (only(trial, against), only(against, trial))
 }
 
-fn value(trial: &Trial, against: Option<&Trial>, sessions: &Sessions, tally: &Tally) -> Value {
+fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &Tally) -> Value {
+    let (against, before) = against.unzip();
     let sums = Sums::of(trial, sessions);
     let banned = trial.banned.iter().map(|(source, banned)| {
         json!({
@@ -265,7 +280,7 @@ fn value(trial: &Trial, against: Option<&Trial>, sessions: &Sessions, tally: &Ta
     let texts = |sources: Vec<Source>| sources.iter().map(ToString::to_string).collect::<Vec<_>>();
     let compared = against.map(|against| {
         let (added, gone) = difference(trial, against);
-        json!({ "added": texts(added), "gone": texts(gone) })
+        json!({ "with": before.map(|path| path.display().to_string()), "added": texts(added), "gone": texts(gone) })
     });
     json!({
         "requests": tally.lines - tally.unread,

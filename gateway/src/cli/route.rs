@@ -8,7 +8,7 @@ use super::{
     context::Context,
     exit::Exit,
     request::{AskedRequest, NOWHERE},
-    table::{clean, field},
+    table::{clean, field, prose},
 };
 use crate::{
     config::{Config, Diagnostics, Disk},
@@ -75,7 +75,7 @@ impl Route {
         if context.out.json {
             return context.out.value(&value(&found, &config), exit);
         }
-        context.out.text(&self.render(&found, &config), exit)
+        context.out.text(&prose(&self.render(&found, &config)), exit)
     }
 
     fn render(&self, found: &RouteAnswer, config: &Config) -> String {

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, bytes, clean, field, seconds},
+    table::{Table, bytes, clean, field, prose, seconds},
 };
 use crate::{
     clock::rfc3339,
@@ -50,7 +50,7 @@ fn audit(audit: &control::AuditState) -> String {
 pub(super) fn render(status: &control::Status) -> String {
     let mut lines = Vec::new();
     // First, because somebody must act on them.
-    lines.extend(status.warnings.iter().map(|warning| format!("WARNING: {}", clean(warning))));
+    lines.extend(status.warnings.iter().map(|warning| prose(&format!("WARNING: {}", clean(warning)))));
     if !lines.is_empty() {
         lines.push(String::new());
     }
@@ -105,7 +105,7 @@ pub(super) fn render(status: &control::Status) -> String {
     ] {
         lines.push(field(name, 14, &clean(&value)));
     }
-    lines.extend(kernel_budgets(&status.kernel).map(|text| format!("{:<14}{}", "kernel", clean(&text))));
+    lines.extend(kernel_budgets(&status.kernel).map(|text| field("kernel", 14, &clean(&text))));
     lines.extend(processes(&status.processes));
     if !status.feeds.is_empty() {
         let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);

@@ -96,6 +96,22 @@ pub(super) fn field(name: &str, indent: usize, value: &str) -> String {
     format!("{name:<indent$}{}", lines.join(&format!("\n{:indent$}", "")))
 }
 
+/// Sentences, line by line. What is too long for the terminal goes on below, as far in as its line begins.
+pub(super) fn prose(text: &str) -> String {
+    prose_within(text, width())
+}
+
+pub(super) fn prose_within(text: &str, most: usize) -> String {
+    let line = |line: &str| {
+        let sentence = line.trim_start_matches(' ');
+        let indent = line.len() - sentence.len();
+        let begin = " ".repeat(indent);
+        let lines = wrap(sentence, most.saturating_sub(indent));
+        format!("{begin}{}", lines.join(&format!("\n{begin}")))
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
 /// Headings of columns that lean right.
 const NUMBERS: [&str; 5] = ["ID", "PACKETS", "BYTES", "ENTRIES", "REFUSED"];
 

@@ -190,6 +190,15 @@ fn tables_fit_the_terminal() {
     let field = table::field("  name", 14, long.trim_end());
     assert!(field.lines().all(|line| line.len() <= 80) && field.lines().count() == 3, "{field}");
     assert!(field.lines().skip(1).all(|line| line.starts_with(&" ".repeat(14))), "{field}");
+    for (text, expect) in [
+        ("short", "short"),
+        ("three short words", "three\nshort\nwords"),
+        ("a b\n  three words", "a b\n  three\n  words"),
+        ("onewordofmanyletters", "onewordofmanyletters"),
+        ("", ""),
+    ] {
+        assert_eq!(table::prose_within(text, 8), expect);
+    }
 }
 
 #[test]

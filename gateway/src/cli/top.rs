@@ -61,7 +61,7 @@ pub(super) struct Top {
 }
 
 /// How wide a frame is that nobody's terminal gives a width, and how high a frame may get.
-const WIDTH: u16 = 120;
+const WIDTH: u16 = 80;
 const HIGHEST: u16 = 100;
 
 /// What happens to a screen.

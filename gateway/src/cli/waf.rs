@@ -11,7 +11,12 @@ use clap::Subcommand;
 use http::request::Parts;
 use serde_json::{Value, json};
 
-use super::{context::Context, exit::Exit, request::NOWHERE, table::clean};
+use super::{
+    context::Context,
+    exit::Exit,
+    request::NOWHERE,
+    table::{clean, prose},
+};
 use crate::{
     config::{Config, Diagnostics, Disk},
     route::{Routes, target::Target},
@@ -85,7 +90,7 @@ impl Waf {
                 if context.out.json {
                     return context.out.value(&value(&name, route, &verdict), exit);
                 }
-                context.out.text(&render(&name, route, &verdict), exit)
+                context.out.text(&prose(&render(&name, route, &verdict)), exit)
             }
             Err(Fault::Told(reason)) => context.out.fail(&reason, Exit::Usage),
             Err(Fault::Config(errors)) => refuse(context, &errors),

@@ -12,7 +12,11 @@ use serde_json::json;
 use super::chain;
 use crate::{
     anchor::{SignedHead, timestamp},
-    cli::{context::Context, exit::Exit, table::clean},
+    cli::{
+        context::Context,
+        exit::Exit,
+        table::{clean, prose},
+    },
     guard::audit::{Against, Outside, Stamp, Verification, verify_against, verify_export},
 };
 
@@ -136,5 +140,5 @@ fn tell(found: &Verification, context: &Context) -> Exit {
         None => "no record is signed yet".to_owned(),
     };
     let files = if found.files == 1 { String::new() } else { format!(" in {} files", found.files) };
-    context.out.text(&clean(&format!("whole: {} records{files}; {signed}", found.records)), exit)
+    context.out.text(&prose(&clean(&format!("whole: {} records{files}; {signed}", found.records))), exit)
 }

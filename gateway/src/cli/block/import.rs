@@ -19,7 +19,7 @@ use crate::{
         exit::Exit,
         output::Output,
         progress::Progress,
-        table::clean,
+        table::{clean, prose},
     },
     guard::{
         control::{
@@ -278,7 +278,7 @@ impl Report {
         tell_lines(errors, *failed, refusals, far.refused, false);
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
         context.out.text(
-            &format!(
+            &prose(&format!(
                 "{name} ({}): {} sources listed; {} added, {} unchanged, {} removed, {} refused, {} lines not read",
                 format.name(),
                 far.taken,
@@ -287,7 +287,7 @@ impl Report {
                 far.removed,
                 far.refused,
                 failed
-            ),
+            )),
             Exit::Done,
         )
     }

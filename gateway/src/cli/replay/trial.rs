@@ -124,7 +124,7 @@ impl Trial {
 
     fn note(&mut self, record: &Record, source: Source, signal: Signal, now: u64) {
         let agent = record.agent.as_ref().and_then(|agent| self.detector.agent(agent.as_bytes()));
-        let facts = Facts { path: record.path.as_deref(), agent, ja4: record.ja4.as_deref(), session: None };
+        let facts = Facts { path: record.path.as_deref(), agent, ja4: record.ja4.as_deref(), ..Facts::default() };
         let limits: Vec<_> = record.limit.iter().map(|limit| limit.as_str().into()).collect();
         let is_scan = matches!(signal, Signal::UnknownRoute | Signal::UpstreamNotFound)
             && record.path.as_deref().is_some_and(is_sought_by_scanners);
