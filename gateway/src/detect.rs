@@ -21,6 +21,7 @@ use std::{
 };
 
 use bucket::{Bucket, Held, Level};
+use faults::{Common, Faults, place};
 use gateway_common::source::Source;
 use novelty::Novelty;
 use observed::About;
@@ -42,6 +43,7 @@ use crate::{
 };
 
 mod bucket;
+mod faults;
 mod novelty;
 mod observed;
 mod paths;
@@ -51,6 +53,7 @@ mod served;
 mod standing;
 mod suspects;
 
+pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
 pub use novelty::Seen;
 pub use observed::{Facts, Observed, UpstreamAnswer};
 pub use paths::is_sought_by_scanners;
@@ -115,6 +118,8 @@ pub struct Detector {
     novelty: Option<(Arc<Novelty>, u64)>,
     /// How upstreams answer others; `None`: no rule asks for their answers.
     standing: Option<Arc<Standing>>,
+    /// Which routes fail for everybody; `None`, as above.
+    faults: Option<Arc<Faults>>,
     /// The rules that ask what share of a source's requests fails, and whose requests are to be counted for them.
     with_share: Box<[usize]>,
     suspects: Arc<Suspects>,
@@ -188,6 +193,7 @@ impl Detector {
             }),
             // The places of routes and upstreams are those of one configuration.
             standing: upstreams_fail.then(|| Arc::new(Standing::new())),
+            faults: upstreams_fail.then(|| Arc::new(Faults::new())),
             served: (!with_share.is_empty()).then(|| before.and_then(|it| it.served.clone()).unwrap_or_default()),
             with_share,
             suspects: before.map(|before| Arc::clone(&before.suspects)).unwrap_or_default(),
@@ -299,6 +305,9 @@ impl Detector {
         let is_its_fault = self.standing.as_ref().is_some_and(|standing| {
             standing.note(answer.route, answer.upstream, self.seed.hash_one(source), class, now)
         });
+        if let Some(faults) = self.faults.as_ref().filter(|_| signal == Signal::Served) {
+            faults.served(answer.route, now);
+        }
         let is_one = if signal == Signal::Served { self.count_served(answer, source, now) } else { is_its_fault };
         (is_one && self.counts(signal)).then_some(signal)
     }
@@ -339,7 +348,10 @@ impl Detector {
         let watched = self.probations.hold(address, now);
         let overflowing = rules.filter_map(|NumberedRule { number, rule, .. }| {
             let (about, held) = self.held(rule, observed, now)?;
-            let evidence = self.fill((*number, about), rule, watched, held, source)?;
+            let (evidence, common) = self.fill((*number, about), rule, watched, held, source)?;
+            if let (Some(common), Some(faults), Some(request)) = (common, &self.faults, evidence.last()) {
+                faults.asked(common, now, AskedBan { source, rule: rule.name.clone(), request: *request });
+            }
             Some(BanRequest {
                 source,
                 address,
@@ -385,17 +397,8 @@ impl Detector {
             Some(Distinct::Principals) => self.short_hash(principal?),
             Some(Distinct::Sources) => self.short_hash(Source::of(address, ONE_CUSTOMER)),
         };
-        Some((about, Held { noted: now, id, weight, what, is_before }))
-    }
-
-    /// Takes a signal of the request `id` back: it was our own fault.
-    pub fn take_back(&self, signal: Signal, source: Source, id: RequestId) {
-        for NumberedRule { number, rule, .. } in self.rules.iter().filter(|rule| rule.rule.signals.contains(&signal)) {
-            let key = (*number, around(rule, source));
-            if let Some(bucket) = self.buckets.lock(&key).find(&key) {
-                bucket.take_back(id);
-            }
-        }
+        let place = place(facts.route, signal);
+        Some((about, Held { noted: now, id, weight, what, place, is_before }))
     }
 
     /// Two of at most [`MAX_EVIDENCE`] are alike by chance once in two million times; one is counted too few then.
@@ -426,7 +429,7 @@ impl Detector {
         watched: bool,
         held: Held,
         source: Source,
-    ) -> Option<Vec<RequestId>> {
+    ) -> Option<(Vec<RequestId>, Option<Common>)> {
         let now = held.noted;
         if rule.share.is_some() {
             self.suspects.note(self.seed.hash_one(source), rule.within, now);
@@ -442,8 +445,11 @@ impl Detector {
             let served = if rule.counts_guesses() { identified } else { all };
             bucket.begin(rule, now, || served.count(self.seed.hash_one(source), rule.within, now));
         }
+        if let Some(faults) = self.faults.as_ref().filter(|faults| held.place != 0 && faults.is_any()) {
+            bucket.take_back_ours(faults.are_ours());
+        }
         let Level::Full { comes_again } = bucket.fill(rule, watched, held) else { return None };
-        let evidence = bucket.evidence();
+        let evidence = (bucket.evidence(), bucket.common());
         let among = rule.distinct == Some(Distinct::Sources);
         if rule.by == By::Source && !among {
             buckets.forget(&key);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 use self::{cluster::StoreReport, credentials::CredentialChange};
 use crate::{
     auth::role_paths::UnseenRoles,
-    detect::{BanRequest, ProfileRow},
+    detect::{BanRequest, OurFault, ProfileRow},
     limit::report::{Question, Row},
     log::drops::Counts,
     snapshot::explain,
@@ -86,6 +86,8 @@ pub enum ToGuard {
     /// A rule asks for a ban.
     #[serde(rename = "Ask")]
     BanRequest(Box<BanRequest>),
+    /// Good clients fail together by what an upstream answers.
+    OurFault(Box<OurFault>),
     /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
     Good(Vec<GoodClient>),
     /// Where members of plans that give budgets in the kernel have connections; each again after 20 seconds. At most

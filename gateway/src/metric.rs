@@ -107,6 +107,7 @@ metrics! {
     PlanBudgets = Current Guard "gateway_plan_budgets" ["plan"] "Sources with the kernel budget of a plan.";
     ShadowDenied = Counter Guard "gateway_shadow_denied_requests_total" ["requirement"] "Requests that a requirement of a route in shadow would have denied: route.NAME.allow_if.";
     ShadowPrincipals = Current Guard "gateway_shadow_denied_principals" ["requirement"] "Principals that a requirement of a route in shadow would have denied something; at most 4,096 are told apart.";
+    GoodClientsFail = Current Guard "gateway_good_clients_failing" ["signal", "route"] "Good clients that fail together, so that it is no fault of theirs, by signal and route; `(any)`: on whatever route.";
     RulesPaused = Current Guard "gateway_rules_paused" [] "Whether the breaker keeps rules from banning.";
     AuditRecords = Current Guard "gateway_audit_records" [] "The number of the last record of the audit chain.";
     AuditSigned = Current Guard "gateway_audit_signed_timestamp_seconds" [] "When the audit chain was signed last, in seconds since 1970.";

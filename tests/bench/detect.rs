@@ -98,7 +98,7 @@ fn request(detector: &Detector, source: Source, status: u16, now: u64) {
         let answer = UpstreamAnswer { route: 0, upstream: 0, status, is_identified: true };
         seen = detector.judge_answer(&answer, source, now);
         if let Some(signal) = seen {
-            let facts = Facts { path: Some(path), agent, ja4: None, session: None };
+            let facts = Facts { path: Some(path), agent, ..Facts::default() };
             let (address, id, principal) = (source.address(), RequestId(1), Some("ada"));
             let observed = Observed { signal, source, address, principal, id, limits: &[], facts };
             black_box(detector.note(&observed, now));

@@ -26,17 +26,17 @@ use support::{
     world::{ATTACKER_V4, World, bystander},
 };
 
-const ENFORCE: &str = "[detect]\ndefaults = \"enforce\"\n";
+pub(super) const ENFORCE: &str = "[detect]\ndefaults = \"enforce\"\n";
 
 /// How many good clients there are beside an attacker.
-const GOOD: u8 = 20;
+pub(super) const GOOD: u8 = 20;
 
 /// The longest that a client waits that may be banned.
 const SILENCE: Duration = Duration::from_millis(500);
 
 const USERS: &str = "ada:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
 
-fn settings(world: &World, rules: &str) -> Settings {
+pub(super) fn settings(world: &World, rules: &str) -> Settings {
     fs::write(world.folder.join("users.htpasswd"), USERS).unwrap();
     let routes = [
         route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
@@ -55,7 +55,7 @@ fn settings(world: &World, rules: &str) -> Settings {
 }
 
 /// Answers 404 to what begins with `/open/none`, 403 to `/open/closed`, 200 to all else; or to all what `status` says.
-fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
+pub(super) fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(0));
     let kept = Arc::clone(&status);
     let script = move |exchange: &mut Exchange<'_>| {
@@ -210,7 +210,7 @@ fn attacked(world: &World, daemon: &Daemon<'_>, address: IpAddr, rule: &str, bou
 }
 
 /// Sources that are blocked.
-fn blocked(daemon: &Daemon<'_>) -> Vec<String> {
+pub(super) fn blocked(daemon: &Daemon<'_>) -> Vec<String> {
     let listed = daemon.done(&["block", "list"]);
     let entries = listed["entries"].as_array().cloned().unwrap_or_default();
     let enforced = entries.iter().filter(|entry| entry["mode"] == "enforce");

@@ -22,6 +22,7 @@ mod cluster_tickets;
 mod compile;
 mod crash;
 mod deadlines;
+mod deployments;
 mod detection;
 mod doctor;
 mod drain;

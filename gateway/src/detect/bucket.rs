@@ -4,6 +4,7 @@
 
 use std::collections::VecDeque;
 
+use super::faults::{Common, Place};
 use crate::{
     request_id::RequestId,
     settings::detect::{MAX_EVIDENCE, Rule},
@@ -29,6 +30,8 @@ pub(super) struct Held {
     pub(super) weight: u8,
     /// The hash of what must differ, where something must.
     pub(super) what: u32,
+    /// Where an upstream failed.
+    pub(super) place: Place,
     /// It counts nothing itself: others count after it.
     pub(super) is_before: bool,
 }
@@ -129,6 +132,18 @@ impl Bucket {
     /// The requests in it, oldest first.
     pub(super) fn evidence(&self) -> Vec<RequestId> {
         self.held.iter().map(|held| held.id).collect()
+    }
+
+    /// What all that counts in it has in common; `None`: nothing.
+    pub(super) fn common(&self) -> Option<Common> {
+        let first = self.held.front()?;
+        let is_alike = first.place != 0 && self.held.iter().all(|held| held.place == first.place);
+        is_alike.then_some(Common { place: first.place, first: first.noted })
+    }
+
+    /// Takes out of it what is our fault.
+    pub(super) fn take_back_ours(&mut self, is_ours: impl Fn(Place, u64) -> bool) {
+        self.held.retain(|held| !is_ours(held.place, held.noted));
     }
 
     /// Takes a request out of it.

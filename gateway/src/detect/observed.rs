@@ -50,6 +50,8 @@ pub struct Facts<'a> {
     pub agent: Option<u32>,
     /// The fingerprint of the TLS hello.
     pub ja4: Option<&'a str>,
+    /// The route, by its place, where an upstream has answered.
+    pub route: Option<usize>,
     /// When the token ends by which the principal is proved: with the principal it tells one session from another.
     pub session: Option<u64>,
 }

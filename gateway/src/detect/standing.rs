@@ -18,7 +18,7 @@ use std::{
 use crate::clock::SECOND;
 
 /// How many routes are told apart, and how many upstreams. More share a place.
-const ROUTES: usize = 256;
+pub(super) const ROUTES: usize = 256;
 const UPSTREAMS: usize = 32;
 
 /// How many sources are remembered of each.
@@ -76,6 +76,12 @@ impl Standing {
     pub(super) fn new() -> Self {
         let rings = |count| (0..count).map(|_| AnswerRing(std::array::from_fn(|_| AtomicU64::new(0)))).collect();
         Self { routes: rings(ROUTES), upstreams: rings(UPSTREAMS) }
+    }
+
+    /// Whether the source of this hash was served on a route not long ago.
+    pub(super) fn knows(&self, route: usize, source: u64, now: u64) -> bool {
+        let now = (now / SECOND) & SECONDS;
+        self.routes.get(route % ROUTES).is_some_and(|route| route.others(source, Class::Served, now).knows_source)
     }
 
     /// Notes an answer to the source of this hash; whether it counts against the source.

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     auth::role_paths::{MOST, UnseenRoles},
     authz::shadow::MOST_TOLD,
-    detect::{MAX_PROFILES, MAX_SCORES, ProfileRow},
+    detect::{MAX_FAILING, MAX_PROFILES, MAX_SCORES, MAX_TAKEN_BACK, ProfileRow},
     limit::{
         quota::MAX_ROWS_TOLD,
         quotas::{LONGEST_COUNTS, QuotaReport},
@@ -73,6 +73,13 @@ impl Bounded for ToGuard {
             Self::BanRequest(ask) => {
                 (ask.evidence.len() <= MAX_EVIDENCE && ask.rule.len() <= LONGEST_RULE, "evidence, or too long a name")
             }
+            Self::OurFault(fault) => (
+                fault.route.len() <= MAX_PATH
+                    && fault.clients.len() <= MAX_FAILING
+                    && fault.bans.len() <= MAX_TAKEN_BACK
+                    && fault.bans.iter().all(|ban| ban.rule.len() <= LONGEST_RULE),
+                "clients or bans, or too long a name",
+            ),
             Self::Good(clients) => (clients.len() <= MAX_GOOD, "good clients"),
             Self::PlanMembers(members) => (
                 members.len() <= MAX_PLAN_MEMBERS && members.iter().all(|member| member.plan.len() <= MAX_NAME),

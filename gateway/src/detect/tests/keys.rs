@@ -35,7 +35,7 @@ fn check(what: &str, rule: Rule, steps: &[Step<'_>], expect: &[(usize, usize)]) 
             continue;
         };
         let agent = step.agent.map(|agent| detector.agent(agent.as_bytes()).unwrap());
-        let facts = Facts { path: step.path, agent, ja4: step.ja4, session: step.session };
+        let facts = Facts { path: step.path, agent, ja4: step.ja4, session: step.session, route: None };
         let (id, limits) = (RequestId(at as u128), &[][..]);
         let observed = Observed { signal, source, address, principal: step.principal, id, limits, facts };
         let asks = detector.note(&observed, now);

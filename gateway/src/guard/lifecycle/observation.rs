@@ -63,6 +63,9 @@ impl Service<'_> {
         let reloads = Reloads { has_unusable_files: self.has_unusable_files(), ..self.reloading.counts };
         let mut samples = samples(&status, reloads, now.unix_seconds(), self.reloading.in_force.since / 1_000);
         add_denied_in_shadow(&mut samples, &self.guard.denied_in_shadow().collect::<Vec<_>>());
+        for (signal, route, clients) in self.guard.failing_together(now) {
+            samples.level(Metric::GoodClientsFail, &[signal, &route], clients);
+        }
         samples.count(Metric::Repairs, &[], self.guard.repairs());
         if self.supervisor.quotas.is_needed() {
             samples.is(Metric::QuotaStoreUp, &[], self.quotas.is_open);
@@ -84,6 +87,7 @@ impl Service<'_> {
 
     pub(super) fn observer_exited(&mut self, status: i32) {
         if let Some(how) = self.observer.as_mut().and_then(|observer| observer.bury(status)) {
+            self.keep_again();
             self.guard.tell("observer_restart", Now::read(), audit::members(json!({"how": how})));
         }
     }

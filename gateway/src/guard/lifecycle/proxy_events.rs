@@ -33,6 +33,8 @@ impl Service<'_> {
     /// A proxy serves no more, or not for long. `why` is told to whoever waits for it, `how` is recorded.
     pub(super) fn lost_proxy(&mut self, generation: u64, why: &str, how: &str) {
         self.fail_reload(generation, why);
+        // Should the guard die as well, the next one knows of it.
+        self.keep_again();
         self.guard.tell("proxy_restart", Now::read(), audit::members(json!({"how": how})));
     }
 
@@ -102,6 +104,7 @@ impl Service<'_> {
                 self.compiled(generation, reload, Err(reason));
             }
             Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::OurFault(fault)) => self.guard.hear_our_fault(&fault, Now::read()),
             Event::Said(_, ToGuard::WouldRefuse { limit, requests, sources }) => {
                 self.guard.hear_would_refuse(&limit, requests, &sources);
             }

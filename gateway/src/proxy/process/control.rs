@@ -405,6 +405,7 @@ impl<'a> Control<'a> {
     fn handle_event(&mut self, event: Event, workers: usize) {
         let message = match event {
             Event::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
+            Event::OurFault(fault) => ToGuard::OurFault(fault),
             Event::Counted(counted) => {
                 self.telemetry.add(&counted);
                 return self.delta.add(&counted);

@@ -6,7 +6,9 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::{exchange::Exchange, looked::Looked};
 use crate::{
-    detect::{BanRequest, Facts, Finished, Observed, Seen, UpstreamAnswer, is_sought_by_scanners},
+    detect::{BanRequest, Facts, Finished, Observed, OurFault, Seen, UpstreamAnswer, is_sought_by_scanners},
+    message::MAX_PATH,
+    proxy::worker::messages::Event,
     route::target::Target,
     signal::Signal,
 };
@@ -27,6 +29,11 @@ impl Exchange {
         let answer = UpstreamAnswer { route, upstream, status, is_identified: self.identity.is_some() };
         // A slow request has begun long before others that were answered before it.
         let now = crate::clock::monotonic();
+        if let Some(fault) = detector.our_fault(&answer, self.client.source, now) {
+            let template = self.snapshot().served.get(route).map_or("", |route| &*route.template);
+            let name = template.get(..template.floor_char_boundary(MAX_PATH)).unwrap_or_default().to_owned();
+            self.worker.tell(Event::OurFault(Box::new(OurFault { route: name, ..fault })));
+        }
         let Some(signal) = detector.judge_answer(&answer, self.client.source, now) else { return };
         if signal == Signal::UpstreamUnauthorized && self.looked.bears_session {
             return;
@@ -105,6 +112,7 @@ impl Exchange {
             path: self.request.target.as_ref().map(Target::path),
             agent: self.looked.agent,
             ja4: self.connection.ja4(),
+            route: self.routing.route,
             session: identity.map(|identity| identity.expires()),
         };
         let observed = Observed { signal, source, address, principal, id: self.id, limits, facts };

@@ -10,7 +10,7 @@ use gateway_common::source::Source;
 use super::measures::Delta;
 use crate::{
     authz::shadow::ShadowDenials,
-    detect::BanRequest,
+    detect::{BanRequest, OurFault},
     limit::ShadowRefusals,
     message::{Counted, GoodClient, PlanMember, telemetry::Trace},
     proxy::generation::Compiled,
@@ -42,6 +42,8 @@ pub(in crate::proxy) enum Command {
 pub(in crate::proxy) enum Event {
     /// A rule asks for a ban.
     BanRequest(BanRequest),
+    /// Good clients fail together.
+    OurFault(Box<OurFault>),
     /// It accepts no more connections.
     Retired,
     /// The connections of a banned source are gone.

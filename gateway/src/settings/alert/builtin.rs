@@ -180,6 +180,13 @@ fn rows() -> Vec<Row> {
             "files have changed and cannot be used; those before are in force",
         )
         .hold(60),
+        row(
+            "good_clients_fail",
+            Critical,
+            Metric::GoodClientsFail,
+            "{value} good clients fail together by {signal} on the route {route}: it is no fault of theirs",
+        )
+        .by(&["signal", "route"]),
         row("guard_silent", Critical, Metric::Silence, "the guard has said nothing for {value}: no ban is decided")
             .only(&[("role", "guard")])
             .when(Above, 15.0),

@@ -7,11 +7,23 @@
 //! back, and an operator is told. Whoever was never good is banned all the while.
 //!
 //! What good clients an attacker has keep nobody else from being banned.
+//!
+//! A proxy also tells where an upstream fails for everybody on one route. Then bans go that rest on it alone, whoever they
+//! are of: see [`Guard::hear_our_fault`].
+//!
+//! *Invariant:* what a proxy says lifts nothing but bans of rules that count what upstreams answer, none older than
+//! [`TAKEN_BACK_WITHIN`], and only where clients fail that this guard itself knows to be good for long. Blocks of operators
+//! and entries of lists stay.
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
+use crate::detect::{OurFault, TAKEN_BACK_WITHIN};
 use crate::guard::bans::*;
 use crate::signal::Signal;
+
+/// What upstreams answer: the only signals that can be a route's fault.
+const OF_UPSTREAMS: [Signal; 4] =
+    [Signal::UpstreamError, Signal::UpstreamForbidden, Signal::UpstreamNotFound, Signal::UpstreamUnauthorized];
 
 /// How long a good client may fail alone.
 const HOLD: u64 = MINUTE;
@@ -86,6 +98,70 @@ impl Guard {
         }
     }
 
+    /// A proxy tells that good clients fail together on a route, and which bans rest on that alone.
+    pub(crate) fn hear_our_fault(&mut self, fault: &OurFault, now: Now) {
+        let is_established =
+            |source: &Source| self.policy.good.knows(*source, &self.settings.safety, now.monotonic) == Some(true);
+        let clients: BTreeSet<Source> = fault.clients.iter().map(|failing| failing.source).collect();
+        let clients = clients.iter().filter(|source| is_established(source)).count();
+        if !OF_UPSTREAMS.contains(&fault.signal) || !self.policy.trouble.is_enough(clients) {
+            return;
+        }
+        let (signal, route) = (fault.signal, clean(&fault.route));
+        let ids = self.rest_on(fault, now);
+        if self.policy.trouble.hear_route(signal, &route, clients, now) {
+            tracing::error!(
+                signal = signal.name(),
+                route,
+                clients,
+                taken_back = ids.len(),
+                "good clients fail together on a route: nobody is banned for it; look at the upstream"
+            );
+            let about = json!({
+                "signal": signal.name(), "route": route, "clients": clients, "taken_back": ids.len(),
+            });
+            self.tell("good_clients_fail", now, members(about));
+        }
+        let how = format!("taken back: good clients fail together on {route} by {}", signal.name());
+        if let Err(refused) = self.end(&ids, &how, Some("unban"), now, None, nothing()) {
+            tracing::error!(error = %refused, "bans that are our fault stay until their end can be recorded");
+        }
+    }
+
+    /// Which of the bans that a proxy names may go: it has asked for each by a rule that counts the signal, since the fault
+    /// began and not long ago.
+    fn rest_on(&self, fault: &OurFault, now: Now) -> Vec<u64> {
+        let began = fault.since.max(now.monotonic.saturating_sub(TAKEN_BACK_WITHIN));
+        let began = now.unix_millis.saturating_sub(now.monotonic.saturating_sub(began) / 1_000_000);
+        let counts =
+            |name: &str| self.policy.rules.iter().any(|rule| rule.name == name && rule.signals.contains(&fault.signal));
+        let named = fault.bans.iter().filter(|ban| counts(&ban.rule));
+        let of = named.filter_map(|ban| {
+            let record = self.ledger.find(ban.source)?;
+            let is_it = record.actor == Actor::Rule(ban.rule.clone()).to_string()
+                && record.rule.as_deref() == Some(&*ban.rule)
+                && record.evidence.contains(&ban.request)
+                && record.started >= began;
+            is_it.then_some(record.id)
+        });
+        of.collect()
+    }
+
+    /// How many good clients fail together, by signal and route; `(any)`: by whatever route.
+    pub(crate) fn failing_together(&self, now: Now) -> Vec<(&'static str, String, u64)> {
+        let count = |clients: usize| u64::try_from(clients).unwrap_or(u64::MAX);
+        let trouble = &self.policy.trouble;
+        let mut all: Vec<_> =
+            trouble.routes().map(|(by, route, it)| (by.name(), route.to_owned(), count(it.clients))).collect();
+        for (signal, _) in trouble.together() {
+            // One cause is told once.
+            if !trouble.routes().any(|(by, ..)| by == signal) {
+                all.push((signal.name(), "(any)".to_owned(), count(trouble.count(signal, now.monotonic))));
+            }
+        }
+        all
+    }
+
     /// Once a second: what is long past is forgotten, and what good clients fail by no more.
     pub(in crate::guard::bans) fn tick_trouble(&mut self, now: Now, ticks: u64) {
         if ticks.is_multiple_of(10) {
@@ -97,11 +173,26 @@ impl Guard {
             tracing::info!(signal = signal.name(), "good clients fail no more");
             self.tell("good_clients_recovered", now, members(json!({"signal": signal.name()})));
         }
+        for (signal, route) in self.policy.trouble.end_routes(now.monotonic) {
+            tracing::info!(signal = signal.name(), route, "good clients fail no more on a route");
+            self.tell("good_clients_recovered", now, members(json!({"signal": signal.name(), "route": route})));
+        }
     }
 
     /// What an operator should know.
     pub(in crate::guard::bans) fn trouble_warnings(&self, now: Now) -> impl Iterator<Item = String> {
-        self.policy.trouble.together().map(move |(signal, since)| self.told(signal, since, now))
+        let trouble = &self.policy.trouble;
+        let routes = trouble.routes().map(|(signal, route, fault)| {
+            format!(
+                "{} good clients fail together on {route} since {} ({}): nobody is banned for it; look at the upstream, \
+                 and at what was deployed there last",
+                fault.clients,
+                clock::rfc3339(fault.since),
+                signal.plural()
+            )
+        });
+        let others = trouble.together().filter(move |(signal, _)| !trouble.routes().any(|(by, ..)| by == *signal));
+        routes.chain(others.map(move |(signal, since)| self.told(signal, since, now)))
     }
 
     fn told(&self, signal: Signal, since: u64, now: Now) -> String {
@@ -135,4 +226,9 @@ impl Guard {
             signal.plural()
         )
     }
+}
+
+/// A route's name as a proxy says it, in one line.
+fn clean(route: &str) -> String {
+    route.chars().filter(|letter| !letter.is_control()).collect()
 }

@@ -7,7 +7,10 @@ use std::collections::{BTreeMap, HashMap};
 use gateway_common::source::Source;
 
 use super::good_clients::MOST;
-use crate::{clock::MINUTE, signal::Signal};
+use crate::{
+    clock::{MINUTE, Now, SECOND},
+    signal::Signal,
+};
 
 /// Failures within so long belong together.
 const TOGETHER: u64 = 10 * MINUTE;
@@ -18,14 +21,36 @@ const FEW: usize = 3;
 /// A crowd is one of so many that are active.
 const ONE_OF: usize = 50;
 
+/// So many that fail on one route are a crowd, however many are active: no more of them are named.
+const ENOUGH: usize = 32;
+
+/// The most routes that are known to fail.
+const MOST_ROUTES: usize = 64;
+
+/// What nobody has told of for so long is over.
+const SILENT: u64 = 30 * SECOND;
+
 /// Good clients that fail.
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct Trouble {
     clients: HashMap<Source, Failure>,
     /// By what good clients fail together, and since when: milliseconds since the Unix epoch.
     together: BTreeMap<Signal, u64>,
+    /// How they fail together on one route, and on which.
+    routes: BTreeMap<(Signal, String), RouteFault>,
     /// How many good clients were active lately.
     active: usize,
+}
+
+/// Good clients fail together on one route.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::guard::bans) struct RouteFault {
+    /// Milliseconds since the Unix epoch.
+    pub(in crate::guard::bans) since: u64,
+    /// How many.
+    pub(in crate::guard::bans) clients: usize,
+    /// When it was told last: `CLOCK_MONOTONIC`, nanoseconds.
+    heard: u64,
 }
 
 /// Times are `CLOCK_MONOTONIC`, nanoseconds.
@@ -83,7 +108,8 @@ impl Trouble {
 
     /// Since when good clients fail together by `signal`, where they do: milliseconds since the Unix epoch.
     pub(in crate::guard::bans) fn together_since(&self, signal: Signal) -> Option<u64> {
-        self.together.get(&signal).copied()
+        let of_routes = || self.routes().filter(|(by, ..)| *by == signal).map(|(.., fault)| fault.since).min();
+        self.together.get(&signal).copied().or_else(of_routes)
     }
 
     /// By what good clients fail together, and since when.
@@ -96,6 +122,36 @@ impl Trouble {
         self.together.insert(signal, unix_millis);
         let alike = self.clients.values().filter(|failure| failure.signal == signal);
         alike.filter_map(|failure| failure.ban).collect()
+    }
+
+    /// Whether so many that fail on one route are a crowd.
+    pub(in crate::guard::bans) fn is_enough(&self, clients: usize) -> bool {
+        clients >= (self.active / ONE_OF).clamp(FEW, ENOUGH)
+    }
+
+    /// Good clients fail together on a route; whether that is new.
+    pub(in crate::guard::bans) fn hear_route(&mut self, signal: Signal, route: &str, clients: usize, now: Now) -> bool {
+        let key = (signal, route.to_owned());
+        if let Some(known) = self.routes.get_mut(&key) {
+            (known.clients, known.heard) = (clients.max(known.clients), now.monotonic);
+            return false;
+        }
+        let fault = RouteFault { since: now.unix_millis, clients, heard: now.monotonic };
+        let has_room = self.routes.len() < MOST_ROUTES;
+        has_room && self.routes.insert(key, fault).is_none()
+    }
+
+    /// On which routes good clients fail together, and how.
+    pub(in crate::guard::bans) fn routes(&self) -> impl Iterator<Item = (Signal, &str, RouteFault)> {
+        self.routes.iter().map(|((signal, route), fault)| (*signal, &**route, *fault))
+    }
+
+    /// Ends what nobody tells of any more.
+    pub(in crate::guard::bans) fn end_routes(&mut self, now: u64) -> Vec<(Signal, String)> {
+        let is_over = |fault: &RouteFault| now.saturating_sub(fault.heard) > SILENT;
+        let over = self.routes.iter().filter(|(_, fault)| is_over(fault)).map(|(key, _)| key.clone()).collect();
+        self.routes.retain(|_, fault| !is_over(fault));
+        over
     }
 
     /// By what `source` failed last.
@@ -124,7 +180,6 @@ impl Trouble {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SECOND;
 
     #[test]
     fn what_is_kept_in_mind_is_bounded() {

@@ -1,7 +1,10 @@
 //! Good clients that fail, one by one and together.
 
 use super::*;
-use crate::message::GoodClient;
+use crate::{
+    detect::{AskedBan, Failing, OurFault},
+    message::GoodClient,
+};
 
 impl World {
     /// With rules on forgeries, on what may be customers' bad luck, and on conduct.
@@ -165,4 +168,68 @@ fn what_was_banned_of_them_is_taken_back() {
     world.pass_many(1);
     assert_eq!(world.warning(), "");
     assert_eq!(world.fail(1, Signal::ForgedToken), "banned");
+}
+
+/// A proxy tells of clients that fail on a route, and of bans that rest on it.
+fn tell_fault(world: &mut World, signal: Signal, clients: std::ops::Range<u32>, banned: &[(u32, Signal)]) {
+    let now = world.now;
+    let fault = OurFault {
+        signal,
+        route: "/items".to_owned(),
+        since: now.monotonic.saturating_sub(3_600 * SECOND),
+        clients: clients.map(|number| Failing { source: source(number) }).collect(),
+        bans: banned
+            .iter()
+            .map(|(number, by)| AskedBan { source: source(*number), rule: by.name().to_owned(), request: RequestId(1) })
+            .collect(),
+    };
+    world.guard().hear_our_fault(&fault, now);
+}
+
+#[test]
+fn what_rests_on_a_route_that_fails_for_all_is_taken_back() {
+    const FAILS: Signal = Signal::UpstreamError;
+    let mut world = World::with_customers("route");
+    world.serve_all(0..5);
+    world.pass_many(60);
+    world.serve_all(0..5);
+    assert_eq!(world.fail(100, FAILS), "banned", "long before");
+    world.pass_many(601);
+    for number in [101, 102, 103] {
+        assert_eq!(world.fail(number, FAILS), "banned");
+    }
+    assert_eq!(world.fail(104, Signal::ForgedToken), "banned");
+    let add = Request::BlockAdd {
+        source: source(105),
+        seconds: Some(600),
+        reason: "by hand".to_owned(),
+        shadow: false,
+        force: false,
+        confirm: None,
+    };
+    assert_eq!(world.handle(add), "done 1");
+    let all = [
+        (100, FAILS),
+        (101, FAILS),
+        (102, Signal::UpstreamNotFound),
+        (104, FAILS),
+        (104, Signal::ForgedToken),
+        (105, FAILS),
+    ];
+    let banned = |world: &mut World| world.banned(100..106);
+    // Too few, strangers, or another signal: nothing is lifted.
+    tell_fault(&mut world, FAILS, 0..2, &all);
+    tell_fault(&mut world, FAILS, 10..60, &all);
+    tell_fault(&mut world, Signal::ForgedToken, 0..5, &all);
+    assert_eq!((banned(&mut world), world.warning()), (vec![100, 101, 102, 103, 104, 105], String::new()));
+    tell_fault(&mut world, FAILS, 0..5, &all);
+    assert_eq!(banned(&mut world), [100, 102, 103, 104, 105], "what is older, of others, or an operator's stays");
+    let now = world.now;
+    let how = &world.guard().why(source(101).address(), now).unwrap().history[0].how;
+    assert_eq!(how, "taken back: good clients fail together on /items by upstream_error");
+    assert!(world.warning().starts_with("5 good clients fail together on /items since"), "{}", world.warning());
+    assert_eq!(world.guard().failing_together(now), [("upstream_error", "/items".to_owned(), 5)]);
+    // Nobody tells of it any more.
+    world.pass_many(31);
+    assert_eq!(world.warning(), "");
 }
