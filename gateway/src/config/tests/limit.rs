@@ -175,6 +175,7 @@ fn wrong_quotas() {
     quota("requests = 1\nper = \"day\"\nwarn_at = [0]", 3, ".warn_at[0]", "out of range", "from 1 to 100");
     quota("requests = 1\nper = \"day\"\nwarn_at = [1, 2, 3, 4, 5]", 3, ".warn_at", "5 percents", "at most 4");
     quota("requests = 1\nper = \"day\"\nwhen_full = \"serve\"", 3, ".when_full", "unknown", "refuse, share");
+    quota("requests = 1\nper = \"day\"\nshared = true", 3, ".shared", "nobody to share it with", "[cluster]");
     let header = |name: &str| format!("requests = 1\nper = \"day\"\nquota_headers.limit = \"{name}\"");
     quota(&header("content-length"), 3, ".quota_headers.limit", "something else", "X-Quota-Remaining");
     quota(&header("X-Request-Id"), 3, ".quota_headers.limit", "something else", "X-Quota-Remaining");
