@@ -47,6 +47,7 @@ mod operators;
 mod pins;
 mod privileges;
 mod reaction;
+mod reload_interfaces;
 mod state;
 mod top;
 mod watch;

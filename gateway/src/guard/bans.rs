@@ -70,7 +70,7 @@ pub(crate) use policy::{
     safety::ProtectedAddresses,
 };
 pub(crate) use refused::Refused;
-pub(crate) use status::{PacketSamples, PacketTraces, Processes};
+pub(crate) use status::{PacketSamples, PacketTraces, Processes, UNGUARDED};
 
 /// All bans and allowances, and everything needed to decide about them.
 pub(crate) struct Guard {

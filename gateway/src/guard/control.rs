@@ -42,6 +42,9 @@ pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
 pub use why::{Past, Score, Standing, Why};
 
+/// What a reload is answered with that the guard after this one does. Whoever asked looks at `status` for what comes of it.
+pub const ANOTHER_GUARD: &str = "another guard starts, to load the kernel program, and reloads: see `gateway status`";
+
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]

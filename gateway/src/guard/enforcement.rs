@@ -51,6 +51,12 @@ pub(crate) trait Enforcement {
     fn limit(&mut self, settings: &Settings) -> Result<(), KernelError>;
     /// Attaches again where a link is gone; the names of the interfaces that needed it, and what cannot be repaired.
     fn reattach(&mut self) -> (Vec<String>, Vec<String>);
+    /// Whether [`Self::attach_also`] can do anything with these.
+    fn can_guard(&self, interfaces: &[String]) -> bool;
+    /// Attaches to those of these interfaces that it is not wanted on yet; on an error nothing has changed.
+    fn attach_also(&mut self, interfaces: &[String]) -> Result<(), KernelError>;
+    /// Detaches from every interface but these.
+    fn detach_others(&mut self, interfaces: &[String]) -> Result<(), KernelError>;
     /// Takes everything out of the kernel until [`Self::attach`]; how many links and maps that were.
     fn release(&mut self) -> Result<Removed, KernelError>;
     /// Undoes [`Self::release`]; as [`Self::reattach`].
@@ -145,6 +151,15 @@ impl Enforcement for Kernel {
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         self.reattach()
+    }
+    fn can_guard(&self, _interfaces: &[String]) -> bool {
+        true
+    }
+    fn attach_also(&mut self, interfaces: &[String]) -> Result<(), KernelError> {
+        self.attach_also(interfaces)
+    }
+    fn detach_others(&mut self, interfaces: &[String]) -> Result<(), KernelError> {
+        self.detach_others(interfaces)
     }
     fn release(&mut self) -> Result<Removed, KernelError> {
         self.release()
@@ -275,6 +290,17 @@ impl Enforcement for AtAccept {
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
         (Vec::new(), Vec::new())
+    }
+    fn can_guard(&self, interfaces: &[String]) -> bool {
+        // To load the program takes rights that the guard has at its start alone.
+        interfaces.is_empty()
+    }
+    fn attach_also(&mut self, _interfaces: &[String]) -> Result<(), KernelError> {
+        // Whoever asks has asked whether it can.
+        Ok(())
+    }
+    fn detach_others(&mut self, _interfaces: &[String]) -> Result<(), KernelError> {
+        Ok(())
     }
     fn release(&mut self) -> Result<Removed, KernelError> {
         Ok(Removed::default())

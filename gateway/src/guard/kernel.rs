@@ -9,6 +9,7 @@ mod events;
 mod handle;
 mod held;
 mod host;
+mod interfaces;
 mod limits;
 mod load;
 mod object;

@@ -352,7 +352,8 @@ impl Launcher {
         if guard.is_trial {
             let program = std::mem::replace(&mut self.program, Rc::clone(&guard.program));
             let kept = self.kept.as_ref().and_then(|kept| kept.try_clone().ok());
-            self.before = Some(Before { program, kept });
+            // One that asked for another of its own program is as good as that one: nothing of it would come back.
+            self.before = (program.id() != self.program.id()).then_some(Before { program, kept });
             self.reverted = false;
         }
         self.kept = guard.kept.take().or_else(|| self.kept.take());

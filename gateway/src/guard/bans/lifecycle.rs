@@ -257,7 +257,14 @@ impl Guard {
         fixed(&self.settings, settings)
     }
 
-    /// Puts a new, valid configuration in force. Nothing has changed if it is refused.
+    /// Whether interfaces come that nobody can attach to: the kernel program was not loaded, and only a guard that starts
+    /// has the rights to load it.
+    pub(crate) fn needs_program(&self, settings: &Settings) -> bool {
+        settings.interfaces != self.settings.interfaces && !self.enforcer.path().can_guard(&settings.interfaces)
+    }
+
+    /// Puts a new, valid configuration in force. Nothing has changed if it is refused. Interfaces that it does not name
+    /// are guarded until [`Self::detach_others`].
     pub(crate) fn reconfigure(
         &mut self,
         settings: Settings,
@@ -267,6 +274,8 @@ impl Guard {
         now: Now,
     ) -> Result<(), Refused> {
         self.judge_settings(&settings)?;
+        let attached = self.enforcer.path_mut().attach_also(&settings.interfaces);
+        attached.map_err(|error| Refused::new("interface", error.to_string()))?;
         let before = (std::mem::replace(&mut self.settings, settings), self.enforcer.prefixes().allows.clone());
         self.configure_allows();
         let most = usize::try_from(self.settings.max_rules).unwrap_or(usize::MAX);
@@ -295,6 +304,7 @@ impl Guard {
             if let Err(error) = self.enforcer.path_mut().limit(&settings) {
                 tracing::error!(%error, "the kernel's limits may be those of a configuration that was refused");
             }
+            self.detach_others();
             return Err(refused);
         }
         self.policy.rules = rules;
@@ -313,6 +323,14 @@ impl Guard {
         }
         self.journal.watchers().retrace();
         Ok(())
+    }
+
+    /// Detaches from the interfaces that the configuration in force does not name: once a guard after this one would know
+    /// it, or there would be a time in which that one attaches again.
+    pub(crate) fn detach_others(&mut self) {
+        if let Err(error) = self.enforcer.path_mut().detach_others(&self.settings.interfaces) {
+            tracing::error!(%error, "an interface is guarded that the configuration does not name");
+        }
     }
 
     /// Once a second: ends what has expired, compares with the kernel, signs the audit chain.
@@ -403,7 +421,6 @@ fn warning_of(finding: &Finding) -> Option<String> {
 /// What cannot change while the guard runs.
 fn fixed(old: &Settings, new: &Settings) -> Result<(), Refused> {
     let changed = [
-        ("guard.interfaces", old.interfaces != new.interfaces),
         ("guard.mode", old.mode != new.mode),
         ("guard.state_dir", old.state_dir != new.state_dir),
         ("guard.control_socket", old.control_socket != new.control_socket),

@@ -30,6 +30,10 @@ pub(crate) use packet_traces::PacketTraces;
 const CONSIDERED: usize = 4_096;
 const SHOWN: usize = 200;
 
+/// What an operator should know where no interface is named.
+pub(crate) const UNGUARDED: &str =
+    "guard.interfaces is empty: no packet is dropped in the kernel, bans are enforced when connections are accepted";
+
 /// What the guard process knows beside bans.
 #[derive(Clone, Debug)]
 pub(crate) struct Processes {
@@ -309,6 +313,7 @@ impl Guard {
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
         let mut warnings = self.shortfalls.standing().to_vec();
+        warnings.extend(self.settings.interfaces.is_empty().then(|| UNGUARDED.to_owned()));
         warnings.extend_from_slice(self.journal.findings());
         if self.journal.watchers().too_slow() > 0 {
             let many = self.journal.watchers().too_slow();

@@ -96,7 +96,20 @@ fn give_up_others(folder: &Path, attached: &[Attached]) -> Result<(), KernelErro
     Ok(())
 }
 
-fn one(
+/// Removes the pinned links of interfaces that are not wanted.
+pub(super) fn give_up(folder: &Path, is_wanted: impl Fn(&str) -> bool) -> Result<(), KernelError> {
+    for entry in fs::read_dir(folder).map_err(|error| failed(folder, &error))?.flatten() {
+        let name = entry.file_name();
+        let interface = name.to_str().and_then(pinned_name).map(|(interface, _)| interface);
+        if interface.is_some_and(|interface| !is_wanted(interface)) {
+            fs::remove_file(entry.path()).map_err(|error| failed(&entry.path(), &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// Attaches to one interface: by the link that is pinned for it, or a new one.
+pub(super) fn one(
     (ebpf, variant): (&mut Ebpf, Variant),
     folder: &Path,
     name: &str,

@@ -366,7 +366,7 @@ impl Kernel {
         Verdict::ALL.into_iter().map(of).collect()
     }
 
-    /// Puts scope, limits and guarded ports into force. Capacities and interfaces need a restart.
+    /// Puts scope, limits and guarded ports into force. Capacities need a restart; for interfaces see [`Self::attach_also`].
     ///
     /// # Errors
     /// [`KernelError::Map`].

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{named_files::NamedFiles, reloading::Provenance, resolved::Resolved, service::Service};
 use crate::{
-    guard::{observer::Observer, operators::Operators},
+    guard::{bans::Actor, observer::Observer, operators::Operators},
     launch::ProgramId,
     message::{
         Bundle, InForce,
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
-const FORM: u32 = 3;
+const FORM: u32 = 4;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -41,6 +41,8 @@ pub(super) struct Kept {
     pub(super) proxies: ProgramId,
     /// How often processes had to be started again.
     pub(super) restarts: Restarts,
+    /// Who wants a reload that only a guard that starts can do: it loads the kernel program before.
+    pub(super) reload: Option<Actor>,
 }
 
 /// How often processes had to be started again, since the launcher began.
@@ -91,6 +93,7 @@ impl Service<'_> {
             guard: programs.own,
             proxies: programs.proxies,
             restarts: self.restarts(),
+            reload: self.reloading.handed_on.clone(),
         };
         (self.keeping.proxies, self.keeping.restarts) = (programs.proxies, self.restarts());
         let kept = kept.seal();
@@ -156,12 +159,14 @@ mod tests {
             guard,
             proxies,
             restarts: Restarts { proxy: 3, standstills: 1, observer: 2 },
+            reload: Some(Actor::Operator(7)),
         };
         let kept = Kept::open(kept.seal().unwrap()).unwrap();
         assert_eq!((kept.bundle, kept.observer, kept.provenance), (bundle.clone(), observer, provenance));
         assert_eq!(kept.named, NamedFiles::default());
         assert_eq!((kept.resolved, kept.guard, kept.proxies), (resolved, guard, proxies));
         assert_eq!(kept.restarts, Restarts { proxy: 3, standstills: 1, observer: 2 });
+        assert_eq!(kept.reload, Some(Actor::Operator(7)));
         let other = seal(&(FORM + 1, Vec::<u8>::new())).unwrap();
         assert!(Kept::open(other).is_err() && Kept::open(seal(&bundle).unwrap()).is_err());
     }

@@ -111,6 +111,13 @@ impl Service<'_> {
         if request.dry_run {
             return reply(request.answer, self.foretell(&prepared));
         }
+        if self.guard.needs_program(&prepared.config.guard) {
+            return match self.reloading.not_loaded.take() {
+                // This guard was started for it.
+                Some(why) => self.refuse_reload(request, "interface", why),
+                None => self.hand_on(request),
+            };
+        }
         let mut logs = match opened(&self.config, &prepared.config) {
             Ok(logs) => logs,
             Err(refused) => return self.refuse_reload(request, refused.code, refused.message),
@@ -292,6 +299,7 @@ impl Service<'_> {
         self.put_observer_in_force(observer, matches!(reload.on_disk, OnDisk::Used));
         // Before the proxy hears that it is in force: a guard after this one then knows it as well.
         self.keep();
+        self.guard.detach_others();
         self.watched.certificates.renewed();
         self.reports.upstreams.keep(&self.config.proxy.upstreams);
         self.find_outdated();

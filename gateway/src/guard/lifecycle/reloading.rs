@@ -26,6 +26,10 @@ pub(super) struct Reloading {
     pub(super) unacknowledged: Option<Unacknowledged>,
     /// A reload that waits for changed files which are on their way into force.
     pub(super) waiting: Option<ReloadRequest>,
+    /// Who wants a reload that the guard after this one does.
+    pub(super) handed_on: Option<Actor>,
+    /// Why this guard, which started for such a reload, could not load the kernel program.
+    pub(super) not_loaded: Option<String>,
     /// The number of the last reload.
     pub(super) last_number: u64,
     /// Which configuration is in force.

@@ -20,7 +20,7 @@ use super::{
     event_loop::serve,
     kept::{Kept, Restarts},
     prepare::{Prepared, ports, prepare_again, read},
-    reloading::Provenance,
+    reloading::{Provenance, ReloadRequest},
     resolved::Resolved,
     service::Service,
     state::{self, OpenedState},
@@ -31,7 +31,7 @@ use crate::{
     config::{Config, Diagnostics, Disk},
     guard::{
         audit,
-        bans::{Guard, Parts},
+        bans::{Actor, Guard, Parts, UNGUARDED},
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
@@ -88,7 +88,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
         .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
     let own = ProgramId::own().context("the program that runs")?;
-    let Begun { prepared, provenance, resolved, proxies, restarts } = configuration(&path, kept, &mut launcher, own)?;
+    let Begun { prepared, provenance, resolved, proxies, restarts, reload } =
+        configuration(&path, kept, &mut launcher, own)?;
     let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
@@ -99,7 +100,23 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let settings = &config.guard;
     make_folder(&settings.state_dir, 0o750)?;
     let lock = lock(&settings.state_dir, facts.pid)?;
-    let drops = drop_path(settings, &ports(&config.proxy), &mut standing)?;
+    // One that did not get ready with it is not started for it again.
+    let reload = reload.filter(|_| !facts.reverted);
+    let (drops, not_loaded) = match &reload {
+        None => (drop_path(settings, &ports(&config.proxy), &mut standing)?, None),
+        Some(_) => match Kernel::load(settings, &ports(&config.proxy)) {
+            Ok(kernel) => (loaded(kernel, &mut standing), None),
+            Err(error) => {
+                if !settings.interfaces.is_empty() {
+                    standing.push(format!(
+                        "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}"
+                    ));
+                }
+                let without: Box<dyn Enforcement> = Box::new(AtAccept::default());
+                (without, Some(format!("the configuration stays as it was: the kernel program is not loaded: {error}")))
+            }
+        },
+    };
     let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
     let boot = clock::boot_id();
@@ -154,6 +171,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         service.take_over(living)?;
         (service.launcher, service.reloading.in_force, service.resolved) = (facts, provenance, resolved);
         service.watched.files.renewed(named);
+        service.reloading.not_loaded = not_loaded;
+        service.reloading.waiting = reload.map(|actor| ReloadRequest::new(actor, None, false));
         // The same principals have the same hashes in the log.
         if log_key != [0; 32] {
             service.access_log.key = log_key;
@@ -196,13 +215,16 @@ struct Begun {
     /// What proxies are made from.
     proxies: ProgramId,
     restarts: Restarts,
+    /// Who wants a reload that the guard before this one could not do.
+    reload: Option<Actor>,
 }
 
 /// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
 fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<Begun> {
     match kept.map(Kept::open) {
         Some(Ok(kept)) => {
-            let Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies, restarts } = kept;
+            let Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies, restarts, reload } =
+                kept;
             let prepared = prepare_again(bundle, observer, operators, named)?;
             // What another program could compile may be too much for this one. Its proxies are replaced as well.
             let is_same = guard == own;
@@ -210,7 +232,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
                 compile(launcher, &prepared, resolved.run_as, own)?;
             }
             let proxies = if is_same { proxies } else { own };
-            return Ok(Begun { prepared, provenance, resolved, proxies, restarts });
+            return Ok(Begun { prepared, provenance, resolved, proxies, restarts, reload });
         }
         Some(Err(error)) => {
             tracing::warn!("the configuration is read anew, what was in force is not understood: {error}")
@@ -222,7 +244,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
     let resolved = Resolved::find(&prepared.config)?;
     compile(launcher, &prepared, resolved.run_as, own)?;
     let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
-    Ok(Begun { prepared, provenance, resolved, proxies: own, restarts: Restarts::default() })
+    Ok(Begun { prepared, provenance, resolved, proxies: own, restarts: Restarts::default(), reload: None })
 }
 
 /// Where the guard goes on writing.
@@ -258,54 +280,65 @@ fn remove(socket: &Path) {
     }
 }
 
+/// Tells what the kernel program is attached to, and what it does without.
+fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
+    for at in kernel.interfaces() {
+        let note = at.note.as_deref().unwrap_or_default();
+        tracing::info!(interface = at.name, native = at.native, adopted = at.adopted, note, "XDP is attached");
+    }
+    for what in kernel.left_out() {
+        tracing::warn!("{what}");
+    }
+    standing.extend_from_slice(kernel.left_out());
+    Box::new(kernel)
+}
+
 /// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
 /// refuses it and no mode was demanded.
 fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn Enforcement>> {
-    let without = if settings.interfaces.is_empty() {
-        "guard.interfaces is empty: no packet is dropped in the kernel, bans are enforced when connections are accepted"
-            .to_owned()
-    } else {
-        match Kernel::load(settings, ports) {
-            Ok(kernel) => {
-                for at in kernel.interfaces() {
-                    let note = at.note.as_deref().unwrap_or_default();
-                    tracing::info!(
-                        interface = at.name,
-                        native = at.native,
-                        adopted = at.adopted,
-                        note,
-                        "XDP is attached"
-                    );
-                }
-                for what in kernel.left_out() {
-                    tracing::warn!("{what}");
-                }
-                standing.extend_from_slice(kernel.left_out());
-                return Ok(Box::new(kernel));
-            }
-            Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
-                format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
-            }
-            Err(error @ KernelError::Shared(_)) if settings.mode == Mode::Auto => {
-                format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
-            }
-            Err(error) if settings.mode == Mode::Auto && error.is_refusal() => {
-                // What an earlier program still did could not be undone by anybody.
-                let left = match kernel::remove(&settings.pin_dir) {
-                    Ok(removed) if removed.links > 0 => "; an earlier program was detached".to_owned(),
-                    Ok(_nothing_attached) => String::new(),
-                    Err(error) => format!("; {error}"),
-                };
-                format!(
-                    "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}{left}"
-                )
-            }
-            Err(error) => return Err(error.into()),
+    if settings.interfaces.is_empty() {
+        // As long as that is so, `status` says it.
+        tracing::warn!("{UNGUARDED}");
+        let_go(&settings.pin_dir);
+        return Ok(Box::new(AtAccept::default()));
+    }
+    let without = match Kernel::load(settings, ports) {
+        Ok(kernel) => return Ok(loaded(kernel, standing)),
+        Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
+            format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
         }
+        Err(error @ KernelError::Shared(_)) if settings.mode == Mode::Auto => {
+            format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
+        }
+        Err(error) if settings.mode == Mode::Auto && error.is_refusal() => {
+            // What an earlier program still did could not be undone by anybody.
+            let left = match kernel::remove(&settings.pin_dir) {
+                Ok(removed) if removed.links > 0 => "; an earlier program was detached".to_owned(),
+                Ok(_nothing_attached) => String::new(),
+                Err(error) => format!("; {error}"),
+            };
+            format!(
+                "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}{left}"
+            )
+        }
+        Err(error) => return Err(error.into()),
     };
     tracing::warn!("{without}");
     standing.push(without);
     Ok(Box::new(AtAccept::default()))
+}
+
+/// Takes out of the kernel what a gateway before this one has left there: nobody would keep its bans up. What another
+/// gateway uses stays.
+fn let_go(pin_dir: &Path) {
+    let removed = kernel::hold(pin_dir).and_then(|hold| hold.map(|_hold| kernel::remove(pin_dir)).transpose());
+    match removed {
+        Ok(Some(removed)) if removed.links > 0 => {
+            tracing::warn!(interfaces = removed.links, "an earlier program was detached");
+        }
+        Ok(_) | Err(KernelError::NotPermitted { .. } | KernelError::Shared(_)) => {}
+        Err(error) => tracing::warn!(%error, "what an earlier gateway has left in the kernel stays"),
+    }
 }
 
 #[cfg(test)]

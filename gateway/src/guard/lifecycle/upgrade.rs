@@ -1,4 +1,5 @@
-//! Makes room for the program on disk: this guard ends, and the next one is that program. Observer and proxy follow it.
+//! Makes room for another guard: that of the program on disk, which observer and proxy follow, or one of the same program,
+//! which does what takes rights that a guard has at its start alone.
 //!
 //! *Invariant:* whatever that program does, the launcher goes on with the one before it where it does not get ready, or dies
 //! soon after.
@@ -7,11 +8,14 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::service::Service;
-use crate::guard::control::Answer;
+use super::{
+    reloading::ReloadRequest,
+    service::{Service, reply},
+};
+use crate::guard::control::{ANOTHER_GUARD, Answer};
 
 /// Why a guard ended that made room.
-pub(super) const UPGRADED: &str = "the program on disk takes over";
+pub(super) const UPGRADED: &str = "another guard takes over";
 
 /// How long answers may take to get out before the guard ends.
 const LAST_WORDS: Duration = Duration::from_millis(200);
@@ -34,6 +38,25 @@ impl Service<'_> {
             return refused("launcher", error.to_string());
         }
         self.ending.upgrade_at = Some(Instant::now() + LAST_WORDS);
-        Answer::Done { message: UPGRADED.to_owned(), changed: 1 }
+        Answer::Done { message: "the program on disk takes over".to_owned(), changed: 1 }
+    }
+
+    /// Has the next guard load the kernel program, and do this reload. The configuration in force stays until then.
+    pub(super) fn hand_on(&mut self, request: ReloadRequest) {
+        self.reloading.handed_on = Some(request.actor.clone());
+        self.keep();
+        let own = self.supervisor.programs().own;
+        let asked = match self.keeping.warning() {
+            Some(warning) => Err(warning),
+            None => self.supervisor.launcher.upgrade(own).map_err(|error| error.to_string()),
+        };
+        if let Err(why) = asked {
+            self.reloading.handed_on = None;
+            self.keep();
+            return self.refuse_reload(request, "launcher", format!("the kernel program is not loaded: {why}"));
+        }
+        tracing::info!("another guard starts, to load the kernel program and to reload the configuration");
+        self.ending.upgrade_at = Some(Instant::now() + LAST_WORDS);
+        reply(request.answer, Answer::Done { message: ANOTHER_GUARD.to_owned(), changed: 0 });
     }
 }
