@@ -3,8 +3,10 @@
 use std::{collections::BTreeMap, fs, os::unix::fs::MetadataExt as _, time::Duration};
 
 use nix::sys::signal::Signal;
+use serde_json::Value;
 use support::{
-    daemon::Daemon,
+    admin,
+    daemon::{Daemon, binary, send},
     http1::Client,
     report,
     settings::{Settings, bad_tokens},
@@ -94,6 +96,73 @@ fn the_processes_hold_no_more_than_they_need_and_still_work() {
     assert!(!refused());
     until("the block", SOON, || attacker.is_ignored(Duration::from_millis(200)).then_some(()));
     assert_eq!(Client::new(&world, support::world::GOOD_V4).get("/health", "").unwrap().status, 200);
+}
+
+#[test]
+fn four_roles_are_shown_as_the_kernel_has_them() {
+    if !report::may_run("privileges::roles") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let admin = format!("{}user = \"daemon\"\n", admin::TABLE);
+    let daemon = Daemon::start(&world, &Settings { more: admin, ..Settings::default() });
+    const ROLES: [(&str, &str, usize); 4] =
+        [("launcher", "0", 10), ("guard", "0", 0), ("proxy", NOBODY, 0), ("observer", "1", 0)];
+    let status = until("four processes", SOON, || {
+        Some(daemon.status()).filter(|status| status["processes"].as_array().is_some_and(|all| all.len() == 4))
+    });
+
+    // `status` says of each what /proc does.
+    let processes = status["processes"].as_array().unwrap();
+    let text = |arguments: &[&str]| {
+        let command = std::process::Command::new(binary()).arg("--config").arg(&daemon.config).args(arguments).output();
+        String::from_utf8(command.unwrap().stdout).unwrap()
+    };
+    let (shown, doctor) = (text(&["status"]), daemon.cli(&["doctor"]).json);
+    let mut pids = Vec::new();
+    for (process, (role, user, capabilities)) in processes.iter().zip(ROLES) {
+        assert_eq!(process["role"], role, "{status}");
+        let pid = u32::try_from(process["pid"].as_u64().unwrap()).unwrap();
+        let thread = &threads(pid)[0];
+        let sandbox = &process["sandbox"];
+        let of_kernel = (thread["Uid"].split_whitespace().nth(1), thread["Seccomp_filters"].parse().ok());
+        assert_eq!(of_kernel, (Some(user), sandbox["seccomp_filters"].as_u64()), "{role}: {process} {thread:?}");
+        assert_eq!((sandbox["uid"].to_string().as_str(), &sandbox["no_new_privs"]), (user, &true.into()), "{process}");
+        assert_eq!(sandbox["capabilities"].as_array().map(Vec::len), Some(capabilities), "{process}");
+        // For a person, too.
+        let is_row = |line: &&str| line.trim_start().starts_with(&format!("{role} ")) && line.contains("filters");
+        let line = shown.lines().find(is_row);
+        let line = line.unwrap_or_else(|| panic!("no {role}: {shown}"));
+        let words: Vec<&str> = line.split_whitespace().collect();
+        assert!(words.contains(&pid.to_string().as_str()) && words.contains(&user), "{line}");
+        assert!(capabilities > 0 || line.contains("none"), "{line}");
+        let name = format!("sandbox of the {role} (pid {pid})");
+        let check = doctor["checks"].as_array().unwrap().iter().find(|check| check["name"] == name.as_str());
+        assert_eq!(check.map(|check| &check["state"]), Some(&"ok".into()), "{name}: {doctor}");
+        pids.push((role, pid));
+    }
+    // So does whoever looks at what `gateway run` writes.
+    let told = |role: &str, pid: u32| {
+        let log = fs::read_to_string(world.folder.join("stderr.log")).unwrap();
+        let lines = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        let of = lines.filter(|line| line["role"] == role && line["pid"] == pid && line["rights"].is_string());
+        of.filter(|line| line["rights"].as_str().unwrap().contains("no_new_privs")).count()
+    };
+    for (role, pid) in &pids {
+        until(&format!("a line about the {role}"), SOON, || (told(role, *pid) > 0).then_some(()));
+    }
+    // Another observer is told of as well, and the others are not told of again.
+    let (_, observer) = pids.pop().unwrap();
+    send(observer, Signal::SIGKILL);
+    let another = until("another observer", SOON, || {
+        let pid = daemon.status()["observer_pid"].as_u64().and_then(|pid| u32::try_from(pid).ok())?;
+        (pid != observer).then_some(pid)
+    });
+    until("a line about another observer", SOON, || (told("observer", another) == 1).then_some(()));
+    for (role, pid) in pids {
+        assert_eq!(told(role, pid), 1, "{role}");
+    }
 }
 
 #[test]

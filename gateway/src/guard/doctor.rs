@@ -7,15 +7,13 @@ use serde::Serialize;
 use facts::{Daemon, Interface, Known};
 
 use super::{control::Process, kernel::PinnedAt};
+use crate::launch::Role;
 
 mod facts;
 mod look;
 
 pub use facts::Facts;
 pub use look::look;
-
-/// The one process that keeps capabilities, by its name in `status`.
-const LAUNCHER: &str = "launcher";
 
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
@@ -396,13 +394,8 @@ fn daemon(daemon: &Known<Daemon>) -> Vec<Check> {
 fn sandbox(process: &Process) -> Check {
     let name = format!("sandbox of the {} (pid {})", process.role, process.pid);
     let Some(seen) = &process.sandbox else { return unknown(name, "the process cannot be seen from here") };
-    let capabilities =
-        if seen.capabilities.is_empty() { "no capability".to_owned() } else { seen.capabilities.join(", ") };
-    let privileges = if seen.no_new_privs { "no_new_privs" } else { "new privileges are possible" };
-    let what = format!("{capabilities}; {privileges}; {} filters of system calls", seen.seccomp_filters);
-    // The launcher has what it gives on to those that it starts.
-    let holds_none = seen.capabilities.is_empty() || process.role == LAUNCHER;
-    if holds_none && seen.no_new_privs && seen.seccomp_filters > 0 {
+    let what = seen.to_string();
+    if seen.is_confined(process.role == Role::LAUNCHER) {
         return check(name, State::Ok, what, "");
     }
     check(name, State::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")

@@ -14,6 +14,7 @@ mod certificate_state;
 mod certificates;
 mod changed_files;
 mod compile;
+mod confined;
 mod credentials;
 mod denials;
 mod difference;

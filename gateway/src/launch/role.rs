@@ -17,6 +17,9 @@ impl Role {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Compiler, Self::Guard, Self::Observer, Self::Proxy];
 
+    /// What the process is called that starts all others.
+    pub const LAUNCHER: &'static str = "launcher";
+
     /// The hidden command that the process is started by.
     #[must_use]
     pub const fn name(self) -> &'static str {

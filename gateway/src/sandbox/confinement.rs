@@ -1,6 +1,6 @@
 //! What the kernel says of a running process: the rights that it really has, whatever it was meant to have.
 
-use std::{collections::BTreeMap, fs};
+use std::{collections::BTreeMap, fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
@@ -24,6 +24,12 @@ impl Confinement {
         Self::read(&fs::read_to_string(format!("/proc/{pid}/status")).ok()?)
     }
 
+    /// Whether it can gain nothing, and has nothing left but what it gives on, if it `starts_others`.
+    #[must_use]
+    pub fn is_confined(&self, starts_others: bool) -> bool {
+        (starts_others || self.capabilities.is_empty()) && self.no_new_privs && self.seccomp_filters > 0
+    }
+
     fn read(status: &str) -> Option<Self> {
         let fields: BTreeMap<&str, &str> =
             status.lines().filter_map(|line| line.split_once(':')).map(|(name, value)| (name, value.trim())).collect();
@@ -38,6 +44,15 @@ impl Confinement {
             // Kernels before 5.9 say only whether there is one.
             seccomp_filters: fields.get("Seccomp_filters").or(fields.get("Seccomp"))?.parse().ok()?,
         })
+    }
+}
+
+impl fmt::Display for Confinement {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { uid, capabilities, no_new_privs, seccomp_filters } = self;
+        let capabilities = if capabilities.is_empty() { "no capability".to_owned() } else { capabilities.join(", ") };
+        let privileges = if *no_new_privs { "no_new_privs" } else { "new privileges are possible" };
+        write!(out, "user {uid}; {capabilities}; {privileges}; {seccomp_filters} filters of system calls")
     }
 }
 

@@ -13,6 +13,9 @@ use anyhow::{Context as _, bail};
 use super::stage::{ATTACKER, GOOD, Stage, URL};
 use crate::step;
 
+/// The processes of a gateway with `[admin]`.
+const ROLES: [&str; 4] = ["launcher", "guard", "proxy", "observer"];
+
 /// As `count` of the rule in examples/demo.toml.
 const STRIKES: usize = 5;
 /// As `ban` of that rule.
@@ -26,6 +29,9 @@ const TIMED_OUT: i32 = 28;
 /// Plays all steps; fails at the first that does not go as it must.
 pub(super) fn play(stage: &mut Stage, interrupted: &AtomicBool) -> anyhow::Result<()> {
     println!("\nThe gateway serves {URL}; the outside world is the namespace `{}`.", super::stage::OUTSIDE);
+
+    title("Four processes serve, each with no more rights than it needs");
+    processes(stage)?;
 
     title("A good client is served");
     request(stage, GOOD, "good", "200")?;
@@ -99,6 +105,27 @@ fn curl(stage: &Stage, source: &str, token: &str) -> anyhow::Result<(String, Str
     let said = if code == "000" { errors.trim().to_owned() } else { format!("{code} {body}") };
     let code = if output.status.code() == Some(TIMED_OUT) { SILENCE } else { code };
     Ok((code.to_owned(), said))
+}
+
+/// Shows what `status` says of the processes, once each of them is there.
+fn processes(stage: &mut Stage) -> anyhow::Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(15);
+    let text = loop {
+        stage.check()?;
+        let output = stage.cli(&["status"]).output()?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let has =
+            |role: &&str| text.lines().any(|line| line.trim_start().starts_with(*role) && line.contains("filters"));
+        match ROLES.iter().find(|role| !has(role)) {
+            None => break text,
+            Some(missing) if Instant::now() > deadline => bail!("status shows no {missing}:\n{text}"),
+            Some(_) => thread::sleep(Duration::from_millis(50)),
+        }
+    };
+    println!("$ {}", step::text(&stage.cli(&["status"])));
+    let table = text.lines().skip_while(|line| !line.contains("PROCESS")).take_while(|line| !line.trim().is_empty());
+    table.for_each(|line| println!("{line}"));
+    Ok(())
 }
 
 /// A command with its whole output.

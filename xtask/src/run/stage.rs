@@ -113,7 +113,9 @@ impl Stage {
              for n in 1 2 3 4 5 6; do {}; done\n\n\
              # why, and how things are\n{gateway} why {ATTACKER}\n{gateway} status\n\n\
              # let it in again\n{gateway} block del {ATTACKER}\n\n\
-             # what was served and refused\ntail -f {folder}/access.log",
+             # what was served and refused\ntail -f {folder}/access.log\n\n\
+             # metrics, from the observer\n\
+             curl -sS --unix-socket {folder}/admin.sock http://localhost/metrics",
             curl(GOOD, "good", "-w '\\n' "),
             curl(ATTACKER, "forged", "-o /dev/null -w '%{http_code}\\n' "),
         )

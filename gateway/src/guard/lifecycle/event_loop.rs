@@ -270,6 +270,7 @@ impl Service<'_> {
         self.tick_observer();
         self.check_compilation();
         self.check_reload();
+        self.tell_processes();
     }
 
     fn hear_launcher(&mut self, notice: io::Result<Notice>) -> Result<()> {

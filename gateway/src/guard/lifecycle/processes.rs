@@ -7,12 +7,10 @@ use crate::{
     clock::{self, Now},
     guard::{
         bans::Processes,
-        control::{Disk, Process},
+        control::Disk,
         observer::Observer,
         proxies::{listeners::ABSENT, upstreams},
     },
-    launch::Role,
-    sandbox::Confinement,
 };
 
 /// What `status` says of an upgrade that came to nothing.
@@ -85,19 +83,6 @@ impl Service<'_> {
         let logs = self.config.proxy.access_log.files().filter(|file| file.rotate.is_some());
         let folders: BTreeSet<&Path> = state.into_iter().chain(logs.filter_map(|file| file.path.parent())).collect();
         folders.into_iter().filter_map(Disk::of).collect()
-    }
-
-    fn all_processes(&self) -> Vec<Process> {
-        let own = [("launcher", self.launcher.pid, None), (Role::Guard.name(), std::process::id(), None)];
-        let proxies = self.supervisor.states().into_iter().map(|(pid, state)| (Role::Proxy.name(), pid, Some(state)));
-        let process = |(role, pid, state): (&str, u32, Option<&str>)| Process {
-            role: role.to_owned(),
-            pid,
-            state: state.map(str::to_owned),
-            sandbox: Confinement::of(pid),
-        };
-        let observer = self.observer.as_ref().and_then(Observer::pid).map(|pid| (Role::Observer.name(), pid, None));
-        own.into_iter().chain(proxies).chain(observer).map(process).collect()
     }
 
     /// What is to be said where no proxy serves what is in force.

@@ -17,6 +17,7 @@ use super::{
     access_log,
     certificate_files::{TlsNews, TlsWatcher},
     certificate_state::Certificates,
+    confined::ProcessLog,
     denials::Denials,
     keeping::Keeping,
     named_files::{FileWatcher, WatchedFiles},
@@ -86,6 +87,8 @@ pub(crate) struct Service<'guard> {
     /// What keys of counters are made with.
     pub(super) seed: Option<[u8; 16]>,
     pub(super) keeping: Keeping,
+    /// The processes that were told of.
+    pub(super) process_log: ProcessLog,
 }
 
 /// Why and when the guard ends.
@@ -188,6 +191,7 @@ impl<'guard> Service<'guard> {
             quotas: QuotaKeeping::new(finding),
             seed,
             keeping: Keeping::default(),
+            process_log: ProcessLog::default(),
         }
     }
 }
