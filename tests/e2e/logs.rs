@@ -3,8 +3,11 @@
 use std::{
     collections::BTreeSet,
     fs::{self, Permissions},
+    io::{BufRead as _, BufReader},
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::Path,
+    sync::mpsc,
+    thread,
     time::{Duration, Instant},
 };
 
@@ -12,7 +15,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{
     daemon::Daemon,
-    http1::{Client, Request},
+    http1::{Client, Connection, Request},
     report,
     settings::Settings,
     small_disk::SmallDisk,
@@ -89,6 +92,113 @@ fn rotation_under_load_loses_no_line() {
             .unwrap()
             .any(|entry| { entry.unwrap().path().extension().is_some_and(|ending| ending == "gz") })
     );
+}
+
+/// The follower stands still now and then, so that files come and go before it looks.
+#[test]
+fn who_follows_gets_each_line_once_over_rotations() {
+    if !report::may_run("logs::follow") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    let log = world.folder.join("logs/access.log");
+    let text = format!(
+        "request_headers = [\"x-number\"]\n[[access_log.output]]\ntype = \"file\"\npath = {log:?}\nrotate_size = \"64KiB\"\n"
+    );
+    log_to(&mut daemon, &world, &text);
+    let mut follower = std::process::Command::new(support::daemon::binary())
+        .args(["--json", "logs", "--follow", "--lines", "0", "--status", "2xx", "--file", log.to_str().unwrap()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    let pid = follower.id();
+    let lines = BufReader::new(follower.stdout.take().unwrap()).lines();
+    let (tell, told) = mpsc::channel();
+    thread::spawn(move || lines.map_while(Result::ok).try_for_each(|line| tell.send(line)));
+
+    let client = Client::new(&world, GOOD_V4);
+    let mut connection = client.connect().unwrap();
+    let mut sent = 0;
+    // It is known that it follows once a line has come.
+    let first = until("the follower", SOON, || {
+        assert_eq!(connection.exchange(&numbered(sent)).unwrap().status, 200);
+        sent += 1;
+        told.recv_timeout(Duration::from_millis(100)).ok()
+    });
+    let rotated = || {
+        let names = fs::read_dir(log.parent().unwrap())
+            .unwrap()
+            .filter_map(|entry| entry.unwrap().file_name().into_string().ok());
+        names.filter(|name| name.starts_with("access.log.")).collect::<BTreeSet<_>>().len()
+    };
+    for signals in [[None, None], [Some(Signal::SIGSTOP), Some(Signal::SIGCONT)]] {
+        let (before, start) = (rotated(), Instant::now());
+        signals[0].iter().for_each(|signal| support::daemon::send(pid, *signal));
+        while rotated() < before + 3 {
+            assert!(start.elapsed() < 4 * SOON, "{sent} requests, and no third rotation");
+            for _ in 0..50 {
+                assert_eq!(connection.exchange(&numbered(sent)).unwrap().status, 200);
+                sent += 1;
+            }
+            // Not among what is followed.
+            assert_eq!(connection.exchange(&Request::new("GET", "/none")).unwrap().status, 404);
+        }
+        signals[1].iter().for_each(|signal| support::daemon::send(pid, *signal));
+    }
+    let number = |line: &str| -> usize {
+        let line: Value = serde_json::from_str(line).unwrap();
+        line["request.x-number"].as_str().unwrap().parse().unwrap()
+    };
+    let mut followed = vec![number(&first)];
+    while followed.last() != Some(&(sent - 1)) {
+        followed.push(number(&told.recv_timeout(SOON).unwrap_or_else(|_| panic!("{sent} sent, got {followed:?}"))));
+    }
+    assert_eq!(followed, (followed[0]..sent).collect::<Vec<_>>(), "each once, in order");
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+/// Of a connection's handshake its first request alone tells, and of a connection without one none.
+#[test]
+fn the_time_of_a_handshake_is_told_once() {
+    if !report::may_run("logs::tls_us") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let plain = "[[listener]]\naddress = \"10.0.0.1:80\"\n";
+    let listeners = format!("{}{plain}", Settings::default().listeners);
+    let mut daemon = Daemon::start(&world, &Settings { listeners, ..Settings::default() });
+    let log = world.folder.join("logs/access.log");
+    let text = format!(
+        "fields = [\"tls\", \"tls_us\", \"duration_us\"]\nrequest_headers = [\"x-number\"]\n\
+         [[access_log.output]]\ntype = \"file\"\npath = {log:?}\n"
+    );
+    log_to(&mut daemon, &world, &text);
+    let client = Client::new(&world, GOOD_V4);
+    let plain = world.outside.connect(GOOD_V4, "10.0.0.1:80".parse().unwrap(), SOON).unwrap();
+    let mut connections = [client.connect().unwrap(), client.connect().unwrap(), Connection::plain(plain)];
+    let mut number = 0;
+    for connection in &mut connections {
+        for _ in 0..2 {
+            assert_eq!(connection.exchange(&numbered(number)).unwrap().status, 200);
+            number += 1;
+        }
+    }
+    let lines = until("all lines", SOON, || {
+        let text = fs::read_to_string(&log).unwrap_or_default();
+        (text.lines().count() == number).then_some(text)
+    });
+    let mut lines: Vec<Value> = lines.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    // Each worker writes its own lines.
+    lines.sort_by_key(|line| line["request.x-number"].as_str().unwrap().to_owned());
+    let has = |line: &Value| (line["tls"].is_string(), line["tls_us"].as_u64().is_some_and(|us| us > 0));
+    let found: Vec<_> = lines.iter().map(has).collect();
+    let tls = [(true, true), (true, false)];
+    assert_eq!(found, [tls, tls, [(false, false); 2]].concat(), "{lines:?}");
+    assert!(lines.iter().all(|line| line["tls_us"].is_null() || line["tls_us"].as_u64() > Some(0)), "{lines:?}");
 }
 
 #[test]

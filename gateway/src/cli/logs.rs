@@ -3,10 +3,9 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Read, Seek as _, SeekFrom},
+    io::{self, BufRead as _, BufReader, IsTerminal as _, Read},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    thread,
     time::Duration,
 };
 
@@ -14,7 +13,7 @@ use clap::Args;
 use flate2::read::MultiGzDecoder;
 use gateway_common::source::Source;
 
-use self::{entry::Entry, filter::Filter};
+use self::{entry::Entry, filter::Filter, follow::follow};
 use super::{context::Context, exit::Exit, table::clean};
 use crate::{
     clock::Now,
@@ -25,9 +24,7 @@ use crate::{
 
 mod entry;
 mod filter;
-
-/// How often a file that is followed is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+mod follow;
 
 /// The longest line that is read, in bytes.
 const LONGEST: u64 = 1 << 20;
@@ -170,7 +167,15 @@ impl Logs {
         for line in &shown {
             context.out.line(&render(line, look))?;
         }
-        if self.follow { follow(path, current, end, &filter, context, look) } else { Ok(()) }
+        if !self.follow {
+            return Ok(());
+        }
+        follow(path, current, end, |line| {
+            if filter.passes(line, Entry::read(line).as_ref()) {
+                context.out.line(&render(line, look))?;
+            }
+            Ok(())
+        })
     }
 }
 
@@ -203,49 +208,6 @@ fn next_line(reader: &mut BufReader<impl Read>) -> io::Result<Option<(String, u6
     }
     line.pop();
     Ok(Some((String::from_utf8_lossy(&line).into_owned(), u64::try_from(length).unwrap_or(u64::MAX))))
-}
-
-/// Shows lines as they are written, also after the file was rotated or cut.
-fn follow(
-    path: &Path,
-    mut current: Option<File>,
-    mut end: u64,
-    filter: &Filter,
-    context: &Context,
-    look: Look,
-) -> io::Result<()> {
-    // Shows what is behind `end`; how many bytes of whole lines there were.
-    let show_from = |file: &mut File, end: u64| -> io::Result<u64> {
-        file.seek(SeekFrom::Start(end))?;
-        let mut reader = BufReader::new(file);
-        let mut bytes = 0;
-        while let Some((line, length)) = next_line(&mut reader)? {
-            bytes += length;
-            if filter.passes(&line, Entry::read(&line).as_ref()) {
-                context.out.line(&render(&line, look))?;
-            }
-        }
-        Ok(bytes)
-    };
-    loop {
-        if let Some(file) = &mut current {
-            if file.metadata()?.len() < end {
-                end = 0;
-            }
-            end += show_from(file, end)?;
-        }
-        thread::sleep(LOOK);
-        let Ok(named) = std::fs::metadata(path) else { continue };
-        let open = current.as_ref().map(|file| file.metadata()).transpose()?;
-        if open.is_none_or(|open| (open.dev(), open.ino()) != (named.dev(), named.ino())) {
-            // What the proxy wrote before it went on with the new file is read first.
-            if let Some(file) = &mut current {
-                thread::sleep(LOOK);
-                show_from(file, end)?;
-            }
-            (current, end) = (File::open(path).ok(), 0);
-        }
-    }
 }
 
 fn render(line: &str, look: Look) -> String {

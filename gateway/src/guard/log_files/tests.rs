@@ -95,6 +95,33 @@ fn files_are_rotated_compressed_and_removed() {
 }
 
 #[test]
+fn a_file_is_rotated_once_it_is_old() {
+    let folder = Folder::new("old");
+    let every = Duration::from_secs(3_600);
+    let file = settings(&folder, 5, None);
+    let rotate_at = Rotate { size: u64::MAX, every: Some(every), ..file.rotate.unwrap() };
+    let mut opened = open(&folder.log()).unwrap();
+    let born = |file: &File| -> u64 {
+        let born = file.metadata().unwrap().created().unwrap().duration_since(std::time::UNIX_EPOCH).unwrap();
+        // Rounded up, as a clock of milliseconds is behind.
+        u64::try_from(born.as_millis()).unwrap() + 1
+    };
+    for round in 0..2 {
+        let born = born(&opened);
+        assert!(!is_due(&rotate_at, &opened, born + 7_200_000), "{round}: there is nothing in it");
+        writeln!(opened, "{round}").unwrap();
+        let is_due_at = |millis| is_due(&rotate_at, &opened, millis);
+        // A clock that was set back makes no file old.
+        assert_eq!([born - 9_000, born, born + 3_598_000].map(is_due_at), [false; 3], "{round}");
+        assert_eq!([born + 3_600_000, born + 7_200_000].map(is_due_at), [true; 2], "{round}");
+        assert!(!is_due(&Rotate { every: None, ..rotate_at.clone() }, &opened, born + 7_200_000), "{round}");
+        // The file after it is young.
+        opened = rotate(&folder.log(), &opened, START + round).unwrap();
+    }
+    folder.check(&[("", ""), (".20251124T160000.000Z", "0\n"), (".20251124T160000.001Z", "1\n")]);
+}
+
+#[test]
 fn two_rotations_of_one_moment_have_two_names() {
     let folder = Folder::new("moment");
     let mut opened = open(&folder.log()).unwrap();

@@ -163,4 +163,19 @@ mod tests {
         assert_eq!((names.len(), fields.len()), (Field::ALL.len(), Field::ALL.len()));
         assert!(Field::ALL.iter().all(|(name, field, _)| field.name() == *name && Field::named(name) == Some(*field)));
     }
+    #[test]
+    fn the_page_explains_each_as_it_is_explained_here() {
+        let page = include_str!("../../../../docs/logs.md");
+        // Links lead further; their text is what is said.
+        let plain = |line: &str| {
+            let mut parts = line.split("](");
+            let first = parts.next().unwrap_or_default().to_owned();
+            let text = parts.fold(first, |all, part| all + part.split_once(')').map_or("", |(_, rest)| rest));
+            text.replace('[', "")
+        };
+        let rows = page.lines().map(plain).filter(|line| line.starts_with("| `"));
+        let rows: Vec<String> = rows.skip_while(|line| !line.starts_with("| `time` ")).take(Field::ALL.len()).collect();
+        let expect = Field::ALL.map(|(name, _, text)| format!("| `{name}` | {text} |"));
+        assert_eq!(rows, expect, "docs/logs.md");
+    }
 }
