@@ -208,3 +208,34 @@ fn the_rules_that_are_shipped_hold() {
         assert!(output.status.success(), "{output:?}");
     }
 }
+
+/// Of a file of rules or of their tests: what stands behind this key, line by line, with the lines that belong to it.
+fn entries<'text>(text: &'text str, key: &str) -> Vec<(&'text str, String)> {
+    let lines: Vec<&str> = text.lines().collect();
+    let begins = |line: &'text str| line.trim_start().strip_prefix("- ")?.strip_prefix(key)?.strip_prefix(": ");
+    let depth = |line: &str| line.len() - line.trim_start().len();
+    let found = lines.iter().enumerate().filter_map(|(at, &line)| Some((at, begins(line)?)));
+    let entry = |(at, name): (usize, &'text str)| {
+        let below = lines[at + 1..].iter().take_while(|line| depth(line) > depth(lines[at]));
+        (name, below.fold(String::new(), |all, line| format!("{all}{line}\n")))
+    };
+    found.map(entry).collect()
+}
+
+#[test]
+fn each_rule_that_is_shipped_has_a_row() {
+    let read = |name: &str| {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/../packaging/prometheus");
+        fs::read_to_string(format!("{folder}/{name}")).unwrap()
+    };
+    let (rules, tests) = (read("gateway-rules.yml"), read("gateway-rules.test.yml"));
+    for (rule, row, has) in [("alert", "alertname", "exp_labels"), ("record", "expr", "labels")] {
+        let rows = entries(&tests, row);
+        let rules = entries(&rules, rule);
+        assert!(rules.len() > 5, "{rules:?}");
+        // A row in which it stays silent would pass as well if it could never fire.
+        let fires = |name: &str| rows.iter().any(|(of, below)| *of == name && below.contains(has));
+        let missing: Vec<&str> = rules.iter().map(|(name, _)| *name).filter(|name| !fires(name)).collect();
+        assert!(missing.is_empty(), "no row of gateway-rules.test.yml has these: {missing:?}");
+    }
+}
