@@ -259,3 +259,32 @@ fn needs_a_person(verb: &str, arguments: &[String]) -> bool {
 fn run(arguments: &[String], place: &PathBuf) -> Output {
     Command::new(binary()).args(arguments).current_dir(place).output().unwrap()
 }
+
+/// What systemd still holds against the unit is what docs/sandbox.md explains, point by point.
+#[test]
+fn each_point_of_the_unit_is_explained() {
+    let root = Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/.."));
+    let analyze = |arguments: &[&str]| {
+        let mut command = Command::new("systemd-analyze");
+        command.args(arguments).current_dir(root).env("LC_ALL", "C").output()
+    };
+    let Ok(version) = analyze(&["--version"]) else {
+        return report::skipped("docs::unit", "there is no systemd-analyze: `cargo xtask setup --all`");
+    };
+    let output = analyze(&["security", "--offline=true", "--no-pager", "packaging/gateway.service"]).unwrap();
+    let found = String::from_utf8(output.stdout).unwrap();
+    let page = fs::read_to_string(root.join("docs/sandbox.md")).unwrap().replace("\\|", "|");
+    // Behind the longest name there is one space.
+    let points = found.lines().filter_map(|line| line.strip_prefix("- ")?.split("  ").next());
+    let points: Vec<&str> = points.map(|point| point.split(" Service ").next().unwrap_or(point)).collect();
+    assert!(points.len() > 5, "{found}");
+    let missing: Vec<&&str> = points.iter().filter(|point| !page.contains(&format!("| `{point}` | 0."))).collect();
+    assert!(missing.is_empty(), "docs/sandbox.md does not explain {missing:?}");
+    // Another version counts other points.
+    if String::from_utf8_lossy(&version.stdout).starts_with("systemd 252 ") {
+        let rows = page.lines().filter(|line| line.starts_with("| `") && line.contains("` | 0.")).count();
+        assert_eq!(rows, points.len(), "docs/sandbox.md explains what is no point any more");
+        let figure = found.lines().find_map(|line| line.split("gateway.service: ").nth(1)?.split(' ').next()).unwrap();
+        assert!(page.contains(&format!("says {figure} (")), "the figure is {figure} by now");
+    }
+}
