@@ -47,5 +47,12 @@ fn a_first_configuration_is_valid() {
     }
     let shown = gateway(&[&["init", "-", "--public"], server.as_slice()].concat());
     assert!(shown.json["text"].as_str().is_some_and(|text| text.contains("127.0.0.1:9000")), "{}", shown.json);
+    // The observer has a user of its own where there is one.
+    let has_one = fs::read_to_string("/etc/passwd").unwrap().lines().any(|line| line.starts_with("gateway-observer:"));
+    for (flags, is_named) in [(&[][..], has_one), (&["--observer-user", "daemon"][..], true)] {
+        let shown = gateway(&[&["init", "-", "--public"], server.as_slice(), flags].concat());
+        let read: toml::Table = shown.json["text"].as_str().unwrap().parse().unwrap();
+        assert_eq!(read["admin"].get("user").is_some(), is_named, "{flags:?}: {}", shown.json);
+    }
     fs::remove_dir_all(folder).unwrap();
 }

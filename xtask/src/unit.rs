@@ -98,6 +98,7 @@ fn furnish(tree: &Path) -> anyhow::Result<()> {
     };
     write(tree.join("etc/gateway/gateway.toml"), include_str!("unit/gateway.toml"))?;
     write(units.join("gateway.service"), include_str!("../../packaging/gateway.service"))?;
+    write(tree.join("etc/sysusers.d/gateway.conf"), include_str!("../../packaging/gateway.sysusers"))?;
     write(units.join("trial.service"), SERVICE)?;
     write(units.join("trial.timer"), TIMER)?;
     fs::create_dir_all(units.join("timers.target.wants"))?;

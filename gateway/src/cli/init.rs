@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use nix::unistd::User;
 use serde_json::json;
 
 use self::text::write as text;
@@ -27,6 +28,9 @@ pub(super) use options::Init;
 
 #[cfg(test)]
 mod tests;
+
+/// The user that the package makes for the observer.
+const OBSERVER: &str = "gateway-observer";
 
 impl Init {
     pub(super) fn execute(mut self, context: &Context) -> Exit {
@@ -47,6 +51,9 @@ impl Init {
                 Ok(whole) => *path = whole,
                 Err(error) => return out.fail(&format!("{}: {error}", path.display()), Exit::Usage),
             }
+        }
+        if self.observer_user.is_none() && User::from_name(OBSERVER).is_ok_and(|user| user.is_some()) {
+            self.observer_user = Some(OBSERVER.to_owned());
         }
         let text = text(&self);
         let place = if to_stdout { Path::new("gateway.toml") } else { &self.file };

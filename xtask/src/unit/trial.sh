@@ -7,7 +7,11 @@ step() { local name=$1; shift; if "$@" > /tmp/out 2>&1; then say "ok $name"; els
 serves() { for _ in $(seq 100); do [ "$(curl -s -o /dev/null -m 2 -w '%{http_code}' http://127.0.0.1:8080/none)" = 404 ] && [ -n "$(pid proxy_pid)" ] && $gw status > /tmp/status && return 0; sleep 0.1; done; systemctl status gateway --no-pager -l; return 1; }
 pid() { $gw status --json | grep -o "\"$1\":[0-9]*" | cut -d: -f2; }
 launcher() { systemctl show -p MainPID --value gateway; }
-confined() { for p in $(launcher) $(pid guard_pid) $(pid proxy_pid); do grep -q '^Seccomp:.2' /proc/$p/status && grep -q '^NoNewPrivs:.1' /proc/$p/status || return 1; done; }
+confined() { for p in $(launcher) $(pid guard_pid) $(pid proxy_pid) $(pid observer_pid); do grep -q '^Seccomp:.2' /proc/$p/status && grep -q '^NoNewPrivs:.1' /proc/$p/status || return 1; done; }
+# Each role by the user that it should have; the guard is root, without a right.
+roles() { for _ in $(seq 100); do local all=1; for r in launcher:0 guard_pid:0 proxy_pid:$(id -u gateway) observer_pid:$(id -u gateway-observer); do
+  p=${r%%:*}; [ "$p" = launcher ] && p=$(launcher) || p=$(pid $p); grep -q "^Uid:.${r##*:}\s" /proc/$p/status || all=0; done; [ $all = 1 ] && return 0; sleep 0.1; done; return 1; }
+tells() { curl -s -m 2 http://127.0.0.1:9901/metrics | grep gateway_process_up; }
 same() { local now; now=$(pid $1); echo "$2 $now"; [ "$now" = "$2" ]; }
 other() { local now; now=$(pid $1); echo "$2 $now"; [ -n "$now" ] && [ "$now" != "$2" ]; }
 upgrade() { cp /usr/local/bin/gateway /usr/local/bin/new && mv /usr/local/bin/new /usr/local/bin/gateway && systemctl reload gateway && logged "program that is on disk"; }
@@ -16,7 +20,7 @@ logged() { for _ in $(seq 50); do journalctl -u gateway -o cat --no-pager | grep
 attached() { ip -d link show host0 | grep -q xdp; }
 gone() { ! pgrep -x gateway && ! pgrep -f '^/usr/local/bin/gateway' && [ "$(systemctl show -p ActiveState --value gateway)" = inactive ]; }
 say "$(systemctl --version | head -1), $(ldd --version 2>&1 | head -1), kernel $(uname -r)"
-useradd --system --no-create-home --shell /usr/sbin/nologin gateway
+step users systemd-sysusers gateway.conf
 ip link set host0 up
 step check $gw check
 step "doctor before the first start" $gw doctor
@@ -26,7 +30,9 @@ step start systemctl start gateway
 step serves serves
 # Nothing of the rest would.
 [ -e /tmp/status ] || { journalctl -u gateway --no-pager > /journal; systemctl poweroff; exit; }
+step "four roles, each by its user" roles
 step confined confined
+step "the observer tells" tells
 step attached attached
 step "nothing else is warned of" bash -c "! grep -i warning /tmp/status"
 before=$(pid proxy_pid)

@@ -49,6 +49,9 @@ pub(in crate::cli) struct Init {
     /// The user that the proxy runs as
     #[arg(long, value_name = "USER", default_value = "gateway")]
     pub(super) user: String,
+    /// The user that the observer runs as [default: gateway-observer where there is such a user, else that of the proxy]
+    #[arg(long, value_name = "USER")]
+    pub(super) observer_user: Option<String>,
     /// Replace a file that exists
     #[arg(long)]
     pub(super) force: bool,

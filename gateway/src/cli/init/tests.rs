@@ -49,8 +49,10 @@ fn what_is_missing_is_told() {
 #[test]
 fn names_with_quotes_stay_names() {
     let odd = "a\"\\\nb".to_owned();
-    let text = text(&Init { upstream: Some(odd.clone()), user: odd.clone(), public: true, ..Init::default() });
-    let read: toml::Table = text.parse().unwrap();
+    let observer_user = Some(odd.clone());
+    let init = Init { upstream: Some(odd.clone()), user: odd.clone(), observer_user, public: true, ..Init::default() };
+    let read: toml::Table = text(&init).parse().unwrap();
+    assert_eq!(read["admin"]["user"].as_str(), Some(odd.as_str()));
     assert_eq!(read["upstream"]["api"]["servers"][0].as_str(), Some(odd.as_str()));
     assert_eq!(read["proxy"]["user"].as_str(), Some(odd.as_str()));
 }

@@ -27,6 +27,13 @@ pub(super) fn write(init: &Init) -> String {
         quoted(&init.user)
     ));
 
+    line("\n[admin]                                # the observer: metrics, health, alerts".to_owned());
+    line("address = \"127.0.0.1:9901\"".to_owned());
+    match &init.observer_user {
+        Some(user) => line(format!("user = {}           # another than that of the proxy", quoted(user))),
+        None => line("# user = \"gateway-observer\"          # without one it runs as the proxy does".to_owned()),
+    }
+
     line("\n[[listener]]".to_owned());
     line(format!("address = {}", quoted(&init.listen().to_string())));
     if let (Some(certificate), Some(key)) = (&init.certificate, &init.private_key) {
