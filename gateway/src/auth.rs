@@ -175,6 +175,11 @@ impl Authenticators {
         &self.introspection
     }
 
+    /// How many tokens were verified by keys since the last call: those that were not remembered.
+    pub fn take_verifications(&self) -> u64 {
+        self.jwt.as_ref().map_or(0, |jwt| jwt.take_verifications())
+    }
+
     /// Whether something may have to be looked up at servers.
     #[must_use]
     pub fn asks_servers(&self) -> bool {

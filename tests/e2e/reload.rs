@@ -9,6 +9,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
+    admin,
     daemon::{Daemon, send},
     http1::{Client, Connection, PATIENCE, Request, tls},
     http2,
@@ -29,6 +30,9 @@ fn rounds() -> usize {
     env::var("GATEWAY_RELOADS").ok().and_then(|rounds| rounds.parse().ok()).unwrap_or(12)
 }
 
+/// How many requests a limited client has, for longer than any test runs.
+const FEW: usize = 5;
+
 /// How many routes there are where one of them changes; 1,000 by `cargo xtask bench reloads`.
 fn routes() -> usize {
     env::var("GATEWAY_ROUTES").ok().and_then(|routes| routes.parse().ok()).unwrap_or(100)
@@ -45,12 +49,17 @@ fn fixed(text: &str) -> String {
 fn settings() -> Settings {
     let sockets = "[[route]]\npath = \"/open/{name}\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\n\
         upstream = \"sockets\"\nupgrade = [\"websocket\"]\n";
+    let limited = "[[route]]\nname = \"few\"\npath = \"/few\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\n\
+        respond = { status = 200, body = \"one of few\" }\n";
     let defaults = Settings::default();
     Settings {
         interfaces: Vec::new(),
         proxy: "workers = 2\ndrain = \"1s\"".to_owned(),
-        routes: defaults.routes.clone() + sockets + &fixed("version 0"),
-        more: "[upstream.sockets]\nservers = [\"127.0.0.1:9001\"]\n".to_owned(),
+        routes: defaults.routes.clone() + sockets + limited + &fixed("version 0"),
+        more: format!(
+            "[upstream.sockets]\nservers = [\"127.0.0.1:9001\"]\n\
+             [limit.few]\nrequests = {FEW}\nper = \"1h\"\nroutes = [\"few\"]\n"
+        ),
         ..defaults
     }
 }
@@ -92,6 +101,8 @@ fn m02_reloads_keep_whatever_is_open() {
     assert!(events.chunk().unwrap().is_some());
     let mut kept = client.connect().unwrap();
     let many = client.caller().unwrap();
+    let limited = Client::new(&world, bystander(0));
+    let mut admitted = 0;
 
     thread::scope(|scope| {
         let download = scope.spawn(|| {
@@ -110,6 +121,10 @@ fn m02_reloads_keep_whatever_is_open() {
             assert_eq!(answer.body, after.as_bytes(), "round {round}");
             greets(&mut socket);
             assert!(events.chunk().unwrap().is_some(), "round {round}");
+            // Who has used up what there is gets nothing more by a reload.
+            let status = limited.get("/few", "").unwrap().status;
+            admitted += usize::from(status == 200);
+            assert_eq!((status, admitted), if round > FEW { (429, FEW) } else { (200, round) }, "{round}");
             if round == rounds() / 3 {
                 after_warming = resident(daemon.proxy_pid());
             }
@@ -124,6 +139,50 @@ fn m02_reloads_keep_whatever_is_open() {
     greets(&mut socket);
     // What is left of the stream comes as if nothing had happened.
     assert!(events.chunk().unwrap().is_some());
+}
+
+/// A token that was verified once is known after every reload, as long as nothing about tokens has changed.
+#[test]
+fn m02_no_token_is_verified_again() {
+    if !report::may_run("reload: tokens") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let before = settings();
+    let daemon = Daemon::start(&world, &Settings { more: before.more.clone() + admin::TABLE, ..before });
+    let client = Client::new(&world, GOOD_V4);
+    let mut kept = client.connect().unwrap();
+    let holders: Vec<String> = (0..8).map(|number| tokens::good(&format!("holder-{number}"), &["reader"])).collect();
+    let mut all_are_served = |token: &[String]| {
+        for token in token {
+            assert_eq!(kept.exchange(&Request::new("GET", "/items/1").token(token)).unwrap().status, 200);
+        }
+    };
+    let accepted = "gateway_authentications_total{result=\"accepted\"}";
+    // What the proxy has counted once it has told of so many.
+    let verified = |requests: usize| {
+        until(&format!("{requests} requests to be told"), SOON, || {
+            let text = admin::get(&world, "/metrics", "").ok()?.text();
+            let told = admin::value(&text, accepted)?;
+            // Both are told in one message.
+            (told >= requests as f64).then(|| admin::value(&text, "gateway_token_verifications_total")).flatten()
+        })
+    };
+    all_are_served(&holders);
+    let many = holders.len();
+    assert_eq!(verified(many), many as f64, "each is verified once");
+    for round in 1..=rounds() {
+        daemon.edit(&format!("version {}", round - 1), &format!("version {round}"));
+        daemon.done(&["reload"]);
+        all_are_served(&holders);
+    }
+    assert_eq!(verified(many * (rounds() + 1)), many as f64, "tokens are verified again after a reload");
+    // Other settings of tokens: nothing that was verified by the former ones counts.
+    daemon.edit("type = \"at+jwt\"", "type = \"at+jwt\"\nleeway = \"7s\"");
+    daemon.done(&["reload"]);
+    all_are_served(&holders);
+    assert_eq!(verified(many * (rounds() + 2)), 2.0 * many as f64);
 }
 
 /// From the command until the changed route is served by it, on a connection that was there before. Told, and not judged: a

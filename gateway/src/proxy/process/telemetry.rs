@@ -43,6 +43,7 @@ pub(super) struct Telemetry {
     upstreams: BTreeMap<Arc<str>, Requests>,
     handshakes: [u64; Handshake::ALL.len()],
     authenticated: u64,
+    verifications: u64,
     lost: Lost,
     /// By issuer.
     keys: BTreeMap<String, FetchedKeys>,
@@ -111,6 +112,7 @@ impl Telemetry {
             upstreams: BTreeMap::new(),
             handshakes: Default::default(),
             authenticated: 0,
+            verifications: 0,
             lost: Lost::default(),
             keys: BTreeMap::new(),
             introspections: BTreeMap::new(),
@@ -169,6 +171,11 @@ impl Telemetry {
             add_counts(&mut known.0, &counts);
             known.1 = is_paused;
         }
+    }
+
+    /// Adds tokens that were verified.
+    pub(super) const fn add_verifications(&mut self, many: u64) {
+        self.verifications = self.verifications.saturating_add(many);
     }
 
     /// Adds what was lost.
@@ -237,6 +244,7 @@ impl Telemetry {
             samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
         }
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
+        samples.count(Metric::TokenVerifications, &[], self.verifications);
         for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
             let label = reject.row().label;
             samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
