@@ -3,7 +3,7 @@
 use std::{
     fs,
     io::{Read, Write},
-    net::{TcpListener, UdpSocket},
+    net::{TcpListener, TcpStream, UdpSocket},
     os::unix::{fs::PermissionsExt as _, net::UnixDatagram},
     path::{Path, PathBuf},
     process::Command,
@@ -286,17 +286,22 @@ fn what_is_refused_is_recorded_by_class_with_sources_and_bounded() {
 /// What receivers got, a line each.
 type Received = Arc<Mutex<Vec<String>>>;
 
-/// Answers one POST request after the other by `answer`, until the test's process ends.
-fn serve(listener: TcpListener, tls: bool, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
+/// A connection that a client speaks TLS on, to `localhost`.
+fn secure(stream: TcpStream) -> StreamOwned<ServerConnection, TcpStream> {
     let key = PrivateKeyDer::from_pem_slice(PKI.key_pem.as_bytes()).unwrap();
     let chain = vec![CertificateDer::from_pem_slice(PKI.certificate_pem.as_bytes()).unwrap()];
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
-    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let config = config.with_no_client_auth().with_single_cert(chain, key).unwrap();
+    StreamOwned::new(ServerConnection::new(Arc::new(config)).unwrap(), stream)
+}
+
+/// Answers one POST request after the other by `answer`, until the test's process ends.
+fn serve(listener: TcpListener, tls: bool, answer: impl Fn(&[u8]) -> Vec<u8> + Send + 'static) {
     thread::spawn(move || {
         for stream in listener.incoming().flatten() {
             if tls {
-                respond(StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream), &answer);
+                respond(secure(stream), &answer);
             } else {
                 respond(stream, &answer);
             }
@@ -364,27 +369,47 @@ fn anchors_reach_syslog_a_webhook_and_a_time_stamp_authority() {
             heard.lock().unwrap().push(format!("tcp {text}"));
         }
     });
+    let (tls, heard) = (listen("127.0.0.1:9614"), Arc::clone(&received));
+    thread::spawn(move || {
+        for stream in tls.incoming().flatten() {
+            let mut text = String::new();
+            // Who does not believe the certificate sends nothing; who is done may leave without a word.
+            secure(stream).read_to_string(&mut text).unwrap_or_default();
+            if !text.is_empty() {
+                heard.lock().unwrap().push(format!("tls {text}"));
+            }
+        }
+    });
     let heard = Arc::clone(&received);
     serve(listen("127.0.0.1:9443"), true, move |body| {
         heard.lock().unwrap().push(format!("webhook {}", String::from_utf8_lossy(body)));
         Vec::new()
     });
-    let folder = vault.clone();
-    serve(listen("127.0.0.1:9318"), false, move |body| {
-        fs::write(folder.join("asked.tsq"), body).unwrap();
-        let reply = ["-config", "tsa.cnf", "-section", "t", "-queryfile", "asked.tsq", "-out", "asked.tsr"];
-        openssl(&folder, &[&["ts", "-reply"][..], &reply].concat());
-        fs::read(folder.join("asked.tsr")).unwrap()
-    });
+    // One authority, by two ways: it numbers its stamps in a file.
+    let one_by_one = Arc::new(Mutex::new(()));
+    for (address, tls) in [("127.0.0.1:9318", false), ("127.0.0.1:9319", true)] {
+        let (folder, one_by_one) = (vault.clone(), Arc::clone(&one_by_one));
+        serve(listen(address), tls, move |body| {
+            let _turn = one_by_one.lock().unwrap();
+            fs::write(folder.join("asked.tsq"), body).unwrap();
+            let reply = ["-config", "tsa.cnf", "-section", "t", "-queryfile", "asked.tsq", "-out", "asked.tsr"];
+            openssl(&folder, &[&["ts", "-reply"][..], &reply].concat());
+            fs::read(folder.join("asked.tsr")).unwrap()
+        });
+    }
     let anchor = |name: &str, what: &str| format!("[[audit.anchor]]\nname = \"{name}\"\n{what}\nevery = \"1s\"\n");
     let anchors = [
         anchor("datagrams", "syslog = \"udp://127.0.0.1:9514\""),
         anchor("local", &format!("syslog = \"unix:{}\"", path.display())),
         anchor("stream", "syslog = \"tcp://127.0.0.1:9601\""),
+        anchor("secure", "syslog = \"tls://localhost:9614\"\nca = \"ca.crt\""),
         anchor("hook", "webhook = \"https://localhost:9443/anchors\"\nca = \"ca.crt\""),
         anchor("stranger", "webhook = \"https://127.0.0.1:9443/anchors\"\nca = \"ca.crt\""),
+        anchor("impostor", "syslog = \"tls://127.0.0.1:9614\"\nca = \"ca.crt\""),
+        anchor("unknown", "timestamp = \"https://127.0.0.1:9319/\"\nca = \"ca.crt\""),
         anchor("authority", "timestamp = \"http://127.0.0.1:9318/\""),
-        anchor("closed", "webhook = \"http://127.0.0.1:9319/\""),
+        anchor("private", "timestamp = \"https://localhost:9319/\"\nca = \"ca.crt\""),
+        anchor("closed", "webhook = \"http://127.0.0.1:9320/\""),
     ];
     let more = format!("{}[audit]\ncheckpoint = \"1s\"\n{}", admin::TABLE, anchors.concat());
     let settings = Settings { interfaces: Vec::new(), more, ..Settings::default() };
@@ -393,37 +418,42 @@ fn anchors_reach_syslog_a_webhook_and_a_time_stamp_authority() {
     let states = until("all anchors to be told", SOON, || {
         let states = daemon.status()["audit"]["anchors"].as_array()?.clone();
         let is_told = |state: &Value| {
-            let fails = ["stranger", "closed"].iter().any(|name| state["name"] == *name);
+            let fails = ["stranger", "impostor", "unknown", "closed"].iter().any(|name| state["name"] == *name);
             if fails { state["failing"].is_string() } else { state["seq"].as_u64() > Some(0) }
         };
         states.iter().all(is_told).then_some(states)
     });
-    assert_eq!(states.len(), 7);
+    assert_eq!(states.len(), 11);
     let warnings = daemon.status()["warnings"].to_string();
     assert!(warnings.contains("anchor closed cannot be reached") && warnings.contains("stranger"), "{warnings}");
     assert!(!warnings.contains("anchor hook"), "{warnings}");
 
     // What each got agrees with the chain.
-    for kind in ["unix", "udp", "tcp", "webhook"] {
+    for kind in ["unix", "udp", "tcp", "tls", "webhook"] {
         let lines: Vec<String> =
             received.lock().unwrap().iter().filter(|line| line.starts_with(kind)).cloned().collect();
         let file = vault.join(kind);
         fs::write(&file, lines.join("\n")).unwrap();
         verify(&state, &["--anchor", file.to_str().unwrap()], 0, "anchors agree");
         let framed = lines[0].split(' ').nth(1).unwrap();
-        assert!(kind != "tcp" || framed.parse::<usize>().is_ok(), "{lines:?}");
+        assert!(!["tcp", "tls"].contains(&kind) || framed.parse::<usize>().is_ok(), "{lines:?}");
     }
     // The response is kept, and OpenSSL believes it.
-    let stamps: Vec<PathBuf> =
-        fs::read_dir(state.join("timestamps")).unwrap().map(|entry| entry.unwrap().path()).collect();
-    verify(&state, &["--tsr", stamps[0].to_str().unwrap()], 0, "existed at");
-    let name = stamps[0].file_stem().unwrap().to_str().unwrap();
-    let seq: u64 = name.strip_prefix("authority-").unwrap().parse().unwrap();
-    let chain = fs::read_to_string(state.join("audit.jsonl")).unwrap();
-    let record: Value = serde_json::from_str(chain.lines().nth(usize::try_from(seq).unwrap() - 1).unwrap()).unwrap();
-    let signed = format!("gateway audit checkpoint 1\n{seq}\n{}\n", record["hash"].as_str().unwrap());
-    fs::write(vault.join("signed"), signed).unwrap();
-    openssl(&vault, &["ts", "-verify", "-data", "signed", "-in", stamps[0].to_str().unwrap(), "-CAfile", "ca.pem"]);
+    let stamps = fs::read_dir(state.join("timestamps")).unwrap().map(|entry| entry.unwrap().path());
+    let stamps: Vec<String> = stamps.map(|path| path.to_str().unwrap().to_owned()).collect();
+    for anchor in ["authority", "private"] {
+        let of = |stamp: &&String| stamp.contains(&format!("/{anchor}-"));
+        let stamp = stamps.iter().find(of).unwrap_or_else(|| panic!("{anchor}: {stamps:?}"));
+        verify(&state, &["--tsr", stamp], 0, "existed at");
+        let name = Path::new(stamp).file_stem().unwrap().to_str().unwrap();
+        let seq: u64 = name.rsplit('-').next().unwrap().parse().unwrap();
+        let chain = fs::read_to_string(state.join("audit.jsonl")).unwrap();
+        let record: Value =
+            serde_json::from_str(chain.lines().nth(usize::try_from(seq).unwrap() - 1).unwrap()).unwrap();
+        let signed = format!("gateway audit checkpoint 1\n{seq}\n{}\n", record["hash"].as_str().unwrap());
+        fs::write(vault.join("signed"), signed).unwrap();
+        openssl(&vault, &["ts", "-verify", "-data", "signed", "-in", stamp, "-CAfile", "ca.pem"]);
+    }
 
     // The observer is killed: what is sent next is sent by another.
     let before = daemon.status()["audit"]["anchors"][0]["seq"].as_u64().unwrap();
@@ -435,13 +465,13 @@ fn anchors_reach_syslog_a_webhook_and_a_time_stamp_authority() {
         let states = status["audit"]["anchors"].as_array()?;
         let is_sent = |state: &Value| state["seq"].as_u64() > Some(before) && state["failing"].is_null();
         let is_another = status["observer_pid"].as_u64().is_some_and(|now| now != u64::from(pid));
-        (is_another && states.iter().take(4).all(is_sent)).then_some(())
+        (is_another && states.iter().take(5).all(is_sent)).then_some(())
     });
     daemon.signal(nix::sys::signal::Signal::SIGTERM);
     daemon.ended();
     // Those who can be reached have the checkpoint that was signed at the stop.
     let last = format!("\"seq\":{},", last_signed(&state));
-    for kind in ["unix", "udp", "tcp", "webhook"] {
+    for kind in ["unix", "udp", "tcp", "tls", "webhook"] {
         until(&format!("{last} by {kind}"), SOON, || {
             let received = received.lock().unwrap();
             received.iter().any(|line| line.starts_with(kind) && line.contains(&last)).then_some(())

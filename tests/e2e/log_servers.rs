@@ -201,7 +201,10 @@ fn the_journal_has_each_line() {
     }
     if !Path::new("/usr/lib/systemd/systemd-journald").exists() {
         // Its protocol is tested without it by `logs::sockets_get_lines_and_one_that_takes_none_stalls_nobody`.
-        return report::note("log_servers::journald: there is no systemd-journald");
+        return report::skipped(
+            "log_servers::journald",
+            "there is no systemd-journald: the package systemd of `cargo xtask setup --all`",
+        );
     }
     let world = World::new();
     let journald = Journald::start(&world.folder.join("journal"));

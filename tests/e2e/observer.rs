@@ -14,8 +14,10 @@ use nix::sys::signal::Signal;
 use rustls::{ClientConnection, StreamOwned};
 use support::{
     admin::{self, value},
+    authority::{Authority, Issued, Speaks},
     daemon::{Daemon, send},
     http1::{self, Client, PATIENCE, Request},
+    pki::PKI,
     report,
     settings::Settings,
     tokens,
@@ -258,6 +260,43 @@ fn other_machines_need_tls_and_a_token() {
         (ask("Authorization: Bearer another-token-of-24-bytes\r\n").ok()?.status == 200).then_some(())
     });
     assert_eq!(ask("Authorization: Bearer a-token-of-27-characters-it\r\n").unwrap().status, 401);
+    assert_eq!(observer(&daemon, 0), first);
+}
+
+/// Each asks with the certificate of its own, or none.
+#[test]
+fn other_machines_may_show_a_certificate_instead_of_a_token() {
+    if !report::may_run("observer") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let (monitors, strangers) = (Authority::new("monitors"), Authority::new("strangers"));
+    fs::write(world.folder.join("monitors.pem"), monitors.pem()).unwrap();
+    let table = "[admin]\naddress = \"10.0.0.1:9901\"\ncertificate = \"server.crt\"\nprivate_key = \"server.key\"\n\
+                 client_ca = \"monitors.pem\"\n";
+    let daemon = Daemon::start(&world, &settings(table));
+    let ask = |shows: Option<&Issued>| {
+        let tcp = world.outside.connect(GOOD_V4, "10.0.0.1:9901".parse().unwrap(), PATIENCE)?;
+        tcp.set_read_timeout(Some(PATIENCE))?;
+        let name = rustls::pki_types::ServerName::try_from("10.0.0.1").unwrap();
+        let speaks = Speaks { trusts: &[&PKI.authority_pem], shows, ..Speaks::default() };
+        let tls = ClientConnection::new(speaks.config(), name).unwrap();
+        admin::ask(StreamOwned::new(tls, tcp), "/metrics", "").map(|answer| answer.status)
+    };
+    let good = monitors.client("prometheus", 1, 2_100);
+    assert_eq!(until("the observer", SOON, || ask(Some(&good)).ok()), 200);
+    let (expired, foreign) = (monitors.client("prometheus", 2, 2_001), strangers.client("prometheus", 1, 2_100));
+    for (who, shows) in
+        [("nobody", None), ("one of another authority", Some(&foreign)), ("one whose time is over", Some(&expired))]
+    {
+        assert!(ask(shows).is_err(), "{who} is let in");
+    }
+    // Another authority, without a new observer.
+    let first = observer(&daemon, 0);
+    fs::write(world.folder.join("monitors.pem"), strangers.pem()).unwrap();
+    until("the other authority", SOON, || ask(Some(&foreign)).ok().filter(|status| *status == 200));
+    assert!(ask(Some(&good)).is_err(), "an authority that is gone is believed");
     assert_eq!(observer(&daemon, 0), first);
 }
 

@@ -132,6 +132,9 @@ impl Step {
 /// Where Debian puts the OWASP Core Rule Set.
 const CORE_RULES: &str = "/usr/share/modsecurity-crs/rules";
 
+/// Where Debian puts journald.
+const JOURNALD: &str = "/usr/lib/systemd/systemd-journald";
+
 /// What is missing, in the order of installing.
 fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     let mut packages = Vec::new();
@@ -163,6 +166,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     }
     if level >= Level::All && in_path("apt-get") && !Path::new(ARCHIVE_KEYS).exists() {
         packages.push(("the keys of Debian's archive, which other kernels come from", &["debian-archive-keyring"]));
+    }
+    if level >= Level::All && !Path::new(JOURNALD).exists() {
+        packages.push(("journald, which a test logs to", &["systemd"]));
     }
     let mut steps = Vec::new();
     if level >= Level::All && Toolchain::find().is_err() {
