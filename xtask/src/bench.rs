@@ -13,6 +13,7 @@ use crate::{
     step::{self, step},
 };
 
+mod costs;
 mod feeds;
 mod http_library;
 mod latency;
@@ -60,6 +61,8 @@ enum What {
         #[arg(long, default_value_t = 10)]
         rounds: u32,
     },
+    /// What it costs to be watched: CPU time per request with and without access log, metrics, traces of 1 % (needs wrk and nginx).
+    Costs(costs::Arguments),
     /// Limits over sockets: exact while the configuration is reloaded every second, and fair to each of 50 clients.
     Fairness {
         /// How long each part takes, in seconds.
@@ -143,6 +146,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Faults { rounds } => faults("kill", *rounds),
         What::Chaos { rounds } => faults("chaos", *rounds),
         What::Cluster { rounds } => cluster(*rounds),
+        What::Costs(arguments) => costs::run(arguments),
         What::Fairness { seconds, gateway } => fairness(*seconds, gateway.as_deref()),
         What::Feeds(arguments) => feeds::run(arguments),
         What::Flood { rate, only } => flood(*rate, only.as_deref()),
