@@ -21,7 +21,7 @@ use self::{
     quota::{Quota, SharedQuota},
     shadow::Mode,
     shared::Circle,
-    told::Left,
+    told::RemainingUnits,
 };
 use crate::{
     claim::ClaimPath,
@@ -266,7 +266,7 @@ impl Limits {
                         judged.wait = judged.wait.max(wait);
                     }
                     if over == Over::Refused && refusal.is_none() {
-                        let left = Left { limit: charge.limit, allowed: place, left, reset };
+                        let left = RemainingUnits { limit: charge.limit, allowed: place, left, reset };
                         judged.told.admitted(left, limit.headers, limit.quota_headers.is_sent());
                     }
                 }
@@ -280,7 +280,8 @@ impl Limits {
                     let wait = reset.unwrap_or(1).max(1);
                     is_over_quota |= limit.quota.is_some();
                     if refuse(&mut refusal, limit, wait) {
-                        let left = Left { limit: charge.limit, allowed: place, left: 0, reset: reset.map(|_| wait) };
+                        let left =
+                            RemainingUnits { limit: charge.limit, allowed: place, left: 0, reset: reset.map(|_| wait) };
                         judged.told.refused(left, limit.headers, limit.quota_headers.is_sent());
                     }
                 }

@@ -21,7 +21,7 @@ use crate::{
     config::{Config, Diagnostics, Disk},
     route::{Routes, target::Target},
     settings::waf::Settings,
-    validate::waf::{Request, Rules, Verdict, Waf as Compiled, rule_names},
+    validate::waf::{Request, Rules, Waf as Compiled, WafVerdict, rule_names},
 };
 
 /// The largest request that is read, in bytes.
@@ -113,7 +113,7 @@ fn judge(
     request: &FileRequest,
     named: Option<&str>,
     client: IpAddr,
-) -> Result<(String, Option<usize>, Verdict), Fault> {
+) -> Result<(String, Option<usize>, WafVerdict), Fault> {
     let wafs = &config.proxy.wafs;
     let (settings, route): (&Settings, _) = match named {
         Some(name) => {
@@ -204,7 +204,7 @@ fn parse(bytes: &[u8]) -> Result<FileRequest, String> {
     Ok(FileRequest { method, target, protocol, headers, body: rest.to_vec() })
 }
 
-fn render(name: &str, route: Option<usize>, verdict: &Verdict) -> String {
+fn render(name: &str, route: Option<usize>, verdict: &WafVerdict) -> String {
     let by = route.map_or_else(String::new, |index| format!(" for route[{index}]"));
     let what = if verdict.is_attack { "attack" } else { "passes" };
     let mut lines = vec![format!("{what}: score {} of {}, by [waf.{name}]{by}", verdict.score, verdict.threshold)];
@@ -213,7 +213,7 @@ fn render(name: &str, route: Option<usize>, verdict: &Verdict) -> String {
     lines.join("\n")
 }
 
-fn value(name: &str, route: Option<usize>, verdict: &Verdict) -> Value {
+fn value(name: &str, route: Option<usize>, verdict: &WafVerdict) -> Value {
     let findings = verdict.findings.iter().map(|finding| {
         json!({
             "rule": finding.rule,

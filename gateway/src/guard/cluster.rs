@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 
 pub(crate) use self::key::judge;
 pub use self::key::{make_key, make_secret, public_key};
-pub(crate) use self::peers::Said;
+pub(crate) use self::peers::PeerMessage;
 use self::{
     fact::Fact,
-    peers::{Peers, Writer},
+    peers::{LetterWriter, Peers},
     tickets::TicketExchange,
 };
 use crate::{
@@ -54,7 +54,7 @@ pub(crate) struct Cluster {
     /// It was told of its settings.
     is_configured: bool,
     /// `None`: there is no cluster, or no key.
-    writer: Option<Writer>,
+    writer: Option<LetterWriter>,
     peers: Peers,
     /// Keys of TLS tickets.
     pub(crate) tickets: TicketExchange,
@@ -200,7 +200,7 @@ impl Cluster {
         (self.told, self.since) = (None, now.monotonic);
         self.epoch_file = state_dir.join(EPOCH);
         self.writer = settings.and_then(|settings| match key::read(&settings.key_file) {
-            Ok(pair) => Some(Writer::new(settings, pair, epoch(&self.epoch_file, now))),
+            Ok(pair) => Some(LetterWriter::new(settings, pair, epoch(&self.epoch_file, now))),
             Err(error) => {
                 let path = settings.key_file.display();
                 tracing::error!("other machines hear nothing of this one: {path} cannot be used: {error}");
@@ -295,7 +295,7 @@ impl Cluster {
     }
 
     /// A letter has come; what it says, if it counts.
-    pub(crate) fn hear_letter(&mut self, letter: &[u8], now: Now) -> Option<Said> {
+    pub(crate) fn hear_letter(&mut self, letter: &[u8], now: Now) -> Option<PeerMessage> {
         let settings = self.settings.as_ref().filter(|settings| settings.has_letters())?;
         match self.peers.hear(letter, settings, now) {
             Ok(said) => said,

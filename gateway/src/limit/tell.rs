@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{
     Limits,
     budget::Budgets,
-    told::{Left, Told},
+    told::{RemainingUnits, Told},
 };
 use crate::settings::limit::quota::QuotaHeaders;
 
@@ -38,7 +38,7 @@ impl Limits {
         Some(())
     }
 
-    fn tell_rate(&self, left: &Left, headers: &mut HeaderMap) {
+    fn tell_rate(&self, left: &RemainingUnits, headers: &mut HeaderMap) {
         let Some((text, policy)) = self.rate_text(left) else { return };
         if let Ok(value) = HeaderValue::try_from(text) {
             headers.append(&RATE_LIMIT, value);
@@ -46,7 +46,7 @@ impl Limits {
         }
     }
 
-    fn rate_text(&self, left: &Left) -> Option<(String, &HeaderValue)> {
+    fn rate_text(&self, left: &RemainingUnits) -> Option<(String, &HeaderValue)> {
         let limit = self.limits.get(left.limit)?;
         let allowed = limit.allowed.get(left.allowed)?;
         let mut text = String::with_capacity(limit.name.len() + 32);
@@ -58,7 +58,7 @@ impl Limits {
         Some((text, &allowed.policy))
     }
 
-    fn tell_quota(&self, left: &Left, headers: &mut HeaderMap) {
+    fn tell_quota(&self, left: &RemainingUnits, headers: &mut HeaderMap) {
         let Some(limit) = self.limits.get(left.limit) else { return };
         let Some(Budgets::Quota(quota, rules)) = limit.allowed.get(left.allowed).map(|allowed| &allowed.budgets) else {
             return;

@@ -4,14 +4,14 @@
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
     /// The limit or quota that leaves the least, in `RateLimit`.
-    pub(super) least: Option<Left>,
+    pub(super) least: Option<RemainingUnits>,
     /// The quota that leaves the least, in headers of its own.
-    pub(super) quota: Option<Left>,
+    pub(super) quota: Option<RemainingUnits>,
 }
 
 /// What one of them leaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Left {
+pub(super) struct RemainingUnits {
     pub(super) limit: usize,
     pub(super) allowed: usize,
     pub(super) left: u64,
@@ -21,8 +21,8 @@ pub(super) struct Left {
 
 impl Told {
     /// One that lets the request through. `in_general`: it is told in `RateLimit`; `as_quota`: in headers of its own.
-    pub(super) fn admitted(&mut self, left: Left, in_general: bool, as_quota: bool) {
-        let is_less = |known: &Option<Left>| known.is_none_or(|known| left.left < known.left);
+    pub(super) fn admitted(&mut self, left: RemainingUnits, in_general: bool, as_quota: bool) {
+        let is_less = |known: &Option<RemainingUnits>| known.is_none_or(|known| left.left < known.left);
         if in_general && is_less(&self.least) {
             self.least = Some(left);
         }
@@ -32,7 +32,7 @@ impl Told {
     }
 
     /// One that refuses the request, and makes it wait longest so far.
-    pub(super) fn refused(&mut self, left: Left, in_general: bool, as_quota: bool) {
+    pub(super) fn refused(&mut self, left: RemainingUnits, in_general: bool, as_quota: bool) {
         self.least = in_general.then_some(left);
         if as_quota {
             self.quota = Some(left);

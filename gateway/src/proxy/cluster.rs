@@ -16,8 +16,8 @@ use tokio::{sync::watch, task::LocalSet};
 use self::{
     mail::Mail,
     serve::serve,
-    state::{Job, State},
-    store::Place,
+    state::{State, StoreJob},
+    store::StoreAddress,
 };
 use crate::{limit::Asks, settings::cluster};
 
@@ -38,7 +38,7 @@ mod tests;
 /// The way to the thread. It is started once there is a cluster.
 #[derive(Default)]
 pub(in crate::proxy) struct Cluster {
-    current: Mutex<Option<watch::Sender<Option<Job>>>>,
+    current: Mutex<Option<watch::Sender<Option<StoreJob>>>>,
     state: Arc<State>,
     mail: Arc<Mail>,
 }
@@ -47,7 +47,7 @@ impl Cluster {
     /// Serves by this configuration from now on. Connections stay where nothing has changed for them.
     pub(in crate::proxy) fn serve(&self, settings: Option<&cluster::Settings>, asks: Option<&Arc<Asks>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
-        let is_same = |job: &Option<Job>| match (job, settings) {
+        let is_same = |job: &Option<StoreJob>| match (job, settings) {
             (Some(job), Some(settings)) => job.is(settings, asks),
             (None, None) => true,
             _ => false,
@@ -55,8 +55,8 @@ impl Cluster {
         if current.as_ref().is_some_and(|sender| is_same(&sender.borrow())) {
             return;
         }
-        let job = settings.and_then(|settings| match Place::new(settings) {
-            Ok(place) => Some(Job { settings: settings.clone(), place: Arc::new(place), asks: asks.cloned() }),
+        let job = settings.and_then(|settings| match StoreAddress::new(settings) {
+            Ok(place) => Some(StoreJob { settings: settings.clone(), place: Arc::new(place), asks: asks.cloned() }),
             // It was tried when the configuration was compiled.
             Err(wrong) => {
                 wrong.iter().for_each(|wrong| tracing::error!("the store of the cluster cannot be used: {wrong}"));
@@ -87,7 +87,7 @@ impl Cluster {
 }
 
 /// Starts the thread. It ends with the process.
-fn start(jobs: watch::Receiver<Option<Job>>, state: Arc<State>, mail: Arc<Mail>) -> io::Result<()> {
+fn start(jobs: watch::Receiver<Option<StoreJob>>, state: Arc<State>, mail: Arc<Mail>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let thread = thread::Builder::new().name("cluster".to_owned());
     thread.spawn(move || LocalSet::new().block_on(&runtime, serve(jobs, state, mail)))?;

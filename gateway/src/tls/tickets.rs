@@ -139,10 +139,10 @@ fn derive(link: &[u8; 32], what: &[u8]) -> [u8; 32] {
 
 /// Seals and opens tickets.
 pub struct Tickets {
-    state: RwLock<State>,
+    state: RwLock<TicketState>,
 }
 
-struct State {
+struct TicketState {
     own: Opener,
     /// The chain before: another guard's, which has died.
     former: Option<Opener>,
@@ -199,7 +199,7 @@ impl Opener {
     }
 }
 
-impl State {
+impl TicketState {
     /// The same at `now`.
     fn at(&self, now: Now) -> Option<Self> {
         let former = self.former.as_ref().map(|former| former.chain.clone());
@@ -217,7 +217,7 @@ impl Tickets {
     /// Begins at some place of a chain. `None`: the library refuses.
     #[must_use]
     pub fn new(chain: Chain) -> Option<Self> {
-        let state = State { own: Opener::of(chain)?, former: None, others: Vec::new() };
+        let state = TicketState { own: Opener::of(chain)?, former: None, others: Vec::new() };
         Some(Self { state: RwLock::new(state) })
     }
 
@@ -229,7 +229,7 @@ impl Tickets {
         let Some(own) = Opener::of(own) else { return };
         let mut state = self.state.write().unwrap_or_else(PoisonError::into_inner);
         let is_other = !state.own.chain.is_same(&own.chain);
-        let before = std::mem::replace(&mut *state, State { own, former: None, others });
+        let before = std::mem::replace(&mut *state, TicketState { own, former: None, others });
         let former = if is_other { Some(before.own) } else { before.former };
         state.former = former.filter(|_| !forgets);
     }

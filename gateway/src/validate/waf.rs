@@ -12,13 +12,13 @@ use self::{
     exclusion::Exclusions,
     finding::{Findings, Threshold},
     request::Values,
-    seclang::Compiled,
+    seclang::CompiledRules,
 };
 pub use self::{
     builtin::rule_names,
     counts::WafSum,
-    finding::{Finding, Verdict},
-    request::{Place, Request},
+    finding::{Finding, WafVerdict},
+    request::{Collection, Request},
 };
 use crate::{
     diagnostic::Diagnostic,
@@ -55,7 +55,7 @@ const MOST_FAULTS: usize = 20;
 pub struct Rules {
     settings: Settings,
     /// What the files say; `None`: there are none.
-    compiled: Option<Arc<Compiled>>,
+    compiled: Option<Arc<CompiledRules>>,
     counts: Arc<Counts>,
 }
 
@@ -79,7 +79,7 @@ impl Rules {
         Ok(Self { settings: settings.clone(), compiled, counts })
     }
 
-    fn compile(settings: &Settings) -> Result<Option<Compiled>, Vec<Diagnostic>> {
+    fn compile(settings: &Settings) -> Result<Option<CompiledRules>, Vec<Diagnostic>> {
         let compiled = (!settings.roots.is_empty()).then(|| seclang::compile(&settings.roots, &settings.files));
         compiled.transpose().map_err(|wrong| {
             let told = wrong.into_iter().take(MOST_FAULTS).map(|wrong| {
@@ -154,7 +154,7 @@ impl Waf {
 
     /// Judges a request, and counts it.
     #[must_use]
-    pub fn inspect(&self, request: &Request<'_>) -> Verdict {
+    pub fn inspect(&self, request: &Request<'_>) -> WafVerdict {
         let verdict = self.judge(request);
         self.rules.counts.count(&verdict, self.enforces());
         verdict
@@ -162,7 +162,7 @@ impl Waf {
 
     /// Judges a request.
     #[must_use]
-    pub fn judge(&self, request: &Request<'_>) -> Verdict {
+    pub fn judge(&self, request: &Request<'_>) -> WafVerdict {
         let values = Values::read(*request);
         let mut findings = Findings::new(&self.exclusions);
         if self.rules.settings.has_builtin {
@@ -170,15 +170,15 @@ impl Waf {
         }
         // What is not looked at must not pass.
         if values.is_cut {
-            findings.add("too_many_values", "protocol", Place::Other, b"", builtin::CRITICAL);
+            findings.add("too_many_values", "protocol", Collection::Other, b"", builtin::CRITICAL);
         }
         // Whoever reads parts in another way, or in another encoding, sees other values.
         let is_strict = self.rules.compiled.is_some() || values.format == Some(Format::Multipart);
         if values.parts.error.is_some() && is_strict || values.parts.is_foreign || values.other.is_foreign {
-            findings.add("unreadable_body", "protocol", Place::Body, b"", builtin::CRITICAL);
+            findings.add("unreadable_body", "protocol", Collection::Body, b"", builtin::CRITICAL);
         }
         if !values.query.iter().all(body::has_known_charset) {
-            findings.add("unreadable_body", "protocol", Place::Query, b"_charset_", builtin::CRITICAL);
+            findings.add("unreadable_body", "protocol", Collection::Query, b"_charset_", builtin::CRITICAL);
         }
         let mut is_denied = false;
         if let Some(compiled) = &self.rules.compiled {

@@ -30,7 +30,7 @@ const NONCE: usize = 12;
 
 /// Who says it, and when.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Head {
+pub(super) struct LetterHead {
     /// The machine's name.
     pub(super) node: String,
     /// When its guard began to number letters: each start has a larger one.
@@ -45,7 +45,7 @@ pub(super) struct Head {
 
 /// Why a letter is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Wrong {
+pub(crate) enum LetterError {
     /// It is from no machine of this cluster.
     Foreign,
     /// Its machine has not signed it.
@@ -62,7 +62,7 @@ pub(crate) enum Wrong {
     Untimely,
 }
 
-impl Wrong {
+impl LetterError {
     /// As metrics and the log have it.
     pub(crate) const fn name(self) -> &'static str {
         match self {
@@ -78,7 +78,7 @@ impl Wrong {
 }
 
 /// Writes a letter; `None`: the machine has no randomness, or it is too large.
-pub(super) fn write(head: &Head, facts: &[Fact], secret: &[u8], pair: &Ed25519KeyPair) -> Option<Vec<u8>> {
+pub(super) fn write(head: &LetterHead, facts: &[Fact], secret: &[u8], pair: &Ed25519KeyPair) -> Option<Vec<u8>> {
     let head_bytes = postcard::to_stdvec(head).ok()?;
     let mut letter = u16::try_from(head_bytes.len()).ok()?.to_le_bytes().to_vec();
     letter.extend_from_slice(&head_bytes);
@@ -96,36 +96,36 @@ pub(super) fn read(
     letter: &[u8],
     secret: &[u8],
     public: impl Fn(&str) -> Option<[u8; KEY_BYTES]>,
-) -> Result<(Head, Vec<Fact>), Wrong> {
+) -> Result<(LetterHead, Vec<Fact>), LetterError> {
     if letter.len() > MOST_BYTES {
-        return Err(Wrong::Malformed);
+        return Err(LetterError::Malformed);
     }
     let (signed, signature) = letter
         .len()
         .checked_sub(SIGNATURE)
         .and_then(|length| letter.split_at_checked(length))
-        .ok_or(Wrong::Malformed)?;
-    let (length, rest) = signed.split_first_chunk::<2>().ok_or(Wrong::Malformed)?;
-    let (head_bytes, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into()).ok_or(Wrong::Malformed)?;
-    let head: Head = postcard::from_bytes(head_bytes).map_err(|_malformed| Wrong::Malformed)?;
-    let public = public(&head.node).ok_or(Wrong::Foreign)?;
+        .ok_or(LetterError::Malformed)?;
+    let (length, rest) = signed.split_first_chunk::<2>().ok_or(LetterError::Malformed)?;
+    let (head_bytes, rest) = rest.split_at_checked(u16::from_le_bytes(*length).into()).ok_or(LetterError::Malformed)?;
+    let head: LetterHead = postcard::from_bytes(head_bytes).map_err(|_malformed| LetterError::Malformed)?;
+    let public = public(&head.node).ok_or(LetterError::Foreign)?;
     UnparsedPublicKey::new(&ED25519, public)
         .verify(&[CONTEXT, signed].concat(), signature)
-        .map_err(|_forged| Wrong::Forged)?;
-    let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(Wrong::Malformed)?;
+        .map_err(|_forged| LetterError::Forged)?;
+    let (nonce, sealed) = rest.split_first_chunk::<NONCE>().ok_or(LetterError::Malformed)?;
     let mut opened = sealed.to_vec();
-    let key = key(secret, &head).ok_or(Wrong::Malformed)?;
+    let key = key(secret, &head).ok_or(LetterError::Malformed)?;
     // Another secret than this machine's: its machine is of another cluster.
     let opened = key
         .open_in_place(Nonce::from(nonce), Aad::from(head_bytes), &mut opened)
-        .map_err(|_unspecified| Wrong::Foreign)?;
-    let facts: Vec<Fact> = postcard::from_bytes(opened).map_err(|_malformed| Wrong::Malformed)?;
+        .map_err(|_unspecified| LetterError::Foreign)?;
+    let facts: Vec<Fact> = postcard::from_bytes(opened).map_err(|_malformed| LetterError::Malformed)?;
     let fits = facts.len() <= MOST_FACTS && facts.iter().all(Fact::fits);
-    if fits { Ok((head, facts)) } else { Err(Wrong::Malformed) }
+    if fits { Ok((head, facts)) } else { Err(LetterError::Malformed) }
 }
 
 /// By which key a machine encrypts, from one start to the next.
-fn key(secret: &[u8], head: &Head) -> Option<RandomizedNonceKey> {
+fn key(secret: &[u8], head: &LetterHead) -> Option<RandomizedNonceKey> {
     let base = hmac::Key::new(hmac::HMAC_SHA256, secret);
     let text = [b"gateway cluster: letters ", &head.epoch.to_le_bytes()[..], head.node.as_bytes()].concat();
     RandomizedNonceKey::new(&AES_256_GCM, hmac::sign(&base, &text).as_ref()).ok()

@@ -9,7 +9,7 @@ use aws_lc_rs::signature::Ed25519KeyPair;
 
 use super::{
     fact::Fact,
-    letter::{self, Head, MOST_FACTS, MOST_PARTS, Wrong},
+    letter::{self, LetterError, LetterHead, MOST_FACTS, MOST_PARTS},
 };
 use crate::{
     clock::{Now, SECOND},
@@ -32,7 +32,7 @@ const MOST_WHOLE: usize = 5 * 512 * 1_024;
 
 /// What another machine says.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) enum Said {
+pub(crate) enum PeerMessage {
     /// This is new.
     Change { node: String, facts: Vec<Fact> },
     /// This is all that there is, and nothing else.
@@ -40,7 +40,7 @@ pub(crate) enum Said {
 }
 
 /// Writes the letters of this machine.
-pub(crate) struct Writer {
+pub(crate) struct LetterWriter {
     node: String,
     pair: Ed25519KeyPair,
     secret: Vec<u8>,
@@ -50,7 +50,7 @@ pub(crate) struct Writer {
     at: u64,
 }
 
-impl Writer {
+impl LetterWriter {
     /// `epoch`: larger than that of any start before.
     pub(super) fn new(settings: &Settings, pair: Ed25519KeyPair, epoch: u64) -> Self {
         let (node, secret) = (settings.node.clone(), settings.secret.bytes.to_vec());
@@ -104,7 +104,7 @@ impl Writer {
 
     fn write(&self, facts: &[Fact], part: Option<(u16, u16)>) -> Option<Vec<u8>> {
         let Self { node, epoch, number, at, .. } = self;
-        let head = Head { node: node.clone(), epoch: *epoch, number: *number, at: *at, part };
+        let head = LetterHead { node: node.clone(), epoch: *epoch, number: *number, at: *at, part };
         letter::write(&head, facts, &self.secret, &self.pair)
     }
 }
@@ -143,7 +143,7 @@ pub(crate) struct Peer {
     /// Letters in its name that were refused.
     refused: u64,
     /// Why the last of them was.
-    last_wrong: Option<Wrong>,
+    last_wrong: Option<LetterError>,
 }
 
 #[derive(Debug)]
@@ -178,7 +178,12 @@ impl Peers {
     ///
     /// # Errors
     /// It does not count.
-    pub(super) fn hear(&mut self, letter: &[u8], settings: &Settings, now: Now) -> Result<Option<Said>, Wrong> {
+    pub(super) fn hear(
+        &mut self,
+        letter: &[u8],
+        settings: &Settings,
+        now: Now,
+    ) -> Result<Option<PeerMessage>, LetterError> {
         let heard = self.judge(letter, settings, now);
         if let Err(wrong) = heard {
             *self.wrong.entry(wrong.name()).or_default() += 1;
@@ -186,16 +191,16 @@ impl Peers {
         heard
     }
 
-    fn judge(&mut self, letter: &[u8], settings: &Settings, now: Now) -> Result<Option<Said>, Wrong> {
+    fn judge(&mut self, letter: &[u8], settings: &Settings, now: Now) -> Result<Option<PeerMessage>, LetterError> {
         let public = |name: &str| settings.nodes.iter().find(|node| node.name == name).map(|node| node.key);
         let (head, facts) = letter::read(letter, &settings.secret.bytes, public)?;
         if head.node == settings.node {
-            return Err(Wrong::Own);
+            return Err(LetterError::Own);
         }
-        let peer = self.peers.get_mut(&head.node).ok_or(Wrong::Foreign)?;
+        let peer = self.peers.get_mut(&head.node).ok_or(LetterError::Foreign)?;
         let said = peer.hear(head, facts, now);
         match said {
-            Err(wrong) if wrong != Wrong::Old => {
+            Err(wrong) if wrong != LetterError::Old => {
                 peer.refused += 1;
                 peer.last_wrong = Some(wrong);
             }
@@ -216,35 +221,35 @@ impl Peers {
 }
 
 impl Peer {
-    fn hear(&mut self, head: Head, facts: Vec<Fact>, now: Now) -> Result<Option<Said>, Wrong> {
-        let Head { node, epoch, number, at, part } = head;
+    fn hear(&mut self, head: LetterHead, facts: Vec<Fact>, now: Now) -> Result<Option<PeerMessage>, LetterError> {
+        let LetterHead { node, epoch, number, at, part } = head;
         if at.abs_diff(now.unix_millis) > SKEW {
-            return Err(Wrong::Stale);
+            return Err(LetterError::Stale);
         }
         if epoch < self.epoch {
-            return Err(Wrong::Old);
+            return Err(LetterError::Old);
         }
         let Some((index, of)) = part else {
             if epoch > self.epoch || !self.is_whole || number > self.number + 1 {
-                return Err(Wrong::Untimely);
+                return Err(LetterError::Untimely);
             }
             if number <= self.number {
-                return Err(Wrong::Old);
+                return Err(LetterError::Old);
             }
             self.number = number;
             self.note(at, now);
-            return Ok(Some(Said::Change { node, facts: corrected(facts, at, now).collect() }));
+            return Ok(Some(PeerMessage::Change { node, facts: corrected(facts, at, now).collect() }));
         };
         let is_known = epoch == self.epoch && (number < self.number || number == self.number && at <= self.at);
         if is_known {
-            return Err(Wrong::Old);
+            return Err(LetterError::Old);
         }
         if of == 0 || of > MOST_PARTS || index >= of {
-            return Err(Wrong::Malformed);
+            return Err(LetterError::Malformed);
         }
         let is_same = |parts: &Parts| (parts.epoch, parts.number, parts.at, parts.of) == (epoch, number, at, of);
         if self.parts.as_ref().is_some_and(|parts| (parts.epoch, parts.number, parts.at) > (epoch, number, at)) {
-            return Err(Wrong::Old);
+            return Err(LetterError::Old);
         }
         if !self.parts.as_ref().is_some_and(is_same) {
             self.parts = None;
@@ -262,7 +267,7 @@ impl Peer {
         }
         (self.epoch, self.number, self.is_whole) = (epoch, number, true);
         self.note(at, now);
-        Ok(Some(Said::Whole { node, facts }))
+        Ok(Some(PeerMessage::Whole { node, facts }))
     }
 
     fn note(&mut self, at: u64, now: Now) {
@@ -282,7 +287,7 @@ impl Peer {
     }
 
     /// Letters in its name that were refused, and why the last of them was, if nothing has come since that counted.
-    pub(super) const fn refused(&self) -> (u64, Option<Wrong>) {
+    pub(super) const fn refused(&self) -> (u64, Option<LetterError>) {
         (self.refused, self.last_wrong)
     }
 }

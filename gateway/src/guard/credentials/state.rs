@@ -8,7 +8,7 @@ use std::{
 use super::{
     revoked_file::RevokedFile,
     unconfirmed::Unconfirmed,
-    work::{OwnRevocations, Wanted},
+    work::{ConfiguredCredentials, OwnRevocations},
     writer::Writer,
 };
 use crate::{
@@ -21,7 +21,7 @@ pub(crate) struct CredentialState {
     /// `None`: its thread cannot be started.
     pub(crate) writer: Option<Writer>,
     /// What it was told last that the configuration asks for.
-    pub(crate) wanted: Option<Wanted>,
+    pub(crate) wanted: Option<ConfiguredCredentials>,
     pub(crate) unconfirmed: Unconfirmed,
     /// The number of the last record that the audit chain has.
     pub(crate) recorded: i64,

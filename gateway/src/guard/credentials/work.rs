@@ -25,7 +25,7 @@ use crate::{
 
 /// What an operator asks for.
 #[derive(Debug)]
-pub(crate) enum Order {
+pub(crate) enum CredentialCommand {
     /// Make a key of this prefix.
     Make { prefix: String, name: String, profile: Profile, expires: Option<u64> },
     /// Make a key in the place of another, which is good for some seconds more.
@@ -48,7 +48,7 @@ pub(crate) enum Order {
 
 /// What the configuration asks for.
 #[derive(Clone, PartialEq, Eq)]
-pub(crate) enum Wanted {
+pub(crate) enum ConfiguredCredentials {
     /// API keys, hashed with this pepper; `None`: with that of the state folder. And revocations.
     Keys(Option<Vec<u8>>),
     /// Nothing.
@@ -60,9 +60,9 @@ pub(crate) enum Wanted {
 /// Work for the writer.
 pub(crate) enum Job {
     /// An operator asks.
-    Order { order: Order, actor: String, now: Now, to: oneshot::Sender<Answer> },
+    Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<Answer> },
     /// The configuration asks for this.
-    Configure { wanted: Wanted, now: Now },
+    Configure { wanted: ConfiguredCredentials, now: Now },
     /// The file of revocations says this. `is_whole`: all of it could be read, so what it does not say is lifted.
     File { revoked: Vec<Revoked>, is_whole: bool, now: Now },
     /// Proxies say when keys were used.

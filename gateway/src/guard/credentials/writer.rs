@@ -10,7 +10,7 @@ use super::{
     rows::{self, FILE, RevocationRow},
     steady::Steady,
     store::{self, CredentialError, CredentialStore, Unrecorded},
-    work::{Job, Order, Wanted, Worked},
+    work::{ConfiguredCredentials, CredentialCommand, Job, Worked},
 };
 use crate::{
     auth::{
@@ -66,7 +66,7 @@ pub(super) struct Desk {
     /// `None`: it cannot be used at the moment, see `trouble`.
     store: Option<CredentialStore>,
     /// What the configuration asks for.
-    wanted: Wanted,
+    wanted: ConfiguredCredentials,
     /// `None`: there are no keys, or `trouble`.
     pepper: Option<Vec<u8>>,
     /// Why it is not known which keys there are, or what is revoked.
@@ -84,7 +84,7 @@ impl Desk {
         Self {
             state_dir,
             store: None,
-            wanted: Wanted::Nothing,
+            wanted: ConfiguredCredentials::Nothing,
             pepper: None,
             trouble: None,
             findings: Vec::new(),
@@ -133,7 +133,7 @@ impl Desk {
     fn open(&mut self, now: Now) -> Worked {
         self.trouble = None;
         self.pepper = None;
-        if self.wanted == Wanted::Nothing {
+        if self.wanted == ConfiguredCredentials::Nothing {
             return Worked { warnings: Some(self.warnings()), ..Worked::default() };
         }
         if self.store.is_none() {
@@ -157,8 +157,8 @@ impl Desk {
 
     fn find_pepper(&self) -> Result<Option<Vec<u8>>, String> {
         let configured = match &self.wanted {
-            Wanted::Keys(pepper) => pepper.as_deref(),
-            Wanted::Nothing | Wanted::Revocations => return Ok(None),
+            ConfiguredCredentials::Keys(pepper) => pepper.as_deref(),
+            ConfiguredCredentials::Nothing | ConfiguredCredentials::Revocations => return Ok(None),
         };
         let store = self.store.as_ref().ok_or("there is no store")?;
         let told = |error: CredentialError| error.to_string();
@@ -206,19 +206,27 @@ impl Desk {
     }
 
     /// Does what an operator asks for.
-    fn order(&mut self, order: Order, actor: &str, now: Now, to: tokio::sync::oneshot::Sender<Answer>) -> Worked {
+    fn order(
+        &mut self,
+        order: CredentialCommand,
+        actor: &str,
+        now: Now,
+        to: tokio::sync::oneshot::Sender<Answer>,
+    ) -> Worked {
         let done = match order {
-            Order::Make { prefix, name, profile, expires } => self.make(&prefix, name, profile, expires, actor, now),
-            Order::Rotate { prefix, what, overlap, expires } => {
+            CredentialCommand::Make { prefix, name, profile, expires } => {
+                self.make(&prefix, name, profile, expires, actor, now)
+            }
+            CredentialCommand::Rotate { prefix, what, overlap, expires } => {
                 self.rotate(&prefix, &what, overlap, expires, actor, now)
             }
-            Order::RevokeKey { what, reason } => self.revoke_key(&what, &reason, actor, now),
-            Order::Show { what } => self.show(&what),
-            Order::List { after } => self.list(after),
-            Order::Import { keys } => self.import(keys, actor, now),
-            Order::Revoke { revoked, expires, reason } => self.revoke(revoked, expires, reason, actor, now),
-            Order::Revocations { after } => self.revocations(after),
-            Order::Lift { number } => self.lift(number, actor),
+            CredentialCommand::RevokeKey { what, reason } => self.revoke_key(&what, &reason, actor, now),
+            CredentialCommand::Show { what } => self.show(&what),
+            CredentialCommand::List { after } => self.list(after),
+            CredentialCommand::Import { keys } => self.import(keys, actor, now),
+            CredentialCommand::Revoke { revoked, expires, reason } => self.revoke(revoked, expires, reason, actor, now),
+            CredentialCommand::Revocations { after } => self.revocations(after),
+            CredentialCommand::Lift { number } => self.lift(number, actor),
         };
         let (answer, changes) = done.unwrap_or_else(|error| (Refused::from(error).into(), Vec::new()));
         Worked { changes, records: self.unrecorded(), answer: Some((answer, to)), ..Worked::default() }

@@ -28,7 +28,7 @@ use crate::{
             handed::written,
             revoked_file::{FileRead, RevokedFile},
             store::Unrecorded,
-            work::{Job, Order, PeerSays, Taken, Wanted, Worked},
+            work::{ConfiguredCredentials, CredentialCommand, Job, PeerSays, Taken, Worked},
             writer::Writer,
         },
     },
@@ -67,13 +67,13 @@ const USED: u64 = 10;
 const MOST_USED: usize = 20_000;
 
 /// What a configuration asks for.
-fn wanted(auth: &Settings) -> Wanted {
+fn wanted(auth: &Settings) -> ConfiguredCredentials {
     match &auth.api_keys {
-        Some(keys) => Wanted::Keys(keys.pepper.as_ref().map(|file| file.bytes.to_vec())),
+        Some(keys) => ConfiguredCredentials::Keys(keys.pepper.as_ref().map(|file| file.bytes.to_vec())),
         None if auth.jwt.is_some() || auth.introspection.iter().any(|server| server.issuer.is_some()) => {
-            Wanted::Revocations
+            ConfiguredCredentials::Revocations
         }
-        None => Wanted::Nothing,
+        None => ConfiguredCredentials::Nothing,
     }
 }
 
@@ -180,7 +180,7 @@ impl Service<'_> {
     }
 
     /// What the writer is to do, if it makes sense by the configuration.
-    fn read_order(&self, request: Request, now: Now) -> Result<Order, Refused> {
+    fn read_order(&self, request: Request, now: Now) -> Result<CredentialCommand, Refused> {
         let auth = &self.config.proxy.auth;
         let keys = auth.api_keys.as_ref();
         let none = || Refused::new("not_configured", "there is no [api_keys] in the configuration: add it and reload");
@@ -192,27 +192,38 @@ impl Service<'_> {
             Request::KeyNew(NewKey { name, roles, seconds, from, hosts, plan }) => {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
                 let profile = Profile { roles, sources: from, hosts, plan };
-                Order::Make { prefix, profile: self.check_key(&name, profile)?, name, expires: after(seconds) }
+                CredentialCommand::Make {
+                    prefix,
+                    profile: self.check_key(&name, profile)?,
+                    name,
+                    expires: after(seconds),
+                }
             }
             Request::KeyRotate { what, overlap, seconds } => {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
-                Order::Rotate { prefix, what, overlap, expires: after(seconds) }
+                CredentialCommand::Rotate { prefix, what, overlap, expires: after(seconds) }
             }
-            Request::KeyRevoke { what, reason } => Order::RevokeKey { what, reason: short(reason)? },
-            Request::KeyShow { what } => Order::Show { what },
+            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: short(reason)? },
+            Request::KeyShow { what } => CredentialCommand::Show { what },
             Request::KeyList { after } => {
                 let after = after.map(|(name, id)| id.parse().map(|KeyId(id)| (name, id)));
-                Order::List { after: after.transpose().map_err(|wrong| Refused::new("bad_request", wrong))? }
+                CredentialCommand::List {
+                    after: after.transpose().map_err(|wrong| Refused::new("bad_request", wrong))?,
+                }
             }
             Request::KeyImport { keys: imported } => {
                 keys.ok_or_else(none)?;
-                Order::Import { keys: imported.into_iter().map(|key| self.read_key(key)).collect::<Result<_, _>>()? }
+                CredentialCommand::Import {
+                    keys: imported.into_iter().map(|key| self.read_key(key)).collect::<Result<_, _>>()?,
+                }
             }
-            Request::TokenRevoke { what, seconds, reason } => {
-                Order::Revoke { revoked: self.read_tokens(what)?, expires: after(seconds), reason: short(reason)? }
-            }
-            Request::TokenRevocations { after } => Order::Revocations { after },
-            Request::TokenRevocationDel { number } => Order::Lift { number },
+            Request::TokenRevoke { what, seconds, reason } => CredentialCommand::Revoke {
+                revoked: self.read_tokens(what)?,
+                expires: after(seconds),
+                reason: short(reason)?,
+            },
+            Request::TokenRevocations { after } => CredentialCommand::Revocations { after },
+            Request::TokenRevocationDel { number } => CredentialCommand::Lift { number },
             _ => return Err(Refused::new("not_here", "not a matter of credentials")),
         })
     }

@@ -3,7 +3,7 @@
 use super::service::Service;
 use crate::{
     clock::Now,
-    guard::cluster::{Said, fact::Fact},
+    guard::cluster::{PeerMessage, fact::Fact},
     message::ToProxy,
 };
 
@@ -68,8 +68,8 @@ impl Service<'_> {
         let now = Now::read();
         for letter in letters {
             let (node, facts, is_whole) = match self.cluster.hear_letter(letter, now) {
-                Some(Said::Change { node, facts }) => (node, facts, false),
-                Some(Said::Whole { node, facts }) => (node, facts, true),
+                Some(PeerMessage::Change { node, facts }) => (node, facts, false),
+                Some(PeerMessage::Whole { node, facts }) => (node, facts, true),
                 None => continue,
             };
             let is_whole = is_whole && !facts.contains(&Fact::Cut);

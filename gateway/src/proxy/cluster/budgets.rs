@@ -6,7 +6,7 @@ use super::{
     connection::{Command, Failure},
     resp::Value,
     script::{Script, Words},
-    store::{Place, Store},
+    store::{Store, StoreAddress},
 };
 use crate::{
     clock,
@@ -37,7 +37,7 @@ impl Answered {
 
 /// Why a call was not answered as it should be.
 #[derive(Debug)]
-pub(super) enum Fault {
+pub(super) enum CallError {
     /// Something is wrong with this key alone: others are counted.
     Key(Failure),
     Store(Failure),
@@ -47,7 +47,7 @@ pub(super) enum Fault {
 ///
 /// # Errors
 /// The store does not answer, or not as it should: nobody has an answer then who has none yet.
-pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<Ask>) -> Result<Answered, Failure> {
+pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<Ask>) -> Result<Answered, Failure> {
     let calls: Vec<Call> = asks.iter().map(Ask::call).collect();
     let replies = replies(store, place, &calls).await?;
     let now = clock::monotonic();
@@ -55,8 +55,8 @@ pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<Ask>) -> Res
     for ((ask, call), reply) in asks.into_iter().zip(&calls).zip(replies) {
         match granted(&reply, call) {
             Ok(granted) => ask.answered(call, granted, now),
-            Err(Fault::Store(failure)) => return Err(failure),
-            Err(Fault::Key(failure)) => {
+            Err(CallError::Store(failure)) => return Err(failure),
+            Err(CallError::Key(failure)) => {
                 ask.failed(now);
                 answered.failed += 1;
                 answered.why.get_or_insert_with(|| (key(call, place), failure));
@@ -70,7 +70,7 @@ pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<Ask>) -> Res
 ///
 /// # Errors
 /// As [`ask`].
-pub(super) async fn probe(store: &mut Store, place: &Place) -> Result<(), Failure> {
+pub(super) async fn probe(store: &mut Store, place: &StoreAddress) -> Result<(), Failure> {
     let call = Call {
         name: "probe".to_owned(),
         units: 1,
@@ -83,20 +83,20 @@ pub(super) async fn probe(store: &mut Store, place: &Place) -> Result<(), Failur
         is_reset: false,
     };
     let replies = replies(store, place, std::slice::from_ref(&call)).await?;
-    let failure = |(Fault::Key(failure) | Fault::Store(failure))| failure;
+    let failure = |(CallError::Key(failure) | CallError::Store(failure))| failure;
     replies.iter().try_for_each(|reply| granted(reply, &call).map(drop).map_err(failure))
 }
 
-async fn replies(store: &mut Store, place: &Place, calls: &[Call]) -> Result<Vec<Value>, Failure> {
+async fn replies(store: &mut Store, place: &StoreAddress, calls: &[Call]) -> Result<Vec<Value>, Failure> {
     SCRIPT.run(store, place, calls, |call, words| command(call, place, words)).await
 }
 
 /// Under which name the store keeps a budget.
-fn key(call: &Call, place: &Place) -> String {
+fn key(call: &Call, place: &StoreAddress) -> String {
     format!("{}:limit:{}", place.prefix, call.name)
 }
 
-fn command(call: &Call, place: &Place, words: Words) -> (Vec<u8>, Command) {
+fn command(call: &Call, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
     let key = key(call, place).into_bytes();
     if call.is_reset {
         return (key.clone(), vec![b"DEL".to_vec(), key]);
@@ -113,10 +113,10 @@ fn command(call: &Call, place: &Place, words: Words) -> (Vec<u8>, Command) {
 }
 
 /// What a reply grants. A store that lies can refuse, or grant what was asked for, and no more.
-fn granted(reply: &Value, call: &Call) -> Result<Granted, Fault> {
+fn granted(reply: &Value, call: &Call) -> Result<Granted, CallError> {
     if let Some(error) = reply.error() {
         let failure = Failure::said(if call.is_reset { "a reset" } else { "the script" }, error);
-        return Err(if is_of_key(error, call.is_reset) { Fault::Key(failure) } else { Fault::Store(failure) });
+        return Err(if is_of_key(error, call.is_reset) { CallError::Key(failure) } else { CallError::Store(failure) });
     }
     if call.is_reset {
         return Ok(Granted { left: call.burst, ..Granted::default() });
@@ -126,7 +126,7 @@ fn granted(reply: &Value, call: &Call) -> Result<Granted, Fault> {
         [units, wait, left] => number(units).zip(number(wait)).zip(number(left)),
         _ => None,
     };
-    let wrong = || Fault::Key(Failure::new("its script answers something else"));
+    let wrong = || CallError::Key(Failure::new("its script answers something else"));
     let ((units, wait), left) = numbers.ok_or_else(wrong)?;
     Ok(Granted {
         units: units.min(call.want),
@@ -208,10 +208,10 @@ mod tests {
         ] {
             for (call, expect) in [(&CALL, of_key), (&reset, of_reset)] {
                 let fault = granted(&Value::Error(error.to_owned()), call).unwrap_err();
-                assert_eq!(matches!(fault, Fault::Key(_)), expect, "{error}");
+                assert_eq!(matches!(fault, CallError::Key(_)), expect, "{error}");
             }
         }
-        assert!(matches!(granted(&Value::Nil, &CALL), Err(Fault::Key(_))));
+        assert!(matches!(granted(&Value::Nil, &CALL), Err(CallError::Key(_))));
         assert_eq!(granted(&Value::Integer(1), &reset).unwrap().left, CALL.burst, "all is left after a reset");
     }
 }

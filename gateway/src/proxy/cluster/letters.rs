@@ -15,7 +15,7 @@ use super::{
     pause::{Pause, delayed},
     resp::Value,
     state::State,
-    store::{Place, Store},
+    store::{Store, StoreAddress},
 };
 
 /// How long a call with letters may take: wholes are large.
@@ -43,7 +43,7 @@ const BACK: u64 = 60_000;
 const HEAD: usize = 256;
 
 /// Carries letters by one configuration, for ever. `place`: with [`PATIENCE`].
-pub(super) async fn carry(place: &Place, state: &State, mail: &Mail) {
+pub(super) async fn carry(place: &StoreAddress, state: &State, mail: &Mail) {
     if place.peers.is_empty() {
         return;
     }
@@ -80,7 +80,7 @@ impl ReadPositions {
     /// Until the store fails.
     async fn carry(
         &mut self,
-        place: &Place,
+        place: &StoreAddress,
         mut store: Store,
         state: &State,
         mail: &Mail,
@@ -124,7 +124,7 @@ impl ReadPositions {
         &mut self,
         mail: &Mail,
         store: &mut Store,
-        place: &Place,
+        place: &StoreAddress,
         is_whole_time: bool,
     ) -> Result<Option<Failure>, Failure> {
         let mut refused = self.write(mail, store, place).await?;
@@ -162,7 +162,7 @@ impl ReadPositions {
     }
 
     /// Writes what waits.
-    async fn write(&self, mail: &Mail, store: &mut Store, place: &Place) -> Result<Option<Failure>, Failure> {
+    async fn write(&self, mail: &Mail, store: &mut Store, place: &StoreAddress) -> Result<Option<Failure>, Failure> {
         let own = place.node.as_str();
         let (changes, letters) = mail.take_out();
         let add = |letter| command(&["XADD"], stream(place, own), &["MAXLEN", "~", KEPT, "*", "l"], Some(letter));
@@ -190,7 +190,7 @@ impl ReadPositions {
 
     /// A server that has lost what it had, and whose clock was set back, gives changes earlier names than those that were
     /// read: they are read from a minute ago on again.
-    async fn rewind(&mut self, store: &mut Store, place: &Place) -> Result<(), Failure> {
+    async fn rewind(&mut self, store: &mut Store, place: &StoreAddress) -> Result<(), Failure> {
         let time = |peer: &String| (stream(place, peer).into_bytes(), vec![b"TIME".to_vec()]);
         let asks: Vec<_> = self.peers.keys().map(time).collect();
         if asks.is_empty() {
@@ -205,7 +205,7 @@ impl ReadPositions {
     }
 
     /// Whom nothing was read of yet is read from a minute ago on: by the clock of the server that has the stream.
-    async fn begin(&mut self, store: &mut Store, place: &Place) -> Result<Option<Failure>, Failure> {
+    async fn begin(&mut self, store: &mut Store, place: &StoreAddress) -> Result<Option<Failure>, Failure> {
         let is_new = |peer: &&String| self.peers.get(*peer).is_none_or(|position| position.last.is_empty());
         let new: Vec<String> = place.peers.iter().filter(is_new).cloned().collect();
         if new.is_empty() {
@@ -225,7 +225,7 @@ impl ReadPositions {
     }
 
     /// Looks whose whole has changed.
-    async fn look(&mut self, store: &mut Store, place: &Place) -> Result<Option<Failure>, Failure> {
+    async fn look(&mut self, store: &mut Store, place: &StoreAddress) -> Result<Option<Failure>, Failure> {
         let last = (HEAD - 1).to_string();
         let head = |peer: &String| command(&["GETRANGE"], whole(place, peer), &["0", &last], None);
         let asks: Vec<_> = place.peers.iter().map(head).collect();
@@ -292,15 +292,15 @@ fn milliseconds(reply: &Value) -> Option<u64> {
     number(seconds)?.checked_mul(1_000)?.checked_add(number(micros)? / 1_000)
 }
 
-async fn one(store: &mut Store, place: &Place, ask: (Vec<u8>, Command)) -> Result<Value, Failure> {
+async fn one(store: &mut Store, place: &StoreAddress, ask: (Vec<u8>, Command)) -> Result<Value, Failure> {
     store.ask(place, &[ask]).await?.pop().ok_or_else(|| Failure::new("no answer"))
 }
 
-fn stream(place: &Place, node: &str) -> String {
+fn stream(place: &StoreAddress, node: &str) -> String {
     format!("{}:changes:{node}", place.prefix)
 }
 
-fn whole(place: &Place, node: &str) -> String {
+fn whole(place: &StoreAddress, node: &str) -> String {
     format!("{}:whole:{node}", place.prefix)
 }
 

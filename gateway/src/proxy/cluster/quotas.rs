@@ -3,11 +3,11 @@
 use std::sync::LazyLock;
 
 use super::{
-    budgets::{Answered, Fault, is_of_key},
+    budgets::{Answered, CallError, is_of_key},
     connection::{Command, Failure},
     resp::Value,
     script::{Script, Words},
-    store::{Place, Store},
+    store::{Store, StoreAddress},
 };
 use crate::{
     clock,
@@ -21,7 +21,7 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("tot
 ///
 /// # Errors
 /// The store does not answer, or not as it should: nobody has an answer then who has none yet.
-pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<QuotaAsk>) -> Result<Answered, Failure> {
+pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<QuotaAsk>) -> Result<Answered, Failure> {
     let now = clock::monotonic();
     let (asks, calls): (Vec<QuotaAsk>, Vec<QuotaCall>) =
         asks.into_iter().filter_map(|ask| ask.call(now).map(|call| (ask, call))).unzip();
@@ -34,8 +34,8 @@ pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<QuotaAsk>) -
     for ((ask, call), reply) in asks.into_iter().zip(&calls).zip(replies) {
         match total(&reply) {
             Ok(total) => ask.answered(call, total, now),
-            Err(Fault::Store(failure)) => return Err(failure),
-            Err(Fault::Key(failure)) => {
+            Err(CallError::Store(failure)) => return Err(failure),
+            Err(CallError::Key(failure)) => {
                 ask.failed(now);
                 answered.failed += 1;
                 answered.why.get_or_insert_with(|| (key(call, place), failure));
@@ -46,11 +46,11 @@ pub(super) async fn ask(store: &mut Store, place: &Place, asks: Vec<QuotaAsk>) -
 }
 
 /// Under which name the store keeps a count.
-fn key(call: &QuotaCall, place: &Place) -> String {
+fn key(call: &QuotaCall, place: &StoreAddress) -> String {
     format!("{}:quota:{}", place.prefix, call.name)
 }
 
-fn command(call: &QuotaCall, place: &Place, words: Words) -> (Vec<u8>, Command) {
+fn command(call: &QuotaCall, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
     let key = key(call, place).into_bytes();
     let mut command = SCRIPT.command(words, &key);
     let numbers = [call.units, call.generation, u64::from(call.is_set), call.keep];
@@ -59,10 +59,10 @@ fn command(call: &QuotaCall, place: &Place, words: Words) -> (Vec<u8>, Command) 
     (key, command)
 }
 
-fn total(reply: &Value) -> Result<QuotaTotal, Fault> {
+fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
     if let Some(error) = reply.error() {
         let failure = Failure::said("the script", error);
-        return Err(if is_of_key(error, false) { Fault::Key(failure) } else { Fault::Store(failure) });
+        return Err(if is_of_key(error, false) { CallError::Key(failure) } else { CallError::Store(failure) });
     }
     let number = |value: &Value| value.integer().and_then(|number| u64::try_from(number).ok());
     let total = match reply.array().unwrap_or_default() {
@@ -76,7 +76,7 @@ fn total(reply: &Value) -> Result<QuotaTotal, Fault> {
         }
         _ => None,
     };
-    total.ok_or_else(|| Fault::Key(Failure::new("its script answers something else")))
+    total.ok_or_else(|| CallError::Key(Failure::new("its script answers something else")))
 }
 
 #[cfg(test)]
@@ -89,11 +89,11 @@ mod tests {
         let good = total(&array(&[1, 2, 3])).ok();
         assert_eq!(good, Some(QuotaTotal { own: 1, others: 2, generation: 3 }));
         for wrong in [array(&[1, 2]), array(&[-1, 2, 3]), array(&[1, 2, 3, 4]), Value::Nil, Value::Integer(1)] {
-            assert!(matches!(total(&wrong), Err(Fault::Key(_))), "{wrong:?}");
+            assert!(matches!(total(&wrong), Err(CallError::Key(_))), "{wrong:?}");
         }
         for (error, of_key) in [("WRONGTYPE Operation", true), ("OOM command not allowed", false)] {
             let fault = total(&Value::Error(error.to_owned())).err();
-            assert_eq!(matches!(fault, Some(Fault::Key(_))), of_key, "{error}");
+            assert_eq!(matches!(fault, Some(CallError::Key(_))), of_key, "{error}");
         }
     }
 }

@@ -6,7 +6,7 @@ use data_encoding::HEXLOWER;
 use super::{
     connection::{Command, Failure},
     resp::Value,
-    store::{Place, Store},
+    store::{Store, StoreAddress},
 };
 
 /// A script, and its name.
@@ -45,7 +45,7 @@ impl Script {
     pub(super) async fn run<Call>(
         &self,
         store: &mut Store,
-        place: &Place,
+        place: &StoreAddress,
         calls: &[Call],
         command: impl Fn(&Call, Words) -> (Vec<u8>, Command),
     ) -> Result<Vec<Value>, Failure> {

@@ -14,8 +14,8 @@ use super::{
     mail::Mail,
     pause::{Pause, delayed},
     quotas,
-    state::{Job, State},
-    store::{Place, Store},
+    state::{State, StoreJob},
+    store::{Store, StoreAddress},
 };
 use crate::limit::{Ask, Asks, quota::QuotaAsk};
 
@@ -26,7 +26,7 @@ const PING: Duration = Duration::from_millis(500);
 const WARN: Duration = Duration::from_secs(60);
 
 /// Serves by one configuration after the other.
-pub(super) async fn serve(mut jobs: watch::Receiver<Option<Job>>, state: Arc<State>, mail: Arc<Mail>) {
+pub(super) async fn serve(mut jobs: watch::Receiver<Option<StoreJob>>, state: Arc<State>, mail: Arc<Mail>) {
     loop {
         let job = jobs.borrow_and_update().clone();
         state.change(|told| told.is_configured = job.is_some());
@@ -53,7 +53,7 @@ pub(super) async fn serve(mut jobs: watch::Receiver<Option<Job>>, state: Arc<Sta
 }
 
 /// Connects, and connects again.
-async fn keep(job: &Job, state: &State) {
+async fn keep(job: &StoreJob, state: &State) {
     let mut pause = Pause::default();
     loop {
         let failure = match Store::open(&job.place).await {
@@ -69,13 +69,13 @@ async fn keep(job: &Job, state: &State) {
 }
 
 /// What is to be done next.
-enum Turn {
+enum NextCall {
     Asks((Vec<Ask>, Vec<QuotaAsk>)),
     Ping,
 }
 
 /// Asks for budgets until the store fails.
-async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) -> Failure {
+async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Pause) -> Failure {
     let place = &job.place;
     let mut ping = delayed(PING);
     let mut warned: Option<Instant> = None;
@@ -83,16 +83,16 @@ async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) ->
         let turn = tokio::select! {
             biased;
             // The first tick is at once: nothing is asked of a store that has not answered yet.
-            _ = ping.tick() => Turn::Ping,
-            asks = next(job.asks.as_ref()) => Turn::Asks(asks),
+            _ = ping.tick() => NextCall::Ping,
+            asks = next(job.asks.as_ref()) => NextCall::Asks(asks),
         };
         let began = Instant::now();
         let (count, answered) = match turn {
-            Turn::Asks((budgets, quotas)) => {
+            NextCall::Asks((budgets, quotas)) => {
                 let count = u64::try_from(budgets.len() + quotas.len()).unwrap_or(u64::MAX);
                 (count, ask(&mut store, place, budgets, quotas).await)
             }
-            Turn::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
+            NextCall::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
         };
         state.calls.fetch_add(count, Ordering::Relaxed);
         let Answered { failed, why } = match answered {
@@ -119,7 +119,12 @@ async fn spend(job: &Job, mut store: Store, state: &State, pause: &mut Pause) ->
 }
 
 /// Asks about both: quotas first, of which a client comes back the latest.
-async fn ask(store: &mut Store, place: &Place, budgets: Vec<Ask>, quotas: Vec<QuotaAsk>) -> Result<Answered, Failure> {
+async fn ask(
+    store: &mut Store,
+    place: &StoreAddress,
+    budgets: Vec<Ask>,
+    quotas: Vec<QuotaAsk>,
+) -> Result<Answered, Failure> {
     let of_quotas = quotas::ask(store, place, quotas).await?;
     if budgets.is_empty() {
         return Ok(of_quotas);

@@ -5,19 +5,19 @@ use std::sync::{
     atomic::{AtomicU64, Ordering},
 };
 
-use super::{connection::Failure, store::Place};
+use super::{connection::Failure, store::StoreAddress};
 use crate::{clock::Now, limit::Asks, settings::cluster};
 
 /// What the thread has to do: with which store, and for which limits.
 #[derive(Clone)]
-pub(super) struct Job {
+pub(super) struct StoreJob {
     /// What `place` was made of.
     pub(super) settings: cluster::Settings,
-    pub(super) place: Arc<Place>,
+    pub(super) place: Arc<StoreAddress>,
     pub(super) asks: Option<Arc<Asks>>,
 }
 
-impl Job {
+impl StoreJob {
     /// Whether it is the same for the thread: the connections stay then.
     pub(super) fn is(&self, settings: &cluster::Settings, asks: Option<&Arc<Asks>>) -> bool {
         let same_asks = match (&self.asks, asks) {

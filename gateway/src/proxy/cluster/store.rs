@@ -26,7 +26,7 @@ const MOST_SERVERS: usize = 64;
 
 /// Where the store is, and how it is logged in to.
 #[derive(Clone)]
-pub(in crate::proxy) struct Place {
+pub(in crate::proxy) struct StoreAddress {
     servers: Vec<String>,
     mode: Mode,
     login: Login,
@@ -40,7 +40,7 @@ pub(in crate::proxy) struct Place {
     pub(super) peers: Vec<String>,
 }
 
-impl Place {
+impl StoreAddress {
     /// # Errors
     /// The files of TLS are not what they should be.
     pub(in crate::proxy) fn new(cluster: &cluster::Settings) -> Result<Self, Vec<Diagnostic>> {
@@ -86,7 +86,7 @@ pub(super) struct Cluster {
 }
 
 impl Store {
-    pub(super) async fn open(place: &Place) -> Result<Self, Failure> {
+    pub(super) async fn open(place: &StoreAddress) -> Result<Self, Failure> {
         match &place.mode {
             Mode::Standalone => {
                 let server = place.servers.first().ok_or_else(|| Failure::new("there is no server"))?;
@@ -107,7 +107,11 @@ impl Store {
     }
 
     /// Asks for each of these, all at once: commands whose first key decides who answers, with that key.
-    pub(super) async fn ask(&mut self, place: &Place, asks: &[(Vec<u8>, Command)]) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn ask(
+        &mut self,
+        place: &StoreAddress,
+        asks: &[(Vec<u8>, Command)],
+    ) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Single(connection) => {
                 let commands: Vec<Command> = asks.iter().map(|(_, command)| command.clone()).collect();
@@ -119,7 +123,7 @@ impl Store {
 }
 
 /// The primary of this name, as the first Sentinel says that knows it.
-async fn primary_of(place: &Place, primary: &str) -> Result<String, Failure> {
+async fn primary_of(place: &StoreAddress, primary: &str) -> Result<String, Failure> {
     let mut failed = Failure::new("there is no Sentinel");
     for server in &place.servers {
         let asked = async {
@@ -144,7 +148,7 @@ fn joined(host: &str, port: &str) -> String {
 }
 
 impl Cluster {
-    async fn open(place: &Place) -> Result<Self, Failure> {
+    async fn open(place: &StoreAddress) -> Result<Self, Failure> {
         let mut failed = Failure::new("there is no server");
         for server in &place.servers {
             let opened = async {
@@ -162,7 +166,7 @@ impl Cluster {
         Err(failed)
     }
 
-    async fn ask(&mut self, place: &Place, asks: &[(Vec<u8>, Command)]) -> Result<Vec<Value>, Failure> {
+    async fn ask(&mut self, place: &StoreAddress, asks: &[(Vec<u8>, Command)]) -> Result<Vec<Value>, Failure> {
         let mut replies: Vec<Option<Value>> = vec![None; asks.len()];
         // By server: where in `asks` its commands are, and whether each is to be announced by `ASKING`.
         let mut rounds: HashMap<String, Vec<(usize, bool)>> = HashMap::new();
@@ -224,12 +228,12 @@ impl Cluster {
         found.filter(|server| !server.is_empty()).ok_or_else(|| Failure::new("nobody has some of its slots"))
     }
 
-    async fn connection(&mut self, server: &str, place: &Place) -> Result<&mut Connection, Failure> {
+    async fn connection(&mut self, server: &str, place: &StoreAddress) -> Result<&mut Connection, Failure> {
         let connection = self.take(server, place).await?;
         Ok(self.connections.entry(server.to_owned()).or_insert(connection))
     }
 
-    async fn take(&mut self, server: &str, place: &Place) -> Result<Connection, Failure> {
+    async fn take(&mut self, server: &str, place: &StoreAddress) -> Result<Connection, Failure> {
         if let Some(connection) = self.connections.remove(server) {
             return Ok(connection);
         }
@@ -258,7 +262,7 @@ fn joined_host(server: &str, port: &str) -> String {
 }
 
 /// Who has which slots, sorted by their ends.
-async fn slots(connection: &mut Connection, server: &str, place: &Place) -> Result<Vec<(u16, String)>, Failure> {
+async fn slots(connection: &mut Connection, server: &str, place: &StoreAddress) -> Result<Vec<(u16, String)>, Failure> {
     let reply = connection.ask_one(&["CLUSTER", "SLOTS"], place.timeout).await?;
     parse_slots(&reply, server).ok_or_else(|| Failure::new(format!("{server}: it does not say who has which slots")))
 }

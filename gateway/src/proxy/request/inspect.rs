@@ -12,7 +12,7 @@ use crate::{
     snapshot::CompiledRoute,
     validate::{
         graphql,
-        waf::{self, Request, Verdict, Waf},
+        waf::{self, Request, Waf, WafVerdict},
     },
 };
 
@@ -157,7 +157,7 @@ impl OwnedRequest {
         sizes().sum::<usize>() <= QUICK && sizes().all(|size| size <= QUICK_VALUE)
     }
 
-    fn judge(&self, waf: &Waf) -> Verdict {
+    fn judge(&self, waf: &Waf) -> WafVerdict {
         let headers = self.headers.iter().map(|(name, value)| (name.as_str(), value.as_bytes()));
         // Over HTTP/2 the host is no header.
         let host =

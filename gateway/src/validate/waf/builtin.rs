@@ -14,7 +14,7 @@ use super::{
     grammar,
     parts::Parts,
     patterns::{PATTERNS, Pattern, Scope},
-    request::{Place, Values},
+    request::{Collection, Values},
 };
 
 /// The most bytes of one request that are inspected, in all forms together.
@@ -63,17 +63,17 @@ pub(super) fn prepare() -> Result<(), String> {
 pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_>) {
     let Ok(set) = set() else { return };
     let mut scan = Scan { set, level, left: MOST_BYTES, steps: MOST_STEPS, findings };
-    scan.value(Place::Path, b"", &values.path, Scope::PATH);
+    scan.value(Collection::Path, b"", &values.path, Scope::PATH);
     for (name, value) in &values.query {
-        scan.pair(Place::Query, name, value);
+        scan.pair(Collection::Query, name, value);
     }
     for (name, value) in &values.cookies {
-        scan.pair(Place::Cookie, name, value);
+        scan.pair(Collection::Cookie, name, value);
     }
     for (name, value) in values.request.headers {
         match header_scope(name) {
-            Some(scope) => scan.value(Place::Header, name.as_bytes(), value, scope),
-            None => scan.quick(Place::Header, name.as_bytes(), value),
+            Some(scope) => scan.value(Collection::Header, name.as_bytes(), value, scope),
+            None => scan.quick(Collection::Header, name.as_bytes(), value),
         }
     }
     scan.parts(&values.parts);
@@ -82,7 +82,7 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
         scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
-        scan.value(Place::Body, b"", values.request.body, Scope::VALUE);
+        scan.value(Collection::Body, b"", values.request.body, Scope::VALUE);
     }
 }
 
@@ -108,7 +108,7 @@ struct Scan<'a, 'b> {
 }
 
 impl Scan<'_, '_> {
-    fn pair(&mut self, place: Place, name: &[u8], value: &[u8]) {
+    fn pair(&mut self, place: Collection, name: &[u8], value: &[u8]) {
         self.value(place, name, name, Scope::NAME);
         self.value(place, name, value, Scope::VALUE);
     }
@@ -116,32 +116,32 @@ impl Scan<'_, '_> {
     /// What a body consists of.
     fn parts(&mut self, parts: &Parts) {
         for (name, value) in &parts.fields {
-            self.pair(Place::Body, name, value);
+            self.pair(Collection::Body, name, value);
         }
         for (name, value) in &parts.files {
-            self.value(Place::File, name, value, Scope::FILE);
+            self.value(Collection::File, name, value, Scope::FILE);
         }
         for value in parts.attributes.iter().chain(&parts.asides) {
-            self.value(Place::Body, b"", value, Scope::VALUE);
+            self.value(Collection::Body, b"", value, Scope::VALUE);
         }
-        parts.texts().for_each(|text| self.value(Place::Body, b"", text, Scope::VALUE));
+        parts.texts().for_each(|text| self.value(Collection::Body, b"", text, Scope::VALUE));
         // Some read the text of an element with that of all in it.
         if parts.text_ends.len() > 1 {
-            self.value(Place::Body, b"", &parts.text, Scope::VALUE);
+            self.value(Collection::Body, b"", &parts.text, Scope::VALUE);
         }
     }
 
     /// A document of XML whose parts are inspected besides.
     fn document(&mut self, document: &[u8]) {
         if document.len() > LONGEST {
-            self.findings.add("too_many_values", "protocol", Place::Body, b"", CRITICAL);
+            self.findings.add("too_many_values", "protocol", Collection::Body, b"", CRITICAL);
         }
         let document = document.get(..document.len().min(LONGEST)).unwrap_or_default();
-        self.patterns(Place::Body, b"", document, Scope::DOCUMENT);
+        self.patterns(Collection::Body, b"", document, Scope::DOCUMENT);
     }
 
     /// One value in all its forms.
-    fn value(&mut self, place: Place, name: &[u8], value: &[u8], scope: Scope) {
+    fn value(&mut self, place: Collection, name: &[u8], value: &[u8], scope: Scope) {
         if value.len() > LONGEST {
             self.findings.add("too_many_values", "protocol", place, name, CRITICAL);
         }
@@ -151,7 +151,7 @@ impl Scan<'_, '_> {
         let forms = canonical::forms(value);
         for form in &forms.all {
             let Some(left) = self.left.checked_sub(form.len()) else {
-                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+                self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
                 return;
             };
             self.left = left;
@@ -163,16 +163,16 @@ impl Scan<'_, '_> {
     }
 
     /// A value that has a grammar of its own, such as `Accept`: patterns that are good nowhere.
-    fn quick(&mut self, place: Place, name: &[u8], value: &[u8]) {
+    fn quick(&mut self, place: Collection, name: &[u8], value: &[u8]) {
         let value = value.get(..value.len().min(LONGEST)).unwrap_or_default();
         self.patterns(place, name, value, Scope::ANYWHERE);
     }
 
-    fn form(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+    fn form(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
         self.patterns(place, name, form, scope);
         if scope.reads_sql() && has_sql_characters(form) {
             let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
-                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+                self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
                 return;
             };
             self.steps = steps;
@@ -186,7 +186,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn patterns(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+    fn patterns(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
         for found in self.set.matches(form) {
             let Some(Pattern { rule, tag, level, score, scopes, .. }) = PATTERNS.get(found) else { continue };
             if *level <= self.level && scopes.has(scope) {

@@ -10,7 +10,7 @@ use std::{
     },
 };
 
-use super::finding::Verdict;
+use super::finding::WafVerdict;
 
 /// The most rules that are counted by name.
 const MOST_RULES: usize = 1_500;
@@ -38,7 +38,7 @@ pub struct WafSum {
 
 impl Counts {
     /// Counts a request. `is_refused`: it was, and not only reported.
-    pub(super) fn count(&self, verdict: &Verdict, is_refused: bool) {
+    pub(super) fn count(&self, verdict: &WafVerdict, is_refused: bool) {
         let result = match (verdict.is_attack, is_refused) {
             (true, true) => &self.refused,
             (true, false) => &self.reported,

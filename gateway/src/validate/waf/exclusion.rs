@@ -1,6 +1,6 @@
 //! Exceptions: which rules do not look at which parameters.
 
-use super::request::Place;
+use super::request::Collection;
 use crate::settings::waf::{Exclusion, Parameter, RuleMatch};
 
 /// The exceptions of one route.
@@ -17,7 +17,7 @@ impl Exclusions {
     }
 
     /// Whether `rule` does not look at this parameter.
-    pub(super) fn excludes(&self, rule: &str, tags: &[&str], place: Place, name: &[u8]) -> bool {
+    pub(super) fn excludes(&self, rule: &str, tags: &[&str], place: Collection, name: &[u8]) -> bool {
         self.0.iter().any(|exclusion| {
             exclusion.rules.iter().any(|known| names(known, rule, tags))
                 && (exclusion.parameters.is_empty()
@@ -38,7 +38,7 @@ fn names(known: &RuleMatch, rule: &str, tags: &[&str]) -> bool {
     }
 }
 
-fn is_parameter(parameter: &Parameter, place: Place, name: &[u8]) -> bool {
+fn is_parameter(parameter: &Parameter, place: Collection, name: &[u8]) -> bool {
     let wanted = parameter.name.as_bytes();
     let is_named = match wanted.strip_suffix(b"*") {
         Some(start) => name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)),

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{exclusion::Exclusions, request::Place, seclang::Outcome};
+use super::{exclusion::Exclusions, request::Collection, seclang::Outcome};
 
 /// The most findings that are told. All of them count.
 const MOST: usize = 32;
@@ -16,7 +16,7 @@ pub struct Finding {
     /// Its name, or its number in the files.
     pub rule: Box<str>,
     /// Where it matched.
-    pub place: Place,
+    pub place: Collection,
     /// The name of the parameter, as far as it is told.
     pub parameter: Box<str>,
     /// What it adds to the score.
@@ -33,7 +33,7 @@ impl fmt::Display for Finding {
 
 /// What became of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Verdict {
+pub struct WafVerdict {
     /// The sum of all scores.
     pub score: u32,
     /// The threshold that it was held against.
@@ -44,7 +44,7 @@ pub struct Verdict {
     pub findings: Vec<Finding>,
 }
 
-impl Verdict {
+impl WafVerdict {
     /// For the log: the finding that counts most, and the score.
     #[must_use]
     pub fn detail(&self) -> String {
@@ -78,7 +78,7 @@ impl<'a> Findings<'a> {
     }
 
     /// A rule matched. The same rule counts once for a parameter, with its highest score.
-    pub(super) fn add(&mut self, rule: &str, tag: &str, place: Place, name: &[u8], score: u32) {
+    pub(super) fn add(&mut self, rule: &str, tag: &str, place: Collection, name: &[u8], score: u32) {
         if self.exclusions.excludes(rule, &[tag], place, name) {
             return;
         }
@@ -105,7 +105,7 @@ impl<'a> Findings<'a> {
         self.score = self.score.saturating_add(outcome.score.unwrap_or(sum));
         if outcome.is_out_of_work {
             let rule = "too_much_work".into();
-            self.found.push(Finding { rule, place: Place::Other, parameter: Box::default(), score: 0 });
+            self.found.push(Finding { rule, place: Collection::Other, parameter: Box::default(), score: 0 });
         }
         for hit in &outcome.hits {
             if self.found.len() >= MOST {
@@ -116,9 +116,9 @@ impl<'a> Findings<'a> {
         }
     }
 
-    pub(super) fn verdict(self, judged: Threshold) -> Verdict {
+    pub(super) fn verdict(self, judged: Threshold) -> WafVerdict {
         let is_attack = judged.is_denied || self.own >= judged.threshold && !self.found.is_empty();
-        Verdict { score: self.score, threshold: judged.threshold, is_attack, findings: self.found }
+        WafVerdict { score: self.score, threshold: judged.threshold, is_attack, findings: self.found }
     }
 }
 

@@ -35,7 +35,7 @@ impl<'a> Request<'a> {
 
 /// Where a value is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Place {
+pub enum Collection {
     /// A field of a form, of multipart or of JSON, or the text of XML.
     Body,
     /// A cookie.
@@ -52,7 +52,7 @@ pub enum Place {
     Query,
 }
 
-impl Place {
+impl Collection {
     /// The name in logs and settings.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,7 +1,7 @@
 //! SecLang, the language of ModSecurity's rules: what the OWASP Core Rule Set needs of it, for requests.
 
 pub(super) use self::{
-    compile::{Compiled, RuleFileError, compile},
+    compile::{CompiledRules, RuleFileError, compile},
     run::{Outcome, run},
 };
 

@@ -54,7 +54,7 @@ fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Setting
 
 /// A writer `a`, and a reader `b` that trusts it.
 struct World {
-    a: Writer,
+    a: LetterWriter,
     b: Settings,
     peers: Peers,
     a_pair: Ed25519KeyPair,
@@ -70,14 +70,14 @@ impl World {
     fn new() -> Self {
         let (a_pair, b_pair) = (pair(), pair());
         let keys = [("a", &a_pair), ("b", &b_pair)];
-        let a = Writer::new(&settings("a", 7, &keys), copy(&a_pair), 100);
+        let a = LetterWriter::new(&settings("a", 7, &keys), copy(&a_pair), 100);
         let b = settings("b", 7, &keys);
         let mut peers = Peers::default();
         peers.configure(Some(&b));
         Self { a, b, peers, a_pair }
     }
 
-    fn hear(&mut self, letter: &[u8], now: Now) -> Result<Option<Said>, Wrong> {
+    fn hear(&mut self, letter: &[u8], now: Now) -> Result<Option<PeerMessage>, LetterError> {
         self.peers.hear(letter, &self.b, now)
     }
 
@@ -85,7 +85,7 @@ impl World {
     fn met() -> Self {
         let mut world = Self::new();
         let whole = world.a.whole(Vec::new(), START).unwrap();
-        assert!(matches!(world.hear(&whole[0], START), Ok(Some(Said::Whole { .. }))));
+        assert!(matches!(world.hear(&whole[0], START), Ok(Some(PeerMessage::Whole { .. }))));
         world
     }
 
@@ -100,26 +100,26 @@ fn fact(number: u8) -> Fact {
     Fact::Block { source, started, until, by: "rule:r".to_owned(), reason: "tests".to_owned() }
 }
 
-fn said(number: u8) -> Result<Option<Said>, Wrong> {
-    Ok(Some(Said::Change { node: "a".to_owned(), facts: vec![fact(number)] }))
+fn said(number: u8) -> Result<Option<PeerMessage>, LetterError> {
+    Ok(Some(PeerMessage::Change { node: "a".to_owned(), facts: vec![fact(number)] }))
 }
 
 #[test]
 fn changes_count_in_their_order_and_once() {
     let mut world = World::met();
     let letters: Vec<_> = (1..=4).map(|number| world.change(number, START)).collect();
-    assert_eq!(world.hear(&letters[1], START), Err(Wrong::Untimely), "before the first");
+    assert_eq!(world.hear(&letters[1], START), Err(LetterError::Untimely), "before the first");
     assert_eq!(world.hear(&letters[0], START), said(1));
-    assert_eq!(world.hear(&letters[0], START), Err(Wrong::Old), "again");
-    assert_eq!(world.hear(&letters[2], START), Err(Wrong::Untimely), "the second is missing");
+    assert_eq!(world.hear(&letters[0], START), Err(LetterError::Old), "again");
+    assert_eq!(world.hear(&letters[2], START), Err(LetterError::Untimely), "the second is missing");
     assert_eq!(world.hear(&letters[1], START), said(2));
     assert_eq!(world.hear(&letters[2], START), said(3));
     // The fourth is kept back: the whole makes up for it.
     let whole = world.a.whole((1..=4).map(fact).collect(), later(9)).unwrap();
     let facts: Vec<Fact> = (1..=4).map(fact).collect();
-    assert_eq!(world.hear(&whole[0], later(9)), Ok(Some(Said::Whole { node: "a".to_owned(), facts })));
-    assert_eq!(world.hear(&letters[3], later(9)), Err(Wrong::Old), "it comes late");
-    assert_eq!(world.hear(&whole[0], later(9)), Err(Wrong::Old), "again");
+    assert_eq!(world.hear(&whole[0], later(9)), Ok(Some(PeerMessage::Whole { node: "a".to_owned(), facts })));
+    assert_eq!(world.hear(&letters[3], later(9)), Err(LetterError::Old), "it comes late");
+    assert_eq!(world.hear(&whole[0], later(9)), Err(LetterError::Old), "again");
     let next = world.change(5, later(10));
     assert_eq!(world.hear(&next, later(10)), said(5));
 }
@@ -128,7 +128,7 @@ fn changes_count_in_their_order_and_once() {
 fn nothing_counts_before_the_whole() {
     let mut world = World::new();
     let change = world.change(1, START);
-    assert_eq!(world.hear(&change, START), Err(Wrong::Untimely));
+    assert_eq!(world.hear(&change, START), Err(LetterError::Untimely));
     assert_eq!(world.peers.each().next().unwrap().1.age(START), None);
 }
 
@@ -141,28 +141,31 @@ fn forged_cut_and_foreign_letters() {
         let mut other = letter.clone();
         other[at] ^= 1;
         let heard = world.hear(&other, START);
-        assert!(matches!(heard, Err(Wrong::Forged | Wrong::Malformed | Wrong::Foreign)), "byte {at}: {heard:?}");
+        assert!(
+            matches!(heard, Err(LetterError::Forged | LetterError::Malformed | LetterError::Foreign)),
+            "byte {at}: {heard:?}"
+        );
         let heard = world.hear(&letter[..at], START);
-        assert!(matches!(heard, Err(Wrong::Forged | Wrong::Malformed)), "{at} bytes: {heard:?}");
+        assert!(matches!(heard, Err(LetterError::Forged | LetterError::Malformed)), "{at} bytes: {heard:?}");
     }
-    assert_eq!(world.hear(&[&letter[..], b"x"].concat(), START), Err(Wrong::Forged));
-    assert_eq!(world.hear(&vec![0; 40_000], START), Err(Wrong::Malformed));
-    assert_eq!(world.hear(&[], START), Err(Wrong::Malformed));
+    assert_eq!(world.hear(&[&letter[..], b"x"].concat(), START), Err(LetterError::Forged));
+    assert_eq!(world.hear(&vec![0; 40_000], START), Err(LetterError::Malformed));
+    assert_eq!(world.hear(&[], START), Err(LetterError::Malformed));
     // Signed by somebody else in the name of a.
     let thief = pair();
     let keys = [("a", &thief), ("b", &thief), ("c", &thief)];
-    let mut forger = Writer::new(&settings("a", 7, &keys), copy(&thief), 100);
+    let mut forger = LetterWriter::new(&settings("a", 7, &keys), copy(&thief), 100);
     forger.number = world.a.number - 1;
-    assert_eq!(world.hear(&forger.changes(vec![fact(1)], START)[0], START), Err(Wrong::Forged));
+    assert_eq!(world.hear(&forger.changes(vec![fact(1)], START)[0], START), Err(LetterError::Forged));
     // A machine that is not of the cluster.
-    let mut stranger = Writer::new(&settings("c", 7, &keys), copy(&thief), 100);
-    assert_eq!(world.hear(&stranger.changes(vec![fact(1)], START)[0], START), Err(Wrong::Foreign));
+    let mut stranger = LetterWriter::new(&settings("c", 7, &keys), copy(&thief), 100);
+    assert_eq!(world.hear(&stranger.changes(vec![fact(1)], START)[0], START), Err(LetterError::Foreign));
     // Of a cluster with another secret, by the right key.
-    let mut other = Writer::new(&settings("a", 8, &keys), copy(&world.a_pair), 100);
-    assert_eq!(world.hear(&other.changes(vec![fact(1)], START)[0], START), Err(Wrong::Foreign));
+    let mut other = LetterWriter::new(&settings("a", 8, &keys), copy(&world.a_pair), 100);
+    assert_eq!(world.hear(&other.changes(vec![fact(1)], START)[0], START), Err(LetterError::Foreign));
     // Its own name, by its own key.
     let own = world.b.clone();
-    let mut mirror = Writer::new(&Settings { node: "b".to_owned(), ..own }, copy(&thief), 100);
+    let mut mirror = LetterWriter::new(&Settings { node: "b".to_owned(), ..own }, copy(&thief), 100);
     assert!(world.hear(&mirror.changes(vec![fact(1)], START)[0], START).is_err());
     // None of it has moved anything.
     assert_eq!(world.hear(&letter, START), said(1));
@@ -173,17 +176,17 @@ fn old_letters_do_not_count() {
     let mut world = World::met();
     let (first, second) = (world.a.whole(vec![fact(1)], START).unwrap(), world.a.whole(vec![fact(2)], START).unwrap());
     assert!(world.hear(&second[0], later(100)).is_ok(), "written at the same time, it is later all the same");
-    assert_eq!(world.hear(&first[0], later(100)).map(drop), Err(Wrong::Old));
+    assert_eq!(world.hear(&first[0], later(100)).map(drop), Err(LetterError::Old));
     let whole = world.a.whole(vec![fact(1)], later(1)).unwrap();
-    assert_eq!(world.hear(&whole[0], later(302)), Err(Wrong::Stale), "kept back for five minutes");
+    assert_eq!(world.hear(&whole[0], later(302)), Err(LetterError::Stale), "kept back for five minutes");
     let before = world.change(1, later(1));
     let whole = world.a.whole(vec![fact(1)], later(400)).unwrap();
-    assert_eq!(world.hear(&whole[0], later(90)), Err(Wrong::Stale), "written in the future");
+    assert_eq!(world.hear(&whole[0], later(90)), Err(LetterError::Stale), "written in the future");
     // Another start of a: what it said before does not count any more.
-    let mut again = Writer::new(&world.a_settings(), copy(&world.a_pair), 101);
+    let mut again = LetterWriter::new(&world.a_settings(), copy(&world.a_pair), 101);
     let whole = again.whole(vec![fact(2)], later(2)).unwrap();
-    assert!(matches!(world.hear(&whole[0], later(2)), Ok(Some(Said::Whole { .. }))));
-    assert_eq!(world.hear(&before, later(2)), Err(Wrong::Old));
+    assert!(matches!(world.hear(&whole[0], later(2)), Ok(Some(PeerMessage::Whole { .. }))));
+    assert_eq!(world.hear(&before, later(2)), Err(LetterError::Old));
     let change = again.changes(vec![fact(3)], later(3)).remove(0);
     assert_eq!(world.hear(&change, later(3)), said(3));
 }
@@ -204,10 +207,12 @@ fn wholes_in_parts() {
     assert_eq!((first.len(), second.len()), (3, 3));
     assert_eq!(world.hear(&first[2], later(1)), Ok(None));
     assert_eq!(world.hear(&second[1], later(1)), Ok(None));
-    assert_eq!(world.hear(&first[0], later(1)), Err(Wrong::Old), "a later one has begun");
+    assert_eq!(world.hear(&first[0], later(1)), Err(LetterError::Old), "a later one has begun");
     assert_eq!(world.hear(&second[1], later(1)), Ok(None), "again");
     assert_eq!(world.hear(&second[0], later(1)), Ok(None));
-    let Ok(Some(Said::Whole { facts: heard, .. })) = world.hear(&second[2], later(1)) else { panic!("it is whole") };
+    let Ok(Some(PeerMessage::Whole { facts: heard, .. })) = world.hear(&second[2], later(1)) else {
+        panic!("it is whole")
+    };
     assert_eq!(heard, facts(2, 150));
     assert_eq!(world.a.whole(facts(1, 64 * 321), START).unwrap().len(), 320, "what was decided first is left out");
 }
@@ -227,7 +232,7 @@ fn long_facts_are_told_in_more_letters() {
     let mut heard = Vec::new();
     for letter in world.a.changes(facts.clone(), START) {
         match world.hear(&letter, START) {
-            Ok(Some(Said::Change { facts, .. })) => heard.extend(facts),
+            Ok(Some(PeerMessage::Change { facts, .. })) => heard.extend(facts),
             other => panic!("{other:?}"),
         }
     }
@@ -238,16 +243,16 @@ fn long_facts_are_told_in_more_letters() {
     for letter in &whole {
         said = world.hear(letter, later(1)).unwrap().or(said);
     }
-    assert!(said == Some(Said::Whole { node: "a".to_owned(), facts }));
+    assert!(said == Some(PeerMessage::Whole { node: "a".to_owned(), facts }));
     // More than the store has room for: the last are left out.
     let many: Vec<Fact> = (0..2_500).map(|number| revoke(number, 1_024)).collect();
     let whole = world.a.whole(many, later(2)).unwrap();
     let bytes: usize = whole.iter().map(Vec::len).sum();
     assert!((2 << 20..3 << 20).contains(&bytes), "{bytes}");
     let said = whole.iter().filter_map(|letter| world.hear(letter, later(2)).unwrap()).next();
-    assert!(matches!(said, Some(Said::Whole { facts, .. }) if facts[0] == Fact::Cut), "and it says so");
+    assert!(matches!(said, Some(PeerMessage::Whole { facts, .. }) if facts[0] == Fact::Cut), "and it says so");
     let too_long = world.a.changes(vec![revoke(1, 1_025)], later(2)).remove(0);
-    assert_eq!(world.hear(&too_long, later(2)), Err(Wrong::Malformed));
+    assert_eq!(world.hear(&too_long, later(2)), Err(LetterError::Malformed));
 }
 
 #[test]
@@ -258,7 +263,7 @@ fn how_old_it_is() {
     let change = world.change(1, later(41));
     world.hear(&change, later(41)).unwrap();
     assert_eq!(age(&world, later(42)), Some(1));
-    assert_eq!(world.hear(&change, later(50)), Err(Wrong::Old));
+    assert_eq!(world.hear(&change, later(50)), Err(LetterError::Old));
     assert_eq!(age(&world, later(50)), Some(9), "a replay makes nothing younger");
     world.peers.configure(None);
     assert_eq!(world.peers.each().count(), 0);
@@ -294,16 +299,16 @@ fn d07_a_clock_that_is_set_back_silences_nobody() {
         let whole = world.a.whole(vec![fact(1)], after).unwrap();
         let behind = i64::try_from(back / 10 * 10_000).unwrap();
         let facts = vec![fact(1).shifted(behind)];
-        assert_eq!(world.hear(&whole[0], now), Ok(Some(Said::Whole { node: "a".to_owned(), facts })), "{back}");
+        assert_eq!(world.hear(&whole[0], now), Ok(Some(PeerMessage::Whole { node: "a".to_owned(), facts })), "{back}");
         // The same number again, and later by its clock: it counts.
         let whole = world.a.whole(vec![fact(3)], later(301 - back)).unwrap();
-        assert!(matches!(world.hear(&whole[0], later(301)), Ok(Some(Said::Whole { .. }))), "{back}");
+        assert!(matches!(world.hear(&whole[0], later(301)), Ok(Some(PeerMessage::Whole { .. }))), "{back}");
         let next = world.change(4, later(301 - back));
         let facts = vec![fact(4).shifted(behind)];
-        let expect = Said::Change { node: "a".to_owned(), facts };
+        let expect = PeerMessage::Change { node: "a".to_owned(), facts };
         assert_eq!(world.hear(&next, later(301)), Ok(Some(expect)), "{back}: a ban is as long by either clock");
         for letter in [&first[0], &change, &kept_back[0], &whole[0], &next] {
-            assert_eq!(world.hear(letter, later(301)), Err(Wrong::Old), "{back}: a letter is repeated");
+            assert_eq!(world.hear(letter, later(301)), Err(LetterError::Old), "{back}: a letter is repeated");
         }
     }
 }
@@ -316,7 +321,7 @@ fn d07_a_clock_that_goes_back_a_little() {
     assert!(!world.a.is_ahead_of(back));
     for number in 1..4 {
         let whole = world.a.whole(vec![fact(number)], back).unwrap();
-        assert!(matches!(world.hear(&whole[0], START), Ok(Some(Said::Whole { .. }))), "{number}");
+        assert!(matches!(world.hear(&whole[0], START), Ok(Some(PeerMessage::Whole { .. }))), "{number}");
         let change = world.change(number, back);
         assert_eq!(world.hear(&change, START), said(number));
     }
@@ -346,7 +351,7 @@ fn d07_the_guard_begins_anew() {
     cluster.look_at_clock(back);
     assert!(epoch() > first && cluster.is_whole_due(back));
     let whole = cluster.whole(vec![fact(1)], back);
-    assert!(matches!(peers.hear(&whole[0], &b, later(1)), Ok(Some(Said::Whole { .. }))));
+    assert!(matches!(peers.hear(&whole[0], &b, later(1)), Ok(Some(PeerMessage::Whole { .. }))));
     cluster.look_at_clock(back);
     assert!(!cluster.is_whole_due(back), "told once");
     std::fs::remove_dir_all(&folder).unwrap();

@@ -222,7 +222,7 @@ mod tests {
         std::fs::create_dir_all(&folder).unwrap();
         let mut desk = Desk::new(folder.clone());
         desk.work(Job::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
-        desk.work(Job::Configure { wanted: Wanted::Revocations, now: NOW });
+        desk.work(Job::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
         (desk, folder)
     }
 
@@ -243,7 +243,7 @@ mod tests {
         }
     }
 
-    fn order(desk: &mut Desk, order: Order) -> (Answer, Worked) {
+    fn order(desk: &mut Desk, order: CredentialCommand) -> (Answer, Worked) {
         let (to, _waits) = tokio::sync::oneshot::channel();
         let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
         let (answer, _to) = worked.answer.take().unwrap();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     fn revoke(desk: &mut Desk, id: &str) -> Worked {
-        order(desk, Order::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
+        order(desk, CredentialCommand::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
     }
 
     #[track_caller]
@@ -292,10 +292,10 @@ mod tests {
         let (mut desk, folder) = desk("gone");
         hears(&mut desk, says("a", &["1"], &[], Some(1)), &[revoked("1")]);
         let number = desk.store().unwrap().revocations(0, 9).unwrap()[0].number;
-        let (answer, _) = order(&mut desk, Order::Lift { number });
+        let (answer, _) = order(&mut desk, CredentialCommand::Lift { number });
         assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
         desk.work(Job::Share { nodes: vec!["b".to_owned()], now: NOW });
-        let (answer, worked) = order(&mut desk, Order::Lift { number });
+        let (answer, worked) = order(&mut desk, CredentialCommand::Lift { number });
         assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
         assert_eq!(worked.changes, [lifted("1")]);
         std::fs::remove_dir_all(folder).unwrap();
@@ -303,7 +303,7 @@ mod tests {
 
     fn desk_with_keys(name: &str) -> (Desk, PathBuf, Tag) {
         let (mut desk, folder) = desk(name);
-        desk.work(Job::Configure { wanted: Wanted::Keys(Some(vec![7; 32])), now: NOW });
+        desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
         (desk, folder, Pepper::new(&[7; 32]).check())
     }
 
@@ -339,18 +339,23 @@ mod tests {
         let rotated = key(1, &|key| (key.expires, key.is_replaced) = (Some(NOW.unix_seconds() + 60), true));
         hears(&mut desk, told(slice::from_ref(&rotated), pepper), &[changed(&rotated)]);
         // Revoked here: its own machine does not make it good again.
-        let (answer, _) = order(&mut desk, Order::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
+        let (answer, _) =
+            order(&mut desk, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
         assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
         let later = key(1, &|key| key.expires = Some(NOW.unix_seconds() + 90));
         let worked = desk.work(Job::Peer { said: told(&[later], pepper), now: NOW });
         assert!(matches!(&worked.changes[..], [CredentialChange::Key(key)] if key.is_revoked), "{:?}", worked.changes);
-        let rotate =
-            |what: &str| Order::Rotate { prefix: "gwk".to_owned(), what: what.to_owned(), overlap: 0, expires: None };
+        let rotate = |what: &str| CredentialCommand::Rotate {
+            prefix: "gwk".to_owned(),
+            what: what.to_owned(),
+            overlap: 0,
+            expires: None,
+        };
         hears(&mut desk, told(&[key(3, &|_| {})], pepper), &[changed(&key(3, &|_| {}))]);
         let (answer, _) = order(&mut desk, rotate("key-3"));
         assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
         // What others have made is not passed on; what is made here is told.
-        let make = Order::Make {
+        let make = CredentialCommand::Make {
             prefix: "gwk".to_owned(),
             name: "own".to_owned(),
             profile: Profile::default(),
@@ -365,7 +370,7 @@ mod tests {
     #[test]
     fn a_key_that_another_machine_has_revoked_stays_revoked() {
         let (mut desk, folder, pepper) = desk_with_keys("stays");
-        let make = Order::Make {
+        let make = CredentialCommand::Make {
             prefix: "gwk".to_owned(),
             name: "own".to_owned(),
             profile: Profile::default(),

@@ -33,19 +33,19 @@ fn folder(name: &str) -> PathBuf {
 
 fn desk(folder: &Path) -> (Desk, Worked) {
     let mut desk = Desk::new(folder.to_owned());
-    let worked = desk.work(Job::Configure { wanted: Wanted::Keys(None), now: at(NOW) });
+    let worked = desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
     (desk, worked)
 }
 
-fn order(desk: &mut Desk, order: Order, now: Now) -> (Answer, Worked) {
+fn order(desk: &mut Desk, order: CredentialCommand, now: Now) -> (Answer, Worked) {
     let (to, _waits) = oneshot::channel();
     let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now, to });
     let (answer, _to) = worked.answer.take().unwrap();
     (answer, worked)
 }
 
-fn make(name: &str, expires: Option<u64>) -> Order {
-    Order::Make { prefix: "gwk".to_owned(), name: name.to_owned(), profile: Profile::default(), expires }
+fn make(name: &str, expires: Option<u64>) -> CredentialCommand {
+    CredentialCommand::Make { prefix: "gwk".to_owned(), name: name.to_owned(), profile: Profile::default(), expires }
 }
 
 #[track_caller]
@@ -92,8 +92,12 @@ fn the_life_of_a_key() {
     assert!(!told.contains(&first.key[16..]), "the secret is told to nobody else");
     assert_eq!(refused(&order(&mut desk, make("deploy", None), at(NOW)).0), "exists");
 
-    let rotate =
-        |what: &str, overlap| Order::Rotate { prefix: "gwk".to_owned(), what: what.to_owned(), overlap, expires: None };
+    let rotate = |what: &str, overlap| CredentialCommand::Rotate {
+        prefix: "gwk".to_owned(),
+        what: what.to_owned(),
+        overlap,
+        expires: None,
+    };
     let (answer, worked) = order(&mut desk, rotate(&first.id, 100), at(NOW));
     let second = made(answer);
     assert_eq!((&second.replaces, worked.changes.len()), (&Some(first.id.clone()), 2));
@@ -114,7 +118,7 @@ fn the_life_of_a_key() {
     assert_eq!(refused(&order(&mut desk, rotate("nobody", 0), at(NOW)).0), "not_found");
     assert_eq!(refused(&order(&mut desk, rotate("deploy", 0), at(NOW + 2_000)).0), "not_good");
 
-    let revoke = || Order::RevokeKey { what: "deploy".to_owned(), reason: "x".to_owned() };
+    let revoke = || CredentialCommand::RevokeKey { what: "deploy".to_owned(), reason: "x".to_owned() };
     let (answer, worked) = order(&mut desk, revoke(), at(NOW));
     assert!(matches!(answer, Answer::Done { changed: 3, .. }), "{answer:?}");
     assert!(worked.changes.iter().all(|change| matches!(change, CredentialChange::Key(key) if key.is_revoked)));
@@ -126,7 +130,9 @@ fn the_life_of_a_key() {
     // Uses, to be seen.
     let id = crate::auth::api_key::text::KeyId(keys[0].id).to_string();
     desk.work(Job::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
-    let Answer::Keys(page) = order(&mut desk, Order::Show { what: id }, at(NOW)).0 else { panic!("no keys") };
+    let Answer::Keys(page) = order(&mut desk, CredentialCommand::Show { what: id }, at(NOW)).0 else {
+        panic!("no keys")
+    };
     let KeyPage { keys: shown, .. } = *page;
     assert_eq!(shown[0].used.as_deref(), Some("2027-01-15T08:00:00.000Z"));
     fs::remove_dir_all(&folder).unwrap();
@@ -140,7 +146,7 @@ fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
     let second = made(order(&mut desk, make(&first.id, None), at(NOW)).0);
     let mut revoke = |what: &str| {
         let (answer, worked) =
-            order(&mut desk, Order::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
+            order(&mut desk, CredentialCommand::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
         let id = |change: &CredentialChange| match change {
             CredentialChange::Key(key) => crate::auth::api_key::text::KeyId(key.id).to_string(),
             other => panic!("{other:?}"),
@@ -159,7 +165,7 @@ fn what_another_guard_finds() {
     let (mut one, _) = desk(&folder);
     made(order(&mut one, make("a", None), at(NOW)).0);
     let revoked = || Revoked::Token { issuer: "i".to_owned(), id: "t".to_owned() };
-    let order_of = |expires| Order::Revoke { revoked: revoked(), expires, reason: String::new() };
+    let order_of = |expires| CredentialCommand::Revoke { revoked: revoked(), expires, reason: String::new() };
     order(&mut one, order_of(Some(NOW + 60)), at(NOW));
     drop(one);
     // The chain never had the two records: they are told again until it has.
@@ -206,7 +212,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
         is_replaced: false,
         is_foreign: true,
     };
-    order(&mut desk, Order::Import { keys: vec![key(1), key(2)] }, at(NOW));
+    order(&mut desk, CredentialCommand::Import { keys: vec![key(1), key(2)] }, at(NOW));
     let row = |id| RevocationRow {
         number: 0,
         revoked: Revoked::Key(id),
@@ -223,7 +229,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
             Redo { keys: [1, 3].map(|id| (id, row(id))).into(), replaced: [(2, NOW + 9)].into(), ..Redo::default() };
         assert_eq!(desk.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
     }
-    order(&mut desk, Order::Import { keys: vec![key(3)] }, at(NOW));
+    order(&mut desk, CredentialCommand::Import { keys: vec![key(3)] }, at(NOW));
     let (_, keys, revoked) = handed(desk.work(Job::Gather(at(NOW))));
     let mut found: Vec<_> = keys.iter().map(|key| (key.id, key.is_revoked, key.expires)).collect();
     found.sort_unstable();
@@ -240,7 +246,11 @@ fn damaged_stores() {
         for number in 0..200 {
             made(order(&mut one, make(&format!("k{number}"), None), at(NOW)).0);
         }
-        order(&mut one, Order::Revoke { revoked: Revoked::Key(1), expires: None, reason: String::new() }, at(NOW));
+        order(
+            &mut one,
+            CredentialCommand::Revoke { revoked: Revoked::Key(1), expires: None, reason: String::new() },
+            at(NOW),
+        );
         drop(one);
         let path = folder.join(store::FILE);
         drop(fs::remove_file(folder.join("credentials.db-wal")));
@@ -278,21 +288,21 @@ fn the_file_of_revocations() {
     // A line cannot be read: nothing is lifted.
     assert_eq!(file(&mut desk, &["c"], false), [CredentialChange::Revoked(of("c"))]);
     // An operator has revoked it as well: it stays revoked.
-    let by_hand = Order::Revoke { revoked: of("a"), expires: None, reason: "x".to_owned() };
+    let by_hand = CredentialCommand::Revoke { revoked: of("a"), expires: None, reason: "x".to_owned() };
     order(&mut desk, by_hand, at(NOW));
     let mut lifted = file(&mut desk, &[], true);
     lifted.sort_by_key(|change| format!("{change:?}"));
     assert_eq!(lifted, [of("b"), of("c")].map(CredentialChange::Lifted));
-    let Answer::Revocations(page) = order(&mut desk, Order::Revocations { after: 0 }, at(NOW)).0 else {
+    let Answer::Revocations(page) = order(&mut desk, CredentialCommand::Revocations { after: 0 }, at(NOW)).0 else {
         panic!("no revocations")
     };
     assert_eq!(page.revocations.len(), 1);
     let number = page.revocations[0].number;
-    let (_, worked) = order(&mut desk, Order::Lift { number }, at(NOW));
+    let (_, worked) = order(&mut desk, CredentialCommand::Lift { number }, at(NOW));
     assert_eq!(worked.changes, [CredentialChange::Lifted(of("a"))]);
-    assert_eq!(refused(&order(&mut desk, Order::Lift { number }, at(NOW)).0), "not_found");
+    assert_eq!(refused(&order(&mut desk, CredentialCommand::Lift { number }, at(NOW)).0), "not_found");
     file(&mut desk, &["z"], true);
-    assert_eq!(refused(&order(&mut desk, Order::Lift { number: number + 1 }, at(NOW)).0), "of_file");
+    assert_eq!(refused(&order(&mut desk, CredentialCommand::Lift { number: number + 1 }, at(NOW)).0), "of_file");
     fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -310,7 +320,7 @@ fn imports() {
         is_replaced: false,
         is_foreign: true,
     };
-    let mut import = |keys: Vec<KeyRecord>| order(&mut desk, Order::Import { keys }, at(NOW));
+    let mut import = |keys: Vec<KeyRecord>| order(&mut desk, CredentialCommand::Import { keys }, at(NOW));
     let (answer, worked) = import(vec![key(1, 1), key(u64::MAX, 2)]);
     assert!(matches!(answer, Answer::Done { changed: 2, .. }), "{answer:?}");
     let CredentialChange::Key(first) = &worked.changes[0] else { panic!("no key") };

@@ -19,7 +19,7 @@ fn settings() -> Settings {
     }
 }
 
-fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> Verdict {
+fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> WafVerdict {
     let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     waf.judge(&Request {
@@ -42,10 +42,10 @@ fn found(rule: &str, value: &str) {
     let json = serde_json::json!({ "a": { "list": [value] } }).to_string();
     let form = [("content-type", "application/x-www-form-urlencoded")];
     for (target, headers, body, place) in [
-        (format!("/items?q={}", encode(value)), &[][..], String::new(), Place::Query),
-        (format!("/items?q={}", encode(&encode(value))), &[], String::new(), Place::Query),
-        ("/items".to_owned(), &form, format!("q={}", encode(value)), Place::Body),
-        ("/items".to_owned(), &[("content-type", "application/json")], json, Place::Body),
+        (format!("/items?q={}", encode(value)), &[][..], String::new(), Collection::Query),
+        (format!("/items?q={}", encode(&encode(value))), &[], String::new(), Collection::Query),
+        ("/items".to_owned(), &form, format!("q={}", encode(value)), Collection::Body),
+        ("/items".to_owned(), &[("content-type", "application/json")], json, Collection::Body),
     ] {
         let verdict = judge(settings(), &target, headers, &body);
         let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == place);
@@ -120,47 +120,53 @@ fn names_paths_headers_cookies_and_files_are_looked_at() {
     let multipart = [("content-type", "multipart/form-data; boundary=x")];
     let cookies = "a=b;".repeat(1_001);
     for (target, headers, body, rule, place) in [
-        ("/a?__proto__[x]=1", &[][..], "", "prototype_pollution", Place::Query),
-        ("/a?user[$ne]=1", &[], "", "nosql_injection", Place::Query),
-        ("/a", &[("content-type", "application/json")], "{\"user\":{\"$ne\":null}}", "nosql_injection", Place::Body),
-        ("/files/%252e%252e/%252e%252e/x", &[], "", "path_traversal", Place::Path),
-        ("/a", &[("user-agent", "${jndi:ldap://x/y}")], "", "expression_injection", Place::Header),
-        ("/a", &[("accept", "${jndi:ldap://x/y}")], "", "expression_injection", Place::Header),
-        ("/a", &[("cookie", "a=b; c=' or 1=1--")], "", "sql_injection", Place::Cookie),
+        ("/a?__proto__[x]=1", &[][..], "", "prototype_pollution", Collection::Query),
+        ("/a?user[$ne]=1", &[], "", "nosql_injection", Collection::Query),
+        (
+            "/a",
+            &[("content-type", "application/json")],
+            "{\"user\":{\"$ne\":null}}",
+            "nosql_injection",
+            Collection::Body,
+        ),
+        ("/files/%252e%252e/%252e%252e/x", &[], "", "path_traversal", Collection::Path),
+        ("/a", &[("user-agent", "${jndi:ldap://x/y}")], "", "expression_injection", Collection::Header),
+        ("/a", &[("accept", "${jndi:ldap://x/y}")], "", "expression_injection", Collection::Header),
+        ("/a", &[("cookie", "a=b; c=' or 1=1--")], "", "sql_injection", Collection::Cookie),
         (
             "/a",
             &multipart,
             "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"../../a.php\"\r\n\r\n<script>\r\n--x--\r\n",
             "path_traversal",
-            Place::File,
+            Collection::File,
         ),
         (
             "/a",
             &[("content-type", "application/xml")],
             "<?xml version=\"1.0\"?><!DOCTYPE a [<!ENTITY x SYSTEM \"file:///x\">]><a>&x;</a>",
             "xxe",
-            Place::Body,
+            Collection::Body,
         ),
         (
             "/a",
             &multipart,
             "x--x--\r\n--x\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\n' OR 1=1--\r\n--x--",
             "unreadable_body",
-            Place::Body,
+            Collection::Body,
         ),
         (
             "/a",
             &multipart,
             "--x\r\nContent-Disposition: form-data; name=\"q\"; filename=\"\"\r\n\r\n' OR 1=1--\r\n--x--",
             "sql_injection",
-            Place::Body,
+            Collection::Body,
         ),
-        ("/a", &[("content-type", "application/json")], "{\"' OR 1=1--\":[]}", "sql_injection", Place::Body),
-        ("/a", &[("content-type", "application/json")], "{\"$where\":{}}", "nosql_injection", Place::Body),
-        ("/a", &[("cookie", &*cookies)], "", "too_many_values", Place::Other),
-        ("/a?q=PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==", &[], "", "xss", Place::Query),
-        ("/a", &[("content-type", "application/json")], "{'a': '<script>'}", "xss", Place::Body),
-        ("/a", &[("user-agent", "sqlmap/1.7#stable")], "", "scanner", Place::Header),
+        ("/a", &[("content-type", "application/json")], "{\"' OR 1=1--\":[]}", "sql_injection", Collection::Body),
+        ("/a", &[("content-type", "application/json")], "{\"$where\":{}}", "nosql_injection", Collection::Body),
+        ("/a", &[("cookie", &*cookies)], "", "too_many_values", Collection::Other),
+        ("/a?q=PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==", &[], "", "xss", Collection::Query),
+        ("/a", &[("content-type", "application/json")], "{'a': '<script>'}", "xss", Collection::Body),
+        ("/a", &[("user-agent", "sqlmap/1.7#stable")], "", "scanner", Collection::Header),
     ] {
         let verdict = judge(settings(), target, headers, body);
         let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == place);
@@ -240,7 +246,7 @@ fn a_body_is_inspected_whatever_its_type_says() {
         ),
     ] {
         let verdict = judge(settings(), "/a", &[("content-type", content_type)], &body);
-        let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == Place::Body);
+        let is_found = verdict.findings.iter().any(|it| &*it.rule == rule && it.place == Collection::Body);
         assert!(is_found && verdict.is_attack, "{content_type} {body}: {verdict:?}");
     }
 }

@@ -3,7 +3,7 @@
 use super::{
     lines,
     macros::Template,
-    rule::{Allowed, Change, Control, Disruptive, Link, Rule, RuleSet, SetVar},
+    rule::{Allowed, ChainedRule, Change, Control, Disruptive, Rule, RuleSet, SetVar},
     targets::Variable,
     transform::Transform,
 };
@@ -12,7 +12,7 @@ use super::{
 #[derive(Debug, Default)]
 pub(super) struct Actions {
     pub(super) rule: Rule,
-    pub(super) link: Link,
+    pub(super) link: ChainedRule,
     pub(super) phase: Option<u8>,
     pub(super) disruptive: Option<Disruptive>,
     pub(super) is_chained: bool,

@@ -6,7 +6,7 @@ use super::{
     super::{
         decode,
         parts::Parts,
-        request::{Place, Values},
+        request::{Collection, Values},
     },
     operator,
     targets::Variable,
@@ -20,7 +20,7 @@ const VARIABLES: usize = Variable::Xml as usize + 1;
 pub(super) struct Item {
     pub(super) key: Rc<[u8]>,
     pub(super) value: Rc<[u8]>,
-    pub(super) place: Place,
+    pub(super) place: Collection,
 }
 
 /// All values that do not change while rules run.
@@ -35,17 +35,17 @@ impl Items {
     pub(super) fn of_head(values: &Values<'_>) -> Self {
         let mut items = Self { all: Vec::new(), by_variable: vec![Vec::new(); VARIABLES], args_size: 0 };
         for (name, value) in &values.query {
-            items.argument(Place::Query, name, value, Some([Variable::ArgsGet, Variable::ArgsGetNames]));
+            items.argument(Collection::Query, name, value, Some([Variable::ArgsGet, Variable::ArgsGetNames]));
         }
         let request = &values.request;
         for (name, value) in request.headers {
             let name = name.as_bytes();
-            items.add(&[Variable::RequestHeaders], Place::Header, name, value);
-            items.add(&[Variable::RequestHeadersNames], Place::Header, name, name);
+            items.add(&[Variable::RequestHeaders], Collection::Header, name, value);
+            items.add(&[Variable::RequestHeadersNames], Collection::Header, name, name);
         }
         for (name, value) in &values.cookies {
-            items.add(&[Variable::RequestCookies], Place::Cookie, name, value);
-            items.add(&[Variable::RequestCookiesNames], Place::Cookie, name, name);
+            items.add(&[Variable::RequestCookies], Collection::Cookie, name, value);
+            items.add(&[Variable::RequestCookiesNames], Collection::Cookie, name, name);
         }
         let line = format!("{} {} {}", request.method, request.target, request.protocol);
         let decoded = decode::percent(request.target.as_bytes(), false);
@@ -59,32 +59,32 @@ impl Items {
         let auth = auth.split(|&byte| byte == b' ').next().unwrap_or_default();
         let client = request.client.to_string();
         for (variable, place, value) in [
-            (Variable::QueryString, Place::Query, raw_query.as_bytes()),
-            (Variable::RemoteAddr, Place::Other, client.as_bytes()),
-            (Variable::RequestBasename, Place::Path, file),
-            (Variable::RequestFilename, Place::Path, &values.path),
-            (Variable::RequestLine, Place::Path, line.as_bytes()),
-            (Variable::RequestMethod, Place::Other, request.method.as_bytes()),
-            (Variable::RequestProtocol, Place::Other, request.protocol.as_bytes()),
-            (Variable::RequestUri, Place::Path, uri),
-            (Variable::RequestUriRaw, Place::Path, request.target.as_bytes()),
-            (Variable::ServerName, Place::Header, host),
-            (Variable::AuthType, Place::Header, auth),
+            (Variable::QueryString, Collection::Query, raw_query.as_bytes()),
+            (Variable::RemoteAddr, Collection::Other, client.as_bytes()),
+            (Variable::RequestBasename, Collection::Path, file),
+            (Variable::RequestFilename, Collection::Path, &values.path),
+            (Variable::RequestLine, Collection::Path, line.as_bytes()),
+            (Variable::RequestMethod, Collection::Other, request.method.as_bytes()),
+            (Variable::RequestProtocol, Collection::Other, request.protocol.as_bytes()),
+            (Variable::RequestUri, Collection::Path, uri),
+            (Variable::RequestUriRaw, Collection::Path, request.target.as_bytes()),
+            (Variable::ServerName, Collection::Header, host),
+            (Variable::AuthType, Collection::Header, auth),
         ] {
             if !value.is_empty() {
                 items.add(&[variable], place, b"", value);
             }
         }
-        items.add(&[Variable::UniqueId], Place::Other, b"", b"0");
-        items.add(&[Variable::Duration], Place::Other, b"", b"0");
+        items.add(&[Variable::UniqueId], Collection::Other, b"", b"0");
+        items.add(&[Variable::Duration], Collection::Other, b"", b"0");
         items.add(
             &[Variable::UrlencodedError],
-            Place::Other,
+            Collection::Other,
             b"",
             if operator::has_bad_escape(raw_query.as_bytes()) { b"1" } else { b"0" },
         );
         let processor = values.format.map_or("", |format| format.name());
-        items.add(&[Variable::ReqbodyProcessor], Place::Other, b"", processor.as_bytes());
+        items.add(&[Variable::ReqbodyProcessor], Collection::Other, b"", processor.as_bytes());
         items.sizes(0, 0);
         items
     }
@@ -94,28 +94,28 @@ impl Items {
         let is_json = processor == "JSON";
         for (name, value) in &parts.fields {
             let own = (!is_json).then_some([Variable::ArgsPost, Variable::ArgsPostNames]);
-            self.argument(Place::Body, name, value, own);
+            self.argument(Collection::Body, name, value, own);
         }
         for (name, file) in &parts.files {
-            self.add(&[Variable::Files], Place::File, name, file);
-            self.add(&[Variable::FilesNames], Place::File, name, name);
+            self.add(&[Variable::Files], Collection::File, name, file);
+            self.add(&[Variable::FilesNames], Collection::File, name, name);
         }
         for (name, header) in &parts.part_headers {
-            self.add(&[Variable::MultipartPartHeaders], Place::Body, name, header);
+            self.add(&[Variable::MultipartPartHeaders], Collection::Body, name, header);
         }
         if !parts.text.is_empty() {
-            self.add(&[Variable::Xml], Place::Body, b"/*", &parts.text);
+            self.add(&[Variable::Xml], Collection::Body, b"/*", &parts.text);
         }
         for value in &parts.attributes {
-            self.add(&[Variable::Xml], Place::Body, b"//@*", value);
+            self.add(&[Variable::Xml], Collection::Body, b"//@*", value);
         }
         if !body.is_empty() {
-            self.add(&[Variable::RequestBody], Place::Body, b"", body);
+            self.add(&[Variable::RequestBody], Collection::Body, b"", body);
         }
         let error: &[u8] = if parts.error.is_some() { b"1" } else { b"0" };
-        self.add(&[Variable::ReqbodyError], Place::Other, b"", error);
+        self.add(&[Variable::ReqbodyError], Collection::Other, b"", error);
         let is_multipart = processor == "MULTIPART";
-        self.add(&[Variable::MultipartStrictError], Place::Other, b"", if is_multipart { error } else { b"0" });
+        self.add(&[Variable::MultipartStrictError], Collection::Other, b"", if is_multipart { error } else { b"0" });
         self.set(Variable::ReqbodyProcessor, processor.as_bytes());
         self.sizes(body.len(), parts.files_size);
     }
@@ -126,7 +126,7 @@ impl Items {
         indices.iter().filter_map(|&index| Some((index, self.all.get(index)?)))
     }
 
-    fn argument(&mut self, place: Place, name: &[u8], value: &[u8], own: Option<[Variable; 2]>) {
+    fn argument(&mut self, place: Collection, name: &[u8], value: &[u8], own: Option<[Variable; 2]>) {
         self.args_size += name.len() + value.len();
         let [values, names] = own.map_or([None, None], |own| own.map(Some));
         let with = |variable: Variable, more: Option<Variable>| [Some(variable), more].into_iter().flatten();
@@ -134,7 +134,7 @@ impl Items {
         self.add(&with(Variable::ArgsNames, names).collect::<Vec<_>>(), place, name, name);
     }
 
-    fn add(&mut self, variables: &[Variable], place: Place, key: &[u8], value: &[u8]) {
+    fn add(&mut self, variables: &[Variable], place: Collection, key: &[u8], value: &[u8]) {
         let index = self.all.len();
         self.all.push(Item { key: key.into(), value: value.into(), place });
         for variable in variables {
@@ -149,7 +149,7 @@ impl Items {
         if let Some(indices) = self.by_variable.get_mut(variable as usize) {
             indices.clear();
         }
-        self.add(&[variable], Place::Other, b"", value);
+        self.add(&[variable], Collection::Other, b"", value);
     }
 
     fn sizes(&mut self, body: usize, files: usize) {

@@ -24,7 +24,7 @@ const DEEPEST: usize = 8;
 
 /// A compiled rule set.
 #[derive(Debug, Default)]
-pub(in crate::validate::waf) struct Compiled {
+pub(in crate::validate::waf) struct CompiledRules {
     /// Of phase 1, then of phase 2.
     pub(super) phases: [Vec<Step>; 2],
     /// What was read and does nothing.
@@ -81,7 +81,7 @@ const WITHOUT_EFFECT: [&str; 34] = [
 pub(in crate::validate::waf) fn compile(
     roots: &[PathBuf],
     files: &[NamedFile],
-) -> Result<Compiled, Vec<RuleFileError>> {
+) -> Result<CompiledRules, Vec<RuleFileError>> {
     let mut compiler = Compiler::new(files);
     for root in roots {
         compiler.include(root, 0);
@@ -91,7 +91,7 @@ pub(in crate::validate::waf) fn compile(
 
 struct Compiler<'a> {
     files: RuleFiles<'a>,
-    compiled: Compiled,
+    compiled: CompiledRules,
     wrong: Vec<RuleFileError>,
     /// By phase: what rules do that say nothing, and how they read values.
     defaults: HashMap<u8, (Disruptive, Vec<Transform>)>,
@@ -113,7 +113,7 @@ impl<'a> Compiler<'a> {
     fn new(files: &'a [NamedFile]) -> Self {
         Self {
             files: RuleFiles(files),
-            compiled: Compiled::default(),
+            compiled: CompiledRules::default(),
             wrong: Vec::new(),
             defaults: HashMap::new(),
             open: None,
@@ -287,7 +287,7 @@ impl<'a> Compiler<'a> {
         Ok(())
     }
 
-    fn finish(mut self) -> Result<Compiled, Vec<RuleFileError>> {
+    fn finish(mut self) -> Result<CompiledRules, Vec<RuleFileError>> {
         if self.open.is_some() {
             self.report("a chain has no last rule".to_owned());
         }

@@ -20,7 +20,7 @@ pub(super) struct Rule {
     pub(super) id: u32,
     /// The number as a name.
     pub(super) name: String,
-    pub(super) links: Vec<Link>,
+    pub(super) links: Vec<ChainedRule>,
     pub(super) disruptive: Disruptive,
     pub(super) skip_after: Option<String>,
     /// So many rules are skipped.
@@ -34,7 +34,7 @@ pub(super) struct Rule {
 
 /// What a rule looks at, how, and what it does for each value that matches.
 #[derive(Debug, Default)]
-pub(super) struct Link {
+pub(super) struct ChainedRule {
     pub(super) targets: Vec<Target>,
     /// `None`: it always matches.
     pub(super) operator: Option<Operator>,

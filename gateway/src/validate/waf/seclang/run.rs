@@ -9,13 +9,13 @@ use super::{
     super::{
         body::{self, Format},
         exclusion::Exclusions,
-        request::{Place, Values},
+        request::{Collection, Values},
     },
     collect::Items,
-    compile::Compiled,
+    compile::CompiledRules,
     macros::{MacroPart, Template},
     operator::{self, cost, judge},
-    rule::{Allowed, Change, Control, Disruptive, Link, Rule, RuleSet, Step},
+    rule::{Allowed, ChainedRule, Change, Control, Disruptive, Rule, RuleSet, Step},
     targets::{Selector, Target, Variable},
 };
 
@@ -31,7 +31,7 @@ const LONGEST_VARIABLE: usize = 16 * 1024;
 #[derive(Debug)]
 pub(in crate::validate::waf) struct Hit<'a> {
     pub(in crate::validate::waf) rule: &'a str,
-    pub(in crate::validate::waf) place: Place,
+    pub(in crate::validate::waf) place: Collection,
     pub(in crate::validate::waf) parameter: Vec<u8>,
     pub(in crate::validate::waf) score: u32,
 }
@@ -50,7 +50,7 @@ pub(in crate::validate::waf) struct Outcome<'a> {
 
 /// Runs all rules. `fixed`: variables of the transaction that no rule changes.
 pub(in crate::validate::waf) fn run<'a>(
-    compiled: &'a Compiled,
+    compiled: &'a CompiledRules,
     values: &Values<'_>,
     fixed: &[(&str, String)],
     exclusions: &Exclusions,
@@ -92,7 +92,7 @@ struct Matched {
     value: Vec<u8>,
     name: Vec<u8>,
     all: Vec<(Vec<u8>, Vec<u8>)>,
-    place: Option<(Place, Vec<u8>)>,
+    place: Option<(Collection, Vec<u8>)>,
 }
 
 struct Transaction<'a, 'e> {
@@ -119,7 +119,7 @@ struct InspectedValue {
     item: Option<usize>,
     key: Rc<[u8]>,
     value: Rc<[u8]>,
-    place: Place,
+    place: Collection,
     variable: Variable,
 }
 
@@ -185,7 +185,7 @@ impl<'a> Transaction<'a, '_> {
             }
         }
         if rule.is_logged {
-            let (place, parameter) = self.matched.place.take().unwrap_or((Place::Other, Vec::new()));
+            let (place, parameter) = self.matched.place.take().unwrap_or((Collection::Other, Vec::new()));
             self.outcome.hits.push(Hit { rule: &rule.name, place, parameter, score: rule.score });
         }
         match rule.disruptive {
@@ -196,7 +196,7 @@ impl<'a> Transaction<'a, '_> {
         true
     }
 
-    fn link(&mut self, rule: &'a Rule, link: &'a Link) -> bool {
+    fn link(&mut self, rule: &'a Rule, link: &'a ChainedRule) -> bool {
         let Some(operator) = &link.operator else {
             self.act(link);
             return true;
@@ -252,7 +252,7 @@ impl<'a> Transaction<'a, '_> {
             name.push(b':');
             name.extend(&*seen.key);
         }
-        if seen.place != Place::Other || self.matched.place.is_none() {
+        if seen.place != Collection::Other || self.matched.place.is_none() {
             self.matched.place = Some((seen.place, seen.key.to_vec()));
         }
         self.matched.name.clone_from(&name);
@@ -263,7 +263,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// What a link looks at, without what is taken away.
-    fn seen(&self, rule: &Rule, link: &Link) -> Vec<InspectedValue> {
+    fn seen(&self, rule: &Rule, link: &ChainedRule) -> Vec<InspectedValue> {
         let mut all = Vec::new();
         let excluded: Vec<&Target> = link.targets.iter().filter(|target| target.is_excluded).collect();
         let removed: Vec<_> = self.removed_targets.iter().filter(|(set, ..)| set.has(rule)).collect();
@@ -280,7 +280,7 @@ impl<'a> Transaction<'a, '_> {
                             && member.is_none_or(|member| seen.key.eq_ignore_ascii_case(member.as_bytes()))
                     })
                     || has_exclusions
-                        && seen.place != Place::Other
+                        && seen.place != Collection::Other
                         && self.exclusions.excludes(&rule.name, &tags, seen.place, &seen.key);
                 if is_excluded {
                     all.swap_remove(index);
@@ -295,7 +295,7 @@ impl<'a> Transaction<'a, '_> {
                     item: None,
                     key: Rc::default(),
                     value: count.as_bytes().into(),
-                    place: Place::Other,
+                    place: Collection::Other,
                     variable: target.variable,
                 });
             }
@@ -308,7 +308,7 @@ impl<'a> Transaction<'a, '_> {
         let mut add = |key: &[u8], value: &[u8]| {
             let (place, parameter) = match (&self.matched.place, variable) {
                 (Some((place, name)), Variable::MatchedVar | Variable::MatchedVars) => (*place, name.clone()),
-                _ => (Place::Other, key.to_vec()),
+                _ => (Collection::Other, key.to_vec()),
             };
             all.push(InspectedValue { item: None, key: parameter.into(), value: value.into(), place, variable });
         };
@@ -345,7 +345,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// A value after the transformations of a link; with `multiMatch`, after each.
-    fn transformed(&mut self, seen: &InspectedValue, link: &Link) -> Vec<Rc<[u8]>> {
+    fn transformed(&mut self, seen: &InspectedValue, link: &ChainedRule) -> Vec<Rc<[u8]>> {
         if link.is_multi_match {
             let mut steps = vec![Rc::clone(&seen.value)];
             for transform in &link.transforms {
@@ -374,7 +374,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// What a link does for a value that matches.
-    fn act(&mut self, link: &'a Link) {
+    fn act(&mut self, link: &'a ChainedRule) {
         for set in &link.sets {
             let name = String::from_utf8_lossy(&self.expand(&set.name)).to_ascii_lowercase();
             let now = || operator::number(self.variables.get(&name).map(Vec::as_slice).unwrap_or_default());

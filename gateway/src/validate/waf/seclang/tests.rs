@@ -19,7 +19,7 @@ fn files(texts: &[(&str, &str)]) -> Vec<NamedFile> {
     texts.iter().map(file).collect()
 }
 
-fn compiled(text: &str) -> Compiled {
+fn compiled(text: &str) -> CompiledRules {
     let files =
         files(&[("/r/a.conf", text), ("/r/words.data", "# none\nevil\nworse\n"), ("/r/nets.data", "192.0.2.0/24\n")]);
     compile(&[PathBuf::from("/r/a.conf")], &files).unwrap_or_else(|wrong| panic!("{text}\n{wrong:?}"))
