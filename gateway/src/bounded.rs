@@ -29,13 +29,13 @@ const MIN_PER_SHARD: usize = 256;
 /// A table shared by threads: spread over locks by a hash that is seeded at random, so that nobody can choose keys
 /// that meet. Another `S` than the usual one is for keys that no client can choose.
 pub struct Sharded<K, V, S = RandomState> {
-    shards: Box<[Mutex<Table<K, V>>]>,
+    shards: Box<[Mutex<BoundedTable<K, V>>]>,
     seed: S,
 }
 
 /// A table of one thread, or the part of a [`Sharded`] one behind one lock. Whoever uses it brings the hashes of its
 /// keys, which no client may be able to choose.
-pub struct Table<K, V> {
+pub struct BoundedTable<K, V> {
     /// Where in `entries` keys are, by their hashes.
     places: HashTable<usize>,
     entries: Vec<Entry<K, V>>,
@@ -46,7 +46,7 @@ pub struct Table<K, V> {
 
 /// How a newcomer got its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Place {
+pub enum Insertion {
     /// There was room.
     Free,
     /// None: whoever was picked must stay.
@@ -63,7 +63,7 @@ struct Entry<K, V> {
 
 /// The part of a [`Sharded`] table where one key belongs, locked for it: it is hashed once, whatever is done.
 pub struct Locked<'a, K, V> {
-    shard: MutexGuard<'a, Table<K, V>>,
+    shard: MutexGuard<'a, BoundedTable<K, V>>,
     hash: u64,
 }
 
@@ -76,7 +76,7 @@ impl<K: Hash + Eq, V, S: BuildHasher + Default> Sharded<K, V, S> {
         let shards = (capacity / MIN_PER_SHARD).clamp(1, MAX_SHARDS);
         let shards = if shards.is_power_of_two() { shards } else { shards.next_power_of_two() / 2 };
         let seed = S::default();
-        let shard = |at: usize| Mutex::new(Table::new(capacity / shards, seed.hash_one(at)));
+        let shard = |at: usize| Mutex::new(BoundedTable::new(capacity / shards, seed.hash_one(at)));
         Self { shards: (0..shards).map(shard).collect(), seed }
     }
 
@@ -155,7 +155,7 @@ impl<K: Eq, V> Locked<'_, K, V> {
     }
 }
 
-impl<K: Eq, V> Table<K, V> {
+impl<K: Eq, V> BoundedTable<K, V> {
     /// A table of at most `capacity` entries, none yet. `seed` is a random number.
     #[must_use]
     pub fn new(capacity: usize, seed: u64) -> Self {
@@ -247,8 +247,8 @@ impl<K: Eq, V> Table<K, V> {
         value: V,
         worth: impl Fn(&K, &V) -> W,
         may_go: impl Fn(&V) -> bool,
-    ) -> Place {
-        let mut found = Place::Free;
+    ) -> Insertion {
+        let mut found = Insertion::Free;
         if self.entries.len() >= self.capacity {
             let sample: [usize; SAMPLES] = std::array::from_fn(|_| self.roll());
             let entries = &self.entries;
@@ -256,9 +256,9 @@ impl<K: Eq, V> Table<K, V> {
             let loser = sample.into_iter().min_by_key(worth_of);
             match loser.filter(|place| entries.get(*place).is_some_and(|entry| may_go(&entry.value))) {
                 Some(loser) => self.forget_place(loser),
-                None => return Place::None,
+                None => return Insertion::None,
             }
-            found = Place::Taken;
+            found = Insertion::Taken;
         }
         let entries = &self.entries;
         let hash_of = |&place: &usize| entries.get(place).map_or(0, |entry| entry.hash);

@@ -20,7 +20,7 @@ use std::{
     sync::Arc,
 };
 
-use bucket::{Bucket, Held, Level};
+use bucket::{Bucket, CountedRequest, Level};
 use faults::{Common, Faults, place};
 use gateway_common::source::Source;
 use novelty::Novelty;
@@ -29,7 +29,7 @@ use probation::ProbationWatch;
 use profile::Profiles;
 use serde::{Deserialize, Serialize};
 use served::ServedLately;
-use standing::Standing;
+use standing::AnswerHistory;
 use suspects::Suspects;
 
 use crate::{
@@ -54,7 +54,7 @@ mod standing;
 mod suspects;
 
 pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
-pub use novelty::Seen;
+pub use novelty::ObservedValues;
 pub use observed::{Facts, Observed, UpstreamAnswer};
 pub use paths::is_sought_by_scanners;
 pub use profile::{Finished, MAX_PROFILES, ProfileRow};
@@ -117,7 +117,7 @@ pub struct Detector {
     /// asks for that.
     novelty: Option<(Arc<Novelty>, u64)>,
     /// How upstreams answer others; `None`: no rule asks for their answers.
-    standing: Option<Arc<Standing>>,
+    standing: Option<Arc<AnswerHistory>>,
     /// Which routes fail for everybody; `None`, as above.
     faults: Option<Arc<Faults>>,
     /// The rules that ask what share of a source's requests fails, and whose requests are to be counted for them.
@@ -192,7 +192,7 @@ impl Detector {
                 (known.unwrap_or_else(|| Arc::new(Novelty::new(settings.capacity))), after)
             }),
             // The places of routes and upstreams are those of one configuration.
-            standing: upstreams_fail.then(|| Arc::new(Standing::new())),
+            standing: upstreams_fail.then(|| Arc::new(AnswerHistory::new())),
             faults: upstreams_fail.then(|| Arc::new(Faults::new())),
             served: (!with_share.is_empty()).then(|| before.and_then(|it| it.served.clone()).unwrap_or_default()),
             with_share,
@@ -235,7 +235,7 @@ impl Detector {
 
     /// Learns what a principal comes with; what of it is unusual, for the log. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     #[must_use]
-    pub fn unusual(&self, principal: &str, seen: &Seen<'_>, now: u64) -> Option<&'static str> {
+    pub fn unusual(&self, principal: &str, seen: &ObservedValues<'_>, now: u64) -> Option<&'static str> {
         let (novelty, after) = self.novelty.as_ref()?;
         novelty.note(principal, seen, *after, now)
     }
@@ -368,7 +368,7 @@ impl Detector {
     }
 
     /// Into whose bucket of a rule a signal goes, and as what; `None`: into none, as what the rule counts is not known.
-    fn held(&self, rule: &Rule, observed: &Observed<'_>, now: u64) -> Option<(About, Held)> {
+    fn held(&self, rule: &Rule, observed: &Observed<'_>, now: u64) -> Option<(About, CountedRequest)> {
         let Observed { signal, source, address, principal, id, facts, .. } = *observed;
         let is_before = !rule.signals.contains(&signal);
         let weight = if is_before { 0 } else { u8::try_from(rule.weight(signal)).unwrap_or(u8::MAX) };
@@ -398,7 +398,7 @@ impl Detector {
             Some(Distinct::Sources) => self.short_hash(Source::of(address, ONE_CUSTOMER)),
         };
         let place = place(facts.route, signal);
-        Some((about, Held { noted: now, id, weight, what, place, is_before }))
+        Some((about, CountedRequest { noted: now, id, weight, what, place, is_before }))
     }
 
     /// Two of at most [`MAX_EVIDENCE`] are alike by chance once in two million times; one is counted too few then.
@@ -427,7 +427,7 @@ impl Detector {
         key: (u64, About),
         rule: &Rule,
         watched: bool,
-        held: Held,
+        held: CountedRequest,
         source: Source,
     ) -> Option<(Vec<RequestId>, Option<Common>)> {
         let now = held.noted;
@@ -461,7 +461,7 @@ impl Detector {
     }
 
     /// Whether a source has come before since the bucket `full` is full.
-    fn has_tried(&self, full: (u64, About), rule: &Rule, held: Held, who: u32) -> bool {
+    fn has_tried(&self, full: (u64, About), rule: &Rule, held: CountedRequest, who: u32) -> bool {
         let now = held.noted;
         let key = (full.0, About::Trial(self.seed.hash_one((full.1, who))));
         let mut buckets = self.buckets.lock(&key);

@@ -76,7 +76,7 @@ pub(super) struct Replay {
 
 /// What was read.
 #[derive(Default)]
-struct Tally {
+struct ReplayTotals {
     lines: u64,
     /// Those that are none of an access log.
     unread: u64,
@@ -100,7 +100,7 @@ impl Replay {
             return context.out.fail(&format!("{} has no rules: {hint}", context.config().display()), Exit::Usage);
         }
         let prefix = new.guard.ipv6_prefix;
-        let (mut sessions, mut tally) = (Sessions::default(), Tally::default());
+        let (mut sessions, mut tally) = (Sessions::default(), ReplayTotals::default());
         let mut take = |record: &Record, since: u64| {
             sessions.note(record, prefix);
             trial.take(record, since);
@@ -134,7 +134,7 @@ impl Replay {
     fn read(
         &self,
         context: &Context,
-        tally: &mut Tally,
+        tally: &mut ReplayTotals,
         take: &mut dyn FnMut(&Record, u64),
     ) -> Result<(), (PathBuf, io::Error)> {
         let (mut files, mut total) = (Vec::new(), 0);
@@ -170,7 +170,13 @@ impl Replay {
     }
 
     /// `against`: what the configuration to compare with would have done, and where that is.
-    fn text(&self, trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &Tally) -> String {
+    fn text(
+        &self,
+        trial: &Trial,
+        against: Option<(&Trial, &Path)>,
+        sessions: &Sessions,
+        tally: &ReplayTotals,
+    ) -> String {
         let (against, before) = against.unzip();
         let (first, last) = (clock::rfc3339(tally.first.unwrap_or(0)), clock::rfc3339(tally.last));
         let mut lines = vec![format!("{} requests from {first} to {last}", tally.lines - tally.unread)];
@@ -260,7 +266,7 @@ fn difference(trial: &Trial, against: &Trial) -> (Vec<Source>, Vec<Source>) {
     (only(trial, against), only(against, trial))
 }
 
-fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &Tally) -> Value {
+fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &ReplayTotals) -> Value {
     let (against, before) = against.unzip();
     let sums = Sums::of(trial, sessions);
     let banned = trial.banned.iter().map(|(source, banned)| {

@@ -92,13 +92,13 @@ impl Waf {
                 }
                 context.out.text(&prose(&render(&name, route, &verdict)), exit)
             }
-            Err(Fault::Told(reason)) => context.out.fail(&reason, Exit::Usage),
-            Err(Fault::Config(errors)) => refuse(context, &errors),
+            Err(WafCommandError::Told(reason)) => context.out.fail(&reason, Exit::Usage),
+            Err(WafCommandError::Config(errors)) => refuse(context, &errors),
         }
     }
 }
 
-enum Fault {
+enum WafCommandError {
     Told(String),
     Config(Diagnostics),
 }
@@ -113,24 +113,24 @@ fn judge(
     request: &FileRequest,
     named: Option<&str>,
     client: IpAddr,
-) -> Result<(String, Option<usize>, WafVerdict), Fault> {
+) -> Result<(String, Option<usize>, WafVerdict), WafCommandError> {
     let wafs = &config.proxy.wafs;
     let (settings, route): (&Settings, _) = match named {
         Some(name) => {
             let found = wafs.iter().find(|waf| waf.name == name);
-            (found.ok_or_else(|| Fault::Told(format!("there is no [waf.{name}]")))?, None)
+            (found.ok_or_else(|| WafCommandError::Told(format!("there is no [waf.{name}]")))?, None)
         }
         None => {
             let index = route(config, request)?;
             let of = config.proxy.routes.get(index).and_then(|route| route.waf);
             let found = of.and_then(|of| wafs.get(of.index));
             let none = || format!("route[{index}] names no `waf`: name one by --waf");
-            (found.ok_or_else(|| Fault::Told(none()))?, Some(index))
+            (found.ok_or_else(|| WafCommandError::Told(none()))?, Some(index))
         }
     };
     let rules = Rules::new(settings, None).map_err(|wrong| {
         let wrong = wrong.into_iter().map(|one| one.under(&format!("waf.{}", settings.name)));
-        Fault::Config(Diagnostics::from_diagnostics(&config.document, wrong.collect()))
+        WafCommandError::Config(Diagnostics::from_diagnostics(&config.document, wrong.collect()))
     })?;
     let of_route = route.and_then(|index| config.proxy.routes.get(index));
     let threshold = of_route.and_then(|route| route.waf?.threshold);
@@ -145,10 +145,11 @@ fn judge(
 }
 
 /// The route that takes the request.
-fn route(config: &Config, request: &FileRequest) -> Result<usize, Fault> {
+fn route(config: &Config, request: &FileRequest) -> Result<usize, WafCommandError> {
     let routes = Routes::new(&config.proxy.routes);
-    let routes = routes.map_err(|wrong| Fault::Config(Diagnostics::from_diagnostics(&config.document, wrong)))?;
-    let told = |reason: String| Fault::Told(format!("{reason}: name the table by --waf"));
+    let routes =
+        routes.map_err(|wrong| WafCommandError::Config(Diagnostics::from_diagnostics(&config.document, wrong)))?;
+    let told = |reason: String| WafCommandError::Told(format!("{reason}: name the table by --waf"));
     let head = head(request).ok_or_else(|| told("the request has no valid head".to_owned()))?;
     let target = Target::read(&head, NOWHERE, config.proxy.head.target);
     let target = target.map_err(|refusal| told(format!("it is refused before rules are asked, {}", refusal.detail)))?;

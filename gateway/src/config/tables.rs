@@ -284,7 +284,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     api_keys::keep_out_of_log(proxy.auth.api_keys.as_ref(), &mut proxy.access_log, reader);
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
     proxy.detect = detect::read(root.table("detect", detect::KEYS));
-    let known = rule::Known {
+    let known = rule::RuleReferences {
         defaults: proxy.detect.defaults,
         with_keys: proxy.auth.api_keys.is_some(),
         with_ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),

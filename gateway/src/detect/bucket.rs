@@ -13,7 +13,7 @@ use crate::{
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Bucket {
-    held: VecDeque<Held>,
+    held: VecDeque<CountedRequest>,
     /// How many requests of the source counted since the bucket is not empty, and how many were served since then and
     /// shortly before. Only where a rule asks what share of them counts.
     counted: Requests,
@@ -22,7 +22,7 @@ pub(super) struct Bucket {
 
 /// One request in a bucket.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Held {
+pub(super) struct CountedRequest {
     /// When it came.
     pub(super) noted: u64,
     pub(super) id: RequestId,
@@ -36,7 +36,7 @@ pub(super) struct Held {
     pub(super) is_before: bool,
 }
 
-const _: () = assert!(size_of::<Held>() == 32);
+const _: () = assert!(size_of::<CountedRequest>() == 32);
 
 /// How full a bucket is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +106,7 @@ impl Rule {
 
 impl Bucket {
     /// A bucket with one request in it.
-    pub(super) fn of(held: Held) -> Self {
+    pub(super) fn of(held: CountedRequest) -> Self {
         Self { held: VecDeque::from([held]), ..Self::default() }
     }
 
@@ -176,7 +176,7 @@ impl Bucket {
     }
 
     /// Puts one request into it. `watched`: half as many are enough.
-    pub(super) fn fill(&mut self, rule: &Rule, watched: bool, held: Held) -> Level {
+    pub(super) fn fill(&mut self, rule: &Rule, watched: bool, held: CountedRequest) -> Level {
         let now = held.noted;
         self.leak(rule, now);
         if held.is_before {

@@ -13,7 +13,7 @@ const REMEMBERED: usize = 8;
 
 /// What is looked at of a request. What is `None` is not known, and never unusual.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Seen<'a> {
+pub struct ObservedValues<'a> {
     /// Where it comes from, as text.
     pub source: Option<&'a str>,
     /// Its `User-Agent`.
@@ -66,7 +66,13 @@ impl Novelty {
 
     /// Learns what `principal` comes with at `now`; what of it is new, of a principal that is known for `after`
     /// nanoseconds. It is so once: from then on it is usual.
-    pub(super) fn note(&self, principal: &str, seen: &Seen<'_>, after: u64, now: u64) -> Option<&'static str> {
+    pub(super) fn note(
+        &self,
+        principal: &str,
+        seen: &ObservedValues<'_>,
+        after: u64,
+        now: u64,
+    ) -> Option<&'static str> {
         let key = self.seed.hash_one(principal);
         let hash = |value: &[u8]| u32::try_from(self.seed.hash_one(value) >> 32).unwrap_or(0).max(1);
         let values = [seen.source.map(str::as_bytes), seen.agent, seen.ja4.map(str::as_bytes)];
@@ -116,8 +122,8 @@ mod tests {
 
     const DAY: u64 = 86_400_000_000_000;
 
-    fn seen<'a>(source: &'a str, agent: &'a str) -> Seen<'a> {
-        Seen { source: Some(source), agent: Some(agent.as_bytes()), ja4: None }
+    fn seen<'a>(source: &'a str, agent: &'a str) -> ObservedValues<'a> {
+        ObservedValues { source: Some(source), agent: Some(agent.as_bytes()), ja4: None }
     }
 
     #[test]
@@ -138,7 +144,7 @@ mod tests {
             assert_eq!(note("ada", source, agent, DAY), expect, "{source} {agent}");
         }
         // What is not known is never unusual, and another principal is another.
-        assert_eq!(novelty.note("ada", &Seen::default(), DAY, DAY), None);
+        assert_eq!(novelty.note("ada", &ObservedValues::default(), DAY, DAY), None);
         assert_eq!(note("bob", "192.0.2.3", "curl/8", DAY), None);
     }
 

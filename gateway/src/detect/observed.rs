@@ -4,7 +4,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use gateway_common::source::Source;
 
-use super::standing::Class;
+use super::standing::AnswerClass;
 use crate::{request_id::RequestId, signal::Signal};
 
 /// Whom a bucket is about.
@@ -75,21 +75,21 @@ impl UpstreamAnswer {
     pub const fn signal(&self) -> Option<Signal> {
         match self.class() {
             None => None,
-            Some(Class::Served) => Some(Signal::Served),
-            Some(Class::Unauthorized) => Some(Signal::UpstreamUnauthorized),
-            Some(Class::Forbidden) => Some(Signal::UpstreamForbidden),
-            Some(Class::NotFound) => Some(Signal::UpstreamNotFound),
-            Some(Class::Error) => Some(Signal::UpstreamError),
+            Some(AnswerClass::Served) => Some(Signal::Served),
+            Some(AnswerClass::Unauthorized) => Some(Signal::UpstreamUnauthorized),
+            Some(AnswerClass::Forbidden) => Some(Signal::UpstreamForbidden),
+            Some(AnswerClass::NotFound) => Some(Signal::UpstreamNotFound),
+            Some(AnswerClass::Error) => Some(Signal::UpstreamError),
         }
     }
 
-    pub(super) const fn class(&self) -> Option<Class> {
+    pub(super) const fn class(&self) -> Option<AnswerClass> {
         match self.status {
-            101 | 200..=399 => Some(Class::Served),
-            401 => Some(Class::Unauthorized),
-            403 => Some(Class::Forbidden),
-            404 | 410 => Some(Class::NotFound),
-            500..=599 => Some(Class::Error),
+            101 | 200..=399 => Some(AnswerClass::Served),
+            401 => Some(AnswerClass::Unauthorized),
+            403 => Some(AnswerClass::Forbidden),
+            404 | 410 => Some(AnswerClass::NotFound),
+            500..=599 => Some(AnswerClass::Error),
             _ => None,
         }
     }

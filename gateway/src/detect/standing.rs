@@ -38,7 +38,7 @@ const SECONDS: u64 = (1 << 29) - 1;
 /// What an upstream answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]
-pub(super) enum Class {
+pub(super) enum AnswerClass {
     Served = 1,
     Unauthorized = 2,
     Forbidden = 3,
@@ -47,7 +47,7 @@ pub(super) enum Class {
 }
 
 /// How the last answers were.
-pub(super) struct Standing {
+pub(super) struct AnswerHistory {
     routes: Box<[AnswerRing]>,
     upstreams: Box<[AnswerRing]>,
 }
@@ -66,13 +66,13 @@ struct Others {
     knows_source: bool,
 }
 
-impl fmt::Debug for Standing {
+impl fmt::Debug for AnswerHistory {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "Standing({} routes, {} upstreams)", self.routes.len(), self.upstreams.len())
+        write!(out, "AnswerHistory({} routes, {} upstreams)", self.routes.len(), self.upstreams.len())
     }
 }
 
-impl Standing {
+impl AnswerHistory {
     pub(super) fn new() -> Self {
         let rings = |count| (0..count).map(|_| AnswerRing(std::array::from_fn(|_| AtomicU64::new(0)))).collect();
         Self { routes: rings(ROUTES), upstreams: rings(UPSTREAMS) }
@@ -81,17 +81,17 @@ impl Standing {
     /// Whether the source of this hash was served on a route not long ago.
     pub(super) fn knows(&self, route: usize, source: u64, now: u64) -> bool {
         let now = (now / SECOND) & SECONDS;
-        self.routes.get(route % ROUTES).is_some_and(|route| route.others(source, Class::Served, now).knows_source)
+        self.routes.get(route % ROUTES).is_some_and(|route| route.others(source, AnswerClass::Served, now).knows_source)
     }
 
     /// Notes an answer to the source of this hash; whether it counts against the source.
-    pub(super) fn note(&self, route: usize, upstream: usize, source: u64, class: Class, now: u64) -> bool {
+    pub(super) fn note(&self, route: usize, upstream: usize, source: u64, class: AnswerClass, now: u64) -> bool {
         let (Some(route), Some(upstream)) = (self.routes.get(route % ROUTES), self.upstreams.get(upstream % UPSTREAMS))
         else {
             return false;
         };
         let now = (now / SECOND) & SECONDS;
-        if class == Class::Served {
+        if class == AnswerClass::Served {
             route.note(source, class, now);
             upstream.note(source, class, now);
             return false;
@@ -113,11 +113,11 @@ const fn age(noted: u64, now: u64) -> u64 {
 
 impl AnswerRing {
     /// Notes an answer. Of one that is late, its time is not noted: another thread has noted a later one.
-    fn note(&self, source: u64, class: Class, now: u64) {
+    fn note(&self, source: u64, class: AnswerClass, now: u64) {
         let Some(place) = usize::try_from(source).ok().and_then(|at| self.0.get(at % SOURCES)) else { return };
         let there = place.load(Ordering::Relaxed);
         let is_same = there != 0 && there >> 32 == source >> 32;
-        if !is_same && class != Class::Served {
+        if !is_same && class != AnswerClass::Served {
             return;
         }
         let is_as_before = is_same && (there >> 29) & 7 == class as u64;
@@ -128,7 +128,7 @@ impl AnswerRing {
         }
     }
 
-    fn others(&self, source: u64, class: Class, now: u64) -> Others {
+    fn others(&self, source: u64, class: AnswerClass, now: u64) -> Others {
         let mut others = Others::default();
         for place in &self.0 {
             let there = place.load(Ordering::Relaxed);
@@ -161,8 +161,8 @@ mod tests {
 
     /// Each step: on which route which sources are answered how, how many seconds later; what counts of the last source.
     #[track_caller]
-    fn check(what: &str, steps: &[(usize, std::ops::Range<u64>, Class, u64)], expect: bool) {
-        let standing = Standing::new();
+    fn check(what: &str, steps: &[(usize, std::ops::Range<u64>, AnswerClass, u64)], expect: bool) {
+        let standing = AnswerHistory::new();
         let (mut now, mut counts) = (START, false);
         for (route, sources, class, after) in steps {
             now += after * SECOND;
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn whose_fault_it_is() {
-        use Class as C;
+        use AnswerClass as C;
         check("a stranger beside good clients", &[(0, 0..5, C::Served, 0), (0, 9..10, C::Unauthorized, 1)], true);
         check("nobody else", &[(0, 9..10, C::Unauthorized, 1)], false);
         check("it alone was ever served", &[(0, 9..10, C::Served, 0), (0, 9..10, C::NotFound, 1)], false);
@@ -217,18 +217,18 @@ mod tests {
     #[test]
     fn answers_that_are_noted_out_of_order() {
         let later = START + 9 * SECOND;
-        let note = |standing: &Standing, sources: std::ops::Range<u64>, class, now| {
+        let note = |standing: &AnswerHistory, sources: std::ops::Range<u64>, class, now| {
             sources.fold(false, |_, number| standing.note(0, 0, source(number), class, now))
         };
-        let standing = Standing::new();
-        note(&standing, 0..20, Class::Served, START);
-        note(&standing, 0..17, Class::Error, later);
-        assert!(!note(&standing, 30..31, Class::Error, START), "most others fail alike, a moment later");
+        let standing = AnswerHistory::new();
+        note(&standing, 0..20, AnswerClass::Served, START);
+        note(&standing, 0..17, AnswerClass::Error, later);
+        assert!(!note(&standing, 30..31, AnswerClass::Error, START), "most others fail alike, a moment later");
         // A late answer makes nobody's last answer older.
-        let standing = Standing::new();
-        note(&standing, 0..20, Class::Served, later);
-        note(&standing, 0..20, Class::Error, START);
-        note(&standing, 40..43, Class::Served, START + 64 * SECOND);
-        assert!(!note(&standing, 30..31, Class::Error, START + 65 * SECOND), "most have failed within a minute");
+        let standing = AnswerHistory::new();
+        note(&standing, 0..20, AnswerClass::Served, later);
+        note(&standing, 0..20, AnswerClass::Error, START);
+        note(&standing, 40..43, AnswerClass::Served, START + 64 * SECOND);
+        assert!(!note(&standing, 30..31, AnswerClass::Error, START + 65 * SECOND), "most have failed within a minute");
     }
 }

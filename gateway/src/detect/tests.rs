@@ -299,7 +299,7 @@ fn what_is_unusual_bans_nobody_by_itself() {
 
 #[test]
 fn nothing_is_unusual_unless_a_rule_asks() {
-    let from = |source| Seen { source: Some(source), ..Seen::default() };
+    let from = |source| ObservedValues { source: Some(source), ..ObservedValues::default() };
     let without = detector(10, &[rule("a", &[Signal::ForgedToken], 3, 60)]);
     assert!(!without.looks_for_unusual());
     let with = rule("b", &[Signal::Unusual], 3, 60);

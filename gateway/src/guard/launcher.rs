@@ -47,12 +47,12 @@ pub(crate) struct Opening {
     pub(crate) kept: Option<OwnedFd>,
     pub(crate) living: Vec<Living>,
     /// The launcher itself.
-    pub(crate) facts: Facts,
+    pub(crate) facts: LauncherFacts,
 }
 
 /// What is known of the launcher.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Facts {
+pub(crate) struct LauncherFacts {
     pub(crate) pid: u32,
     /// Guards that died before this one.
     pub(crate) deaths: u32,
@@ -87,7 +87,7 @@ impl Launcher {
                     living.push(Living { role, generation, pid, program, channel: descriptor });
                 }
                 Notice::Begin { pid, program: _, deaths, status: _, reverted } => {
-                    return Ok((launcher, Opening { kept, living, facts: Facts { pid, deaths, reverted } }));
+                    return Ok((launcher, Opening { kept, living, facts: LauncherFacts { pid, deaths, reverted } }));
                 }
                 // One of those that were told of has ended meanwhile.
                 other => launcher.heard.push_back((other, Vec::new())),

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gateway_common::limit::{ArrivalTime, Pace};
 
-use crate::bounded::{Place, Table};
+use crate::bounded::{BoundedTable, Insertion};
 
 /// A table is not spread thinner than this, so that small ones hold exactly what they were made for.
 const LEAST_PER_PART: usize = 256;
@@ -36,7 +36,7 @@ pub(super) struct Counter {
 
 struct Part {
     pace: Pace,
-    budgets: Table<u64, ArrivalTime>,
+    budgets: BoundedTable<u64, ArrivalTime>,
     /// What newcomers share that there is no room for.
     shared: ArrivalTime,
     counts: Counts,
@@ -94,7 +94,7 @@ impl Counter {
         let capacity = capacity.max(1);
         let parts = parts(capacity);
         let part = |at: u64| {
-            let budgets = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let budgets = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             Mutex::new(Part { pace, budgets, shared: 0, counts: Counts::default() })
         };
         Self { capacity, parts: (0..parts as u64).map(part).collect() }
@@ -249,12 +249,12 @@ impl Part {
         }
         let next = change(0).ok_or(0_u64)?;
         match self.budgets.add(key, key, next, |_, arrival| *arrival, |arrival| *arrival <= now) {
-            Place::Free => return Ok(next),
-            Place::Taken => {
+            Insertion::Free => return Ok(next),
+            Insertion::Taken => {
                 self.counts.evicted += 1;
                 return Ok(next);
             }
-            Place::None => self.counts.shared += 1,
+            Insertion::None => self.counts.shared += 1,
         }
         let next = change(self.shared).ok_or(self.shared)?;
         self.shared = next;

@@ -10,7 +10,7 @@ use std::sync::{
 };
 
 use super::counter::{Counts, Over};
-use crate::bounded::{Place, Table};
+use crate::bounded::{BoundedTable, Insertion};
 
 /// The parts that a table has, each with a lock of its own.
 const PARTS: usize = 64;
@@ -26,7 +26,7 @@ pub(super) struct InFlight {
 
 struct InFlightShard {
     most: u64,
-    held: Table<u64, u64>,
+    held: BoundedTable<u64, u64>,
     /// What newcomers share that there is no room for.
     shared: u64,
     counts: Counts,
@@ -46,7 +46,7 @@ impl InFlight {
         let parts = (capacity / LEAST_PER_PART).clamp(1, PARTS);
         let parts = if parts.is_power_of_two() { parts } else { parts.next_power_of_two() / 2 };
         let part = |at: u64| {
-            let held = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let held = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             Mutex::new(InFlightShard { most, held, shared: 0, counts: Counts::default() })
         };
         Self { capacity: AtomicUsize::new(capacity), parts: (0..parts as u64).map(part).collect() }
@@ -73,11 +73,11 @@ impl InFlight {
         let (is_shared, count) = match part.held.find(key, &key) {
             Some(count) => (false, count),
             None => match part.held.add(key, key, 0, |_, count| *count, |count| *count == 0) {
-                Place::None => {
+                Insertion::None => {
                     part.counts.shared += 1;
                     (true, &mut part.shared)
                 }
-                Place::Free | Place::Taken => match part.held.find(key, &key) {
+                Insertion::Free | Insertion::Taken => match part.held.find(key, &key) {
                     Some(count) => (false, count),
                     None => (true, &mut part.shared),
                 },

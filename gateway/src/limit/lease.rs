@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use super::counter::{self, Counts, Over};
 use crate::{
-    bounded::{Place, Table},
+    bounded::{BoundedTable, Insertion},
     clock::SECOND,
 };
 
@@ -33,7 +33,7 @@ pub(super) struct Leases {
 }
 
 pub(super) struct LeaseShard {
-    pub(super) keys: Table<u64, Lease>,
+    pub(super) keys: BoundedTable<u64, Lease>,
     pub(super) counts: Counts,
 }
 
@@ -61,7 +61,7 @@ impl Leases {
         let capacity = capacity.max(1);
         let parts = counter::parts(capacity);
         let part = |at: u64| {
-            let keys = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let keys = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             Mutex::new(LeaseShard { keys, counts: Counts::default() })
         };
         Self { capacity, parts: (0..parts as u64).map(part).collect() }
@@ -98,9 +98,9 @@ impl LeaseShard {
             !lease.is_asked && lease.refused_until <= now && lease.used.saturating_add(idle) <= now
         };
         match self.keys.add(key, key, Lease::default(), |_, lease| lease.used, may_go) {
-            Place::Free => {}
-            Place::Taken => self.counts.evicted += 1,
-            Place::None => {
+            Insertion::Free => {}
+            Insertion::Taken => self.counts.evicted += 1,
+            Insertion::None => {
                 self.counts.shared += 1;
                 return None;
             }

@@ -30,7 +30,7 @@ pub(super) use self::{
 };
 use super::counter::{Counts, Over};
 use crate::{
-    bounded::{Place, Table},
+    bounded::{BoundedTable, Insertion},
     clock::{Now, SECOND},
     settings::limit::quota::{Quota as Configured, WhenFull},
 };
@@ -88,9 +88,9 @@ struct Part {
     /// When the period ends, and its number, as the clock has it.
     ends: u64,
     number: u32,
-    used: Table<u64, Used>,
+    used: BoundedTable<u64, Used>,
     /// What is known of other machines; `None`: no quota is shared.
-    seen: Option<Table<u64, Seen>>,
+    seen: Option<BoundedTable<u64, Seen>>,
     /// What newcomers share that there is no room for.
     shared: Used,
     counts: Counts,
@@ -146,7 +146,7 @@ impl Quota {
         let capacity = capacity.max(1);
         let parts = number_of_parts(capacity);
         let part = |at: u64| {
-            let used = Table::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+            let used = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
             Mutex::new(Part {
                 ends: 0,
                 number: 0,
@@ -409,12 +409,12 @@ impl Part {
                 let worth = |_: &u64, used: &Used| if used.is_idle(number) { 0 } else { used.units.max(1) };
                 let fresh = Used { number, ..Used::default() };
                 match self.used.add(key, key, fresh, worth, |used| used.is_idle(number)) {
-                    Place::Free => Newcomer::Yes,
-                    Place::Taken => {
+                    Insertion::Free => Newcomer::Yes,
+                    Insertion::Taken => {
                         self.counts.evicted += 1;
                         Newcomer::Yes
                     }
-                    Place::None => {
+                    Insertion::None => {
                         self.counts.shared += 1;
                         Newcomer::Shared
                     }

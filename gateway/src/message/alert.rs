@@ -10,7 +10,7 @@ use crate::{
     file::NamedFile,
     outbound::Server,
     settings::{
-        alert::{Dial, Kind, SecretUrl, Settings},
+        alert::{Dial, ReceiverKind, SecretUrl, Settings},
         outbound::Refusal,
     },
     url::Url,
@@ -57,7 +57,7 @@ pub struct NewSilence {
 
 /// What the observer says.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Said {
+pub enum ObserverAnswer {
     /// It is done: in words, and the number of what was made.
     Done(String, u64),
     /// It is not done: a word, and why.
@@ -66,7 +66,7 @@ pub enum Said {
     Report(Vec<u8>),
 }
 
-/// What there is: the text of [`Said::Report`].
+/// What there is: the text of [`ObserverAnswer::Report`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Report {
     /// Those that fire first, the worst first.
@@ -155,18 +155,18 @@ pub(super) fn complete(settings: &Settings, faults: &mut Vec<Diagnostic>) -> Set
             judge(file.as_ref().map_or(Ok(()), |file| word(file, key)));
         };
         match &mut receiver.kind {
-            Kind::Alertmanager { url, token } => {
+            ReceiverKind::Alertmanager { url, token } => {
                 optional(token, "token_file");
                 judge(address(url, &dial));
             }
-            Kind::Email(mail) => optional(&mail.password, "password_file"),
-            Kind::Opsgenie { url, key } | Kind::PagerDuty { url, key } => {
+            ReceiverKind::Email(mail) => optional(&mail.password, "password_file"),
+            ReceiverKind::Opsgenie { url, key } | ReceiverKind::PagerDuty { url, key } => {
                 judge(address(url, &dial));
                 judge(word(key, "key_file"));
             }
-            Kind::Slack { url } | Kind::Teams { url } => judge(address(url, &dial)),
-            Kind::Syslog(_) => continue,
-            Kind::Webhook { url, secret, token } => {
+            ReceiverKind::Slack { url } | ReceiverKind::Teams { url } => judge(address(url, &dial)),
+            ReceiverKind::Syslog(_) => continue,
+            ReceiverKind::Webhook { url, secret, token } => {
                 optional(secret, "secret_file");
                 optional(token, "token_file");
                 judge(address(url, &dial));

@@ -3,7 +3,7 @@
 
 use super::{
     ANSWERS, MAX_LABELS, MAX_PLAN_MEMBERS, MAX_REASON, MAX_REFUSED, ToGuard, ToProxy,
-    alert::{LONGEST_REPORT, Said},
+    alert::{LONGEST_REPORT, ObserverAnswer},
     cluster::{LONGEST_LETTER, MAX_LETTERS},
     delivery::{Delivered, LONGEST_RESPONSE},
     relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
@@ -169,7 +169,7 @@ impl Bounded for Delivered {
     }
 }
 
-impl Bounded for Said {
+impl Bounded for ObserverAnswer {
     fn check(&self) -> Result<(), &'static str> {
         let fits = match self {
             Self::Done(text, _) => text.len() <= LONGEST_REPORT,

@@ -14,11 +14,11 @@ use std::{
 use serde::{Deserialize, Serialize};
 
 use dispatch::{Outbox, Outcome};
-use receiver::{Sender, Sending, Target};
+use receiver::{ReceiverTarget, Sender, Sending};
 use sampler::Sampler;
 use silence::Silences;
 pub(super) use tracker::Sentences;
-use tracker::{Alert, Change, Tracked, Tracker, Words};
+use tracker::{AlertChange, Tracked, TrackedAlert, Tracker, Words};
 
 use super::store::{Store, Sums};
 use crate::{
@@ -26,7 +26,7 @@ use crate::{
     keep::Keep,
     message::telemetry::{Metric, Samples},
     outbound::client::Client,
-    settings::alert::{Receiver, Rule, Settings, Severity},
+    settings::alert::{AlertRule, Receiver, Settings, Severity},
     sparse::Sparse,
 };
 
@@ -72,8 +72,8 @@ pub(super) struct Alerts {
     instance: String,
     client: Client,
     began: u64,
-    rules: RefCell<Vec<(Rule, Sampler)>>,
-    receivers: RefCell<Vec<Rc<Target>>>,
+    rules: RefCell<Vec<(AlertRule, Sampler)>>,
+    receivers: RefCell<Vec<Rc<ReceiverTarget>>>,
     tracker: RefCell<Tracker>,
     silences: RefCell<Silences>,
     outboxes: RefCell<BTreeMap<String, Outbox>>,
@@ -114,7 +114,7 @@ impl Alerts {
 
     /// Goes on with other settings. What is known of rules and receivers that stay is kept.
     pub(super) fn configure(&self, settings: &Settings, now: Now) {
-        let mut old: BTreeMap<String, (Rule, Sampler)> =
+        let mut old: BTreeMap<String, (AlertRule, Sampler)> =
             self.rules.take().into_iter().map(|one| (one.0.name.clone(), one)).collect();
         let rules = settings.rules.iter().map(|rule| {
             let known = old.remove(&rule.name).filter(|(known, _)| known.is_measured_as(rule));
@@ -126,7 +126,7 @@ impl Alerts {
         let known = self.receivers.take();
         let target = |receiver: &Receiver| {
             let same = known.iter().find(|target| target.settings == *receiver);
-            same.map_or_else(|| Rc::new(Target::new(receiver)), Rc::clone)
+            same.map_or_else(|| Rc::new(ReceiverTarget::new(receiver)), Rc::clone)
         };
         *self.receivers.borrow_mut() = settings.receivers.iter().map(target).collect();
         let is_there = |name: &String| settings.receivers.iter().any(|receiver| receiver.name == *name);
@@ -140,7 +140,8 @@ impl Alerts {
 
     /// Tells every receiver of what goes on, as it is new, or wants to know of other alerts than before.
     fn tell_all(&self, now: Now) {
-        let firing: Vec<Change> = self.tracker.borrow().firing().map(|one| Change::Began(one.alert.clone())).collect();
+        let firing: Vec<AlertChange> =
+            self.tracker.borrow().firing().map(|one| AlertChange::Began(one.alert.clone())).collect();
         let mut outboxes = self.outboxes.borrow_mut();
         for target in &*self.receivers.borrow() {
             let outbox = outboxes.entry(target.settings.name.clone()).or_default();
@@ -159,7 +160,7 @@ impl Alerts {
             *self.outboxes.borrow_mut() = kept.outboxes;
             self.tracker.borrow_mut().restore(kept.alerts, now);
             // What is configured has come before.
-            let rules: Vec<Rule> = self.rules.borrow().iter().map(|(rule, _)| rule.clone()).collect();
+            let rules: Vec<AlertRule> = self.rules.borrow().iter().map(|(rule, _)| rule.clone()).collect();
             let ended = self.tracker.borrow_mut().keep_rules(&rules, now);
             self.hear(&ended, now);
             let receivers = self.receivers.borrow();
@@ -199,18 +200,20 @@ impl Alerts {
     }
 
     /// Gives what has changed to every receiver.
-    fn hear(&self, changes: &[Change], now: Now) {
+    fn hear(&self, changes: &[AlertChange], now: Now) {
         let receivers = self.receivers.borrow();
         let mut outboxes = self.outboxes.borrow_mut();
         for change in changes {
             match change {
-                Change::Began(alert) => tracing::warn!(
+                AlertChange::Began(alert) => tracing::warn!(
                     alert = alert.name(),
                     severity = alert.severity.name(),
                     summary = alert.summary,
                     "an alert begins"
                 ),
-                Change::Ended(alert) => tracing::info!(alert = alert.name(), summary = alert.summary, "an alert ends"),
+                AlertChange::Ended(alert) => {
+                    tracing::info!(alert = alert.name(), summary = alert.summary, "an alert ends")
+                }
             }
             for target in &*receivers {
                 let outbox = outboxes.entry(target.settings.name.clone()).or_default();
@@ -220,7 +223,7 @@ impl Alerts {
     }
 
     fn send_due(self: &Rc<Self>, is_well: bool, now: Now) {
-        let receivers: Vec<Rc<Target>> = self.receivers.borrow().clone();
+        let receivers: Vec<Rc<ReceiverTarget>> = self.receivers.borrow().clone();
         for target in receivers {
             let name = &target.settings.name;
             let next = {
@@ -246,7 +249,7 @@ impl Alerts {
         }
     }
 
-    async fn send(&self, target: &Target, notification: dispatch::Notification) {
+    async fn send(&self, target: &ReceiverTarget, notification: dispatch::Notification) {
         let sender = Sender { instance: &self.instance, now: Now::read() };
         let outcome = target.send(&self.client, &Sending::Alerts(notification), sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
@@ -266,7 +269,7 @@ impl Alerts {
         }
     }
 
-    async fn beat(&self, target: &Target) {
+    async fn beat(&self, target: &ReceiverTarget) {
         let sender = Sender { instance: &self.instance, now: Now::read() };
         let outcome = target.send(&self.client, &Sending::Heartbeat, sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
@@ -354,13 +357,13 @@ impl Alerts {
     }
 
     /// An alert that nobody needs to worry about.
-    fn test(&self, by: &str, now: Now) -> Alert {
+    fn test(&self, by: &str, now: Now) -> TrackedAlert {
         let labels: BTreeMap<String, String> =
             [("alertname", "test"), ("severity", "info"), ("instance", &self.instance)]
                 .into_iter()
                 .map(|(name, value)| (name.to_owned(), value.to_owned()))
                 .collect();
-        Alert {
+        TrackedAlert {
             fingerprint: tracker::fingerprint(&labels),
             severity: Severity::Info,
             labels,

@@ -13,7 +13,7 @@ use jiff::tz::TimeZone;
 
 use deviation::Deviation;
 use measure::{MAX_SCOPES, Minutes, Scope};
-use watch::{Kept, Watch};
+use watch::{SavedWatch, Watch};
 
 use super::{alert::Sentences, store::Sums};
 use crate::{
@@ -69,7 +69,7 @@ impl Baselines {
 
     /// Goes on with what is kept in these files.
     pub(super) fn restore(&self, files: [OwnedFd; 2]) {
-        let (keep, kept) = Keep::open::<Kept>(files);
+        let (keep, kept) = Keep::open::<SavedWatch>(files);
         self.keep.replace(Some(keep));
         let is_first = !self.is_restored.replace(true);
         if let Some(kept) = kept.filter(|_| is_first) {

@@ -34,7 +34,7 @@ use crate::{
     clock::Now,
     launch,
     message::{
-        alert::{Question, Said},
+        alert::{ObserverAnswer, Question},
         channel::Channel,
         event::Event,
         observer::{ObserverConfig, ToObserver},
@@ -223,7 +223,7 @@ async fn answer_question(alerts: &Rc<Alerts>, baselines: &Baselines, sealed: Own
     let said = match unseal::<Question>(sealed) {
         Ok(Question::Anomalies) => said(&baselines.report()),
         Ok(question) => alerts.answer(question).await,
-        Err(error) => Said::Refused("unreadable".to_owned(), format!("the question cannot be read: {error}")),
+        Err(error) => ObserverAnswer::Refused("unreadable".to_owned(), format!("the question cannot be read: {error}")),
     };
     let told = async { Channel::new(answer)?.send(&said, &[]).await };
     if let Err(error) = told.await {

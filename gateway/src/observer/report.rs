@@ -2,12 +2,12 @@
 
 use serde::Serialize;
 
-use crate::message::alert::{LONGEST_REPORT, Said};
+use crate::message::alert::{LONGEST_REPORT, ObserverAnswer};
 
 /// A report, if it is not too long.
-pub(super) fn said(report: &impl Serialize) -> Said {
+pub(super) fn said(report: &impl Serialize) -> ObserverAnswer {
     match serde_json::to_vec(report) {
-        Ok(text) if text.len() <= LONGEST_REPORT => Said::Report(text),
-        _ => Said::Refused("too_large".to_owned(), "there is too much to be told at once".to_owned()),
+        Ok(text) if text.len() <= LONGEST_REPORT => ObserverAnswer::Report(text),
+        _ => ObserverAnswer::Refused("too_large".to_owned(), "there is too much to be told at once".to_owned()),
     }
 }

@@ -29,8 +29,8 @@ pub(in crate::proxy) mod news;
 pub(super) mod probe;
 mod thread;
 
-pub(in crate::proxy) use self::job::Asker;
-use self::{job::Job, news::News};
+pub(in crate::proxy) use self::job::Requester;
+use self::{job::LookupJob, news::News};
 pub(in crate::proxy) use crate::outbound::client;
 
 /// The most lookups that wait for the thread.
@@ -45,9 +45,9 @@ const LATE: &str = "it could not be looked up in time";
 
 /// The way to the thread. It is started once there is something to look up.
 pub(in crate::proxy) struct Lookups {
-    jobs: mpsc::Sender<Job>,
+    jobs: mpsc::Sender<LookupJob>,
     /// What the thread is started with.
-    unstarted: Mutex<Option<(mpsc::Receiver<Job>, mpsc::Sender<News>)>>,
+    unstarted: Mutex<Option<(mpsc::Receiver<LookupJob>, mpsc::Sender<News>)>>,
     news: Mutex<Option<mpsc::Receiver<News>>>,
     /// How many requests wait.
     waiting: AtomicU64,
@@ -90,7 +90,7 @@ impl Lookups {
             return;
         }
         match self.start() {
-            Ok(()) => self.jobs.send(Job::Keep(sets)).await.unwrap_or_default(),
+            Ok(()) => self.jobs.send(LookupJob::Keep(sets)).await.unwrap_or_default(),
             Err(error) => tracing::error!("nothing can be looked up: there is no thread for it: {error}"),
         }
     }
@@ -112,11 +112,11 @@ impl Lookups {
     pub(in crate::proxy) async fn find(
         &self,
         lookup: Lookup,
-        asker: Asker,
+        asker: Requester,
         wait: Duration,
     ) -> Result<Answer, &'static str> {
         let (answer, answered) = oneshot::channel();
-        let asked = self.jobs.try_send(Job::Find(lookup, asker, answer)).map_err(|_full| BUSY);
+        let asked = self.jobs.try_send(LookupJob::Find(lookup, asker, answer)).map_err(|_full| BUSY);
         let answer = match asked {
             Ok(()) => {
                 let _waiting = WaiterGuard::new(&self.waiting);

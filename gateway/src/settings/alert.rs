@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{Aggregation, AlertCondition, Comparison, Match, Unit};
-pub use receiver::{Dial, Kind, Mail, MailSecurity, Receiver, SecretUrl};
+pub use receiver::{Dial, Mail, MailSecurity, Receiver, ReceiverKind, SecretUrl};
 pub use severity::Severity;
 
 use crate::metric::Metric;
@@ -25,14 +25,14 @@ pub const LONGEST_SILENCE: Duration = Duration::from_secs(365 * 86_400);
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
     /// Those of the operator, then those built in that are in force.
-    pub rules: Vec<Rule>,
+    pub rules: Vec<AlertRule>,
     /// In the order of their names.
     pub receivers: Vec<Receiver>,
 }
 
 /// `[[alert]]`: when there is an alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Rule {
+pub struct AlertRule {
     /// `name`.
     pub name: String,
     /// `severity`.
@@ -65,7 +65,7 @@ pub struct Rule {
     pub is_builtin: bool,
 }
 
-impl Rule {
+impl AlertRule {
     /// Whether another rule makes its numbers in the same way.
     #[must_use]
     pub fn is_measured_as(&self, other: &Self) -> bool {

@@ -9,7 +9,8 @@ use crate::{
     config::value::show_duration,
     settings::{
         alert::{
-            Aggregation, Kind, MailSecurity, Match, Receiver, Rule, SecretUrl, Settings, builtin::rules as brought,
+            Aggregation, AlertRule, MailSecurity, Match, Receiver, ReceiverKind, SecretUrl, Settings,
+            builtin::rules as brought,
         },
         anomalies::Settings as Anomalies,
         audit::Target,
@@ -40,7 +41,7 @@ fn builtin(alerts: &Settings) -> Value {
     json!({ "builtin": is_on, "except": off })
 }
 
-fn rule(rule: &Rule) -> Value {
+fn rule(rule: &AlertRule) -> Value {
     let measure = match &rule.measure {
         Aggregation::Age => "age",
         Aggregation::Increase => "increase",
@@ -105,12 +106,12 @@ fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
         None => ("url", sensitive.show(url.text.clone())),
     };
     match &receiver.kind {
-        Kind::Alertmanager { url, token } => {
+        ReceiverKind::Alertmanager { url, token } => {
             let (key, value) = address(url);
             put(key, value);
             put("token_file", token.as_ref().map(file).into());
         }
-        Kind::Email(mail) => {
+        ReceiverKind::Email(mail) => {
             let scheme = MailSecurity::SCHEMES.into_iter().find(|(_, security)| *security == mail.security);
             let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
             put("server", format!("{}://{host}:{}", scheme.map_or("", |(name, _)| name), mail.port).into());
@@ -119,24 +120,24 @@ fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
             put("from", mail.from.clone().into());
             put("to", mail.to.clone().into());
         }
-        Kind::Opsgenie { url, key } | Kind::PagerDuty { url, key } => {
+        ReceiverKind::Opsgenie { url, key } | ReceiverKind::PagerDuty { url, key } => {
             let (name, value) = address(url);
             put(name, value);
             put("key_file", file(key).into());
         }
-        Kind::Slack { url } | Kind::Teams { url } => {
+        ReceiverKind::Slack { url } | ReceiverKind::Teams { url } => {
             let (key, value) = address(url);
             put(key, value);
         }
-        Kind::Syslog(server) => put("server", Target::Syslog(server.clone()).text().into()),
-        Kind::Webhook { url, secret, token } => {
+        ReceiverKind::Syslog(server) => put("server", Target::Syslog(server.clone()).text().into()),
+        ReceiverKind::Webhook { url, secret, token } => {
             let (key, value) = address(url);
             put(key, value);
             put("secret_file", secret.as_ref().map(file).into());
             put("token_file", token.as_ref().map(file).into());
         }
     }
-    if !matches!(receiver.kind, Kind::Syslog(_)) {
+    if !matches!(receiver.kind, ReceiverKind::Syslog(_)) {
         put("ca", Some(&dial.ca).filter(|ca| !ca.path.as_os_str().is_empty()).map(file).into());
         put("certificate", dial.certificate.as_ref().map(file).into());
         put("private_key", dial.private_key.as_ref().map(file).into());

@@ -18,7 +18,8 @@ use crate::{
     diagnostic::Diagnostic,
     metric::{Kind, Metric},
     settings::alert::{
-        Aggregation, AlertCondition, Comparison, LONGEST_WINDOW, Match, Receiver, Rule, Settings, Severity, builtin,
+        Aggregation, AlertCondition, AlertRule, Comparison, LONGEST_WINDOW, Match, Receiver, Settings, Severity,
+        builtin,
     },
 };
 
@@ -99,7 +100,7 @@ pub(super) fn read(
     has_admin: bool,
     reader: &Reader<'_>,
 ) -> Settings {
-    let mut rules: Vec<Rule> = Vec::new();
+    let mut rules: Vec<AlertRule> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         if index == 0 && !has_admin && !reader.is_reference() {
             let wrong = Diagnostic::bare("needs the observer, which tells of alerts");
@@ -135,7 +136,7 @@ pub(super) fn read(
     Settings { rules, receivers }
 }
 
-fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<Rule> {
+fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<AlertRule> {
     let name = table.required("name", "\"login-errors\"", described("name", simple));
     let found = table.required("metric", "\"error_share\"", described("name of a metric", metric));
     let filter = labels(table, "where", reader);
@@ -186,7 +187,7 @@ fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<Rule> {
     let unit = measure.unit(metric);
     let summary = summary.unwrap_or_else(|| usual_summary(table, &by, &condition, unit));
     judge_summary(table, &summary, &by, &own_labels);
-    Some(Rule {
+    Some(AlertRule {
         name,
         severity,
         metric,

@@ -14,7 +14,7 @@ use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
     settings::{
-        alert::{Dial, Kind, Mail, MailSecurity, Match, Receiver, SecretUrl, Severity},
+        alert::{Dial, Mail, MailSecurity, Match, Receiver, ReceiverKind, SecretUrl, Severity},
         outbound::Refusal,
     },
     url::Url,
@@ -123,7 +123,7 @@ fn receiver(name: String, table: &Table<'_>, reader: &Reader<'_>) -> Option<Rece
     let group_by = described("name of a label", value::line).written(|label: &String| format!("{label:?}"));
     let receiver = Receiver {
         name,
-        kind: Kind::Syslog(crate::settings::audit::SyslogServer::Unix("/dev/log".into())),
+        kind: ReceiverKind::Syslog(crate::settings::audit::SyslogServer::Unix("/dev/log".into())),
         dial: Dial::none(),
         severity,
         filter,
@@ -237,7 +237,7 @@ impl Target {
         }
     }
 
-    fn into_kind(self, of_type: Type, table: &Table<'_>) -> Option<(Kind, Dial)> {
+    fn into_kind(self, of_type: Type, table: &Table<'_>) -> Option<(ReceiverKind, Dial)> {
         let missing = |key: &str, hint: &str| {
             if !table.has(key) && !table.has_unknown() {
                 table.report(key, Diagnostic::bare("is missing").hint(hint.to_owned()));
@@ -246,26 +246,28 @@ impl Target {
         let kind = match of_type {
             Type::Email => {
                 let mail = self.mail(table, &missing);
-                return mail.map(|mail| (Kind::Email(mail), self.dial));
+                return mail.map(|mail| (ReceiverKind::Email(mail), self.dial));
             }
             Type::Syslog => {
                 missing("server", "write, for example, `server = \"unix:/dev/log\"`");
                 let server =
                     audit::syslog(self.server.as_deref()?).map_err(|wrong| table.report("server", wrong)).ok()?;
-                return Some((Kind::Syslog(server), self.dial));
+                return Some((ReceiverKind::Syslog(server), self.dial));
             }
-            Type::Alertmanager => Kind::Alertmanager { url: self.url(table, None)?, token: self.token },
+            Type::Alertmanager => ReceiverKind::Alertmanager { url: self.url(table, None)?, token: self.token },
             Type::Opsgenie | Type::PagerDuty => {
                 missing("key_file", "name the file that holds the key");
                 let is_pagerduty = of_type == Type::PagerDuty;
                 let usual = if is_pagerduty { "https://events.pagerduty.com/" } else { "https://api.opsgenie.com/" };
                 let url = self.url(table, Some(usual))?;
                 let key = self.key?;
-                if is_pagerduty { Kind::PagerDuty { url, key } } else { Kind::Opsgenie { url, key } }
+                if is_pagerduty { ReceiverKind::PagerDuty { url, key } } else { ReceiverKind::Opsgenie { url, key } }
             }
-            Type::Slack => Kind::Slack { url: self.url(table, None)? },
-            Type::Teams => Kind::Teams { url: self.url(table, None)? },
-            Type::Webhook => Kind::Webhook { url: self.url(table, None)?, secret: self.secret, token: self.token },
+            Type::Slack => ReceiverKind::Slack { url: self.url(table, None)? },
+            Type::Teams => ReceiverKind::Teams { url: self.url(table, None)? },
+            Type::Webhook => {
+                ReceiverKind::Webhook { url: self.url(table, None)?, secret: self.secret, token: self.token }
+            }
         };
         Some((kind, self.dial))
     }

@@ -62,7 +62,7 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 /// What rules need to know of the rest of the configuration.
 #[derive(Clone, Copy)]
-pub(super) struct Known {
+pub(super) struct RuleReferences {
     pub(super) defaults: Defaults,
     /// There are API keys.
     pub(super) with_keys: bool,
@@ -70,7 +70,7 @@ pub(super) struct Known {
     pub(super) with_ja4: bool,
 }
 
-pub(super) fn read(tables: Vec<Table<'_>>, known: Known, reader: &Reader<'_>) -> Vec<Rule> {
+pub(super) fn read(tables: Vec<Table<'_>>, known: RuleReferences, reader: &Reader<'_>) -> Vec<Rule> {
     let (mut read, mut names): (Vec<Rule>, Vec<String>) = (Vec::new(), Vec::new());
     let defaults = defaults::all(known.defaults, known.with_keys);
     for table in tables {
@@ -125,7 +125,7 @@ fn judge_name(table: &Table<'_>, name: &str, defaults: &[Rule], reader: &Reader<
 }
 
 /// A rule of the operator's own.
-fn whole(table: &Table<'_>, name: String, known: Known, reader: &Reader<'_>) -> Rule {
+fn whole(table: &Table<'_>, name: String, known: RuleReferences, reader: &Reader<'_>) -> Rule {
     let signals = signals(table, reader);
     let count = table.required("count", "10", value::integer(1..=EVIDENCE)).unwrap_or(1);
     let weights = weights(table, &signals, reader);
@@ -152,7 +152,7 @@ fn whole(table: &Table<'_>, name: String, known: Known, reader: &Reader<'_>) -> 
 }
 
 /// A default rule, as far as the table does not say something else.
-fn changed(table: &Table<'_>, default: &Rule, known: Known, reader: &Reader<'_>) -> Rule {
+fn changed(table: &Table<'_>, default: &Rule, known: RuleReferences, reader: &Reader<'_>) -> Rule {
     let rule = default.clone();
     let weights = weights(table, &rule.signals, reader);
     let distinct = if table.has("distinct") {
@@ -190,7 +190,7 @@ fn judge_by(
     by: By,
     distinct: Option<Distinct>,
     signals: &[Signal],
-    known: Known,
+    known: RuleReferences,
     reader: &Reader<'_>,
 ) {
     if by != By::Source && distinct == Some(Distinct::Sources) {

@@ -1,7 +1,7 @@
 //! Wrong `[[alert]]`, `[alerts]`, `[receiver.NAME]` and `[anomalies]` tables, each with what must be said about it.
 
 use super::{BASE, load, wrong};
-use crate::settings::alert::{Aggregation, Kind};
+use crate::settings::alert::{Aggregation, ReceiverKind};
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
 
@@ -115,7 +115,7 @@ fn built_in_alerts_are_on_where_somebody_is_told() {
     assert_eq!(settings.rules.len(), all);
     assert!(matches!(&settings.rules[0].measure, Aggregation::Share(share) if share[0].pattern == "5xx"));
     assert_eq!(settings.rules[0].summary, "error_share of route {route} is {value} (> 5 %)");
-    assert!(matches!(&settings.receivers[0].kind, Kind::Webhook { .. }));
+    assert!(matches!(&settings.receivers[0].kind, ReceiverKind::Webhook { .. }));
     assert_eq!(settings.receivers[0].repeat.as_secs(), 4 * 3_600);
 }
 

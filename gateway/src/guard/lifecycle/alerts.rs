@@ -15,7 +15,7 @@ use crate::{
         control::{Answer, Request},
     },
     message::{
-        alert::{NewSilence, Question, Report, Said},
+        alert::{NewSilence, ObserverAnswer, Question, Report},
         channel::Channel,
     },
     settings::alert::LONGEST_SILENCE,
@@ -102,19 +102,19 @@ fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
 async fn said(answer: OwnedFd, is_about_anomalies: bool, patience: Duration) -> Answer {
     let heard = async {
         let channel = Channel::new(answer)?;
-        let heard = timeout(patience, channel.receive_alone::<Said>()).await;
+        let heard = timeout(patience, channel.receive_alone::<ObserverAnswer>()).await;
         channel.close();
         io::Result::Ok(heard)
     };
     let failed = |message: &str| Answer::Refused { code: "no_observer".to_owned(), message: message.to_owned() };
     match heard.await.unwrap_or_else(|error| Ok(Err(error))) {
-        Ok(Ok(Some(Said::Done(message, _)))) => Answer::Done { message, changed: 1 },
-        Ok(Ok(Some(Said::Refused(code, message)))) => Answer::Refused { code, message },
-        Ok(Ok(Some(Said::Report(text)))) if is_about_anomalies => match serde_json::from_slice(&text) {
+        Ok(Ok(Some(ObserverAnswer::Done(message, _)))) => Answer::Done { message, changed: 1 },
+        Ok(Ok(Some(ObserverAnswer::Refused(code, message)))) => Answer::Refused { code, message },
+        Ok(Ok(Some(ObserverAnswer::Report(text)))) if is_about_anomalies => match serde_json::from_slice(&text) {
             Ok(anomalies) => Answer::Anomalies(Box::new(anomalies)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
-        Ok(Ok(Some(Said::Report(text)))) => match serde_json::from_slice::<Report>(&text) {
+        Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<Report>(&text) {
             Ok(report) => Answer::Alerts(Box::new(report)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },

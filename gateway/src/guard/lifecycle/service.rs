@@ -44,7 +44,7 @@ use crate::{
         },
         feeds::watch::{FeedNews, FeedWatcher},
         key_sets::KeySets,
-        launcher::Facts,
+        launcher::LauncherFacts,
         observer::Observer,
         operators::Operators,
         proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
@@ -80,7 +80,7 @@ pub(crate) struct Service<'guard> {
     /// Whom else the configuration names.
     pub(super) resolved: Resolved,
     /// What is known of the launcher.
-    pub(super) launcher: Facts,
+    pub(super) launcher: LauncherFacts,
     pub(super) pace: RecordLimiter,
     pub(super) credentials: CredentialState,
     pub(super) quotas: QuotaKeeping,
@@ -185,7 +185,7 @@ impl<'guard> Service<'guard> {
             cluster: Cluster::default(),
             background: Background::default(),
             resolved: Resolved::default(),
-            launcher: Facts::default(),
+            launcher: LauncherFacts::default(),
             pace: RecordLimiter::default(),
             credentials: CredentialState::default(),
             quotas: QuotaKeeping::new(finding),

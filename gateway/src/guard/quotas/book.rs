@@ -60,7 +60,7 @@ struct Entry {
 
 /// What is to be written of one quota.
 #[derive(Debug)]
-pub(crate) struct Written {
+pub(crate) struct QuotaRows {
     pub(crate) name: String,
     pub(crate) counts: String,
     pub(crate) span: Span,
@@ -133,9 +133,9 @@ impl Book {
     }
 
     /// Takes over what the disk has. Returns what proxies that serve already are to be told.
-    pub(crate) fn load(&mut self, loaded: Vec<Written>) -> Vec<QuotaReport> {
+    pub(crate) fn load(&mut self, loaded: Vec<QuotaRows>) -> Vec<QuotaReport> {
         let mut late = Vec::new();
-        for Written { name, counts, span, rows, .. } in loaded {
+        for QuotaRows { name, counts, span, rows, .. } in loaded {
             let known = self.quotas.iter_mut().find(|kept| kept.name == name && kept.counts == counts);
             let kept = match known {
                 Some(kept) => kept,
@@ -178,7 +178,7 @@ impl Book {
     }
 
     /// Takes what the disk does not have yet, or some of it.
-    pub(crate) fn take_changed(&mut self) -> Vec<Written> {
+    pub(crate) fn take_changed(&mut self) -> Vec<QuotaRows> {
         let (mut written, mut room) = (Vec::new(), MOST_WRITTEN);
         for kept in &mut self.quotas {
             if kept.changed.is_empty() && !kept.is_new || room == 0 {
@@ -195,13 +195,13 @@ impl Book {
             }
             let is_new = std::mem::take(&mut kept.is_new);
             let (name, counts) = (kept.name.clone(), kept.counts.clone());
-            written.push(Written { name, counts, span: kept.span, is_new, rows });
+            written.push(QuotaRows { name, counts, span: kept.span, is_new, rows });
         }
         written
     }
 
     /// Takes all that the disk does not have yet, in parts that are written one by one.
-    pub(crate) fn take_last(&mut self) -> Vec<Vec<Written>> {
+    pub(crate) fn take_last(&mut self) -> Vec<Vec<QuotaRows>> {
         let next = || Some(self.take_changed()).filter(|changed| !changed.is_empty());
         std::iter::from_fn(next).collect()
     }

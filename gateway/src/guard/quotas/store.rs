@@ -6,7 +6,7 @@ use std::{collections::HashMap, path::Path, time::Duration};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
-use super::book::Written;
+use super::book::QuotaRows;
 use crate::{
     clock::Now,
     guard::state_files::{
@@ -114,7 +114,7 @@ impl QuotaStore {
     }
 
     /// What was written, as far as its periods are not over at `now`.
-    pub(super) fn load(&self, now: Now) -> Result<Vec<Written>, QuotaStoreError> {
+    pub(super) fn load(&self, now: Now) -> Result<Vec<QuotaRows>, QuotaStoreError> {
         let mut query = self.connection.prepare("SELECT boot, seen FROM machine")?;
         let mut rows = query.query([])?;
         // In another life of the machine the monotonic clock was another.
@@ -122,7 +122,7 @@ impl QuotaStore {
             Some(row) => Some(row.get(1)?).filter(|_| row.get::<_, String>(0).ok().as_ref() != Some(&self.boot)),
             None => Some(0),
         };
-        let mut loaded: HashMap<i64, Written> = HashMap::new();
+        let mut loaded: HashMap<i64, QuotaRows> = HashMap::new();
         let mut query = self.connection.prepare("SELECT number, name, counts, start, until, again, ends FROM quota")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
@@ -131,7 +131,7 @@ impl QuotaStore {
             let span = Span { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
             if span.ends != 0 {
                 let (name, counts) = (row.get(1)?, row.get(2)?);
-                loaded.insert(row.get(0)?, Written { name, counts, span, is_new: false, rows: Vec::new() });
+                loaded.insert(row.get(0)?, QuotaRows { name, counts, span, is_new: false, rows: Vec::new() });
             }
         }
         let mut query = self.connection.prepare("SELECT quota, key, units, name, until FROM used")?;
@@ -148,12 +148,12 @@ impl QuotaStore {
     }
 
     /// Writes what has changed, all or nothing. What is of periods that are long over goes.
-    pub(super) fn write(&mut self, changed: &[Written], now: Now) -> Result<(), QuotaStoreError> {
+    pub(super) fn write(&mut self, changed: &[QuotaRows], now: Now) -> Result<(), QuotaStoreError> {
         let change = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let seen = i64::try_from(now.unix_millis).unwrap_or(i64::MAX);
         change
             .execute("INSERT OR REPLACE INTO machine (one, boot, seen) VALUES (1, ?, ?)", params![self.boot, seen])?;
-        for Written { name, counts, span, is_new, rows } in changed {
+        for QuotaRows { name, counts, span, is_new, rows } in changed {
             let Span { start, end, again, ends } = span;
             let number: i64 = change
                 .prepare_cached(

@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf};
 
 use super::{
-    book::{Book, Written},
+    book::{Book, QuotaRows},
     store::QuotaStore,
 };
 use crate::{
@@ -187,7 +187,7 @@ fn a_restart_goes_on_with_what_was_written() {
 fn d07_window_edge_on_disk() {
     let folder = Folder::new("edge");
     let mut store = folder.open("boot");
-    let written = |span: Span, is_new: bool, rows: Vec<(u64, u64, Option<Box<str>>)>| Written {
+    let written = |span: Span, is_new: bool, rows: Vec<(u64, u64, Option<Box<str>>)>| QuotaRows {
         name: "daily".to_owned(),
         counts: COUNTS.to_owned(),
         span,
@@ -208,7 +208,7 @@ fn what_is_read_late_is_added() {
     let mut book = book(1_000);
     book.add(report(day(0), &[(1, 3, false), (2, 4, true)]));
     let rows = vec![(1, 10, None), (2, 6, None), (3, 1, None)];
-    let loaded = Written { name: "daily".to_owned(), counts: COUNTS.to_owned(), span: day(0), is_new: false, rows };
+    let loaded = QuotaRows { name: "daily".to_owned(), counts: COUNTS.to_owned(), span: day(0), is_new: false, rows };
     let late = book.load(vec![loaded]);
     assert_eq!(handed(&book), [(1, 13), (2, 6), (3, 1)]);
     let told: Vec<_> = late.iter().flat_map(|report| &report.rows).map(|row| (row.key, row.units)).collect();

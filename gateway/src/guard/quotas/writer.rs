@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    book::Written,
+    book::QuotaRows,
     store::{QuotaStore, QuotaStoreError},
 };
 use crate::clock::Now;
@@ -21,15 +21,15 @@ pub(crate) enum Job {
     /// Open the file, and read it if it was never read.
     Open,
     /// Write this, in parts, whatever has failed before: there is no next time.
-    Last(Vec<Vec<Written>>),
+    Last(Vec<Vec<QuotaRows>>),
     /// Write this.
-    Write(Vec<Written>),
+    Write(Vec<QuotaRows>),
 }
 
 /// What the thread has done.
 pub(crate) struct Worked {
     /// What the file had, the first time that it could be read.
-    pub(crate) loaded: Option<Vec<Written>>,
+    pub(crate) loaded: Option<Vec<QuotaRows>>,
     /// Why it could not be done: nothing was written.
     pub(crate) trouble: Option<String>,
     /// What an operator should know: a file was damaged.
@@ -68,7 +68,7 @@ impl Writer {
     }
 
     /// Has it write the last rows, and waits for that a moment.
-    pub(crate) fn finish(self, last: Vec<Vec<Written>>) {
+    pub(crate) fn finish(self, last: Vec<Vec<QuotaRows>>) {
         let until = Instant::now() + LAST;
         let mut job = Some(Job::Last(last));
         while let Some(waits) = job.take() {
@@ -95,7 +95,7 @@ struct Desk {
     store: Option<QuotaStore>,
     is_read: bool,
     /// What could not be written last. The guard has all of it written again, if it has the time.
-    failed: Vec<Written>,
+    failed: Vec<QuotaRows>,
 }
 
 impl Desk {
@@ -110,7 +110,7 @@ impl Desk {
         worked
     }
 
-    fn write(&mut self, changed: Vec<Written>) -> Result<(), String> {
+    fn write(&mut self, changed: Vec<QuotaRows>) -> Result<(), String> {
         self.failed = Vec::new();
         let store = self.store.as_mut().ok_or("it is not open")?;
         store.write(&changed, Now::read()).map_err(|error| {
@@ -120,7 +120,7 @@ impl Desk {
         })
     }
 
-    fn write_last(&mut self, parts: Vec<Vec<Written>>, worked: &mut Worked) -> Result<(), String> {
+    fn write_last(&mut self, parts: Vec<Vec<QuotaRows>>, worked: &mut Worked) -> Result<(), String> {
         let failed = std::mem::take(&mut self.failed);
         // What was never read may know more than these rows.
         if self.store.is_none() && self.is_read {
@@ -168,7 +168,7 @@ mod tests {
         let rows = |rows: &[(u64, u64)]| {
             let rows = rows.iter().map(|(key, units)| (*key, *units, None)).collect();
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
-            vec![Written { name, counts, span, is_new: false, rows }]
+            vec![QuotaRows { name, counts, span, is_new: false, rows }]
         };
         let desk = || Desk {
             state_dir: folder.clone(),

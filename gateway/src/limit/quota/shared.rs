@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 
 use super::{Part, Quota, lock};
 use crate::{
-    bounded::Table,
+    bounded::BoundedTable,
     clock::SECOND,
     limit::ask::Asks,
     settings::limit::{Allowance, Limit},
@@ -160,7 +160,7 @@ impl SharedQuota {
             }
             let number = part.number;
             let used = part.used.iter().filter(|(_, used)| !used.is_idle(number)).map(|(key, _)| *key);
-            let seen = part.seen.iter().flat_map(Table::iter);
+            let seen = part.seen.iter().flat_map(BoundedTable::iter);
             let set = seen.filter(|(_, seen)| seen.number == number && seen.set != seen.set_told);
             let keys: Vec<u64> = used.chain(set.map(|(key, _)| *key)).collect();
             for key in keys {
@@ -239,7 +239,7 @@ impl Part {
     /// What is known of the other machines, in this period. `None`: there is no room.
     fn seen(&mut self, key: u64, before: u64) -> Option<&mut Seen> {
         let (number, capacity) = (self.number, self.used.capacity());
-        let table = self.seen.get_or_insert_with(|| Table::new(capacity, u64::from(number) ^ key));
+        let table = self.seen.get_or_insert_with(|| BoundedTable::new(capacity, u64::from(number) ^ key));
         if table.find(key, &key).is_none() {
             let fresh = Seen { number, base: before, ..Seen::default() };
             let may_go = |seen: &Seen| seen.number != number || !seen.is_asked && seen.set == seen.set_told;

@@ -7,15 +7,17 @@ use tokio::time::timeout;
 use super::{
     Alerts,
     dispatch::Outcome,
-    receiver::{Sender, Sending, Target},
-    silence::{self, Silence},
+    receiver::{ReceiverTarget, Sender, Sending},
+    silence::{self, ActiveSilence},
     state,
 };
 use crate::{
     clock::{Now, rfc3339},
-    message::alert::{AlertShown, LONGEST_REPORT, NewSilence, Question, ReceiverShown, Report, Said, SilenceShown},
+    message::alert::{
+        AlertShown, LONGEST_REPORT, NewSilence, ObserverAnswer, Question, ReceiverShown, Report, SilenceShown,
+    },
     observer::report::said,
-    settings::alert::Rule,
+    settings::alert::AlertRule,
 };
 
 /// How much of a report is kept free for what is not alerts.
@@ -32,22 +34,22 @@ const LONGEST_WHY: usize = 200;
 
 impl Alerts {
     /// Answers a question.
-    pub(in crate::observer) async fn answer(self: &Rc<Self>, question: Question) -> Said {
+    pub(in crate::observer) async fn answer(self: &Rc<Self>, question: Question) -> ObserverAnswer {
         let now = Now::read();
         match question {
             // The baselines answer it.
-            Question::Anomalies => Said::Refused("not_here".to_owned(), "not a matter of alerts".to_owned()),
+            Question::Anomalies => ObserverAnswer::Refused("not_here".to_owned(), "not a matter of alerts".to_owned()),
             Question::List => said(&self.report(now)),
             Question::Silence(new) if let Err(why) = self.judge_silence(&new) => {
-                Said::Refused("bad_request".to_owned(), why)
+                ObserverAnswer::Refused("bad_request".to_owned(), why)
             }
             Question::Silence(new) => match self.silences.borrow_mut().add(new, now.unix_millis) {
-                Ok(number) => Said::Done(format!("silence {number} begins"), number),
-                Err(why) => Said::Refused("full".to_owned(), why),
+                Ok(number) => ObserverAnswer::Done(format!("silence {number} begins"), number),
+                Err(why) => ObserverAnswer::Refused("full".to_owned(), why),
             },
             Question::Unsilence { number } => match self.silences.borrow_mut().remove(number) {
-                true => Said::Done(format!("silence {number} has ended"), number),
-                false => Said::Refused("not_found".to_owned(), format!("there is no silence {number}")),
+                true => ObserverAnswer::Done(format!("silence {number} has ended"), number),
+                false => ObserverAnswer::Refused("not_found".to_owned(), format!("there is no silence {number}")),
             },
             Question::Test { receiver, by } => self.try_out(receiver.as_deref(), &by, now).await,
         }
@@ -56,14 +58,14 @@ impl Alerts {
     /// Whether there may be alerts that a silence is of.
     fn judge_silence(&self, new: &NewSilence) -> Result<(), String> {
         let rules = self.rules.borrow();
-        let rules: Vec<&Rule> = rules.iter().map(|(rule, _)| rule).collect();
+        let rules: Vec<&AlertRule> = rules.iter().map(|(rule, _)| rule).collect();
         silence::judge(&new.labels, &rules, &self.instance)
     }
 
     /// Sends a test to one receiver or all, and waits for what becomes of it.
-    async fn try_out(self: &Rc<Self>, receiver: Option<&str>, by: &str, now: Now) -> Said {
-        let targets: Vec<Rc<Target>> = self.receivers.borrow().clone();
-        let is_chosen = |target: &&Rc<Target>| receiver.is_none_or(|name| target.settings.name == name);
+    async fn try_out(self: &Rc<Self>, receiver: Option<&str>, by: &str, now: Now) -> ObserverAnswer {
+        let targets: Vec<Rc<ReceiverTarget>> = self.receivers.borrow().clone();
+        let is_chosen = |target: &&Rc<ReceiverTarget>| receiver.is_none_or(|name| target.settings.name == name);
         let mut tries = Vec::new();
         for target in targets.iter().filter(is_chosen).map(Rc::clone) {
             let (alerts, sending) = (Rc::clone(self), Sending::Test(self.test(by, now)));
@@ -80,7 +82,7 @@ impl Alerts {
                 (Some(name), false) => format!("there is no receiver {name}; there are: {}", names.join(", ")),
                 _ => "there is no receiver: add `[receiver.NAME]`".to_owned(),
             };
-            return Said::Refused("not_found".to_owned(), why);
+            return ObserverAnswer::Refused("not_found".to_owned(), why);
         }
         let mut report = Report::default();
         for one in tries {
@@ -89,7 +91,7 @@ impl Alerts {
                 Outcome::Sent => (true, None),
                 Outcome::Failed { why, .. } | Outcome::Refused(why) => (false, Some(why)),
             };
-            let Target { settings, .. } = &*target;
+            let ReceiverTarget { settings, .. } = &*target;
             let (name, kind) = (settings.name.clone(), settings.kind.name().to_owned());
             let why = why.map(|why| cut(&why, LONGEST_WHY));
             report.receivers.push(ReceiverShown { name, kind, waiting: 0, failures: 0, why, tested: Some(is_sent) });
@@ -121,7 +123,7 @@ impl Alerts {
                 report.alerts.push(shown);
             }
         }
-        let silence = |silence: &Silence| SilenceShown {
+        let silence = |silence: &ActiveSilence| SilenceShown {
             id: silence.number,
             labels: silence.matches.iter().map(|one| (one.label.clone(), cut(&one.written(), 100))).collect(),
             until: rfc3339(silence.until),

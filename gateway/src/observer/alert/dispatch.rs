@@ -13,11 +13,11 @@ pub(super) use pace::RateLimiter;
 
 use super::{
     silence::{Silences, matches},
-    tracker::{Alert, Change},
+    tracker::{AlertChange, TrackedAlert},
 };
 use crate::{
     clock::Now,
-    settings::alert::{Kind, Receiver},
+    settings::alert::{Receiver, ReceiverKind},
 };
 
 mod outcome;
@@ -38,9 +38,9 @@ pub(super) struct Notification {
     /// The values by which its alerts are grouped.
     pub(super) group: GroupKey,
     /// Alerts that go on.
-    pub(super) firing: Vec<Alert>,
+    pub(super) firing: Vec<TrackedAlert>,
     /// Alerts that have ended since the last notification.
-    pub(super) ended: Vec<Alert>,
+    pub(super) ended: Vec<TrackedAlert>,
 }
 
 /// The labels by which a receiver groups, with their values.
@@ -49,7 +49,7 @@ pub(super) type GroupKey = Vec<(String, String)>;
 /// An alert in a group.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 struct GroupedAlert {
-    alert: Alert,
+    alert: TrackedAlert,
     /// When it began or ended, as far as that is not told yet.
     changed: u64,
     /// Whether the receiver knows that it has begun.
@@ -86,18 +86,20 @@ pub(super) struct Outbox {
 impl Outbox {
     /// Takes what has changed, if it is for this receiver. An alert that goes on may be told as often as one likes: after
     /// a reload it may be in another group, or no longer be for this receiver.
-    pub(super) fn take(&mut self, receiver: &Receiver, change: &Change, now: Now) {
-        let (Change::Began(alert) | Change::Ended(alert)) = change;
+    pub(super) fn take(&mut self, receiver: &Receiver, change: &AlertChange, now: Now) {
+        let (AlertChange::Began(alert) | AlertChange::Ended(alert)) = change;
         let key = group_key(receiver, alert);
         let at = self.find(&key, &alert.fingerprint);
         match (change, at) {
             // What nobody knows to have begun needs no end.
-            (Change::Ended(_), None) => {}
-            (Change::Ended(_), Some(at)) => self.end(at, alert, receiver.resolved, now),
-            (Change::Began(_), None) if !is_for(receiver, alert) => {}
-            (Change::Began(_), None) => self.begin(key, alert, now),
-            (Change::Began(_), Some(at)) if !is_for(receiver, alert) => self.end(at, alert, receiver.resolved, now),
-            (Change::Began(_), Some(at)) => {
+            (AlertChange::Ended(_), None) => {}
+            (AlertChange::Ended(_), Some(at)) => self.end(at, alert, receiver.resolved, now),
+            (AlertChange::Began(_), None) if !is_for(receiver, alert) => {}
+            (AlertChange::Began(_), None) => self.begin(key, alert, now),
+            (AlertChange::Began(_), Some(at)) if !is_for(receiver, alert) => {
+                self.end(at, alert, receiver.resolved, now)
+            }
+            (AlertChange::Began(_), Some(at)) => {
                 self.go_on(at, receiver, alert, now);
                 self.move_to(at, key, &alert.fingerprint);
             }
@@ -126,7 +128,7 @@ impl Outbox {
         (group.entries.len() < MAX_ENTRIES).then_some(group)
     }
 
-    fn begin(&mut self, key: GroupKey, alert: &Alert, now: Now) {
+    fn begin(&mut self, key: GroupKey, alert: &TrackedAlert, now: Now) {
         match self.room(key) {
             None => self.dropped = self.dropped.saturating_add(1),
             Some(group) => {
@@ -138,11 +140,11 @@ impl Outbox {
     }
 
     /// It is known: it goes on, as far as the receiver knows, even if it has ended and begun again meanwhile.
-    fn go_on(&mut self, at: usize, receiver: &Receiver, alert: &Alert, now: Now) {
+    fn go_on(&mut self, at: usize, receiver: &Receiver, alert: &TrackedAlert, now: Now) {
         let Some((_, group)) = self.groups.get_mut(at) else { return };
         let Some(entry) = group.entries.get_mut(&alert.fingerprint) else { return };
         let began = entry.alert.began;
-        let old = std::mem::replace(&mut entry.alert, Alert { began, ..alert.clone() });
+        let old = std::mem::replace(&mut entry.alert, TrackedAlert { began, ..alert.clone() });
         if old.severity == alert.severity {
             return;
         }
@@ -151,9 +153,9 @@ impl Outbox {
         let is_known = entry.is_told && receiver.resolved || entry.is_tried;
         (entry.is_told, entry.is_tried) = (false, is_known);
         // Alertmanager takes it for another alert, as it knows alerts by all their labels.
-        if is_known && matches!(receiver.kind, Kind::Alertmanager { .. }) {
+        if is_known && matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) {
             let key = format!("{}-{}", old.fingerprint, old.severity.name());
-            let alert = Alert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
+            let alert = TrackedAlert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
             let entry = GroupedAlert { alert, changed: now.unix_millis, is_told: true, is_tried: true };
             group.entries.insert(key, entry);
         }
@@ -171,7 +173,7 @@ impl Outbox {
     }
 
     /// It has ended, or it is no longer for this receiver, which is told so if it knows of it.
-    fn end(&mut self, at: usize, alert: &Alert, tells_ends: bool, now: Now) {
+    fn end(&mut self, at: usize, alert: &TrackedAlert, tells_ends: bool, now: Now) {
         let is_this = |(fingerprint, _): &(String, bool)| *fingerprint == alert.fingerprint;
         let is_on_its_way = self.on_its_way.as_ref().is_some_and(|(_, told)| told.iter().any(is_this));
         let Some((_, group)) = self.groups.get_mut(at) else { return };
@@ -206,7 +208,7 @@ impl Outbox {
         let mut heard: Vec<&GroupedAlert> = heard.collect();
         heard.sort_by_key(|entry| (!entry.has_news(), entry.alert.began));
         // Alertmanager forgets what it is not told again.
-        let most = if matches!(receiver.kind, Kind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
+        let most = if matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
         for entry in heard.into_iter().take(most) {
             let list = if entry.alert.ended.is_some() { &mut notification.ended } else { &mut notification.firing };
             list.push(entry.alert.clone());
@@ -292,13 +294,13 @@ impl AlertGroup {
 }
 
 /// The group that an alert belongs to.
-fn group_key(receiver: &Receiver, alert: &Alert) -> GroupKey {
+fn group_key(receiver: &Receiver, alert: &TrackedAlert) -> GroupKey {
     let value = |label: &String| alert.labels.get(label).cloned().unwrap_or_default();
     receiver.group_by.iter().map(|label| (label.clone(), value(label))).collect()
 }
 
 /// Whether a receiver is told of an alert at all.
-fn is_for(receiver: &Receiver, alert: &Alert) -> bool {
+fn is_for(receiver: &Receiver, alert: &TrackedAlert) -> bool {
     // Nobody learns by a receiver that this receiver fails.
     let is_about_it = alert.name() == "alert_receiver_failing" && alert.labels.get("receiver") == Some(&receiver.name);
     alert.severity >= receiver.severity && matches(&receiver.filter, alert) && !is_about_it

@@ -17,7 +17,7 @@ use crate::{
         Server,
         client::{Answer, Client, FailureKind, Question},
     },
-    settings::alert::{Kind, Receiver, SecretUrl},
+    settings::alert::{Receiver, ReceiverKind, SecretUrl},
     url::Url,
 };
 
@@ -34,16 +34,16 @@ mod words;
 const LONGEST_ANSWER: usize = 16 * 1_024;
 
 /// A receiver that can be written to.
-pub(super) struct Target {
+pub(super) struct ReceiverTarget {
     pub(super) settings: Receiver,
     /// `None`: it is not written to by TCP, or by a connection of its own kind.
     server: Option<Server>,
 }
 
-impl Target {
+impl ReceiverTarget {
     pub(super) fn new(settings: &Receiver) -> Self {
         let server = match settings.kind {
-            Kind::Syslog(_) => None,
+            ReceiverKind::Syslog(_) => None,
             _ => Server::new(&settings.dial.server())
                 .map_err(|faults| {
                     tracing::error!(
@@ -62,11 +62,11 @@ impl Target {
         let time = self.settings.dial.timeout;
         let late = Outcome::Failed { why: format!("no answer within {} s", time.as_secs_f64()), wait: 0 };
         match &self.settings.kind {
-            Kind::Email(settings) => {
+            ReceiverKind::Email(settings) => {
                 let Some(server) = &self.server else { return unusable() };
                 timeout(time, mail::send(client, server, settings, sending, sender)).await.unwrap_or(late)
             }
-            Kind::Syslog(server) => {
+            ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
                 timeout(time, syslog::send(server, ca, sending, sender)).await.unwrap_or(late)
             }
@@ -81,27 +81,27 @@ impl Target {
     fn posts(&self, sending: &Sending, sender: Sender<'_>) -> Option<Vec<Post>> {
         let read = |url: &SecretUrl| Url::parse(&url.text).ok();
         Some(match &self.settings.kind {
-            Kind::Alertmanager { url, token } => {
+            ReceiverKind::Alertmanager { url, token } => {
                 let url = read(url)?;
                 let url = url.with_path(&format!("{}/api/v2/alerts", url.path().trim_end_matches('/')));
                 let body = alertmanager::body(sending, sender, &self.settings);
                 vec![Post { url, headers: bearer(token.as_ref().map(secret)), body }]
             }
-            Kind::Opsgenie { url, key } => incident::opsgenie(&read(url)?, secret(key), sending),
-            Kind::PagerDuty { url, key } => incident::pagerduty(&read(url)?, secret(key), sending),
-            Kind::Slack { url } => {
+            ReceiverKind::Opsgenie { url, key } => incident::opsgenie(&read(url)?, secret(key), sending),
+            ReceiverKind::PagerDuty { url, key } => incident::pagerduty(&read(url)?, secret(key), sending),
+            ReceiverKind::Slack { url } => {
                 vec![Post { url: read(url)?, headers: Vec::new(), body: chat::slack(sending, sender) }]
             }
-            Kind::Teams { url } => {
+            ReceiverKind::Teams { url } => {
                 vec![Post { url: read(url)?, headers: Vec::new(), body: chat::teams(sending, sender) }]
             }
-            Kind::Webhook { url, secret: key, token } => {
+            ReceiverKind::Webhook { url, secret: key, token } => {
                 let body = webhook::body(&self.settings.name, sending, sender);
                 let mut headers = bearer(token.as_ref().map(secret));
                 headers.extend(webhook::signed(key.as_ref().map(secret), &body, sender));
                 vec![Post { url: read(url)?, headers, body }]
             }
-            Kind::Email(_) | Kind::Syslog(_) => Vec::new(),
+            ReceiverKind::Email(_) | ReceiverKind::Syslog(_) => Vec::new(),
         })
     }
 

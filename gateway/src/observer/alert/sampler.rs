@@ -9,7 +9,7 @@ use crate::{
     clock::{Now, SECOND},
     message::telemetry::{Histogram, Metric, Series, Value},
     observer::store::Sums,
-    settings::alert::{Aggregation, Match, Rule},
+    settings::alert::{Aggregation, AlertRule, Match},
 };
 
 /// The most alerts that one rule tells apart. What is beyond them is left out, in the order of the labels.
@@ -19,12 +19,12 @@ pub(super) const MAX_GROUPS: usize = 200;
 const POINTS: u64 = 60;
 
 /// Values of the labels that a rule tells apart.
-pub(super) type Group = Vec<String>;
+pub(super) type LabelValues = Vec<String>;
 
 /// What one rule has seen.
 #[derive(Debug, Default)]
 pub(super) struct Sampler {
-    groups: BTreeMap<Group, VecDeque<Point>>,
+    groups: BTreeMap<LabelValues, VecDeque<Point>>,
     /// When sums were looked at before.
     last: Option<u64>,
 }
@@ -48,7 +48,7 @@ struct Sum {
 
 impl Sampler {
     /// The number of each group that has one.
-    pub(super) fn values(&mut self, rule: &Rule, sums: &Sums, now: Now) -> Vec<(Group, f64)> {
+    pub(super) fn values(&mut self, rule: &AlertRule, sums: &Sums, now: Now) -> Vec<(LabelValues, f64)> {
         let current = gather(rule, sums);
         if !rule.measure.has_window() {
             return current.into_iter().filter_map(|(group, sum)| Some((group, level(rule, &sum, now)?))).collect();
@@ -94,13 +94,13 @@ impl Sampler {
 }
 
 /// The sums of each group.
-fn gather(rule: &Rule, sums: &Sums) -> BTreeMap<Group, Sum> {
+fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
     let labels = rule.metric.row().labels;
     let places: Vec<Option<usize>> = rule.by.iter().map(|label| labels.iter().position(|own| own == label)).collect();
-    let group = |series: &Series| -> Group {
+    let group = |series: &Series| -> LabelValues {
         places.iter().map(|at| at.and_then(|at| series.labels.get(at)).cloned().unwrap_or_default()).collect()
     };
-    let mut groups: BTreeMap<Group, Sum> = BTreeMap::new();
+    let mut groups: BTreeMap<LabelValues, Sum> = BTreeMap::new();
     for (series, value) in of_metric(sums, rule.metric).filter(|(series, _)| matches(series, labels, &rule.filter)) {
         let group = group(series);
         if !groups.contains_key(&group) && groups.len() >= MAX_GROUPS {
@@ -131,7 +131,7 @@ fn gather(rule: &Rule, sums: &Sums) -> BTreeMap<Group, Sum> {
         let own = other.row().labels;
         for (series, value) in of_metric(sums, other) {
             let Value::Level(level) = value else { continue };
-            let group: Group = rule
+            let group: LabelValues = rule
                 .by
                 .iter()
                 .map(|label| {
@@ -160,7 +160,7 @@ fn matches(series: &Series, labels: &[&str], filter: &[Match]) -> bool {
 }
 
 /// The number of a gauge.
-fn level(rule: &Rule, sum: &Sum, now: Now) -> Option<f64> {
+fn level(rule: &AlertRule, sum: &Sum, now: Now) -> Option<f64> {
     #[expect(clippy::cast_precision_loss, reason = "milliseconds of today are exact")]
     let seconds = now.unix_millis as f64 / 1_000.0;
     match rule.measure {
@@ -177,7 +177,7 @@ fn has_gone_back(before: &Sum, now: &Sum) -> bool {
 }
 
 /// The number of a counter or a histogram.
-fn difference(rule: &Rule, from: &Point, sum: &Sum, now: u64) -> Option<f64> {
+fn difference(rule: &AlertRule, from: &Point, sum: &Sum, now: u64) -> Option<f64> {
     let whole = sum.whole - from.sum.whole;
     #[expect(clippy::cast_precision_loss, reason = "a few samples")]
     let least = rule.at_least as f64;

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::tracker::{Alert, fixed_labels};
+use super::tracker::{TrackedAlert, fixed_labels};
 use crate::{
     config::value::closest,
     message::alert::NewSilence,
-    settings::alert::{Match, Rule},
+    settings::alert::{AlertRule, Match},
 };
 
 /// The most silences at once.
@@ -14,7 +14,7 @@ const MOST: usize = 200;
 
 /// One of them.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Silence {
+pub(super) struct ActiveSilence {
     pub(super) number: u64,
     /// What alerts must match, all of it.
     pub(super) matches: Vec<Match>,
@@ -27,7 +27,7 @@ pub(super) struct Silence {
 /// All of them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Silences {
-    pub(super) list: Vec<Silence>,
+    pub(super) list: Vec<ActiveSilence>,
     last: u64,
 }
 
@@ -44,7 +44,7 @@ impl Silences {
         self.last += 1;
         let matches = new.labels.iter().map(|(label, pattern)| Match::new(label, pattern)).collect();
         let until = now_unix.saturating_add(new.seconds.saturating_mul(1_000));
-        self.list.push(Silence { number: self.last, matches, until, reason: new.reason, by: new.by });
+        self.list.push(ActiveSilence { number: self.last, matches, until, reason: new.reason, by: new.by });
         Ok(self.last)
     }
 
@@ -61,13 +61,13 @@ impl Silences {
     }
 
     /// Whether nobody is told of an alert.
-    pub(super) fn cover(&self, alert: &Alert, now_unix: u64) -> bool {
+    pub(super) fn cover(&self, alert: &TrackedAlert, now_unix: u64) -> bool {
         self.list.iter().any(|silence| silence.until > now_unix && matches(&silence.matches, alert))
     }
 }
 
 /// Whether the labels of an alert match. A label that it does not have is empty.
-pub(super) fn matches(matches: &[Match], alert: &Alert) -> bool {
+pub(super) fn matches(matches: &[Match], alert: &TrackedAlert) -> bool {
     matches.iter().all(|one| one.is_met(alert.labels.get(&one.label).map_or("", String::as_str)))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn matches(matches: &[Match], alert: &Alert) -> bool {
 ///
 /// # Errors
 /// Which label no alert has, or not with this value.
-pub(super) fn judge(labels: &[(String, String)], rules: &[&Rule], instance: &str) -> Result<(), String> {
+pub(super) fn judge(labels: &[(String, String)], rules: &[&AlertRule], instance: &str) -> Result<(), String> {
     if rules.is_empty() {
         return Err("there are no alerts: add `[receiver.NAME]` or `[[alert]]`".to_owned());
     }
@@ -84,12 +84,12 @@ pub(super) fn judge(labels: &[(String, String)], rules: &[&Rule], instance: &str
     let (names, others): (Vec<_>, Vec<_>) = labels.iter().partition(|(label, _)| label == "alertname");
     for (label, pattern) in names.into_iter().chain(others) {
         let wanted = Match::new(label, pattern);
-        let is_known = |rule: &&Rule| rule.by.contains(label) || fixed_labels(rule, instance).contains_key(label);
-        let may_be = |rule: &&Rule| match fixed_labels(rule, instance).get(label) {
+        let is_known = |rule: &&AlertRule| rule.by.contains(label) || fixed_labels(rule, instance).contains_key(label);
+        let may_be = |rule: &&AlertRule| match fixed_labels(rule, instance).get(label) {
             Some(value) => wanted.is_met(value),
             None => rule.by.contains(label) || wanted.is_not,
         };
-        let next: Vec<&Rule> = left.iter().copied().filter(may_be).collect();
+        let next: Vec<&AlertRule> = left.iter().copied().filter(may_be).collect();
         if !next.is_empty() && left.iter().any(is_known) {
             left = next;
             continue;
@@ -126,7 +126,7 @@ mod tests {
         let mut own = rules[0].clone();
         (own.name, own.by, own.labels) = ("own".to_owned(), Vec::new(), vec![("team".to_owned(), "edge".to_owned())]);
         rules.push(own);
-        let rules: Vec<&Rule> = rules.iter().collect();
+        let rules: Vec<&AlertRule> = rules.iter().collect();
         for (labels, expect) in [
             (vec!["alertname=own"], Ok(())),
             (vec!["alertname=own", "team=e*"], Ok(())),

@@ -15,10 +15,10 @@ fn files(kept: &SavedState) -> [OwnedFd; 2] {
     files
 }
 
-fn rule() -> Rule {
+fn rule() -> AlertRule {
     let condition = AlertCondition { comparison: Comparison::Above, bound: 0.0 };
     let severity = Severity::Warning;
-    Rule { by: Vec::new(), condition, hold: Duration::ZERO, severity, ..builtin::rules().remove(0) }
+    AlertRule { by: Vec::new(), condition, hold: Duration::ZERO, severity, ..builtin::rules().remove(0) }
 }
 
 fn settings(receivers: &[&Receiver]) -> Settings {
@@ -108,7 +108,7 @@ fn other_files_bring_nothing_back() {
 #[test]
 fn heartbeats_that_do_not_arrive_are_told_of() {
     let server = crate::settings::audit::SyslogServer::Unix("/nonexistent/log".into());
-    let kind = crate::settings::alert::Kind::Syslog(server);
+    let kind = crate::settings::alert::ReceiverKind::Syslog(server);
     let ops = Receiver { kind, heartbeat: Some(Duration::from_secs(1)), ..receiver() };
     let alerts = Alerts::new(at(0));
     alerts.configure(&settings(&[&ops]), at(0));

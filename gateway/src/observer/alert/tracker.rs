@@ -7,10 +7,10 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 
-use super::sampler::Group;
+use super::sampler::LabelValues;
 use crate::{
     clock::Now,
-    settings::alert::{Rule, Severity},
+    settings::alert::{AlertRule, Severity},
 };
 
 /// The most alerts at once. What is beyond them is left out.
@@ -18,7 +18,7 @@ pub(super) const MAX_ALERTS: usize = 2_000;
 
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Alert {
+pub(super) struct TrackedAlert {
     /// Of its name and labels: the same alert has the same one, always.
     pub(super) fingerprint: String,
     pub(super) severity: Severity,
@@ -32,7 +32,7 @@ pub(super) struct Alert {
     pub(super) ended: Option<u64>,
 }
 
-impl Alert {
+impl TrackedAlert {
     pub(super) fn name(&self) -> &str {
         self.labels.get("alertname").map_or("", String::as_str)
     }
@@ -51,16 +51,16 @@ pub(super) struct Words<'a> {
 
 /// Something has changed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Change {
-    Began(Alert),
-    Ended(Alert),
+pub(super) enum AlertChange {
+    Began(TrackedAlert),
+    Ended(TrackedAlert),
 }
 
 /// What is known of one condition that holds or held.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Tracked {
     pub(super) rule: String,
-    pub(super) alert: Alert,
+    pub(super) alert: TrackedAlert,
     /// Whether the alert has begun.
     pub(super) is_firing: bool,
     /// Since when the condition holds.
@@ -99,8 +99,8 @@ impl Tracker {
     }
 
     /// The rules are others: alerts of those that are gone end, and those of the others are as bad as they say now.
-    pub(super) fn keep_rules(&mut self, rules: &[Rule], now: Now) -> Vec<Change> {
-        let rules: BTreeMap<&str, &Rule> = rules.iter().map(|rule| (&*rule.name, rule)).collect();
+    pub(super) fn keep_rules(&mut self, rules: &[AlertRule], now: Now) -> Vec<AlertChange> {
+        let rules: BTreeMap<&str, &AlertRule> = rules.iter().map(|rule| (&*rule.name, rule)).collect();
         let mut changes = Vec::new();
         self.tracked.retain(|_, one| {
             if let Some(rule) = rules.get(&*one.rule) {
@@ -109,7 +109,7 @@ impl Tracker {
                 return true;
             }
             if one.is_firing {
-                changes.push(Change::Ended(Alert { ended: Some(now.unix_millis), ..one.alert.clone() }));
+                changes.push(AlertChange::Ended(TrackedAlert { ended: Some(now.unix_millis), ..one.alert.clone() }));
             }
             false
         });
@@ -117,7 +117,13 @@ impl Tracker {
     }
 
     /// Takes the numbers of one rule.
-    pub(super) fn observe(&mut self, rule: &Rule, values: &[(Group, f64)], words: Words<'_>, now: Now) -> Vec<Change> {
+    pub(super) fn observe(
+        &mut self,
+        rule: &AlertRule,
+        values: &[(LabelValues, f64)],
+        words: Words<'_>,
+        now: Now,
+    ) -> Vec<AlertChange> {
         let mut changes = Vec::new();
         let mut holding = BTreeSet::new();
         for (group, value) in values.iter().filter(|(_, value)| rule.condition.holds(*value)) {
@@ -129,7 +135,7 @@ impl Tracker {
                 known.fails_since = None;
                 if !known.is_firing && is_over(known.holds_since, rule.hold, now) {
                     (known.is_firing, known.alert.began, known.alert.summary) = (true, now.unix_millis, summary);
-                    changes.push(Change::Began(known.alert.clone()));
+                    changes.push(AlertChange::Began(known.alert.clone()));
                 }
                 continue;
             }
@@ -138,7 +144,7 @@ impl Tracker {
                 continue;
             }
             let is_firing = rule.hold.is_zero();
-            let alert = Alert {
+            let alert = TrackedAlert {
                 fingerprint: fingerprint.clone(),
                 severity: rule.severity,
                 labels,
@@ -148,7 +154,7 @@ impl Tracker {
                 ended: None,
             };
             if is_firing {
-                changes.push(Change::Began(alert.clone()));
+                changes.push(AlertChange::Began(alert.clone()));
             }
             let rule = rule.name.clone();
             let one = Tracked { rule, alert, is_firing, holds_since: now.monotonic, fails_since: None };
@@ -165,7 +171,7 @@ impl Tracker {
             let fails_since = *one.fails_since.get_or_insert(now.monotonic);
             let has_ended = is_over(fails_since, rule.recover_after, now);
             if has_ended {
-                changes.push(Change::Ended(Alert { ended: Some(now.unix_millis), ..one.alert.clone() }));
+                changes.push(AlertChange::Ended(TrackedAlert { ended: Some(now.unix_millis), ..one.alert.clone() }));
             }
             !has_ended
         });
@@ -177,14 +183,14 @@ fn is_over(since: u64, time: std::time::Duration, now: Now) -> bool {
     u128::from(now.monotonic.saturating_sub(since)) >= time.as_nanos()
 }
 
-fn labels(rule: &Rule, group: &Group, instance: &str) -> BTreeMap<String, String> {
+fn labels(rule: &AlertRule, group: &LabelValues, instance: &str) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<String, String> = rule.by.iter().cloned().zip(group.iter().cloned()).collect();
     labels.extend(fixed_labels(rule, instance));
     labels
 }
 
 /// The labels that all alerts of a rule have alike.
-pub(super) fn fixed_labels(rule: &Rule, instance: &str) -> BTreeMap<String, String> {
+pub(super) fn fixed_labels(rule: &AlertRule, instance: &str) -> BTreeMap<String, String> {
     let mut labels: BTreeMap<String, String> = rule.labels.iter().cloned().collect();
     labels.insert("alertname".to_owned(), rule.name.clone());
     labels.insert("severity".to_owned(), rule.severity.name().to_owned());
@@ -206,7 +212,7 @@ pub(super) fn fingerprint(labels: &BTreeMap<String, String>) -> String {
     HEXLOWER.encode(digest.as_ref().get(..8).unwrap_or_default())
 }
 
-fn summary(rule: &Rule, labels: &BTreeMap<String, String>, value: f64, sentences: &Sentences) -> String {
+fn summary(rule: &AlertRule, labels: &BTreeMap<String, String>, value: f64, sentences: &Sentences) -> String {
     let label = |name: &str| labels.get(name).cloned().unwrap_or_default();
     let mut text = String::new();
     let mut rest = rule.summary.as_str();

@@ -6,7 +6,7 @@ use super::*;
 fn files(watch: &Watch) -> [OwnedFd; 2] {
     let files = ["a", "b"].map(|name| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
     let copies = files.each_ref().map(|file| file.try_clone().unwrap());
-    Keep::open::<Kept>(copies).0.write(&watch.kept()).unwrap();
+    Keep::open::<SavedWatch>(copies).0.write(&watch.kept()).unwrap();
     files
 }
 

@@ -54,19 +54,19 @@ pub(super) struct Watch {
 
 /// What outlives the observer. Lists, as JSON has no keys but texts.
 #[derive(Default, Serialize, Deserialize)]
-pub(super) struct Kept {
+pub(super) struct SavedWatch {
     version: u32,
     series: Vec<(SeriesKey, WatchedSeries)>,
     current: Vec<Deviation>,
     past: VecDeque<Deviation>,
 }
 
-/// The version of [`Kept`]. Another one is not read.
+/// The version of [`SavedWatch`]. Another one is not read.
 const VERSION: u32 = 1;
 
 impl Watch {
     /// Goes on with what was kept.
-    pub(super) fn restore(&mut self, kept: Kept) {
+    pub(super) fn restore(&mut self, kept: SavedWatch) {
         if kept.version != VERSION {
             return;
         }
@@ -76,9 +76,14 @@ impl Watch {
     }
 
     /// What is to be kept.
-    pub(super) fn kept(&self) -> Kept {
+    pub(super) fn kept(&self) -> SavedWatch {
         let series = self.series.iter().map(|(key, watched)| (key.clone(), watched.clone())).collect();
-        Kept { version: VERSION, series, current: self.current.values().cloned().collect(), past: self.past.clone() }
+        SavedWatch {
+            version: VERSION,
+            series,
+            current: self.current.values().cloned().collect(),
+            past: self.past.clone(),
+        }
     }
 
     /// Takes the numbers of one minute, which ended at `now_unix` (milliseconds). Returns what begins to be unusual.

@@ -12,7 +12,7 @@ use crate::{
 
 /// For whom something is looked up.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct Asker {
+pub(in crate::proxy) struct Requester {
     pub(in crate::proxy) source: Source,
     pub(in crate::proxy) address: IpAddr,
     /// The trusted proxy that the request came through.
@@ -23,9 +23,9 @@ pub(in crate::proxy) struct Asker {
 }
 
 /// What the thread has to do.
-pub(super) enum Job {
+pub(super) enum LookupJob {
     /// Find this out.
-    Find(Lookup, Asker, oneshot::Sender<Answer>),
+    Find(Lookup, Requester, oneshot::Sender<Answer>),
     /// Keep these keys up to date, and no others.
     Keep(Vec<Arc<KeySet>>),
 }

@@ -9,7 +9,7 @@ use tokio::{
 
 use super::{
     client::Client,
-    job::Asker,
+    job::Requester,
     keys::{self, KeyRequest},
     news::News,
 };
@@ -46,7 +46,7 @@ impl Keepers {
     }
 
     /// Looks for a key. Whoever cannot be asked drops the answer, which tells whoever waits.
-    pub(super) fn ask(&self, lookup: KeysLookup, asker: Option<Asker>, answer: oneshot::Sender<Answer>) {
+    pub(super) fn ask(&self, lookup: KeysLookup, asker: Option<Requester>, answer: oneshot::Sender<Answer>) {
         if let Some(kept) = self.0.borrow().get(&Arc::as_ptr(&lookup.set)) {
             drop(kept.asks.try_send(KeyRequest { name: lookup.name, asker, answer }));
         }

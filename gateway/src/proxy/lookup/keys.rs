@@ -15,7 +15,7 @@ use tokio::{
 
 use super::{
     client::{Client, Failure, FailureKind, Question},
-    job::Asker,
+    job::Requester,
     metadata::{discover, expect_json},
     news::News,
 };
@@ -47,7 +47,7 @@ const MAX_WAITING: usize = 4_096;
 pub(super) struct KeyRequest {
     pub(super) name: KeyName,
     /// Whose request shows a token by this key; `None`: it is not a client that names the key.
-    pub(super) asker: Option<Asker>,
+    pub(super) asker: Option<Requester>,
     pub(super) answer: oneshot::Sender<Answer>,
 }
 
@@ -103,7 +103,7 @@ struct Keeper {
     server: Arc<Server>,
     client: Client,
     news: mpsc::Sender<News>,
-    refresh: Refresh<Option<Asker>>,
+    refresh: Refresh<Option<Requester>>,
     fetching: Option<JoinHandle<Result<Fetched>>>,
     place: Option<JwksEndpoint>,
     etag: Option<HeaderValue>,
@@ -221,7 +221,7 @@ impl Keeper {
         waiting: Vec<(u64, KeyRequest)>,
         random: u64,
         now: Now,
-    ) -> (Option<Vec<u8>>, Settled<Option<Asker>>) {
+    ) -> (Option<Vec<u8>>, Settled<Option<Requester>>) {
         let document = match fetched.keys {
             Some((keys, document)) => {
                 // An issuer may answer the same again and again.

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::job::Asker;
+use super::job::Requester;
 use crate::auth::jwt::KeySet;
 
 /// What became of the keys of an issuer.
@@ -18,7 +18,7 @@ pub(in crate::proxy) struct News {
     /// How many tokens came by keys that were not there, since the last news.
     pub(in crate::proxy) asked: u64,
     /// Requests by nobody's keys whose clients were told that nothing can be said yet.
-    pub(in crate::proxy) unknown: Vec<Asker>,
+    pub(in crate::proxy) unknown: Vec<Requester>,
     /// Requests that were refused because of keys that turn out to be good.
-    pub(in crate::proxy) wronged: Vec<Asker>,
+    pub(in crate::proxy) wronged: Vec<Requester>,
 }

@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 use tokio::time::{Instant, timeout_at};
 
-use super::{Asker, Lookups, news::News};
+use super::{Lookups, Requester, news::News};
 use crate::{
     auth::{Answer, Authenticators, Lookup, Outcome, Presented, jwt::keys::Keys},
     clock::Now,
@@ -135,7 +135,7 @@ async fn ask(lookups: &Lookups, authenticators: &Authenticators, server: &Server
     };
     // Metadata may be in two places.
     let patience = question.patience() * 3;
-    let asker = Asker { source, address, relay: None, id: RequestId(0), is_trusted: true };
+    let asker = Requester { source, address, relay: None, id: RequestId(0), is_trusted: true };
     match lookups.find(Lookup::Introspection(question), asker, patience).await? {
         Answer::Introspection(Err(refusal)) if refusal.signal == Some(Signal::InactiveToken) => {
             Ok("it accepts the gateway as its client; a made-up token is not active".to_owned())

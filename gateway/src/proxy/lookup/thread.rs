@@ -7,7 +7,7 @@ use tokio::{sync::mpsc, task::LocalSet};
 use super::{
     client::{Client, RESOLVERS},
     introspection::Introspection,
-    job::Job,
+    job::LookupJob,
     keepers::Keepers,
     news::News,
 };
@@ -20,7 +20,7 @@ const FETCHES: usize = 64;
 const QUESTIONS: usize = 256;
 
 /// Starts the thread. It ends with the process.
-pub(super) fn start(jobs: mpsc::Receiver<Job>, news: mpsc::Sender<News>) -> io::Result<()> {
+pub(super) fn start(jobs: mpsc::Receiver<LookupJob>, news: mpsc::Sender<News>) -> io::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(2 * RESOLVERS).build()?;
     let thread = std::thread::Builder::new().name("lookup".to_owned());
@@ -28,17 +28,17 @@ pub(super) fn start(jobs: mpsc::Receiver<Job>, news: mpsc::Sender<News>) -> io::
     Ok(())
 }
 
-async fn run(mut jobs: mpsc::Receiver<Job>, news: mpsc::Sender<News>) {
+async fn run(mut jobs: mpsc::Receiver<LookupJob>, news: mpsc::Sender<News>) {
     // However many tokens are asked about, keys are fetched.
     let client = Client::new(FETCHES);
     let keepers = Rc::new(Keepers::default());
     let introspection = Introspection::new(Client::new(QUESTIONS), Rc::clone(&keepers));
     while let Some(job) = jobs.recv().await {
         match job {
-            Job::Keep(sets) => keepers.keep(sets, &client, &news),
-            Job::Find(Lookup::Keys(lookup), asker, answer) => keepers.ask(lookup, Some(asker), answer),
-            Job::Find(Lookup::Introspection(question), _, answer) => introspection.ask(question, answer),
-            Job::Find(..) => {}
+            LookupJob::Keep(sets) => keepers.keep(sets, &client, &news),
+            LookupJob::Find(Lookup::Keys(lookup), asker, answer) => keepers.ask(lookup, Some(asker), answer),
+            LookupJob::Find(Lookup::Introspection(question), _, answer) => introspection.ask(question, answer),
+            LookupJob::Find(..) => {}
         }
     }
 }

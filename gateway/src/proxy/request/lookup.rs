@@ -6,7 +6,7 @@ use super::exchange::Exchange;
 use crate::{
     auth::{Answer, Identity, Lookup, Outcome, Presented},
     clock::Now,
-    proxy::{generation::ListenerRef, lookup::Asker},
+    proxy::{generation::ListenerRef, lookup::Requester},
     refusal::{Refusal, Reject},
     settings::auth::Method,
     snapshot::CompiledRoute,
@@ -48,7 +48,7 @@ async fn perform(lookup: Lookup, listener: &ListenerRef, exchange: &Exchange) ->
         }
     };
     let (source, address, relay) = (client.source, client.address.ip(), client.relay);
-    let asker = Asker { source, address, relay, id: exchange.id, is_trusted: client.is_trusted };
+    let asker = Requester { source, address, relay, id: exchange.id, is_trusted: client.is_trusted };
     let found = exchange.worker.shared.lookups.find(lookup, asker, wait).await;
     found.map_err(|why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) })
 }

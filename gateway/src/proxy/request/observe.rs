@@ -6,7 +6,7 @@ use http::{HeaderMap, HeaderValue, header};
 
 use super::{exchange::Exchange, looked::Looked};
 use crate::{
-    detect::{BanRequest, Facts, Finished, Observed, OurFault, Seen, UpstreamAnswer, is_sought_by_scanners},
+    detect::{BanRequest, Facts, Finished, Observed, ObservedValues, OurFault, UpstreamAnswer, is_sought_by_scanners},
     message::MAX_PATH,
     proxy::worker::messages::Event,
     route::target::Target,
@@ -67,7 +67,7 @@ impl Exchange {
         }
         let source = self.client.named().map(|_| self.client.source.to_string());
         let agent = headers.get(header::USER_AGENT).map(HeaderValue::as_bytes);
-        let seen = Seen { source: source.as_deref(), agent, ja4: self.connection.ja4() };
+        let seen = ObservedValues { source: source.as_deref(), agent, ja4: self.connection.ja4() };
         self.outcome.unusual = detector.unusual(identity.principal(), &seen, self.began.monotonic);
         if self.outcome.unusual.is_some() {
             self.observed(Signal::Unusual, None, &[]);

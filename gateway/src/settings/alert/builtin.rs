@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Aggregation, AlertCondition, Comparison, Match, Rule, Severity};
+use super::{Aggregation, AlertCondition, AlertRule, Comparison, Match, Severity};
 use crate::metric::Metric;
 
 /// One of them, as it stands in the table.
@@ -39,13 +39,13 @@ const DAY: f64 = 86_400.0;
 
 /// All of them, in the order of their names.
 #[must_use]
-pub fn rules() -> Vec<Rule> {
+pub fn rules() -> Vec<AlertRule> {
     rows().into_iter().map(rule).collect()
 }
 
-fn rule(row: Row) -> Rule {
+fn rule(row: Row) -> AlertRule {
     let (comparison, bound) = row.condition;
-    Rule {
+    AlertRule {
         name: row.name.to_owned(),
         severity: row.severity,
         metric: row.metric,

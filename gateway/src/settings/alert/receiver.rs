@@ -16,7 +16,7 @@ pub struct Receiver {
     /// The NAME.
     pub name: String,
     /// What it is.
-    pub kind: Kind,
+    pub kind: ReceiverKind,
     /// How it is connected to.
     pub dial: Dial,
     /// `severity`: alerts that are less bad are not sent.
@@ -41,7 +41,7 @@ pub struct Receiver {
 
 /// What a receiver is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Kind {
+pub enum ReceiverKind {
     /// Alertmanager's API, version 2. With a bearer token, if it has one.
     Alertmanager {
         /// `url`, without `/api/v2/alerts`.
@@ -93,7 +93,7 @@ pub enum Kind {
     },
 }
 
-impl Kind {
+impl ReceiverKind {
     /// As `type` has it.
     #[must_use]
     pub const fn name(&self) -> &'static str {

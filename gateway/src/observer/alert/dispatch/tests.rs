@@ -7,7 +7,7 @@ use crate::{
     clock::SECOND,
     message::alert::NewSilence,
     settings::{
-        alert::{Dial, Kind, Match, Severity},
+        alert::{Dial, Match, ReceiverKind, Severity},
         audit::SyslogServer,
     },
 };
@@ -15,7 +15,7 @@ use crate::{
 pub(in crate::observer::alert) fn receiver() -> Receiver {
     Receiver {
         name: "ops".to_owned(),
-        kind: Kind::Syslog(SyslogServer::Unix("/dev/log".into())),
+        kind: ReceiverKind::Syslog(SyslogServer::Unix("/dev/log".into())),
         dial: Dial::none(),
         severity: Severity::Warning,
         filter: Vec::new(),
@@ -33,9 +33,9 @@ fn at(second: u64) -> Now {
     Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
 }
 
-fn alert(name: &str, server: &str) -> Alert {
+fn alert(name: &str, server: &str) -> TrackedAlert {
     let labels = [("alertname", name), ("server", server)];
-    Alert {
+    TrackedAlert {
         fingerprint: format!("{name}-{server}"),
         severity: Severity::Warning,
         labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),
@@ -59,12 +59,12 @@ impl World {
     }
 
     fn begins(&mut self, name: &str, server: &str, second: u64) {
-        self.outbox.take(&self.receiver, &Change::Began(alert(name, server)), at(second));
+        self.outbox.take(&self.receiver, &AlertChange::Began(alert(name, server)), at(second));
     }
 
     fn ends(&mut self, name: &str, server: &str, second: u64) {
-        let ended = Alert { ended: Some(at(second).unix_millis), ..alert(name, server) };
-        self.outbox.take(&self.receiver, &Change::Ended(ended), at(second));
+        let ended = TrackedAlert { ended: Some(at(second).unix_millis), ..alert(name, server) };
+        self.outbox.take(&self.receiver, &AlertChange::Ended(ended), at(second));
     }
 
     /// A reload changes the receiver, which is told again of these, as they go on.
@@ -327,21 +327,21 @@ fn what_always_fails_holds_back_nothing_else() {
 
 #[test]
 fn another_severity_is_news() {
-    let worse = Alert { severity: Severity::Critical, ..alert("down", "a") };
+    let worse = TrackedAlert { severity: Severity::Critical, ..alert("down", "a") };
     let mut world = World::new(receiver());
     world.begins("down", "a", 0);
     world.sends(10, "+down-a");
-    world.outbox.take(&world.receiver, &Change::Began(worse.clone()), at(400));
+    world.outbox.take(&world.receiver, &AlertChange::Began(worse.clone()), at(400));
     world.sends(410, "+down-a");
     world.sends(800, "");
     world.ends("down", "a", 900);
     world.sends(910, "-down-a");
     // Alertmanager takes it for another alert: the one before has ended.
     let url = crate::settings::alert::SecretUrl { text: "https://alerts.example/".to_owned(), file: None };
-    let mut world = World::new(Receiver { kind: Kind::Alertmanager { url, token: None }, ..receiver() });
+    let mut world = World::new(Receiver { kind: ReceiverKind::Alertmanager { url, token: None }, ..receiver() });
     world.begins("down", "a", 0);
     world.sends(10, "+down-a");
-    world.outbox.take(&world.receiver, &Change::Began(worse), at(400));
+    world.outbox.take(&world.receiver, &AlertChange::Began(worse), at(400));
     world.sends(410, "+down-a -down-a-warning");
     world.sends(800, "");
     world.ends("down", "a", 900);

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::Alert, settings::alert::Receiver};
+use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert, settings::alert::Receiver};
 
 /// Alertmanager counts an alert as ended when it has not been told of it for so many intervals.
 const INTERVALS: u32 = 4;
@@ -20,7 +20,7 @@ pub(super) fn body(sending: &Sending, sender: Sender<'_>, receiver: &Receiver) -
     };
     let more = u64::try_from((every * INTERVALS).max(Duration::from_secs(240)).as_millis()).unwrap_or(u64::MAX);
     let lasts_until = sender.now.unix_millis.saturating_add(more);
-    let alert = |alert: &Alert| {
+    let alert = |alert: &TrackedAlert| {
         let mut annotations = json!({ "summary": alert.summary });
         if let (Some(runbook), Some(members)) = (&alert.runbook, annotations.as_object_mut()) {
             members.insert("runbook_url".to_owned(), runbook.clone().into());

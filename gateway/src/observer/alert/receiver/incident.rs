@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::sending::{Post, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::Alert, settings::alert::Severity, url::Url};
+use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert, settings::alert::Severity, url::Url};
 
 /// The longest summary of PagerDuty, in characters.
 const PAGERDUTY_SUMMARY: usize = 1_024;
@@ -12,17 +12,17 @@ const PAGERDUTY_SUMMARY: usize = 1_024;
 const OPSGENIE_MESSAGE: usize = 130;
 
 /// A test begins and ends.
-fn alerts(sending: &Sending) -> Vec<Alert> {
+fn alerts(sending: &Sending) -> Vec<TrackedAlert> {
     match sending {
         Sending::Alerts(it) => it.firing.iter().chain(&it.ended).cloned().collect(),
-        Sending::Test(alert) => vec![alert.clone(), Alert { ended: Some(alert.began), ..alert.clone() }],
+        Sending::Test(alert) => vec![alert.clone(), TrackedAlert { ended: Some(alert.began), ..alert.clone() }],
         Sending::Heartbeat => Vec::new(),
     }
 }
 
 pub(super) fn pagerduty(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
     let key = String::from_utf8_lossy(key);
-    let post = |alert: Alert| {
+    let post = |alert: TrackedAlert| {
         let mut body = json!({
             "routing_key": key,
             "event_action": if alert.ended.is_some() { "resolve" } else { "trigger" },
@@ -50,7 +50,7 @@ pub(super) fn pagerduty(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
 
 pub(super) fn opsgenie(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
     let key = String::from_utf8_lossy(key).into_owned();
-    let post = |alert: Alert| {
+    let post = |alert: TrackedAlert| {
         let (path, body): (String, Value) = match alert.ended {
             Some(_) => (
                 format!("/v2/alerts/{}/close?identifierType=alias", alert.fingerprint),

@@ -2,7 +2,7 @@
 
 use crate::{
     clock::Now,
-    observer::alert::{dispatch::Notification, tracker::Alert},
+    observer::alert::{dispatch::Notification, tracker::TrackedAlert},
     url::Url,
 };
 
@@ -14,7 +14,7 @@ pub(in crate::observer::alert) enum Sending {
     /// The gateway is well.
     Heartbeat,
     /// Somebody tries whether it arrives.
-    Test(Alert),
+    Test(TrackedAlert),
 }
 
 /// Who sends, and when.

@@ -9,7 +9,7 @@ use crate::{
     clock::Now,
     observer::alert::{
         dispatch::{Notification, tests::receiver},
-        tracker::Alert,
+        tracker::TrackedAlert,
     },
     settings::alert::Severity,
 };
@@ -18,9 +18,9 @@ fn sender() -> Sender<'static> {
     Sender { instance: "edge1", now: Now { monotonic: 5, unix_millis: 1_700_000_000_000 } }
 }
 
-fn alert(ended: Option<u64>) -> Alert {
+fn alert(ended: Option<u64>) -> TrackedAlert {
     let labels = [("alertname", "down"), ("severity", "critical"), ("instance", "edge1"), ("server", "<!here>")];
-    Alert {
+    TrackedAlert {
         fingerprint: "0123456789abcdef".to_owned(),
         severity: Severity::Critical,
         labels: labels.into_iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect::<BTreeMap<_, _>>(),

@@ -5,13 +5,13 @@ use data_encoding::{BASE64, HEXLOWER};
 use serde_json::{Value, json};
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::Alert};
+use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert};
 
 /// Before a secret that is written in base64.
 const PREFIX: &[u8] = b"whsec_";
 
 pub(super) fn body(receiver: &str, sending: &Sending, sender: Sender<'_>) -> Value {
-    let alert = |alert: &Alert| {
+    let alert = |alert: &TrackedAlert| {
         json!({
             "status": if alert.ended.is_some() { "ended" } else { "firing" },
             "name": alert.name(),

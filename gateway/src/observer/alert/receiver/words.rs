@@ -1,7 +1,7 @@
 //! Alerts in words, for people.
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::Alert};
+use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert};
 
 /// The most letters of a text that is sent to a chat or as mail.
 const LONGEST: usize = 8_000;
@@ -15,7 +15,7 @@ pub(super) fn title(sending: &Sending, sender: Sender<'_>) -> String {
         Sending::Alerts(it) => {
             let worst = it.firing.iter().max_by_key(|alert| alert.severity);
             let first = worst.or_else(|| it.ended.first());
-            let name = first.map_or("alerts", Alert::name);
+            let name = first.map_or("alerts", TrackedAlert::name);
             let others = (it.firing.len() + it.ended.len()).saturating_sub(1);
             let others = if others == 0 { String::new() } else { format!(" and {others} more") };
             match worst {
@@ -45,7 +45,7 @@ pub(super) fn text(sending: &Sending) -> String {
     text
 }
 
-fn line(alert: &Alert) -> String {
+fn line(alert: &TrackedAlert) -> String {
     let began = rfc3339(alert.began);
     let since = match alert.ended {
         Some(ended) => format!("from {began} to {}", rfc3339(ended)),

@@ -5,8 +5,8 @@ use std::time::Duration;
 use super::*;
 use crate::settings::alert::{AlertCondition, Comparison, Severity};
 
-fn rule(metric: Metric, measure: Aggregation, by: &[&str], filter: &[(&str, &str)]) -> Rule {
-    Rule {
+fn rule(metric: Metric, measure: Aggregation, by: &[&str], filter: &[(&str, &str)]) -> AlertRule {
+    AlertRule {
         name: "test".to_owned(),
         severity: Severity::Warning,
         metric,
@@ -37,13 +37,13 @@ fn levels(levels: &[(Metric, &[&str], f64)]) -> Sums {
     levels.iter().map(|(metric, labels, level)| (Series::new(*metric, labels), Value::Level(*level))).collect()
 }
 
-fn group(values: &[&str]) -> Group {
+fn group(values: &[&str]) -> LabelValues {
     values.iter().map(|value| (*value).to_owned()).collect()
 }
 
 #[test]
 fn gauges() {
-    let check = |rule: &Rule, sums: &Sums, expect: &[(&[&str], f64)]| {
+    let check = |rule: &AlertRule, sums: &Sums, expect: &[(&[&str], f64)]| {
         let expect: Vec<_> = expect.iter().map(|(labels, value)| (group(labels), *value)).collect();
         assert_eq!(Sampler::default().values(rule, sums, at(0)), expect);
     };

@@ -9,8 +9,8 @@ use crate::{
     settings::alert::{Aggregation, AlertCondition, Comparison},
 };
 
-fn rule(hold: u64, recover_after: u64) -> Rule {
-    Rule {
+fn rule(hold: u64, recover_after: u64) -> AlertRule {
+    AlertRule {
         name: "errors".to_owned(),
         severity: Severity::Critical,
         metric: Metric::Requests,
@@ -40,7 +40,7 @@ fn at(second: u64) -> Now {
 
 /// What each second brings: the second, the share of errors, and what begins or ends then.
 #[track_caller]
-fn check(rule: &Rule, seconds: &[(u64, Option<f64>, &str)]) {
+fn check(rule: &AlertRule, seconds: &[(u64, Option<f64>, &str)]) {
     let mut tracker = Tracker::default();
     for (second, share, expect) in seconds {
         let values: Vec<_> = share.iter().map(|share| (vec!["/a".to_owned()], *share)).collect();
@@ -48,8 +48,8 @@ fn check(rule: &Rule, seconds: &[(u64, Option<f64>, &str)]) {
         let told: Vec<String> = changes
             .iter()
             .map(|change| match change {
-                Change::Began(alert) => format!("began: {}", alert.summary),
-                Change::Ended(alert) => format!("ended after {}", (alert.ended.unwrap() - alert.began) / 1_000),
+                AlertChange::Began(alert) => format!("began: {}", alert.summary),
+                AlertChange::Ended(alert) => format!("ended after {}", (alert.ended.unwrap() - alert.began) / 1_000),
             })
             .collect();
         assert_eq!(told.join("; "), *expect, "at {second}");
@@ -91,7 +91,7 @@ fn alerts_outlive_the_observer_and_end_with_their_rule() {
     // It is known, and is not told again.
     assert_eq!(next.observe(&rule, &[(vec!["/a".to_owned()], 0.5)], words(), at(11)), []);
     assert_eq!(next.observe(&rule, &[], words(), at(12)), []);
-    assert!(matches!(&next.observe(&rule, &[], words(), at(72))[..], [Change::Ended(_)]));
+    assert!(matches!(&next.observe(&rule, &[], words(), at(72))[..], [AlertChange::Ended(_)]));
 
     tracker.observe(&rule, &[(vec!["/b".to_owned()], 0.5)], words(), at(1));
     assert_eq!(tracker.keep_rules(&[rule], at(2)), []);
@@ -101,9 +101,9 @@ fn alerts_outlive_the_observer_and_end_with_their_rule() {
 
 #[test]
 fn alerts_are_as_bad_as_their_rule_says_now() {
-    let worse = Rule { runbook: Some("https://wiki.example/".to_owned()), ..rule(0, 0) };
+    let worse = AlertRule { runbook: Some("https://wiki.example/".to_owned()), ..rule(0, 0) };
     let mut tracker = Tracker::default();
-    let rule = Rule { severity: Severity::Warning, ..rule(0, 0) };
+    let rule = AlertRule { severity: Severity::Warning, ..rule(0, 0) };
     tracker.observe(&rule, &[(vec!["/a".to_owned()], 0.5)], words(), at(0));
     assert_eq!(tracker.keep_rules(std::slice::from_ref(&worse), at(1)), []);
     let now = tracker.firing().next().unwrap().alert.clone();

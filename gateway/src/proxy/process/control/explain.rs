@@ -14,7 +14,7 @@ use gateway_common::source::Source;
 use crate::{
     auth::Lookup,
     clock::Now,
-    proxy::{generation::Compiled, lookup::Asker, worker::shared::Shared},
+    proxy::{generation::Compiled, lookup::Requester, worker::shared::Shared},
     request_id::RequestId,
     settings::auth::Method,
     snapshot::explain::{self, Explanation, Question, explain},
@@ -82,6 +82,6 @@ async fn find(lookup: Lookup, by: &Compiled, shared: &Shared) -> Result<crate::a
     // As of a trusted proxy: nothing is held against whoever it would be.
     let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let source = Source::of(address, by.snapshot.settings.ipv6_prefix);
-    let asker = Asker { source, address, relay: None, id: RequestId(0), is_trusted: true };
+    let asker = Requester { source, address, relay: None, id: RequestId(0), is_trusted: true };
     shared.lookups.find(lookup, asker, wait).await
 }

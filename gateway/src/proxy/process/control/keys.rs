@@ -8,7 +8,7 @@ use crate::{
     message::{Counted, KeptKeys, KeySetReport, MAX_KEPT, MAX_WHY, ToGuard},
     proxy::{
         generation::Compiled,
-        lookup::{Asker, news::News},
+        lookup::{Requester, news::News},
     },
     signal::Signal,
 };
@@ -44,7 +44,7 @@ impl Control<'_> {
             self.blame(asker);
         }
         let detector = &self.snapshot().detector;
-        for Asker { source, id, .. } in &news.wronged {
+        for Requester { source, id, .. } in &news.wronged {
             detector.take_back(Signal::UnknownKey, *source, *id);
         }
     }
@@ -62,8 +62,8 @@ impl Control<'_> {
 
     /// A request came by a key that is nobody's, and its client was not told so. A load balancer is not to blame for what
     /// it relays.
-    fn blame(&mut self, asker: &Asker) {
-        let Asker { source, address, relay, id, is_trusted } = *asker;
+    fn blame(&mut self, asker: &Requester) {
+        let Requester { source, address, relay, id, is_trusted } = *asker;
         if is_trusted {
             return;
         }
