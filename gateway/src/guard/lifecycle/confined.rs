@@ -37,16 +37,17 @@ impl ProcessLog {
         self.0.get(&pid).is_none_or(|looks| *looks < LOOKS)
     }
 
-    /// A process was looked at. One that has confined itself has at least so many `filters` of system calls, but for the
-    /// launcher: the others begin with its.
+    /// A process was looked at. Proxy and observer begin with the `filters` of system calls that the launcher has, and have
+    /// more once they have confined themselves. So does a guard, but for the first one, which began before the launcher had any.
     fn judge(&mut self, pid: u32, role: &str, seen: Option<&Confinement>, filters: u32) -> Rights {
         let looks = self.0.entry(pid).or_default();
         *looks = looks.saturating_add(1);
         let (is_last, is_launcher) = (*looks >= LOOKS, role == Role::LAUNCHER);
+        let begins_so = !is_launcher && role != Role::Guard.name();
         let rights = match seen {
             // It has what it gives on to those that it starts.
             Some(seen)
-                if seen.is_confined(is_launcher) && (is_launcher || is_last || seen.seccomp_filters >= filters) =>
+                if seen.is_confined(is_launcher) && (!begins_so || is_last || seen.seccomp_filters > filters) =>
             {
                 Rights::Confined
             }
@@ -68,7 +69,7 @@ impl Service<'_> {
         if !pids.iter().any(|pid| self.process_log.is_open(*pid)) {
             return;
         }
-        let filters = Confinement::of(std::process::id()).map_or(0, |own| own.seccomp_filters);
+        let filters = Confinement::of(self.launcher.pid).map_or(0, |launcher| launcher.seccomp_filters);
         for (role, pid, _) in all {
             if !self.process_log.is_open(pid) {
                 continue;
@@ -128,6 +129,7 @@ mod tests {
             ("proxy", vec![Some(&held), Some(&held), Some(&confined)], Rights::Confined),
             ("proxy", vec![Some(&early), Some(&early), Some(&confined)], Rights::Confined),
             ("launcher", vec![Some(&held)], Rights::Confined),
+            ("guard", vec![Some(&early)], Rights::Confined),
             // Another program's, that makes fewer filters.
             ("proxy", vec![Some(&early); usize::from(LOOKS)], Rights::Confined),
             ("observer", vec![Some(&held); usize::from(LOOKS)], Rights::Excessive),
@@ -135,7 +137,7 @@ mod tests {
             ("proxy", vec![None; usize::from(LOOKS)], Rights::Hidden),
         ] {
             let mut log = ProcessLog::default();
-            let said: Vec<Rights> = looks.iter().map(|seen| log.judge(7, role, *seen, 6)).collect();
+            let said: Vec<Rights> = looks.iter().map(|seen| log.judge(7, role, *seen, 3)).collect();
             let (last, before) = said.split_last().unwrap();
             assert_eq!(*last, expect, "{role}");
             assert!(before.iter().all(|rights| *rights == Rights::Unsettled), "{role}: {said:?}");
