@@ -111,6 +111,12 @@ fn a_refused_reload_is_told_until_a_good_one() {
     assert_eq!(status["reload_refused"], Value::Null, "a good one is in force");
     assert!(!status["warnings"].to_string().contains("the reload at"), "{}", status["warnings"]);
     assert!(status["config_since"].as_str() > began["config_since"].as_str());
+
+    // What has changed is told a line each.
+    daemon.edit("[guard]", "[guard]\nmax_bans_per_minute = 59");
+    let (text, errors) = said(&daemon, &["reload"]);
+    let is_told = text.lines().skip(1).any(|line| line.starts_with("  guard.max_bans_per_minute"));
+    assert!(is_told, "{text}{errors}");
 }
 
 /// Recovering must not wait for somebody to find a missing bracket.

@@ -139,7 +139,7 @@ impl Context {
 
     fn show(&self, answer: &Answer, socket: &Path, exit: Exit, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
         match answer {
-            Answer::Done { message, .. } => self.out.text(&table::prose(&table::clean(message)), exit),
+            Answer::Done { message, .. } => self.out.text(&table::prose(&table::clean_lines(message)), exit),
             Answer::Refused { code, message } => {
                 let refused = format!("refused ({}): {}", table::clean(code), table::clean_lines(message));
                 self.out.complain(&table::prose(&refused), exit)
