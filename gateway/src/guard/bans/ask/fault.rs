@@ -153,11 +153,9 @@ impl Guard {
         let trouble = &self.policy.trouble;
         let mut all: Vec<_> =
             trouble.routes().map(|(by, route, it)| (by.name(), route.to_owned(), count(it.clients))).collect();
-        for (signal, _) in trouble.together() {
-            // One cause is told once.
-            if !trouble.routes().any(|(by, ..)| by == signal) {
-                all.push((signal.name(), "(any)".to_owned(), count(trouble.count(signal, now.monotonic))));
-            }
+        // One cause is told once.
+        for (signal, _) in trouble.elsewhere(now) {
+            all.push((signal.name(), "(any)".to_owned(), count(trouble.count(signal, now.monotonic))));
         }
         all
     }

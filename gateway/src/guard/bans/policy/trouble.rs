@@ -27,6 +27,9 @@ const ENOUGH: usize = 32;
 /// The most routes that are known to fail.
 const MOST_ROUTES: usize = 64;
 
+/// After so long it is known whether good clients fail on one route, in milliseconds.
+const SETTLES: u64 = 5_000;
+
 /// What nobody has told of for so long is over.
 const SILENT: u64 = 30 * SECOND;
 
@@ -38,6 +41,8 @@ pub(in crate::guard::bans) struct Trouble {
     together: BTreeMap<Signal, u64>,
     /// How they fail together on one route, and on which.
     routes: BTreeMap<(Signal, String), RouteFault>,
+    /// When it was told last that they do on some route: milliseconds since the Unix epoch.
+    told_of_routes: BTreeMap<Signal, u64>,
     /// How many good clients were active lately.
     active: usize,
 }
@@ -132,6 +137,7 @@ impl Trouble {
     /// Good clients fail together on a route; whether that is new.
     pub(in crate::guard::bans) fn hear_route(&mut self, signal: Signal, route: &str, clients: usize, now: Now) -> bool {
         let key = (signal, route.to_owned());
+        self.told_of_routes.insert(signal, now.unix_millis);
         if let Some(known) = self.routes.get_mut(&key) {
             (known.clients, known.heard) = (clients.max(known.clients), now.monotonic);
             return false;
@@ -139,6 +145,17 @@ impl Trouble {
         let fault = RouteFault { since: now.unix_millis, clients, heard: now.monotonic };
         let has_room = self.routes.len() < MOST_ROUTES;
         has_room && self.routes.insert(key, fault).is_none()
+    }
+
+    /// By what good clients fail together on no single route that is known, and since when. Whether it is one is known after
+    /// [`SETTLES`].
+    pub(in crate::guard::bans) fn elsewhere(&self, now: Now) -> impl Iterator<Item = (Signal, u64)> {
+        // It may have been told a moment before.
+        let has_route = |signal: &Signal, since: u64| {
+            self.told_of_routes.get(signal).is_some_and(|told| told.saturating_add(SETTLES) >= since)
+        };
+        let is_settled = move |since: u64| now.unix_millis.saturating_sub(since) >= SETTLES;
+        self.together().filter(move |(signal, since)| is_settled(*since) && !has_route(signal, *since))
     }
 
     /// On which routes good clients fail together, and how.
