@@ -54,7 +54,7 @@ pub use tickets::{Chain, TicketKeys, Tickets};
 ///
 /// # Errors
 /// As for `upstream.NAME.tls`.
-pub(crate) fn client_config(settings: &settings::tls::Client) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
+pub(crate) fn client_config(settings: &settings::tls::UpstreamTls) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
     upstream::config(settings, &Arc::new(aws_lc_rs::default_provider()))
 }
 

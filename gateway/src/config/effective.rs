@@ -13,7 +13,7 @@ use crate::settings::{
     admin::{Listen, Settings as Admin},
     alert::Settings as Alerts,
     anomalies::Settings as Anomalies,
-    audit::{self, Target},
+    audit::{self, AnchorTarget},
     cors::{Cors, HeaderNames},
     guard::{Ladder, ListFormat, Mode, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
@@ -163,8 +163,8 @@ fn operator(operator: &Operator) -> Value {
 fn anchor(anchor: &audit::Anchor, sensitive: Sensitive) -> Value {
     let (kind, ca) = (anchor.target.kind(), anchor.ca.as_ref().map(|ca| &ca.path));
     let target = match &anchor.target {
-        Target::Timestamp(_) | Target::Webhook(_) => sensitive.show(anchor.target.text()),
-        Target::File(_) | Target::Syslog(_) => anchor.target.text().into(),
+        AnchorTarget::Timestamp(_) | AnchorTarget::Webhook(_) => sensitive.show(anchor.target.text()),
+        AnchorTarget::File(_) | AnchorTarget::Syslog(_) => anchor.target.text().into(),
     };
     json!({ "name": anchor.name, kind: target, "ca": ca, "every": show_duration(anchor.every) })
 }

@@ -17,7 +17,7 @@ use crate::{
     },
     clock::{Now, rfc3339},
     message::delivery::{Delivery, Parcel},
-    settings::audit::{Anchor, Target},
+    settings::audit::{Anchor, AnchorTarget},
 };
 
 /// Where time stamps are kept, in the state folder.
@@ -53,8 +53,8 @@ impl Anchors {
     pub(crate) fn last(&mut self, head: &SignedHead, now: Now) -> Vec<CheckpointJob> {
         let due = self.0.iter_mut().filter_map(|(anchor, schedule)| {
             let is_due = match anchor.target {
-                Target::Timestamp(_) => schedule.begin(head, now.monotonic),
-                Target::File(_) | Target::Syslog(_) | Target::Webhook(_) => schedule.begin_last(head),
+                AnchorTarget::Timestamp(_) => schedule.begin(head, now.monotonic),
+                AnchorTarget::File(_) | AnchorTarget::Syslog(_) | AnchorTarget::Webhook(_) => schedule.begin_last(head),
             };
             is_due.then(|| CheckpointJob { anchor: anchor.clone(), head: head.clone() })
         });
@@ -133,11 +133,11 @@ impl CheckpointJob {
     pub(crate) fn way(&self, host: &str, pid: u32) -> DeliveryWay {
         let head = self.head.to_line();
         let what = match &self.anchor.target {
-            Target::File(path) => return DeliveryWay::Write(path.clone()),
-            Target::Syslog(server) => {
+            AnchorTarget::File(path) => return DeliveryWay::Write(path.clone()),
+            AnchorTarget::Syslog(server) => {
                 Parcel::Syslog { server: server.clone(), message: self.head.to_syslog(host, pid) }
             }
-            Target::Timestamp(url) => {
+            AnchorTarget::Timestamp(url) => {
                 let nonce = nonce();
                 let imprint = timestamp::imprint(self.head.seq, &self.head.hash);
                 let body = timestamp::request(&imprint, nonce);
@@ -147,7 +147,7 @@ impl CheckpointJob {
                     nonce,
                 );
             }
-            Target::Webhook(url) => {
+            AnchorTarget::Webhook(url) => {
                 let (content_type, body) = ("application/json".to_owned(), head.into_bytes());
                 Parcel::Post { url: url.clone(), content_type, body }
             }
@@ -176,7 +176,7 @@ impl CheckpointJob {
     /// It was delivered: a time stamp is looked at, and kept in `state_dir`.
     pub(crate) fn delivered(self, response: &[u8], nonce: u64, state_dir: &Path) -> AnchorResult {
         let result = match &self.anchor.target {
-            Target::Timestamp(_) => self.keep(response, nonce, state_dir),
+            AnchorTarget::Timestamp(_) => self.keep(response, nonce, state_dir),
             _ => Ok(()),
         };
         self.ended(result.map_err(AnchorFailure::Anchor))
@@ -238,7 +238,7 @@ mod tests {
         let path = folder.join("anchors.jsonl");
         let anchor = |name: &str, path: &Path| Anchor {
             name: name.to_owned(),
-            target: Target::File(path.to_owned()),
+            target: AnchorTarget::File(path.to_owned()),
             ca: None,
             every: Duration::from_secs(1),
         };

@@ -19,7 +19,7 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         access_log::{self as settings, SyslogTransport},
-        tls::Client,
+        tls::UpstreamTls,
     },
     tls,
 };
@@ -85,7 +85,7 @@ impl Output {
     }
 }
 
-fn compiled(address: &str, client: &Client) -> Result<(Arc<ClientConfig>, ServerName<'static>), Vec<Diagnostic>> {
+fn compiled(address: &str, client: &UpstreamTls) -> Result<(Arc<ClientConfig>, ServerName<'static>), Vec<Diagnostic>> {
     let under = |faults: Vec<Diagnostic>| faults.into_iter().map(|fault| fault.under("tls")).collect::<Vec<_>>();
     let config = tls::client_config(client).map_err(under)?;
     let name = tls::server_name(client, address).ok_or_else(|| {

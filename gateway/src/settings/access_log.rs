@@ -6,7 +6,7 @@ use http::HeaderName;
 
 pub use field::Field;
 
-use super::tls::Client;
+use super::tls::UpstreamTls;
 use crate::file::NamedFile;
 
 mod field;
@@ -365,7 +365,7 @@ pub enum SyslogTransport {
     /// TCP, each message with its length in front (RFC 6587).
     Tcp(String),
     /// The same in TLS (RFC 5425).
-    Tls(String, Client),
+    Tls(String, UpstreamTls),
     /// UDP (RFC 5426).
     Udp(String),
     /// A datagram socket of this host.

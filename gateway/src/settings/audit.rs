@@ -41,7 +41,7 @@ pub struct Anchor {
     /// `name`: in `status`, in warnings and in the name of files.
     pub name: String,
     /// What it is.
-    pub target: Target,
+    pub target: AnchorTarget,
     /// `ca`: who vouches for the server's certificate, where it is spoken to by TLS.
     pub ca: Option<NamedFile>,
     /// `every`: no more often than this; the newest checkpoint is sent.
@@ -50,7 +50,7 @@ pub struct Anchor {
 
 /// What an anchor is sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Target {
+pub enum AnchorTarget {
     /// `file`: a line is appended to it.
     File(PathBuf),
     /// `syslog`: a message.
@@ -89,7 +89,7 @@ pub struct Url {
     pub path: String,
 }
 
-impl Target {
+impl AnchorTarget {
     /// What `status` calls it.
     #[must_use]
     pub const fn kind(&self) -> &'static str {

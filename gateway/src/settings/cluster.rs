@@ -97,7 +97,7 @@ pub struct Store {
     /// `sentinel_password_file`: for the Sentinels, where they ask for one.
     pub sentinel_password: Option<NamedFile>,
     /// `tls`; `None`: it is spoken to without TLS.
-    pub tls: Option<tls::Client>,
+    pub tls: Option<tls::UpstreamTls>,
     /// `prefix`: how the names of keys begin.
     pub prefix: String,
     /// `timeout`: how long one call may take.

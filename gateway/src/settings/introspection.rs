@@ -19,7 +19,7 @@ pub struct Server {
     /// How it is asked: TLS, addresses, and how long an answer may take.
     pub outbound: outbound::Server,
     /// How the gateway proves to the server who it is.
-    pub client: Client,
+    pub client: ClientAuth,
     /// `token_prefix`: only tokens that begin so are the server's.
     pub token_prefix: String,
     /// `accept_jwts`: whether it is asked about tokens, too, that look like a JWT of no known issuer.
@@ -63,7 +63,7 @@ impl Endpoint {
 
 /// How the gateway proves to a server who it is: `client_id` and `client_auth`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct ClientAuth {
     /// `client_id`.
     pub id: String,
     /// `client_auth`.

@@ -110,7 +110,7 @@ pub(crate) mod tests {
     /// The defaults, of an issuer on this host.
     pub(crate) fn fetch() -> Fetch {
         let ca = NamedFile { path: PathBuf::new(), bytes: Arc::default() };
-        let tls = tls::Client { ca, server_name: None, certificate: None, accepts_any: false, pins: Vec::new() };
+        let tls = tls::UpstreamTls { ca, server_name: None, certificate: None, accepts_any: false, pins: Vec::new() };
         let seconds = Duration::from_secs;
         let server = outbound::Server { tls, allow_private: false, allow_http: true, timeout: seconds(5) };
         let url = Url::parse("http://localhost:9100/jwks").unwrap();

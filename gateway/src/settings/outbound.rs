@@ -14,7 +14,7 @@ use crate::{
 pub struct Server {
     /// Whom to believe where it is asked by `https`, and what the gateway shows of itself. `ca`, `certificate`,
     /// `private_key`.
-    pub tls: tls::Client,
+    pub tls: tls::UpstreamTls,
     /// Whether it may have an address of this host or of a private network. `allow_private`.
     pub allow_private: bool,
     /// Whether it may be asked by `http`, on this host alone. `allow_http`.

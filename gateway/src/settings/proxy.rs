@@ -182,7 +182,7 @@ impl Settings {
     }
 
     /// How TLS is spoken to others: to upstreams, and to the store of the cluster.
-    fn tls_clients(&self) -> impl Iterator<Item = &tls::Client> {
+    fn tls_clients(&self) -> impl Iterator<Item = &tls::UpstreamTls> {
         let store = self.cluster.as_ref().and_then(|cluster| cluster.store.tls.as_ref());
         self.upstreams.iter().filter_map(|upstream| upstream.tls.as_ref()).chain(store)
     }

@@ -151,7 +151,7 @@ impl NameKind {
 
 /// TLS to the servers of an upstream: `upstream.NAME.tls`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Client {
+pub struct UpstreamTls {
     /// Whom to believe, PEM; `tls.ca`, or what the system trusts; without a path: nobody.
     pub ca: NamedFile,
     /// The name that its certificate must have, where it is not the server's own. `tls.server_name`.
@@ -182,7 +182,7 @@ impl fmt::Display for Pin {
     }
 }
 
-impl Client {
+impl UpstreamTls {
     /// Whether authorities judge the certificate.
     #[must_use]
     pub fn has_authorities(&self) -> bool {

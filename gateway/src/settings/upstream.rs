@@ -49,7 +49,7 @@ pub struct Upstream {
     /// How HTTP/2 is spoken, where it is. `[upstream.NAME.http2]`.
     pub http2: Http2,
     /// `None`: its servers are reached without TLS. `upstream.NAME.tls`.
-    pub tls: Option<tls::Client>,
+    pub tls: Option<tls::UpstreamTls>,
 }
 
 impl Upstream {

@@ -4,10 +4,10 @@ use std::net::IpAddr;
 
 use rustls_pki_types::ServerName;
 
-use crate::settings::tls::Client;
+use crate::settings::tls::UpstreamTls;
 
 /// The name for the server at `address`, which is `host:port`. `None`: no certificate can have it.
-pub(crate) fn server_name(settings: &Client, address: &str) -> Option<ServerName<'static>> {
+pub(crate) fn server_name(settings: &UpstreamTls, address: &str) -> Option<ServerName<'static>> {
     let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
     let host = settings.server_name.as_deref().unwrap_or(host);
     let plain = host.trim_start_matches('[').trim_end_matches(']');

@@ -114,7 +114,7 @@ fn ends() {
     parameters.not_after = rcgen::date_time_ymd(2026, 4, 1);
     let pem = parameters.self_signed(&key).unwrap().pem();
     let mut settings = all(Some(certificate(&pem, &key.serialize_pem())), Vec::new());
-    let own = settings::tls::Client {
+    let own = settings::tls::UpstreamTls {
         ca: named(&pem),
         server_name: None,
         certificate: Some((named(&pem), named(&key.serialize_pem()))),

@@ -6,7 +6,7 @@ use rustls::{ClientConfig, Error, crypto::CryptoProvider};
 
 use self::trust::CertificateVerifier;
 use super::{chain, private_key, roots};
-use crate::{diagnostic::Diagnostic, settings::tls::Client};
+use crate::{diagnostic::Diagnostic, settings::tls::UpstreamTls};
 
 mod trust;
 
@@ -14,7 +14,10 @@ mod trust;
 ///
 /// # Errors
 /// `ca`, `certificate` or `private_key`: not what it should be.
-pub(crate) fn config(settings: &Client, provider: &Arc<CryptoProvider>) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
+pub(crate) fn config(
+    settings: &UpstreamTls,
+    provider: &Arc<CryptoProvider>,
+) -> Result<Arc<ClientConfig>, Vec<Diagnostic>> {
     let diagnostic = |key: &str, message: String| vec![Diagnostic::new(key, message)];
     let builder = ClientConfig::builder_with_provider(Arc::clone(provider))
         .with_protocol_versions(rustls::ALL_VERSIONS)

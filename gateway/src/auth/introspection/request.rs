@@ -22,7 +22,7 @@ use serde_json::json;
 use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
-    settings::introspection::{Client, Proof},
+    settings::introspection::{ClientAuth, Proof},
 };
 
 /// How long an assertion of the gateway may be used: one question, and what the clocks differ by.
@@ -69,7 +69,7 @@ impl ServerCredentials {
     ///
     /// # Errors
     /// What is wrong with its file, under the key of the server's table.
-    pub(super) fn new(client: &Client) -> Result<Self, Diagnostic> {
+    pub(super) fn new(client: &ClientAuth) -> Result<Self, Diagnostic> {
         let proof = match &client.proof {
             Proof::Certificate => Ready::Certificate,
             Proof::SecretInBody(file) => Ready::Body(secret(file)?),

@@ -13,7 +13,7 @@ use crate::{
             builtin::rules as brought,
         },
         anomalies::Settings as Anomalies,
-        audit::Target,
+        audit::AnchorTarget,
     },
 };
 
@@ -129,7 +129,7 @@ fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
             let (key, value) = address(url);
             put(key, value);
         }
-        ReceiverKind::Syslog(server) => put("server", Target::Syslog(server.clone()).text().into()),
+        ReceiverKind::Syslog(server) => put("server", AnchorTarget::Syslog(server.clone()).text().into()),
         ReceiverKind::Webhook { url, secret, token } => {
             let (key, value) = address(url);
             put(key, value);

@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use crate::{file::NamedFile, settings::tls::Client};
+use crate::{file::NamedFile, settings::tls::UpstreamTls};
 
 /// `upstream.NAME.tls`, and `tls` of other tables that speak to servers.
-pub(super) fn client(tls: &Client) -> Value {
+pub(super) fn client(tls: &UpstreamTls) -> Value {
     json!({
         "ca": tls.has_authorities().then(|| file(&tls.ca)),
         "pins": (!tls.pins.is_empty()).then(|| tls.pins.iter().map(ToString::to_string).collect::<Vec<_>>()),

@@ -9,7 +9,7 @@ use crate::{
         value::{self, address, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::audit::{Anchor, MOST_COMPRESSED, Retention, Settings, SyslogServer, Target, Url},
+    settings::audit::{Anchor, AnchorTarget, MOST_COMPRESSED, Retention, Settings, SyslogServer, Url},
 };
 
 /// The keys of `[audit]`.
@@ -94,7 +94,7 @@ fn anchors(tables: Vec<Table<'_>>, has_admin: bool) -> Vec<Anchor> {
         let ca = table.file("ca");
         let target = target(&table, has_admin);
         // An authority gives time stamps for nothing, and not to everybody each minute.
-        let usual = if matches!(target, Some(Target::Timestamp(_))) { 3_600 * SECOND } else { 60 * SECOND };
+        let usual = if matches!(target, Some(AnchorTarget::Timestamp(_))) { 3_600 * SECOND } else { 60 * SECOND };
         let every = table.or("every", usual, value::duration_in(SECOND..=DAY));
         if let (Some(name), Some(target)) = (name, target) {
             if target.is_tls() != ca.is_some() {
@@ -114,15 +114,15 @@ fn anchors(tables: Vec<Table<'_>>, has_admin: bool) -> Vec<Anchor> {
 }
 
 /// What the anchor is: exactly one of the keys.
-fn target(table: &Table<'_>, has_admin: bool) -> Option<Target> {
+fn target(table: &Table<'_>, has_admin: bool) -> Option<AnchorTarget> {
     let all = ["file", "syslog", "webhook", "timestamp"];
     let set: Vec<&str> = all.into_iter().filter(|key| table.has(key)).collect();
-    let file = table.path("file").map(Target::File);
+    let file = table.path("file").map(AnchorTarget::File);
     let server = described("server of syslog", |value| syslog(value::text(value)?));
-    let server = table.optional("syslog", server).map(Target::Syslog);
+    let server = table.optional("syslog", server).map(AnchorTarget::Syslog);
     let resource = || described("URL", |value| url(value::text(value)?));
-    let webhook = table.optional("webhook", resource()).map(Target::Webhook);
-    let timestamp = table.optional("timestamp", resource()).map(Target::Timestamp);
+    let webhook = table.optional("webhook", resource()).map(AnchorTarget::Webhook);
+    let timestamp = table.optional("timestamp", resource()).map(AnchorTarget::Timestamp);
     match set.as_slice() {
         [key] => {
             if *key != "file" && !has_admin {
@@ -197,7 +197,11 @@ mod tests {
             ("http://log.example:514", None),
             ("tcp://log.example", None),
         ] {
-            assert_eq!(syslog(text).ok().map(|server| Target::Syslog(server).text()).as_deref(), expect, "{text}");
+            assert_eq!(
+                syslog(text).ok().map(|server| AnchorTarget::Syslog(server).text()).as_deref(),
+                expect,
+                "{text}"
+            );
         }
         for (text, expect) in [
             ("https://audit.example/a?b=c", Some(("audit.example", 443))),

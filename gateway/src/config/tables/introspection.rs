@@ -21,7 +21,7 @@ use crate::{
     settings::{
         authz,
         claims::ClaimRules,
-        introspection::{Breaker, Client, Endpoint, Proof, Server},
+        introspection::{Breaker, ClientAuth, Endpoint, Proof, Server},
         jwt,
     },
     url::Url,
@@ -231,7 +231,7 @@ fn client(
     endpoint: Option<&Url>,
     has_certificate: bool,
     reader: &Reader<'_>,
-) -> Client {
+) -> ClientAuth {
     let id = table.required("client_id", "\"gateway\"", value::line).unwrap_or_default();
     let kind = table.or("client_auth", Kind::Basic, value::choice(&KINDS));
     let secret = table.file("client_secret");
@@ -273,7 +273,7 @@ fn client(
             Proof::PrivateKey { key: key.unwrap_or_else(none), id: key_id, audience }
         }
     };
-    Client { id, proof }
+    ClientAuth { id, proof }
 }
 
 fn token_prefix(value: &DeValue<'_>) -> Result<String, Diagnostic> {

@@ -11,7 +11,7 @@ use crate::{
     file::NamedFile,
     settings::{
         outbound::{Refusal, Server},
-        tls::Client,
+        tls::UpstreamTls,
     },
     url::Url,
 };
@@ -49,7 +49,7 @@ pub(super) fn read(table: &Table<'_>, url: Option<&Url>, reader: &Reader<'_>) ->
     let needs_authority = url.is_none_or(Url::is_https) && !reader.is_reference();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
     let ca = ca.unwrap_or_else(|| if needs_authority { system(table, "ca", reader) } else { none() });
-    let tls = Client { ca, server_name: None, certificate, accepts_any: false, pins: Vec::new() };
+    let tls = UpstreamTls { ca, server_name: None, certificate, accepts_any: false, pins: Vec::new() };
     Server { tls, allow_private, allow_http, timeout }
 }
 

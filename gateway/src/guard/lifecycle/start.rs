@@ -44,7 +44,7 @@ use crate::{
     os, program_log,
     sandbox::{self, Writes},
     settings::{
-        audit::Target,
+        audit::AnchorTarget,
         guard::{Mode, Settings},
     },
 };
@@ -263,7 +263,7 @@ fn writes(config: &Config) -> Vec<Writes> {
     writes.extend(admin.cloned().map(Writes::Socket));
     // Only what is there can be named: an anchor whose folder is missing is told of once it is written to.
     let anchors = settings.audit.anchors.iter().filter_map(|anchor| match &anchor.target {
-        Target::File(path) => Some(path.clone()),
+        AnchorTarget::File(path) => Some(path.clone()),
         _ => None,
     });
     writes.extend(anchors.filter(|path| path.parent().is_some_and(Path::exists)).map(Writes::Log));

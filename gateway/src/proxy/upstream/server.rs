@@ -80,12 +80,12 @@ impl SharedUpstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{file::NamedFile, settings::tls::Client};
+    use crate::{file::NamedFile, settings::tls::UpstreamTls};
 
     fn settings(name: &str, ca: &str, weight: u32) -> Upstream {
         let ca = NamedFile { path: "ca".into(), bytes: Arc::from(ca.as_bytes()) };
         let server_name = Some(name.to_owned());
-        let tls = Client { ca, server_name, certificate: None, accepts_any: false, pins: Vec::new() };
+        let tls = UpstreamTls { ca, server_name, certificate: None, accepts_any: false, pins: Vec::new() };
         let server = upstream::Server { address: "127.0.0.1:1".to_owned(), weight };
         Upstream { tls: Some(tls), servers: vec![server], ..Upstream::default() }
     }

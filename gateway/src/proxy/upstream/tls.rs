@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(in crate::proxy) use crate::tls::describe;
-use crate::{settings::tls::Client, swap::Swap, tls::server_name};
+use crate::{settings::tls::UpstreamTls, swap::Swap, tls::server_name};
 
 /// The protocols that are offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,7 +69,7 @@ pub(super) struct ServerTls {
 
 impl ServerTls {
     /// For the server at `address`, which is `host:port`. `None`: no certificate can have this name.
-    pub(super) fn new(tls: &SharedTls, settings: &Client, address: &str) -> Option<Self> {
+    pub(super) fn new(tls: &SharedTls, settings: &UpstreamTls, address: &str) -> Option<Self> {
         Some(Self { tls: tls.clone(), name: server_name(settings, address)? })
     }
 

@@ -211,7 +211,7 @@ impl Dial {
     /// The same as a server that is asked.
     #[must_use]
     pub fn server(&self) -> outbound::Server {
-        let tls = tls::Client {
+        let tls = tls::UpstreamTls {
             ca: self.ca.clone(),
             server_name: None,
             certificate: self.certificate.clone().zip(self.private_key.clone()),

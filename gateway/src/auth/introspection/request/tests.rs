@@ -15,7 +15,7 @@ fn file(bytes: impl AsRef<[u8]>) -> NamedFile {
 }
 
 fn asker(id: &str, proof: Proof) -> Result<ServerCredentials, Diagnostic> {
-    ServerCredentials::new(&Client { id: id.to_owned(), proof })
+    ServerCredentials::new(&ClientAuth { id: id.to_owned(), proof })
 }
 
 /// The question about `token` says exactly this.

@@ -12,7 +12,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     file::NamedFile,
-    settings::tls::{Client, Pin},
+    settings::tls::{Pin, UpstreamTls},
 };
 
 /// The keys of `[upstream.NAME.tls]`.
@@ -29,12 +29,12 @@ const KEYS: Keys = &[
 ];
 
 /// `upstream.NAME.tls`: `true`, or a table.
-pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<Client> {
+pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) -> Option<UpstreamTls> {
     let inner = match table.switch("tls", KEYS) {
         Switch::Table(inner) => inner,
         Switch::Plain(false) => return None,
         Switch::Plain(true) => {
-            return Some(Client {
+            return Some(UpstreamTls {
                 ca: system(table, "tls", reader),
                 server_name: None,
                 certificate: None,
@@ -69,7 +69,7 @@ pub(in crate::config::tables) fn read(table: &Table<'_>, reader: &Reader<'_>) ->
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
     let is_open = accepts_any || !pins.is_empty();
     let ca = ca.unwrap_or_else(|| if is_open { none() } else { system(table, "tls", reader) });
-    Some(Client { ca, server_name, certificate, accepts_any, pins })
+    Some(UpstreamTls { ca, server_name, certificate, accepts_any, pins })
 }
 
 /// `sha256:` and the certificate's fingerprint in hexadecimal digits, with or without colons, or `sha256//` and the
