@@ -16,7 +16,7 @@ use self::{
     charge::{Charge, moment, weight},
     counter::Over,
     in_flight::Entered,
-    key::{Hashed, Hasher, Part},
+    key::{Hashed, Hasher, Key, Part},
     offenders::Offenders,
     quota::{Quota, SharedQuota},
     shadow::Mode,
@@ -95,6 +95,7 @@ struct Limit {
     /// As it is configured.
     by_text: Vec<KeyPart>,
     cost: Cost,
+    is_shared: bool,
     except: Except,
     headers: bool,
     quota_headers: QuotaHeaders,
@@ -132,7 +133,7 @@ enum Due {
     Leave(Entered),
     /// To be charged; `units` where they are known already.
     Units {
-        key: u64,
+        key: Key,
         weight: u64,
         units: Option<u64>,
     },
@@ -163,14 +164,14 @@ impl Limits {
         if settings.limits.is_empty() {
             return None;
         }
-        let hasher = Hasher::of(settings, before.map(|before| &before.hasher));
+        let hasher = before.map_or_else(|| Hasher::new(settings.seed), |before| before.hasher.clone());
         let circle = Circle::new(settings, before.and_then(|before| before.circle.as_ref()));
         let mut parts: Vec<Part> = Vec::new();
         let mut limits = Vec::new();
         for configured in &settings.limits {
             let by = configured.by.iter().map(|part| {
                 parts.iter().position(|known| known.key == *part).unwrap_or_else(|| {
-                    parts.push(Part::new(part, routes, kept, &hasher));
+                    parts.push(Part::new(part, routes, kept));
                     parts.len() - 1
                 })
             });
@@ -248,13 +249,13 @@ impl Limits {
         for (at, charge) in charges.iter().enumerate() {
             let Some(limit) = self.limits.get(charge.limit).filter(|limit| !limit.excepts(&facts)) else { continue };
             let Some((place, allowed)) = limit.allowed(plan) else { continue };
-            let key = self.hasher.key(&limit.by, &self.parts, &facts, &mut hashed);
+            let key = self.key(limit, &facts, &mut hashed);
             let over = if limit.mode.enforces() { Over::Refused } else { Over::Shadow };
             match allowed.judge(key, charge.weight, limit.cost.is_later(), now, over) {
                 Judgement::Admitted { left, reset, wait, entered, is_new } => {
                     taken |= 1 << at;
                     if let Some(quota) = limit.counts_of_quota().filter(|_| is_new) {
-                        quota.name(key, key::shown(&self.hasher.tell(&limit.by, &self.parts, &facts)), now);
+                        quota.name(key.own, key::shown(&self.hasher.tell(&limit.by, &self.parts, &facts)), now);
                     }
                     let mut owe = |due| judged.owed.push(Owed { limit: charge.limit, allowed: place, due });
                     if let Some(entered) = entered {
@@ -271,7 +272,7 @@ impl Limits {
                     }
                 }
                 Judgement::Over { reset } => {
-                    limit.offenders.note(key, now, || self.hasher.tell(&limit.by, &self.parts, &facts));
+                    limit.offenders.note(key.own, now, || self.hasher.tell(&limit.by, &self.parts, &facts));
                     // Fails open while the limit is in shadow mode.
                     if over == Over::Shadow {
                         limit.mode.note(facts.source);
@@ -314,7 +315,7 @@ impl Limits {
             debug_assert!(at < 64, "there are no more limits");
             let Some(limit) = self.limits.get(charge.limit) else { continue };
             let Some((_, allowed)) = limit.allowed(plan) else { continue };
-            let key = self.hasher.key(&limit.by, &self.parts, facts, hashed);
+            let key = self.key(limit, facts, hashed);
             allowed.refund(key, charge.weight, limit.cost.is_later(), now);
         }
     }
@@ -373,26 +374,6 @@ impl Limits {
     }
 }
 
-impl LimitResult {
-    /// What the client is told.
-    #[must_use]
-    pub fn told(&self) -> Option<Told> {
-        self.told.any()
-    }
-
-    /// How long it has to wait for its turn, in nanoseconds. Asked once.
-    #[must_use]
-    pub const fn take_wait(&mut self) -> u64 {
-        std::mem::replace(&mut self.wait, 0)
-    }
-
-    /// Whether anything is to be done when the request is over.
-    #[must_use]
-    pub const fn is_owing(&self) -> bool {
-        !self.owed.is_empty()
-    }
-}
-
 impl Limit {
     fn new(
         configured: &Configured,
@@ -426,6 +407,7 @@ impl Limit {
             by,
             by_text: configured.by.clone(),
             cost: configured.cost.clone(),
+            is_shared: configured.shared,
             except: configured.except.clone(),
             headers: configured.headers,
             quota_headers: configured.quota.as_ref().map(|quota| quota.headers.clone()).unwrap_or_default(),

@@ -37,6 +37,8 @@ pub(super) struct SharedBudget {
     /// How many units a machine may hold of each key.
     pub(super) portion: u64,
     pub(super) nodes: u64,
+    /// Tells the secret that its keys are made by from others.
+    pub(super) secret: u64,
     /// What requests cost is known only once they are over, so that debts have no bound.
     pub(super) is_later: bool,
     pub(super) leases: Arc<Leases>,
@@ -250,7 +252,7 @@ impl Ask {
 impl Waiting {
     fn call(&self) -> Call {
         let Self { budget, key, is_reset } = self;
-        let SharedBudget { name, rate, portion, nodes, is_later, leases } = &**budget;
+        let SharedBudget { name, rate, portion, nodes, is_later, leases, .. } = &**budget;
         let balance = leases.part(*key).keys.find(*key, key).map_or(0, |lease| lease.balance);
         let charge = u64::try_from(balance.saturating_neg()).unwrap_or(0);
         let held = u64::try_from(balance).unwrap_or(0);

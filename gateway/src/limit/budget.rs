@@ -9,6 +9,7 @@ use http::HeaderValue;
 use super::{
     counter::{Budget, Counter, Counts, Over},
     in_flight::{Entered, InFlight},
+    key::Key,
     quota::{Left, Quota, Rules, SharedQuota},
     shared::{Admitted, Circle, Refused, Shared},
 };
@@ -76,7 +77,7 @@ impl Allowed {
             Allowance::Concurrent(_) | Allowance::Quota(_) => None,
             Allowance::Rate(rate) => {
                 let known = known.and_then(|known| known.shared.as_ref());
-                Shared::new(limit, *rate, plan, circle, known, seed)
+                Shared::new(limit, *rate, plan, circle, known)
             }
         };
         let known = known.map(|known| &known.budgets);
@@ -127,16 +128,16 @@ impl Allowed {
     }
 
     #[inline]
-    pub(super) fn judge(&self, key: u64, weight: u64, is_later: bool, now: u64, over: Over) -> Judgement {
+    pub(super) fn judge(&self, key: Key, weight: u64, is_later: bool, now: u64, over: Over) -> Judgement {
         match &self.budgets {
-            Budgets::InFlight(counter) => match counter.enter(key, weight, over) {
+            Budgets::InFlight(counter) => match counter.enter(key.own, weight, over) {
                 Ok((entered, left)) => {
                     Judgement::Admitted { left, reset: None, wait: 0, entered: Some(entered), is_new: false }
                 }
                 Err(()) => Judgement::Over { reset: None },
             },
             Budgets::Quota(counts, rules) => {
-                match counts.spend(key, if is_later { 0 } else { weight }, rules, now, over) {
+                match counts.spend(key.own, if is_later { 0 } else { weight }, rules, now, over) {
                     Ok(Left { units, reset, is_new }) => {
                         Judgement::Admitted { left: units, reset: Some(reset), wait: 0, entered: None, is_new }
                     }
@@ -145,19 +146,19 @@ impl Allowed {
             }
             Budgets::Rate(counter, _) => {
                 let cost = self.cost(weight, is_later);
-                match self.shared.as_ref().and_then(|shared| shared.judge(key, weight, now, over)) {
+                match self.shared.as_ref().and_then(|shared| shared.judge(key.common, weight, now, over)) {
                     Some(Ok(Admitted { left, reset })) => {
                         // Should the store go away now, nobody begins anew.
-                        counter.drain(key, cost, now);
+                        counter.drain(key.own, cost, now);
                         return Judgement::Admitted { left, reset: Some(reset), wait: 0, entered: None, is_new: false };
                     }
                     Some(Err(Refused { reset })) => return Judgement::Over { reset: Some(reset) },
                     None => {}
                 }
-                match counter.spend(key, cost, self.delay, now, over) {
+                match counter.spend(key.own, cost, self.delay, now, over) {
                     Ok(Budget { arrival, pace }) => {
                         if let Some(shared) = &self.shared {
-                            shared.owe(key, if is_later { 0 } else { weight }, now);
+                            shared.owe(key.common, if is_later { 0 } else { weight }, now);
                         }
                         Judgement::Admitted {
                             left: pace.left(arrival, now),
@@ -186,40 +187,40 @@ impl Allowed {
     }
 
     /// Gives back what [`Self::judge`] took of a rate or a quota.
-    pub(super) fn refund(&self, key: u64, weight: u64, is_later: bool, now: u64) {
+    pub(super) fn refund(&self, key: Key, weight: u64, is_later: bool, now: u64) {
         match &self.budgets {
             Budgets::InFlight(_) => {}
-            Budgets::Quota(counts, rules) => counts.refund(key, if is_later { 0 } else { weight }, rules, now),
+            Budgets::Quota(counts, rules) => counts.refund(key.own, if is_later { 0 } else { weight }, rules, now),
             Budgets::Rate(counter, _) => {
-                if !self.shared.as_ref().is_some_and(|shared| shared.refund(key, weight)) {
-                    counter.refund(key, self.cost(weight, is_later));
+                if !self.shared.as_ref().is_some_and(|shared| shared.refund(key.common, weight)) {
+                    counter.refund(key.own, self.cost(weight, is_later));
                 }
             }
         }
     }
 
     /// Takes units that are known only now.
-    pub(super) fn charge(&self, key: u64, units: u64, now: u64) {
+    pub(super) fn charge(&self, key: Key, units: u64, now: u64) {
         match &self.shared {
-            Some(shared) if shared.charge(key, units) => {}
+            Some(shared) if shared.charge(key.common, units) => {}
             Some(shared) => {
-                self.budgets.charge(key, units, now);
-                shared.owe(key, units, now);
+                self.budgets.charge(key.own, units, now);
+                shared.owe(key.common, units, now);
             }
-            None => self.budgets.charge(key, units, now),
+            None => self.budgets.charge(key.own, units, now),
         }
     }
 
     /// Makes the budget of `key` full again; whether it was known. What is in flight stays.
-    pub(super) fn reset(&self, key: u64) -> bool {
-        let was_shared = match self.shared.as_ref().map(|shared| shared.reset(key)) {
+    pub(super) fn reset(&self, key: Key) -> bool {
+        let was_shared = match self.shared.as_ref().map(|shared| shared.reset(key.common)) {
             // The store's word would undo it.
             Some(false) => return false,
             // Another machine may know the key.
             Some(true) => true,
             None => false,
         };
-        self.budgets.reset(key) || was_shared
+        self.budgets.reset(key.own) || was_shared
     }
 
     /// What became of requests, and how many keys are known.

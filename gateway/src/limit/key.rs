@@ -3,6 +3,8 @@
 //! *Invariant:* a key is made without allocation, and a part of a request is hashed once, however many limits that are asked
 //! together look at it. Hashes are made with a secret: nobody can choose two clients that share a counter. What a request lacks is
 //! replaced by its address, so that nobody is without a counter. With the same secret, every process makes the same keys.
+//! This machine's own secret makes all of them, so that counts do not depend on whether there is a cluster. What is shared
+//! with other machines has a second key, by the cluster's secret.
 
 use std::{fmt, fmt::Write as _, hash::Hasher as _, net::IpAddr};
 
@@ -12,13 +14,14 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 use siphasher::sip::SipHasher13;
 
+use super::{Limit, Limits};
 use crate::{
     auth::Identity,
     claim::ClaimPath,
     mix::mix,
     path::pattern::Parameter,
     settings::{
-        limit::{KeyPart, Seed, Settings, Sharing},
+        limit::{KeyPart, Seed, Sharing},
         route::Route,
     },
 };
@@ -96,13 +99,28 @@ pub(super) struct Hashed {
     hashes: [u64; REMEMBERED],
 }
 
+/// The key of a request in a counter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Key {
+    /// As this machine makes it. The keys of a shared quota are made by the cluster's secret: the store is told again of
+    /// all that its table has.
+    pub(super) own: u64,
+    /// As all machines of the cluster make it, where the limit is shared; otherwise the same as `own`.
+    pub(super) common: u64,
+}
+
+impl Key {
+    /// That of a limit that is not shared.
+    pub(super) const fn of(own: u64) -> Self {
+        Self { own, common: own }
+    }
+}
+
 /// Makes keys.
 #[derive(Clone)]
 pub(super) struct Hasher {
     /// Nothing is hashed by it yet.
     seeded: SipHasher13,
-    /// All machines of the cluster make the same keys.
-    is_keyed: bool,
 }
 
 /// The secret stays one.
@@ -122,8 +140,9 @@ pub fn route_name(route: &Route) -> Box<str> {
 }
 
 impl Part {
-    pub(super) fn new(key: &KeyPart, routes: &[Route], kept: &[ClaimPath], hasher: &Hasher) -> Self {
-        let tag = hasher.bytes(&[key.to_string().as_bytes()]);
+    pub(super) fn new(key: &KeyPart, routes: &[Route], kept: &[ClaimPath]) -> Self {
+        // No secret: what is found is hashed by one, together with the tag.
+        let tag = Hasher { seeded: SipHasher13::new() }.bytes(&[key.to_string().as_bytes()]);
         Self { key: key.clone(), tag, look: Look::new(key, routes, kept) }
     }
 
@@ -202,21 +221,13 @@ impl Look {
 }
 
 impl Hasher {
-    /// Goes on with what keys were hashed by before, but where all machines of a cluster call them the same.
-    pub(super) fn of(settings: &Settings, before: Option<&Self>) -> Self {
-        match &settings.sharing {
-            Some(sharing) => Self::keyed(sharing),
-            None => before.filter(|before| !before.is_keyed).cloned().unwrap_or_else(|| Self::new(settings.seed)),
-        }
-    }
-
     /// Hashes by the cluster's secret.
-    fn keyed(sharing: &Sharing) -> Self {
+    pub(super) fn keyed(sharing: &Sharing) -> Self {
         let key = hmac::Key::new(hmac::HMAC_SHA256, &sharing.secret.bytes);
         let tag = hmac::sign(&key, b"gateway cluster: keys of limits");
         let mut key = [0; 16];
         key.iter_mut().zip(tag.as_ref()).for_each(|(byte, tag)| *byte = *tag);
-        Self { seeded: SipHasher13::new_with_key(&key), is_keyed: true }
+        Self { seeded: SipHasher13::new_with_key(&key) }
     }
 
     /// `seed`: `None` is a random one.
@@ -228,7 +239,7 @@ impl Hasher {
             key.iter_mut().zip(random.as_flattened()).for_each(|(byte, random)| *byte = *random);
             Seed(key)
         });
-        Self { seeded: SipHasher13::new_with_key(&key), is_keyed: false }
+        Self { seeded: SipHasher13::new_with_key(&key) }
     }
 
     /// A number that nobody can guess.
@@ -312,6 +323,21 @@ impl Hasher {
             out = format!("address={}{space}{out}", facts.source);
         }
         out
+    }
+}
+
+impl Limits {
+    /// The key that a request has in a limit.
+    #[inline]
+    pub(super) fn key(&self, limit: &Limit, facts: &Facts<'_>, hashed: &mut Hashed) -> Key {
+        let mut own = || self.hasher.key(&limit.by, &self.parts, facts, hashed);
+        match &self.circle {
+            Some(circle) if limit.is_shared => {
+                let common = circle.hasher.key(&limit.by, &self.parts, facts, &mut Hashed::default());
+                Key { own: if limit.quota.is_some() { common } else { own() }, common }
+            }
+            _ => Key::of(own()),
+        }
     }
 }
 

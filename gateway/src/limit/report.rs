@@ -9,7 +9,7 @@ use super::{
     ask::Asks,
     budget::{Allowed, Budgets},
     counter::Counts,
-    key::{Written, shown},
+    key::{Key, Written, shown},
     shadow::ShadowRefusals,
 };
 use crate::clock::SECOND;
@@ -186,13 +186,13 @@ impl Limits {
                 if !is_meant || allowed.plan.is_some() {
                     return None;
                 }
-                limit.offenders.forget(key);
-                counts.set(key, *used, rules, now)?;
+                limit.offenders.forget(key.own);
+                counts.set(key.own, *used, rules, now)?;
                 let left = rules.most.saturating_sub(*used);
                 Some(Row { key: Some(text), used: Some(*used), left: Some(left), ..row(limit, allowed) })
             }),
             Question::Reset(parts) => self.written(parts, |limit, allowed, key, text| {
-                limit.offenders.forget(key);
+                limit.offenders.forget(key.own);
                 allowed.reset(key).then(|| Row { key: Some(text), ..row(limit, allowed) })
             }),
             Question::Show(parts) => self.written(parts, |limit, allowed, key, text| {
@@ -210,12 +210,19 @@ impl Limits {
     fn written(
         &self,
         parts: &[(String, String)],
-        row: impl Fn(&Limit, &Allowed, u64, String) -> Option<Row>,
+        row: impl Fn(&Limit, &Allowed, Key, String) -> Option<Row>,
     ) -> Vec<Row> {
         let written = Written { parts, ipv6_prefix: self.ipv6_prefix };
         let text = || parts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let rows = self.each().filter_map(|(limit, allowed)| {
-            let key = written.key(&limit.by, &self.parts, &self.hasher)?;
+            let own = || written.key(&limit.by, &self.parts, &self.hasher);
+            let key = match &self.circle {
+                Some(circle) if limit.is_shared => {
+                    let common = written.key(&limit.by, &self.parts, &circle.hasher)?;
+                    Key { own: if limit.quota.is_some() { common } else { own()? }, common }
+                }
+                _ => Key::of(own()?),
+            };
             row(limit, allowed, key, text())
         });
         rows.collect()
@@ -266,20 +273,20 @@ fn list(limit: &Limit, allowed: &Allowed) -> Row {
     }
 }
 
-fn show(limit: &Limit, allowed: &Allowed, key: u64, now: u64) -> Option<Row> {
+fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<Row> {
     let row = row(limit, allowed);
-    if let Some((left, seconds)) = allowed.shared.as_ref().and_then(|shared| shared.find(key)) {
+    if let Some((left, seconds)) = allowed.shared.as_ref().and_then(|shared| shared.find(key.common)) {
         return Some(Row { left: Some(left), full_in_seconds: Some(seconds), ..row });
     }
     match &allowed.budgets {
-        Budgets::InFlight(counter) => counter.find(key).map(|(count, most)| Row {
+        Budgets::InFlight(counter) => counter.find(key.own).map(|(count, most)| Row {
             left: Some(most.saturating_sub(count)),
             in_flight: Some(count),
             ..row
         }),
         Budgets::Quota(counts, rules) => {
-            let elsewhere = rules.shared.as_ref().and_then(|shared| shared.others(key, now));
-            let used = counts.find(key, now).or_else(|| elsewhere.filter(|units| *units > 0).map(|_| 0))?;
+            let elsewhere = rules.shared.as_ref().and_then(|shared| shared.others(key.own, now));
+            let used = counts.find(key.own, now).or_else(|| elsewhere.filter(|units| *units > 0).map(|_| 0))?;
             Some(Row {
                 left: Some(rules.most.saturating_sub(used).saturating_sub(elsewhere.unwrap_or(0))),
                 used: Some(used),
@@ -288,7 +295,7 @@ fn show(limit: &Limit, allowed: &Allowed, key: u64, now: u64) -> Option<Row> {
                 ..row
             })
         }
-        Budgets::Rate(counter, _) => counter.find(key).map(|budget| Row {
+        Budgets::Rate(counter, _) => counter.find(key.own).map(|budget| Row {
             left: Some(budget.pace.left(budget.arrival, now)),
             full_in_seconds: Some(budget.arrival.saturating_sub(now).div_ceil(SECOND)),
             ..row

@@ -16,6 +16,7 @@ use gateway_common::limit::Pace;
 use super::{
     ask::{Asks, SharedBudget, Waiting},
     counter::{Counts, Over},
+    key::Hasher,
     lease::{Lease, Leases},
 };
 use crate::{
@@ -31,6 +32,8 @@ const PORTION_TIME: Duration = Duration::from_millis(20);
 pub(super) struct Circle {
     pub(super) nodes: u64,
     pub(super) asks: Arc<Asks>,
+    /// Makes the keys of what is shared.
+    pub(super) hasher: Hasher,
 }
 
 /// A budget that machines share, as one of them spends it.
@@ -57,7 +60,7 @@ impl Circle {
     pub(super) fn new(settings: &Settings, before: Option<&Self>) -> Option<Self> {
         let sharing = settings.sharing.as_ref().filter(|_| settings.limits.iter().any(|limit| limit.shared))?;
         let asks = before.map_or_else(Arc::default, |before| Arc::clone(&before.asks));
-        Some(Self { nodes: sharing.nodes, asks })
+        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing) })
     }
 }
 
@@ -69,20 +72,23 @@ impl Shared {
         plan: Option<&str>,
         circle: Option<&Circle>,
         known: Option<&Self>,
-        seed: u64,
     ) -> Option<Self> {
-        let Circle { nodes, asks } = circle.filter(|_| limit.shared)?;
-        let leases = known.map(|known| &known.budget.leases).filter(|known| known.capacity == limit.capacity.max(1));
+        let Circle { nodes, asks, hasher } = circle.filter(|_| limit.shared)?;
+        let secret = hasher.seed();
+        // By another secret, the keys of leases mean nothing.
+        let leases = known.filter(|known| known.budget.secret == secret).map(|known| &known.budget.leases);
+        let leases = leases.filter(|known| known.capacity == limit.capacity.max(1));
         let name = match plan {
             Some(plan) => format!("{}/{plan}", limit.name),
             None => limit.name.clone(),
         };
-        let leases = leases.map_or_else(|| Arc::new(Leases::new(limit.capacity, seed)), Arc::clone);
+        let leases = leases.map_or_else(|| Arc::new(Leases::new(limit.capacity, secret)), Arc::clone);
         let budget = SharedBudget {
             name: name.into(),
             rate,
             portion: portion(&rate, heaviest(limit), *nodes),
             nodes: *nodes,
+            secret,
             is_later: limit.cost.is_later(),
             leases,
         };

@@ -77,7 +77,9 @@ impl Files for Text {
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
         match path.extension() {
             Some(extension) if extension == "toml" => Ok(self.0.as_bytes().into()),
-            Some(extension) if extension == "secret" => Ok([7; 32].into()),
+            Some(extension) if extension == "secret" => {
+                Ok([path.file_stem().unwrap().as_encoded_bytes()[0]; 32].into())
+            }
             _ => Err(io::ErrorKind::NotFound.into()),
         }
     }

@@ -182,6 +182,30 @@ fn d07_reload() {
     }
 }
 
+/// What is counted on this machine does not depend on whether there is a cluster, nor on its secret.
+#[test]
+fn d07_a_cluster_comes_and_goes() {
+    let limited = format!("{CLIENT}[limit.rate]\nby = [\"principal\"]\nrequests = 6\nper = \"1h\"\n");
+    let cluster = |secret: &str| {
+        let key = data_encoding::BASE64.encode(&[1; 32]);
+        format!(
+            "{limited}[cluster]\nnode = \"n0\"\nkey_file = \"a.key\"\nsecret_file = \"{secret}.secret\"\n\
+             store.servers = [\"127.0.0.1:6379\"]\n[cluster.nodes]\nn0 = \"ed25519:{key}\"\n"
+        )
+    };
+    let mut world = world(&limited);
+    assert_eq!(world.served(&ask("ada"), 4, START), 4);
+    for text in [cluster("a"), cluster("b"), limited.clone(), cluster("b")] {
+        world.reload(&text, START);
+        world.limits.tick(at(0));
+        let parts = vec![("principal".to_owned(), "ada".to_owned())];
+        let rows = report::answer(Some(&world.limits), &Question::Show(parts), START);
+        let left: Vec<_> = rows.iter().map(|row| (&*row.limit, row.left)).collect();
+        assert_eq!(left, [("rate", Some(2)), ("client", Some(1))], "{text}");
+    }
+    assert_eq!(world.served(&ask("ada"), 4, START), 1);
+}
+
 #[test]
 fn operators_ask_and_change() {
     let world = world(&format!("{CLIENT}[limit.other]\nby = [\"principal\"]\nrequests = 9\nper = \"1h\"\n"));

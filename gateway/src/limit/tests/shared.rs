@@ -379,3 +379,22 @@ fn d07_a_reload_keeps_leases() {
         assert!(!world.addressed(1, START + SECOND));
     }
 }
+
+/// A machine goes on by its own share, whatever the secret is by which machines call their keys.
+#[test]
+fn d07_another_secret_keeps_the_share() {
+    let text = text(2, 10, "1h", 10, 1_000);
+    let mut world = World::new(&text);
+    assert_eq!(world.served(&Ask::default(), 20, START), 5, "the store is away");
+    world.reload(&text.replace("a.secret", "b.secret"), START);
+    assert_eq!(world.served(&Ask::default(), 20, START), 0);
+    // The store knows nothing of the keys of the new secret.
+    let asks = Arc::clone(world.limits.asks().unwrap());
+    let name = |asks: &Arc<Asks>| asks.take(usize::MAX).into_iter().map(|ask| ask.call().name.clone()).next().unwrap();
+    asks.set_reachable(true);
+    assert!(world.served(&Ask::default(), 1, START) > 0);
+    let second = name(&asks);
+    world.reload(&text, START);
+    assert!(world.served(&Ask::default(), 1, START) > 0);
+    assert_ne!(second, name(&asks));
+}
