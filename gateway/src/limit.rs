@@ -37,6 +37,7 @@ pub mod connection;
 pub mod quota;
 pub mod quotas;
 pub mod report;
+pub mod spent;
 
 mod ask;
 mod budget;

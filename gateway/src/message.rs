@@ -14,7 +14,10 @@ use self::{cluster::StoreReport, credentials::CredentialChange};
 use crate::{
     auth::role_paths::UnseenRoles,
     detect::{BanRequest, OurFault, ProfileRow},
-    limit::report::{Question, Row},
+    limit::{
+        report::{Question, Row},
+        spent::SpentBudgets,
+    },
     snapshot::explain,
     tls::TicketKeys,
 };
@@ -199,6 +202,13 @@ pub enum ToGuard {
     },
     /// What was used up of a quota.
     QuotaUsed(Box<crate::limit::quotas::QuotaReport>),
+    /// What was asked for by [`ToProxy::TellSpent`]: several of these.
+    Spent {
+        /// The number that it was asked for by.
+        number: u64,
+        /// Of one limit; `None`: that was all.
+        budgets: Option<Box<SpentBudgets>>,
+    },
 }
 
 /// The number by which a proxy knows the configuration that it was started with.
@@ -416,6 +426,14 @@ pub enum ToProxy {
         /// The last answer that the guard has heard; 0: none yet.
         heard: u64,
     },
+    /// To be answered with [`ToGuard::Spent`]: what budgets have spent, for the proxy that takes its place.
+    TellSpent {
+        /// Larger than any before.
+        number: u64,
+    },
+    /// Carries what the proxy before has spent of budgets, as a list of [`SpentBudgets`] in a sealed memory file: as much
+    /// at least is spent from now on.
+    Spent,
 }
 
 /// Everything that the proxy needs from the disk, read by the guard: the proxy opens no file of its own.

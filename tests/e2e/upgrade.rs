@@ -12,12 +12,12 @@ use std::{
 use nix::sys::signal::Signal;
 use support::{
     daemon::{Daemon, binary, send},
-    http1::Client,
+    http1::{Client, Request},
     report,
     settings::Settings,
     upstream::Upstream,
     wait::{SOON, until},
-    world::{ATTACKER_V4, GOOD_V4, World},
+    world::{ATTACKER_V4, GOOD_V4, World, bystander},
 };
 
 const SILENCE: Duration = Duration::from_millis(200);
@@ -206,6 +206,55 @@ fn an_upgrade_brings_the_program_that_is_on_disk_for_all_but_the_launcher() {
         rounds.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         load.unwrap();
     });
+}
+
+/// Whoever is over a rate limit is so in the next proxy as well, whatever brings that.
+#[test]
+fn d07_a_new_proxy_gives_nobody_another_burst() {
+    if !report::may_run("upgrade: limits") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let path = world.folder.join("gateway");
+    let gateway = PathBuf::from(binary());
+    replace(&path, &gateway, 0o755);
+    let exec = format!("exec {} \"$@\"", path.display());
+    let settings = Settings {
+        interfaces: Vec::new(),
+        rules: String::new(),
+        proxy: "workers = 1\npin_workers = false".to_owned(),
+        more: "[limit.client]\nrequests = 8\nper = \"10h\"\nburst = 8\n\
+               [connection_limit.source]\nconnections = 15\nper = \"10h\"\nburst = 15\n"
+            .to_owned(),
+        ..Settings::default()
+    };
+    let daemon = Daemon::start_under(&world, &settings, &["sh", "-c", &exec]);
+    let [half, full, connects] = [0, 1, 2].map(|number| Client::new(&world, bystander(number)));
+    let served = |client: &Client<'_>, count: usize| {
+        let mut connection = client.connect().unwrap();
+        let ask = || connection.exchange(&Request::new("GET", "/health")).unwrap().status;
+        std::iter::repeat_with(ask).take(count).filter(|status| *status == 200).count()
+    };
+    assert_eq!((served(&half, 5), served(&full, 12)), (5, 8));
+    let opened = (0..20).filter(|_| connects.get("/health", "").is_ok()).count();
+    assert_eq!(opened, 15, "connections of one source");
+    let new_program = || replace(&path, &gateway, 0o755);
+    let ways: [(&str, &dyn Fn()); 3] = [
+        ("reload", &|| daemon.edit("pin_workers = false", "pin_workers = true")),
+        ("reload", &new_program),
+        ("upgrade", &new_program),
+    ];
+    for (command, prepare) in ways {
+        let before = daemon.proxy_pid();
+        prepare();
+        let told = daemon.cli(&[command]);
+        assert_eq!(told.code, 0, "{command}: {}{}", told.json, told.errors);
+        assert_ne!(daemon.proxy_pid(), before, "{command}");
+        assert_eq!(served(&full, 8), 0, "{command}");
+        assert!(connects.get("/health", "").is_err(), "{command}: another connection");
+    }
+    assert_eq!(served(&half, 8), 3);
 }
 
 /// Whatever a program on trial does, the guard before it comes back with what was in force; and it has no process started

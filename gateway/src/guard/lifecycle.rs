@@ -19,6 +19,7 @@ mod credentials;
 mod denials;
 mod difference;
 mod event_loop;
+mod handover;
 mod keeping;
 mod kept;
 mod limits;

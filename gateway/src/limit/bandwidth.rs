@@ -20,8 +20,8 @@ const PREFIX: &str = "bandwidth.";
 /// The bandwidths of a configuration.
 #[derive(Debug, Default)]
 pub struct Bandwidth {
-    upload: Option<Limits>,
-    download: Option<Limits>,
+    pub(super) upload: Option<Limits>,
+    pub(super) download: Option<Limits>,
 }
 
 /// What a body is charged to.

@@ -22,8 +22,8 @@ const PREFIX: &str = "connection_limit.";
 /// Limits on connections, by when they are asked.
 #[derive(Debug, Default)]
 pub struct ConnectionLimits {
-    accepted: Option<Arc<Limits>>,
-    handshake: Option<Arc<Limits>>,
+    pub(super) accepted: Option<Arc<Limits>>,
+    pub(super) handshake: Option<Arc<Limits>>,
 }
 
 /// What a connection takes of limits on connections at once.

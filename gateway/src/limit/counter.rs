@@ -218,10 +218,18 @@ impl Counter {
         }
     }
 
-    /// Shows every key.
-    #[cfg(test)]
-    pub(super) fn each(&self, mut what: impl FnMut(u64)) {
-        self.parts.iter().for_each(|part| lock(part).budgets.iter().for_each(|(key, _)| what(*key)));
+    /// Shows every key, and when its budget is full again.
+    pub(super) fn each_arrival(&self, mut what: impl FnMut(u64, ArrivalTime)) {
+        for part in &self.parts {
+            lock(part).budgets.iter().for_each(|(key, arrival)| what(*key, *arrival));
+        }
+    }
+
+    /// The budget of `key` is full again in `owed` nanoseconds at the earliest.
+    pub(super) fn owe(&self, key: u64, owed: u64, now: u64) {
+        let arrival = now.saturating_add(owed.min(Pace::LONGEST));
+        // It always conforms.
+        self.part(key).change(key, now, |known| Some(known.max(arrival))).unwrap_or_default();
     }
 
     /// What became of requests, and how many budgets are known.

@@ -29,6 +29,7 @@ mod keys;
 mod quotas;
 mod shared;
 mod shared_quotas;
+mod spent;
 
 /// Long after boot.
 const START: u64 = 3_600 * SECOND;

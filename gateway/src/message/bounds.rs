@@ -17,6 +17,7 @@ use crate::{
         quota::MAX_ROWS_TOLD,
         quotas::{LONGEST_COUNTS, QuotaReport},
         report::{LONGEST_KEY, MAX_ROWS, Row},
+        spent::{LONGEST_BY, MAX_SPENT, SpentBudgets},
     },
     settings::{detect::MAX_EVIDENCE, limit::Clamp},
     signal::Signal,
@@ -127,6 +128,9 @@ impl Bounded for ToGuard {
             }
             Self::Limits { rows, .. } => (are_bounded(rows), "rows, or too long a name"),
             Self::QuotaUsed(report) => (is_bounded(report), "rows, or too long a name"),
+            Self::Spent { budgets, .. } => {
+                (budgets.as_ref().is_none_or(|it| is_bounded_spent(it)), "budgets, or too long a name")
+            }
         };
         if fits { Ok(()) } else { Err(what) }
     }
@@ -141,6 +145,14 @@ fn are_bounded(rows: &[Row]) -> bool {
             && row.key.as_ref().is_none_or(|key| key.len() <= LONGEST_KEY)
     };
     rows.len() <= MAX_ROWS && rows.iter().all(is_short)
+}
+
+fn is_bounded_spent(spent: &SpentBudgets) -> bool {
+    let is_short = |name: &str| name.len() <= LONGEST_LIMIT;
+    is_short(&spent.limit)
+        && spent.plan.as_deref().is_none_or(is_short)
+        && spent.by.len() <= LONGEST_BY
+        && spent.rows.len() <= MAX_SPENT
 }
 
 fn is_bounded(report: &QuotaReport) -> bool {

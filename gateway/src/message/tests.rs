@@ -22,6 +22,7 @@ use crate::{
     limit::{
         quota::{Span, UsedRow, Warned},
         quotas::QuotaReport,
+        spent::Limited,
     },
     request_id::RequestId,
     signal::Signal,
@@ -154,6 +155,8 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToProxy::Ping { number: 7, heard: 6 }),
         written(&ToGuard::QuotaUsed(Box::new(quota_report()))),
         written(&ToProxy::QuotaUsed(Box::new(quota_report()))),
+        written(&ToGuard::Spent { number: 7, budgets: Some(Box::new(spent())) }),
+        written(&ToProxy::TellSpent { number: 7 }),
         written(&ToProxy::Limits {
             number: 1,
             question: Question::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
@@ -233,6 +236,17 @@ fn spoiled_messages_are_read_safely() {
         }
     }
     assert!(read > 1_000, "{read} are messages still");
+}
+
+fn spent() -> SpentBudgets {
+    SpentBudgets {
+        limited: Limited::Requests,
+        limit: "a".to_owned(),
+        plan: Some("gold".to_owned()),
+        by: "principal".to_owned(),
+        unit: 1_000,
+        rows: vec![(u64::MAX, 1), (2, u64::MAX)],
+    }
 }
 
 fn quota_report() -> QuotaReport {

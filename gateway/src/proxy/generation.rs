@@ -60,7 +60,11 @@ impl Compiled {
     /// changes until [`Self::put_in_force`].
     pub(super) fn new(bundle: &Bundle, before: Option<&Self>, limits: ProcessLimits) -> anyhow::Result<Self> {
         let mut config = Config::load(&bundle.path, bundle).map_err(|diagnostics| anyhow::anyhow!("{diagnostics}"))?;
-        config.proxy.limits.seed = bundle.seed.map(Seed);
+        let settings = &mut config.proxy;
+        let (connections, bandwidth) = (&mut settings.connection_limits, &mut settings.bandwidth);
+        let connections = [&mut connections.accepted, &mut connections.handshake];
+        let all = connections.into_iter().chain([&mut bandwidth.upload, &mut bandwidth.download, &mut settings.limits]);
+        all.for_each(|limits| limits.seed = bundle.seed.map(Seed));
         let (is_observed, traces) = (config.admin.is_some(), config.traces);
         let snapshot = match before {
             Some(before) => before.snapshot.succeeded_by(config.proxy),

@@ -10,5 +10,6 @@ pub(super) mod main;
 pub(super) mod memory;
 mod quotas;
 pub(super) mod scheduling;
+mod spent;
 mod telemetry;
 mod worker_thread;

@@ -80,6 +80,7 @@ pub(crate) async fn serve(
             (service.supervisor.restart_at(), service.commands.waiting.due(), service.look_due());
         let (behind, drain) = (service.guard.catch_up_at().map(instant), service.ending.drain_at);
         let upgrade = service.ending.upgrade_at;
+        let handover = service.handover.as_ref().map(|handover| handover.until);
         tokio::select! {
             _ = terminate.recv() => service.stop("terminated"),
             _ = interrupt.recv() => service.stop("interrupted"),
@@ -112,6 +113,7 @@ pub(crate) async fn serve(
                 service.finish_quotas(&mut done);
                 return Ok(UPGRADED);
             }
+            () = until(handover), if handover.is_some() => service.finish_handover(),
             () = until(drain), if drain.is_some() => service.drain(),
             () = until(due), if due.is_some() => service.commands.waiting.give_up(Instant::now()),
         }

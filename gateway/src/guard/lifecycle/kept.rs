@@ -9,6 +9,7 @@ use super::{named_files::NamedFiles, reloading::Provenance, resolved::Resolved, 
 use crate::{
     guard::{bans::Actor, observer::Observer, operators::Operators},
     launch::ProgramId,
+    limit::spent::SpentBudgets,
     message::{
         Bundle, InForce,
         observer::ObserverConfig,
@@ -17,7 +18,7 @@ use crate::{
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
-const FORM: u32 = 4;
+const FORM: u32 = 5;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -35,6 +36,8 @@ pub(super) struct Kept {
     pub(super) operators: Operators,
     /// Whom else it names.
     pub(super) resolved: Resolved,
+    /// What budgets have spent, where the next guard makes room for another program.
+    pub(super) spent: Vec<SpentBudgets>,
     /// What the guard was that put it in force.
     pub(super) guard: ProgramId,
     /// What the proxies are: a reload may have brought another program.
@@ -90,6 +93,7 @@ impl Service<'_> {
             named: NamedFiles::clone(&self.watched.files.named),
             operators: self.commands.operators.clone(),
             resolved: self.resolved.clone(),
+            spent: self.ending.upgrade_at.map(|_at| self.supervisor.spent.clone()).unwrap_or_default(),
             guard: programs.own,
             proxies: programs.proxies,
             restarts: self.restarts(),
@@ -156,6 +160,7 @@ mod tests {
             named: NamedFiles::default(),
             operators: Operators::default(),
             resolved: resolved.clone(),
+            spent: Vec::new(),
             guard,
             proxies,
             restarts: Restarts { proxy: 3, standstills: 1, observer: 2 },

@@ -127,6 +127,7 @@ impl Service<'_> {
                 self.commands.waiting.told(generation, number, |answer| *answer = Answer::Limits { rows, more });
             }
             Event::Said(generation, ToGuard::QuotaUsed(report)) => self.quota_used(generation, *report),
+            Event::Said(generation, ToGuard::Spent { number, budgets }) => self.spent(generation, number, budgets),
             Event::Said(generation, ToGuard::Explained { number, explanation }) => {
                 self.commands.waiting.told(generation, number, |answer| *answer = Answer::Explained { explanation });
             }
@@ -177,6 +178,7 @@ impl Service<'_> {
         self.reports.upstreams.gone(generation);
         self.commands.waiting.gone(generation);
         self.credentials_gone(generation);
+        self.handover_from_gone(generation);
     }
 
     fn ask(&mut self, ask: &BanRequest) {

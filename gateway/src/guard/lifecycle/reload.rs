@@ -19,6 +19,7 @@ use super::{
     access_log::{may_rotate, opened},
     compile::patience,
     difference::difference,
+    handover::Heir,
     prepare::{Prepared, ports, read},
     reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
     service::{Ready, Service, reply},
@@ -239,9 +240,16 @@ impl Service<'_> {
         all.collect()
     }
 
-    /// A proxy has compiled a configuration, or cannot. What belongs to no reload is the answer of one that was started,
-    /// or comes too late.
+    /// A proxy has compiled a configuration, or cannot. A new one goes on with the rate limits of the one that serves.
     pub(super) fn compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
+        let is_new = number == STARTED_WITH && compiled.is_ok() && self.supervisor.is_starting(generation);
+        if !(is_new && self.begin_handover(Heir::Proxy(generation))) {
+            self.follow_compiled(generation, number, compiled);
+        }
+    }
+
+    /// What belongs to no reload is the answer of a proxy that was started, or comes too late.
+    pub(super) fn follow_compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
         let is_awaited = |reload: &mut Reload| {
             let compiles = matches!(reload.state, ReloadState::Compiling { .. });
             compiles && (reload.generation, reload.number) == (generation, number)

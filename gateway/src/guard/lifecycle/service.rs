@@ -19,6 +19,7 @@ use super::{
     certificate_state::Certificates,
     confined::ProcessLog,
     denials::Denials,
+    handover::Handover,
     keeping::Keeping,
     named_files::{FileWatcher, WatchedFiles},
     pace::RecordLimiter,
@@ -65,6 +66,8 @@ pub(crate) struct Service<'guard> {
     pub(super) observer: Option<Observer>,
     pub(super) reloading: Reloading,
     pub(super) ending: Ending,
+    /// A proxy is asked what budgets have spent.
+    pub(super) handover: Option<Handover>,
     pub(super) watched: Watched,
     pub(super) reports: Reports,
     pub(super) commands: Commands,
@@ -163,6 +166,7 @@ impl<'guard> Service<'guard> {
             observer,
             reloading: Reloading::default(),
             ending: Ending::default(),
+            handover: None,
             watched: Watched {
                 feeds: Some(FeedWatcher::default()),
                 certificates: Certificates::default(),

@@ -41,6 +41,7 @@ use crate::{
         state_files::lock::lock,
     },
     launch::{ProgramId, Role},
+    limit::spent::SpentBudgets,
     os, program_log,
     sandbox::{self, Writes},
     settings::{
@@ -88,7 +89,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
         .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
     let own = ProgramId::own().context("the program that runs")?;
-    let Begun { prepared, provenance, resolved, proxies, restarts, reload } =
+    let Begun { prepared, provenance, resolved, proxies, restarts, reload, spent } =
         configuration(&path, kept, &mut launcher, own)?;
     let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
@@ -166,6 +167,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         let mut supervisor =
             Supervisor::new(launcher, run_as, (sockets, access_logs), bundle, config.proxy.drain, events, programs);
         supervisor.observer_as = resolved.observer_as.or(run_as);
+        supervisor.spent = spent;
         let mut service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
         service.count_on(restarts);
         service.take_over(living)?;
@@ -217,14 +219,27 @@ struct Begun {
     restarts: Restarts,
     /// Who wants a reload that the guard before this one could not do.
     reload: Option<Actor>,
+    /// What budgets have spent.
+    spent: Vec<SpentBudgets>,
 }
 
 /// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
 fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<Begun> {
     match kept.map(Kept::open) {
         Some(Ok(kept)) => {
-            let Kept { bundle, observer, provenance, named, operators, resolved, guard, proxies, restarts, reload } =
-                kept;
+            let Kept {
+                bundle,
+                observer,
+                provenance,
+                named,
+                operators,
+                resolved,
+                spent,
+                guard,
+                proxies,
+                restarts,
+                reload,
+            } = kept;
             let prepared = prepare_again(bundle, observer, operators, named)?;
             // What another program could compile may be too much for this one. Its proxies are replaced as well.
             let is_same = guard == own;
@@ -232,7 +247,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
                 compile(launcher, &prepared, resolved.run_as, own)?;
             }
             let proxies = if is_same { proxies } else { own };
-            return Ok(Begun { prepared, provenance, resolved, proxies, restarts, reload });
+            return Ok(Begun { prepared, provenance, resolved, proxies, restarts, reload, spent });
         }
         Some(Err(error)) => {
             tracing::warn!("the configuration is read anew, what was in force is not understood: {error}")
@@ -244,7 +259,15 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
     let resolved = Resolved::find(&prepared.config)?;
     compile(launcher, &prepared, resolved.run_as, own)?;
     let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
-    Ok(Begun { prepared, provenance, resolved, proxies: own, restarts: Restarts::default(), reload: None })
+    Ok(Begun {
+        prepared,
+        provenance,
+        resolved,
+        proxies: own,
+        restarts: Restarts::default(),
+        reload: None,
+        spent: Vec::new(),
+    })
 }
 
 /// Where the guard goes on writing.

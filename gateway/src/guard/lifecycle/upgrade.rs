@@ -9,6 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
+    handover::{HANDED_WITHIN, Heir},
     reloading::ReloadRequest,
     service::{Service, reply},
 };
@@ -18,7 +19,7 @@ use crate::guard::control::{ANOTHER_GUARD, Answer};
 pub(super) const UPGRADED: &str = "another guard takes over";
 
 /// How long answers may take to get out before the guard ends.
-const LAST_WORDS: Duration = Duration::from_millis(200);
+pub(super) const LAST_WORDS: Duration = Duration::from_millis(200);
 
 impl Service<'_> {
     /// Ends this guard soon, where the program on disk is another one.
@@ -37,7 +38,9 @@ impl Service<'_> {
         if let Err(error) = self.supervisor.launcher.upgrade(program) {
             return refused("launcher", error.to_string());
         }
-        self.ending.upgrade_at = Some(Instant::now() + LAST_WORDS);
+        // The next guard's proxy is another program than this one's: what this one tells has to be kept for it.
+        let patience = if self.begin_handover(Heir::Guard) { HANDED_WITHIN + LAST_WORDS } else { LAST_WORDS };
+        self.ending.upgrade_at = Some(Instant::now() + patience);
         Answer::Done { message: "the program on disk takes over".to_owned(), changed: 1 }
     }
 

@@ -33,6 +33,7 @@ use super::{
 use crate::{
     guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
     launch::{End, ProgramId, Role, RunAs},
+    limit::spent::SpentBudgets,
     message::{
         Bundle, MAX_DESCRIPTORS, ToProxy,
         channel::{self, Channel},
@@ -136,6 +137,8 @@ pub(crate) struct Supervisor {
     pub(crate) credentials: Handed,
     /// What was used up of quotas, as a proxy is handed it.
     pub(crate) quotas: Book,
+    /// What budgets have spent by the word of the guard before: for the first proxy that gets ready.
+    pub(crate) spent: Vec<SpentBudgets>,
     /// How long one may drain.
     pub(crate) drain: Duration,
     events: mpsc::Sender<Event>,
@@ -186,6 +189,7 @@ impl Supervisor {
             bundle,
             credentials: Handed::new(),
             quotas: Book::default(),
+            spent: Vec::new(),
             drain,
             events,
             programs,
@@ -219,6 +223,9 @@ impl Supervisor {
         }
         opening.extend(self.credentials.opening()?);
         opening.extend(self.quotas.opening()?);
+        if !self.spent.is_empty() {
+            opening.push((ToProxy::Spent, vec![seal(&self.spent)?]));
+        }
         let channel = Channel::new(ours)?;
         let generation = self.generation + 1;
         let pid = match program {

@@ -113,7 +113,7 @@ fn a_key_is_of_its_part() {
     let keys = |at: usize| {
         let mut keys = Vec::new();
         if let Budgets::Rate(counter, _) = &world.limits.limits[at].allowed[0].budgets {
-            counter.each(|key| keys.push(key));
+            counter.each_arrival(|key, _| keys.push(key));
         }
         keys
     };

@@ -25,7 +25,7 @@ use super::{
     heartbeat::Heartbeats,
     limits,
     memory::{self, Level, Memory},
-    quotas,
+    quotas, spent,
     telemetry::Telemetry,
     worker_thread::Running,
 };
@@ -372,6 +372,8 @@ impl<'a> Control<'a> {
                     return self.is_outdated(&error.context("what was used up of quotas is not known"));
                 }
             }
+            ToProxy::TellSpent { number } => spent::tell(&self.configurations.in_force().snapshot, number, self.guard),
+            ToProxy::Spent => spent::resume(self.snapshot(), descriptors.into_iter().next()),
             ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
             ToProxy::Barrier { number } => self.guard.say(ToGuard::Ack { number }),
             ToProxy::Ping { number, heard } => {

@@ -30,6 +30,7 @@ impl Supervisor {
             self.programs.proxies = program;
         }
         tracing::info!(pid = proxy.pid, generation, "the proxy is serving");
+        self.spent = Vec::new();
         self.replace_older();
         Some(Outcome::Ready)
     }

@@ -1,6 +1,7 @@
 //! Which proxies there are, and which of them serves.
 
-use super::{Proxy, ProxyState, Supervisor};
+use super::{Proxy, ProxyState, Supervisor, say};
+use crate::message::ToProxy;
 
 impl Supervisor {
     /// Whether none is left.
@@ -65,6 +66,19 @@ impl Supervisor {
     pub(super) fn serving(&self) -> Option<&Proxy> {
         let serving = self.proxies.iter().filter(|proxy| matches!(proxy.state, ProxyState::Serving(_)));
         serving.max_by_key(|proxy| proxy.generation)
+    }
+
+    /// Asks the youngest proxy that has served for what budgets have spent, for another one that takes its place. Which it
+    /// is; `None`: there is none that understands.
+    pub(crate) fn ask_spent(&mut self, heir: Option<u64>, number: u64) -> Option<u64> {
+        let Self { launcher, proxies, .. } = self;
+        let tells = |proxy: &&mut Proxy| {
+            let has_served = !proxy.is_starting() && Some(proxy.generation) != heir;
+            has_served && proxy.outbox.is_some() && !proxy.condemned && !proxy.pulse.stands_still
+        };
+        let proxy = proxies.iter_mut().filter(tells).max_by_key(|proxy| proxy.generation)?;
+        say(launcher, proxy, ToProxy::TellSpent { number }, Vec::new());
+        Some(proxy.generation)
     }
 
     /// The youngest generation that drains.
