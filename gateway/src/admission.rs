@@ -8,6 +8,7 @@ mod class;
 mod gate;
 mod gradient;
 mod pressure;
+mod queue;
 
 pub use class::{Class, ClassMatcher, ClassSum, Classes, Shed};
 pub use gate::{AdmissionDecision, Departure, Gate, Report};

@@ -1,13 +1,13 @@
-//! The way to one upstream: so many requests at once, and a short queue for the rest, the highest class first.
+//! The way to one upstream: so many requests at once, and a short queue for the rest, the highest class first, and within
+//! a class each client in its turn (see [`queue`](super::queue)).
 //!
 //! *Invariant:* nobody overtakes a higher class, and the queue is bounded in number; whoever has a place in it leaves by
 //! being let through, displaced or gone. A request that is let through leaves exactly once.
 
-use std::collections::VecDeque;
-
 use super::{
     class::{Class, MAX_CLASSES},
     gradient::{Gradient, Sample},
+    queue::Queue,
 };
 use crate::settings::upstream::Concurrency;
 
@@ -19,9 +19,10 @@ const SHORTEST: usize = 10;
 pub enum AdmissionDecision<W> {
     /// It goes on at once.
     Admitted,
-    /// There is no room, and nobody of a lower class waits.
+    /// There is no room, and nobody waits who has less right to a place.
     Refused,
-    /// It waits, and leaves the queue by this number. `displaced`: of a lower class, it is refused.
+    /// It waits, and leaves the queue by this number. `displaced`: of a lower class, or of a client that has had its turn:
+    /// it is refused.
     Waits {
         /// The number of its place in the queue.
         place: u64,
@@ -61,7 +62,7 @@ pub struct Report {
 pub struct Gate<W> {
     limit: Limit,
     in_flight: u32,
-    queue: [VecDeque<(u64, W)>; MAX_CLASSES],
+    queue: [Queue<W>; MAX_CLASSES],
     waiting: usize,
     /// The longest that the queue may be; `None`: as many as are in flight.
     longest: Option<usize>,
@@ -119,13 +120,14 @@ impl<W> Gate<W> {
         }
     }
 
-    /// A request comes. `waiter` is asked for where it has to wait.
-    pub fn enter(&mut self, class: Class, waiter: impl FnOnce() -> W) -> AdmissionDecision<W> {
+    /// A request of `client` comes. `waiter` is asked for where it has to wait.
+    pub fn enter(&mut self, class: Class, client: u64, waiter: impl FnOnce() -> W) -> AdmissionDecision<W> {
         let class = class.place();
         let is_behind = self.queue.iter().take(class + 1).any(|queue| !queue.is_empty());
         if !is_behind && self.in_flight < self.limit.of(class) {
             self.in_flight += 1;
             self.admitted += 1;
+            self.queue.get_mut(class).into_iter().for_each(|queue| queue.pass(client));
             return AdmissionDecision::Admitted;
         }
         let longest =
@@ -135,16 +137,22 @@ impl<W> Gate<W> {
         } else {
             let lower = self.queue.iter_mut().skip(class + 1).rev().find(|queue| !queue.is_empty());
             // The one that came last.
-            let displaced = lower.and_then(VecDeque::pop_back);
+            let displaced = match lower {
+                Some(lower) => lower.displace(),
+                None => self.queue.get_mut(class).and_then(|queue| queue.displace_for(client)),
+            };
             self.refused += 1;
-            let Some((_, displaced)) = displaced else { return AdmissionDecision::Refused };
+            let Some(displaced) = displaced else {
+                self.queue.get_mut(class).into_iter().for_each(|queue| queue.refuse(client));
+                return AdmissionDecision::Refused;
+            };
             self.waiting -= 1;
             Some(displaced)
         };
         let place = self.next_place;
         self.next_place = self.next_place.wrapping_add(1);
         if let Some(queue) = self.queue.get_mut(class) {
-            queue.push_back((place, waiter()));
+            queue.push(client, place, waiter());
             self.waiting += 1;
         }
         AdmissionDecision::Waits { place, displaced }
@@ -153,8 +161,7 @@ impl<W> Gate<W> {
     /// A request that waited is gone: its client left, or its time is over, where it `is_refused`.
     pub fn give_up(&mut self, class: Class, place: u64, is_refused: bool) {
         let Some(queue) = self.queue.get_mut(class.place()) else { return };
-        if let Some(at) = queue.iter().position(|(known, _)| *known == place) {
-            queue.remove(at);
+        if queue.give_up(place) {
             self.waiting -= 1;
             self.refused += u64::from(is_refused);
         }
@@ -167,6 +174,9 @@ impl<W> Gate<W> {
             gradient.note(sample, left.began, self.in_flight, now);
         }
         self.in_flight = self.in_flight.saturating_sub(1);
+        if self.waiting == 0 && self.in_flight < (self.limit.of(0) / 2).max(1) {
+            self.queue.iter_mut().for_each(Queue::forget);
+        }
         self.go_on(admit);
     }
 
@@ -180,9 +190,7 @@ impl<W> Gate<W> {
             let longest = self.waiting / 2;
             let Some(queue) = self.queue.get_mut(class) else { break };
             // Where more come than can be served, whoever came last is served in time, and others would not be.
-            let next =
-                if class > 0 && queue.len() > longest.max(SHORTEST) { queue.pop_back() } else { queue.pop_front() };
-            let Some((_, next)) = next else { break };
+            let Some(next) = queue.pop(class > 0 && queue.len() > longest.max(SHORTEST)) else { break };
             self.waiting -= 1;
             if admit(next) {
                 self.in_flight += 1;
@@ -210,7 +218,7 @@ impl<W> Gate<W> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::{collections::VecDeque, time::Duration};
 
     use super::*;
 
@@ -223,7 +231,7 @@ mod tests {
     /// A request of this class comes: let through, waiting, refused, or in the place of another.
     #[track_caller]
     fn come(gate: &mut Gate<u32>, class: u8, who: u32, expect: &str) -> u64 {
-        match gate.enter(Class::at(class), || who) {
+        match gate.enter(Class::at(class), who.into(), || who) {
             AdmissionDecision::Admitted => assert_eq!(expect, "in", "{who}"),
             AdmissionDecision::Refused => assert_eq!(expect, "refused", "{who}"),
             AdmissionDecision::Waits { place, displaced: None } => {
@@ -311,7 +319,7 @@ mod tests {
                     _ => 2_u32,
                 })
                 .unwrap();
-                match gate.enter(Class::at(class), || u32::from(class)) {
+                match gate.enter(Class::at(class), u64::from(step % 20), || u32::from(class)) {
                     AdmissionDecision::Admitted => in_flight.push_back(u32::from(class)),
                     AdmissionDecision::Refused => refused[usize::from(class)] += 1,
                     AdmissionDecision::Waits { displaced, .. } => {
@@ -327,5 +335,73 @@ mod tests {
         assert_eq!(refused[0], 0, "{refused:?} {served:?}");
         assert!(served[0] > 11_900 && served[1] + served[2] > 7_900, "{served:?}");
         assert!(refused[1] > 0 && refused[2] > refused[1], "the lowest first: {refused:?}");
+    }
+
+    /// What each of fifty equal clients and a greedy one is served in so many milliseconds, at twice what can be served.
+    /// Each comes in a rhythm of its own, which fits that of the upstream.
+    fn served(greedy: u32, millis: u32) -> Vec<u32> {
+        const CLIENTS: u32 = 50;
+        let mut gate = gate(5, 10);
+        let (mut served, mut busy) = (vec![0; CLIENTS as usize + 1], VecDeque::new());
+        for now in 0..millis {
+            while busy.front().is_some_and(|(until, _)| *until <= now) {
+                let Some((_, client)) = busy.pop_front() else { break };
+                served[client as usize] += 1;
+                gate.leave(NOTHING, 0, |client| (busy.push_back((now + 20, client)), true).1);
+            }
+            let mut come = |client: u32| {
+                if let AdmissionDecision::Admitted = gate.enter(Class::at(1), client.into(), || client) {
+                    busy.push_back((now + 20, client));
+                }
+            };
+            // Five of them every ten milliseconds.
+            if now % 2 == 0 {
+                come(now / 2 % CLIENTS);
+            }
+            (0..greedy).for_each(|_| come(CLIENTS));
+        }
+        served
+    }
+
+    fn jain(served: &[u32]) -> f64 {
+        let (sum, squares) = served.iter().fold((0.0, 0.0), |(sum, squares), served| {
+            let served = f64::from(*served);
+            (sum + served, squares + served * served)
+        });
+        sum * sum / (squares * f64::from(u32::try_from(served.len()).unwrap()))
+    }
+
+    #[test]
+    fn d05_equal_clients_get_equal_shares_of_what_is_short() {
+        let all = served(0, 60_000);
+        let (equal, _) = all.split_at(50);
+        assert!(jain(equal) >= 0.99, "{equal:?}");
+        assert!(equal.iter().sum::<u32>() >= 14_900, "no place stays empty: {equal:?}");
+        // One that comes a hundred times as often as its share gets what the others get.
+        let all = served(1, 60_000);
+        let (equal, greedy) = all.split_at(50);
+        assert!(jain(equal) >= 0.99, "{equal:?}");
+        assert!(greedy[0] <= equal.iter().max().unwrap() * 5 / 4, "{greedy:?} {equal:?}");
+    }
+
+    #[test]
+    fn d06_clients_without_end_are_not_remembered_and_keep_nobody_out() {
+        let mut gate = gate(1, 10);
+        let (mut served, mut busy) = (0, VecDeque::new());
+        for client in 0..200_000_u32 {
+            for who in [client + 2, u32::from(client % 4 == 0)] {
+                if let AdmissionDecision::Admitted = gate.enter(Class::at(1), who.into(), || who) {
+                    busy.push_back(who);
+                }
+            }
+            if client % 2 == 0
+                && let Some(done) = busy.pop_front()
+            {
+                served += u32::from(done == 1);
+                gate.leave(NOTHING, 0, |who| (busy.push_back(who), true).1);
+            }
+        }
+        assert!(served > 100, "who comes again is served: {served}");
+        assert!(gate.queue.iter().all(|queue| queue.remembered() <= 1_024));
     }
 }

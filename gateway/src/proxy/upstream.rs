@@ -72,6 +72,8 @@ pub(super) struct ForwardJob<'a> {
     pub(super) attempts: Attempts,
     /// How early it is served where not all can be.
     pub(super) class: Class,
+    /// A number of its client, where requests at once are limited.
+    pub(super) client: u64,
 }
 
 /// How a request was sent, for the access log.
@@ -129,7 +131,7 @@ pub(super) async fn forward(
     if group.state.gate.is_some() {
         let left = TimeLeft::new(&timeouts, None).of_caller(deadline::now());
         // Boxed, as most requests do without it.
-        let passed = Box::pin(group.pass(job.class, left)).await;
+        let passed = Box::pin(group.pass(job.class, job.client, left)).await;
         job.attempts.is_shed = passed.is_err();
         passage = passed?;
     }

@@ -177,7 +177,8 @@ impl<'a> Plan<'a> {
         };
         let request = UpstreamRequest::new(head, upload, lines);
         let attempts = Attempts { is_timed: exchange.is_timed() || exchange.trace.is_some(), ..Attempts::none() };
-        Ok(ForwardJob { group, context, request, wanted, form, timeouts, attempts, class })
+        let client = if group.limits_requests_at_once() { exchange.number_of_caller() } else { 0 };
+        Ok(ForwardJob { group, context, request, wanted, form, timeouts, attempts, class, client })
     }
 }
 

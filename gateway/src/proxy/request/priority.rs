@@ -1,5 +1,7 @@
 //! Which class a request is of, and whether the gateway has too much to do for that class.
 
+use std::hash::{DefaultHasher, Hash as _, Hasher as _};
+
 use super::exchange::Exchange;
 use crate::{
     admission::{Class, ClassMatcher, Shed},
@@ -46,6 +48,18 @@ impl Exchange {
             Some(classes) if is_shed => classes.shed(class, Shed::Upstream),
             Some(classes) => classes.serve(class),
         }
+    }
+
+    /// A number that tells those apart who share what is short: principals, and the sources of requests without one.
+    pub(super) fn number_of_caller(&self) -> u64 {
+        self.identity.as_deref().map_or_else(
+            || self.number_of_client(),
+            |identity| {
+                let mut hasher = DefaultHasher::new();
+                identity.principal().hash(&mut hasher);
+                hasher.finish()
+            },
+        )
     }
 
     /// A number that clients are told apart by, wherever they connect.

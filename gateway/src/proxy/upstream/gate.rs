@@ -121,9 +121,9 @@ impl Drop for QueuedRequest<'_> {
 }
 
 /// Lets a request pass, at once or when its turn comes within `wait`. `None`: there is no room, or its turn did not come.
-pub(super) async fn pass(gate: &Arc<SharedGate>, class: Class, wait: Duration) -> Option<Passage> {
+pub(super) async fn pass(gate: &Arc<SharedGate>, class: Class, client: u64, wait: Duration) -> Option<Passage> {
     let mut turn = None;
-    let entered = gate.lock().enter(class, || {
+    let entered = gate.lock().enter(class, client, || {
         let (sender, receiver) = channel();
         turn = Some(receiver);
         sender

@@ -170,23 +170,33 @@ impl ServerGroup {
         RequestSlot::take(&self.state).map(Some).ok_or_else(|| busy("over upstream.max_requests"))
     }
 
-    /// Lets a request of this class pass, at once or when its turn comes. `Ok(None)`: their number is not limited. `left`:
-    /// how long its client waits; `None`: it did not say.
+    /// Lets a request of this class and client pass, at once or when its turn comes. `Ok(None)`: their number is not limited.
+    /// `left`: how long its client waits; `None`: it did not say.
     ///
     /// # Errors
     /// There is no room, and its turn did not come in time.
-    pub(super) async fn pass(&self, class: Class, left: Option<Duration>) -> Result<Option<Passage>, Refusal> {
+    pub(super) async fn pass(
+        &self,
+        class: Class,
+        client: u64,
+        left: Option<Duration>,
+    ) -> Result<Option<Passage>, Refusal> {
         let (Some(gate), Some(settings)) = (&self.state.gate, &self.state.settings.concurrency) else {
             return Ok(None);
         };
         let wait = left.map_or(settings.wait, |left| left.min(settings.wait));
-        match gate::pass(gate, class, wait).await {
+        match gate::pass(gate, class, client, wait).await {
             Some(passage) => Ok(Some(passage)),
             None => {
                 self.state.over_concurrency();
                 Err(busy("over upstream.concurrency"))
             }
         }
+    }
+
+    /// Whether only so many requests may wait for a response at once.
+    pub(in crate::proxy) fn limits_requests_at_once(&self) -> bool {
+        self.state.gate.is_some()
     }
 
     /// What may be spent on retries now, in hundredths of an attempt.
