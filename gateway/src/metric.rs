@@ -172,6 +172,7 @@ metrics! {
     UpstreamConcurrent = Gauge Proxy "gateway_upstream_concurrency_requests" ["upstream", "state"] "Requests of an upstream with concurrency: in_flight (they wait for its response) or waiting (for their turn).";
     UpstreamLatency = Current Proxy "gateway_upstream_concurrency_base_seconds" ["upstream"] "How long an upstream with concurrency takes to respond without a queue; 0: not known.";
     PriorityRequests = Counter Proxy "gateway_priority_requests_total" ["class", "result"] "Requests by class: served, or why they were refused: cpu, memory, upstream.";
+    PriorityClosed = Counter Proxy "gateway_priority_closed_connections_total" ["class"] "Idle connections on which no client proved who it is, closed because proxy.max_connections was nearly reached.";
     WafRequests = Counter Proxy "gateway_waf_requests_total" ["waf", "result"] "Requests that rules looked at: passed, refused, reported (it would have been refused), or not_inspected (mode is report, and too many waited).";
     WafMatches = Counter Proxy "gateway_waf_matches_total" ["waf", "rule"] "Parameters that a rule has matched.";
     UpstreamWithoutServer = Counter Proxy "gateway_upstream_without_server_total" ["upstream"] "Requests that found no server to use.";

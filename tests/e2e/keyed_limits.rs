@@ -1,6 +1,14 @@
 //! Limits by principal, tenant, route, plan and cost, over both versions of HTTP: who shares a counter, what clients are
 //! told, and that a request in flight is counted until it is over, however it ends.
 
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
 use bytes::Bytes;
 use http::HeaderMap;
 use http_body_util::Full;
@@ -217,6 +225,59 @@ fn requests_wait_for_their_turn() {
         drop(impatient.connect().map(|mut connection| connection.write(&Request::new("GET", "/health").bytes())));
     }
     assert_eq!(Client::new(&world, bystander(4)).get("/health", "").unwrap().status, 200);
+}
+
+/// While an upload waits for its turn, nothing of it is read: the client is held back, over both versions.
+#[test]
+fn an_upload_that_waits_is_not_read() {
+    if !report::may_run("limit: back-pressure") {
+        return;
+    }
+    const MIB: usize = 1 << 20;
+    const WHOLE: usize = 48 * MIB;
+    let (sent, on_arrival) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let world = World::new();
+    let (counted, noted) = (Arc::clone(&sent), Arc::clone(&on_arrival));
+    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", move |exchange| {
+        noted.store(counted.load(Ordering::Relaxed), Ordering::Relaxed);
+        exchange.body(usize::MAX)?;
+        exchange.answer("200 OK", "Content-Type: text/plain\r\n", "read").map(|()| true)
+    });
+    let more = "[limit.steady]\nrequests = 1\nper = \"3s\"\nburst = 1\ndelay = \"20s\"\n";
+    let routes = route("/up", "[\"POST\"]", "[\"public\"]", "max_body = \"64MiB\"");
+    let _daemon = Daemon::start(&world, &Settings { routes, ..settings(more) });
+    for (is_http2, address) in [(false, GOOD_V4), (true, GOOD_V6)] {
+        let client = Client::new(&world, address);
+        let first = client.send(&Request::new("POST", "/up").body("text/plain", b"y")).unwrap();
+        assert_eq!(first.status, 200);
+        (sent.store(0, Ordering::Relaxed), on_arrival.store(0, Ordering::Relaxed));
+        let status = if is_http2 {
+            let caller = client.caller().unwrap();
+            let mut call = caller.begin(http2_call::post("/up", "text/plain"), false).unwrap();
+            let began = Instant::now();
+            while sent.load(Ordering::Relaxed) < WHOLE {
+                assert!(began.elapsed() < SOON * 6, "its turn does not come");
+                let fits = MIB.min(WHOLE - sent.load(Ordering::Relaxed));
+                let fits = call.send_what_fits(fits, Duration::from_millis(100)).unwrap();
+                sent.fetch_add(fits, Ordering::Relaxed);
+            }
+            call.end(None).unwrap();
+            call.answer().unwrap().head.status.as_u16()
+        } else {
+            let mut connection = client.connect().unwrap();
+            let head = "POST /up HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: text/plain\r\n";
+            connection.write(format!("{head}Content-Length: {WHOLE}\r\n\r\n").as_bytes()).unwrap();
+            for _ in 0..WHOLE / MIB {
+                connection.write(&vec![b'y'; MIB]).unwrap();
+                sent.fetch_add(MIB, Ordering::Relaxed);
+            }
+            connection.response("POST").unwrap().status
+        };
+        assert_eq!(status, 200);
+        // What sockets and windows have room for, and no more.
+        let before = on_arrival.load(Ordering::Relaxed);
+        assert!(before < WHOLE / 2, "HTTP/2 {is_http2}: {before} bytes were taken before its turn came");
+    }
 }
 
 /// What a request costs is known once it is over: the next one has to wait for it.

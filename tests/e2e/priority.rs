@@ -11,7 +11,8 @@ use serde_json::json;
 use support::{
     admin,
     daemon::Daemon,
-    http1::{Client, Request},
+    http1::{Client, Connection, Request},
+    http2_call::{self, Caller},
     report,
     scripted::Scripted,
     settings::{Settings, route},
@@ -198,6 +199,108 @@ fn d05_a_worker_that_is_late_refuses_the_lowest_class() {
         let all = (0..20).all(|number| Client::new(&world, bystander(number)).send(&request).unwrap().status == 200);
         all.then_some(())
     });
+}
+
+/// What a metric counts for a class, as soon as it is so much.
+fn counted(world: &World, row: &str, least: f64) -> f64 {
+    until("the metrics to tell", SOON, || {
+        let text = admin::get(world, "/metrics", "").ok()?.text();
+        admin::value(&text, row).filter(|count| *count >= least)
+    })
+}
+
+/// Memory runs short: whoever has proved to be of the highest class is served on, over both versions, and all others are
+/// refused.
+#[test]
+fn d05_memory_runs_short_and_the_highest_class_is_served() {
+    if !report::may_run("priority: memory") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let more = format!(
+        "{}[overload]\ndelay = \"10s\"\n[plan.gold]\nclaims = {{ plan = \"gold\" }}\n[priority.paying]\nplans = [\"gold\"]\n",
+        admin::TABLE
+    );
+    let judged = "schema = \"item.schema.json\"\nmax_body = \"256MiB\"";
+    let routes = route("/health", "[\"GET\"]", "[\"public\"]", "")
+        + &route("/me", "[\"GET\"]", "[\"authenticated\"]", "")
+        + &route("/judged", "[\"POST\"]", "[\"public\"]", judged)
+        + &route("/echo", "[\"POST\"]", "[\"public\"]", "");
+    let proxy = "workers = 1\nmax_memory = \"96MiB\"".to_owned();
+    let daemon = Daemon::start(&world, &Settings { proxy, routes, ..settings("", &more) });
+    let (gold, free) = (token("gold", "gold"), token("free", "free"));
+    let [paying, known, other] = [0, 1, 2].map(|number| Client::new(&world, bystander(number)));
+    let mut connection = paying.connect().unwrap();
+    let ask = Request::new("GET", "/me").token(&gold);
+    assert_eq!(connection.exchange(&ask).unwrap().status, 200);
+    let (callers, get) = ([paying.caller().unwrap(), known.caller().unwrap()], |caller: &Caller, token: &str| {
+        let path = if token.is_empty() { "/health" } else { "/me" };
+        let request = http::Request::get(format!("https://{}{path}", support::pki::HOST));
+        let request =
+            if token.is_empty() { request } else { request.header("authorization", format!("Bearer {token}")) };
+        caller.begin(request.body(()).unwrap(), true).unwrap().answer().unwrap().head.status.as_u16()
+    });
+    assert_eq!((get(&callers[0], &gold), get(&callers[1], &free)), (200, 200));
+    // It is in use, so that it is not closed as an idle one.
+    let begun = callers[1].begin(http2_call::post("/echo", "text/plain"), false).unwrap();
+    assert_eq!(get(&callers[1], &free), 200);
+
+    let mut upload = other.connect().unwrap();
+    let head = "POST /judged HTTP/1.1\r\nHost: api.example.com\r\nContent-Type: application/json\r\n";
+    upload.write(format!("{head}Content-Length: {}\r\n\r\n", 200 << 20).as_bytes()).unwrap();
+    for _ in 0..100 {
+        upload.write(&vec![b' '; 1 << 20]).unwrap();
+    }
+    until("new connections to be refused", SOON, || other.get("/health", "").err());
+    for _ in 0..10 {
+        assert_eq!(connection.exchange(&ask).unwrap().status, 200, "who pays, over HTTP/1.1");
+        assert_eq!(get(&callers[0], &gold), 200, "who pays, over HTTP/2");
+        assert_eq!(get(&callers[1], &free), 503, "who is known");
+    }
+    assert_eq!(get(&callers[0], ""), 503, "without its token it is nobody, on the same connection");
+    counted(&world, "gateway_priority_requests_total{class=\"unknown\",result=\"memory\"}", 11.0);
+    assert_eq!(listed(&daemon, "priority.paying")["refused"], 0);
+    drop((upload, begun));
+    until("room for others", SOON, || other.get("/health", "").ok().filter(|answer| answer.status == 200));
+}
+
+/// Connections run short: idle ones of clients that nobody knows make room, and those of known clients stay.
+#[test]
+fn d03_connections_run_short_and_known_clients_stay() {
+    if !report::may_run("priority: connections") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let more = format!("{}[overload]\ndelay = \"10s\"\n", admin::TABLE);
+    let proxy = "workers = 1\nmax_connections = 32".to_owned();
+    let _daemon = Daemon::start(&world, &Settings { proxy, ..settings("", &more) });
+    let (known, other) = (Client::new(&world, bystander(0)), Client::new(&world, bystander(1)));
+    let mut kept = known.connect().unwrap();
+    let ask = Request::new("GET", "/me").token(&token("ada", "free"));
+    assert_eq!(kept.exchange(&ask).unwrap().status, 200);
+    let health = Request::new("GET", "/health");
+    let connect = || {
+        let mut connection = other.connect().unwrap();
+        assert_eq!(connection.exchange(&health).unwrap().status, 200);
+        connection
+    };
+    let mut idle: Vec<_> = (0..20).map(|_| connect()).collect();
+    assert!(idle.iter_mut().all(|connection| connection.exchange(&health).unwrap().status == 200), "there is room");
+    // Fifteen sixteenths are thirty. These are not idle: a head has begun.
+    let _begun: Vec<_> = (0..9)
+        .map(|_| {
+            let mut connection = other.connect().unwrap();
+            connection.write(b"GET /health HTTP/1.1\r\n").unwrap();
+            connection
+        })
+        .collect();
+    assert!(idle.iter_mut().all(Connection::ends), "who is not known makes room");
+    assert_eq!(kept.exchange(&ask).unwrap().status, 200, "who is known stays");
+    drop(connect());
+    let row = "gateway_priority_closed_connections_total{class=\"unknown\"}";
+    assert!(counted(&world, row, 20.0) >= 20.0);
 }
 
 /// A tunnel, a stream that has begun and a client that reads slowly take no place: the upstream has responded. A request

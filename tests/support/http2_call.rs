@@ -1,6 +1,10 @@
 //! An HTTP/2 client that sends piece by piece: bodies and trailers, both ways at once, as gRPC does.
 
-use std::{future::Future, io, time::Duration};
+use std::{
+    future::{Future, poll_fn},
+    io,
+    time::Duration,
+};
 
 use bytes::Bytes;
 use h2::{
@@ -110,6 +114,23 @@ impl Call<'_> {
     /// As the connection.
     pub fn send(&mut self, piece: &[u8]) -> io::Result<()> {
         self.sent.send_data(Bytes::copy_from_slice(piece), false).map_err(io::Error::other)
+    }
+
+    /// Sends a piece of the body, at most so long, as far as the other end has room for it within this time. How much that is.
+    ///
+    /// # Errors
+    /// As the connection.
+    pub fn send_what_fits(&mut self, most: usize, patience: Duration) -> io::Result<usize> {
+        self.sent.reserve_capacity(most);
+        if self.sent.capacity() == 0 {
+            let room = poll_fn(|context| self.sent.poll_capacity(context));
+            self.runtime.block_on(async { timeout(patience, room).await }).unwrap_or_default();
+        }
+        let fits = self.sent.capacity().min(most);
+        if fits > 0 {
+            self.send(&vec![b'y'; fits])?;
+        }
+        Ok(fits)
     }
 
     /// Ends the body.

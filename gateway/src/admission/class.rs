@@ -99,6 +99,8 @@ struct ClassRules {
 #[derive(Debug, Default)]
 struct ClassCounts {
     served: AtomicU64,
+    /// Connections.
+    closed: AtomicU64,
     shed: [AtomicU64; Shed::ALL.len()],
 }
 
@@ -109,6 +111,8 @@ pub struct ClassSum {
     pub name: String,
     /// Requests that went on.
     pub served: u64,
+    /// Idle connections that were closed as there was little room for others.
+    pub closed: u64,
     /// Requests that were refused, in the order of [`Shed::ALL`].
     pub shed: [u64; Shed::ALL.len()],
 }
@@ -193,12 +197,25 @@ impl Classes {
         }
     }
 
+    /// A request of somebody who is not known yet is refused.
+    pub fn shed_unknown(&self, why: Shed) {
+        self.shed(self.unknown, why);
+    }
+
+    /// So many idle connections on which nobody is known are closed to make room.
+    pub fn close_unknown(&self, connections: u64) {
+        if let Some(class) = self.all.get(self.unknown.place()) {
+            class.counts.closed.fetch_add(connections, Ordering::Relaxed);
+        }
+    }
+
     /// What became of requests so far.
     #[must_use]
     pub fn sums(&self) -> Vec<ClassSum> {
         let sum = |class: &CompiledClass| ClassSum {
             name: class.name.to_string(),
             served: class.counts.served.load(Ordering::Relaxed),
+            closed: class.counts.closed.load(Ordering::Relaxed),
             shed: class.counts.shed.each_ref().map(|count| count.load(Ordering::Relaxed)),
         };
         self.all.iter().map(sum).collect()

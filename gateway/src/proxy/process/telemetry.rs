@@ -322,6 +322,7 @@ impl Telemetry {
         }
         for class in current.classes {
             samples.count(Metric::PriorityRequests, &[&class.name, "served"], class.served);
+            samples.count(Metric::PriorityClosed, &[&class.name], class.closed);
             for ((_, why), count) in Shed::ALL.iter().zip(class.shed) {
                 samples.count(Metric::PriorityRequests, &[&class.name, why], count);
             }

@@ -193,8 +193,10 @@ async fn tick(worker: Rc<Worker>, ticks: Arc<AtomicU64>) {
             pressure.note(late, overload.delay, classes.count(), now);
             worker.pressure.set(pressure);
             if worker.is_nearly_full() {
-                let is_spare = |connection: &Connection| connection.is_idle() && !connection.is_known();
-                shut_all(&worker, Close::Graceful, CloseReason::Idle, is_spare);
+                let is_spare = |connection: &Connection| {
+                    connection.is_idle() && !connection.is_known() && connection.close_reason().is_none()
+                };
+                classes.close_unknown(shut_all(&worker, Close::Graceful, CloseReason::Idle, is_spare));
             }
         } else if worker.pressure.get().is_on() {
             worker.pressure.set(Pressure::default());
@@ -203,7 +205,10 @@ async fn tick(worker: Rc<Worker>, ticks: Arc<AtomicU64>) {
         worker.each(|connection| connection.sweep(now, &settings.timeouts, settings.drain));
         worker.review_fast_lane();
         if worker.shared.is_tight.load(Ordering::Relaxed) {
-            shut_all(&worker, Close::Graceful, CloseReason::Idle, Connection::is_idle);
+            // Whoever is of the highest class could not come again.
+            let spares = settings.priority.overload.is_some();
+            let is_spare = |connection: &Connection| connection.is_idle() && !(spares && connection.is_highest());
+            shut_all(&worker, Close::Graceful, CloseReason::Idle, is_spare);
         }
         worker.lines.flush();
         let refused = worker.shared.bans.take_refused(now);
@@ -256,6 +261,9 @@ fn close_all_banned(worker: &Worker) {
     shut_all(worker, Close::Graceful, CloseReason::Banned, is_banned);
 }
 
-fn shut_all(worker: &Worker, close: Close, why: CloseReason, which: impl Fn(&Connection) -> bool) {
-    worker.select(which).iter().for_each(|connection| connection.shut(close, why));
+/// Closes connections. How many.
+fn shut_all(worker: &Worker, close: Close, why: CloseReason, which: impl Fn(&Connection) -> bool) -> u64 {
+    let closed = worker.select(which);
+    closed.iter().for_each(|connection| connection.shut(close, why));
+    u64::try_from(closed.len()).unwrap_or(u64::MAX)
 }

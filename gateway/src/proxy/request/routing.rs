@@ -7,6 +7,7 @@ use http::{HeaderValue, Method, request::Parts};
 
 use super::{contract, exchange::Exchange, local_reply::LocalReply, unserved::Unserved};
 use crate::{
+    admission::Shed,
     auth::certificate::ClientCertificate,
     clock::Now,
     limit::When,
@@ -97,7 +98,9 @@ fn ask<'a>(
     }
     // Whoever proved to be of the highest class on this connection is judged once it is known who asks.
     if sheds && !connection.is_highest() {
-        refuse_over_memory(worker)?;
+        refuse_over_memory(worker).inspect_err(|_| {
+            snapshot.classes.iter().for_each(|classes| classes.shed_unknown(Shed::Memory));
+        })?;
     }
     if let Some(tokens) = &snapshot.internal_tokens
         && let Some(keys) = tokens.jwks(target.path())
