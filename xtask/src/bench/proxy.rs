@@ -130,6 +130,11 @@ impl Running {
     pub(super) fn cpu(&self) -> Duration {
         cpu(self.0.id())
     }
+
+    /// Kilobytes of memory that it and all that it started take.
+    pub(super) fn memory(&self) -> u64 {
+        tree(self.0.id()).into_iter().map(kilobytes).sum()
+    }
 }
 
 impl Drop for Running {
@@ -200,9 +205,8 @@ impl Bench {
                     "haproxy" => self.start("haproxy", &["-db", "-f", "haproxy"], port + 1)?,
                     _ => self.start("nginx", &["-c", "nginx"], port + 1)?,
                 };
-                let kilobytes = || tree(running.0.id()).into_iter().map(kilobytes).sum();
                 if *name == "gateway" {
-                    memory[0] = kilobytes();
+                    memory[0] = running.memory();
                 }
                 latencies.entry(name).or_default().extend(latency::sample(port + 1, self.seconds)?);
                 for profile in PROFILES {
@@ -214,7 +218,7 @@ impl Bench {
                     figures.entry((profile.name, *name)).or_default().push(each);
                 }
                 if *name == "gateway" {
-                    memory[1] = kilobytes();
+                    memory[1] = running.memory();
                 }
             }
         }
@@ -426,7 +430,7 @@ fn upstream_configuration(folder: &Path) -> String {
     format!(
         "daemon off;\nworker_processes 1;\npid {folder}/upstream.pid;\nerror_log {folder}/upstream.log crit;\n\
          events {{ worker_connections 4096; }}\n\
-         http {{ access_log off; keepalive_requests 1000000000;\n\
+         http {{ access_log off; keepalive_requests 1000000000; client_max_body_size 0;\n\
          server {{ listen 127.0.0.1:{UPSTREAM} backlog=4096;\n\
          location / {{ default_type application/json; return 200 '{{\"items\":\"{body}\"}}'; }} }} }}\n"
     )
