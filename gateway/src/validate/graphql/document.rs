@@ -14,11 +14,20 @@ pub(super) struct Document<'a> {
     /// All selection sets.
     pub(super) sets: Vec<Set<'a>>,
     /// The sets of operations, with the defaults of their variables.
-    pub(super) operations: Vec<(usize, HashMap<&'a str, u64>)>,
+    pub(super) operations: Vec<(usize, HashMap<&'a str, Fallback>)>,
     /// How many of the operations have no name.
     anonymous: usize,
     /// The sets of fragments, by name.
     pub(super) fragments: HashMap<&'a str, usize>,
+}
+
+/// What a variable counts that a request does not give.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Fallback {
+    /// It is this number.
+    pub(super) number: Option<u64>,
+    /// It is an object that has counts: the largest.
+    pub(super) within: u64,
 }
 
 /// What is selected at one place.
@@ -38,6 +47,13 @@ pub(super) enum Count<'a> {
     /// A number between quotes, which some servers take as one.
     Quoted,
     Variable(&'a str),
+    /// Where a variable is an object, the counts in it.
+    Within(&'a str),
+}
+
+/// Whether an argument, or a member of an object, says how many elements a list has.
+pub(super) fn is_count(name: &str) -> bool {
+    COUNTS.contains(&name)
 }
 
 /// Arguments that say how many elements a list has.
@@ -158,6 +174,15 @@ pub(super) fn number(text: &str) -> u64 {
     }
 }
 
+/// The number that a text begins with, as servers may read it that take texts for numbers.
+pub(super) fn leading(text: &str) -> u64 {
+    let text = text.trim_start_matches(['"', ' ', '\t', '\r', '\n', '+']);
+    let end = text.find(|it: char| !it.is_ascii_digit() && !matches!(it, '.' | 'e' | 'E')).unwrap_or(text.len());
+    let number = text.get(..end).unwrap_or_default();
+    let digits = number.bytes().take_while(u8::is_ascii_digit).count();
+    self::number(number).max(self::number(number.get(..digits).unwrap_or_default()))
+}
+
 /// Whether a text begins as numbers do.
 pub(super) fn is_numeric(text: &str) -> bool {
     text.trim_start().starts_with(|first: char| first.is_ascii_digit() || matches!(first, '+' | '-' | '.'))
@@ -233,7 +258,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Variables of an operation: the numbers that they are by default.
-    fn variables(&mut self) -> Result<HashMap<&'a str, u64>, &'static str> {
+    fn variables(&mut self) -> Result<HashMap<&'a str, Fallback>, &'static str> {
         let mut defaults = HashMap::new();
         if !self.takes(b'(') {
             return Ok(defaults);
@@ -253,12 +278,14 @@ impl<'a> Reader<'a> {
                 self.takes(b'!');
             }
             if self.takes(b'=') {
-                let number = match self.value(0)? {
+                let mut counts = Vec::new();
+                let number = match self.value(0, &mut counts)? {
                     Some(Count::Number(number)) => Some(number),
                     Some(Count::Quoted) => Some(u64::MAX),
-                    Some(Count::Variable(_)) | None => None,
+                    Some(Count::Variable(_) | Count::Within(_)) | None => None,
                 };
-                defaults.extend(number.map(|number| (name, number)));
+                let numbers = counts.iter().map(|count| if let Count::Number(number) = count { *number } else { 0 });
+                defaults.insert(name, Fallback { number, within: numbers.max().unwrap_or_default() });
             }
             self.directives()?;
         }
@@ -282,16 +309,16 @@ impl<'a> Reader<'a> {
         while !self.takes(b')') {
             let name = self.name()?;
             self.expect(b':')?;
-            let value = self.value(0)?;
-            if COUNTS.contains(&name) {
-                counts.extend(value);
+            match self.value(0, &mut counts)? {
+                Some(Count::Variable(variable)) if !is_count(name) => counts.push(Count::Within(variable)),
+                value => counts.extend(value.filter(|_| is_count(name))),
             }
         }
         Ok(counts)
     }
 
-    /// A value: what it counts, if it is a number or a variable.
-    fn value(&mut self, depth: usize) -> Result<Option<Count<'a>>, &'static str> {
+    /// A value: what it counts, if it is a number or a variable. Counts in objects are added to `within`.
+    fn value(&mut self, depth: usize, within: &mut Vec<Count<'a>>) -> Result<Option<Count<'a>>, &'static str> {
         if depth > DEEPEST {
             return Err("a value is nested too deep");
         }
@@ -302,15 +329,26 @@ impl<'a> Reader<'a> {
             Token::Name(_) => None,
             Token::Mark(b'[') => {
                 while !self.takes(b']') {
-                    self.value(depth + 1)?;
+                    if let Some(Count::Variable(variable)) = self.value(depth + 1, within)? {
+                        within.push(Count::Within(variable));
+                    }
                 }
                 None
             }
             Token::Mark(b'{') => {
                 while !self.takes(b'}') {
-                    self.name()?;
+                    let name = self.name()?;
                     self.expect(b':')?;
-                    self.value(depth + 1)?;
+                    let text = match self.peek() {
+                        Some(Token::Text(text)) => text,
+                        _ => "",
+                    };
+                    match self.value(depth + 1, within)? {
+                        // A size may be a text here that is none of a list.
+                        Some(Count::Quoted) if is_count(name) => within.push(Count::Number(leading(text))),
+                        Some(Count::Variable(variable)) if !is_count(name) => within.push(Count::Within(variable)),
+                        value => within.extend(value.filter(|_| is_count(name))),
+                    }
                 }
                 None
             }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::document::{self, Count, Document, Selection};
+use super::document::{self, Count, Document, Fallback, Selection};
 
 /// What a document asks for: of its dearest operation, with its fragments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -29,9 +29,10 @@ impl Measure {
     /// Measures every operation; `variables` are those of the request.
     pub(super) fn of(document: &Document<'_>, variables: &Value) -> Result<Self, &'static str> {
         let mut all = Self::default();
-        let mut steps = MOST_STEPS;
+        let (mut steps, mut within) = (MOST_STEPS, HashMap::new());
         for (set, defaults) in &document.operations {
-            let mut walk = Walk { document, variables, defaults, fragments: HashMap::new(), steps };
+            let mut walk =
+                Walk { document, variables, defaults, fragments: HashMap::new(), within: &mut within, steps };
             let found = walk.set(*set, 0)?;
             steps = walk.steps;
             all = Self {
@@ -61,16 +62,18 @@ const DEEPEST: usize = 512;
 /// How many selections are looked at, of all operations together: each of them has the fragments anew.
 const MOST_STEPS: u32 = 200_000;
 
-struct Walk<'a> {
+struct Walk<'a, 'w> {
     document: &'a Document<'a>,
     variables: &'a Value,
-    defaults: &'a HashMap<&'a str, u64>,
+    defaults: &'a HashMap<&'a str, Fallback>,
     fragments: HashMap<&'a str, State>,
+    /// The largest count in each variable that is an object, once it was looked for.
+    within: &'w mut HashMap<&'a str, u64>,
     /// How many are left.
     steps: u32,
 }
 
-impl<'a> Walk<'a> {
+impl<'a> Walk<'a, '_> {
     fn set(&mut self, set: usize, open: usize) -> Result<Measure, &'static str> {
         if open > DEEPEST {
             return Err("the document is nested too deep");
@@ -115,18 +118,41 @@ impl<'a> Walk<'a> {
     }
 
     /// How many elements a list has. What is no number counts as one, as a size of a name does: `size: LARGE`.
-    fn number(&self, count: Count<'a>) -> Result<u64, &'static str> {
+    fn number(&mut self, count: Count<'a>) -> Result<u64, &'static str> {
         const QUOTED: &str = "a count is a number between quotes";
         let name = match count {
             Count::Number(number) => return Ok(number),
             Count::Quoted => return Err(QUOTED),
             Count::Variable(name) => name,
+            Count::Within(name) => return Ok(self.within(name)),
         };
         match self.variables.get(name) {
             Some(Value::Number(number)) => Ok(document::number(&number.to_string())),
             Some(Value::String(text)) if document::is_numeric(text) => Err(QUOTED),
-            None | Some(Value::Null) => Ok(self.defaults.get(name).copied().unwrap_or(1)),
+            None | Some(Value::Null) => Ok(self.defaults.get(name).and_then(|default| default.number).unwrap_or(1)),
             Some(_) => Ok(1),
         }
+    }
+
+    /// The largest count in a variable that is an object.
+    fn within(&mut self, name: &'a str) -> u64 {
+        match self.variables.get(name) {
+            None | Some(Value::Null) => self.defaults.get(name).map_or(1, |default| default.within),
+            Some(value) => *self.within.entry(name).or_insert_with(|| largest(value)),
+        }
+    }
+}
+
+/// The largest count in a value. It is no deeper than the JSON that is read.
+fn largest(value: &Value) -> u64 {
+    let count = |(name, value): (&String, &Value)| match value {
+        Value::Number(number) if document::is_count(name) => document::number(&number.to_string()),
+        Value::String(text) if document::is_count(name) => document::leading(text),
+        value => largest(value),
+    };
+    match value {
+        Value::Array(elements) => elements.iter().map(largest).max().unwrap_or_default(),
+        Value::Object(members) => members.iter().map(count).max().unwrap_or_default(),
+        _ => 0,
     }
 }

@@ -7,12 +7,13 @@ const LIMITS: Limits = Limits { max_depth: 4, max_aliases: 2, max_cost: 100, max
 #[track_caller]
 fn check(query: &str, expect: Option<Reject>) {
     let json = HeaderValue::from_static("application/json");
-    let body = serde_json::json!({ "query": query, "variables": { "n": 50 } }).to_string();
+    let body =
+        serde_json::json!({ "query": query, "variables": { "n": 50, "o": {"all": [{"take": 200}]} } }).to_string();
     let refused = judge(&LIMITS, None, Some(&json), body.as_bytes()).err();
     assert_eq!(refused.as_ref().map(|refusal| refusal.reject), expect, "{query}: {refused:?}");
     let target: String = form_urlencoded::Serializer::new(String::new())
         .append_pair("query", query)
-        .append_pair("variables", "{\"n\":50}")
+        .append_pair("variables", "{\"n\":50,\"o\":{\"all\":[{\"take\":200}]}}")
         .finish();
     let refused = judge(&LIMITS, Some(&target), None, b"").err();
     assert_eq!(refused.as_ref().map(|refusal| refusal.reject), expect, "{query} in the target: {refused:?}");
@@ -40,6 +41,17 @@ fn queries_are_measured() {
         ("{ a(first: \"\"\" 1000\"\"\") { b } }", Some(BadRequest)),
         ("{ a(size: LARGE) { b } c(size: \"large\") { d } }", None),
         ("query($m: Int = \"60\") { a(limit: $m) { b } }", Some(BodyTooComplex)),
+        ("{ a(page: {first: 99}) { b } }", None),
+        ("{ a(page: {first: 100}) { b } }", Some(BodyTooComplex)),
+        ("{ a(input: {pages: [{page: {last: 1e3}}]}) { b } }", Some(BodyTooComplex)),
+        ("{ a(page: {first: \"100 \"}) { b } }", Some(BodyTooComplex)),
+        ("{ a(shirt: {size: \"42\", limit: \"none\"}) { b } }", None),
+        ("query($p: P = {first: 100}) { a(page: $p) { b } }", Some(BodyTooComplex)),
+        ("query($p: P = {first: 99}) { a(page: $p) { b } }", None),
+        ("query($n: Int) { a(page: {first: $n}) { b c } }", Some(BodyTooComplex)),
+        ("query($o: P) { a(page: $o) { b } }", Some(BodyTooComplex)),
+        ("query($o: P) { a(in: {pages: [$o]}) { b } }", Some(BodyTooComplex)),
+        ("query($o: P) { x: a y: b(in: {page: $o}) }", None),
         ("{ a } { b }", Some(BadRequest)),
         ("query { a } query { b }", Some(BadRequest)),
         ("{ ...F } fragment F on Q { a { ... on B { ...G } } } fragment G on B { b { c } }", None),
@@ -100,7 +112,7 @@ fn variables_are_counted_however_they_come() {
         ("{\"n\":null}", None),
         ("{\"n\":-1}", None),
         ("{\"n\":\"LARGE\"}", None),
-        ("{\"n\":50}", Some(BodyTooComplex)),
+        ("{\"n\":50,\"o\":{\"all\":[{\"take\":200}]}}", Some(BodyTooComplex)),
         ("{\"n\":1e6}", Some(BodyTooComplex)),
         ("{\"n\":1000000.0}", Some(BodyTooComplex)),
         ("{\"n\":1e300}", Some(BodyTooComplex)),
