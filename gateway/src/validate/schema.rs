@@ -1,8 +1,8 @@
 //! JSON Schema: whether a body is JSON that matches the schema of its route.
 //!
 //! *Invariant:* judging a body reads nothing but the body, and takes time and memory in proportion to it: references
-//! are resolved when the schema is compiled, within the schema's own file, patterns are matched by an automaton, and
-//! who runs out of steps is refused.
+//! are resolved when the schema is compiled, within the schema's own file, patterns are matched by an automaton or within
+//! limits, and who runs out of steps is refused.
 
 use std::{fmt, path::PathBuf};
 
@@ -15,7 +15,7 @@ pub(in crate::validate) use self::judge::WorkLimits;
 use self::{
     compile::{BASE, CompileError, Dialect, compile},
     graph::{Graph, NodeId},
-    judge::{JudgeError, explain, judge},
+    judge::{JudgeError, OutOfWork, explain, judge},
 };
 use super::media_type;
 use crate::{
@@ -74,7 +74,7 @@ impl Schema {
     ///
     /// # Errors
     /// What is wrong with it: no JSON, too large, no schema, a reference to another file or host, a pattern that
-    /// cannot be matched in linear time, a keyword that is probably misspelt, an unknown format if they are `Strict`.
+    /// is none, a keyword that is probably misspelt, an unknown format if they are `Strict`.
     /// The fault's key is `schema`, within the route.
     pub fn new(file: &NamedFile, formats: Formats) -> Result<Self, Diagnostic> {
         Self::beside(file, &[], formats)
@@ -154,7 +154,15 @@ impl Schema {
                 let detail = format!("body: {}{place}", fault.keyword.as_str());
                 Refusal { violations, ..Refusal::new(Reject::InvalidBody, detail) }
             }
-            JudgeError::OutOfWork(_) => Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth"),
+            JudgeError::OutOfWork(OutOfWork::Pattern(at)) => {
+                let place = shorten(body.place(at, MAX_PLACE));
+                let violations = set::violations(vec![set::unmatched(at)], &body, Part::Body, "");
+                let detail = format!("body: pattern{place}: too long or too much work for it");
+                Refusal { violations, ..Refusal::new(Reject::InvalidBody, detail) }
+            }
+            JudgeError::OutOfWork(OutOfWork::Steps) => {
+                Refusal::new(Reject::BodyTooComplex, "body: more work than its size is worth")
+            }
         })
     }
 }

@@ -8,6 +8,7 @@ use std::collections::{HashMap, hash_map::Entry};
 use super::{
     graph::{Discriminator, Graph, KeywordCheck, Measure, Members, Node, NodeId, Types},
     keyword::Keyword,
+    pattern::TextPattern,
 };
 use crate::json::document::{self, Id, JsonDocument, JsonView};
 
@@ -42,7 +43,12 @@ pub(super) enum JudgeError {
 
 /// The limits were reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct OutOfWork;
+pub(super) enum OutOfWork {
+    /// Those of one text, for its pattern.
+    Pattern(Id),
+    /// Those of the body.
+    Steps,
+}
 
 impl From<OutOfWork> for JudgeError {
     fn from(spent: OutOfWork) -> Self {
@@ -143,7 +149,7 @@ impl<'a> Judge<'a> {
     }
 
     fn deeper(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
-        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork)?;
+        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork::Steps)?;
         let verdict = self.checks(node, at);
         self.depth += 1;
         verdict
@@ -278,8 +284,7 @@ impl<'a> Judge<'a> {
             }
             let mut is_other = named.is_none();
             for (pattern, node) in &rules.patterns {
-                self.spend(pattern.price(name))?;
-                if pattern.is_match(name) {
+                if self.matches(pattern, name, member.name())? {
                     is_other = false;
                     self.judge(*node, *member)?;
                 }
@@ -381,10 +386,7 @@ impl<'a> Judge<'a> {
                 self.spend(1 + text.len() as u64)?;
                 jsonschema_regex::is_valid_ecma_regex(text)
             }
-            (KeywordCheck::Pattern(pattern, _), JsonView::Text(text)) => {
-                self.spend(pattern.price(text))?;
-                pattern.is_match(text)
-            }
+            (KeywordCheck::Pattern(pattern, _), JsonView::Text(text)) => self.matches(pattern, text, at)?,
             (KeywordCheck::AtLeast(measure, least), view) => {
                 self.measure(*measure, view)?.is_none_or(|count| count >= *least)
             }
@@ -404,6 +406,12 @@ impl<'a> Judge<'a> {
             (KeywordCheck::Unique, JsonView::Array(elements)) => self.is_unique(elements)?,
             _ => true,
         })
+    }
+
+    /// Whether the text at a place matches. What nobody knows is not taken for either, so that no schema lets it pass.
+    fn matches(&mut self, pattern: &TextPattern, text: &str, at: Id) -> Result<bool, OutOfWork> {
+        self.spend(pattern.price(text))?;
+        pattern.is_match(text).map_err(|_unmatched| OutOfWork::Pattern(at))
     }
 
     fn has(&mut self, members: &[Id], names: &[Box<str>]) -> Result<bool, OutOfWork> {
@@ -438,7 +446,7 @@ impl<'a> Judge<'a> {
     }
 
     fn spend(&mut self, steps: u64) -> Result<(), OutOfWork> {
-        self.steps = self.steps.checked_sub(steps).ok_or(OutOfWork)?;
+        self.steps = self.steps.checked_sub(steps).ok_or(OutOfWork::Steps)?;
         Ok(())
     }
 }

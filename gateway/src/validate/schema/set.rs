@@ -1,6 +1,6 @@
 //! Schemas that are parts of documents, compiled together: those of an OpenAPI document, and those of parameters.
 
-use std::path::Path;
+use std::{collections::HashSet, path::Path};
 
 use jsonschema::Draft;
 use referencing::Registry;
@@ -9,13 +9,18 @@ use serde_json::Value;
 pub(in crate::validate) use super::{compile::OpenApi, shape::Shape};
 use super::{
     compile::{BASE, CompileError, Dialect, Entry, compile_all, family::Family},
-    graph::{Graph, NodeId},
-    judge::{Fault, JudgeError, WorkLimits, explain, judge_within},
+    graph::{Graph, KeywordCheck, NodeId},
+    judge::{Fault, JudgeError, OutOfWork, WorkLimits, explain, judge_within},
+    keyword::Keyword,
     lint,
+    pattern::LONGEST_TEXT,
 };
 use crate::{
     file::NamedFile,
-    json::{self, document::JsonDocument},
+    json::{
+        self,
+        document::{Id, JsonDocument},
+    },
     settings::validate::Formats,
     violation::{LONGEST_PLACE, Part, Violation},
 };
@@ -92,6 +97,24 @@ impl SchemaSet {
         &self.unknown_formats
     }
 
+    /// Whether one of them asks anything of values.
+    pub(in crate::validate) fn checks(&self, schema: SchemaId) -> bool {
+        let (mut pending, mut seen) = (Vec::from_iter(self.root(schema)), HashSet::new());
+        while let Some(id) = pending.pop() {
+            if !seen.insert(id) {
+                continue;
+            }
+            for (_, check) in self.graph.nodes.get(id.0 as usize).into_iter().flat_map(|node| &node.checks) {
+                match check {
+                    KeywordCheck::All(nodes) => pending.extend(nodes),
+                    KeywordCheck::Nullable => {}
+                    _ => return true,
+                }
+            }
+        }
+        false
+    }
+
     /// What values one of them is about.
     pub(in crate::validate) fn shape(&self, schema: SchemaId) -> Shape {
         self.root(schema).map_or_else(Shape::text, |root| self.graph.shape(root))
@@ -125,7 +148,10 @@ impl SchemaSet {
         let given = *limits;
         match judge_within(&self.graph, root, value, limits) {
             Ok(()) => Ok(()),
-            Err(JudgeError::OutOfWork(_)) => Err(Unfit::TooComplex),
+            Err(JudgeError::OutOfWork(OutOfWork::Steps)) => Err(Unfit::TooComplex),
+            Err(JudgeError::OutOfWork(OutOfWork::Pattern(at))) => {
+                Err(Unfit::Invalid(violations(vec![unmatched(at)], value, part, name)))
+            }
             Err(JudgeError::Invalid(fault)) => {
                 let mut faults = explain(&self.graph, root, value, given);
                 if faults.is_empty() {
@@ -136,6 +162,12 @@ impl SchemaSet {
             }
         }
     }
+}
+
+/// What is wrong with a text of which nobody knows whether it matches its pattern.
+pub(super) fn unmatched(at: Id) -> Fault {
+    let expected = format!("must be simpler for its pattern, and at most {LONGEST_TEXT} bytes long");
+    Fault { at, keyword: Keyword::Pattern, expected }
 }
 
 /// Faults as the client is told of them.

@@ -64,8 +64,7 @@ impl<'a> Judge<'a> {
                     let name = self.document.name(*member);
                     let mut is_known = rules.others.is_some() || rules.named.contains_key(name);
                     for (pattern, _) in &rules.patterns {
-                        self.spend(if is_known { 0 } else { pattern.price(name) })?;
-                        is_known = is_known || pattern.is_match(name);
+                        is_known = is_known || self.matches(pattern, name, member.name())?;
                     }
                     if is_known {
                         evaluated.mark(index);
@@ -136,7 +135,7 @@ impl<'a> Judge<'a> {
             return Ok(());
         }
         evaluated.asked.push(id);
-        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork)?;
+        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork::Steps)?;
         let graph = self.graph;
         for (_, check) in graph.nodes.get(id.0 as usize).into_iter().flat_map(|node| &node.checks) {
             self.collect(check, view, evaluated)?;

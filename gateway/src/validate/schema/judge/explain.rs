@@ -62,7 +62,7 @@ impl<'a> Judge<'a> {
         if faults.is_full() || self.holds(id, at)? || !faults.asked.insert((id, at)) {
             return Ok(());
         }
-        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork)?;
+        self.depth = self.depth.checked_sub(1).ok_or(OutOfWork::Steps)?;
         for (keyword, check) in &node.checks {
             if faults.is_full() {
                 break;
@@ -150,8 +150,7 @@ impl<'a> Judge<'a> {
         }
         let mut is_other = named.is_none();
         for (pattern, node) in &rules.patterns {
-            self.spend(pattern.price(name))?;
-            if pattern.is_match(name) {
+            if self.matches(pattern, name, member.name())? {
                 is_other = false;
                 self.explain(*node, member, faults)?;
             }
