@@ -10,7 +10,7 @@ use self::{
     media::{MediaRange, MediaType},
 };
 use super::{
-    parameter::{self, Coding, Style, ValueError, decode::Fault, deep_member, pairs, style},
+    parameter::{self, Coding, Style, ValueError, decode::Fault, is_deep, pairs, style},
     schema::{
         WorkLimits,
         set::{SchemaId, SchemaSet, Shape, Unfit},
@@ -146,6 +146,7 @@ impl Content {
             }
         };
         judged.map_err(|wrong| match wrong {
+            ValueError::Charset => Refusal::new(Reject::UnsupportedMediaType, "charset of a part is not UTF-8"),
             ValueError::TooComplex => too_complex(),
             ValueError::Fault(fault) => invalid(vec![Violation::new(Part::Body, "", fault.rule, fault.expected)]),
             ValueError::Violations(violations) => invalid(violations.into_vec()),
@@ -200,10 +201,12 @@ fn members_of(fields: &[FormField], pairs: &[pairs::Pair<'_>], shape: &Shape) ->
             members.push((parameter.name.to_string(), texts));
         }
     }
-    let is_deep = |field: &FormField| matches!(field.parameter.coding, Coding::Styled { style: Style::DeepObject, .. });
     let is_taken = |name: &str| {
-        let of_object = |field: &&FormField| is_deep(field) && deep_member(&field.parameter.name, name).is_some();
-        is_own(name) || fields.iter().any(|field| of_object(&field))
+        let of_object = |field: &FormField| {
+            let has_members = matches!(field.parameter.coding, Coding::Styled { style: Style::DeepObject, .. });
+            has_members && is_deep(&field.parameter.name, name)
+        };
+        is_own(name) || fields.iter().any(of_object)
     };
     let others: Vec<pairs::Pair<'_>> = pairs.iter().filter(|pair| !is_taken(&pair.name)).cloned().collect();
     if let style::Texts::Members(others) = style::object_of_pairs(&others, shape)? {

@@ -6,7 +6,7 @@
 
 use http::HeaderMap;
 
-pub(super) use self::definition::{Coding, Parameter, Style, deep_member};
+pub(super) use self::definition::{Coding, Parameter, Style, is_deep};
 use self::{
     decode::{Fault, decode},
     style::Texts,
@@ -172,6 +172,8 @@ fn judge_one(
 
 /// Why a value is refused.
 pub(super) enum ValueError {
+    /// A part is written in a charset that is not read.
+    Charset,
     Fault(Fault),
     /// Finding out takes too long.
     TooComplex,
@@ -187,6 +189,7 @@ impl From<Fault> for ValueError {
 fn add(judged: Result<(), ValueError>, (part, name): (Part, &str), violations: &mut Vec<Violation>) {
     match judged {
         Ok(()) => {}
+        Err(ValueError::Charset) => violations.push(Violation::new(part, name, "charset", "must be UTF-8")),
         Err(ValueError::TooComplex) => violations.push(Violation::new(part, name, "work", "must be simpler")),
         Err(ValueError::Fault(fault)) => violations.push(Violation::new(part, name, fault.rule, fault.expected)),
         Err(ValueError::Violations(found)) => violations.extend(found),

@@ -49,8 +49,7 @@ impl MediaType {
     }
 
     pub(in crate::validate) fn is_utf_8(&self) -> bool {
-        let is_ascii = |charset: &str| charset.eq_ignore_ascii_case("us-ascii");
-        self.parameter("charset").is_none_or(|charset| charset.eq_ignore_ascii_case("utf-8") || is_ascii(charset))
+        self.parameter("charset").is_none_or(|charset| is_utf_8(charset.as_bytes()))
     }
 
     pub(in crate::validate) fn is(&self, kind: &str, subtype: &str) -> bool {
@@ -70,6 +69,11 @@ impl MediaRange {
     pub(in crate::validate) fn has(&self, media_type: &MediaType) -> bool {
         self.kind.as_ref().is_none_or(|kind| *kind == media_type.kind)
             && self.subtype.as_ref().is_none_or(|subtype| *subtype == media_type.subtype)
+    }
+
+    /// Whether each media type of `other` is among its own.
+    pub(in crate::validate) fn covers(&self, other: &Self) -> bool {
+        (self.kind.is_none() || self.kind == other.kind) && (self.subtype.is_none() || self.subtype == other.subtype)
     }
 
     /// How many parts of it are open: the fewer, the more exact.
@@ -105,6 +109,11 @@ impl MediaRange {
     pub(in crate::validate) fn is_text(&self) -> bool {
         self.kind.as_deref() == Some("text")
     }
+}
+
+/// Whether a charset is UTF-8, or a part of it.
+pub(super) fn is_utf_8(charset: &[u8]) -> bool {
+    charset.eq_ignore_ascii_case(b"utf-8") || charset.eq_ignore_ascii_case(b"us-ascii")
 }
 
 /// RFC 9110 5.6.2.

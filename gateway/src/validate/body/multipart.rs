@@ -8,7 +8,7 @@ use memchr::memmem;
 use super::{
     field::FormField,
     file_type,
-    media::{MediaRange, MediaType},
+    media::{self, MediaRange, MediaType},
 };
 use crate::{
     validate::{
@@ -26,6 +26,9 @@ const LARGEST_HEAD: usize = 4 * 1024;
 
 /// The longest name of a file, in bytes.
 const LONGEST_NAME: usize = 255;
+
+/// The name of a part that says the charset of others.
+const CHARSETS: &str = "_charset_";
 
 /// One part.
 #[derive(Debug, PartialEq, Eq)]
@@ -161,12 +164,27 @@ pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Sha
         if !types.is_empty() && !types.iter().any(is_declared) {
             return Err(wrong("contentType", "must have a Content-Type that is declared"));
         }
+        let is_file = field.is_some_and(|field| field.is_file);
+        // As of a whole body. A part of this name says it of all that do not say it themselves (RFC 7578 4.6).
+        let is_utf_8 = part.media_type.as_ref().is_none_or(MediaType::is_utf_8);
+        if !is_file && !is_utf_8 || part.name == CHARSETS && !media::is_utf_8(part.content.trim_ascii()) {
+            return Err(ValueError::Charset);
+        }
+        let claims_json = part.media_type.as_ref().is_some_and(|media_type| media_type.is("application", "json"));
+        // A text is none because it says so: the upstream may believe it.
+        let takes_json = |field: &FormField| {
+            let shape = &field.parameter.shape;
+            is_read_as_json || !field.types.is_empty() || shape.takes_objects() || shape.takes_arrays()
+        };
+        if !is_file && claims_json && !field.is_none_or(takes_json) {
+            return Err(wrong("contentType", "must be text/plain, as its schema is no object"));
+        }
         if part.media_type.as_ref().is_some_and(|media_type| !file_type::is_plausible(media_type, part.content)) {
             return Err(wrong("contentType", "must be what its Content-Type says"));
         }
-        let is_json =
-            is_read_as_json || part.media_type.as_ref().is_some_and(|media_type| media_type.is("application", "json"));
-        let is_file = field.is_some_and(|field| field.is_file);
+        // Of several types that are declared, a part has the one that it says.
+        let says_text = part.media_type.as_ref().is_some_and(is_text) && types.iter().any(MediaRange::has_text);
+        let is_json = claims_json || is_read_as_json && !says_text;
         let value = if is_file {
             Texts::One("file".to_owned())
         } else {

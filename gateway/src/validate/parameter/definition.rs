@@ -52,7 +52,7 @@ impl Parameter {
     /// Whether it is what `name` in the query belongs to.
     pub(super) fn takes(&self, name: &str) -> bool {
         match self.coding {
-            Coding::Styled { style: Style::DeepObject, .. } => deep_member(&self.name, name).is_some(),
+            Coding::Styled { style: Style::DeepObject, .. } => is_deep(&self.name, name),
             _ if self.is_spread() => self.shape.member(name).is_some(),
             _ => *self.name == *name,
         }
@@ -67,4 +67,9 @@ impl Parameter {
 /// The member that `name` is of the object `parameter`: `filter[color]` is `color` of `filter`.
 pub(in crate::validate) fn deep_member<'a>(parameter: &str, name: &'a str) -> Option<&'a str> {
     name.strip_prefix(parameter)?.strip_prefix('[')?.strip_suffix(']').filter(|member| !member.contains(['[', ']']))
+}
+
+/// Whether `name` is meant for the object `parameter`, however it is written: `filter`, `filter[a]`, `filter[a][b]`.
+pub(in crate::validate) fn is_deep(parameter: &str, name: &str) -> bool {
+    name.strip_prefix(parameter).is_some_and(|rest| rest.is_empty() || rest.starts_with('['))
 }

@@ -4,7 +4,7 @@ use http::HeaderMap;
 
 use super::{
     decode::{Fault, decode},
-    definition::{Coding, Parameter, Style, deep_member},
+    definition::{Coding, Parameter, Style, deep_member, is_deep},
     pairs::{Pair, grouped},
 };
 use crate::validate::schema::set::Shape;
@@ -198,11 +198,12 @@ fn deep_object(parameter: &Parameter, pairs: &[Pair<'_>]) -> Result<Option<Texts
             Some(Pair { name: name.to_owned().into(), text: pair.text, is_form: pair.is_form })
         })
         .collect();
+    // Written in another style, it is not read as absent, nor as what it is not.
+    if pairs.iter().filter(|pair| is_deep(&parameter.name, &pair.name)).count() > own.len() {
+        return Err(Fault::new("style", "must be written as name[member]=value"));
+    }
     if own.is_empty() {
-        // Written in another style, it is not read as absent.
-        let is_there = pairs.iter().any(|pair| *pair.name == *parameter.name);
-        let wrong = Fault::new("style", "must be written as name[member]=value");
-        return if is_there { Err(wrong) } else { Ok(None) };
+        return Ok(None);
     }
     object_of_pairs(&own, &parameter.shape).map(Some)
 }

@@ -38,6 +38,8 @@ paths:
               properties:
                 data: {type: object, required: [b]}
                 note: {type: string}
+                plain: {type: string}
+                many: {type: array, items: {type: string}}
                 scan: {type: string, format: binary}
             encoding:
               data: {contentType: application/json}
@@ -46,10 +48,21 @@ paths:
       responses: {}
 ";
     let contract = compile(text).unwrap();
+    let charset = Err((415, "charset of a part is not UTF-8"));
     for (name, content, expect) in [
         ("data", "{\"b\": 1}", Ok(())),
         ("data", "{}", Err((422, "body: required at /data"))),
         ("note", "hello", Ok(())),
+        ("plain", "\"a\"", Ok(())),
+        ("plain\"\r\nContent-Type: application/json\r\nX: \"", "\"a\"", Err((422, "body: contentType at /plain"))),
+        ("plain\"\r\nContent-Type: text/plain; charset=utf-8\r\nX: \"", "a", Ok(())),
+        ("plain\"\r\nContent-Type: text/plain; charset=us-ascii\r\nX: \"", "a", Ok(())),
+        ("plain\"\r\nContent-Type: text/plain; charset=iso-8859-1\r\nX: \"", "a", charset),
+        ("data\"\r\nContent-Type: application/json; charset=utf-16\r\nX: \"", "{\"b\": 1}", charset),
+        ("scan\"\r\nContent-Type: application/pdf; charset=iso-8859-1\r\nX: \"", "%PDF-1.7", Ok(())),
+        ("_charset_", "iso-8859-1", charset),
+        ("_charset_", "UTF-8", Ok(())),
+        ("many\"\r\nContent-Type: application/json\r\nX: \"", "[\"a\"]", Ok(())),
         ("scan", "%PDF-1.7", Err((422, "body: contentType at /scan"))),
         ("scan\"\r\nContent-Type: application/pdf\r\nX: \"", "%PDF-1.7", Ok(())),
         ("scan\"\r\nContent-Type: text/html\r\nX: \"", "%PDF-1.7", Err((422, "body: contentType at /scan"))),
