@@ -23,9 +23,12 @@ use crate::{
         sealed::unseal,
     },
     os, program_log, sandbox,
-    snapshot::Snapshot,
+    snapshot::{ContractLoss, Snapshot},
     validate::schema::STACK,
 };
+
+/// The most APIs of which it is told what they lose.
+const MOST_LOSSES: usize = 20;
 
 /// `gateway compiler`: the process that the launcher starts for the guard, with its channel as standard input. Exits with
 /// 0 once it has answered, with 1 if it cannot.
@@ -48,14 +51,16 @@ fn run() -> anyhow::Result<()> {
     }
     let guard = launch::wait_for_introduction(io::stdin())
         .context("standard input is not the channel to the launcher; only the launcher starts this command")?;
-    let (task, bundle) = task(&guard)?;
+    let (task, bundle, in_force) = task(&guard)?;
     limit(task).context("memory and time cannot be limited")?;
     sandbox::compiler().context("cannot give up rights")?;
     let bundle: Bundle = unseal(bundle).context("cannot read the configuration that the guard sent")?;
+    let in_force: Option<Bundle> =
+        in_force.map(unseal).transpose().context("cannot read the configuration in force")?;
     // By a stack as large as the proxy has for it.
     let compiling = thread::Builder::new().name("compiler".to_owned()).stack_size(STACK);
-    let result = match compiling.spawn(move || compile(&bundle))?.join() {
-        Ok(Ok(())) => CompileResult::Compiled,
+    let result = match compiling.spawn(move || compile(&bundle, in_force.as_ref()))?.join() {
+        Ok(Ok(losses)) => CompileResult::Compiled { losses },
         Ok(Err(faults)) => CompileResult::Refused { faults: bounded(faults.to_string()) },
         Err(_panic) => bail!("the thread that compiles died"),
     };
@@ -63,10 +68,11 @@ fn run() -> anyhow::Result<()> {
 }
 
 /// What the guard has sent before it had this process started.
-fn task(guard: &OwnedFd) -> anyhow::Result<(CompileTask, OwnedFd)> {
+fn task(guard: &OwnedFd) -> anyhow::Result<(CompileTask, OwnedFd, Option<OwnedFd>)> {
     let (task, descriptors) = receive_now(guard.as_fd())?.context("the guard is gone")?;
-    let bundle = descriptors.into_iter().next().context("the guard sent no configuration")?;
-    Ok((task, bundle))
+    let mut descriptors = descriptors.into_iter();
+    let bundle = descriptors.next().context("the guard sent no configuration")?;
+    Ok((task, bundle, descriptors.next()))
 }
 
 /// From here on this process is ended by the kernel where it takes more.
@@ -81,10 +87,18 @@ fn limit(task: CompileTask) -> io::Result<()> {
     Ok(())
 }
 
-fn compile(bundle: &Bundle) -> Result<(), Diagnostics> {
+fn compile(bundle: &Bundle, in_force: Option<&Bundle>) -> Result<Vec<ContractLoss>, Diagnostics> {
     let config = Config::load(&bundle.path, bundle)?;
     let compiled = Snapshot::new(config.proxy);
-    compiled.map(drop).map_err(|faults| Diagnostics::from_diagnostics(&config.document, faults))
+    let compiled = compiled.map_err(|faults| Diagnostics::from_diagnostics(&config.document, faults))?;
+    if compiled.settings.apis.is_empty() {
+        return Ok(Vec::new());
+    }
+    // What is in force was good, or there is nothing to compare with.
+    let old = in_force.and_then(|old| Config::load(&old.path, old).ok());
+    let mut losses = old.map(|old| compiled.losses(&old.proxy)).unwrap_or_default();
+    losses.truncate(MOST_LOSSES);
+    Ok(losses)
 }
 
 fn bounded(mut text: String) -> String {

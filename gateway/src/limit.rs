@@ -13,7 +13,7 @@ use http::HeaderMap;
 
 use self::{
     budget::{Allowed, Budgets, Judgement},
-    charge::{Charge, moment, weight},
+    charge::{Charge, charges_by_name, moment, weight},
     counter::Over,
     in_flight::Entered,
     key::{Hashed, Hasher, Key, Part},
@@ -47,6 +47,7 @@ mod in_flight;
 mod kernel_plans;
 mod key;
 mod lease;
+mod named;
 mod offenders;
 mod plan;
 mod shadow;
@@ -82,9 +83,10 @@ pub struct Limits {
     circle: Option<Circle>,
     ipv6_prefix: u8,
     arrived: Box<[Charge]>,
-    /// By route, in the order of the configuration.
+    /// By route, in the order of the configuration; `named` where an operation names the limit.
     routed: Box<[Box<[Charge]>]>,
     authorized: Box<[Box<[Charge]>]>,
+    named: Box<[Box<[(When, Charge)]>]>,
 }
 
 /// One limit.
@@ -180,16 +182,16 @@ impl Limits {
             let known = before.and_then(|before| before.limits.iter().find(|known| *known.name == *configured.name));
             limits.push(Limit::new(configured, by, &settings.plans, known, circle.as_ref(), &hasher));
         }
-        let charges = |which: &dyn Fn(&Configured) -> When, when: When, route: Option<&Route>| -> Box<[Charge]> {
-            let all = settings.limits.iter().enumerate().filter(|(_, limit)| which(limit) == when);
+        let charges = |when: When, route: Option<&Route>| -> Box<[Charge]> {
+            let all = settings.limits.iter().enumerate().filter(|(_, limit)| moment(limit, &settings.plans) == when);
             all.filter_map(|(at, limit)| Some(Charge { limit: at, weight: weight(limit, route)? })).collect()
         };
-        let which = |limit: &Configured| moment(limit, &settings.plans);
-        let by_route = |when| routes.iter().map(|route| charges(&which, when, Some(route))).collect();
+        let by_route = |when| routes.iter().map(|route| charges(when, Some(route))).collect();
         Some(Self {
-            arrived: charges(&which, When::Arrived, None),
+            arrived: charges(When::Arrived, None),
             routed: by_route(When::Routed),
             authorized: by_route(When::Authorized),
+            named: routes.iter().map(|route| charges_by_name(settings, route)).collect(),
             plans: settings.plans.iter().map(|plan| Members::new(plan, kept)).collect(),
             limits: limits.into(),
             parts: parts.into(),

@@ -126,6 +126,8 @@ metrics! {
     RequestBytes = Counter Proxy "gateway_http_request_body_bytes_total" ["route"] "Bytes of request bodies.";
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
     Refusals = Counter Proxy "gateway_http_refusals_total" ["reason"] "Requests that the gateway refused, by the label of the access log.";
+    ResponseViolations = Counter Proxy "gateway_response_violations_total" ["api", "operation"] "Responses that broke the document of their API.";
+    ResponsesNotJudged = Counter Proxy "gateway_responses_not_judged_total" ["api"] "Bodies of responses that were not held against the document of their API.";
     DeprecatedCalls = Counter Proxy "gateway_deprecated_calls_total" ["api", "operation"] "Requests for operations that an API's document calls deprecated.";
     Authentications = Counter Proxy "gateway_authentications_total" ["result"] "Requests that had to prove who they are: accepted, or the label of the refusal.";
     TokenVerifications = Counter Proxy "gateway_token_verifications_total" [] "Signatures of tokens that were verified, or tried to be. A token that is remembered is not verified again.";

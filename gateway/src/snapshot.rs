@@ -36,12 +36,14 @@ use crate::{
     },
 };
 
+mod apis;
 mod compile;
 mod contracts;
 pub mod explain;
 pub(crate) mod preflight;
 mod wafs;
 
+pub use contracts::ContractLoss;
 use contracts::Contracts;
 
 /// One compiled configuration. Shared by all workers, never changed. What is counted and remembered of clients is shared
@@ -113,6 +115,8 @@ pub struct CompiledRoute {
     pub parameters: Option<Box<RouteRules>>,
     /// What its requests are held against.
     pub contract: Option<Arc<Contract>>,
+    /// The limits that its operations name: indices into the configured ones. `None`: none is named.
+    pub named_limits: Option<contracts::NamedLimits>,
     /// Whether what breaks the contract passes, and is logged.
     pub is_report_only: bool,
     /// The route once for each of the contract's [`rules`](Contract::rules), where these say who is let through.
@@ -183,14 +187,6 @@ impl Snapshot {
         self.in_shadow.iter().for_each(|parts| parts.enforce(what));
     }
 
-    /// How often deprecated operations of APIs were asked for: the API, the operation, how often.
-    pub fn deprecated_calls(&self) -> impl Iterator<Item = (&str, &str, u64)> {
-        let apis = self.settings.apis.iter().zip(&self.contracts);
-        apis.filter_map(|(api, contract)| Some((api, contract.as_ref()?))).flat_map(|(api, contract)| {
-            contract.deprecated_calls().map(|(operation, count)| (api.name.as_str(), operation, count))
-        })
-    }
-
     /// What requirements in shadow would have denied since the last call.
     pub fn would_deny(&self) -> impl Iterator<Item = ShadowDenials> {
         self.in_shadow.iter().flat_map(|parts| parts.take())
@@ -254,7 +250,9 @@ impl CompiledRoute {
         let api = route.api.and_then(|index| settings.apis.get(index).zip(contracts.get(index)?.as_ref()));
         // Where there is none, a document that is no contract is reported.
         let Some((api, contract)) = api else { return Ok(compiled) };
+        let named_limits = contracts::named_limits(contract, settings)?;
         let held = |compiled: &mut Self| {
+            compiled.named_limits.clone_from(&named_limits);
             compiled.contract = Some(Arc::clone(contract));
             compiled.is_report_only = api.report_only;
         };
@@ -322,6 +320,7 @@ impl CompiledRoute {
             schema,
             parameters,
             contract: None,
+            named_limits: None,
             is_report_only: false,
             variants: Box::default(),
             graphql: route.graphql,

@@ -20,6 +20,7 @@ mod cluster_quotas;
 mod cluster_stores;
 mod cluster_tickets;
 mod compile;
+mod contract;
 mod crash;
 mod deadlines;
 mod deployments;

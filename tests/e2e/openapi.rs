@@ -9,7 +9,7 @@ use support::{
     settings::{Settings, route},
     tokens,
     upstream::Upstream,
-    wait::until,
+    wait::{SOON, until},
     world::{GOOD_V4, World},
 };
 
@@ -279,4 +279,66 @@ fn documents_are_refused_by_place_and_tried_by_the_command() {
     let told = run(vec!["api".to_owned(), "lint".to_owned(), shop.clone()]);
     assert!(told.json["message"].as_str().unwrap().contains("common.yaml"), "{}", told.json);
     fs::remove_dir_all(folder).unwrap();
+}
+
+#[test]
+fn a_document_that_protects_less_waits_for_a_reload() {
+    if !report::may_run("openapi_losses") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    // Replaced as a whole, as it should be.
+    let put = |name: &str, content: &str| {
+        fs::write(world.folder.join("next"), content).unwrap();
+        fs::rename(world.folder.join("next"), world.folder.join(name)).unwrap();
+    };
+    put("shop.yaml", SHOP);
+    put("common.yaml", COMMON);
+    put("users", "");
+    let daemon = Daemon::start(&world, &settings("[basic]\nusers = \"users\"\n"));
+    let client = Client::new(&world, GOOD_V4);
+    let status = |method: &str, target: &str| client.send(&Request::new(method, target)).unwrap().status;
+    let warned = |what: &str| daemon.status()["warnings"].to_string().contains(what);
+    assert_eq!(status("DELETE", "/shop/items/7"), 401);
+    let public = SHOP.replace("    post:\n", "    post:\n      security: []\n");
+    let internal = "  /internal: {get: {security: [{bearer: [admin]}], responses: {'200': {description: ok}}}}\n";
+    for (document, what) in [
+        (public.clone(), "POST /items is public now"),
+        (
+            SHOP.replace("      x-gateway-permissions: [items:write]\n", ""),
+            "DELETE /items/{id} asks for fewer permissions",
+        ),
+        (
+            SHOP.replace("[{bearer: [admin]}]", "[{bearer: []}]"),
+            "GET /internal asks for other or fewer schemes or scopes",
+        ),
+        (SHOP.replace(internal, ""), "GET /internal is not declared any more"),
+        (SHOP.replace("schema: {$ref: 'common.yaml#/Item'}", ""), "POST /items: not judged any more: bodies"),
+    ] {
+        put("shop.yaml", &document);
+        until(what, SOON, || warned(what).then_some(()));
+        assert!(warned("shop.yaml") && warned("gateway reload"), "{}", daemon.status()["warnings"]);
+        assert_eq!(status("DELETE", "/shop/items/7"), 401, "{what}");
+        assert_eq!(status("GET", "/shop/internal"), 401, "{what}");
+        put("shop.yaml", SHOP);
+        until("no warning", SOON, || (!warned("not in force")).then_some(()));
+    }
+    // Another file that changes with it is not held up.
+    put("shop.yaml", &public);
+    put("users", "bob:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n");
+    let chain = || fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    let took = |file: &str| chain().lines().any(|line| line.contains("\"event\":\"files\"") && line.contains(file));
+    until("the users", SOON, || took("users").then_some(()));
+    until("the warning", SOON, || warned("POST /items is public now").then_some(()));
+    assert!(!took("shop.yaml"), "{}", chain());
+    assert_eq!(status("POST", "/shop/items"), 401);
+    let log = daemon.standard_error();
+    assert!(log.contains("is public now") && chain().contains("asks_for_less"), "{log}");
+    // What an operator reloads is meant, and told all the same.
+    let told = daemon.cli(&["reload"]);
+    assert_eq!(told.code, 0);
+    assert!(told.json["message"].as_str().unwrap().contains("POST /items is public now"), "{}", told.json);
+    assert_eq!(status("POST", "/shop/items"), 422);
+    assert!(!warned("not in force"));
 }

@@ -1,7 +1,7 @@
 //! `gateway api`: what an OpenAPI document lets through, as the gateway reads it.
 
 use std::{
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     thread,
 };
@@ -41,7 +41,8 @@ pub(super) enum Api {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads a document as `[api.NAME]` does, and does not ask the running gateway. Ends with 1 if the document is refused.
+Reads a document as `[api.NAME]` does, and does not ask the running gateway. Ends with 1 if the document is refused,
+with 2 if a file cannot be read.
 
 Examples:
   gateway api lint shop.yaml
@@ -97,22 +98,23 @@ impl Api {
 }
 
 impl Document {
-    fn read(&self) -> Result<Lint, String> {
-        let file = |path: &PathBuf| -> Result<NamedFile, String> {
-            let path = fs::canonicalize(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-            let bytes = Disk.read(&path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
+    fn read(&self) -> Result<Lint, Fault> {
+        let file = |path: &PathBuf| -> Result<NamedFile, Fault> {
+            let wrong = |error: io::Error| (format!("cannot read {}: {error}", path.display()), Exit::Usage);
+            let path = fs::canonicalize(path).map_err(wrong)?;
+            let bytes = Disk.read(&path).map_err(wrong)?;
             Ok(NamedFile { path, bytes })
         };
         let others = self.others.iter().map(file).collect::<Result<Vec<_>, _>>()?;
         let reading = Reading { base_path: self.base_path.as_deref(), ..Reading::default() };
-        lint(&file(&self.file)?, &others, Formats::Annotate, &reading).map_err(|fault| line(&fault))
+        lint(&file(&self.file)?, &others, Formats::Annotate, &reading).map_err(|fault| (line(&fault), Exit::Refused))
     }
 
     fn lint(&self, context: &Context) -> Exit {
         let out = context.out;
         let lint = match self.read() {
             Ok(lint) => lint,
-            Err(message) => return out.fail(&message, Exit::Refused),
+            Err((message, exit)) => return out.fail(&message, exit),
         };
         let warnings = lint.contract.warnings();
         if out.json {
@@ -148,7 +150,7 @@ impl Document {
         let out = context.out;
         let lint = match self.read() {
             Ok(lint) => lint,
-            Err(message) => return out.fail(&message, Exit::Refused),
+            Err((message, exit)) => return out.fail(&message, exit),
         };
         if out.json {
             let operations: Vec<Value> = lint
@@ -201,7 +203,7 @@ impl Test {
         let out = context.out;
         let contract = match self.document.read() {
             Ok(lint) => lint.contract,
-            Err(message) => return out.fail(&message, Exit::Refused),
+            Err((message, exit)) => return out.fail(&message, exit),
         };
         let (headers, body) = match self.headers().and_then(|headers| Ok((headers, self.body()?))) {
             Ok(read) => read,
@@ -277,6 +279,9 @@ fn judge(
     }
     Ok(contract.name(found.operation).to_owned())
 }
+
+/// What went wrong, and how the command ends.
+type Fault = (String, Exit);
 
 fn line(fault: &DocumentFault) -> String {
     format!("{}: {}", fault.place, fault.message)

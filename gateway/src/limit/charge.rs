@@ -1,7 +1,7 @@
 //! When a limit looks at the requests of a route, and how much each counts.
 
 use crate::settings::{
-    limit::{KeyPart, Limit, Plan},
+    limit::{KeyPart, Limit, Plan, Settings},
     route::Route,
 };
 
@@ -41,6 +41,26 @@ pub(super) fn weight(limit: &Limit, route: Option<&Route>) -> Option<u64> {
     if limit.routes.as_ref().is_some_and(|routes| !routes.iter().any(|name| route.is_called(name))) {
         return None;
     }
+    weighed(limit, route)
+}
+
+/// How much a request of `route` counts where an operation names a limit that does not look at the route; `None`: it does,
+/// or the request counts nothing.
+fn named(limit: &Limit, route: &Route) -> Option<u64> {
+    let is_of_others = limit.routes.as_ref().is_some_and(|routes| !routes.iter().any(|name| route.is_called(name)));
+    if is_of_others { weighed(limit, route) } else { None }
+}
+
+/// What operations of a route are charged that name a limit, and when.
+pub(super) fn charges_by_name(settings: &Settings, route: &Route) -> Box<[(When, Charge)]> {
+    let charge = |(at, limit)| {
+        let weight = named(limit, route)?;
+        Some((moment(limit, &settings.plans), Charge { limit: at, weight }))
+    };
+    settings.limits.iter().enumerate().filter_map(charge).collect()
+}
+
+fn weighed(limit: &Limit, route: &Route) -> Option<u64> {
     // The route's own name says more than a tag.
     let own = limit.weights.iter().find(|(name, _)| route.name.as_ref() == Some(name));
     let weight =

@@ -2,7 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
-/// A configuration is to be compiled. Carries the [`Bundle`](super::Bundle) as a sealed memory file.
+use crate::snapshot::ContractLoss;
+
+/// A configuration is to be compiled. Carries the [`Bundle`](super::Bundle) as a sealed memory file, and that of the
+/// configuration in force where there is one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CompileTask {
     /// So many bytes it may take.
@@ -15,7 +18,10 @@ pub struct CompileTask {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum CompileResult {
     /// It can be compiled, within the limits.
-    Compiled,
+    Compiled {
+        /// What it takes away of what OpenAPI documents in force protect.
+        losses: Vec<ContractLoss>,
+    },
     /// It is not valid.
     Refused {
         /// Its faults, for people; at most [`MAX_REASON`](super::MAX_REASON) bytes.

@@ -18,6 +18,7 @@ pub(in crate::proxy) mod problem;
 pub(super) mod requests;
 mod respond;
 pub(super) mod response_body;
+mod response_copy;
 mod routing;
 mod trace;
 mod unserved;

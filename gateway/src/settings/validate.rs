@@ -59,4 +59,6 @@ pub struct Api {
     pub unvalidated: Vec<String>,
     /// Whether what breaks the contract is only reported. `api.NAME.report_only`.
     pub report_only: bool,
+    /// Whether responses that break it are reported. `api.NAME.responses`.
+    pub reports_responses: bool,
 }

@@ -1,15 +1,48 @@
 //! The contracts of APIs, compiled, and what their operations ask clients to prove.
 
-use std::sync::Arc;
+use std::{fmt, sync::Arc};
+
+use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
     settings::{auth::Accepted, proxy::Settings, route::Route, validate::Api},
-    validate::openapi::{Contract, DocumentFault, Gateway, Reading, SecurityRule},
+    validate::openapi::{Contract, DocumentFault, Gateway, NamedLimit, Reading, SecurityRule},
 };
 
 /// How many of the warnings of a document are told.
 const MOST_WARNINGS: usize = 20;
+
+/// The most losses of one API that are told, and their longest text, in bytes.
+const MOST_LOSSES: usize = 10;
+const LONGEST_LOSS: usize = 200;
+
+/// What another version of a document takes away of what protects an API.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ContractLoss {
+    /// The name of the API.
+    pub api: String,
+    /// What, a sentence each. Bounded.
+    pub what: Vec<String>,
+}
+
+impl ContractLoss {
+    fn new(api: &str, mut what: Vec<String>) -> Self {
+        let more = what.len().saturating_sub(MOST_LOSSES);
+        what.truncate(MOST_LOSSES);
+        for text in &mut what {
+            text.truncate(text.floor_char_boundary(LONGEST_LOSS));
+        }
+        what.extend((more > 0).then(|| format!("and {more} more")));
+        Self { api: api.to_owned(), what }
+    }
+}
+
+impl fmt::Display for ContractLoss {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "the document of api.{}: {}", self.api, self.what.join("; "))
+    }
+}
 
 /// The contracts, in the order of the configuration. `None`: one is no contract, which is reported.
 pub(super) type Contracts = Vec<Option<Arc<Contract>>>;
@@ -34,13 +67,7 @@ pub(super) fn compile(
         if known.is_some() {
             return known;
         }
-        let reading = Reading {
-            base_path: api.base_path.as_deref(),
-            allows_unknown_query: api.allows_unknown_query,
-            allows_read_only: api.allows_read_only,
-            unvalidated: &api.unvalidated,
-        };
-        match Contract::new(&api.document, &settings.schema_files, settings.formats, &reading) {
+        match Contract::new(&api.document, &settings.schema_files, settings.formats, &reading(api)) {
             Ok(contract) => Some(Arc::new(contract)),
             Err(fault) => {
                 diagnostics.push(told(api, &fault));
@@ -49,6 +76,49 @@ pub(super) fn compile(
         }
     };
     settings.apis.iter().map(contract).collect()
+}
+
+/// How the document of an API is read.
+fn reading(api: &Api) -> Reading<'_> {
+    Reading {
+        base_path: api.base_path.as_deref(),
+        allows_unknown_query: api.allows_unknown_query,
+        allows_read_only: api.allows_read_only,
+        unvalidated: &api.unvalidated,
+        responses: api.reports_responses,
+    }
+}
+
+/// What a new configuration takes away of what the documents of one before protect.
+///
+/// Compiles the documents before that are other ones now.
+pub(super) fn losses(old: &Settings, new: &Settings, contracts: &Contracts) -> Vec<ContractLoss> {
+    let mut losses = Vec::new();
+    for (index, (api, contract)) in new.apis.iter().zip(contracts).enumerate() {
+        let before = old.apis.iter().find(|before| before.name == api.name);
+        let Some((before, contract)) = before.zip(contract.as_ref()) else { continue };
+        if before == api && reads_alike(old, new) {
+            continue;
+        }
+        let is_followed = new.routes.iter().any(|route| route.api == Some(index) && route.follows_document);
+        let mut what = match Contract::new(&before.document, &old.schema_files, old.formats, &reading(before)) {
+            Ok(before) => before.outline().losses(&contract.outline(), is_followed),
+            Err(fault) => vec![format!("cannot be compared with the one before: {}: {}", fault.place, fault.message)],
+        };
+        if is_beginning(&api.document.bytes, &before.document.bytes) {
+            what.insert(0, "is the beginning of the one before, and ends there".to_owned());
+        }
+        if !what.is_empty() {
+            losses.push(ContractLoss::new(&api.name, what));
+        }
+    }
+    losses
+}
+
+/// Whether a file was cut off.
+fn is_beginning(new: &[u8], old: &[u8]) -> bool {
+    let (new, old) = (new.trim_ascii_end(), old.trim_ascii_end());
+    new.len() < old.len() && old.starts_with(new)
 }
 
 /// The route once for each thing that its API asks clients to prove, with where that stands.
@@ -74,9 +144,57 @@ pub(super) fn variants(
     contract.rules().iter().map(variant).collect()
 }
 
+/// For each operation of a contract, the limits that it names.
+pub(super) type NamedLimits = Arc<[Box<[usize]>]>;
+
+/// Finds the limits that operations name. `None`: none does.
+pub(super) fn named_limits(contract: &Contract, settings: &Settings) -> Result<Option<NamedLimits>, Vec<Diagnostic>> {
+    if contract.limits().all(<[_]>::is_empty) {
+        return Ok(None);
+    }
+    let all = &settings.limits.limits;
+    let mut faults = Vec::new();
+    let mut of_operations = Vec::new();
+    for named in contract.limits() {
+        let mut indices = Vec::new();
+        for limit in named {
+            let NamedLimit { name, place } = limit;
+            let fault = |message: String| Diagnostic::new("api", format!("{place}: {message}"));
+            match all.iter().position(|known| *known.name == **name) {
+                Some(index) if all.get(index).is_some_and(|known| known.routes.is_some()) => indices.push(index),
+                Some(_) => {
+                    let wrong = fault(format!("the limit {name:?} counts every request already"));
+                    faults.push(wrong.hint("give it `routes = []`, so that it counts what names it alone"));
+                }
+                None => {
+                    let wrong = fault(format!("there is no [limit.{name}] and no [quota.{name}]"));
+                    faults.push(wrong.hint("add it, or name one that there is"));
+                }
+            }
+        }
+        of_operations.push(indices.into());
+    }
+    if faults.is_empty() { Ok(Some(of_operations.into())) } else { Err(faults) }
+}
+
+/// Limits that nothing can ever count by.
+fn unnamed(settings: &Settings, contracts: &Contracts) -> Vec<Diagnostic> {
+    let is_named = |name: &str| {
+        let mut named = contracts.iter().flatten().flat_map(|contract| contract.limits()).flatten();
+        named.any(|limit| *limit.name == *name)
+    };
+    let none = settings.limits.limits.iter().filter(|limit| limit.routes.as_ref().is_some_and(Vec::is_empty));
+    let unnamed = none.filter(|limit| !is_named(&limit.name)).map(|limit| {
+        let warning =
+            Diagnostic::new(format!("{}.{}.routes", limit.table(), limit.name), "is empty: it counts nothing");
+        warning.hint("name routes, or name the limit in `x-gateway-limits` of an operation")
+    });
+    unnamed.collect()
+}
+
 /// What of the documents is not checked, though it looks as if it were.
 pub(super) fn warnings(settings: &Settings, contracts: &Contracts) -> Vec<Diagnostic> {
-    let mut warnings = Vec::new();
+    let mut warnings = unnamed(settings, contracts);
     for (index, (api, contract)) in settings.apis.iter().zip(contracts).enumerate() {
         let Some(contract) = contract else { continue };
         let of_document = contract.warnings();
@@ -101,4 +219,24 @@ fn told(api: &Api, fault: &DocumentFault) -> Diagnostic {
 
 fn key(api: &Api) -> String {
     format!("api.{}.openapi", api.name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_that_was_cut_off() {
+        for (new, old, expect) in [
+            ("a: 1\n", "a: 1\nb: 2\n", true),
+            ("a: 1", "a: 12\n", true),
+            ("a: 1\nb: 2", "a: 1\nb: 2\n", false),
+            ("a: 1\nb: 2\nc: 3\n", "a: 1\nb: 2\n", false),
+            ("b: 2\n", "a: 1\nb: 2\n", false),
+        ] {
+            assert_eq!(is_beginning(new.as_bytes(), old.as_bytes()), expect, "{new:?} {old:?}");
+        }
+        let loss = ContractLoss::new("shop", vec!["x".repeat(500); 30]);
+        assert_eq!((loss.what.len(), loss.what[0].len(), &*loss.what[10]), (11, 200, "and 20 more"));
+    }
 }

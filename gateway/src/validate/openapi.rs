@@ -15,6 +15,9 @@ use serde_json::Value;
 pub use self::{
     collector::Reading,
     document::DocumentFault,
+    operation::NamedLimit,
+    outline::Outline,
+    reports::{LARGEST_RESPONSE, ResponseFault, ResponseSchema},
     security::{Demand, Gateway, Schemes, SecurityRule},
 };
 use self::{
@@ -22,6 +25,7 @@ use self::{
     document::Documents,
     operation::{Operation, Template},
     paths::Paths,
+    responses::Responses,
 };
 use super::{
     body,
@@ -44,8 +48,11 @@ mod document;
 mod fields;
 pub mod lint;
 mod operation;
+mod outline;
 mod parameters;
 pub(in crate::validate) mod paths;
+mod reports;
+mod responses;
 mod security;
 mod servers;
 
@@ -61,12 +68,15 @@ pub struct Contract {
     operations: Vec<Operation>,
     rules: Vec<SecurityRule>,
     schemes: Schemes,
+    /// `None`: they are not looked at.
+    responses: Option<Box<Responses>>,
     warnings: Vec<DocumentFault>,
 }
 
 /// What of a document only its lint looks at.
 struct Kept<'d> {
     schemas: Vec<(usize, &'d Value)>,
+    places: Vec<String>,
     examples: Vec<Example<'d>>,
 }
 
@@ -82,6 +92,14 @@ pub struct MatchedOperation<'r> {
 /// Which operation of a contract.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OperationId(usize);
+
+impl OperationId {
+    /// Its place among the operations of its contract.
+    #[must_use]
+    pub const fn index(self) -> usize {
+        self.0
+    }
+}
 
 /// Why no operation was found.
 #[derive(Debug)]
@@ -126,13 +144,17 @@ impl Contract {
     ) -> Result<(Self, Kept<'d>), DocumentFault> {
         let read = compile::read(documents, reading)?;
         let version = read.version;
-        for (document, schema) in &read.schemas {
-            if let Some((place, meant)) = schema::set::misspelt(schema) {
-                let message = format!("unknown keyword at {place} of a schema: did you mean {meant:?}?");
-                return Err(documents.fault_at(*document, "", message));
+        for ((document, schema), place) in read.schemas.iter().zip(&read.places) {
+            if let Some((below, meant)) = schema::set::misspelt(schema) {
+                let message = format!("unknown keyword: did you mean {meant:?}?");
+                return Err(documents.fault_at(*document, &format!("{place}{below}"), message));
             }
         }
-        let openapi = OpenApi { is_3_0: version == Version::V3_0, refuses_read_only: !reading.allows_read_only };
+        let openapi = OpenApi {
+            is_3_0: version == Version::V3_0,
+            refuses_read_only: !reading.allows_read_only,
+            is_response: false,
+        };
         let schemas = SchemaSet::compile(&documents.all, &read.schemas, openapi, formats)
             .map_err(|fault| documents.fault_at(fault.document, &fault.place, fault.message))?;
         let mut operations = read.operations;
@@ -142,7 +164,16 @@ impl Contract {
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
         }));
+        let responses = read.responses.map(|(operations, wanted)| {
+            let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
+            let schemas = SchemaSet::compile(&documents.all, &wanted, openapi, formats).map_err(|fault| {
+                let message = format!("no response is reported: {}", fault.message);
+                warnings.push(documents.fault_at(fault.document, &fault.place, message));
+            });
+            Some(Box::new(Responses::new(schemas.ok()?, operations)))
+        });
         let contract = Self {
+            responses: responses.flatten(),
             path: path.to_owned(),
             schemas,
             paths: read.paths,
@@ -152,7 +183,7 @@ impl Contract {
             schemes: read.schemes,
             warnings,
         };
-        Ok((contract, Kept { schemas: read.schemas, examples: read.examples }))
+        Ok((contract, Kept { schemas: read.schemas, places: read.places, examples: read.examples }))
     }
 
     /// What is not checked, though it looks as if it were.
@@ -220,6 +251,11 @@ impl Contract {
     #[must_use]
     pub fn rule(&self, operation: OperationId) -> usize {
         self.operations.get(operation.0).map_or(usize::MAX, |operation| operation.rule)
+    }
+
+    /// The limits that operations name, in the order of the operations.
+    pub fn limits(&self) -> impl Iterator<Item = &[NamedLimit]> {
+        self.operations.iter().map(|operation| &*operation.limits)
     }
 
     /// Counts a request for an operation, if it is deprecated.

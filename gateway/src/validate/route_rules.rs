@@ -29,7 +29,7 @@ impl RouteRules {
     /// Compiles the rules of a route with this path. `None`: there are none.
     ///
     /// # Errors
-    /// A pattern that cannot be matched in linear time, a format that nobody knows where they are strict.
+    /// A pattern that is none, a format that nobody knows where they are strict.
     pub fn new(
         rules: &[ParameterRule],
         refuses_unknown: bool,
@@ -43,7 +43,7 @@ impl RouteRules {
         let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content }];
         let of_rules: Vec<(usize, &Value)> =
             documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
-        let openapi = OpenApi { is_3_0: false, refuses_read_only: false };
+        let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
         let schemas = SchemaSet::compile(&documents, &of_rules, openapi, formats).map_err(|fault| {
             let index = fault.place.split('/').nth(1).and_then(|index| index.parse::<usize>().ok());
             let rule = index.and_then(|index| rules.get(index));
@@ -150,7 +150,7 @@ mod tests {
             let refused = compiled.judge(path, query, &headers).err().map(|refusal| refusal.detail.to_string());
             assert_eq!(refused.as_deref(), expect, "{path}?{query}");
         }
-        let wrong = [rule(Part::Query, "a", false, json!({"type": "string", "pattern": "(a)\\1"}))];
+        let wrong = [rule(Part::Query, "a", false, json!({"type": "string", "pattern": "(a)\\2"}))];
         let diagnostic = RouteRules::new(&wrong, false, "/", Formats::Annotate).unwrap_err();
         assert_eq!(diagnostic.key, "query.a");
         assert!(RouteRules::new(&[], false, "/", Formats::Annotate).unwrap().is_none());

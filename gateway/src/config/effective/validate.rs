@@ -40,6 +40,7 @@ pub(super) fn api(api: &Api) -> (String, Value) {
         "read_only": word(api.allows_read_only),
         "unvalidated": (!api.unvalidated.is_empty()).then_some(&api.unvalidated),
         "report_only": api.report_only,
+        "responses": if api.reports_responses { "report" } else { "off" },
     });
     (api.name.clone(), shown)
 }

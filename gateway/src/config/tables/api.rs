@@ -28,6 +28,7 @@ pub(super) const KEYS: Keys = &[
         "Media types of bodies that pass although the gateway cannot judge them, such as `application/xml`.",
     ),
     ("report_only", "`true`: what breaks the document is logged, and passes."),
+    ("responses", "Responses that break the document: `off`, or `report` to count and log them. They pass."),
 ];
 
 /// The keys of `[api.NAME.security]`.
@@ -59,6 +60,7 @@ fn api(name: String, table: Table<'_>, methods: &[Method]) -> Api {
     let allows_read_only = table.or("read_only", false, value::choice(&allow));
     let unvalidated = values(table.list("unvalidated", described("media type", value::line)));
     let report_only = table.or("report_only", false, value::boolean());
+    let reports_responses = table.or("responses", false, value::choice(&[("off", false), ("report", true)]));
     table.finish();
     Api {
         name,
@@ -69,6 +71,7 @@ fn api(name: String, table: Table<'_>, methods: &[Method]) -> Api {
         allows_read_only,
         unvalidated,
         report_only,
+        reports_responses,
     }
 }
 

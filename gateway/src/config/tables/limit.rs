@@ -39,7 +39,7 @@ pub(super) const KEYS: Keys = &[
     (
         "routes",
         "The names and tags of the routes that are limited. Without it: every request, also without a \
-         route, unless `by`, a plan or `except` need to know the client.",
+         route, unless `by`, a plan or `except` need to know the client. `[]`: operations that name the limit.",
     ),
     ("weights", "How much one request of a route counts, by name or tag: `{ search = 10, status = 0 }`."),
     ("except", "Who is not counted."),
@@ -132,7 +132,13 @@ pub(super) fn read(tables: Vec<(Option<String>, Table<'_>)>, known: &Known<'_>, 
 }
 
 fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) -> Option<Limit> {
-    let routes = table.has("routes").then(|| routes(table, known.routes));
+    let routes = table.has("routes").then(|| {
+        let names = values(table.list("routes", described("name or tag of a route", value::line)));
+        for wrong in names.iter().filter_map(|name| no_route(name, known.routes)) {
+            table.report("routes", wrong);
+        }
+        names
+    });
     let by = by(table, routes.as_deref(), known);
     let form = described(COSTS, cost).written(|cost| format!("{:?}", cost.text()));
     let cost =

@@ -64,7 +64,6 @@ fn wrong_allowances() {
 
 #[test]
 fn wrong_routes() {
-    limit("requests = 1\nroutes = []", 2, ".routes", "is empty", "search");
     limit("requests = 1\nroutes = [\"items\"]", 2, ".routes", "no route has the name or tag \"items\"", "`tags`");
     limit("requests = 1\nweights = { items = 2 }", 2, ".weights.items", "no route has", "`name`");
     let named = |lines: &str| BASE.replace("path = \"/items/{id}\"\n", &format!("path = \"/items/{{id}}\"\n{lines}"));

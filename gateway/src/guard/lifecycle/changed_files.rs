@@ -8,15 +8,21 @@ use tokio::sync::mpsc;
 
 use super::{
     named_files::{AsInForce, FileWatcher},
-    prepare::read,
+    prepare::{Prepared, read},
     reload::BUSY,
     reloading::{Reload, ReloadRequest},
     service::{Done, Ready, Service, in_background},
 };
 use crate::{
     clock::Now,
+    file::NamedFile,
     guard::{audit, bans::Actor},
+    settings::proxy::Settings,
+    snapshot::ContractLoss,
 };
+
+/// Documents that have changed take away what those in force protect.
+const LOSSES: &str = "asks_for_less";
 
 /// The most files that one record names.
 const MOST_NAMED: usize = 20;
@@ -79,7 +85,9 @@ impl Service<'_> {
     pub(super) fn prepare_files(&mut self, mut request: ReloadRequest, prepared: mpsc::Sender<Ready>) {
         self.watched.files.is_coming = true;
         let path = self.config.document.path().to_owned();
-        let files = AsInForce::new(&self.config.document, &self.config.proxy);
+        let in_force = self.supervisor.bundle.files.iter();
+        let held = in_force.filter(|(path, _)| request.held.contains(path)).cloned().collect();
+        let files = AsInForce::new(&self.config.document, &self.config.proxy, held);
         tokio::task::spawn_blocking(move || {
             let (result, digest) = read(&path, &files);
             request.digest = digest;
@@ -88,6 +96,41 @@ impl Service<'_> {
                 tracing::debug!("the guard stopped before changed files were read");
             }
         });
+    }
+
+    /// A configuration is compiled: documents that have changed beside the gateway may not take away what those in force
+    /// protect, as one does that was written half. An operator who reloads is told.
+    pub(super) fn weigh(&mut self, prepared: Prepared, mut request: ReloadRequest, losses: &[ContractLoss]) {
+        if losses.is_empty() {
+            return self.hand_to_proxy(prepared, request);
+        }
+        let told: Vec<String> = losses.iter().map(ToString::to_string).collect();
+        if !request.is_of_files() {
+            request.losses = told;
+            return self.hand_to_proxy(prepared, request);
+        }
+        let held: Vec<PathBuf> = losses.iter().flat_map(|loss| self.changed_of_api(&loss.api, &prepared)).collect();
+        let (held, others): (Vec<_>, Vec<_>) = request.files.iter().cloned().partition(|file| held.contains(file));
+        if others.is_empty() || self.reloading.waiting.is_some() {
+            let told = told.join("; ");
+            let message = format!("{told}; `gateway reload` puts it in force if it is meant");
+            return self.refuse_files(request, LOSSES, &message);
+        }
+        // The next look finds the documents again, alone.
+        tracing::info!(files = named(&held).join(", "), "documents that ask for less wait, other files do not");
+        self.watched.files.is_coming = false;
+        self.reloading.waiting = Some(ReloadRequest { held, ..ReloadRequest::of_files(others) });
+    }
+
+    /// The files that have changed of what an API is held against.
+    fn changed_of_api(&self, api: &str, prepared: &Prepared) -> Vec<PathBuf> {
+        let files = |proxy: &Settings| -> Vec<NamedFile> {
+            let document = proxy.apis.iter().filter(|it| it.name == api).map(|it| &it.document);
+            document.chain(&proxy.schema_files).cloned().collect()
+        };
+        let before = files(&self.config.proxy);
+        let new = files(&prepared.config.proxy).into_iter();
+        new.filter(|file| !before.contains(file)).map(|file| file.path).collect()
     }
 
     /// Changed files are in force.

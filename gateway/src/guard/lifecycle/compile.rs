@@ -23,6 +23,7 @@ use crate::{
     guard::launcher::Launcher,
     launch::{End, ProgramId, Role, RunAs},
     message::{
+        Bundle,
         channel::{self, Sender, close_elsewhere, receive_now},
         compiler::{CompileResult, CompileTask},
         sealed::seal,
@@ -57,7 +58,7 @@ impl Service<'_> {
     }
 
     fn start_compiler(&mut self, prepared: &Prepared) -> io::Result<(u32, OwnedFd)> {
-        let (ours, theirs) = task(prepared)?;
+        let (ours, theirs) = task(prepared, Some(&self.supervisor.bundle))?;
         let pid = self.supervisor.start_compiler(&theirs)?;
         tracing::debug!(pid, "a process compiles the new configuration");
         Ok((pid, ours))
@@ -81,7 +82,7 @@ impl Service<'_> {
         let Compilation { channel, is_late, prepared, request, .. } = compilation;
         let limits = prepared.config.guard.compile;
         match result(&channel) {
-            Some(CompileResult::Compiled) => self.hand_to_proxy(*prepared, request),
+            Some(CompileResult::Compiled { losses }) => self.weigh(*prepared, request, &losses),
             Some(CompileResult::Refused { faults }) => self.refuse_reload(request, "invalid_configuration", faults),
             None => {
                 let why = fault(ExitStatus::from_raw(status), is_late, limits);
@@ -110,7 +111,7 @@ pub(super) fn compile(
     program: ProgramId,
 ) -> anyhow::Result<()> {
     let limits = prepared.config.guard.compile;
-    let (channel, theirs) = task(prepared).context("the configuration cannot be handed over to be compiled")?;
+    let (channel, theirs) = task(prepared, None).context("the configuration cannot be handed over to be compiled")?;
     let started = launcher.start(Role::Compiler, 0, run_as, program, &theirs);
     let pid = started.context("no process can be started to compile the configuration")?;
     drop(theirs);
@@ -125,7 +126,7 @@ pub(super) fn compile(
     let result = result(&channel);
     close_elsewhere(channel);
     match result {
-        Some(CompileResult::Compiled) => Ok(()),
+        Some(CompileResult::Compiled { .. }) => Ok(()),
         Some(CompileResult::Refused { faults }) => Err(NotCompiled(faults).into()),
         None => {
             let limits = Compile { time: limits.time.saturating_mul(if is_late { BUSY_START } else { 1 }), ..limits };
@@ -136,12 +137,15 @@ pub(super) fn compile(
 }
 
 /// The guard's end of a channel that has a task, and the compiler's.
-fn task(prepared: &Prepared) -> io::Result<(OwnedFd, OwnedFd)> {
+fn task(prepared: &Prepared, in_force: Option<&Bundle>) -> io::Result<(OwnedFd, OwnedFd)> {
     let Compile { memory, time } = prepared.config.guard.compile;
     let (ours, theirs) = channel::pair()?;
     let sealed = seal(&prepared.bundle)?;
+    // Without documents there is nothing to compare.
+    let in_force = in_force.filter(|_| !prepared.config.proxy.apis.is_empty()).map(seal).transpose()?;
     let sender = Sender::new(ours.try_clone()?);
-    sender.try_send_with(&CompileTask { memory, seconds: time.as_secs().max(1) }, &[sealed.as_fd()])?;
+    let descriptors: Vec<_> = std::iter::once(&sealed).chain(&in_force).map(OwnedFd::as_fd).collect();
+    sender.try_send_with(&CompileTask { memory, seconds: time.as_secs().max(1) }, &descriptors)?;
     Ok((ours, theirs))
 }
 
@@ -217,8 +221,9 @@ mod tests {
     fn what_is_no_answer_is_none() {
         let pair = || channel::pair().unwrap();
         let (ours, theirs) = pair();
-        Sender::new(theirs).try_send(&CompileResult::Compiled).unwrap();
-        assert_eq!(result(&ours), Some(CompileResult::Compiled));
+        let compiled = CompileResult::Compiled { losses: Vec::new() };
+        Sender::new(theirs).try_send(&compiled).unwrap();
+        assert_eq!(result(&ours), Some(compiled));
         assert_eq!(result(&ours), None, "it is gone");
         let (ours, theirs) = pair();
         crate::seqpacket::send(theirs.as_fd(), &[0xff; 40], &[theirs.as_fd()]).unwrap();

@@ -110,8 +110,10 @@ pub(super) struct AsInForce {
 }
 
 impl AsInForce {
-    pub(super) fn new(document: &Document, settings: &Settings) -> Self {
-        let taken_over = watched(settings).map(|file| (file.path.clone(), Arc::clone(&file.bytes))).collect();
+    /// `held`: other files that stay as they are, and what they hold in force.
+    pub(super) fn new(document: &Document, settings: &Settings, held: Vec<(PathBuf, Vec<u8>)>) -> Self {
+        let taken_over = watched(settings).map(|file| (file.path.clone(), Arc::clone(&file.bytes)));
+        let taken_over = taken_over.chain(held.into_iter().map(|(path, bytes)| (path, bytes.into()))).collect();
         Self { document: document.clone(), taken_over }
     }
 }
@@ -196,7 +198,7 @@ mod tests {
         fs::write(&path, "half of a [").unwrap();
         fs::write(folder.join("ca.pem"), "two").unwrap();
         fs::write(folder.join("body.json"), "{\"type\": \"object\"}").unwrap();
-        let (again, named) = load(&path, &AsInForce::new(&config.document, &config.proxy));
+        let (again, named) = load(&path, &AsInForce::new(&config.document, &config.proxy, Vec::new()));
         assert_eq!(again.document.text(), TEXT);
         assert_eq!(*again.proxy.client_certificates[0].ca.bytes, *b"one");
         assert_eq!(*again.proxy.routes[0].schema.as_ref().unwrap().bytes, *b"{\"type\": \"object\"}");

@@ -110,7 +110,7 @@ impl Service<'_> {
             return self.refuse_reload(request, refused.code, refused.message);
         }
         if request.dry_run {
-            return reply(request.answer, self.foretell(&prepared));
+            return reply(request.answer, self.foretell(&prepared, &request.losses));
         }
         if self.guard.needs_program(&prepared.config.guard) {
             return match self.reloading.not_loaded.take() {
@@ -164,9 +164,10 @@ impl Service<'_> {
     }
 
     /// What a reload would do.
-    fn foretell(&self, prepared: &Prepared) -> Answer {
+    fn foretell(&self, prepared: &Prepared, losses: &[String]) -> Answer {
         let (old, new) = (self.config.comparable(), prepared.config.comparable());
-        let changes = difference(&old, &new, &self.supervisor.bundle, &prepared.bundle);
+        let mut changes = difference(&old, &new, &self.supervisor.bundle, &prepared.bundle);
+        changes.extend_from_slice(losses);
         let changes: String = changes.iter().map(|change| format!("\n  {change}")).collect();
         let message = match (changes.as_str(), self.takes_process(&prepared.config)) {
             ("", _) => "a reload would change nothing".to_owned(),
@@ -291,6 +292,10 @@ impl Service<'_> {
         self.supervisor.commit(reload.generation, reload.number);
         self.supervisor.kill_others_that_start(reload.generation);
         reload.changes = difference(&self.config.comparable(), &config.comparable(), &self.supervisor.bundle, &bundle);
+        for loss in std::mem::take(&mut reload.request.losses) {
+            tracing::warn!("{loss}");
+            reload.changes.push(loss);
+        }
         (self.supervisor.bundle, self.supervisor.sockets) = (bundle, sockets);
         self.supervisor.drain = config.proxy.drain;
         self.keeping.leave(without(&self.config.proxy, &config.proxy));

@@ -49,16 +49,20 @@ pub(super) struct ReloadRequest {
     pub(super) digest: String,
     /// Files that have changed, and bring the configuration in force anew. Empty: the configuration is read from its file.
     pub(super) files: Vec<PathBuf>,
+    /// Files that have changed and stay as they are in force.
+    pub(super) held: Vec<PathBuf>,
+    /// What OpenAPI documents protect no more by it, for people.
+    pub(super) losses: Vec<String>,
 }
 
 impl ReloadRequest {
     pub(super) const fn new(actor: Actor, answer: Option<oneshot::Sender<Answer>>, dry_run: bool) -> Self {
-        Self { actor, answer, dry_run, digest: String::new(), files: Vec::new() }
+        Self { actor, answer, dry_run, digest: String::new(), files: Vec::new(), held: Vec::new(), losses: Vec::new() }
     }
 
     /// What the guard itself wants once these files have changed.
-    pub(super) const fn of_files(files: Vec<PathBuf>) -> Self {
-        Self { actor: Actor::Guard, answer: None, dry_run: false, digest: String::new(), files }
+    pub(super) fn of_files(files: Vec<PathBuf>) -> Self {
+        Self { files, ..Self::new(Actor::Guard, None, false) }
     }
 
     pub(super) const fn is_of_files(&self) -> bool {

@@ -79,6 +79,10 @@ pub(super) struct Current<'a> {
     pub(super) upstreams: &'a [UpstreamReport],
     /// Uses of deprecated operations: the API, the operation, how often.
     pub(super) deprecated: &'a [(String, String, u64)],
+    /// Responses that broke documents: the API, the operation, how often.
+    pub(super) broken_responses: &'a [(String, String, u64)],
+    /// Responses whose bodies were not judged, by API.
+    pub(super) unjudged_responses: &'a [(String, u64)],
     pub(super) limits: &'a [limit::report::Sum],
     pub(super) classes: &'a [ClassSum],
     pub(super) wafs: &'a [WafSum],
@@ -242,6 +246,12 @@ impl Telemetry {
         }
         for (api, operation, count) in current.deprecated {
             samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
+        }
+        for (api, operation, count) in current.broken_responses {
+            samples.count(Metric::ResponseViolations, &[api.as_str(), operation.as_str()], *count);
+        }
+        for (api, count) in current.unjudged_responses {
+            samples.count(Metric::ResponsesNotJudged, &[api.as_str()], *count);
         }
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
         samples.count(Metric::TokenVerifications, &[], self.verifications);

@@ -123,6 +123,7 @@ impl<'a> Plan<'a> {
             && route.response_headers.is_none()
             && route.cors.is_none()
             && !is_logged
+            && !route.contract.as_ref().is_some_and(|contract| contract.judges_responses())
             && !exchange.snapshot().limits.as_ref().is_some_and(Limits::reads_responses);
         let form = match head.version {
             Version::HTTP_11 if is_plain => HeadFormat::Lines,

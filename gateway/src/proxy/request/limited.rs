@@ -10,12 +10,40 @@ use crate::{
     limit::{Facts, Spent, Told, When},
     proxy::timing::throttle::Throttle,
     refusal::{Refusal, Reject},
+    snapshot::CompiledRoute,
 };
 
 impl Exchange {
     /// Asks the limits that know at this moment what they look at.
     #[inline]
     pub(super) fn limit(&mut self, when: When, headers: &HeaderMap, now: u64) -> Result<(), Refusal> {
+        self.ask_limits(when, None, headers, now)
+    }
+
+    /// Asks those that the request's operation names.
+    #[inline]
+    pub(super) fn limit_operation(
+        &mut self,
+        route: &CompiledRoute,
+        when: When,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<(), Refusal> {
+        let named = route.named_limits.as_ref().zip(self.routing.operation);
+        match named.and_then(|(named, operation)| named.get(operation.index())) {
+            Some(named) if !named.is_empty() => self.ask_limits(when, Some(named), headers, now),
+            _ => Ok(()),
+        }
+    }
+
+    #[inline]
+    fn ask_limits(
+        &mut self,
+        when: When,
+        named: Option<&[usize]>,
+        headers: &HeaderMap,
+        now: u64,
+    ) -> Result<(), Refusal> {
         let Some(limits) = &self.listener.snapshot().limits else { return Ok(()) };
         let facts = Facts {
             source: self.client.source,
@@ -27,7 +55,10 @@ impl Exchange {
             identity: self.identity.as_deref(),
             plan: None,
         };
-        limits.judge(when, &facts, now, &mut self.limited)
+        match named {
+            None => limits.judge(when, &facts, now, &mut self.limited),
+            Some(named) => limits.judge_named(when, named, &facts, now, &mut self.limited),
+        }
     }
 
     /// Whoever proved who it is, may do what it asks and is within every limit is served before unknown clients. Packets

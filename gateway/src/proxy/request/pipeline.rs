@@ -147,6 +147,7 @@ async fn answer(
         exchange.would_deny(&route.access, would);
     }
     exchange.limit(When::Authorized, &head.headers, now.monotonic)?;
+    exchange.limit_operation(route, When::Authorized, &head.headers, now.monotonic)?;
     exchange.wait_for_turn(now).await?;
     exchange.tell_kernel_of_proof();
     let class = exchange.prioritize()?;

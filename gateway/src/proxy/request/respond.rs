@@ -3,7 +3,7 @@
 
 use http::{HeaderValue, Response, StatusCode, header, response};
 
-use super::{exchange::Exchange, grpc_status, response_body::ResponseBody};
+use super::{exchange::Exchange, grpc_status, response_body::ResponseBody, response_copy::ResponseCopy};
 use crate::{
     limit::{Limits, Told},
     proxy::{
@@ -27,6 +27,7 @@ pub(super) fn relay(
     exchange.request.body = None;
     exchange.outcome.status = head.status.as_u16();
     exchange.note_cost(&head.headers);
+    let copy = ResponseCopy::begin(&exchange, &head, !response.is_over());
     let ends_early = response.ends_early();
     let lines = response.lines();
     if exchange.request.is_grpc {
@@ -46,9 +47,9 @@ pub(super) fn relay(
     match lines {
         Some(mut lines) => {
             headers::lines(&mut lines, exchange.id, exchange.info.as_deref());
-            Response::from_parts(head, ResponseBody::relayed(response, exchange).with(lines))
+            Response::from_parts(head, ResponseBody::relayed(response, exchange).copied(copy).with(lines))
         }
-        None => Response::from_parts(head, ResponseBody::relayed(response, exchange)),
+        None => Response::from_parts(head, ResponseBody::relayed(response, exchange).copied(copy)),
     }
 }
 

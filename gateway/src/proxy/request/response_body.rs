@@ -12,7 +12,7 @@ use bytes::Bytes;
 use http::HeaderMap;
 use http_body::{Body, Frame, SizeHint};
 
-use super::{exchange::Exchange, grpc_status as grpc};
+use super::{exchange::Exchange, grpc_status as grpc, response_copy::ResponseCopy};
 use crate::{
     proxy::{
         raw_head::RawHead,
@@ -46,6 +46,8 @@ struct Inner {
     upstream: Alarm,
     /// How it is held back, where it is.
     throttle: Option<Box<Throttle>>,
+    /// What of it has passed, where it is held against a document.
+    copy: Option<Box<ResponseCopy>>,
 }
 
 enum BodyContent {
@@ -84,6 +86,12 @@ impl ResponseBody {
         let Self(mut inner) = self;
         inner.raw_head = Some(head);
         Self(inner)
+    }
+
+    /// The same, held against a document.
+    pub(super) fn copied(mut self, copy: Option<Box<ResponseCopy>>) -> Self {
+        self.0.copy = copy;
+        self
     }
 
     /// The head, if it passes as it came.
@@ -126,6 +134,7 @@ impl ResponseBody {
             pause,
             upstream: Alarm::default(),
             throttle: None,
+            copy: None,
         }))
     }
 
@@ -252,15 +261,21 @@ impl Body for ResponseBody {
                 if let Some(throttle) = &mut this.throttle {
                     throttle.pass(piece.len());
                 }
+                drop(this.copy.take_if(|copy| !copy.add(piece)));
             }
             Some(Err(IncompleteResponse(reject, detail))) => {
                 this.broke = detail;
+                this.copy = None;
                 exchange.broke_off(match reject {
                     Reject::InvalidToken => Refusal::token(TokenFault::Revoked, detail),
                     reject => Refusal::new(*reject, *detail),
                 });
             }
             None => {}
+        }
+        if let Some(copy) = this.copy.take_if(|_| !matches!(this.content, BodyContent::Upstream(_))) {
+            // Its last piece does not wait.
+            tokio::task::spawn_local(async move { copy.judge() });
         }
         let before = std::mem::replace(&mut this.content, BodyContent::Done);
         Poll::Ready(match (piece, before) {

@@ -143,6 +143,7 @@ fn ask<'a>(
     }
     exchange.limit(When::Routed, &head.headers, now.monotonic)?;
     let route = contract::find(route, exchange, head)?;
+    exchange.limit_operation(route, When::Routed, &head.headers, now.monotonic)?;
     Ok(RouteMatch { route, certificate })
 }
 

@@ -21,6 +21,8 @@ pub struct Reading<'a> {
     pub allows_read_only: bool,
     /// Media types that pass although nobody can judge them.
     pub unvalidated: &'a [String],
+    /// Whether responses are looked at.
+    pub responses: bool,
 }
 
 /// The versions that are read.
@@ -44,6 +46,8 @@ pub(super) struct Collector<'d> {
     pub(super) reading: &'d Reading<'d>,
     /// Schemas to be compiled.
     pub(super) schemas: Vec<(usize, &'d Value)>,
+    /// Where each of them is.
+    pub(super) places: Vec<String>,
     /// Which they are, by their address.
     known: HashMap<*const Value, SchemaId>,
     pub(super) warnings: Vec<DocumentFault>,
@@ -53,6 +57,9 @@ pub(super) struct Collector<'d> {
 /// The version of a document.
 fn version(documents: &Documents) -> Result<Version, DocumentFault> {
     let Some(root) = documents.root() else { return Err(documents.fault_at(0, "", "there is no document")) };
+    if root.value.is_null() {
+        return Err(documents.fault(&root, "the document is empty"));
+    }
     let at = root.get("openapi");
     match at.as_ref().and_then(|at| at.value.as_str()) {
         Some(text) if text.starts_with("3.0.") => Ok(Version::V3_0),
@@ -74,6 +81,7 @@ impl<'d> Collector<'d> {
             version: version(documents)?,
             reading,
             schemas: Vec::new(),
+            places: Vec::new(),
             known: HashMap::new(),
             warnings: Vec::new(),
             examples: Vec::new(),
@@ -97,16 +105,27 @@ impl<'d> Collector<'d> {
         let id = *self.known.entry(std::ptr::from_ref(at.value)).or_insert(next);
         if id == next {
             self.schemas.push((at.document, at.value));
+            self.places.push(at.pointer.clone());
         }
         id
     }
 
     /// Refuses a field that is probably misspelt, and tells of others that nobody knows.
     pub(super) fn fields(&mut self, at: &At<'_>, kind: &'static str) -> Result<(), DocumentFault> {
+        if !at.value.is_object() {
+            return Err(self.fault(at, format!("{} must be an object", fields::with_article(kind))));
+        }
+        if let Some((name, wanted)) = fields::of_other_type(at.value, kind) {
+            return Err(self.fault(at, format!("{name:?} must be {wanted}")));
+        }
         for unknown in fields::unknown(at.value, kind) {
-            let wrong = format!("{unknown:?} is no field of a {kind}");
+            let wrong = format!("{unknown:?} is no field of {}", fields::with_article(kind));
             match fields::meant(&unknown, kind) {
                 Some(meant) => return Err(self.fault(at, format!("{wrong}: did you mean {meant:?}?"))),
+                None if fields::is_own(&unknown) => {
+                    let known = "operations have x-gateway-limits and x-gateway-permissions";
+                    return Err(self.fault(at, format!("{wrong}: {known}")));
+                }
                 None => self.warn(at, format!("{wrong}: it is ignored")),
             }
         }

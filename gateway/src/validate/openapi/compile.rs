@@ -8,9 +8,10 @@ use super::{
     collector::{Collector, Example, Reading, Version},
     content::{self, Contents},
     document::{At, DocumentFault, Documents},
-    operation::{Condition, Operation, Template},
+    operation::{Condition, NamedLimit, Operation, Template},
     parameters,
     paths::{self, Paths},
+    responses::{self, Declared, Wanted},
     security::{self, SecurityRule},
     servers,
 };
@@ -23,12 +24,17 @@ use crate::{
     violation::Part,
 };
 
+/// What counts the requests of an operation besides what counts those of its route.
+const LIMITS: &str = "x-gateway-limits";
+
 /// The methods of a path item, as the document has them.
 const METHODS: [&str; 9] = ["delete", "get", "head", "options", "patch", "post", "put", "query", "trace"];
 
 /// What is read of a document so far.
 struct Compiler<'d> {
     collector: Collector<'d>,
+    /// Of responses, where they are looked at.
+    of_responses: Option<(Collector<'d>, Vec<Declared>)>,
     schemes: security::Schemes,
     rules: Vec<SecurityRule>,
     operations: Vec<Operation>,
@@ -38,8 +44,10 @@ struct Compiler<'d> {
 
 /// What a document was compiled to, without its schemas.
 pub(super) struct Read<'d> {
+    pub(super) responses: Option<Wanted<'d>>,
     pub(super) version: Version,
     pub(super) schemas: Vec<(usize, &'d Value)>,
+    pub(super) places: Vec<String>,
     pub(super) warnings: Vec<DocumentFault>,
     pub(super) examples: Vec<Example<'d>>,
     pub(super) schemes: security::Schemes,
@@ -54,6 +62,10 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
     let Some(root) = documents.root() else { return Err(documents.fault_at(0, "", "there is no document")) };
     let mut compiler = Compiler {
         collector: Collector::new(documents, reading)?,
+        of_responses: match reading.responses {
+            true => Some((Collector::new(documents, reading)?, Vec::new())),
+            false => None,
+        },
         schemes: security::schemes(documents, &root)?,
         rules: Vec::new(),
         operations: Vec::new(),
@@ -69,15 +81,19 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
             return Err(documents.fault(&dialect, "only the dialect of OpenAPI and draft 2020-12 are read"));
         }
     }
-    let bases = servers::bases(documents, &root)?;
+    let bases = compiler.bases(&root)?;
     if let Some(paths) = root.get("paths") {
         for (path, at) in paths.members().filter(|(path, _)| !path.starts_with("x-")) {
             compiler.path_item(path, at, &root, &bases)?;
         }
     }
-    let Compiler { collector, schemes, rules, operations, templates, paths } = compiler;
-    let Collector { version, schemas, warnings, examples, .. } = collector;
-    Ok(Read { version, schemas, warnings, examples, schemes, rules, operations, templates, paths })
+    let Compiler { collector, of_responses, schemes, rules, operations, templates, paths } = compiler;
+    let Collector { version, schemas, places, mut warnings, examples, .. } = collector;
+    let responses = of_responses.map(|(collector, declared)| {
+        warnings.extend(collector.warnings);
+        (declared, collector.schemas)
+    });
+    Ok(Read { responses, version, schemas, places, warnings, examples, schemes, rules, operations, templates, paths })
 }
 
 /// Tells each parameter what its schema is about, now that it is compiled.
@@ -101,6 +117,14 @@ pub(super) fn set_shapes(operations: &mut [Operation], schemas: &SchemaSet) {
 }
 
 impl<'d> Compiler<'d> {
+    /// Where the operations of `holder` are served: as the configuration says, or else its servers.
+    fn bases(&self, holder: &At<'_>) -> Result<Vec<String>, DocumentFault> {
+        match self.collector.reading.base_path {
+            Some(base) => Ok(vec![base.trim_end_matches('/').to_owned()]),
+            None => servers::bases(self.collector.documents, holder),
+        }
+    }
+
     fn path_item(&mut self, path: &str, at: At<'d>, root: &At<'d>, bases: &[String]) -> Result<(), DocumentFault> {
         let item = self.collector.documents.resolve(at.clone())?;
         self.collector.fields(&item, "path item")?;
@@ -112,7 +136,7 @@ impl<'d> Compiler<'d> {
                 .fault(&at, "a path item has \"$ref\" and operations: OpenAPI does not say which count"));
         }
         let bases = match item.get("servers") {
-            Some(_) => servers::bases(self.collector.documents, &item)?,
+            Some(_) => self.bases(&item)?,
             None => bases.to_vec(),
         };
         let mut operations: Vec<(String, At<'d>)> = METHODS
@@ -146,15 +170,17 @@ impl<'d> Compiler<'d> {
             Some(body) => self.body(&self.collector.documents.resolve(body)?)?,
             None => Body::default(),
         };
-        let bases = match (self.collector.reading.base_path, at.get("servers")) {
-            (Some(base), _) => vec![base.trim_end_matches('/').to_owned()],
-            (None, Some(_)) => servers::bases(self.collector.documents, at)?,
-            (None, None) => bases.to_vec(),
+        let bases = match at.get("servers") {
+            Some(_) => self.bases(at)?,
+            None => bases.to_vec(),
         };
         let rule = self.rules.iter().position(|known| *known == rule).unwrap_or_else(|| {
             self.rules.push(rule);
             self.rules.len() - 1
         });
+        if let Some((collector, declared)) = &mut self.of_responses {
+            declared.push(responses::read(collector, at));
+        }
         let number = self.operations.len();
         self.operations.push(Operation {
             name: format!("{method} {path}").into(),
@@ -162,6 +188,7 @@ impl<'d> Compiler<'d> {
             body,
             rule,
             conditions,
+            limits: self.limits(at)?,
             is_deprecated: at.is_true("deprecated"),
             calls: AtomicU64::new(0),
         });
@@ -169,6 +196,20 @@ impl<'d> Compiler<'d> {
             self.place(&format!("{base}{plain}"), method, number, at)?;
         }
         Ok(())
+    }
+
+    /// The limits that an operation names.
+    fn limits(&self, operation: &At<'_>) -> Result<Box<[NamedLimit]>, DocumentFault> {
+        let Some(at) = operation.get(LIMITS) else { return Ok(Box::default()) };
+        let wrong = || self.collector.fault(&at, "limits are an array of strings");
+        let names = security::strings(at.value).ok_or_else(wrong)?;
+        let mut limits: Vec<NamedLimit> = Vec::new();
+        for (name, element) in names.into_iter().zip(at.elements()) {
+            if limits.iter().all(|known| *known.name != *name) {
+                limits.push(NamedLimit { name: name.into(), place: self.collector.fault(&element, "").place });
+            }
+        }
+        Ok(limits.into())
     }
 
     /// Puts an operation where requests find it.
@@ -188,7 +229,7 @@ impl<'d> Compiler<'d> {
         }
         let template = self.paths.add(&pieces, self.templates.len());
         if template == self.templates.len() {
-            self.templates.push(Template::default());
+            self.templates.push(Template { path: paths::anonymous(path).into(), operations: Vec::new() });
         }
         let Some(found) = self.templates.get_mut(template) else { return Ok(()) };
         let wanted = |number: usize| self.operations.get(number).map(|operation| operation.conditions.clone());

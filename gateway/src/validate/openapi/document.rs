@@ -71,6 +71,12 @@ impl Documents {
 
     pub(super) fn fault_at(&self, document: usize, pointer: &str, message: impl Into<String>) -> DocumentFault {
         let name = self.names.get(document).map_or("", String::as_str);
+        // Whoever looks there finds something: what is missing is told of what lacks it.
+        let root = self.all.get(document).map(|document| &document.content);
+        let mut pointer = pointer;
+        while root.is_none_or(|root| root.pointer(pointer).is_none()) && !pointer.is_empty() {
+            pointer = pointer.rsplit_once('/').map_or("", |(holder, _)| holder);
+        }
         DocumentFault { message: message.into(), place: format!("{name}#{pointer}") }
     }
 
@@ -141,6 +147,10 @@ impl<'d> At<'d> {
 
 /// Reads JSON or YAML.
 fn parse(path: &Path, bytes: &[u8]) -> Result<Value, String> {
+    let is_comment = |line: &[u8]| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#");
+    if bytes.split(|byte| *byte == b'\n').all(is_comment) {
+        return Err("the document is empty".to_owned());
+    }
     let is_json = match path.extension().and_then(|extension| extension.to_str()) {
         Some("json") => true,
         Some("yaml" | "yml") => false,

@@ -2,6 +2,10 @@
 
 use serde_json::Value;
 
+/// How the gateway's own fields begin, and those of operations.
+const OWN: &str = "x-gateway-";
+const EXTENSIONS: [&str; 2] = ["limits", "permissions"];
+
 /// How alike (Jaro-Winkler) an unknown field must be to one that exists to count as a slip.
 const ALIKE: f64 = 0.92;
 
@@ -69,6 +73,88 @@ const MEDIA_TYPE: &[&str] =
     &["encoding", "example", "examples", "itemEncoding", "itemSchema", "prefixEncoding", "schema"];
 const ENCODING: &[&str] = &["allowReserved", "contentType", "explode", "headers", "style"];
 
+/// What fields must be whose absence, or a wrong value of which, would have a request judged less.
+const TYPES: &[(&str, &[(&str, Type)])] = &[
+    (
+        "document",
+        &[("components", Type::Object), ("paths", Type::Object), ("security", Type::Array), ("servers", Type::Array)],
+    ),
+    ("path item", &[("additionalOperations", Type::Object), ("parameters", Type::Array), ("servers", Type::Array)]),
+    (
+        "operation",
+        &[
+            ("deprecated", Type::Boolean),
+            ("parameters", Type::Array),
+            ("requestBody", Type::Object),
+            ("security", Type::Array),
+            ("servers", Type::Array),
+        ],
+    ),
+    (
+        "parameter",
+        &[
+            ("allowEmptyValue", Type::Boolean),
+            ("content", Type::Object),
+            ("explode", Type::Boolean),
+            ("required", Type::Boolean),
+            ("style", Type::String),
+        ],
+    ),
+    ("request body", &[("content", Type::Object), ("required", Type::Boolean)]),
+    ("media type", &[("encoding", Type::Object)]),
+    (
+        "encoding",
+        &[
+            ("contentType", Type::String),
+            ("explode", Type::Boolean),
+            ("headers", Type::Object),
+            ("style", Type::String),
+        ],
+    ),
+];
+
+/// A type of JSON.
+#[derive(Clone, Copy)]
+enum Type {
+    Array,
+    Boolean,
+    Object,
+    String,
+}
+
+impl Type {
+    fn is_of(self, value: &Value) -> bool {
+        match self {
+            Self::Array => value.is_array(),
+            Self::Boolean => value.is_boolean(),
+            Self::Object => value.is_object(),
+            Self::String => value.is_string(),
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Array => "an array",
+            Self::Boolean => "true or false",
+            Self::Object => "an object",
+            Self::String => "a string",
+        }
+    }
+}
+
+/// `an operation`, `a parameter`.
+pub(super) fn with_article(kind: &str) -> String {
+    let article = if kind.starts_with(['a', 'e', 'i', 'o', 'u']) { "an" } else { "a" };
+    format!("{article} {kind}")
+}
+
+/// The first field of an object that is of another type than it must be, and which that is.
+pub(super) fn of_other_type(value: &Value, kind: &str) -> Option<(&'static str, &'static str)> {
+    let (_, types) = TYPES.iter().find(|(of, _)| *of == kind)?;
+    let is_wrong = |(name, wanted): &&(&'static str, Type)| value.get(name).is_some_and(|it| !wanted.is_of(it));
+    types.iter().find(is_wrong).map(|(name, wanted)| (*name, wanted.name()))
+}
+
 fn known(kind: &str) -> &'static [&'static str] {
     match kind {
         "document" => DOCUMENT,
@@ -85,7 +171,16 @@ fn known(kind: &str) -> &'static [&'static str] {
 /// The fields of an object that nobody knows.
 pub(super) fn unknown(value: &Value, kind: &str) -> Vec<String> {
     let names = value.as_object().into_iter().flat_map(|object| object.keys());
-    names.filter(|name| !name.starts_with("x-") && !known(kind).contains(&name.as_str())).cloned().collect()
+    let is_known = |name: &str| match name.strip_prefix(OWN) {
+        Some(own) => kind == "operation" && EXTENSIONS.contains(&own),
+        None => name.starts_with("x-") || known(kind).contains(&name),
+    };
+    names.filter(|name| !is_known(name)).cloned().collect()
+}
+
+/// Whether an unknown field is one of the gateway's own: whoever wrote it counts on it.
+pub(super) fn is_own(name: &str) -> bool {
+    name.starts_with(OWN)
 }
 
 /// The field that `unknown` is a slip of.

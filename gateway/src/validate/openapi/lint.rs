@@ -65,12 +65,13 @@ pub fn lint(
         let rule = contract.rules.get(operation.rule);
         if rule.is_some_and(SecurityRule::is_undeclared) {
             let message = format!("{}: no security: nobody has access by require = [\"openapi\"]", operation.name);
-            holes.push(documents.fault_at(0, "", message));
+            let place = rule.map_or_else(String::new, |rule| rule.place.clone());
+            holes.push(DocumentFault { message, place });
         }
     }
     let mut seen = HashSet::new();
-    for (document, value) in &read.schemas {
-        let at = At { value, document: *document, pointer: String::new() };
+    for ((document, value), place) in read.schemas.iter().zip(&read.places) {
+        let at = At { value, document: *document, pointer: place.clone() };
         open_ends(&documents, at, &mut seen, &mut holes);
     }
     let mut broken = Vec::new();

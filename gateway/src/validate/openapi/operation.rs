@@ -24,6 +24,8 @@ const TWICE: Fault = Fault::new("once", "must be there once");
 /// What is served at one template of a path.
 #[derive(Default)]
 pub(super) struct Template {
+    /// Where it is, without the names of its parameters: `/items/{}`.
+    pub(super) path: Box<str>,
     /// Those with more conditions first.
     pub(super) operations: Vec<Served>,
 }
@@ -40,9 +42,20 @@ pub(super) struct Operation {
     /// What its clients prove: an index into the rules of the contract.
     pub(super) rule: usize,
     pub(super) conditions: Vec<Condition>,
+    /// `x-gateway-limits`: what counts its requests besides, and where each is named.
+    pub(super) limits: Box<[NamedLimit]>,
     pub(super) is_deprecated: bool,
     /// How often it was asked for, where it is deprecated.
     pub(super) calls: AtomicU64,
+}
+
+/// A limit that an operation names.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NamedLimit {
+    /// Its name.
+    pub name: Box<str>,
+    /// Where it stands.
+    pub place: String,
 }
 
 /// What tells an operation from others of the same path and method.

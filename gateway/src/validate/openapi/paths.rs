@@ -70,6 +70,17 @@ impl Segment {
     }
 }
 
+/// A template without the names of its parameters: `/items/{}`.
+pub(in crate::validate) fn anonymous(text: &str) -> String {
+    let mut parts = text.split('{');
+    let mut plain = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        plain.push_str("{}");
+        plain.push_str(part.split_once('}').map_or("", |(_, behind)| behind));
+    }
+    plain
+}
+
 /// Reads a template: `/items/{id}`, `/reports/{name}.{format}`.
 pub(in crate::validate) fn template(text: &str) -> Result<Vec<Piece>, &'static str> {
     let below = text.strip_prefix('/').ok_or("a path begins with a slash")?;

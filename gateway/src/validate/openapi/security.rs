@@ -99,13 +99,7 @@ pub(super) fn rule(
     let said = operation.get("security").or_else(|| root.get("security"));
     let permissions = match operation.get(PERMISSIONS) {
         None => Vec::new(),
-        Some(at) => {
-            let words: Option<Vec<String>> = at
-                .value
-                .as_array()
-                .and_then(|words| words.iter().map(|word| word.as_str().map(str::to_owned)).collect());
-            words.ok_or_else(|| documents.fault(&at, "permissions are an array of strings"))?
-        }
+        Some(at) => strings(at.value).ok_or_else(|| documents.fault(&at, "permissions are an array of strings"))?,
     };
     let Some(at) = said else {
         let place = documents.fault(operation, "").place;
@@ -113,20 +107,34 @@ pub(super) fn rule(
     };
     let mut alternatives = Vec::new();
     for alternative in at.elements() {
+        if !alternative.value.is_object() {
+            return Err(documents.fault(&alternative, "a security requirement is an object"));
+        }
         let mut all = Vec::new();
         for (name, scopes) in alternative.members() {
             if !schemes.0.contains_key(name) {
                 return Err(documents.fault(&alternative, format!("there is no security scheme {name:?}")));
             }
-            let scopes = scopes.value.as_array().into_iter().flatten().filter_map(Value::as_str);
-            all.push((name.to_owned(), scopes.map(str::to_owned).collect()));
+            let words = strings(scopes.value);
+            let words = words.ok_or_else(|| documents.fault(&scopes, "scopes are an array of strings"))?;
+            all.push((name.to_owned(), words));
         }
         alternatives.push(all);
     }
     Ok(SecurityRule { alternatives: Some(alternatives), permissions, place: documents.fault(&at, "").place })
 }
 
+/// The strings of an array of strings.
+pub(super) fn strings(value: &Value) -> Option<Vec<String>> {
+    value.as_array()?.iter().map(|word| word.as_str().map(str::to_owned)).collect()
+}
+
 impl Schemes {
+    /// By name.
+    pub(super) const fn known(&self) -> &Known {
+        &self.0
+    }
+
     /// The credentials of a rule that are in the query.
     pub(super) fn in_query(&self, rule: &SecurityRule) -> Vec<Box<str>> {
         let named = rule.alternatives.iter().flatten().flatten().filter_map(|(name, _)| self.0.get(name));
@@ -176,6 +184,37 @@ impl SecurityRule {
     pub fn is_public(&self) -> bool {
         let empty = |alternatives: &Vec<Alternative>| alternatives.is_empty() || alternatives.iter().any(Vec::is_empty);
         self.alternatives.as_ref().is_some_and(empty) && self.permissions.is_empty()
+    }
+
+    /// What it asks for less than `old` does, as what follows the name of an operation.
+    pub(super) fn loss(&self, old: &Self) -> Option<&'static str> {
+        if old.is_public() {
+            return None;
+        }
+        if self.is_public() {
+            return Some("is public now");
+        }
+        let has_all = |wanted: &[String], had: &[String]| wanted.iter().all(|word| had.contains(word));
+        if !has_all(&old.permissions, &self.permissions) {
+            return Some("asks for fewer permissions");
+        }
+        let (new, old) = match (&self.alternatives, &old.alternatives) {
+            (Some(new), Some(old)) => (new, old),
+            (None, Some(_)) => return Some("has no `security` any more: nobody would have access"),
+            (Some(_), None) => return Some("was open to nobody"),
+            (None, None) => return None,
+        };
+        // Each way in is at least as narrow as one that there was.
+        let is_known = |way: &Alternative| {
+            let narrows = |old: &Alternative| {
+                let has = |(name, scopes): &(String, Vec<String>)| {
+                    way.iter().any(|(other, others)| other == name && has_all(scopes, others))
+                };
+                old.iter().all(has)
+            };
+            old.iter().any(narrows)
+        };
+        if new.iter().all(is_known) { None } else { Some("asks for other or fewer schemes or scopes") }
     }
 
     /// What it comes to.

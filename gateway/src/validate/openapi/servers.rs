@@ -5,6 +5,9 @@ use super::document::{At, DocumentFault, Documents};
 /// The most values that the variables of one server are tried with.
 const MOST_PATHS: usize = 64;
 
+/// What helps where servers do not say where they are.
+const HINT: &str = ": say where the API is served, by `base_path` in its [api.NAME] or --base-path";
+
 /// The paths of the servers of a document, a path or an operation, without a slash at their end.
 pub(super) fn bases(documents: &Documents, holder: &At<'_>) -> Result<Vec<String>, DocumentFault> {
     let mut bases = Vec::new();
@@ -12,11 +15,11 @@ pub(super) fn bases(documents: &Documents, holder: &At<'_>) -> Result<Vec<String
         let url = server.text("url").ok_or_else(|| documents.fault(&server, "a server has no \"url\""))?;
         for path in with_variables(path_of(url), &server) {
             if path.contains(['{', '}']) {
-                return Err(documents.fault(&server, format!("{url:?} has a variable that is not declared")));
+                return Err(documents.fault(&server, format!("{url:?} has a variable that is not declared{HINT}")));
             }
             let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
             if !path.is_empty() && !path.starts_with('/') {
-                let message = format!("{url:?} is relative to the document: write `base_path` in its [api.NAME]");
+                let message = format!("{url:?} is relative to the document{HINT}");
                 return Err(documents.fault(&server, message));
             }
             if !bases.contains(&path) {

@@ -108,6 +108,8 @@ pub(in crate::validate) struct OpenApi {
     pub(in crate::validate) is_3_0: bool,
     /// Whether a request may not have what is `readOnly`.
     pub(in crate::validate) refuses_read_only: bool,
+    /// Whether values are of responses: they have what is `readOnly`, and not what is `writeOnly`.
+    pub(in crate::validate) is_response: bool,
 }
 
 /// A schema that values are judged by, and the URI of its document.

@@ -60,4 +60,5 @@ keywords! {
     UnevaluatedItems "unevaluatedItems"
     UnevaluatedProperties "unevaluatedProperties"
     UniqueItems "uniqueItems"
+    WriteOnly "writeOnly"
 }

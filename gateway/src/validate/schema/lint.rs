@@ -125,8 +125,9 @@ pub(super) fn misspelt(schema: &Value) -> Option<(String, &'static str)> {
 
 fn misspelt_in(schema: &Map<String, Value>, place: &str) -> Option<(String, &'static str)> {
     schema.iter().find_map(|(keyword, value)| {
-        let place = format!("{place}/{keyword}");
-        let below = |(name, value): (String, &Value)| misspelt_in(value.as_object()?, &format!("{place}/{name}"));
+        let place = format!("{place}/{}", escape(keyword));
+        let below =
+            |(name, value): (String, &Value)| misspelt_in(value.as_object()?, &format!("{place}/{}", escape(&name)));
         match value {
             _ if !KEYWORDS.contains(&keyword.as_str()) => Some((place.clone(), meant(keyword)?)),
             Value::Object(named) if NAMED.contains(&keyword.as_str()) => {
@@ -146,4 +147,9 @@ fn meant(unknown: &str) -> Option<&'static str> {
     let alike = |keyword: &'static str| (strsim::jaro_winkler(unknown, keyword), keyword);
     let (best, keyword) = KEYWORDS.into_iter().map(alike).max_by(|one, other| one.0.total_cmp(&other.0))?;
     (best >= ALIKE && !unknown.starts_with("x-") && !SAY_NOTHING.contains(&keyword)).then_some(keyword)
+}
+
+/// A name as a JSON pointer has it.
+fn escape(name: &str) -> String {
+    name.replace('~', "~0").replace('/', "~1")
 }

@@ -162,7 +162,7 @@ fn patterns_that_look_ahead_at_their_start() {
         (r#"{"pattern":"a(?!b)"}"#, &long),
         (r#"{"not":{"pattern":"a(?!b)"}}"#, &long),
         (r#"{"anyOf":[{"pattern":"a(?!b)"},true]}"#, &long),
-        (r#"{"not":{"pattern":"^(a|a)*\\1d"}}"#, &endless),
+        (r#"{"not":{"pattern":"^(a|a)*\\1e"}}"#, &endless),
     ] {
         let schema = Schema::new(&file(schema), Formats::Annotate).unwrap();
         let refusal = schema.validate(format!("{text:?}").as_bytes()).unwrap_err();

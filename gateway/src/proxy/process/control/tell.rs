@@ -45,7 +45,14 @@ impl Control<'_> {
         let deprecated = in_force.snapshot.deprecated_calls();
         let deprecated: Vec<_> =
             deprecated.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
+        let broken = in_force.snapshot.response_violations();
+        let broken: Vec<_> =
+            broken.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
+        let unjudged = in_force.snapshot.unjudged_responses();
+        let unjudged: Vec<_> = unjudged.map(|(api, count)| (api.to_owned(), count)).collect();
         self.telemetry.tell(&Current {
+            broken_responses: &broken,
+            unjudged_responses: &unjudged,
             deprecated: &deprecated,
             serves: serves && !self.shared.is_stopping.load(Ordering::Relaxed),
             connections: self.shared.connections.load(Ordering::Relaxed),

@@ -21,7 +21,9 @@ impl Compiler<'_> {
     /// A node by which nothing is valid, as what it is for is read-only.
     pub(super) fn refused(&mut self) -> Result<NodeId, CompileError> {
         let id = u32::try_from(self.nodes.len()).map_err(|_too_many| CompileError::new("too many subschemas"))?;
-        self.nodes.push(Node { checks: vec![(Keyword::ReadOnly, KeywordCheck::Never)], remembers: false });
+        let is_response = self.dialect.openapi.is_some_and(|openapi| openapi.is_response);
+        let keyword = if is_response { Keyword::WriteOnly } else { Keyword::ReadOnly };
+        self.nodes.push(Node { checks: vec![(keyword, KeywordCheck::Never)], remembers: false });
         Ok(NodeId(id))
     }
 }
@@ -51,7 +53,8 @@ impl<'r> Subschema<'_, 'r> {
 
     fn says_read_only(&self, schema: &Value, steps: usize) -> bool {
         let Some(steps) = steps.checked_sub(1) else { return false };
-        if schema.get("readOnly") == Some(&Value::Bool(true)) {
+        let is_response = self.compiler.dialect.openapi.is_some_and(|openapi| openapi.is_response);
+        if schema.get(if is_response { "writeOnly" } else { "readOnly" }) == Some(&Value::Bool(true)) {
             return true;
         }
         if let Some(to) = schema.get("$ref").and_then(Value::as_str) {
@@ -61,7 +64,7 @@ impl<'r> Subschema<'_, 'r> {
         parts.into_iter().flatten().any(|part| self.says_read_only(part, steps))
     }
 
-    /// What a request must have of `required`: what is read-only belongs to responses.
+    /// What a request must have of `required`: what is read-only belongs to responses, and the other way round.
     pub(super) fn without_read_only(&self, schema: &Map<String, Value>, mut required: Vec<Box<str>>) -> Vec<Box<str>> {
         if self.compiler.dialect.openapi.is_some() {
             let members = schema.get("properties").and_then(Value::as_object);

@@ -1,0 +1,70 @@
+//! Where faults are said to be, and that each is told once.
+
+use super::*;
+
+#[test]
+fn places_are_in_the_document() {
+    let text = "openapi: 3.1.0
+info: {title: a, version: '1'}
+paths:
+  /a/{id}:
+    post:
+      parameters: [{name: id, in: path, required: true, schema: {type: string}}]
+      requestBody: {content: {application/json: {schema: {$ref: '#/components/schemas/A'}, example: {x: 1}}}}
+components:
+  schemas:
+    A: {type: object, properties: {b/c: {type: array, items: {type: string, format: odd}}, x: {type: string, maxLength: 1}}}
+";
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let lint = lint::lint(&file, &[], Formats::Annotate, &Reading::default()).unwrap();
+    let root: Value = yaml_serde::from_str(text).unwrap();
+    let places: Vec<&str> =
+        lint.holes.iter().chain(&lint.broken).chain(lint.contract.warnings()).map(|it| &*it.place).collect();
+    assert!(places.len() >= 6, "{places:?}");
+    for place in &places {
+        let pointer = place.strip_prefix("shop.yaml#").unwrap();
+        assert!(root.pointer(pointer).is_some(), "{place}");
+    }
+    for expect in [
+        "#/paths/~1a~1{id}/post",
+        "#/components/schemas/A/properties/b~1c",
+        "#/paths/~1a~1{id}/post/parameters/0/schema",
+    ] {
+        assert!(places.iter().any(|place| place.strip_prefix("shop.yaml") == Some(expect)), "{expect}: {places:?}");
+    }
+}
+
+#[test]
+fn where_an_api_is_served_is_said_once() {
+    let text =
+        "openapi: 3.1.0\ninfo: {title: a, version: '1'}\nservers: [{url: v1}]\npaths: {/a: {get: {security: []}}}\n";
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let reading = Reading { base_path: Some("/v2"), ..Reading::default() };
+    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    check(&contract, "GET /v2/a", Ok(()));
+}
+
+#[test]
+fn a_deep_object_has_one_fault() {
+    let text = "openapi: 3.1.0
+info: {title: a, version: '1'}
+paths:
+  /a:
+    get:
+      parameters:
+        - {name: filter, in: query, required: true, style: deepObject, schema: {type: object, properties: {b: {type: string}}}}
+";
+    let contract = compile(text).unwrap();
+    for (query, expect) in [
+        ("filter[b]=x", Ok(())),
+        ("filter[b]=x&filter[c]=y", Ok(())),
+        ("", Err((400, "query filter: required"))),
+        ("filter=x", Err((400, "query filter: style"))),
+        ("filter[b][c]=x", Err((400, "query filter: style"))),
+        ("filter[b=x", Err((400, "query filter: style"))),
+        ("filter[b]=x&filter[c][d]=y", Err((400, "query filter: style"))),
+        ("filter[b]=x&filters=y", Err((400, "query filters: unknown"))),
+    ] {
+        check(&contract, &format!("GET /a?{query}"), expect);
+    }
+}
