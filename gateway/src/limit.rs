@@ -16,7 +16,7 @@ use self::{
     charge::{Charge, charges_by_name, moment, weight},
     counter::Over,
     in_flight::Entered,
-    key::{Hashed, Hasher, Key, Part},
+    key::{CompiledPart, Hashed, Hasher, Key},
     offenders::Offenders,
     quota::{Quota, SharedQuota},
     shadow::Mode,
@@ -58,7 +58,7 @@ mod told;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{Ask, Asks, Call};
+pub use ask::{BudgetQueue, BudgetRequest, StoreCall};
 pub use charge::When;
 pub use counter::{BYTES_PER_KEY, Counts};
 pub use kernel_plans::KernelPlans;
@@ -76,7 +76,7 @@ const _: () = assert!(crate::settings::limit::MAX_LIMITS <= 64);
 #[derive(Debug)]
 pub struct Limits {
     limits: Box<[Limit]>,
-    parts: Box<[Part]>,
+    parts: Box<[CompiledPart]>,
     plans: Box<[Members]>,
     hasher: Hasher,
     /// With whom limits are shared; `None`: no limit is.
@@ -118,14 +118,14 @@ struct Limit {
 #[derive(Debug, Default)]
 pub struct LimitResult {
     told: Told,
-    owed: Vec<Owed>,
+    owed: Vec<PendingCharge>,
     /// How long it has to wait, in nanoseconds.
     wait: u64,
 }
 
 /// What is to be done when the request is over.
 #[derive(Debug)]
-struct Owed {
+struct PendingCharge {
     limit: usize,
     allowed: usize,
     due: Due,
@@ -169,12 +169,12 @@ impl Limits {
         }
         let hasher = before.map_or_else(|| Hasher::new(settings.seed), |before| before.hasher.clone());
         let circle = Circle::new(settings, before.and_then(|before| before.circle.as_ref()));
-        let mut parts: Vec<Part> = Vec::new();
+        let mut parts: Vec<CompiledPart> = Vec::new();
         let mut limits = Vec::new();
         for configured in &settings.limits {
             let by = configured.by.iter().map(|part| {
                 parts.iter().position(|known| known.key == *part).unwrap_or_else(|| {
-                    parts.push(Part::new(part, routes, kept));
+                    parts.push(CompiledPart::new(part, routes, kept));
                     parts.len() - 1
                 })
             });
@@ -260,7 +260,7 @@ impl Limits {
                     if let Some(quota) = limit.counts_of_quota().filter(|_| is_new) {
                         quota.name(key.own, key::shown(&self.hasher.tell(&limit.by, &self.parts, &facts)), now);
                     }
-                    let mut owe = |due| judged.owed.push(Owed { limit: charge.limit, allowed: place, due });
+                    let mut owe = |due| judged.owed.push(PendingCharge { limit: charge.limit, allowed: place, due });
                     if let Some(entered) = entered {
                         owe(Due::Leave(entered));
                     } else if limit.cost.is_later() {

@@ -46,7 +46,7 @@ pub(super) struct SharedBudget {
 
 /// What waits to be asked of the store.
 #[derive(Default)]
-pub struct Asks {
+pub struct BudgetQueue {
     queue: Mutex<Queue>,
     /// Whether the store answers.
     is_reachable: AtomicBool,
@@ -61,14 +61,14 @@ pub struct Asks {
 /// What waits, and whoever waits for it.
 #[derive(Default)]
 struct Queue {
-    waiting: Vec<Waiting>,
+    waiting: Vec<PendingKey>,
     quotas: Vec<WaitingQuota>,
     waker: Option<Waker>,
 }
 
 /// One key of one limit, whose budget is to be asked for.
 #[derive(Debug)]
-pub(super) struct Waiting {
+pub(super) struct PendingKey {
     pub(super) budget: Arc<SharedBudget>,
     pub(super) key: u64,
     /// An operator makes the budget full again.
@@ -78,15 +78,15 @@ pub(super) struct Waiting {
 /// One key of one limit, whose budget is being asked for. If it is dropped without an answer, the key is asked for again:
 /// the store may have charged the call, and then refuses too much, never too little. A reset waits again itself.
 #[derive(Debug)]
-pub struct Ask {
+pub struct BudgetRequest {
     /// `None`: it is over.
-    waiting: Option<Waiting>,
-    asks: Arc<Asks>,
+    waiting: Option<PendingKey>,
+    asks: Arc<BudgetQueue>,
 }
 
 /// What the store is asked.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Call {
+pub struct StoreCall {
     /// The budget: the name of the limit, of the plan if it is a plan's, and the key.
     pub name: String,
     /// The rate: so many units...
@@ -107,11 +107,11 @@ pub struct Call {
     pub is_reset: bool,
 }
 
-impl Asks {
+impl BudgetQueue {
     /// Takes what waits, at most so many.
-    pub fn take(self: &Arc<Self>, most: usize) -> Vec<Ask> {
+    pub fn take(self: &Arc<Self>, most: usize) -> Vec<BudgetRequest> {
         let waiting = lock(&self.queue).take(most);
-        waiting.into_iter().map(|waiting| Ask { waiting: Some(waiting), asks: Arc::clone(self) }).collect()
+        waiting.into_iter().map(|waiting| BudgetRequest { waiting: Some(waiting), asks: Arc::clone(self) }).collect()
     }
 
     /// The same of quotas.
@@ -124,7 +124,7 @@ impl Asks {
     }
 
     /// Both; waits for the first.
-    pub async fn next(self: &Arc<Self>, most: usize) -> (Vec<Ask>, Vec<QuotaAsk>) {
+    pub async fn next(self: &Arc<Self>, most: usize) -> (Vec<BudgetRequest>, Vec<QuotaAsk>) {
         poll_fn(|context| {
             let mut queue = lock(&self.queue);
             if queue.waiting.is_empty() && queue.quotas.is_empty() {
@@ -175,7 +175,7 @@ impl Asks {
     }
 
     /// `false`: there is no room.
-    pub(super) fn push(&self, ask: Waiting) -> bool {
+    pub(super) fn push(&self, ask: PendingKey) -> bool {
         let mut queue = lock(&self.queue);
         let room = if ask.is_reset { MOST_ASKS + MOST_RESETS } else { MOST_ASKS };
         if queue.waiting.len() >= room {
@@ -205,22 +205,22 @@ fn wake(mut queue: MutexGuard<'_, Queue>) {
 }
 
 impl Queue {
-    fn take(&mut self, most: usize) -> Vec<Waiting> {
+    fn take(&mut self, most: usize) -> Vec<PendingKey> {
         let count = self.waiting.len().min(most);
         self.waiting.drain(..count).collect()
     }
 }
 
-impl Ask {
+impl BudgetRequest {
     /// What the store is to be asked now.
     #[must_use]
-    pub fn call(&self) -> Call {
-        self.waiting.as_ref().map(Waiting::call).unwrap_or_default()
+    pub fn call(&self) -> StoreCall {
+        self.waiting.as_ref().map(PendingKey::call).unwrap_or_default()
     }
 
     /// The store has answered a call.
-    pub fn answered(mut self, call: &Call, granted: Granted, now: u64) {
-        let Some(Waiting { budget, key, is_reset }) = self.waiting.take() else { return };
+    pub fn answered(mut self, call: &StoreCall, granted: Granted, now: u64) {
+        let Some(PendingKey { budget, key, is_reset }) = self.waiting.take() else { return };
         let mut part = budget.leases.part(key);
         // Forgotten meanwhile: what was granted is lost, which refuses too much and never too little.
         let Some(lease) = part.keys.find(key, &key) else { return };
@@ -237,7 +237,7 @@ impl Ask {
 
     /// The store answers, and cannot count this key: this machine's share decides for some time.
     pub fn failed(mut self, now: u64) {
-        let Some(Waiting { budget, key, is_reset }) = self.waiting.take() else { return };
+        let Some(PendingKey { budget, key, is_reset }) = self.waiting.take() else { return };
         if is_reset {
             tracing::warn!("the store of the cluster refuses to make a budget of {} full again", budget.name);
             return;
@@ -249,8 +249,8 @@ impl Ask {
     }
 }
 
-impl Waiting {
-    fn call(&self) -> Call {
+impl PendingKey {
+    fn call(&self) -> StoreCall {
         let Self { budget, key, is_reset } = self;
         let SharedBudget { name, rate, portion, nodes, is_later, leases, .. } = &**budget;
         let balance = leases.part(*key).keys.find(*key, key).map_or(0, |lease| lease.balance);
@@ -258,7 +258,7 @@ impl Waiting {
         let held = u64::try_from(balance).unwrap_or(0);
         let period = nanoseconds(rate.per);
         let soon = u128::from(rate.units) * LEAST_REFUSED.as_nanos() / u128::from(period.max(1));
-        Call {
+        StoreCall {
             name: format!("{name}:{key:016x}"),
             units: rate.units,
             period,
@@ -272,7 +272,7 @@ impl Waiting {
     }
 }
 
-impl Drop for Ask {
+impl Drop for BudgetRequest {
     fn drop(&mut self) {
         let Some(waiting) = self.waiting.take() else { return };
         if waiting.is_reset {
@@ -283,7 +283,7 @@ impl Drop for Ask {
             }
             return;
         }
-        let Waiting { budget, key, .. } = &waiting;
+        let PendingKey { budget, key, .. } = &waiting;
         if let Some(lease) = budget.leases.part(*key).keys.find(*key, key) {
             lease.is_asked = false;
         }
@@ -305,7 +305,7 @@ impl fmt::Debug for SharedBudget {
     }
 }
 
-impl fmt::Debug for Asks {
+impl fmt::Debug for BudgetQueue {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "Asks({} wait)", lock(&self.queue).waiting.len())
     }

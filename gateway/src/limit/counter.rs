@@ -31,10 +31,10 @@ pub const BYTES_PER_KEY: usize = 48;
 /// The budgets of one limit.
 pub(super) struct Counter {
     capacity: usize,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<CounterShard>]>,
 }
 
-struct Part {
+struct CounterShard {
     pace: Pace,
     budgets: BoundedTable<u64, ArrivalTime>,
     /// What newcomers share that there is no room for.
@@ -95,7 +95,7 @@ impl Counter {
         let parts = parts(capacity);
         let part = |at: u64| {
             let budgets = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            Mutex::new(Part { pace, budgets, shared: 0, counts: Counts::default() })
+            Mutex::new(CounterShard { pace, budgets, shared: 0, counts: Counts::default() })
         };
         Self { capacity, parts: (0..parts as u64).map(part).collect() }
     }
@@ -104,7 +104,7 @@ impl Counter {
         self.capacity
     }
 
-    fn part(&self, key: u64) -> MutexGuard<'_, Part> {
+    fn part(&self, key: u64) -> MutexGuard<'_, CounterShard> {
         // Others than the bits that a part tells its keys apart by.
         let place = usize::try_from((key >> 32) & (MOST_PARTS as u64 - 1)).unwrap_or(0);
         #[expect(
@@ -241,7 +241,7 @@ impl Counter {
     }
 }
 
-impl Part {
+impl CounterShard {
     /// Changes the budget of `key`, or the one that newcomers share. `Err`: it does not change.
     #[inline]
     fn change(
@@ -283,7 +283,7 @@ pub(super) fn parts(capacity: usize) -> usize {
     if parts.is_power_of_two() { parts } else { parts.next_power_of_two() / 2 }
 }
 
-fn lock(part: &Mutex<Part>) -> MutexGuard<'_, Part> {
+fn lock(part: &Mutex<CounterShard>) -> MutexGuard<'_, CounterShard> {
     // A panic while the lock was held left at worst a count behind; the daemon goes on.
     part.lock().unwrap_or_else(PoisonError::into_inner)
 }

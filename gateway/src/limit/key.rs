@@ -55,7 +55,7 @@ pub struct Facts<'a> {
 
 /// A part of a key, and what tells its hashes from those of other parts: a principal is no tenant of the same name.
 #[derive(Debug)]
-pub(super) struct Part {
+pub(super) struct CompiledPart {
     pub(super) key: KeyPart,
     tag: u64,
     look: Look,
@@ -139,7 +139,7 @@ pub fn route_name(route: &Route) -> Box<str> {
     }
 }
 
-impl Part {
+impl CompiledPart {
     pub(super) fn new(key: &KeyPart, routes: &[Route], kept: &[ClaimPath]) -> Self {
         // No secret: what is found is hashed by one, together with the tag.
         let tag = Hasher { seeded: SipHasher13::new() }.bytes(&[key.to_string().as_bytes()]);
@@ -277,7 +277,7 @@ impl Hasher {
     }
 
     /// The hash of part `number` of all parts.
-    fn part(&self, part: &Part, number: usize, facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
+    fn part(&self, part: &CompiledPart, number: usize, facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
         let bit = u32::try_from(number).ok().and_then(|number| 1_u8.checked_shl(number)).unwrap_or(0);
         if hashed.known & bit != 0
             && let Some(hash) = hashed.hashes.get(number)
@@ -296,7 +296,7 @@ impl Hasher {
     }
 
     /// The key that a request has in a counter by these parts, each an index into `parts`.
-    pub(super) fn key(&self, by: &[usize], parts: &[Part], facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
+    pub(super) fn key(&self, by: &[usize], parts: &[CompiledPart], facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
         by.iter().fold(0, |key, number| {
             let hash = parts.get(*number).map_or(0, |part| self.part(part, *number, facts, hashed));
             join(key, hash)
@@ -305,7 +305,7 @@ impl Hasher {
 
     /// The same for an operator, as `gateway limit show` takes it: `principal=ada route=/items`. What stands in for a
     /// part that a request lacks is its address.
-    pub(super) fn tell(&self, by: &[usize], parts: &[Part], facts: &Facts<'_>) -> String {
+    pub(super) fn tell(&self, by: &[usize], parts: &[CompiledPart], facts: &Facts<'_>) -> String {
         let (mut out, mut instead) = (String::new(), false);
         for part in by.iter().filter_map(|number| parts.get(*number)) {
             let before = out.len();
@@ -373,7 +373,7 @@ impl Written<'_> {
 
     /// The key in a counter by these parts; `None`: a part is missing, and there is no address to stand in for it, or
     /// it has a part that the counter does not look at.
-    pub(super) fn key(&self, by: &[usize], parts: &[Part], hasher: &Hasher) -> Option<u64> {
+    pub(super) fn key(&self, by: &[usize], parts: &[CompiledPart], hasher: &Hasher) -> Option<u64> {
         let by = || by.iter().filter_map(|number| parts.get(*number));
         let is_used = |name: &str| name == "address" || by().any(|part| part.key.to_string() == name);
         if !self.parts.iter().all(|(name, _)| is_used(name)) {

@@ -65,7 +65,7 @@ pub(super) struct Quota {
     calendar: Calendar,
     /// Locked while a part is, never the other way round.
     clock: Mutex<Clock>,
-    parts: Box<[Mutex<Part>]>,
+    parts: Box<[Mutex<QuotaShard>]>,
     /// How often the store between machines had come, when it was told everything.
     sessions: AtomicU64,
 }
@@ -84,7 +84,7 @@ struct Clock {
     last: Option<Now>,
 }
 
-struct Part {
+struct QuotaShard {
     /// When the period ends, and its number, as the clock has it.
     ends: u64,
     number: u32,
@@ -147,7 +147,7 @@ impl Quota {
         let parts = number_of_parts(capacity);
         let part = |at: u64| {
             let used = BoundedTable::new(capacity / parts, seed ^ at.wrapping_mul(0x9e37_79b9_7f4a_7c15));
-            Mutex::new(Part {
+            Mutex::new(QuotaShard {
                 ends: 0,
                 number: 0,
                 used,
@@ -192,7 +192,7 @@ impl Quota {
     }
 
     /// The part of a key, in the period of `now`.
-    fn part(&self, key: u64, now: u64) -> MutexGuard<'_, Part> {
+    fn part(&self, key: u64, now: u64) -> MutexGuard<'_, QuotaShard> {
         let mut part = lock(self.place(key));
         if now >= part.ends && part.ends != 0 {
             part.follow(&self.advanced(now));
@@ -200,7 +200,7 @@ impl Quota {
         part
     }
 
-    fn place(&self, key: u64) -> &Mutex<Part> {
+    fn place(&self, key: u64) -> &Mutex<QuotaShard> {
         // Others than the bits that a part tells its keys apart by.
         let place = usize::try_from((key >> 32) & (PARTS as u64 - 1)).unwrap_or(0);
         #[expect(
@@ -385,7 +385,7 @@ enum Newcomer {
     Yes,
 }
 
-impl Part {
+impl QuotaShard {
     /// Goes on as the clock says.
     fn follow(&mut self, clock: &Clock) {
         self.ends = clock.span.ends;

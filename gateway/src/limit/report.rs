@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Limit, Limits,
-    ask::Asks,
+    ask::BudgetQueue,
     budget::{Allowed, Budgets},
     counter::Counts,
     key::{Key, Written, shown},
@@ -146,7 +146,7 @@ impl Limits {
 
     /// What waits to be asked of the store that machines share; `None`: no limit is shared.
     #[must_use]
-    pub fn asks(&self) -> Option<&Arc<Asks>> {
+    pub fn asks(&self) -> Option<&Arc<BudgetQueue>> {
         self.circle.as_ref().map(|circle| &circle.asks)
     }
 

@@ -14,7 +14,7 @@ use std::{sync::Arc, time::Duration};
 use gateway_common::limit::Pace;
 
 use super::{
-    ask::{Asks, SharedBudget, Waiting},
+    ask::{BudgetQueue, PendingKey, SharedBudget},
     counter::{Counts, Over},
     key::Hasher,
     lease::{Lease, Leases},
@@ -31,7 +31,7 @@ const PORTION_TIME: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(super) struct Circle {
     pub(super) nodes: u64,
-    pub(super) asks: Arc<Asks>,
+    pub(super) asks: Arc<BudgetQueue>,
     /// Makes the keys of what is shared.
     pub(super) hasher: Hasher,
 }
@@ -41,7 +41,7 @@ pub(super) struct Circle {
 pub(super) struct Shared {
     budget: Arc<SharedBudget>,
     pace: Pace,
-    asks: Arc<Asks>,
+    asks: Arc<BudgetQueue>,
 }
 
 /// A request is let through: so many units are left, and all are there again in so many seconds.
@@ -165,7 +165,7 @@ impl Shared {
 
     /// `false`: there is no room to wait.
     fn ask(&self, key: u64, is_reset: bool) -> bool {
-        self.asks.push(Waiting { budget: Arc::clone(&self.budget), key, is_reset })
+        self.asks.push(PendingKey { budget: Arc::clone(&self.budget), key, is_reset })
     }
 
     /// The store is away, and this machine's share has let units through: they are charged once the store is back, as far

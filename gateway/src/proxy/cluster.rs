@@ -19,7 +19,7 @@ use self::{
     state::{State, StoreJob},
     store::StoreAddress,
 };
-use crate::{limit::Asks, settings::cluster};
+use crate::{limit::BudgetQueue, settings::cluster};
 
 mod budgets;
 mod connection;
@@ -45,7 +45,7 @@ pub(in crate::proxy) struct Cluster {
 
 impl Cluster {
     /// Serves by this configuration from now on. Connections stay where nothing has changed for them.
-    pub(in crate::proxy) fn serve(&self, settings: Option<&cluster::Settings>, asks: Option<&Arc<Asks>>) {
+    pub(in crate::proxy) fn serve(&self, settings: Option<&cluster::Settings>, asks: Option<&Arc<BudgetQueue>>) {
         let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
         let is_same = |job: &Option<StoreJob>| match (job, settings) {
             (Some(job), Some(settings)) => job.is(settings, asks),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::{
-    Part,
+    QuotaShard,
     shared::{Cap, SharedQuota},
 };
 use crate::settings::limit::quota::{Quota as Configured, WhenFull};
@@ -34,7 +34,7 @@ impl Rules {
     }
 
     /// What a key may use up here.
-    pub(super) fn cap(&self, part: &mut Part, key: u64, now: u64) -> Cap {
+    pub(super) fn cap(&self, part: &mut QuotaShard, key: u64, now: u64) -> Cap {
         match &self.shared {
             None => Cap { most: self.most, others: 0 },
             Some(shared) => part.cap(shared, key, now),

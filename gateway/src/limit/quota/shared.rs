@@ -13,11 +13,11 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
-use super::{Part, Quota, lock};
+use super::{Quota, QuotaShard, lock};
 use crate::{
     bounded::BoundedTable,
     clock::SECOND,
-    limit::ask::Asks,
+    limit::ask::BudgetQueue,
     settings::limit::{Allowance, Limit},
 };
 
@@ -43,7 +43,7 @@ pub(in crate::limit) struct SharedQuota {
     nodes: u64,
     most: u64,
     portion: u64,
-    asks: Arc<Asks>,
+    asks: Arc<BudgetQueue>,
     counts: Arc<Quota>,
 }
 
@@ -126,7 +126,7 @@ impl SharedQuota {
         limit: &Limit,
         most: u64,
         nodes: u64,
-        asks: &Arc<Asks>,
+        asks: &Arc<BudgetQueue>,
         counts: &Arc<Quota>,
     ) -> Arc<Self> {
         let counted = limit.counts().unwrap_or_default();
@@ -198,7 +198,7 @@ impl Seen {
     }
 }
 
-impl Part {
+impl QuotaShard {
     /// What a key may use up here.
     pub(super) fn cap(&mut self, shared: &Arc<SharedQuota>, key: u64, now: u64) -> Cap {
         let number = self.number;

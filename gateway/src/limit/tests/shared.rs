@@ -11,7 +11,7 @@ use crate::limit;
 struct Store(HashMap<String, u64>);
 
 impl Store {
-    fn ask(&mut self, call: &Call, now: u64) -> Granted {
+    fn ask(&mut self, call: &StoreCall, now: u64) -> Granted {
         if call.is_reset {
             self.0.remove(&call.name);
             return Granted { left: call.burst, ..Granted::default() };
@@ -30,8 +30,8 @@ impl Store {
 
 /// Calls that are under way: when they get to the store, when the answer comes back, or never.
 struct UnderWay {
-    ask: limit::Ask,
-    call: Call,
+    ask: limit::BudgetRequest,
+    call: StoreCall,
     arrives: u64,
     returns: u64,
     granted: Option<Granted>,
@@ -390,7 +390,8 @@ fn d07_another_secret_keeps_the_share() {
     assert_eq!(world.served(&Ask::default(), 20, START), 0);
     // The store knows nothing of the keys of the new secret.
     let asks = Arc::clone(world.limits.asks().unwrap());
-    let name = |asks: &Arc<Asks>| asks.take(usize::MAX).into_iter().map(|ask| ask.call().name.clone()).next().unwrap();
+    let name =
+        |asks: &Arc<BudgetQueue>| asks.take(usize::MAX).into_iter().map(|ask| ask.call().name.clone()).next().unwrap();
     asks.set_reachable(true);
     assert!(world.served(&Ask::default(), 1, START) > 0);
     let second = name(&asks);

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     clock,
-    limit::{Ask, Call, Granted},
+    limit::{BudgetRequest, Granted, StoreCall},
 };
 
 /// How many budgets are asked for at once.
@@ -47,8 +47,12 @@ pub(super) enum CallError {
 ///
 /// # Errors
 /// The store does not answer, or not as it should: nobody has an answer then who has none yet.
-pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<Ask>) -> Result<Answered, Failure> {
-    let calls: Vec<Call> = asks.iter().map(Ask::call).collect();
+pub(super) async fn ask(
+    store: &mut Store,
+    place: &StoreAddress,
+    asks: Vec<BudgetRequest>,
+) -> Result<Answered, Failure> {
+    let calls: Vec<StoreCall> = asks.iter().map(BudgetRequest::call).collect();
     let replies = replies(store, place, &calls).await?;
     let now = clock::monotonic();
     let mut answered = Answered::default();
@@ -71,7 +75,7 @@ pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<Ask>)
 /// # Errors
 /// As [`ask`].
 pub(super) async fn probe(store: &mut Store, place: &StoreAddress) -> Result<(), Failure> {
-    let call = Call {
+    let call = StoreCall {
         name: "probe".to_owned(),
         units: 1,
         period: 1_000_000,
@@ -87,16 +91,16 @@ pub(super) async fn probe(store: &mut Store, place: &StoreAddress) -> Result<(),
     replies.iter().try_for_each(|reply| granted(reply, &call).map(drop).map_err(failure))
 }
 
-async fn replies(store: &mut Store, place: &StoreAddress, calls: &[Call]) -> Result<Vec<Value>, Failure> {
+async fn replies(store: &mut Store, place: &StoreAddress, calls: &[StoreCall]) -> Result<Vec<Value>, Failure> {
     SCRIPT.run(store, place, calls, |call, words| command(call, place, words)).await
 }
 
 /// Under which name the store keeps a budget.
-fn key(call: &Call, place: &StoreAddress) -> String {
+fn key(call: &StoreCall, place: &StoreAddress) -> String {
     format!("{}:limit:{}", place.prefix, call.name)
 }
 
-fn command(call: &Call, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
+fn command(call: &StoreCall, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
     let key = key(call, place).into_bytes();
     if call.is_reset {
         return (key.clone(), vec![b"DEL".to_vec(), key]);
@@ -113,7 +117,7 @@ fn command(call: &Call, place: &StoreAddress, words: Words) -> (Vec<u8>, Command
 }
 
 /// What a reply grants. A store that lies can refuse, or grant what was asked for, and no more.
-fn granted(reply: &Value, call: &Call) -> Result<Granted, CallError> {
+fn granted(reply: &Value, call: &StoreCall) -> Result<Granted, CallError> {
     if let Some(error) = reply.error() {
         let failure = Failure::said(if call.is_reset { "a reset" } else { "the script" }, error);
         return Err(if is_of_key(error, call.is_reset) { CallError::Key(failure) } else { CallError::Store(failure) });
@@ -148,7 +152,7 @@ pub(super) fn is_of_key(error: &str, is_reset: bool) -> bool {
 }
 
 /// The longest that it takes until a budget has anything, in nanoseconds.
-fn longest(call: &Call) -> u64 {
+fn longest(call: &StoreCall) -> u64 {
     let units = u128::from(call.burst) + u128::from(call.debt) + u128::from(call.charge);
     let time = units * u128::from(call.period) / u128::from(call.units.max(1));
     u64::try_from(time).unwrap_or(u64::MAX >> 1)
@@ -158,7 +162,7 @@ fn longest(call: &Call) -> u64 {
 mod tests {
     use super::*;
 
-    const CALL: Call = Call {
+    const CALL: StoreCall = StoreCall {
         name: String::new(),
         units: 3,
         period: 1_000_000_000,
@@ -191,7 +195,7 @@ mod tests {
 
     #[test]
     fn an_error_about_one_key_is_no_failure_of_the_store() {
-        let reset = Call { is_reset: true, ..CALL };
+        let reset = StoreCall { is_reset: true, ..CALL };
         for (error, of_key, of_reset) in [
             (
                 "WRONGTYPE Operation against a key holding the wrong kind of value script: 1f, on @user_script:12.",

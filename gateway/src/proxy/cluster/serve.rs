@@ -17,7 +17,7 @@ use super::{
     state::{State, StoreJob},
     store::{Store, StoreAddress},
 };
-use crate::limit::{Ask, Asks, quota::QuotaAsk};
+use crate::limit::{BudgetQueue, BudgetRequest, quota::QuotaAsk};
 
 /// How often it is asked whether it is there, where nothing else is asked.
 const PING: Duration = Duration::from_millis(500);
@@ -70,7 +70,7 @@ async fn keep(job: &StoreJob, state: &State) {
 
 /// What is to be done next.
 enum NextCall {
-    Asks((Vec<Ask>, Vec<QuotaAsk>)),
+    Asks((Vec<BudgetRequest>, Vec<QuotaAsk>)),
     Ping,
 }
 
@@ -122,7 +122,7 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
 async fn ask(
     store: &mut Store,
     place: &StoreAddress,
-    budgets: Vec<Ask>,
+    budgets: Vec<BudgetRequest>,
     quotas: Vec<QuotaAsk>,
 ) -> Result<Answered, Failure> {
     let of_quotas = quotas::ask(store, place, quotas).await?;
@@ -132,7 +132,7 @@ async fn ask(
     Ok(budgets::ask(store, place, budgets).await?.and(of_quotas))
 }
 
-async fn next(asks: Option<&Arc<Asks>>) -> (Vec<Ask>, Vec<QuotaAsk>) {
+async fn next(asks: Option<&Arc<BudgetQueue>>) -> (Vec<BudgetRequest>, Vec<QuotaAsk>) {
     match asks {
         Some(asks) => asks.next(budgets::AT_ONCE).await,
         None => std::future::pending().await,

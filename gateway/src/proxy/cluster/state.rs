@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{connection::Failure, store::StoreAddress};
-use crate::{clock::Now, limit::Asks, settings::cluster};
+use crate::{clock::Now, limit::BudgetQueue, settings::cluster};
 
 /// What the thread has to do: with which store, and for which limits.
 #[derive(Clone)]
@@ -14,12 +14,12 @@ pub(super) struct StoreJob {
     /// What `place` was made of.
     pub(super) settings: cluster::Settings,
     pub(super) place: Arc<StoreAddress>,
-    pub(super) asks: Option<Arc<Asks>>,
+    pub(super) asks: Option<Arc<BudgetQueue>>,
 }
 
 impl StoreJob {
     /// Whether it is the same for the thread: the connections stay then.
-    pub(super) fn is(&self, settings: &cluster::Settings, asks: Option<&Arc<Asks>>) -> bool {
+    pub(super) fn is(&self, settings: &cluster::Settings, asks: Option<&Arc<BudgetQueue>>) -> bool {
         let same_asks = match (&self.asks, asks) {
             (Some(own), Some(asks)) => Arc::ptr_eq(own, asks),
             (None, None) => true,

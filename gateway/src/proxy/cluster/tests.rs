@@ -11,7 +11,7 @@ use std::{
 use super::{Cluster, resp};
 use crate::{
     file::NamedFile,
-    limit::Asks,
+    limit::BudgetQueue,
     settings::cluster::{Mode, Node, Settings, Stale, Store},
 };
 
@@ -149,7 +149,7 @@ fn a_whole_that_has_not_changed_is_not_read_again() {
 #[test]
 fn a_reload_keeps_connections() {
     let (store, server) = Played::start(answer);
-    let (cluster, asks) = (Cluster::default(), Arc::new(Asks::default()));
+    let (cluster, asks) = (Cluster::default(), Arc::new(BudgetQueue::default()));
     let mut settings = settings(&server, &[]);
     let connections = |heard: &Heard| heard.last().unwrap().0 + 1;
     cluster.serve(Some(&settings), Some(&asks));
@@ -163,6 +163,6 @@ fn a_reload_keeps_connections() {
     settings.store.prefix = "other".to_owned();
     cluster.serve(Some(&settings), Some(&asks));
     store.until("another prefix", |heard| connections(heard) == 2);
-    cluster.serve(Some(&settings), Some(&Arc::new(Asks::default())));
+    cluster.serve(Some(&settings), Some(&Arc::new(BudgetQueue::default())));
     store.until("other limits", |heard| connections(heard) == 3);
 }

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::{
-    limit::{Asks, Limits},
+    limit::{BudgetQueue, Limits},
     message::{
         ToGuard,
         cluster::{MAX_WHY, StoreReport},
@@ -28,7 +28,7 @@ impl Control<'_> {
         for text in [&mut why, &mut letters] {
             text.truncate(text.floor_char_boundary(MAX_WHY));
         }
-        let alone = snapshot.limits.as_ref().and_then(Limits::asks).map_or(0, |asks| Asks::alone(asks));
+        let alone = snapshot.limits.as_ref().and_then(Limits::asks).map_or(0, |asks| BudgetQueue::alone(asks));
         let (reachable, since) = (told.is_reachable, told.since);
         let lost = self.shared.cluster.mail().lost();
         Some(StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone })
