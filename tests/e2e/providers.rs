@@ -1,6 +1,8 @@
-//! Keys of real identity providers, found by their metadata: under load their keys rotate, they stop, and they come back.
+//! Keys of real identity providers, found by their metadata: under load their keys rotate, they stop, answer badly, and come
+//! back.
 
 use std::{
+    fs,
     path::Path,
     sync::atomic::{AtomicBool, AtomicU64, Ordering},
     thread,
@@ -11,6 +13,7 @@ use nix::sys::signal::Signal;
 use support::{
     daemon::{Daemon, send},
     http1::{Client, Request},
+    link::{Link, Quality},
     provider::{Kind, Provider},
     report,
     settings::Settings,
@@ -114,4 +117,119 @@ fn oidc_provider_by_tls() {
 #[test]
 fn j08_oauth2_mock_server_with_fractions() {
     check(Kind::OAuth2MockServer, false);
+}
+
+/// Under load a real provider rotates its keys while it is slow, breaks its answers, or is gone: nobody is told that a good
+/// token is not valid, and what is known goes on being served.
+#[test]
+fn a_provider_that_answers_badly_while_its_keys_rotate() {
+    if !report::may_run("providers: bad answers") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let issuer = "http://127.0.0.1:9100";
+    let link = Link::start(&world.gate, 9100, 9102);
+    let provider = Provider::start(&world, Kind::OidcProvider, issuer, 9102, None);
+    let daemon = Daemon::start(&world, &settings(issuer, "allow_http = true"));
+    let first = Client::new(&world, GOOD_V4).get("/items/7", &provider.token("ada")).unwrap();
+    assert_eq!(first.status, 200, "{}", daemon.logged(&first.id()));
+    let (began, before) = (Instant::now(), provider.fetches());
+    let over = AtomicBool::new(false);
+    let [by_new, by_old, later] = [(); 3].map(|()| AtomicU64::new(0));
+    let refused = thread::scope(|scope| {
+        let (world, provider, over, by_new, by_old, later) = (&world, &provider, &over, &by_new, &by_old, &later);
+        let clients: Vec<_> = (0..4_u8)
+            .map(|number| {
+                scope.spawn(move || {
+                    let client = Client::new(world, bystander(number));
+                    let (mut connection, mut refused, old) =
+                        (client.connect().unwrap(), Vec::new(), provider.token("ada"));
+                    while !over.load(Ordering::Relaxed) {
+                        let known = connection.exchange(&Request::new("GET", "/items/7").token(&old)).unwrap();
+                        match known.status {
+                            200 => drop(by_old.fetch_add(1, Ordering::Relaxed)),
+                            other => refused.push((other, known.id())),
+                        }
+                        let token = provider.token("ada");
+                        let response = connection.exchange(&Request::new("GET", "/items/7").token(&token)).unwrap();
+                        match response.status {
+                            200 => drop(by_new.fetch_add(1, Ordering::Relaxed)),
+                            503 => {
+                                later.fetch_add(1, Ordering::Relaxed);
+                                pause(Duration::from_millis(100));
+                            }
+                            other => refused.push((other, response.id())),
+                        }
+                    }
+                    refused
+                })
+            })
+            .collect();
+        let grows = |count: &AtomicU64, what: &str| {
+            let before = count.load(Ordering::Relaxed);
+            until(what, SOON, || (count.load(Ordering::Relaxed) > before + 8).then_some(()));
+        };
+        for quality in [Quality::Slow, Quality::Cut, Quality::Garbled, Quality::Gone] {
+            grows(by_new, &format!("tokens by the key before {quality:?}"));
+            link.set(quality);
+            provider.rotate(&format!("{quality:?}"), false);
+            grows(later, &format!("tokens whose key cannot be fetched: {quality:?}"));
+            grows(by_old, &format!("tokens by known keys: {quality:?}"));
+            link.set(Quality::Good);
+            grows(by_new, &format!("tokens by the new key after {quality:?}"));
+        }
+        over.store(true, Ordering::Relaxed);
+        clients.into_iter().flat_map(|thread| thread.join().unwrap()).collect::<Vec<_>>()
+    });
+    let refused: Vec<_> =
+        refused.iter().map(|(status, id)| (*status, daemon.logged(id)["detail"].to_string())).collect();
+    assert!(refused.is_empty(), "{refused:?}");
+    let (fetches, most) = (provider.fetches() - before, began.elapsed().as_secs() + 2);
+    assert!(fetches <= most, "{fetches} fetches within {most} s: one a cool-down at most");
+    assert_eq!(daemon.done(&["block", "list"])["entries"].as_array().map_or(0, Vec::len), 0);
+    report::note(&format!(
+        "providers: {} served by the newest key, {} by an older one, {} answered 503 while answers were bad; {fetches} fetches",
+        by_new.into_inner(),
+        by_old.into_inner(),
+        later.into_inner()
+    ));
+}
+
+/// Keys that only those may fetch who show a certificate.
+#[test]
+fn keys_behind_mutual_tls() {
+    if !report::may_run("providers: mutual TLS") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    support::pki::PKI.write(&world.folder);
+    for name in ["client", "stranger"] {
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let own = rcgen::CertificateParams::new(["gateway".to_owned()]).unwrap().self_signed(&pair).unwrap();
+        fs::write(world.folder.join(format!("{name}.key")), pair.serialize_pem()).unwrap();
+        fs::write(world.folder.join(format!("{name}.crt")), own.pem()).unwrap();
+    }
+    let [certificate, key, clients] = ["server.crt", "server.key", "client.crt"].map(|name| world.folder.join(name));
+    let issuer = "https://localhost:9100";
+    let provider = Provider::start_for(&world, Kind::OidcProvider, issuer, 9100, [&certificate, &key, &clients]);
+    let fetch = "ca = \"ca.crt\"\nallow_private = true";
+    let daemon = Daemon::start(&world, &settings(issuer, fetch));
+    let client = Client::new(&world, GOOD_V4);
+    let ask = || {
+        let response = client.get("/items/7", &provider.token("ada")).unwrap();
+        (response.status, daemon.logged(&response.id())["signal"].clone())
+    };
+    let unavailable = (503, serde_json::Value::Null);
+    assert_eq!(ask(), unavailable, "without a certificate");
+    let shows = |name: &str| format!("{fetch}\ncertificate = \"{name}.crt\"\nprivate_key = \"{name}.key\"");
+    daemon.edit(fetch, &shows("stranger"));
+    daemon.done(&["reload"]);
+    assert_eq!(ask(), unavailable, "with a certificate of somebody else");
+    assert_eq!(provider.fetches(), 0);
+    daemon.edit(&shows("stranger"), &shows("client"));
+    daemon.done(&["reload"]);
+    until("the keys", SOON, || (ask().0 == 200).then_some(()));
+    assert!(provider.fetches() > 0);
 }

@@ -222,6 +222,17 @@ fn each_wrong_configuration_is_told_once_and_where() {
             faults.push(format!("{to}: not warned of {key} {message:?} {hint:?}: {}", told.json));
         }
     }
+    for (table, key, message, hint) in identity::UNREACHABLE {
+        fs::write(&file, text.replacen("[roles]\n", &format!("{table}\n[roles]\n"), 1)).unwrap();
+        let told = gateway(&["--config", path, "check", "--online"]);
+        let is = |one: &Value| {
+            let has = |member: &str, piece: &str| one[member].as_str().is_some_and(|told| told.contains(piece));
+            one["key"] == key && one["ok"] == false && has("told", message) && has("hint", hint)
+        };
+        if told.code != 5 || !told.json["online"].as_array().is_some_and(|probed| probed.iter().any(is)) {
+            faults.push(format!("{table}: not told of {key} {message:?} {hint:?}: {}", told.json));
+        }
+    }
     fs::remove_dir_all(folder).unwrap();
     assert!(faults.is_empty(), "{} of {}:\n{}", faults.len(), all_rows().count(), faults.join("\n"));
 }

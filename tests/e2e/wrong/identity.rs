@@ -62,7 +62,7 @@ macro_rules! server {
 }
 
 #[rustfmt::skip]
-pub(super) const ROWS: [Row; 62] = [
+pub(super) const ROWS: [Row; 68] = [
     // Issuers and their keys.
     ("issuer = ", "issuer = \"\" # ", "\"\" # ", "jwt.issuer", "is empty", "between the quotation marks"),
     ("audience = \"api\"", "audience = []", "[]\njwks", "jwt.audience", "is empty", "at least one"),
@@ -122,6 +122,13 @@ pub(super) const ROWS: [Row; 62] = [
     (READ, read!("claims = { \"a..b\" = true }"), "true }", "route[1].claims.\"a..b\"", "no path of a claim", "dots between"),
     ("path = \"/health\"\n", "path = \"/health\"\nscopes = [\"read\"]\n", "[\"read\"]\n", "route[0].scopes", "has no effect", "authenticated"),
     ("path = \"/health\"\n", "path = \"/health\"\nclaims = { a = 1 }\n", "{ a = 1 }", "route[0].claims", "has no effect", "authenticated"),
+    // Conditions: what is compared has a type.
+    (READ, read!("allow_if = [\"{id} == 7\"]"), "{id} == 7", "route[1].allow_if[0]", "{id} is a text, and 7 is a number", "write '7'"),
+    (READ, read!("allow_if = [\"claim.level >= '3'\"]"), "claim.level >= '3'", "route[1].allow_if[0]", "only numbers have an order", "== or !="),
+    (READ, read!("allow_if = [\"claim.a > 3 and claim.a == 'x'\"]"), "claim.a == 'x'", "route[1].allow_if[0]", "with a text here, and with a number before", "one type"),
+    (READ, read!("allow_if = [\"{name} == claim.sub\"]"), "{name} == claim", "route[1].allow_if[0]", "which `path` has not", "`path` has {id}"),
+    (READ, read!("allow_if = [\"source in home\"]"), "home\"]", "route[1].allow_if[0]", "there is no \"home\"", "[sources]"),
+    (READ, read!("sources = [\"offise\"]"), "\"offise\"", "route[1].sources[0]", "there is no \"offise\"", "prefixes"),
     // By which methods.
     (READ, read!("authenticate = [\"jtw\"]"), "[\"jtw\"]", "route[1].authenticate", "unknown", "api_key"),
     (READ, read!("authenticate = [\"certificate\"]"), "[\"certificate\"]", "route[1].authenticate", "not configured", "[client_certificates.NAME]"),
@@ -142,6 +149,15 @@ pub(super) const WARNINGS: [(&str, &str, &str, &str, &str); 6] = [
     ("reader = [\"items:read\"]\neditor = [\"items:read\", \"items:write\"]", "reader = [\"items:*\"]\neditor = [\"items:reed\", \"items:write\"]", "route[1].require[0]", "by patterns of roles alone", "mean \"items:reed\"?"),
     ("signals = [\"forged_token\"]", "signals = [\"unknown_route\"]", "jwt", "how many tokens an address can try", "[limit.address]"),
     ("path = \"/me\"\nmethods = [\"GET\"]\nrequire = [\"authenticated\"]\n", "path = \"/me\"\nmethods = [\"GET\"]\n", "route[3].require", "nobody has access", "permissions"),
+];
+
+/// Whom nobody reaches, as `check --online` tells it: what is put in front of the roles, the key, and a piece of what is
+/// told and of the hint.
+#[rustfmt::skip]
+pub(super) const UNREACHABLE: [(&str, &str, &str, &str); 3] = [
+    ("[issuer.b]\nissuer = \"http://127.0.0.1:1\"\naudience = \"api\"\nroles = []\ndiscovery = true\nfetch = { allow_http = true, timeout = \"1s\" }", "issuer.b", "refused", "firewall"),
+    ("[issuer.b]\nissuer = \"https://127.0.0.1:1\"\naudience = \"api\"\nroles = []\ndiscovery = true", "issuer.b", "allow_private", "allow_private"),
+    ("[introspection.s]\nendpoint = \"http://127.0.0.1:1/introspect\"\nclient_id = \"g\"\nroles = []\nany_audience = true\nclient_secret = \"long.secret\"\nfetch = { allow_http = true, timeout = \"1s\" }", "introspection.s", "", "see whether the URL is right"),
 ];
 
 /// Writes the files that the rows name.
