@@ -30,6 +30,7 @@ pub mod validate;
 
 mod compiler;
 pub mod config;
+pub mod lists;
 pub mod settings;
 
 pub mod bounded;
