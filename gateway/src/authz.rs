@@ -15,7 +15,6 @@ use crate::{
         authz::{Requirement, RequirementPart, Settings},
         route::{Route, Sources},
     },
-    source_set::SourceSet,
 };
 
 use condition::Judge;
@@ -53,7 +52,7 @@ pub struct Access {
     /// All must be true.
     conditions: Box<[Expression]>,
     /// Where clients may be; `None`: anywhere.
-    sources: Option<SourceSet>,
+    sources: Option<Sources>,
     /// What of it only counts; `None`: nothing.
     shadow: Option<Arc<ShadowParts>>,
 }
@@ -172,7 +171,7 @@ impl Access {
     pub fn restricted(self, sources: Option<&Sources>, conditions: &[Expression], kept: &[ClaimPath]) -> Self {
         Self {
             conditions: conditions.iter().map(|condition| condition.placed(kept)).collect(),
-            sources: sources.map(|sources| sources.set.clone()),
+            sources: sources.cloned(),
             ..self
         }
     }
@@ -189,7 +188,7 @@ impl Access {
     fn judge_sources(&self, address: Option<IpAddr>) -> Result<(), Refusal> {
         let Some(sources) = &self.sources else { return Ok(()) };
         match address {
-            Some(address) if sources.contains(address) => Ok(()),
+            Some(address) if sources.contain(address) => Ok(()),
             Some(_) => Err(Refusal::new(Reject::SourceNotAllowed, "the client is not within the route's `sources`")),
             None => Err(Refusal::new(Reject::SourceNotAllowed, "a trusted proxy does not name its client")),
         }

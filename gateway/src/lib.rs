@@ -39,6 +39,7 @@ pub mod clock;
 pub mod diagnostic;
 pub mod expression;
 pub mod file;
+pub mod geo;
 pub mod header_names;
 pub mod header_values;
 pub mod json;

@@ -91,6 +91,7 @@ mod methods;
 mod metrics;
 mod observer;
 mod overload;
+mod places;
 mod priority;
 mod providers;
 mod quotas;

@@ -182,8 +182,8 @@ fn conditions_and_sources() {
             .unwrap_or_default();
         assert!(detail.starts_with(expect) && expect.is_empty() == detail.is_empty(), "{detail:?}, not {expect:?}");
     }
-    let set = SourceSet::new(&["10.0.0.0/8".parse().unwrap()]);
-    let sources = Sources { texts: Vec::new(), set };
+    let set = crate::source_set::SourceSet::new(&["10.0.0.0/8".parse().unwrap()]);
+    let sources = Sources { set, ..Sources::default() };
     let access = Policy::new(&roles()).compile(&Requirement::Public).unwrap();
     let admitted = |access: &Access, address: Option<&str>| {
         access

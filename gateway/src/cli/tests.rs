@@ -274,6 +274,8 @@ fn score(held: u32) -> control::Score {
 #[test]
 fn explanations() {
     let why = control::Why {
+        country: Some("DE".to_owned()),
+        asn: Some(64_500),
         address: "203.0.113.7".parse().unwrap(),
         verdict: "blocked".to_owned(),
         entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),

@@ -36,6 +36,10 @@ impl Why {
 pub(super) fn render(why: &control::Why) -> String {
     let mut lines = vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))];
     let mut line = |name: &str, value: String| lines.push(field(&format!("  {name}"), 14, &clean(&value)));
+    if why.country.is_some() || why.asn.is_some() {
+        let asn = why.asn.map(|asn| format!("AS{asn}"));
+        line("from", why.country.clone().into_iter().chain(asn).collect::<Vec<_>>().join(", "));
+    }
     if let Some(entry) = &why.entry {
         let id = if entry.id == 0 { String::new() } else { format!("id {}, ", entry.id) };
         line("block", format!("{} ({id}{})", entry.source, entry.mode));

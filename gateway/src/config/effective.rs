@@ -95,6 +95,7 @@ pub(super) fn describe(
         "upstream": proxy.upstreams.iter().map(|it| (it.name.clone(), upstream(it))).collect::<BTreeMap<_, _>>(),
         "cors": (!proxy.cors.is_empty()).then(|| proxy.cors.iter().map(cors).collect::<BTreeMap<_, _>>()),
         "roles": proxy.roles,
+        "geo": proxy.geo.is_configured().then(|| json!({ "database": proxy.geo.files().map(file).collect::<Vec<_>>() })),
         "sources": (!proxy.sources.is_empty()).then(|| {
             let texts = |networks: &Vec<Source>| networks.iter().map(ToString::to_string).collect::<Vec<_>>();
             proxy.sources.iter().map(|(name, networks)| (name, texts(networks))).collect::<BTreeMap<_, _>>()

@@ -29,6 +29,7 @@ mod connection_limit;
 mod cors;
 mod detect;
 mod feed;
+mod geo;
 pub(super) mod guard;
 mod identity_headers;
 mod internal_token;
@@ -98,6 +99,10 @@ pub(super) const KEYS: Keys = &[
         "A short-lived token that the gateway makes for upstreams: who the client is, how, and which roles.",
     ),
     ("roles", "What each role may do. Tokens, users and client certificates have roles; routes require permissions."),
+    (
+        "geo",
+        "Databases that say in which country and autonomous system an address is. Without this table, nothing is looked up.",
+    ),
     ("sources", "Networks with a name, which `sources` and `allow_if` of routes refer to."),
     ("cors", "A group of rules for pages of other origins (CORS). Routes that name no group use `[cors.default]`."),
     ("route", "Which requests are served, for whom, and by what. The most specific route wins."),
@@ -179,6 +184,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let mut proxy = proxy::read(table, timeouts, guard.ipv6_prefix);
     let short = access_log::Short { outputs: std::mem::take(&mut proxy.access_log.outputs), is_written: has_short_log };
     let access_log = root.table("access_log", access_log::KEYS);
+    proxy.geo = geo::read(root.table("geo", geo::KEYS), root.has("geo"), reader);
     proxy.sources = sources::read(root.table("sources", sources::KEYS), reader);
     proxy.roles = roles::read(root.table("roles", roles::KEYS), reader);
     proxy.certificates = certificate::read(root.tables("certificate", certificate::KEYS), reader);
@@ -222,6 +228,8 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         cors: &proxy.cors,
         wafs: &proxy.wafs,
         sources: &proxy.sources,
+        feeds: &guard.feeds,
+        geo: &proxy.geo,
         issuers: proxy.auth.jwt.as_ref().map_or(0, |jwt| jwt.issuers.len()),
         trusted_proxies: &proxy.trust.proxies,
     };
@@ -252,6 +260,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let known = limit::Known {
         is_in_cluster: root.has("cluster"),
         routes: &proxy.routes,
+        geo: &proxy.geo,
         ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
         kernel: limit::clamp::PacketLimits {
             has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
@@ -281,6 +290,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let claims = proxy.limits.claims().chain(bandwidth.into_iter().flat_map(|it| it.claims()));
     proxy.auth.keep(&claims.collect::<Vec<_>>());
     proxy.access_log = access_log::read(access_log, short, &proxy.routes, reader);
+    proxy.access_log.locate(&proxy.geo);
     api_keys::keep_out_of_log(proxy.auth.api_keys.as_ref(), &mut proxy.access_log, reader);
     proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
     proxy.detect = detect::read(root.table("detect", detect::KEYS));

@@ -18,6 +18,7 @@ use super::{Limit, Limits};
 use crate::{
     auth::Identity,
     claim::ClaimPath,
+    geo::{Country, Geo},
     mix::mix,
     path::pattern::Parameter,
     settings::{
@@ -66,8 +67,10 @@ pub(super) struct CompiledPart {
 enum Look {
     Address(Option<u8>),
     ApiKey,
+    Asn(Geo),
     /// Its place among the claims that identities keep.
     Claim(Option<usize>),
+    Country(Geo),
     Header(HeaderName),
     Host,
     Ja4,
@@ -82,6 +85,7 @@ enum Look {
 
 /// What a part is for one request.
 enum PartValue<'a> {
+    Country(Country),
     Number(u64),
     /// A claim that is no text, as an operator writes it.
     Written(String),
@@ -161,6 +165,8 @@ impl CompiledPart {
             (Look::Header(_), Some(PartValue::Text(value))) => {
                 write!(out, "#{:08x}", hasher.bytes(&[value]) >> 32).unwrap_or_default()
             }
+            (Look::Asn(_), Some(PartValue::Number(asn))) => write!(out, "AS{asn}").unwrap_or_default(),
+            (_, Some(PartValue::Country(country))) => out.push_str(country.as_str()),
             (_, Some(PartValue::Number(number))) => write!(out, "#{number:016x}").unwrap_or_default(),
             (_, Some(PartValue::Text(text))) => out.push_str(&String::from_utf8_lossy(text)),
         }
@@ -173,6 +179,8 @@ impl Look {
         match part {
             KeyPart::Address(length) => Self::Address(*length),
             KeyPart::ApiKey => Self::ApiKey,
+            KeyPart::Asn(geo) => Self::Asn(geo.clone()),
+            KeyPart::Country(geo) => Self::Country(geo.clone()),
             KeyPart::Claim(path) => Self::Claim(kept.iter().position(|kept| kept == path)),
             KeyPart::Header(name) => Self::Header(name.clone()),
             KeyPart::Host => Self::Host,
@@ -193,6 +201,8 @@ impl Look {
         match self {
             Self::Address(None) => Some(PartValue::Source(facts.source)),
             Self::Address(Some(length)) => Some(PartValue::Source(Source::of(facts.address, *length))),
+            Self::Asn(geo) => Some(PartValue::Number(geo.asn(facts.address)?.into())),
+            Self::Country(geo) => Some(PartValue::Country(geo.country(facts.address)?)),
             Self::ApiKey => text(facts.identity?.principal().strip_prefix(API_KEY)?),
             Self::Claim(place) => match facts.identity?.claim((*place)?)? {
                 Value::Null => None,
@@ -257,6 +267,7 @@ impl Hasher {
         let mut hasher = self.seeded;
         hasher.write_u64(tag);
         match found {
+            PartValue::Country(country) => hasher.write(country.as_str().as_bytes()),
             PartValue::Number(value) => hasher.write_u64(*value),
             PartValue::Source(source) => {
                 match source.address() {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
+    geo::Geo,
     mix::mix,
     request_id::RequestId,
     settings::access_log::{LineFilter, Principal, Settings},
@@ -20,6 +21,7 @@ pub struct AccessLog {
     layout: Layout,
     redact: Redactor,
     hash: Option<Hash>,
+    geo: Geo,
     /// `None`: every request gets a line.
     keep: Option<LineFilter>,
     /// Where lines go.
@@ -69,6 +71,7 @@ impl AccessLog {
             outputs: outputs.into(),
             redact,
             hash,
+            geo: settings.geo.clone(),
             keep: (settings.keep != LineFilter::default()).then(|| settings.keep.clone()),
             request_headers: layout.request_headers.clone(),
             response_headers: layout.response_headers.clone(),
@@ -99,7 +102,7 @@ impl AccessLog {
 
     /// Appends a line.
     pub fn write(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        self.layout.write(&Reader { redact: &self.redact, hash: self.hash.as_ref(), line }, out);
+        self.layout.write(&Reader { redact: &self.redact, hash: self.hash.as_ref(), geo: &self.geo, line }, out);
     }
 }
 

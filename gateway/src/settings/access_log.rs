@@ -7,7 +7,7 @@ use http::HeaderName;
 pub use field::Field;
 
 use super::tls::UpstreamTls;
-use crate::file::NamedFile;
+use crate::{file::NamedFile, geo::Geo};
 
 mod field;
 
@@ -28,9 +28,22 @@ pub struct Settings {
     pub keep: LineFilter,
     /// Where lines go. `[[access_log.output]]`; never empty.
     pub outputs: Vec<Output>,
+    /// Where addresses are. `[geo]`.
+    pub geo: Geo,
 }
 
 impl Settings {
+    /// Lines say where clients are, if that is known at all and nothing else is chosen.
+    pub fn locate(&mut self, geo: &Geo) {
+        self.geo = geo.clone();
+        if let LineFormat::Json(fields) = &mut self.format
+            && geo.is_configured()
+            && *fields == Field::DEFAULT
+        {
+            fields.extend([Field::Country, Field::Asn]);
+        }
+    }
+
     /// The most outputs.
     pub const MOST_OUTPUTS: usize = 8;
 
@@ -63,6 +76,7 @@ impl Default for Settings {
             principal: Principal::Plain,
             keep: LineFilter::default(),
             outputs: vec![Output::Stdout],
+            geo: Geo::default(),
         }
     }
 }

@@ -9,6 +9,7 @@ use self::quota::Quota;
 use crate::{
     claim::{ClaimCondition, ClaimPath},
     file::NamedFile,
+    geo::Geo,
 };
 
 pub mod quota;
@@ -319,8 +320,12 @@ pub enum KeyPart {
     Address(Option<u8>),
     /// `api_key`.
     ApiKey,
+    /// `asn`: the autonomous system of the client's address, by these databases.
+    Asn(Geo),
     /// `claim:PATH`.
     Claim(ClaimPath),
+    /// `country`: the country of the client's address, by these databases.
+    Country(Geo),
     /// `header:NAME`.
     Header(HeaderName),
     /// `host`.
@@ -366,6 +371,8 @@ impl fmt::Display for KeyPart {
             Self::Address(None) => out.write_str("address"),
             Self::Address(Some(length)) => write!(out, "address/{length}"),
             Self::ApiKey => out.write_str("api_key"),
+            Self::Asn(_) => out.write_str("asn"),
+            Self::Country(_) => out.write_str("country"),
             Self::Claim(path) => write!(out, "claim:{path}"),
             Self::Header(name) => write!(out, "header:{name}"),
             Self::Host => out.write_str("host"),

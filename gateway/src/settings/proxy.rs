@@ -22,7 +22,7 @@ use super::{
     validate::{Api, Details, Formats},
     waf,
 };
-use crate::{file::NamedFile, path::MAX_LENGTH};
+use crate::{file::NamedFile, geo::Geo, path::MAX_LENGTH};
 
 /// Everything the proxy is told.
 #[derive(Clone, Debug)]
@@ -73,6 +73,8 @@ pub struct Settings {
     pub identity_headers: identity_headers::Settings,
     /// The token that is made for upstreams; `None`: none is. `[internal_token]`.
     pub internal_token: Option<internal_token::Settings>,
+    /// Where addresses are, as far as it is known. `[geo]`.
+    pub geo: Geo,
     /// Networks with a name, which routes refer to. `[sources]`.
     pub sources: BTreeMap<String, Vec<Source>>,
     /// Which role may do what. `[roles]`.

@@ -1,5 +1,7 @@
 //! The settings of one route: which requests it takes, and what it does with them.
 
+use std::net::IpAddr;
+
 use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 
@@ -17,6 +19,7 @@ use crate::{
     claim::ClaimCondition,
     expression::Expression,
     file::NamedFile,
+    geo::{Country, Geo},
     path::{PathRules, pattern::Pattern},
     source_set::SourceSet,
 };
@@ -104,12 +107,29 @@ impl Route {
 }
 
 /// Where clients may be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sources {
-    /// Prefixes and names of sets in `[sources]`, as the configuration has them.
+    /// Prefixes, names of sets and lists, `country:DE` and `asn:64500`, as the configuration has them.
     pub texts: Vec<String>,
     /// The networks that these are.
     pub set: SourceSet,
+    /// The countries.
+    pub countries: Vec<Country>,
+    /// The autonomous systems, by their numbers.
+    pub asns: Vec<u32>,
+    /// Where addresses are.
+    pub geo: Geo,
+}
+
+impl Sources {
+    /// Whether a client may be at this address. Where it is not known where that is, it is in no country and no system.
+    #[must_use]
+    pub fn contain(&self, address: IpAddr) -> bool {
+        self.set.contains(address)
+            || !self.countries.is_empty()
+                && self.geo.country(address).is_some_and(|country| self.countries.contains(&country))
+            || !self.asns.is_empty() && self.geo.asn(address).is_some_and(|asn| self.asns.contains(&asn))
+    }
 }
 
 /// Who answers.

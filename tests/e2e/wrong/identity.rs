@@ -62,7 +62,7 @@ macro_rules! server {
 }
 
 #[rustfmt::skip]
-pub(super) const ROWS: [Row; 68] = [
+pub(super) const ROWS: [Row; 74] = [
     // Issuers and their keys.
     ("issuer = ", "issuer = \"\" # ", "\"\" # ", "jwt.issuer", "is empty", "between the quotation marks"),
     ("audience = \"api\"", "audience = []", "[]\njwks", "jwt.audience", "is empty", "at least one"),
@@ -129,6 +129,13 @@ pub(super) const ROWS: [Row; 68] = [
     (READ, read!("allow_if = [\"{name} == claim.sub\"]"), "{name} == claim", "route[1].allow_if[0]", "which `path` has not", "`path` has {id}"),
     (READ, read!("allow_if = [\"source in home\"]"), "home\"]", "route[1].allow_if[0]", "there is no \"home\"", "[sources]"),
     (READ, read!("sources = [\"offise\"]"), "\"offise\"", "route[1].sources[0]", "there is no \"offise\"", "prefixes"),
+    // Where clients are.
+    (READ, read!("sources = [\"country:DE\"]"), "\"country:DE\"", "route[1].sources[0]", "no database", "[geo]"),
+    (READ, read!("sources = [\"asn:AS\"]"), "\"asn:AS\"", "route[1].sources[0]", "no autonomous system", "asn:64500"),
+    (READ, read!("sources = [\"country:Germany\"]"), "\"country:Germany\"", "route[1].sources[0]", "is no country", "two capital letters"),
+    (ROLES, table!("[geo]\ndatabase = \"long.secret\""), "\"long.secret\"", "geo.database", "no whole database", "renaming"),
+    (ROLES, table!("[geo]\ndatabase = \"none.mmdb\""), "\"none.mmdb\"", "geo.database", "cannot read", "relative paths"),
+    (ROLES, table!("[sources]\noffice = { file = \"empty.list\" }"), "{ file = \"empty.list\" }", "sources.office", "nobody is in it", "one a line"),
     // By which methods.
     (READ, read!("authenticate = [\"jtw\"]"), "[\"jtw\"]", "route[1].authenticate", "unknown", "api_key"),
     (READ, read!("authenticate = [\"certificate\"]"), "[\"certificate\"]", "route[1].authenticate", "not configured", "[client_certificates.NAME]"),
@@ -180,6 +187,7 @@ pub(super) fn write_files(folder: &Path) {
         ("short.secret", "hunter2".to_owned()),
         ("long.secret", "7".repeat(64)),
         ("open.secret", "7".repeat(64)),
+        ("empty.list", "# nobody\n".to_owned()),
         ("two.secret", "one\ntwo\n".to_owned()),
     ] {
         let path = folder.join(name);

@@ -37,6 +37,7 @@ const FLOORS: [Floor; 10] = [
             "diagnostic",
             "expression",
             "file",
+            "geo",
             "header_names",
             "header_values",
             "json",

@@ -13,6 +13,7 @@ use crate::{
         value::{self, closest, form::described, word},
     },
     diagnostic::Diagnostic,
+    geo::Geo,
     settings::{
         access_log::{
             Field, JWT, LineFilter, LineFormat, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS,
@@ -82,7 +83,7 @@ pub(super) fn read(table: Table<'_>, short: Short, routes: &[Route], reader: &Re
     }
     let outputs = if outputs.is_empty() { short.outputs } else { outputs };
     table.finish();
-    Settings { format, request_headers, response_headers, redact, principal, keep, outputs }
+    Settings { format, request_headers, response_headers, redact, principal, keep, outputs, geo: Geo::default() }
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -334,7 +334,7 @@ pub(super) fn claim_path(text: &str) -> Result<ClaimPath, Diagnostic> {
 }
 
 /// One string, or several.
-fn strings(value: &DeValue<'_>) -> Result<Vec<String>, Diagnostic> {
+pub(super) fn strings(value: &DeValue<'_>) -> Result<Vec<String>, Diagnostic> {
     match value {
         DeValue::Array(elements) if elements.is_empty() => {
             Err(Diagnostic::bare("is empty").hint("write at least one string between the brackets"))

@@ -17,6 +17,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
+    geo::Geo,
     path::pattern::Parameter,
     settings::{
         limit::{Allowance, Cost, Except, KeyPart, Limit, MAX_LIMITS, Rate},
@@ -82,6 +83,8 @@ pub(super) struct Known<'a> {
     /// Whether there is a `[cluster]`.
     pub(super) is_in_cluster: bool,
     pub(super) routes: &'a [Route],
+    /// Where addresses are.
+    pub(super) geo: &'a Geo,
     /// Whether a listener computes JA4 fingerprints.
     pub(super) ja4: bool,
     /// What the kernel has of limits.
@@ -195,7 +198,8 @@ fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) 
 }
 
 const PARTS: &str = "`\"address\"`, `\"address/48\"`, `\"principal\"`, `\"api_key\"`, `\"roles\"`, `\"plan\"`, \
-                     `\"claim:PATH\"`, `\"route\"`, `\"path:NAME\"`, `\"host\"`, `\"header:NAME\"`, `\"ja4\"`";
+                     `\"claim:PATH\"`, `\"route\"`, `\"path:NAME\"`, `\"host\"`, `\"header:NAME\"`, `\"ja4\"`, \
+                     `\"asn\"`, `\"country\"`";
 
 pub(super) const COSTS: &str =
     "`\"requests\"`, `\"request_bytes\"`, `\"response_bytes\"`, `\"grpc_messages\"`, `\"header:NAME\"`";
@@ -209,8 +213,17 @@ pub(super) fn by(table: &Table<'_>, routes: Option<&[String]>, known: &Known<'_>
     };
     let mut by: Vec<KeyPart> = Vec::new();
     for part in values(listed) {
+        let part = match part {
+            KeyPart::Asn(_) => KeyPart::Asn(known.geo.clone()),
+            KeyPart::Country(_) => KeyPart::Country(known.geo.clone()),
+            part => part,
+        };
         let wrong = match &part {
             _ if by.contains(&part) => Some(Diagnostic::bare(format!("\"{part}\" is listed twice"))),
+            KeyPart::Asn(_) | KeyPart::Country(_) if !known.geo.is_configured() => Some(
+                Diagnostic::bare("there is no database to look it up in")
+                    .hint("name one by `database` in [geo], or count by a wider prefix: \"address/48\""),
+            ),
             KeyPart::Ja4 if !known.ja4 => Some(
                 Diagnostic::bare("no listener computes JA4 fingerprints")
                     .hint("write `ja4 = true` in a listener's TLS"),
@@ -275,9 +288,10 @@ fn part(value: &DeValue<'_>) -> Result<KeyPart, Diagnostic> {
     if let Some((_, part)) = PLAIN.into_iter().find(|(name, _)| *name == text) {
         return Ok(part);
     }
-    if text == "asn" {
-        let wrong = Diagnostic::bare("there is no database of autonomous systems to look it up in");
-        return Err(wrong.hint("count by \"address\", or by a wider prefix: \"address/48\""));
+    match &*text {
+        "asn" => return Ok(KeyPart::Asn(Geo::default())),
+        "country" => return Ok(KeyPart::Country(Geo::default())),
+        _ => {}
     }
     let wrong = || Diagnostic::bare(format!("{text:?} is nothing that requests are counted by"));
     let hint = || wrong().hint(format!("write one of {}", PARTS.replace('`', "")));

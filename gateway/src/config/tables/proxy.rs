@@ -12,6 +12,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
+    geo::Geo,
     settings::{
         access_log::{self, LogFile, Output},
         auth, authz, detect,
@@ -96,6 +97,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
         auth: auth::Settings::default(),
         identity_headers: Vec::new(),
         internal_token: None,
+        geo: Geo::default(),
         sources: BTreeMap::new(),
         roles: authz::Settings::new(),
         limits: Default::default(),

@@ -65,7 +65,7 @@ pub(super) const KEYS: Keys = &[
     ("claims", "What the client's token must say, by path: `{ email_verified = true }`."),
     (
         "sources",
-        "Where clients must be: prefixes, and names of `[sources]`. Judged before anything is asked about who they are.",
+        "Where clients must be: prefixes, names of `[sources]` and of feeds, `country:DE` and `asn:64500` (by `[geo]`). Judged before anything is asked about who they are.",
     ),
     (
         "allow_if",

@@ -10,17 +10,23 @@ use crate::{
         reader::{Keys, Reader},
         table::Table,
         value::{
+            self,
             form::{Form as _, described},
             kind, parsed,
             word::simple_name,
         },
     },
     diagnostic::Diagnostic,
-    settings::route::Route,
+    file::NamedFile,
+    lists,
+    settings::{guard::ListFormat, route::Route},
 };
 
 /// What stands for the keys of `[sources]`, which are the operator's own.
-pub(super) const KEYS: Keys = &[("NAME", "The networks of the set `NAME`, as addresses and prefixes.")];
+pub(super) const KEYS: Keys = &[(
+    "NAME",
+    "The networks of the set `NAME`: addresses and prefixes, or `{ file = PATH }`, a list that is read again when it changes.",
+)];
 
 /// The most networks in one set.
 const MAX_NETWORKS: usize = 10_000;
@@ -30,7 +36,16 @@ pub(super) const HINT: &str = "write addresses and prefixes: [\"192.0.2.0/24\", 
 
 pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> BTreeMap<String, Vec<Source>> {
     let mut sources = BTreeMap::new();
-    for (key, name, networks) in table.named_values(described("array of addresses and prefixes", networks)) {
+    let form = described("array of addresses and prefixes, or `{ file = PATH }`", written);
+    for (key, name, written) in table.named_values(form) {
+        let networks = written.and_then(|written| match written {
+            Written::Networks(networks) => Ok(networks),
+            Written::File(path, format) => {
+                let list = list(&reader.file(&path)?, format)?;
+                list.unread.into_iter().for_each(|unread| reader.warn(unread.at(&key)));
+                Ok(list.networks)
+            }
+        });
         let wrong = simple_name(&name).err().or_else(|| {
             // In `source in NAME` it would be a network.
             let is_network = name.parse::<Source>().is_ok();
@@ -53,6 +68,63 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> BTreeMap<String, Ve
         }
     }
     sources
+}
+
+/// What a set is written as.
+enum Written {
+    Networks(Vec<Source>),
+    File(String, Option<ListFormat>),
+}
+
+fn written(value: &DeValue<'_>) -> Result<Written, Diagnostic> {
+    let DeValue::Table(table) = value else { return networks(value).map(Written::Networks) };
+    const FORM: &str = "write `{ file = \"office.txt\" }`, and `format` beside it where it is not recognised";
+    let (mut file, mut format) = (None, None);
+    for (name, value) in table {
+        match &**name.get_ref() {
+            "file" => file = Some(value::path(value.get_ref())?),
+            "format" => format = Some(value::choice(&ListFormat::NAMES).read(value.get_ref())?),
+            other => return Err(Diagnostic::bare(format!("{other:?} is unknown here")).hint(FORM)),
+        }
+    }
+    match file {
+        Some(file) => Ok(Written::File(file, format)),
+        None => Err(Diagnostic::bare("names no `file`").hint(FORM)),
+    }
+}
+
+/// The networks of a list.
+pub(super) struct List {
+    pub(super) networks: Vec<Source>,
+    /// That some of it cannot be read.
+    pub(super) unread: Option<Diagnostic>,
+}
+
+/// Reads a list in a file, whoever made it.
+///
+/// # Errors
+/// Nothing of it can be read, or it has no networks.
+pub(super) fn list(file: &NamedFile, format: Option<ListFormat>) -> Result<List, Diagnostic> {
+    let shown = file.path.display();
+    let (mut networks, mut unread, mut first) = (Vec::new(), 0_u64, None);
+    let read = lists::read(&file.bytes, format, |line, entry| match entry {
+        Ok(listed) => networks.push(listed.source),
+        Err(why) => {
+            unread += 1;
+            first.get_or_insert((line, why));
+        }
+    });
+    read.map_err(|why| Diagnostic::bare(format!("{shown} {why}")).hint("write addresses and prefixes, one a line"))?;
+    if networks.is_empty() {
+        let wrong = Diagnostic::bare(format!("{shown} has no networks: nobody is in it"));
+        return Err(wrong.hint("write addresses and prefixes to it, one a line"));
+    }
+    let unread = first.map(|(line, why)| {
+        let told =
+            Diagnostic::bare(format!("{shown}: {unread} lines are passed over, the first is line {line}: {why}"));
+        told.hint("who is in these lines is not in the set: correct the file")
+    });
+    Ok(List { networks, unread })
 }
 
 fn networks(value: &DeValue<'_>) -> Result<Vec<Source>, Diagnostic> {

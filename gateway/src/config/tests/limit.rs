@@ -32,7 +32,7 @@ fn wrong_keys() {
         ("\"header:a b\"", ".by[0]", "not a header name", "x-version"),
         ("\"route\", \"route\"", ".by", "listed twice", ""),
         ("\"path:nr\"", ".by", "no route of this limit has a path parameter \"nr\"", "{id}"),
-        ("\"asn\"", ".by[0]", "no database of autonomous systems", "address/48"),
+        ("\"asn\"", ".by", "no database to look it up in", "address/48"),
         ("\"cookie\"", ".by[0]", "nothing that", "\"principal\""),
     ] {
         limit(&by(parts), 2, key, message, hint);

@@ -189,6 +189,8 @@ impl Guard {
         let history = self.journal.store().history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         Ok(Why {
+            country: None,
+            asn: None,
             address,
             verdict: verdict.name().to_owned(),
             entry: fed.clone().filter(|_| allow.is_none()).or_else(|| decides.map(|record| self.entry(record, now))),

@@ -14,6 +14,12 @@ pub struct Why {
     pub address: IpAddr,
     /// What happens to its packets: `blocked`, `shadow_blocked`, `allowed` or `passed`.
     pub verdict: String,
+    /// Its country; absent: there is no database that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub country: Option<String>,
+    /// The number of its autonomous system; absent: there is no database that says so.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asn: Option<u32>,
     /// The entry that decides, if one does.
     pub entry: Option<Entry>,
     /// The requests that were the evidence, oldest first.

@@ -331,7 +331,10 @@ impl Service<'_> {
                 let status = self.guard.status(self.processes(), now);
                 Answer::Top(Box::new(self.guard.top(status, now)))
             }
-            request => self.guard.handle(request, &actor, Now::read()),
+            request => {
+                let answer = self.guard.handle(request, &actor, Now::read());
+                self.located(answer)
+            }
         };
         // What the answer says is true of the proxy, too, once the client has it.
         let is_told = self.relay();

@@ -71,6 +71,21 @@ pub(super) fn profiled(service: &mut Service<'_>, asked: (u64, u64), rows: Optio
     });
 }
 
+impl Service<'_> {
+    /// Says where the address is that an answer explains, as far as databases know.
+    pub(super) fn located(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Why(mut why) => {
+                let place = self.config.proxy.geo.find(why.address);
+                why.country = place.country.map(|country| country.as_str().to_owned());
+                why.asn = place.asn;
+                Answer::Why(why)
+            }
+            answer => answer,
+        }
+    }
+}
+
 /// A proxy, by its generation and the number that it was asked by, has said what rules and limits hold against an address.
 pub(super) fn scored(
     service: &mut Service<'_>,

@@ -57,5 +57,7 @@ pub(super) fn members(settings: &Settings, headers: &mut LoggedHeaders) -> Vec<J
         field("gateway.relay", Field::Relay),
         field("gateway.request_id", Field::RequestId),
         field("gateway.ja4", Field::Ja4),
+        field("source.geo.country_iso_code", Field::Country),
+        field("source.as.number", Field::Asn),
     ]
 }

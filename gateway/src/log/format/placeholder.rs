@@ -8,6 +8,7 @@ use std::{
 use http::HeaderValue;
 
 use crate::{
+    geo::Geo,
     log::{
         line::{Line, Timings},
         redact::{Hash, Redactor},
@@ -90,6 +91,7 @@ impl Placeholder {
 pub(in crate::log) struct Reader<'a> {
     pub(in crate::log) redact: &'a Redactor,
     pub(in crate::log) hash: Option<&'a Hash>,
+    pub(in crate::log) geo: &'a Geo,
     pub(in crate::log) line: &'a Line<'a>,
 }
 
@@ -149,6 +151,11 @@ impl<'a> Reader<'a> {
             Field::TimeClf => Value::TimeClf(line.unix_millis),
             Field::Id => Value::Id(line.id),
             Field::Client => Value::Address(line.client.ip().to_canonical()),
+            Field::Country => match self.geo.country(line.client.ip()) {
+                Some(country) => Value::Theirs(country.as_str().to_owned().into()),
+                None => Value::None,
+            },
+            Field::Asn => self.geo.asn(line.client.ip()).map_or(Value::None, |asn| Value::Number(asn.into())),
             Field::ClientPort => Value::Number(line.client.port().into()),
             Field::Source => Value::Theirs(line.source.to_string().into()),
             Field::Relay => line.relay.map_or(Value::None, Value::Address),

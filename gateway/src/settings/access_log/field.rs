@@ -4,12 +4,14 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[expect(missing_docs, reason = "each is explained where it is listed, for operators too")]
 pub enum Field {
+    Asn,
     AuthUs,
     BytesIn,
     BytesOut,
     Client,
     ClientPort,
     ConnectUs,
+    Country,
     Detail,
     DurationUs,
     FirstByteUs,
@@ -49,12 +51,14 @@ pub enum Field {
 
 impl Field {
     /// All of them: the name, and what it says.
-    pub const ALL: [(&'static str, Self, &'static str); 41] = [
+    pub const ALL: [(&'static str, Self, &'static str); 43] = [
         ("time", Self::Time, "When the request began: RFC 3339, UTC, with milliseconds."),
         ("time_clf", Self::TimeClf, "The same in the form of Apache: `24/Nov/2025:16:00:00 +0000`."),
         ("id", Self::Id, "The id of the request in every log, 32 digits."),
         ("client", Self::Client, "The address of the client, behind trusted proxies too."),
         ("client_port", Self::ClientPort, "The client's port."),
+        ("country", Self::Country, "The country of the client's address, by two letters. It needs `[geo]`."),
+        ("asn", Self::Asn, "The number of the autonomous system of the client's address. It needs `[geo]`."),
         ("source", Self::Source, "What bans and limits count the client by: its address, or its IPv6 prefix."),
         ("relay", Self::Relay, "The trusted proxy that named the client."),
         ("listener", Self::Listener, "The address of the listener."),

@@ -3,7 +3,10 @@
 use gateway_common::source::Source;
 use http::Method;
 
-use super::{super::sources::HINT, references::RouteReferences};
+use super::{
+    super::sources::{HINT, list},
+    references::RouteReferences,
+};
 use crate::{
     config::{
         reader::Reader,
@@ -12,6 +15,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     expression::{ComparisonKind, Expression, ExpressionError, Operand, RouteScope, contradiction, networks},
+    geo::{Country, Geo, asn},
     settings::{
         auth::Methods,
         authz::{Requirement, RequirementPart},
@@ -28,7 +32,10 @@ pub(super) struct Asked<'a> {
 }
 
 pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &Reader<'_>) -> Option<Sources> {
-    let texts = table.list("sources", described("address, prefix, or name of a set in `[sources]`", line));
+    let texts = table.list(
+        "sources",
+        described("address, prefix, name of a set in `[sources]` or of a feed, `country:DE` or `asn:64500`", line),
+    );
     if !table.has("sources") {
         return None;
     }
@@ -36,7 +43,24 @@ pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &R
         table.report("sources", Diagnostic::bare("is empty: nobody could be let in").hint(HINT));
     }
     let mut found: Vec<Source> = Vec::new();
+    let mut sources = Sources { geo: known.geo.clone(), ..Sources::default() };
     for (key, text) in &texts {
+        if let Some(placed) = place(text, known.geo, &mut sources) {
+            placed.unwrap_or_else(|wrong| reader.report(wrong.at(key)));
+            continue;
+        }
+        let feed = known.feeds.iter().find(|feed| feed.name == *text && !known.sources.contains_key(text));
+        if let Some(feed) = feed {
+            let list = reader.file_at(feed.path.clone(), false).and_then(|file| list(&file, feed.format));
+            match list {
+                Ok(list) => {
+                    list.unread.into_iter().for_each(|unread| reader.warn(unread.at(key)));
+                    found.extend(list.networks);
+                }
+                Err(wrong) => reader.report(wrong.at(key)),
+            }
+            continue;
+        }
         match networks(text, known.sources) {
             Ok(networks) => found.extend(networks),
             Err(message) => {
@@ -53,7 +77,38 @@ pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &R
         let warning = Diagnostic::new(table.key("sources"), format!("overlaps with the trusted proxy {proxy}"));
         reader.warn(warning.hint("a trusted proxy that does not name its client is let in by no `sources`"));
     }
-    Some(Sources { texts: values(texts), set: SourceSet::new(&found) })
+    Some(Sources { texts: values(texts), set: SourceSet::new(&found), ..sources })
+}
+
+/// Adds the country or system that a text names; `None`: it names neither.
+fn place(text: &str, geo: &Geo, sources: &mut Sources) -> Option<Result<(), Diagnostic>> {
+    let (kind, name) = text.split_once(':')?;
+    let wrong = match kind {
+        "country" => match Country::parse(name) {
+            Some(country) => {
+                sources.countries.push(country);
+                None
+            }
+            None => Some(
+                Diagnostic::bare(format!("{name:?} is no country")).hint("write two capital letters: \"country:DE\""),
+            ),
+        },
+        "asn" => match asn(name) {
+            Some(asn) => {
+                sources.asns.push(asn);
+                None
+            }
+            None => Some(
+                Diagnostic::bare(format!("{name:?} is no autonomous system")).hint("write its number: \"asn:64500\""),
+            ),
+        },
+        _ => return None,
+    };
+    let unknown = || {
+        let wrong = Diagnostic::bare("there is no database to look it up in");
+        (!geo.is_configured()).then(|| wrong.hint("name one by `database` in [geo]"))
+    };
+    Some(wrong.or_else(unknown).map_or(Ok(()), Err))
 }
 
 pub(super) fn allow_if(

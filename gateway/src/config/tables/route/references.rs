@@ -6,7 +6,8 @@ use gateway_common::source::Source;
 
 use crate::{
     config::tables::upstream::NamedUpstream,
-    settings::{auth::Method, authz, cors::Cors, timeouts::Timeouts, validate::Api, waf},
+    geo::Geo,
+    settings::{auth::Method, authz, cors::Cors, guard::Feed, timeouts::Timeouts, validate::Api, waf},
 };
 
 /// What routes refer to.
@@ -29,6 +30,10 @@ pub(in crate::config::tables) struct RouteReferences<'a> {
     pub(in crate::config::tables) wafs: &'a [waf::Settings],
     /// Networks with a name.
     pub(in crate::config::tables) sources: &'a BTreeMap<String, Vec<Source>>,
+    /// Lists in files.
+    pub(in crate::config::tables) feeds: &'a [Feed],
+    /// Where addresses are.
+    pub(in crate::config::tables) geo: &'a Geo,
     /// How many issuers of tokens there are.
     pub(in crate::config::tables) issuers: usize,
     /// Who is trusted to name clients.
