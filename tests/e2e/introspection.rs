@@ -128,6 +128,42 @@ fn a_provider_says_which_tokens_are_good() {
     assert!(!log.contains(&shared) && !log.contains("s e:c"), "a token or secret is in a log");
 }
 
+/// Another provider, of another maker: its times have fractions, and its tokens have no subject.
+#[test]
+fn another_provider_says_which_tokens_are_good() {
+    if !report::may_run("introspection: canaille") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let issuer = "http://127.0.0.1:9300";
+    let provider = Provider::start_canaille(&world, issuer, 9300, CLIENT.1);
+    fs::write(world.folder.join("gateway.secret"), CLIENT.1).unwrap();
+    let lines = format!(
+        "client_id = \"gateway\"\nclient_secret = \"gateway.secret\"\nfetch = {{ allow_http = true, timeout = \"5s\" }}\ncache_for = \"5s\"\ncache_inactive_for = \"1s\""
+    );
+    let settings = settings(issuer, &lines);
+    let more = settings
+        .more
+        .replace("audience = \"api\"", "audience = \"gateway\"\nrole_map = { \"scope:items:read\" = [\"reader\"] }");
+    let daemon = Daemon::start(&world, &Settings { more, ..settings });
+    let client = Client::new(&world, GOOD_V4);
+
+    let token = provider.opaque_token(600, None);
+    let (status, line, _) = ask(&daemon, &client, &token);
+    assert_eq!((status, &line["principal"]), (200, &json!("corp:ada")), "{line} {}", daemon.standard_error());
+    assert_eq!(ask(&daemon, &client, &token).0, 200);
+    assert_eq!(provider.questions(), 1, "it is remembered");
+    let (status, line, _) = ask(&daemon, &client, "made-up");
+    assert_eq!((status, &line["signal"]), (401, &json!("inactive_token")), "{line}");
+    provider.revoke(&token);
+    until("the revocation", SOON, || (ask(&daemon, &client, &token).0 == 401).then_some(()));
+    send(provider.pid(), Signal::SIGSTOP);
+    let (status, line, _) = ask(&daemon, &client, "another");
+    assert_eq!((status, &line["signal"]), (503, &Value::Null), "{line}");
+    send(provider.pid(), Signal::SIGCONT);
+}
+
 #[test]
 fn a_wrong_secret_is_the_operators_fault() {
     if !report::may_run("introspection: secret") {

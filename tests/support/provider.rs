@@ -3,7 +3,7 @@
 use std::{
     io::Write as _,
     path::Path,
-    process::{Child, ChildStdin, Stdio},
+    process::{Child, ChildStdin, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
 
@@ -61,11 +61,30 @@ impl Provider {
         let mut command = world.gate.command(node.as_ref());
         command.args([script, MODULES, kind, issuer, &port.to_string()]);
         command.args(files);
+        Self::run(world, command)
+    }
+
+    fn run(world: &World, mut command: Command) -> Self {
         let log = std::fs::File::create(world.folder.join("provider.log")).unwrap();
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
         let mut told = (child.stdin.take().unwrap(), ChildLines::of(&mut child));
         assert_eq!(read(&mut told.1)["ready"], true);
         Self { child, told: Mutex::new(told) }
+    }
+
+    /// Canaille, which is of another maker and written in Python, on `port` of 127.0.0.1 of the gateway's namespace. It has
+    /// opaque tokens alone, and the gateway is its client `gateway`, by this secret.
+    ///
+    /// # Panics
+    /// If it does not start.
+    #[must_use]
+    pub fn start_canaille(world: &World, issuer: &str, port: u16, secret: &str) -> Self {
+        let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/canaille/bin/python");
+        assert!(Path::new(python).exists(), "Canaille is missing: `cargo xtask setup --all`");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/canaille.py");
+        let mut command = world.gate.command(python.as_ref());
+        command.args([script, issuer, &port.to_string(), secret]);
+        Self::run(world, command)
     }
 
     /// A token of `subject` by the newest key. `oidc-provider` has one client, `ada`.

