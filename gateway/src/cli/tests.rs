@@ -294,6 +294,7 @@ fn explanations() {
     };
     let expect = "\
 203.0.113.7 is blocked
+  from        DE, AS64500
   block       203.0.113.7 (id 7, enforce)
   reason      10 × forged_token
   by          rule:bad-tokens
