@@ -86,8 +86,11 @@ pub struct Limits {
     /// By route, in the order of the configuration; `named` where an operation names the limit.
     routed: Box<[Box<[Charge]>]>,
     authorized: Box<[Box<[Charge]>]>,
-    named: Box<[Box<[(When, Charge)]>]>,
+    named: Box<[NamedCharges]>,
 }
+
+/// What operations of a route that name limits are charged, and when.
+type NamedCharges = Box<[(When, Charge)]>;
 
 /// One limit.
 #[derive(Debug)]

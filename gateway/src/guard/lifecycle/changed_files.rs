@@ -60,17 +60,17 @@ impl Service<'_> {
         }
     }
 
-    /// Whether a reload is to wait: changed files are on their way into force, and none waits already.
-    pub(super) fn waits_for_files(&mut self, request: ReloadRequest) -> Result<(), ReloadRequest> {
+    /// Lets a reload wait if changed files are on their way into force, and none waits already. Gives back one that does not.
+    pub(super) fn wait_for_files(&mut self, request: ReloadRequest) -> Option<ReloadRequest> {
         if !self.watched.files.is_coming
             || self.reloading.waiting.is_some()
             || self.ending.reason.is_some()
             || request.is_of_files()
         {
-            return Err(request);
+            return Some(request);
         }
         self.reloading.waiting = Some(request);
-        Ok(())
+        None
     }
 
     /// Goes on with the reload that has waited.

@@ -56,10 +56,7 @@ impl Service<'_> {
     /// Reads the configuration beside the loop: the files may be on a slow disk, and names are resolved.
     pub(super) fn prepare(&mut self, mut request: ReloadRequest, prepared: &mpsc::Sender<Ready>) {
         if self.changes() || self.ending.upgrade_at.is_some() {
-            request = match self.waits_for_files(request) {
-                Ok(()) => return,
-                Err(request) => request,
-            };
+            let Some(request) = self.wait_for_files(request) else { return };
             let message = "a proxy is starting or stopping: try again in a moment".to_owned();
             return self.refuse_reload(request, BUSY, message);
         }

@@ -30,7 +30,7 @@ impl Store {
 
 /// Calls that are under way: when they get to the store, when the answer comes back, or never.
 struct UnderWay {
-    ask: limit::BudgetRequest,
+    ask: BudgetRequest,
     call: StoreCall,
     arrives: u64,
     returns: u64,
@@ -390,8 +390,7 @@ fn d07_another_secret_keeps_the_share() {
     assert_eq!(world.served(&Ask::default(), 20, START), 0);
     // The store knows nothing of the keys of the new secret.
     let asks = Arc::clone(world.limits.asks().unwrap());
-    let name =
-        |asks: &Arc<BudgetQueue>| asks.take(usize::MAX).into_iter().map(|ask| ask.call().name.clone()).next().unwrap();
+    let name = |asks: &Arc<BudgetQueue>| asks.take(usize::MAX).into_iter().map(|ask| ask.call().name).next().unwrap();
     asks.set_reachable(true);
     assert!(world.served(&Ask::default(), 1, START) > 0);
     let second = name(&asks);

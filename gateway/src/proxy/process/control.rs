@@ -260,7 +260,7 @@ impl<'a> Control<'a> {
     }
 
     /// Takes over what the guard has in force.
-    async fn take_in_force(&mut self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
+    async fn take_in_force(&self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
         let sealed = descriptors.into_iter().next().context("the guard sent nothing")?;
         let in_force = unseal::<InForce>(sealed)?;
         self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);

@@ -97,7 +97,8 @@ impl<'a> Values<'a> {
         let types = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut types = types.map(|(_, value)| *value);
         let is_one = types.clone().zip(types.clone().skip(1)).all(|(one, next)| one == next);
-        parts.is_foreign |= !request.body.is_empty() && !(is_one && types.all(charset::has_known));
+        let is_read = request.body.is_empty() || is_one && types.all(charset::has_known);
+        parts.is_foreign |= !is_read;
         Self {
             request,
             path: decode::percent(raw_path.as_bytes(), false),

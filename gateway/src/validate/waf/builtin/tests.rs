@@ -347,7 +347,7 @@ fn hostile_requests_take_bounded_work() {
     // Reading SQL has a budget of its own, which text does not spend.
     let list = |unit: &str| serde_json::json!(vec![unit.repeat(2_000 / unit.len()); 400]).to_string();
     for (unit, is_attack) in [("plain text, ", false), ("$.", true)] {
-        let verdict = judge(settings(), "/a", &json, &list(unit));
+        let verdict = judge(settings(), "/a", &json, list(unit));
         assert_eq!(verdict.is_attack, is_attack, "{unit}: {verdict:?}");
     }
     let verdict = judge(settings(), &format!("/a?{}=../../x", "n\u{7f}".repeat(1_000)), &[], "");
