@@ -4,7 +4,6 @@
 use std::collections::HashMap;
 
 use super::*;
-use crate::limit;
 
 /// The store, as `spend.lua` does it, by a clock of its own.
 #[derive(Default)]
