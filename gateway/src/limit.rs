@@ -147,7 +147,7 @@ enum Due {
 
 /// What a request has come to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Spent {
+pub struct RequestUsage {
     /// Bytes of its body.
     pub request_bytes: u64,
     /// Bytes of the response's body.
@@ -353,7 +353,7 @@ impl Limits {
 
     /// Charges what was known only once the request was over, and lets others have its place. What the upstream does not
     /// say costs one unit.
-    pub fn settle(&self, judged: &mut LimitResult, spent: &Spent, now: u64) {
+    pub fn settle(&self, judged: &mut LimitResult, spent: &RequestUsage, now: u64) {
         for owed in judged.owed.drain(..) {
             let Some(allowed) = self.allowed(owed.limit, owed.allowed) else { continue };
             match owed.due {

@@ -14,7 +14,7 @@ pub const LONGEST_PLACE: usize = 128;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
     /// Which part of the request.
-    pub part: Part,
+    pub part: RequestPart,
     /// The name of the parameter; empty: the whole part.
     pub name: Box<str>,
     /// Where within it: a JSON pointer (RFC 6901).
@@ -27,7 +27,7 @@ pub struct Violation {
 
 /// A part of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Part {
+pub enum RequestPart {
     /// The body.
     Body,
     /// A cookie.
@@ -40,7 +40,7 @@ pub enum Part {
     Query,
 }
 
-impl Part {
+impl RequestPart {
     /// Its name, as OpenAPI has it.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -57,7 +57,7 @@ impl Part {
 impl Violation {
     /// A rule that a parameter breaks, or a whole part.
     #[must_use]
-    pub fn new(part: Part, name: &str, rule: &'static str, expected: impl Into<Box<str>>) -> Self {
+    pub fn new(part: RequestPart, name: &str, rule: &'static str, expected: impl Into<Box<str>>) -> Self {
         Self { part, name: shorten(name).into(), pointer: Box::default(), rule, expected: expected.into() }
     }
 

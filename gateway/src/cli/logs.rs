@@ -86,7 +86,7 @@ fn statuses(text: &str) -> Result<Statuses, String> {
 
 /// How lines are shown.
 #[derive(Clone, Copy)]
-struct Look {
+struct LineStyle {
     json: bool,
     colour: bool,
 }
@@ -98,7 +98,7 @@ impl Logs {
             Err(exit) => return exit,
         };
         let wanted = std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
-        let look = Look { json: context.out.json, colour: wanted && io::stdout().is_terminal() };
+        let look = LineStyle { json: context.out.json, colour: wanted && io::stdout().is_terminal() };
         match self.show(&path, context, look) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
             Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
@@ -123,7 +123,7 @@ impl Logs {
         })
     }
 
-    fn show(&self, path: &Path, context: &Context, look: Look) -> io::Result<()> {
+    fn show(&self, path: &Path, context: &Context, look: LineStyle) -> io::Result<()> {
         let now = Now::read().unix_millis;
         let since = self.since.map(|age| now.saturating_sub(u64::try_from(age.as_millis()).unwrap_or(u64::MAX)));
         let filter = Filter {
@@ -210,7 +210,7 @@ fn next_line(reader: &mut BufReader<impl Read>) -> io::Result<Option<(String, u6
     Ok(Some((String::from_utf8_lossy(&line).into_owned(), u64::try_from(length).unwrap_or(u64::MAX))))
 }
 
-fn render(line: &str, look: Look) -> String {
+fn render(line: &str, look: LineStyle) -> String {
     match Entry::read(line) {
         Some(entry) if !look.json => entry.render(look.colour),
         _ if look.json => line.to_owned(),

@@ -288,7 +288,7 @@ fn explanations() {
         profile: None,
         clamp: None,
         plan: None,
-        standing: control::Standing::default(),
+        standing: control::BanHistory::default(),
         history: Vec::new(),
         next: "it is let through again in 9m59s".to_owned(),
     };

@@ -35,12 +35,12 @@ pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, Revocatio
 pub use entry::Entry;
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, Disk, Feed, Interface, LogDrops, Lost, Process, ReloadRefused,
+    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, Interface, LogDrops, Lost, Process, ReloadRefused,
     Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
-pub use why::{Past, Score, Standing, Why};
+pub use why::{BanHistory, Past, Score, Why};
 
 /// What a reload is answered with that the guard after this one does. Whoever asked looks at `status` for what comes of it.
 pub const ANOTHER_GUARD: &str = "another guard starts, to load the kernel program, and reloads: see `gateway status`";

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use facts::{Daemon, Interface, Known};
+use facts::{Daemon, Fact, Interface};
 
 use super::{control::Process, kernel::PinnedAt};
 use crate::launch::Role;
@@ -108,7 +108,7 @@ fn kernel(release: &str) -> Check {
     }
 }
 
-fn program(program: &Known<Result<Vec<String>, String>>) -> Vec<Check> {
+fn program(program: &Fact<Result<Vec<String>, String>>) -> Vec<Check> {
     let (name, fix) = ("kernel program", "see docs/kernels.md for what each kernel gives");
     match program {
         Err(reason) => vec![unknown(name, reason)],
@@ -127,7 +127,7 @@ fn rights(is_root: bool) -> Check {
     check("rights", State::Warn, "not root: much cannot be looked at", "run as root")
 }
 
-fn sysctl(name: &'static str, value: &Known<i64>) -> Check {
+fn sysctl(name: &'static str, value: &Fact<i64>) -> Check {
     let value = match value {
         Ok(value) => *value,
         Err(reason) => return unknown(name, reason),
@@ -162,7 +162,7 @@ fn bpffs(is_mounted: bool) -> Check {
     check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 
-fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>, has_run: bool) -> Vec<Check> {
+fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<Check> {
     let name = format!("interface {}", at.name);
     if !at.is_there {
         return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
@@ -215,7 +215,7 @@ fn interface(at: &Interface, links: &Known<Vec<PinnedAt>>, has_run: bool) -> Vec
     checks
 }
 
-fn links(links: &Known<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
+fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
     match links {
         Err(reason) => unknown("pins", reason),
         Ok(links) if links.is_empty() && !interfaces.is_empty() => {
@@ -237,7 +237,7 @@ fn usage((name, used, capacity): (&'static str, usize, u32)) -> Check {
     check(format!("map {name}"), state, format!("{used} of {capacity} entries ({percent} %)"), fix)
 }
 
-fn drift(drift: &Known<(usize, usize)>) -> Check {
+fn drift(drift: &Fact<(usize, usize)>) -> Check {
     match drift {
         Err(reason) => unknown("drift", reason),
         Ok((0, 0)) => check("drift", State::Ok, "the kernel has what the store says", ""),
@@ -248,7 +248,7 @@ fn drift(drift: &Known<(usize, usize)>) -> Check {
     }
 }
 
-fn audit(audit: &Known<(u64, Option<String>)>) -> Check {
+fn audit(audit: &Fact<(u64, Option<String>)>) -> Check {
     match audit {
         Err(reason) => unknown("audit", reason),
         Ok((records, None)) => check("audit", State::Ok, format!("whole: {records} records"), ""),
@@ -256,7 +256,7 @@ fn audit(audit: &Known<(u64, Option<String>)>) -> Check {
     }
 }
 
-fn clock(clock: &Known<(u64, i16)>) -> Check {
+fn clock(clock: &Fact<(u64, i16)>) -> Check {
     match clock {
         Err(reason) => unknown("clock", reason),
         Ok((_, year)) if *year < 2025 => {
@@ -271,7 +271,7 @@ fn clock(clock: &Known<(u64, i16)>) -> Check {
     }
 }
 
-fn ntp(is_kept: &Known<bool>) -> Check {
+fn ntp(is_kept: &Fact<bool>) -> Check {
     match is_kept {
         Err(reason) => unknown("ntp", reason),
         Ok(true) => check("ntp", State::Ok, "the clock is kept right", ""),
@@ -289,7 +289,7 @@ fn earlier(folders: &[String]) -> Option<Check> {
     (!folders.is_empty()).then(|| check("earlier pins", State::Warn, what, fix))
 }
 
-fn permissions(path: &str, mode: &Known<u32>) -> Check {
+fn permissions(path: &str, mode: &Fact<u32>) -> Check {
     let name = format!("permissions {path}");
     match mode {
         Err(reason) => unknown(name, reason),
@@ -304,7 +304,7 @@ fn permissions(path: &str, mode: &Known<u32>) -> Check {
     }
 }
 
-fn disk(disk: &Known<(u64, u64)>) -> Check {
+fn disk(disk: &Fact<(u64, u64)>) -> Check {
     let (free, all) = match disk {
         Ok(disk) => *disk,
         Err(reason) => return unknown("disk", reason),
@@ -317,7 +317,7 @@ fn disk(disk: &Known<(u64, u64)>) -> Check {
     }
 }
 
-fn certificate_days(path: &str, days: &Known<i64>) -> Check {
+fn certificate_days(path: &str, days: &Fact<i64>) -> Check {
     let name = format!("certificate {path}");
     match days {
         Err(reason) => check(name, State::Warn, format!("its end cannot be read: {reason}"), "check the file"),
@@ -359,7 +359,7 @@ fn proxy_user((name, uid): &(String, Option<u32>)) -> Check {
     }
 }
 
-fn files(files: &Known<(u64, u64)>) -> Check {
+fn files(files: &Fact<(u64, u64)>) -> Check {
     match files {
         Err(reason) => unknown("open files", reason),
         // A connection takes a descriptor, and one to the upstream.
@@ -373,7 +373,7 @@ fn files(files: &Known<(u64, u64)>) -> Check {
     }
 }
 
-fn daemon(daemon: &Known<Daemon>) -> Vec<Check> {
+fn daemon(daemon: &Fact<Daemon>) -> Vec<Check> {
     let Daemon { proxy, warnings, processes } = match daemon {
         Err(reason) => return vec![check("daemon", State::Fail, reason, "start it: `gateway run`")],
         Ok(daemon) => daemon,

@@ -9,7 +9,7 @@ use gateway_common::source::Source;
 use http::HeaderMap;
 
 use super::{
-    LimitResult, Limits, Spent, When,
+    LimitResult, Limits, RequestUsage, When,
     key::Facts,
     report::{self, Question, Row, Sum},
     shadow::ShadowRefusals,
@@ -33,7 +33,7 @@ pub struct ConnectionPermit(Option<Box<(Arc<Limits>, LimitResult)>>);
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(held) = &mut self.0 {
-            held.0.settle(&mut held.1, &Spent::default(), clock::monotonic());
+            held.0.settle(&mut held.1, &RequestUsage::default(), clock::monotonic());
         }
     }
 }

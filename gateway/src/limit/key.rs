@@ -20,7 +20,7 @@ use crate::{
     claim::ClaimPath,
     geo::{Country, Geo},
     mix::mix,
-    path::pattern::Parameter,
+    path::pattern::PatternParameter,
     settings::{
         limit::{KeyPart, Seed, Sharing},
         route::Route,
@@ -59,12 +59,12 @@ pub struct Facts<'a> {
 pub(super) struct CompiledPart {
     pub(super) key: KeyPart,
     tag: u64,
-    look: Look,
+    look: PartSource,
 }
 
 /// Where a part of a key is looked up.
 #[derive(Debug)]
-enum Look {
+enum PartSource {
     Address(Option<u8>),
     ApiKey,
     Asn(Geo),
@@ -75,7 +75,7 @@ enum Look {
     Host,
     Ja4,
     /// Of each route, in the order of the configuration.
-    PathParameter(Box<[Option<Parameter>]>),
+    PathParameter(Box<[Option<PatternParameter>]>),
     Plan,
     Principal,
     Roles,
@@ -147,7 +147,7 @@ impl CompiledPart {
     pub(super) fn new(key: &KeyPart, routes: &[Route], kept: &[ClaimPath]) -> Self {
         // No secret: what is found is hashed by one, together with the tag.
         let tag = Hasher { seeded: SipHasher13::new() }.bytes(&[key.to_string().as_bytes()]);
-        Self { key: key.clone(), tag, look: Look::new(key, routes, kept) }
+        Self { key: key.clone(), tag, look: PartSource::new(key, routes, kept) }
     }
 
     /// How it is told to an operator. The values of headers may be secrets: they are told by their hashes. `false`: the
@@ -156,16 +156,16 @@ impl CompiledPart {
         match (&self.look, self.look.find(facts, hasher)) {
             (_, None) => return false,
             (_, Some(PartValue::Source(source))) => write!(out, "{source}").unwrap_or_default(),
-            (Look::Roles, Some(_)) => {
+            (PartSource::Roles, Some(_)) => {
                 let mut roles: Vec<&str> = facts.identity.into_iter().flat_map(Identity::roles).collect();
                 roles.sort_unstable();
                 out.push_str(&roles.join(","));
             }
             (_, Some(PartValue::Written(text))) => out.push_str(&text),
-            (Look::Header(_), Some(PartValue::Text(value))) => {
+            (PartSource::Header(_), Some(PartValue::Text(value))) => {
                 write!(out, "#{:08x}", hasher.bytes(&[value]) >> 32).unwrap_or_default()
             }
-            (Look::Asn(_), Some(PartValue::Number(asn))) => write!(out, "AS{asn}").unwrap_or_default(),
+            (PartSource::Asn(_), Some(PartValue::Number(asn))) => write!(out, "AS{asn}").unwrap_or_default(),
             (_, Some(PartValue::Country(country))) => out.push_str(country.as_str()),
             (_, Some(PartValue::Number(number))) => write!(out, "#{number:016x}").unwrap_or_default(),
             (_, Some(PartValue::Text(text))) => out.push_str(&String::from_utf8_lossy(text)),
@@ -174,7 +174,7 @@ impl CompiledPart {
     }
 }
 
-impl Look {
+impl PartSource {
     fn new(part: &KeyPart, routes: &[Route], kept: &[ClaimPath]) -> Self {
         match part {
             KeyPart::Address(length) => Self::Address(*length),
@@ -186,7 +186,7 @@ impl Look {
             KeyPart::Host => Self::Host,
             KeyPart::Ja4 => Self::Ja4,
             KeyPart::PathParameter(name) => {
-                Self::PathParameter(routes.iter().map(|route| Parameter::named(name, &route.path)).collect())
+                Self::PathParameter(routes.iter().map(|route| PatternParameter::named(name, &route.path)).collect())
             }
             KeyPart::Plan => Self::Plan,
             KeyPart::Principal => Self::Principal,

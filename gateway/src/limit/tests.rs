@@ -153,7 +153,7 @@ impl World {
             self.limits.judge(When::Authorized, &authorized, now, &mut judged)
         });
         if let Err(refusal) = done {
-            self.limits.settle(&mut judged, &Spent::default(), now);
+            self.limits.settle(&mut judged, &RequestUsage::default(), now);
             return Err(refusal);
         }
         Ok(judged)
@@ -162,7 +162,7 @@ impl World {
     /// How many of `count` such requests at once get through. They are over at once.
     fn served(&self, ask: &Ask<'_>, count: usize, now: u64) -> usize {
         let served = (0..count).filter_map(|_| self.serve(ask, now).ok());
-        served.map(|mut judged| self.limits.settle(&mut judged, &Spent::default(), now)).count()
+        served.map(|mut judged| self.limits.settle(&mut judged, &RequestUsage::default(), now)).count()
     }
 
     fn addressed(&self, number: u32, now: u64) -> bool {

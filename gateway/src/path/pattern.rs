@@ -162,12 +162,12 @@ fn behind(path: &str, count: usize) -> &str {
 
 /// One parameter of a template.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub struct PatternParameter {
     position: usize,
     is_rest: bool,
 }
 
-impl Parameter {
+impl PatternParameter {
     /// The parameter `name` of the template `path`; `None`: it has none of this name.
     #[must_use]
     pub fn named(name: &str, path: &str) -> Option<Self> {
@@ -261,7 +261,7 @@ mod tests {
             ("/a/{*rest}", "rest", "/a", None),
             ("/a/{*rest}", "rest", "/a/", None),
         ] {
-            let found = Parameter::named(name, template).and_then(|parameter| parameter.of(path));
+            let found = PatternParameter::named(name, template).and_then(|parameter| parameter.of(path));
             assert_eq!(found, expect, "{name} of {path}");
         }
     }

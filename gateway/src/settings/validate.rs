@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::auth::Method;
-use crate::{file::NamedFile, violation::Part};
+use crate::{file::NamedFile, violation::RequestPart};
 
 /// What becomes of a `format` that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Details {
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterRule {
     /// Where it is.
-    pub part: Part,
+    pub part: RequestPart,
     /// Its name.
     pub name: String,
     /// Whether it must be there.

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     json::document::JsonDocument,
     refusal::{Refusal, Reject},
-    violation::{Part, Violation, detail},
+    violation::{RequestPart, Violation, detail},
 };
 
 pub(super) mod field;
@@ -100,7 +100,7 @@ impl Body {
         if !self.is_required {
             return Ok(());
         }
-        Err(invalid(vec![Violation::new(Part::Body, "", "required", "must be there")]))
+        Err(invalid(vec![Violation::new(RequestPart::Body, "", "required", "must be there")]))
     }
 }
 
@@ -131,24 +131,30 @@ impl Content {
             }
             Self::Text(schema) => {
                 let texts = style::Texts::One(utf_8(body)?.to_owned());
-                parameter::judge(schemas, Some(*schema), &Shape::text(), &texts, (Part::Body, ""), limits)
+                parameter::judge(schemas, Some(*schema), &Shape::text(), &texts, (RequestPart::Body, ""), limits)
             }
             Self::Form { schema, fields, shape } => {
                 let text = utf_8(body)?;
                 let pairs = pairs::of_query(text).map_err(bad)?;
                 let read = members_of(fields, &pairs, shape);
-                read.and_then(|texts| parameter::judge(schemas, Some(*schema), shape, &texts, (Part::Body, ""), limits))
+                read.and_then(|texts| {
+                    parameter::judge(schemas, Some(*schema), shape, &texts, (RequestPart::Body, ""), limits)
+                })
             }
             Self::Multipart { schema, fields, shape } => {
                 let parts = multipart::read(body, media_type).map_err(bad)?;
                 let read = multipart::members_of(fields, parts, shape);
-                read.and_then(|texts| parameter::judge(schemas, Some(*schema), shape, &texts, (Part::Body, ""), limits))
+                read.and_then(|texts| {
+                    parameter::judge(schemas, Some(*schema), shape, &texts, (RequestPart::Body, ""), limits)
+                })
             }
         };
         judged.map_err(|wrong| match wrong {
             ValueError::Charset => Refusal::new(Reject::UnsupportedMediaType, "charset of a part is not UTF-8"),
             ValueError::TooComplex => too_complex(),
-            ValueError::Fault(fault) => invalid(vec![Violation::new(Part::Body, "", fault.rule, fault.expected)]),
+            ValueError::Fault(fault) => {
+                invalid(vec![Violation::new(RequestPart::Body, "", fault.rule, fault.expected)])
+            }
             ValueError::Violations(violations) => invalid(violations.into_vec()),
         })
     }
@@ -164,7 +170,7 @@ fn judge_json(
     let document =
         JsonDocument::parse(body).map_err(|error| Refusal::new(Reject::BadRequest, format!("body: {error}")))?;
     let Some(schema) = schema else { return Ok(()) };
-    schemas.judge_within(schema, &document, limits, (Part::Body, "")).map_err(|unfit| match unfit {
+    schemas.judge_within(schema, &document, limits, (RequestPart::Body, "")).map_err(|unfit| match unfit {
         Unfit::Invalid(violations) => invalid(violations.into_vec()),
         Unfit::TooComplex => too_complex(),
     })
@@ -194,7 +200,7 @@ fn members_of(fields: &[FormField], pairs: &[pairs::Pair<'_>], shape: &Shape) ->
     let mut members = Vec::new();
     for FormField { parameter, .. } in fields {
         let at = |fault: Fault| {
-            let violation = Violation::new(Part::Body, "", fault.rule, fault.expected);
+            let violation = Violation::new(RequestPart::Body, "", fault.rule, fault.expected);
             ValueError::Violations([violation.at(&format!("/{}", parameter.name))].into())
         };
         if let Some(texts) = style::of_pairs(parameter, pairs, &is_own).map_err(at)? {

@@ -74,7 +74,7 @@ pub struct Contract {
 }
 
 /// What of a document only its lint looks at.
-struct Kept<'d> {
+struct LintMaterial<'d> {
     schemas: Vec<(usize, &'d Value)>,
     places: Vec<String>,
     examples: Vec<Example<'d>>,
@@ -141,7 +141,7 @@ impl Contract {
         documents: &'d Documents,
         formats: Formats,
         reading: &'d Reading<'d>,
-    ) -> Result<(Self, Kept<'d>), DocumentFault> {
+    ) -> Result<(Self, LintMaterial<'d>), DocumentFault> {
         let read = compile::read(documents, reading)?;
         let version = read.version;
         for ((document, schema), place) in read.schemas.iter().zip(&read.places) {
@@ -183,7 +183,7 @@ impl Contract {
             schemes: read.schemes,
             warnings,
         };
-        Ok((contract, Kept { schemas: read.schemas, places: read.places, examples: read.examples }))
+        Ok((contract, LintMaterial { schemas: read.schemas, places: read.places, examples: read.examples }))
     }
 
     /// What is not checked, though it looks as if it were.

@@ -17,7 +17,7 @@ use crate::{
     json::document::JsonDocument,
     refusal::{Refusal, Reject},
     validate::schema::WorkLimits,
-    violation::{MOST_VIOLATIONS, Part, Violation, detail},
+    violation::{MOST_VIOLATIONS, RequestPart, Violation, detail},
 };
 
 pub(super) mod decode;
@@ -71,24 +71,28 @@ impl Parameters {
         let mut violations = Vec::new();
         let query = match pairs::of_query(head.query) {
             Ok(query) => query,
-            Err(fault) => return Err(refusal(vec![Violation::new(Part::Query, "", fault.rule, fault.expected)])),
+            Err(fault) => {
+                return Err(refusal(vec![Violation::new(RequestPart::Query, "", fault.rule, fault.expected)]));
+            }
         };
-        let cookies = if self.all.iter().any(|it| it.part == Part::Cookie) {
+        let cookies = if self.all.iter().any(|it| it.part == RequestPart::Cookie) {
             pairs::of_cookies(head.headers)
         } else {
             Ok(Vec::new())
         };
         let cookies = match cookies {
             Ok(cookies) => cookies,
-            Err(fault) => return Err(refusal(vec![Violation::new(Part::Cookie, "", fault.rule, fault.expected)])),
+            Err(fault) => {
+                return Err(refusal(vec![Violation::new(RequestPart::Cookie, "", fault.rule, fault.expected)]));
+            }
         };
         for parameter in &self.all {
             if violations.len() >= MOST_VIOLATIONS {
                 break;
             }
-            if parameter.part == Part::Header && header_values::is_nominated(head.headers, &parameter.name) {
+            if parameter.part == RequestPart::Header && header_values::is_nominated(head.headers, &parameter.name) {
                 let fault = NOMINATED;
-                violations.push(Violation::new(Part::Header, &parameter.name, fault.rule, fault.expected));
+                violations.push(Violation::new(RequestPart::Header, &parameter.name, fault.rule, fault.expected));
                 continue;
             }
             judge_one(parameter, schemas, head, (&query, &cookies), self, &mut violations);
@@ -105,7 +109,7 @@ impl Parameters {
         let Some((coding, schema, shape)) = &self.query else { return };
         if text.is_empty() {
             if self.requires_query {
-                violations.push(Violation::new(Part::Query, "", "required", "must be there"));
+                violations.push(Violation::new(RequestPart::Query, "", "required", "must be there"));
             }
             return;
         }
@@ -115,8 +119,8 @@ impl Parameters {
         };
         let judged = read
             .map_err(ValueError::from)
-            .and_then(|texts| judge(schemas, Some(*schema), shape, &texts, (Part::Query, ""), LIMITS));
-        add(judged, (Part::Query, ""), violations);
+            .and_then(|texts| judge(schemas, Some(*schema), shape, &texts, (RequestPart::Query, ""), LIMITS));
+        add(judged, (RequestPart::Query, ""), violations);
     }
 
     /// What of the query nobody has declared.
@@ -124,19 +128,19 @@ impl Parameters {
         if self.query.is_some() {
             return;
         }
-        let of_query = || self.all.iter().filter(|it| it.part == Part::Query);
+        let of_query = || self.all.iter().filter(|it| it.part == RequestPart::Query);
         for pair in query {
             let is_known = of_query().any(|parameter| parameter.takes(&pair.name))
                 || self.also_known.iter().any(|known| **known == *pair.name);
             if !is_known && violations.len() < MOST_VIOLATIONS {
-                violations.push(Violation::new(Part::Query, &pair.name, "unknown", "must not be there"));
+                violations.push(Violation::new(RequestPart::Query, &pair.name, "unknown", "must not be there"));
             }
         }
     }
 
     /// Whether a name in the query is a parameter of its own.
     fn is_own(&self, name: &str) -> bool {
-        let of_query = |it: &&Parameter| it.part == Part::Query && !it.is_spread();
+        let of_query = |it: &&Parameter| it.part == RequestPart::Query && !it.is_spread();
         self.all.iter().filter(of_query).any(|it| *it.name == *name) || self.also_known.iter().any(|it| **it == *name)
     }
 }
@@ -151,13 +155,13 @@ fn judge_one(
     violations: &mut Vec<Violation>,
 ) {
     let read = match parameter.part {
-        Part::Path => match head.path.iter().find(|(name, _)| **name == *parameter.name) {
+        RequestPart::Path => match head.path.iter().find(|(name, _)| **name == *parameter.name) {
             Some((_, text)) => style::of_path(parameter, text).map(Some),
             None => Ok(None),
         },
-        Part::Header => style::of_header(parameter, head.headers),
-        Part::Cookie => style::of_pairs(parameter, cookies, &|_| false),
-        Part::Query | Part::Body => style::of_pairs(parameter, query, &|name| all.is_own(name)),
+        RequestPart::Header => style::of_header(parameter, head.headers),
+        RequestPart::Cookie => style::of_pairs(parameter, cookies, &|_| false),
+        RequestPart::Query | RequestPart::Body => style::of_pairs(parameter, query, &|name| all.is_own(name)),
     };
     let place = (parameter.part, &*parameter.name);
     let judged = match read {
@@ -186,7 +190,7 @@ impl From<Fault> for ValueError {
     }
 }
 
-fn add(judged: Result<(), ValueError>, (part, name): (Part, &str), violations: &mut Vec<Violation>) {
+fn add(judged: Result<(), ValueError>, (part, name): (RequestPart, &str), violations: &mut Vec<Violation>) {
     match judged {
         Ok(()) => {}
         Err(ValueError::Charset) => violations.push(Violation::new(part, name, "charset", "must be UTF-8")),
@@ -203,7 +207,7 @@ pub(super) fn judge(
     schema: Option<SchemaId>,
     shape: &Shape,
     texts: &Texts,
-    place: (Part, &str),
+    place: (RequestPart, &str),
     limits: WorkLimits,
 ) -> Result<(), ValueError> {
     let Some(schema) = schema else { return Ok(()) };

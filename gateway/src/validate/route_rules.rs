@@ -14,7 +14,7 @@ use crate::{
     diagnostic::Diagnostic,
     refusal::Refusal,
     settings::validate::{Formats, ParameterRule},
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// What the parameters of a route's requests must be.
@@ -52,7 +52,7 @@ impl RouteRules {
         })?;
         let all = rules.iter().enumerate().map(|(index, rule)| parameter(rule, SchemaId(index), &schemas));
         let parameters = Parameters { all: all.collect(), refuses_unknown, ..Parameters::default() };
-        let judges_path = rules.iter().any(|rule| rule.part == Part::Path);
+        let judges_path = rules.iter().any(|rule| rule.part == RequestPart::Path);
         let path = if judges_path {
             let pieces = paths::template(path).map_err(|why| Diagnostic::new("path", why))?;
             let mut paths = Paths::default();
@@ -79,16 +79,16 @@ impl RouteRules {
 }
 
 /// The table of a route that has the rules of a part.
-const fn table(part: Part) -> &'static str {
+const fn table(part: RequestPart) -> &'static str {
     match part {
-        Part::Path => "path_parameter",
+        RequestPart::Path => "path_parameter",
         part => part.name(),
     }
 }
 
 fn parameter(rule: &ParameterRule, schema: SchemaId, schemas: &SchemaSet) -> Parameter {
     let shape: Shape = schemas.shape(schema);
-    let is_pair = matches!(rule.part, Part::Query | Part::Cookie);
+    let is_pair = matches!(rule.part, RequestPart::Query | RequestPart::Cookie);
     let style = if is_pair { Style::Form } else { Style::Simple };
     Parameter {
         name: rule.name.as_str().into(),
@@ -118,16 +118,16 @@ mod tests {
     fn b07_parameters_of_a_route() {
         let rule = |part, name: &str, required, schema| ParameterRule { part, name: name.to_owned(), required, schema };
         let rules = [
-            rule(Part::Path, "id", true, json!({"type": "integer", "minimum": 1})),
-            rule(Part::Query, "limit", true, json!({"type": "integer", "maximum": 100})),
+            rule(RequestPart::Path, "id", true, json!({"type": "integer", "minimum": 1})),
+            rule(RequestPart::Query, "limit", true, json!({"type": "integer", "maximum": 100})),
             rule(
-                Part::Query,
+                RequestPart::Query,
                 "tag",
                 false,
                 json!({"type": "array", "items": {"type": "string", "pattern": "^[a-z]+$"}, "maxItems": 2}),
             ),
-            rule(Part::Header, "x-mode", false, json!({"enum": ["a", "b"]})),
-            rule(Part::Cookie, "session", false, json!({"type": "string", "maxLength": 4})),
+            rule(RequestPart::Header, "x-mode", false, json!({"enum": ["a", "b"]})),
+            rule(RequestPart::Cookie, "session", false, json!({"type": "string", "maxLength": 4})),
         ];
         let compiled = RouteRules::new(&rules, true, "/items/{id}", Formats::Annotate).unwrap().unwrap();
         for (path, query, header, expect) in [
@@ -150,7 +150,7 @@ mod tests {
             let refused = compiled.judge(path, query, &headers).err().map(|refusal| refusal.detail.to_string());
             assert_eq!(refused.as_deref(), expect, "{path}?{query}");
         }
-        let wrong = [rule(Part::Query, "a", false, json!({"type": "string", "pattern": "(a)\\2"}))];
+        let wrong = [rule(RequestPart::Query, "a", false, json!({"type": "string", "pattern": "(a)\\2"}))];
         let diagnostic = RouteRules::new(&wrong, false, "/", Formats::Annotate).unwrap_err();
         assert_eq!(diagnostic.key, "query.a");
         assert!(RouteRules::new(&[], false, "/", Formats::Annotate).unwrap().is_none());

@@ -24,7 +24,7 @@ use crate::{
     json::{self, document::JsonDocument},
     refusal::{Refusal, Reject},
     settings::validate::Formats,
-    violation::Part,
+    violation::RequestPart,
 };
 
 pub(in crate::validate) mod set;
@@ -150,13 +150,14 @@ impl Schema {
         judge(&self.graph, root, &body, limits).map_err(|stop| match stop {
             JudgeError::Invalid(fault) => {
                 let place = shorten(body.place(fault.at, MAX_PLACE));
-                let violations = set::violations(explain(&self.graph, root, &body, limits), &body, Part::Body, "");
+                let violations =
+                    set::violations(explain(&self.graph, root, &body, limits), &body, RequestPart::Body, "");
                 let detail = format!("body: {}{place}", fault.keyword.as_str());
                 Refusal { violations, ..Refusal::new(Reject::InvalidBody, detail) }
             }
             JudgeError::OutOfWork(OutOfWork::Pattern(at)) => {
                 let place = shorten(body.place(at, MAX_PLACE));
-                let violations = set::violations(vec![set::unmatched(at)], &body, Part::Body, "");
+                let violations = set::violations(vec![set::unmatched(at)], &body, RequestPart::Body, "");
                 let detail = format!("body: pattern{place}: too long or too much work for it");
                 Refusal { violations, ..Refusal::new(Reject::InvalidBody, detail) }
             }

@@ -14,7 +14,7 @@ use crate::{
         route::{Action, Rewrite, Route, RouteCondition, Subject, Test, TokenSource},
         timeouts::Timeouts,
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Value {
@@ -73,10 +73,10 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         "allow_in_path": allow_in_path(route),
         "timeouts": route.timeouts.as_ref().map(|timeouts| timeouts_of(timeouts, route.upgrade.is_some())),
         "schema": route.schema.as_ref().map(|schema| schema.path.display().to_string()),
-        "query": validate::parameters(route, Part::Query),
-        "header": validate::parameters(route, Part::Header),
-        "cookie": validate::parameters(route, Part::Cookie),
-        "path_parameter": validate::parameters(route, Part::Path),
+        "query": validate::parameters(route, RequestPart::Query),
+        "header": validate::parameters(route, RequestPart::Header),
+        "cookie": validate::parameters(route, RequestPart::Cookie),
+        "path_parameter": validate::parameters(route, RequestPart::Path),
         "unknown_query": route.refuses_unknown_query.then_some("refuse"),
         "api": route.api.and_then(|it| proxy.apis.get(it)).map(|api| &api.name),
         "graphql": route.graphql.map(|limits| json!({

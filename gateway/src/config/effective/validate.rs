@@ -11,7 +11,7 @@ use crate::{
         route::Route,
         validate::{Api, Details, Formats, ParameterRule},
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 pub(super) fn validate(proxy: &Settings) -> Value {
@@ -46,7 +46,7 @@ pub(super) fn api(api: &Api) -> (String, Value) {
 }
 
 /// The rules of a route for the parameters of one part.
-pub(super) fn parameters(route: &Route, part: Part) -> Option<BTreeMap<&str, Value>> {
+pub(super) fn parameters(route: &Route, part: RequestPart) -> Option<BTreeMap<&str, Value>> {
     let of_part = route.parameters.iter().filter(|rule| rule.part == part);
     let shown: BTreeMap<&str, Value> = of_part.map(|rule| (rule.name.as_str(), parameter(rule))).collect();
     (!shown.is_empty()).then_some(shown)

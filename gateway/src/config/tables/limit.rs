@@ -18,7 +18,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     geo::Geo,
-    path::pattern::Parameter,
+    path::pattern::PatternParameter,
     settings::{
         limit::{Allowance, Cost, Except, KeyPart, Limit, MAX_LIMITS, Rate},
         route::Route,
@@ -233,7 +233,7 @@ pub(super) fn by(table: &Table<'_>, routes: Option<&[String]>, known: &Known<'_>
                     .routes
                     .iter()
                     .filter(|route| routes.is_none_or(|names| names.iter().any(|name| route.is_called(name))));
-                let has = counted.any(|route| Parameter::named(name, &route.path).is_some());
+                let has = counted.any(|route| PatternParameter::named(name, &route.path).is_some());
                 (!has).then(|| {
                     Diagnostic::bare(format!("no route of this limit has a path parameter {name:?}"))
                         .hint("write the name of a parameter, as in the route's path \"/items/{id}\"")

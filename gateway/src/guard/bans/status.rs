@@ -12,8 +12,8 @@ use super::{
 use crate::anchor::schedule::AnchorState;
 use crate::guard::cluster::ClusterStatus;
 use crate::guard::control::{
-    AuditState, BanCount, Budget, CertificateEnd, Disk, Entry, Interface, LogDrops, Past, Process, ReloadRefused,
-    Requests, Score, Standing, Status, Top, VerdictCount, Why,
+    AuditState, BanCount, BanHistory, Budget, CertificateEnd, DiskSpace, Entry, Interface, LogDrops, Past, Process,
+    ReloadRefused, Requests, Score, Status, Top, VerdictCount, Why,
 };
 use crate::message::KeySetReport;
 
@@ -84,7 +84,7 @@ pub(crate) struct Processes {
     /// Where checkpoints of the audit chain are sent.
     pub(crate) anchors: Vec<AnchorState>,
     /// What is left where the gateway writes.
-    pub(crate) disks: Vec<Disk>,
+    pub(crate) disks: Vec<DiskSpace>,
 }
 
 impl Guard {
@@ -167,7 +167,7 @@ impl Guard {
         let ladder = &self.settings.safety.ladder;
         let earlier = self.earlier(decides.map_or(client, |record| record.source), now)?;
         let banned_by_rule = decides.is_some_and(|record| record.rule.is_some() && !record.shadow);
-        let standing = Standing {
+        let standing = BanHistory {
             good_principals: u64::try_from(self.good_principals(client, now)).unwrap_or(u64::MAX),
             earlier_bans: u64::try_from(earlier).unwrap_or(u64::MAX),
             factor: banned_by_rule.then(|| ladder.factor(earlier)),

@@ -124,12 +124,12 @@ pub struct Status {
     pub audit: AuditState,
     /// What is left where the gateway writes.
     #[serde(default)]
-    pub disks: Vec<Disk>,
+    pub disks: Vec<DiskSpace>,
 }
 
 /// What is left on a disk.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Disk {
+pub struct DiskSpace {
     /// A folder on it.
     pub folder: String,
     /// Bytes that are left.
@@ -138,7 +138,7 @@ pub struct Disk {
     pub size: u64,
 }
 
-impl Disk {
+impl DiskSpace {
     /// The disk of this folder.
     #[must_use]
     pub fn of(folder: &Path) -> Option<Self> {

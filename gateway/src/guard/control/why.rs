@@ -47,7 +47,7 @@ pub struct Why {
     pub plan: Option<PlanEntry>,
     /// What its past means for its next ban.
     #[serde(default)]
-    pub standing: Standing,
+    pub standing: BanHistory,
     /// Earlier entries for it that have ended, newest first, at most 10.
     pub history: Vec<Past>,
     /// What happens next, as a sentence.
@@ -73,7 +73,7 @@ pub struct Score {
 
 /// What an address's past means for its next ban.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Standing {
+pub struct BanHistory {
     /// Bans by rules that have ended and still count.
     pub earlier_bans: u64,
     /// How many times as long as its rule says the ban in force is.

@@ -3,7 +3,7 @@
 use crate::guard::{control::Process, kernel::PinnedAt};
 
 /// A fact, or why it is not known.
-pub(super) type Known<T> = Result<T, String>;
+pub(super) type Fact<T> = Result<T, String>;
 
 /// Everything that is looked at.
 #[derive(Debug)]
@@ -12,34 +12,34 @@ pub struct Facts {
     pub(super) has_run: bool,
     pub(super) kernel: String,
     pub(super) is_root: bool,
-    pub(super) sysctls: Vec<(&'static str, Known<i64>)>,
+    pub(super) sysctls: Vec<(&'static str, Fact<i64>)>,
     /// Parts of the program that this kernel refuses; as an error, why it refuses all of it.
-    pub(super) program: Known<Result<Vec<String>, String>>,
+    pub(super) program: Fact<Result<Vec<String>, String>>,
     pub(super) has_btf: bool,
     pub(super) is_bpffs: bool,
     pub(super) interfaces: Vec<Interface>,
-    pub(super) links: Known<Vec<PinnedAt>>,
-    pub(super) maps: Known<Vec<(&'static str, usize, u32)>>,
+    pub(super) links: Fact<Vec<PinnedAt>>,
+    pub(super) maps: Fact<Vec<(&'static str, usize, u32)>>,
     /// Entries that the store has and the kernel has not, and the other way.
-    pub(super) drift: Known<(usize, usize)>,
-    pub(super) audit: Known<(u64, Option<String>)>,
+    pub(super) drift: Fact<(usize, usize)>,
+    pub(super) audit: Fact<(u64, Option<String>)>,
     /// How far the youngest record is in the future, in seconds, and this year.
-    pub(super) clock: Known<(u64, i16)>,
+    pub(super) clock: Fact<(u64, i16)>,
     /// Whether something keeps the clock right.
-    pub(super) clock_is_kept: Known<bool>,
+    pub(super) clock_is_kept: Fact<bool>,
     /// Folders of maps that earlier versions pinned.
     pub(super) earlier: Vec<String>,
-    pub(super) modes: Vec<(String, Known<u32>)>,
+    pub(super) modes: Vec<(String, Fact<u32>)>,
     /// Free and all bytes of the state's file system.
-    pub(super) disk: Known<(u64, u64)>,
+    pub(super) disk: Fact<(u64, u64)>,
     /// Per certificate: its path, and the days until it ends.
-    pub(super) certificates: Vec<(String, Known<i64>)>,
+    pub(super) certificates: Vec<(String, Fact<i64>)>,
     pub(super) proxy_user: (String, Option<u32>),
     /// The same of the observer; `None`: there is no admin listener.
     pub(super) observer_user: Option<(String, Option<u32>)>,
     /// The limit on open files, and connections at most.
-    pub(super) files: Known<(u64, u64)>,
-    pub(super) daemon: Known<Daemon>,
+    pub(super) files: Fact<(u64, u64)>,
+    pub(super) daemon: Fact<Daemon>,
     /// Files that the configuration names and this user may not read.
     pub(super) denied: Vec<String>,
 }
@@ -63,7 +63,7 @@ pub(super) struct Interface {
     pub(super) mtu: Option<u32>,
     pub(super) queues: Option<usize>,
     /// The XDP program that is on it.
-    pub(super) program: Known<Option<u32>>,
+    pub(super) program: Fact<Option<u32>>,
     /// Its name and tag, and whose it likely is.
     pub(super) program_named: Option<String>,
     /// Large receive offload is on.

@@ -24,7 +24,7 @@ use nix::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::facts::{Daemon, Facts, Interface, Known};
+use super::facts::{Daemon, Fact, Facts, Interface};
 use crate::{
     clock::Now,
     config::Config,
@@ -59,7 +59,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let there = settings.pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(&settings.pin_dir);
     let opened = || rights().and_then(|()| Kernel::open_pinned(settings).map_err(|error| error.to_string()));
     let store = settings.state_dir.join(state_files::STORE);
-    let records = || -> Known<Vec<Record>> {
+    let records = || -> Fact<Vec<Record>> {
         rights()?;
         if !store.exists() {
             return Err(format!("there is no {}", store.display()));
@@ -84,7 +84,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
         Ok(Daemon { proxy: Some(pid), .. }) => format!("/proc/{pid}/limits"),
         _ => "/proc/self/limits".to_owned(),
     };
-    let drift = || -> Known<(usize, usize)> {
+    let drift = || -> Fact<(usize, usize)> {
         let kernel = opened()?;
         rights()?;
         Ok(compare(&kernel, &ExpectedState::read(settings, &store)?, settings.ipv6_prefix))
@@ -179,7 +179,7 @@ fn user(name: &str) -> Option<u32> {
     name.parse().ok().or_else(|| User::from_name(name).ok().flatten().map(|user| user.uid.as_raw()))
 }
 
-fn mode(path: &Path) -> (String, Known<u32>) {
+fn mode(path: &Path) -> (String, Fact<u32>) {
     let found = fs::metadata(path).map(|found| found.permissions().mode()).map_err(|error| error.to_string());
     (path.display().to_string(), found)
 }
@@ -217,7 +217,7 @@ struct ExpectedState {
 }
 
 impl ExpectedState {
-    fn read(settings: &Settings, path: &Path) -> Known<Self> {
+    fn read(settings: &Settings, path: &Path) -> Fact<Self> {
         let read = || -> Result<Self, StoreError> {
             let store = Store::read(path)?;
             let added = store.allowed()?.into_iter().map(|allowed| allowed.source);

@@ -70,7 +70,7 @@ fn the_host() {
 
 #[test]
 fn attachment() {
-    let judged = |at: &Interface, links: Known<Vec<PinnedAt>>| interface(at, &links, true).pop().unwrap();
+    let judged = |at: &Interface, links: Fact<Vec<PinnedAt>>| interface(at, &links, true).pop().unwrap();
     says(&judged(&at(Some(7)), Ok(vec![link(7, true)])), State::Ok, "in the driver");
     says(&judged(&at(Some(7)), Ok(vec![link(7, false)])), State::Warn, "virtio_net");
     let jumbo = Interface { mtu: Some(9_000), ..at(Some(7)) };

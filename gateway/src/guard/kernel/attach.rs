@@ -133,7 +133,7 @@ pub(super) fn one(
         Mode::Native => (true, None, fresh((ebpf, variant), index, XdpMode::Driver)),
         Mode::Generic => (false, None, fresh((ebpf, variant), index, XdpMode::Skb)),
         Mode::Auto => match fresh((ebpf, variant), index, XdpMode::Driver) {
-            Err(Refused::Unsupported(error)) => {
+            Err(AttachRefused::Unsupported(error)) => {
                 let note = format!("the driver cannot run XDP natively ({error}): attached in the network stack");
                 (false, Some(note), fresh((ebpf, variant), index, XdpMode::Skb))
             }
@@ -199,13 +199,13 @@ fn adopt((ebpf, variant): (&mut Ebpf, Variant), name: &str, path: &Path) -> Opti
 }
 
 /// Why the program is not attached.
-enum Refused {
+enum AttachRefused {
     Busy,
     Other(io::Error),
     Unsupported(io::Error),
 }
 
-impl Refused {
+impl AttachRefused {
     fn explain(self, name: &str, index: u32, mode: Mode) -> KernelError {
         match self {
             Self::Busy => {
@@ -218,7 +218,7 @@ impl Refused {
     }
 }
 
-impl From<ProgramError> for Refused {
+impl From<ProgramError> for AttachRefused {
     fn from(error: ProgramError) -> Self {
         let error = match error {
             ProgramError::SyscallError(error) => error.io_error,
@@ -237,13 +237,12 @@ impl From<ProgramError> for Refused {
     }
 }
 
-fn fresh((ebpf, variant): (&mut Ebpf, Variant), index: u32, mode: XdpMode) -> Result<FdLink, Refused> {
-    let program = program(ebpf, variant).map_err(|error| Refused::Other(io::Error::other(error.to_string())))?;
+fn fresh((ebpf, variant): (&mut Ebpf, Variant), index: u32, mode: XdpMode) -> Result<FdLink, AttachRefused> {
+    let program = program(ebpf, variant).map_err(|error| AttachRefused::Other(io::Error::other(error.to_string())))?;
     let id: XdpLinkId = program.attach_to_if_index(index, mode)?;
-    program
-        .take_link(id)?
-        .try_into()
-        .map_err(|_attached_by_netlink| Refused::Unsupported(io::Error::other("the kernel offers no link for it")))
+    program.take_link(id)?.try_into().map_err(|_attached_by_netlink| {
+        AttachRefused::Unsupported(io::Error::other("the kernel offers no link for it"))
+    })
 }
 
 fn failed(path: &Path, error: &io::Error) -> KernelError {

@@ -7,7 +7,7 @@ use crate::{
     clock::{self, Now},
     guard::{
         bans::Processes,
-        control::Disk,
+        control::DiskSpace,
         observer::Observer,
         proxies::{listeners::ABSENT, upstreams},
     },
@@ -40,10 +40,12 @@ impl Service<'_> {
         let upstreams = self.reports.upstreams.of(self.supervisor.generation(), &self.config.proxy.upstreams);
         warnings.extend(upstreams::warnings(&upstreams));
         let disks = self.disks();
-        warnings.extend(disks.iter().filter(|disk| disk.is_nearly_full()).map(|Disk { folder, available, size }| {
-            let (left, all) = (available >> 20, size >> 20);
-            format!("the disk of {folder} is nearly full: {left} of {all} MiB are left")
-        }));
+        warnings.extend(disks.iter().filter(|disk| disk.is_nearly_full()).map(
+            |DiskSpace { folder, available, size }| {
+                let (left, all) = (available >> 20, size >> 20);
+                format!("the disk of {folder} is nearly full: {left} of {all} MiB are left")
+            },
+        ));
         let config_since = clock::rfc3339(self.reloading.in_force.since);
         warnings.extend(self.reloading.refused.as_ref().map(|refused| reload::warning(refused, &config_since)));
         if self.launcher.reverted {
@@ -78,11 +80,11 @@ impl Service<'_> {
     }
 
     /// The disks of the state and of logs that the guard looks after every second anyway.
-    fn disks(&self) -> Vec<Disk> {
+    fn disks(&self) -> Vec<DiskSpace> {
         let state = Some(self.config.guard.state_dir.as_path());
         let logs = self.config.proxy.access_log.files().filter(|file| file.rotate.is_some());
         let folders: BTreeSet<&Path> = state.into_iter().chain(logs.filter_map(|file| file.path.parent())).collect();
-        folders.into_iter().filter_map(Disk::of).collect()
+        folders.into_iter().filter_map(DiskSpace::of).collect()
     }
 
     /// What is to be said where no proxy serves what is in force.

@@ -52,7 +52,7 @@ fn claims_that_are_no_text_are_asked_for() {
 
 #[test]
 fn what_is_known_only_afterwards_is_charged_then() {
-    let spent = Spent { request_bytes: 300, response_bytes: 2_000, grpc_messages: 7 };
+    let spent = RequestUsage { request_bytes: 300, response_bytes: 2_000, grpc_messages: 7 };
     let header = |value: &'static str| {
         Some(HeaderMap::from_iter([(HeaderName::from_static("x-cost"), HeaderValue::from_static(value))]))
     };

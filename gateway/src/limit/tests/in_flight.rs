@@ -10,7 +10,7 @@ fn so_many_in_flight_at_once() {
     let refusal = world.serve(&ask, START).unwrap_err();
     assert_eq!((refusal.reject, refusal.retry_after), (Reject::TooManyRequests, Some(1)));
     assert!(world.serve(&Ask { identity: principal("bob"), ..Ask::default() }, START).is_ok());
-    world.limits.settle(&mut held[0], &Spent::default(), START);
+    world.limits.settle(&mut held[0], &RequestUsage::default(), START);
     assert!(world.serve(&ask, START).is_ok());
 }
 
@@ -29,7 +29,7 @@ fn requests_in_flight_count_on_after_a_reload() {
         assert_eq!(more.len(), left, "{most} {capacity}");
         // What came before leaves, too.
         for judged in held.iter_mut().chain(&mut more.into_iter().collect::<Vec<_>>()) {
-            world.limits.settle(judged, &Spent::default(), START);
+            world.limits.settle(judged, &RequestUsage::default(), START);
         }
         assert_eq!((world.sum("a").keys, world.sum("a").capacity), (0, capacity as u64), "{most} {capacity}");
     }

@@ -152,7 +152,7 @@ fn costs_weights_exceptions_and_shadow() {
     );
     let other = Ask { address: "192.0.2.7", ..Ask::default() };
     let mut judged = world.serve(&other, START).unwrap();
-    world.limits.settle(&mut judged, &Spent { response_bytes: 1_500, ..Spent::default() }, START);
+    world.limits.settle(&mut judged, &RequestUsage { response_bytes: 1_500, ..RequestUsage::default() }, START);
     assert_eq!(world.served(&other, 3, START), 0, "what was not known before");
     world.limits.promote("limit.hidden");
     world.limits.promote("quota.hidden");

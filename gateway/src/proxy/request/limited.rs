@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::exchange::{Exchange, Throttles};
 use crate::{
     clock::{self, Now},
-    limit::{Facts, Spent, Told, When},
+    limit::{Facts, RequestUsage, Told, When},
     proxy::timing::throttle::Throttle,
     refusal::{Refusal, Reject},
     snapshot::CompiledRoute,
@@ -154,7 +154,7 @@ impl Exchange {
         if !self.limited.is_owing() {
             return;
         }
-        let spent = Spent {
+        let spent = RequestUsage {
             request_bytes: self.outcome.bytes_in.as_ref().map_or(0, |bytes| bytes.get()),
             response_bytes: self.outcome.bytes_out,
             grpc_messages: self.outcome.messages_in.as_ref().map_or(0, |messages| messages.get()),

@@ -10,7 +10,7 @@ use super::{exchange::Exchange, grpc, response_body::ResponseBody};
 use crate::{
     refusal::{Refusal, Reject, Row},
     settings::validate::Details,
-    violation::{Part, Violation},
+    violation::{RequestPart, Violation},
 };
 
 /// The response to a refused request. `close`: nothing more can be read from this connection.
@@ -103,7 +103,7 @@ fn told(violation: &Violation, details: Details) -> Value {
     if !violation.name.is_empty() {
         told.insert("name".to_owned(), (*violation.name).into());
     }
-    if violation.part == Part::Body || !violation.pointer.is_empty() {
+    if violation.part == RequestPart::Body || !violation.pointer.is_empty() {
         told.insert("pointer".to_owned(), (*violation.pointer).into());
     }
     if details == Details::All {

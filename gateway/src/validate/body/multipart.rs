@@ -15,7 +15,7 @@ use crate::{
         parameter::{Coding, ValueError, decode::Fault, style::Texts},
         schema::set::Shape,
     },
-    violation::{Part as Place, Violation},
+    violation::{RequestPart as Place, Violation},
 };
 
 /// The most parts of one body.

@@ -21,7 +21,7 @@ use crate::{
         parameter::{Parameters, decode::decode},
         schema::set::SchemaSet,
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// What counts the requests of an operation besides what counts those of its route.
@@ -220,8 +220,9 @@ impl<'d> Compiler<'d> {
             return Err(self.collector.fault(at, format!("{path:?} has the parameter {:?} twice", name.1)));
         }
         if let Some(operation) = self.operations.get(number) {
-            let declared =
-                |name: &str| operation.parameters.all.iter().any(|it| it.part == Part::Path && *it.name == *name);
+            let declared = |name: &str| {
+                operation.parameters.all.iter().any(|it| it.part == RequestPart::Path && *it.name == *name)
+            };
             if let Some(name) = names.iter().find(|name| !declared(name)) {
                 self.collector
                     .warn(at, format!("{path:?} has the parameter {name:?}, which is not declared: any value passes"));
@@ -263,11 +264,11 @@ impl<'d> Compiler<'d> {
             let value = value.filter(|value| !value.starts_with('{'));
             let declared = parameters.all.iter().find(|it| it.name.eq_ignore_ascii_case(name)).map(|it| it.part);
             let part = match declared {
-                Some(part @ (Part::Header | Part::Query)) => part,
+                Some(part @ (RequestPart::Header | RequestPart::Query)) => part,
                 _ if is_query => {
                     let decoded = decode(name, true).unwrap_or_else(|_fault| name.to_owned());
                     parameters.also_known.push(decoded.into());
-                    Part::Query
+                    RequestPart::Query
                 }
                 _ => {
                     self.collector
@@ -278,7 +279,7 @@ impl<'d> Compiler<'d> {
             // The request's are decoded, too. What no request can be decoded to is left as it stands.
             let decoded = |text: &str| -> Box<str> {
                 match part {
-                    Part::Query => decode(text, true).unwrap_or_else(|_fault| text.to_owned()).into(),
+                    RequestPart::Query => decode(text, true).unwrap_or_else(|_fault| text.to_owned()).into(),
                     _ => text.into(),
                 }
             };

@@ -12,7 +12,7 @@ use crate::{
         parameter::{Coding, Parameter, Style},
         schema::set::Shape,
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// The media types of a body so far.
@@ -171,7 +171,7 @@ fn field<'d>(
     let is_file = is_multipart && (is_file(&at) || items.as_ref().is_some_and(is_file));
     let parameter = Parameter {
         name: name.into(),
-        part: Part::Body,
+        part: RequestPart::Body,
         coding,
         is_required: false,
         may_be_empty: false,

@@ -14,7 +14,7 @@ use crate::{
     json::document::JsonDocument,
     settings::validate::Formats,
     validate::schema::{self, set::Unfit},
-    violation::{Part, detail},
+    violation::{RequestPart, detail},
 };
 
 /// The most holes that are told.
@@ -79,7 +79,7 @@ pub fn lint(
         let text = example.value.value.to_string();
         let Ok(value) = JsonDocument::parse(text.as_bytes()) else { continue };
         let limits = schema::limits(text.as_bytes());
-        let message = match contract.schemas.judge(example.schema, &value, limits, (Part::Body, "")) {
+        let message = match contract.schemas.judge(example.schema, &value, limits, (RequestPart::Body, "")) {
             Ok(()) => continue,
             Err(Unfit::TooComplex) => "takes too much work".to_owned(),
             Err(Unfit::Invalid(violations)) => detail(&violations),

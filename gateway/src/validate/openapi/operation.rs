@@ -15,7 +15,7 @@ use crate::{
             pairs,
         },
     },
-    violation::{Part, Violation},
+    violation::{RequestPart, Violation},
 };
 
 /// What would choose between operations, and is there more than once.
@@ -27,11 +27,11 @@ pub(super) struct Template {
     /// Where it is, without the names of its parameters: `/items/{}`.
     pub(super) path: Box<str>,
     /// Those with more conditions first.
-    pub(super) operations: Vec<Served>,
+    pub(super) operations: Vec<MethodOperation>,
 }
 
 /// Method, operation, and the names of the parameters of the path.
-pub(super) type Served = (Box<str>, usize, Box<[Box<str>]>);
+pub(super) type MethodOperation = (Box<str>, usize, Box<[Box<str>]>);
 
 /// One operation.
 pub(super) struct Operation {
@@ -61,7 +61,7 @@ pub struct NamedLimit {
 /// What tells an operation from others of the same path and method.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Condition {
-    pub(super) part: Part,
+    pub(super) part: RequestPart,
     pub(super) name: Box<str>,
     pub(super) value: Option<Box<str>>,
 }
@@ -73,7 +73,7 @@ impl Condition {
     /// The upstream could read the request in another way: what is asked for is there twice, or cannot be decoded.
     pub(super) fn is_met(&self, query: &str, headers: &HeaderMap) -> Result<bool, Refusal> {
         let found = match self.part {
-            Part::Header => self.in_headers(headers),
+            RequestPart::Header => self.in_headers(headers),
             _ => self.in_query(query),
         };
         let found = found.map_err(|fault| {

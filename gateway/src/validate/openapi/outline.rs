@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     validate::body::{Content, media::MediaRange},
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// What of a contract protects its API.
@@ -29,7 +29,7 @@ struct Asked {
     name: Box<str>,
     rule: SecurityRule,
     /// The parameters that are judged. Those of the path have no names, but places.
-    parameters: Vec<(Part, Box<str>)>,
+    parameters: Vec<(RequestPart, Box<str>)>,
     refuses_unknown: bool,
     limits: Vec<Box<str>>,
     /// The media types of its bodies, and whether they are judged.
@@ -55,7 +55,7 @@ impl Contract {
     fn asked(&self, operation: &Operation, rule: &SecurityRule, names: &[Box<str>]) -> Asked {
         let judged = operation.parameters.all.iter().filter(|it| it.schema.is_some_and(|it| self.schemas.checks(it)));
         let parameters = judged.filter_map(|it| match it.part {
-            Part::Path => {
+            RequestPart::Path => {
                 let place = names.iter().position(|name| *name == it.name)?;
                 Some((it.part, (place + 1).to_string().into()))
             }
@@ -115,12 +115,12 @@ impl Asked {
     /// What is judged here, and passes there as it comes.
     fn unjudged(&self, new: &Self) -> Option<String> {
         let mut what = Vec::new();
-        let passes = |(part, _): &&(Part, Box<str>)| *part != Part::Query || !new.refuses_unknown;
-        let is_lost = |it: &&(Part, Box<str>)| !new.parameters.contains(it);
+        let passes = |(part, _): &&(RequestPart, Box<str>)| *part != RequestPart::Query || !new.refuses_unknown;
+        let is_lost = |it: &&(RequestPart, Box<str>)| !new.parameters.contains(it);
         // What is declared without a schema passes, whatever becomes of what is not declared.
         let lost = self.parameters.iter().filter(is_lost).filter(passes);
         what.extend(lost.map(|(part, name)| match part {
-            Part::Path => format!("parameter {name} of the path"),
+            RequestPart::Path => format!("parameter {name} of the path"),
             part => format!("{} {name}", part.name()),
         }));
         let loses = |(range, is_judged): &&(MediaRange, bool)| {

@@ -10,7 +10,7 @@ use crate::{
         parameter::{Coding, Parameter, Parameters, Style},
         schema::set::{SchemaId, Shape},
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// Headers that OpenAPI describes elsewhere: parameters of these names say nothing.
@@ -39,7 +39,8 @@ pub(super) fn read<'d>(
             }
             let Some(parameter) = parameter(collector, &at)? else { continue };
             let same = |(other, _): &(Parameter, At<'d>)| {
-                let is_header = parameter.part == Part::Header && other.name.eq_ignore_ascii_case(&parameter.name);
+                let is_header =
+                    parameter.part == RequestPart::Header && other.name.eq_ignore_ascii_case(&parameter.name);
                 other.part == parameter.part && (is_header || other.name == parameter.name)
             };
             match found.iter().position(same) {
@@ -64,16 +65,16 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
         return Err(collector.fault(at, "a parameter has no name"));
     };
     let part = match at.text("in") {
-        Some("cookie") => Part::Cookie,
-        Some("header") => Part::Header,
-        Some("path") => Part::Path,
-        Some("query") => Part::Query,
+        Some("cookie") => RequestPart::Cookie,
+        Some("header") => RequestPart::Header,
+        Some("path") => RequestPart::Path,
+        Some("query") => RequestPart::Query,
         Some("body" | "formData") => {
             return Err(collector.fault(at, "parameters of Swagger 2 for bodies are not read: write \"requestBody\""));
         }
         _ => return Err(collector.fault(at, "\"in\" is none of path, query, querystring, header and cookie")),
     };
-    if part == Part::Header && DESCRIBED_ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()) {
+    if part == RequestPart::Header && DESCRIBED_ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()) {
         return Ok(None);
     }
     let (coding, schema) = match (at.get("schema"), at.get("content")) {
@@ -96,28 +97,28 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
         name: name.into(),
         part,
         coding,
-        is_required: part == Part::Path || at.is_true("required"),
+        is_required: part == RequestPart::Path || at.is_true("required"),
         may_be_empty: at.is_true("allowEmptyValue"),
         schema,
         shape: Shape::text(),
     };
-    if part == Part::Header && parameter.header().is_none() {
+    if part == RequestPart::Header && parameter.header().is_none() {
         return Err(collector.fault(at, format!("{name:?} is no name of a header")));
     }
     Ok(Some(parameter))
 }
 
-fn styled(collector: &Collector<'_>, at: &At<'_>, part: Part) -> Result<Coding, DocumentFault> {
-    let default = if matches!(part, Part::Query | Part::Cookie) { Style::Form } else { Style::Simple };
+fn styled(collector: &Collector<'_>, at: &At<'_>, part: RequestPart) -> Result<Coding, DocumentFault> {
+    let default = if matches!(part, RequestPart::Query | RequestPart::Cookie) { Style::Form } else { Style::Simple };
     let style = match (at.text("style"), part) {
         (None, _) => default,
-        (Some("form"), Part::Query | Part::Cookie) | (Some("cookie"), Part::Cookie) => Style::Form,
-        (Some("simple"), Part::Path | Part::Header) => Style::Simple,
-        (Some("label"), Part::Path) => Style::Label,
-        (Some("matrix"), Part::Path) => Style::Matrix,
-        (Some("spaceDelimited"), Part::Query) => Style::SpaceDelimited,
-        (Some("pipeDelimited"), Part::Query) => Style::PipeDelimited,
-        (Some("deepObject"), Part::Query) => Style::DeepObject,
+        (Some("form"), RequestPart::Query | RequestPart::Cookie) | (Some("cookie"), RequestPart::Cookie) => Style::Form,
+        (Some("simple"), RequestPart::Path | RequestPart::Header) => Style::Simple,
+        (Some("label"), RequestPart::Path) => Style::Label,
+        (Some("matrix"), RequestPart::Path) => Style::Matrix,
+        (Some("spaceDelimited"), RequestPart::Query) => Style::SpaceDelimited,
+        (Some("pipeDelimited"), RequestPart::Query) => Style::PipeDelimited,
+        (Some("deepObject"), RequestPart::Query) => Style::DeepObject,
         (Some(other), part) => {
             return Err(collector.fault(at, format!("there is no style {other:?} in a {}", part.name())));
         }

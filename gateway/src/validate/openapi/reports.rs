@@ -15,7 +15,7 @@ use crate::{
             set::{SchemaId, Unfit},
         },
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// The largest body that is judged, in bytes.
@@ -105,7 +105,7 @@ impl Contract {
         let Ok(document) = JsonDocument::parse(body) else {
             return Err(ResponseFault { rule: "json", place: "body".to_owned() });
         };
-        match responses.schemas.judge(schema.0, &document, schema::QUICK, (Part::Body, "")) {
+        match responses.schemas.judge(schema.0, &document, schema::QUICK, (RequestPart::Body, "")) {
             Ok(()) => Ok(()),
             Err(Unfit::TooComplex) => {
                 self.note_unjudged();

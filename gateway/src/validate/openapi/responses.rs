@@ -17,7 +17,7 @@ use crate::{
         parameter::{Coding, Parameter, Parameters, Style},
         schema::set::{SchemaId, SchemaSet, Shape},
     },
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// The responses of all operations, in their order.
@@ -91,7 +91,7 @@ fn response<'d>(collector: &mut Collector<'d>, at: At<'d>) -> Result<Response, D
         // What has `content` is only looked for.
         let parameter = Parameter {
             name: name.into(),
-            part: Part::Header,
+            part: RequestPart::Header,
             coding: Coding::Styled { style: Style::Simple, explode: at.is_true("explode") },
             is_required: at.is_true("required"),
             may_be_empty: false,

@@ -4,7 +4,7 @@ use http::HeaderName;
 
 use crate::{
     validate::schema::set::{SchemaId, Shape},
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// How a parameter is written.
@@ -32,7 +32,7 @@ pub(in crate::validate) enum Coding {
 #[derive(Clone, Debug)]
 pub(in crate::validate) struct Parameter {
     pub(in crate::validate) name: Box<str>,
-    pub(in crate::validate) part: Part,
+    pub(in crate::validate) part: RequestPart,
     pub(in crate::validate) coding: Coding,
     pub(in crate::validate) is_required: bool,
     /// Whether it may be there without a value.

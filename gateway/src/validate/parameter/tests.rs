@@ -6,7 +6,7 @@ use crate::{
     validate::schema::set::{OpenApi, SchemaDocument},
 };
 
-fn parameter(part: Part, style: Style, explode: bool, schema: &str) -> (SchemaSet, Parameter) {
+fn parameter(part: RequestPart, style: Style, explode: bool, schema: &str) -> (SchemaSet, Parameter) {
     let content: serde_json::Value = serde_json::from_str(schema).unwrap();
     let documents = [SchemaDocument { uri: "file:///a".to_owned(), content }];
     let openapi = OpenApi { is_3_0: false, refuses_read_only: true, is_response: false };
@@ -28,10 +28,10 @@ fn parameter(part: Part, style: Style, explode: bool, schema: &str) -> (SchemaSe
 
 /// The value that a text stands for, or the rule that it breaks.
 #[track_caller]
-fn check(part: Part, style: Style, explode: bool, schema: &str, text: &str, expect: &str) {
+fn check(part: RequestPart, style: Style, explode: bool, schema: &str, text: &str, expect: &str) {
     let (_, parameter) = parameter(part, style, explode, schema);
     let read: Result<Option<Texts>, Fault> = match part {
-        Part::Path => style::of_path(&parameter, text).map(Some),
+        RequestPart::Path => style::of_path(&parameter, text).map(Some),
         _ => pairs::of_query(text).and_then(|pairs| style::of_pairs(&parameter, &pairs, &|_| false)),
     };
     let told = match read {
@@ -47,7 +47,7 @@ const OBJECT: &str = r#"{"type":"object","properties":{"a":{"type":"integer"},"b
 
 #[test]
 fn every_style() {
-    use Part::{Path, Query};
+    use RequestPart::{Path, Query};
     use Style::{Form, Label, Matrix, PipeDelimited, Simple, SpaceDelimited};
     for (part, style, explode, schema, text, expect) in [
         (Path, Simple, false, LIST, "1,2", "[1,2]"),
@@ -89,7 +89,7 @@ fn every_style() {
 #[test]
 fn what_is_ambiguous_is_tried_as_both() {
     let (schemas, parameter) = parameter(
-        Part::Query,
+        RequestPart::Query,
         Style::Form,
         true,
         r#"{"anyOf":[{"type":"integer","maximum":5},{"type":"string","maxLength":1}]}"#,
@@ -97,7 +97,7 @@ fn what_is_ambiguous_is_tried_as_both() {
     for (text, is_valid) in [("p=5", true), ("p=9", true), ("p=99", false), ("p=x", true)] {
         let pairs = pairs::of_query(text).unwrap();
         let texts = style::of_pairs(&parameter, &pairs, &|_| false).unwrap().unwrap();
-        let judged = judge(&schemas, parameter.schema, &parameter.shape, &texts, (Part::Query, "p"), LIMITS);
+        let judged = judge(&schemas, parameter.schema, &parameter.shape, &texts, (RequestPart::Query, "p"), LIMITS);
         assert_eq!(judged.is_ok(), is_valid, "{text}");
     }
 }
@@ -117,7 +117,7 @@ fn b02_a_query_of_many_pairs_is_refused() {
 
 #[test]
 fn b02_cookies_that_cannot_all_be_judged_are_refused() {
-    let (schemas, parameter) = parameter(Part::Cookie, Style::Form, true, r#"{"type":"integer"}"#);
+    let (schemas, parameter) = parameter(RequestPart::Cookie, Style::Form, true, r#"{"type":"integer"}"#);
     let parameters = Parameters { all: vec![parameter], ..Parameters::default() };
     for (cookies, expect) in [
         (vec!["p=1".to_owned()], None),

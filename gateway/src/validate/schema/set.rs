@@ -22,7 +22,7 @@ use crate::{
         document::{Id, JsonDocument},
     },
     settings::validate::Formats,
-    violation::{LONGEST_PLACE, Part, Violation},
+    violation::{LONGEST_PLACE, RequestPart, Violation},
 };
 
 /// Compiled schemas.
@@ -130,7 +130,7 @@ impl SchemaSet {
         schema: SchemaId,
         value: &JsonDocument,
         mut limits: WorkLimits,
-        place: (Part, &str),
+        place: (RequestPart, &str),
     ) -> Result<(), Unfit> {
         self.judge_within(schema, value, &mut limits, place)
     }
@@ -141,7 +141,7 @@ impl SchemaSet {
         schema: SchemaId,
         value: &JsonDocument,
         limits: &mut WorkLimits,
-        (part, name): (Part, &str),
+        (part, name): (RequestPart, &str),
     ) -> Result<(), Unfit> {
         // Of nothing that was compiled, nothing is valid.
         let Some(root) = self.root(schema) else { return Err(Unfit::TooComplex) };
@@ -171,7 +171,7 @@ pub(super) fn unmatched(at: Id) -> Fault {
 }
 
 /// Faults as the client is told of them.
-pub(super) fn violations(faults: Vec<Fault>, value: &JsonDocument, part: Part, name: &str) -> Box<[Violation]> {
+pub(super) fn violations(faults: Vec<Fault>, value: &JsonDocument, part: RequestPart, name: &str) -> Box<[Violation]> {
     let told = faults.into_iter().map(|fault| {
         Violation::new(part, name, fault.keyword.as_str(), fault.expected).at(&value.place(fault.at, LONGEST_PLACE))
     });

@@ -11,7 +11,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::validate::ParameterRule,
-    violation::Part,
+    violation::RequestPart,
 };
 
 /// The keys of `[route.query.NAME]` and its like.
@@ -30,14 +30,18 @@ const KEYS: Keys = &[
 ];
 
 /// The tables, each with its part of a request.
-const TABLES: [(&str, Part); 4] =
-    [("query", Part::Query), ("header", Part::Header), ("cookie", Part::Cookie), ("path_parameter", Part::Path)];
+const TABLES: [(&str, RequestPart); 4] = [
+    ("query", RequestPart::Query),
+    ("header", RequestPart::Header),
+    ("cookie", RequestPart::Cookie),
+    ("path_parameter", RequestPart::Path),
+];
 
 pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>, bool) {
     let mut rules = Vec::new();
     for (name, part) in TABLES {
         for (parameter, rule) in table.named_tables(name, KEYS) {
-            if part == Part::Path && !path.is_some_and(|path| path.contains(&format!("{{{parameter}}}"))) {
+            if part == RequestPart::Path && !path.is_some_and(|path| path.contains(&format!("{{{parameter}}}"))) {
                 let wrong = Diagnostic::bare(format!("{parameter:?} is no parameter of `path`"));
                 table.report(name, wrong.hint("write it as in `path`: \"/items/{id}\" has `id`"));
             }
@@ -49,7 +53,7 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>
     (rules, refuses_unknown)
 }
 
-fn rule(name: String, part: Part, table: Table<'_>) -> ParameterRule {
+fn rule(name: String, part: RequestPart, table: Table<'_>) -> ParameterRule {
     let words = ["string", "integer", "number", "boolean"].map(|word| (word, word));
     let said = table.or("type", "string", value::choice(&words));
     let mut schema = Map::from_iter([("type".to_owned(), Value::from(said))]);
@@ -67,10 +71,10 @@ fn rule(name: String, part: Part, table: Table<'_>) -> ParameterRule {
     put("pattern", table.optional("pattern", described("regular expression", value::line)).map(Value::from));
     let only = values(table.list("enum", described("string, number or boolean", simple)));
     put("enum", (!only.is_empty()).then(|| Value::from(only)));
-    let required = table.or("required", part == Part::Path, value::boolean());
+    let required = table.or("required", part == RequestPart::Path, value::boolean());
     let repeated = table.or("repeated", false, value::boolean());
     let max_items = table.optional("max_items", value::count(1..=1_000));
-    if repeated && matches!(part, Part::Path | Part::Cookie) {
+    if repeated && matches!(part, RequestPart::Path | RequestPart::Cookie) {
         table.report("repeated", Diagnostic::bare("is for parameters of the query and headers").hint("leave it out"));
     }
     if max_items.is_some() && !repeated {
