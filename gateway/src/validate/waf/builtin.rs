@@ -9,12 +9,13 @@ use std::sync::OnceLock;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::{
+    body,
     canonical::{self, LONGEST},
     finding::Findings,
     grammar,
     parts::Parts,
-    patterns::{PATTERNS, Pattern, Scope},
-    request::{Collection, Values},
+    patterns::{self, Pattern, Scope},
+    request::{Place, Values},
 };
 
 /// The most bytes of one request that are inspected, in all forms together.
@@ -36,7 +37,7 @@ pub(super) const GRAMMARS: [&str; 5] =
 
 /// All rules, by name.
 pub fn rule_names() -> impl Iterator<Item = &'static str> {
-    let mut names: Vec<&'static str> = PATTERNS.iter().map(|pattern| pattern.rule).chain(GRAMMARS).collect();
+    let mut names: Vec<&'static str> = patterns::all().map(|pattern| pattern.rule).chain(GRAMMARS).collect();
     names.sort_unstable();
     names.dedup();
     names.into_iter()
@@ -45,7 +46,7 @@ pub fn rule_names() -> impl Iterator<Item = &'static str> {
 fn set() -> &'static Result<RegexSet, String> {
     static SET: OnceLock<Result<RegexSet, String>> = OnceLock::new();
     SET.get_or_init(|| {
-        let mut builder = RegexSetBuilder::new(PATTERNS.iter().map(|pattern| pattern.regex));
+        let mut builder = RegexSetBuilder::new(patterns::all().map(|pattern| pattern.regex));
         let builder = builder.unicode(false).case_insensitive(true).dot_matches_new_line(true);
         builder.size_limit(SIZE).dfa_size_limit(SIZE).build().map_err(|error| error.to_string())
     })
@@ -63,7 +64,8 @@ pub(super) fn prepare() -> Result<(), String> {
 pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_>) {
     let Ok(set) = set() else { return };
     let mut scan = Scan { set, level, left: MOST_BYTES, steps: MOST_STEPS, findings };
-    scan.value(Collection::Path, b"", &values.path, Scope::PATH);
+    scan.value(Place::Path, b"", &values.path, Scope::PATH);
+    values.path.split(|&byte| byte == b'/').for_each(|segment| scan.statement(Place::Path, b"", segment));
     for (name, value) in &values.query {
         scan.pair(Collection::Query, name, value);
     }
@@ -71,6 +73,9 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
         scan.pair(Collection::Cookie, name, value);
     }
     for (name, value) in values.request.headers {
+        if is_stored(name) {
+            scan.stored(name.as_bytes(), value);
+        }
         match header_scope(name) {
             Some(scope) => scan.value(Collection::Header, name.as_bytes(), value, scope),
             None => scan.quick(Collection::Header, name.as_bytes(), value),
@@ -78,7 +83,7 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
     }
     scan.parts(&values.parts);
     scan.parts(&values.other);
-    if values.format == Some(super::body::Format::Xml) && values.parts.error.is_none() {
+    if values.format == Some(body::Format::Xml) && values.parts.error.is_none() {
         scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
@@ -97,6 +102,15 @@ fn header_scope(name: &str) -> Option<Scope> {
         return None;
     }
     Some(Scope::HEADER)
+}
+
+/// Whether servers commonly log or store this header.
+fn is_stored(name: &str) -> bool {
+    const STORED: [&str; 8] =
+        ["client-ip", "forwarded", "from", "referer", "true-client-ip", "user-agent", "x-client-ip", "x-real-ip"];
+    const PREFIX: &str = "x-forwarded-";
+    STORED.iter().any(|known| name.eq_ignore_ascii_case(known))
+        || name.get(..PREFIX.len()).is_some_and(|start| start.eq_ignore_ascii_case(PREFIX))
 }
 
 struct Scan<'a, 'b> {
@@ -168,17 +182,65 @@ impl Scan<'_, '_> {
         self.patterns(place, name, value, Scope::ANYWHERE);
     }
 
-    fn form(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
-        self.patterns(place, name, form, scope);
-        if scope.reads_sql() && has_sql_characters(form) {
-            let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
-                self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
+    /// A header that is stored; of an address, every part of its path and of its query.
+    fn stored(&mut self, name: &[u8], value: &[u8]) {
+        if !name.eq_ignore_ascii_case(b"referer") {
+            return self.statement(Place::Header, name, value);
+        }
+        let end = memchr::memchr(b'?', value).unwrap_or(value.len());
+        let (path, query) = (value.get(..end).unwrap_or_default(), value.get(end + 1..).unwrap_or_default());
+        path.split(|&byte| byte == b'/').for_each(|segment| self.statement(Place::Header, name, segment));
+        let (fields, is_cut) = body::form(query);
+        for (field, value) in &fields {
+            self.statement(Place::Header, name, field);
+            self.statement(Place::Header, name, value);
+        }
+        if is_cut {
+            self.findings.add("too_many_values", "protocol", Place::Header, name, CRITICAL);
+        }
+    }
+
+    /// A value that is read as SQL alone. It is no free text, and a weak sign does not count.
+    fn statement(&mut self, place: Place, name: &[u8], value: &[u8]) {
+        if !has_sql_characters(value) {
+            return;
+        }
+        for form in &canonical::forms(value).all {
+            let Some(left) = self.left.checked_sub(form.len()) else {
+                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
                 return;
             };
-            self.steps = steps;
-            if let Some(fingerprint) = grammar::sqli(form) {
-                self.findings.add("sql_injection", "sqli", place, name, sql_score(&fingerprint, form));
-            }
+            self.left = left;
+            self.sql(place, name, form, CRITICAL);
+        }
+    }
+
+    /// Reads a form as SQL; a sign that counts less than `least` does not count.
+    fn sql(&mut self, place: Place, name: &[u8], form: &[u8], least: u32) {
+        if !has_sql_characters(form) {
+            return;
+        }
+        let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
+            self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+            return;
+        };
+        self.steps = steps;
+        let score = grammar::sqli(form).map(|fingerprint| sql_score(&fingerprint, form));
+        if let Some(score) = score.filter(|score| *score >= least) {
+            self.findings.add("sql_injection", "sqli", place, name, score);
+        }
+    }
+
+    fn form(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+        self.patterns(place, name, form, scope);
+        if scope.reads_sql() {
+            self.sql(place, name, form, 0);
+        }
+        if let Some(command) = canonical::unquoted(form).filter(|_| scope.reads_html())
+            && let Some(left) = self.left.checked_sub(command.len())
+        {
+            self.left = left;
+            self.commands(place, name, &command, scope);
         }
         let is_html = scope.reads_html() && form.iter().any(|byte| matches!(byte, b'<' | b'=' | b':' | b'>'));
         if is_html && grammar::is_xss(form) {
@@ -186,9 +248,19 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn patterns(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
+    /// What a shell reads: only commands are looked for.
+    fn commands(&mut self, place: Place, name: &[u8], command: &[u8], scope: Scope) {
+        for found in self.set.matches(command) {
+            let Some(Pattern { rule, tag, score, scopes, .. }) = patterns::get(found) else { continue };
+            if *rule == "command_injection" && scopes.has(scope) {
+                self.findings.add(rule, tag, place, name, *score);
+            }
+        }
+    }
+
+    fn patterns(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
         for found in self.set.matches(form) {
-            let Some(Pattern { rule, tag, level, score, scopes, .. }) = PATTERNS.get(found) else { continue };
+            let Some(Pattern { rule, tag, level, score, scopes, .. }) = patterns::get(found) else { continue };
             if *level <= self.level && scopes.has(scope) {
                 self.findings.add(rule, tag, place, name, *score);
             }

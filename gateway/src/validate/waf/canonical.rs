@@ -88,6 +88,34 @@ fn others(form: &[u8]) -> [Option<Vec<u8>>; 2] {
     [text, spaced]
 }
 
+/// A command as a shell reads it: without quotes, backslashes, carets and empty variables inside of words. `None`: nothing
+/// of that kind stands where it could hide a command.
+pub(super) fn unquoted(form: &[u8]) -> Option<Vec<u8>> {
+    let begins = form.iter().position(|byte| matches!(byte, b';' | b'|' | b'&' | b'\n' | b'`' | b'('))?;
+    let is_mark = |byte: u8| matches!(byte, b'\'' | b'"' | b'\\' | b'^' | b'$');
+    let is_word = |byte: Option<&u8>| byte.is_some_and(u8::is_ascii_alphanumeric);
+    let command = form.get(begins..).unwrap_or_default();
+    let hides = |(at, &byte): (usize, &u8)| is_mark(byte) && at > 0 && is_word(command.get(at - 1));
+    if !command.iter().enumerate().any(hides) {
+        return None;
+    }
+    let (mut out, mut at) = (Vec::with_capacity(form.len()), 0);
+    while let Some(&byte) = form.get(at) {
+        let rest = form.get(at..).unwrap_or_default();
+        let (kept, length) = match (byte, rest.get(1)) {
+            (b'$', _) if rest.starts_with(b"${IFS}") => (Some(b' '), 6),
+            (b'$', _) if rest.starts_with(b"$IFS$9") => (Some(b' '), 6),
+            (b'$', _) if rest.starts_with(b"$IFS") => (Some(b' '), 4),
+            (b'$', Some(b'@' | b'*' | b'1'..=b'9')) => (None, 2),
+            (b'\'' | b'"' | b'\\' | b'^', _) => (None, 1),
+            _ => (Some(byte), 1),
+        };
+        out.extend(kept);
+        at += length;
+    }
+    Some(out)
+}
+
 /// Percent-encoding, with `%uHHHH`; a `+` stays, as it was decoded where it means a space.
 fn percent(form: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(form, b"%u").is_some() || memchr::memmem::find(form, b"%U").is_some() {
@@ -141,6 +169,21 @@ mod tests {
             &["PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==", "<script>alert(1)</script>"],
         );
         check("%u003ca+b", &["%u003ca+b", "<a+b", "%u003ca b", "<a b"]);
+    }
+
+    #[test]
+    fn a_command_is_read_as_a_shell_reads_it() {
+        for (form, expect) in [
+            ("plain 'text'", None),
+            ("'text'; more", None),
+            ("a; w'h'o\\ami", Some("a; whoami")),
+            ("a;cat$IFS/x", Some("a;cat /x")),
+            ("a|c^md", Some("a|cmd")),
+            ("`c$@at x`", Some("`cat x`")),
+        ] {
+            let found = unquoted(form.as_bytes()).map(|found| String::from_utf8_lossy(&found).into_owned());
+            assert_eq!(found.as_deref(), expect, "{form:?}");
+        }
     }
 
     #[test]

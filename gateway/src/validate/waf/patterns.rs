@@ -1,6 +1,10 @@
 //! The patterns of the built-in rules. Each names its rule, the paranoia level from which it counts, its score, and in
 //! what kind of value it is looked for. They are read without regard to case, as bytes, and `.` matches line ends.
 
+use self::commands::COMMANDS;
+
+mod commands;
+
 /// Kinds of values, as a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Scope(u8);
@@ -59,10 +63,19 @@ const TEXT: Scope = VALUES.and(Scope::PATH).and(Scope::HEADER);
 const ALL: Scope = TEXT.and(Scope::FILE);
 const EVERYWHERE: Scope = ALL.and(Scope::ANYWHERE).and(Scope::DOCUMENT);
 
-/// All patterns.
-pub(super) const PATTERNS: &[Pattern] = &[
+/// All patterns, in the order by which [`get`] finds them.
+pub(super) fn all() -> impl Iterator<Item = &'static Pattern> {
+    PATTERNS.iter().chain(COMMANDS)
+}
+
+/// One of [`all`].
+pub(super) fn get(index: usize) -> Option<&'static Pattern> {
+    PATTERNS.get(index).or_else(|| COMMANDS.get(index.checked_sub(PATTERNS.len())?))
+}
+
+const PATTERNS: &[Pattern] = &[
     // Traversal and files that no client needs.
-    pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\;=:\s])\.{2,3}[/\\]"),
+    pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\;=:\s])\.{2,3}(?:;[^/\\\s]{0,40})?[/\\]"),
     pattern("path_traversal", "lfi", ALL, r"[/\\]\.{2,3}(?:[/\\;]|$)"),
     pattern(
         "sensitive_file",
@@ -84,7 +97,17 @@ pub(super) const PATTERNS: &[Pattern] = &[
         r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
     pattern("sensitive_file", "lfi", VALUES, r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w"),
-    pattern("path_traversal", "lfi", ALL, r"0x2e0x2e(?:0x2f|0x5c|[/\\])|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]"),
+    pattern("path_traversal", "lfi", ALL, r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]"),
+    // Separators that a filter took away, steps that lead nowhere, and names that a file system cuts.
+    pattern("path_traversal", "lfi", ALL, r"^(?:file:)?(?:\.{4,}[\w-]+\.\w{2,5}|\.{8,}[\w-]+)$"),
+    pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),
+    pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]"),
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES,
+        r"(?:^|[.:/\\])(?:etc(?:passwd|shadow)|web-inf[/\\]?web\.xml|windows(?:win|system)\.ini|boot\.ini)\b",
+    ),
     pattern(
         "sensitive_file",
         "lfi",
@@ -267,68 +290,6 @@ pub(super) const PATTERNS: &[Pattern] = &[
         "nosql",
         Scope::VALUE,
         r"\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|\bdo\s*\{[^}]{0,200}\}\s*while\s*\(",
-    ),
-    // Commands of a shell.
-    pattern(
-        "command_injection",
-        "rce",
-        ALL,
-        r"(?:[;&|\n`]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b",
-    ),
-    pattern(
-        "command_injection",
-        "rce",
-        ALL,
-        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|ls(?:\s+[-/.~]|\s*(?:$|[;|&`)]))|(?:id|pwd|env|ps|w|who|date|hostname|netstat|set)\s*(?:$|[;|&`)#]|-\w)|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir(?:\s+[/\\a-z]:?|\s*(?:$|[&|]))|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
-    ),
-    pattern(
-        "command_injection",
-        "rce",
-        ALL,
-        r"\$\{?IFS\b|\(\s*\)\s*\{\s*:?;?\s*\}\s*;|[<>]\s*/dev/(?:tcp|udp|null)\b|/bin/(?:ba|z|c|k|da|a)?sh\b|\bcmd(?:\.exe)?\s*/[ckr]\b|%comspec%",
-    ),
-    pattern(
-        "command_injection",
-        "rce",
-        ALL,
-        r"\bpowershell(?:\.exe)?\s+-|\binvoke-(?:expression|webrequest|command|restmethod)\b|\biex\s*\(|\bnew-object\s+(?:system\.)?net\.webclient",
-    ),
-    pattern(
-        "command_injection",
-        "rce",
-        VALUES,
-        r"(?:\$\(|`)\s*(?:id|ls|cat|pwd|env|ps|whoami|uname|sleep|ping|echo|printf|date|hostname)\b[^`)]{0,100}[`)]",
-    ),
-    pattern(
-        "command_injection",
-        "rce",
-        ALL,
-        r"^\s*/(?:usr/)?(?:local/)?s?bin/\w+(?:\s+-|\s*$)|[;&|]\s*(?:getent\s|set\s+/a\s)|<!--\s*#\s*(?:exec|include|printenv|config|echo)\b",
-    ),
-    pattern("code_injection", "php", ALL, r"<\?(?:php\b|=|\s+(?:echo|system|eval))"),
-    pattern(
-        "code_injection",
-        "php",
-        VALUES,
-        r"\b(?:system|passthru|shell_exec|popen|proc_open|pcntl_exec|assert|phpinfo|base64_decode|file_get_contents|file_put_contents|fopen|readfile|create_function|call_user_func|preg_replace|gzinflate|str_rot13|move_uploaded_file|fsockopen)\s*\(\s*(?:['\x22$)\\_]|\w+\s*\()",
-    ),
-    pattern(
-        "code_injection",
-        "php",
-        VALUES,
-        r"\$_(?:get|post|request|cookie|server|files|env|session)\b|\$globals\b|\b(?:php|zip|phar|expect|glob|compress\.\w+|ogg|rar|ssh2)://",
-    ),
-    pattern(
-        "code_injection",
-        "nodejs",
-        VALUES,
-        r"\brequire\s*\(\s*['\x22](?:child_process|fs|os|net|http|vm|process)['\x22]|\bprocess\.(?:mainModule|binding|env|exit|kill)\b|\bchild_process\b|\bexec(?:Sync|File|FileSync)?\s*\(\s*['\x22]|\bspawn(?:Sync)?\s*\(\s*['\x22]",
-    ),
-    pattern(
-        "code_injection",
-        "python",
-        VALUES,
-        r"\b__(?:import__|class__|mro__|subclasses__|globals__|builtins__|bases__|base__|init__)\b|\bos\.(?:system|popen|exec\w*)\s*\(|\bsubprocess\.\w+\s*\(",
     ),
     // Templates and expression languages.
     pattern(
