@@ -16,5 +16,9 @@ pub(super) fn compile(
         rules.map(Arc::new).map_err(|wrong| wrong.into_iter().map(|one| one.under(&format!("waf.{}", waf.name))))
     });
     let kept = compiled.filter_map(|rules| rules.map_err(|wrong| diagnostics.extend(wrong)).ok());
-    kept.collect()
+    let kept: Vec<_> = kept.collect();
+    for fewer in kept.iter().filter_map(|rules| rules.fewer()) {
+        tracing::warn!("{fewer}: check that the files are whole");
+    }
+    kept
 }

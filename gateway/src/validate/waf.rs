@@ -35,6 +35,7 @@ mod exclusion;
 mod finding;
 mod grammar;
 mod multipart;
+mod names;
 mod parts;
 mod patterns;
 mod request;
@@ -55,7 +56,11 @@ const MOST_FAULTS: usize = 20;
 pub struct Rules {
     settings: Settings,
     /// What the files say; `None`: there are none.
-    compiled: Option<Arc<CompiledRules>>,
+    compiled: Option<Arc<Compiled>>,
+    /// What the files say that has no effect here.
+    warnings: Vec<String>,
+    /// The files had so many rules before, where that is far more than now.
+    fewer: Option<usize>,
     counts: Arc<Counts>,
 }
 
@@ -64,7 +69,7 @@ impl Rules {
     /// before this one.
     ///
     /// # Errors
-    /// What is wrong in the files, and where.
+    /// What is wrong in the files, and where; and exceptions for rules that there are not.
     pub fn new(settings: &Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
         if settings.has_builtin {
             builtin::prepare().map_err(|error| vec![Diagnostic::new("builtin", error)])?;
@@ -75,8 +80,25 @@ impl Rules {
             Some(before) => before.compiled.clone(),
             None => Self::compile(settings)?.map(Arc::new),
         };
+        let mut faults = names::judge(settings, compiled.as_deref());
+        let mut warnings = compiled.as_ref().map_or_else(Vec::new, |compiled| compiled.warnings.clone());
+        if compiled.as_ref().is_some_and(|compiled| compiled.refusing == 0) {
+            const WITHOUT: &str = "no rule in these files can refuse a request";
+            if settings.has_builtin {
+                warnings.push(format!("{WITHOUT}: only the built-in rules do. Are the files whole?"));
+            } else {
+                let wrong = Diagnostic::new("rules", format!("{WITHOUT}, and `builtin` is false"));
+                faults.push(wrong.hint("check that the files are whole, or leave `builtin = false` out"));
+            }
+        }
+        if !faults.is_empty() {
+            return Err(faults);
+        }
+        let count = |compiled: &Arc<Compiled>| compiled.rules;
+        let had = before.and_then(|before| before.compiled.as_ref()).map_or(0, count);
+        let fewer = (compiled.as_ref().map_or(0, count) < had.div_ceil(2) && !settings.roots.is_empty()).then_some(had);
         let counts = before.map_or_else(Arc::default, |before| Arc::clone(&before.counts));
-        Ok(Self { settings: settings.clone(), compiled, counts })
+        Ok(Self { settings: settings.clone(), compiled, warnings, fewer, counts })
     }
 
     fn compile(settings: &Settings) -> Result<Option<CompiledRules>, Vec<Diagnostic>> {
@@ -99,7 +121,14 @@ impl Rules {
     /// What the files say that has no effect here.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
-        self.compiled.as_ref().map_or(&[], |compiled| &compiled.warnings)
+        &self.warnings
+    }
+
+    /// What is to be told where the files have far fewer rules than before: one may be torn.
+    #[must_use]
+    pub fn fewer(&self) -> Option<String> {
+        let now = self.compiled.as_ref().map_or(0, |compiled| compiled.rules);
+        self.fewer.map(|before| format!("waf.{}.rules: {now} rules were loaded, {before} before", self.name()))
     }
 
     /// What was counted since the process began.

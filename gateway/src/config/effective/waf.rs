@@ -29,6 +29,7 @@ fn exclusion(exclusion: &Exclusion) -> Value {
     };
     let parameter = |parameter: &Parameter| match &parameter.place {
         Some(place) => format!("{place}:{}", parameter.name),
+        None if parameter.name.contains(':') => format!("*:{}", parameter.name),
         None => parameter.name.clone(),
     };
     json!({

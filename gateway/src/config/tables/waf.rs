@@ -40,7 +40,8 @@ const EXCLUDE_KEYS: Keys = &[
     ("rules", "The rules: names, numbers, ranges as `942100-942190`, tags as `tag:attack-sqli`, or `*`."),
     (
         "parameters",
-        "The parameters that these rules do not look at, as `comment`, `cookie:session` or `body:json.text*`. Empty: all.",
+        "The parameters that these rules do not look at, as `comment`, `cookie:session` or `body:json.text*`; a name that has a \
+         colon with its place, or as `*:a:b`. Empty: all.",
     ),
     ("routes", "The names of the routes where the exception counts. Empty: all that name this table."),
 ];
@@ -104,8 +105,16 @@ fn rules(text: &str) -> Result<RuleMatch, Diagnostic> {
 
 fn parameter(text: &str) -> Result<Parameter, Diagnostic> {
     let (place, name) = match text.split_once(':') {
+        Some(("*", name)) => (None, name),
         Some((place, name)) if PLACES.contains(&place) => (Some(place.to_owned()), name),
-        _ => (None, text),
+        Some((place, name)) => {
+            let wrong = Diagnostic::bare(format!("there is no place {place:?}"));
+            return Err(match closest(place, PLACES) {
+                Some(near) => wrong.hint(format!("did you mean \"{near}:{name}\"?")),
+                None => wrong.hint(format!("a name that has a colon is written with its place: \"*:{text}\"")),
+            });
+        }
+        None => (None, text),
     };
     if name.is_empty() && place.is_none() {
         return Err(Diagnostic::bare("is empty").hint("write the name of a parameter, as in \"comment\""));

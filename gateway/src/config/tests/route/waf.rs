@@ -36,6 +36,11 @@ fn what_means_nothing_is_refused() {
     check(&exclude("rules = []"), waf, &["waf.a.exclude[0].rules: is empty"]);
     check(&exclude("rules = [\"9-1\"]"), waf, &["waf.a.exclude[0].rules[0]: \"9-1\" ends before it begins"]);
     check(&exclude("rules = [\"a b\"]"), waf, &["waf.a.exclude[0].rules[0]: \"a b\" names no rule"]);
+    let parameter = |name: &str| exclude(&format!("rules = [\"xss\"]\nparameters = [\"{name}\"]"));
+    check(&parameter("*:form:a"), waf, &[]);
+    check(&parameter("query:form:a"), waf, &[]);
+    check(&parameter("quer:a"), waf, &["waf.a.exclude[0].parameters[0]: there is no place \"quer\""]);
+    check(&parameter("form:a"), waf, &["waf.a.exclude[0].parameters[0]: there is no place \"form\""]);
     check(
         &exclude("rules = [\"xss\"]\nroutes = [\"no\"]"),
         waf,

@@ -1,7 +1,7 @@
 //! Compiles files in SecLang: directives become the rules of two phases, the head and the body of a request.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -29,6 +29,12 @@ pub(in crate::validate::waf) struct CompiledRules {
     pub(super) phases: [Vec<Step>; 2],
     /// What was read and does nothing.
     pub(in crate::validate::waf) warnings: Vec<String>,
+    /// How many rules run, and how many of them can refuse a request.
+    pub(in crate::validate::waf) rules: usize,
+    pub(in crate::validate::waf) refusing: usize,
+    /// The numbers and tags of all rules, also of those that do not run.
+    pub(in crate::validate::waf) numbers: BTreeSet<u32>,
+    pub(in crate::validate::waf) tags: BTreeSet<String>,
 }
 
 /// What is wrong, and where.
@@ -227,6 +233,8 @@ impl<'a> Compiler<'a> {
             link.transforms.splice(0..0, transforms.iter().copied());
         }
         let id = open.as_ref().map_or(rule.id, |(rule, _)| rule.id);
+        self.compiled.numbers.extend(open.is_none().then_some(id));
+        self.compiled.tags.extend(rule.tags.iter().cloned());
         if !matches!(phase, 1 | 2) {
             self.of_responses += usize::from(open.is_none());
             if is_chained {
@@ -238,10 +246,16 @@ impl<'a> Compiler<'a> {
         if let Some((variables, operator)) = looks {
             link.targets = targets::targets(variables)?;
             let folder = self.path.parent().unwrap_or(Path::new("")).to_owned();
-            match operator::operator(operator, &self.files, &folder) {
+            let text = operator;
+            match operator::operator(text, &self.files, &folder) {
                 Ok(operator) => {
                     if matches!(&operator.kind, operator::Kind::Rx(pattern) if !pattern.is_linear()) {
                         self.bounded.push(id);
+                    }
+                    if matches!(operator.kind, operator::Kind::Never) && !text.to_ascii_lowercase().contains("@nomatch")
+                    {
+                        let never = if operator.is_negated { "always matches" } else { "never matches" };
+                        self.compiled.warnings.push(format!("rule {id} {never}: its list is empty"));
                     }
                     link.operator = Some(operator);
                 }
@@ -316,6 +330,12 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
+        let rules = self.compiled.phases.iter().flatten().filter_map(|step| match step {
+            Step::Rule(rule) => Some(rule),
+            Step::Marker(_) => None,
+        });
+        self.compiled.rules = rules.clone().count();
+        self.compiled.refusing = rules.filter(|rule| rule.can_refuse()).count();
         if !self.bounded.is_empty() {
             let ids: Vec<String> = self.bounded.iter().map(ToString::to_string).collect();
             let message = "have a pattern with lookarounds or backreferences, which looks at 2 KiB in 20,000 steps";

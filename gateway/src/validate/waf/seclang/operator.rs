@@ -88,7 +88,11 @@ pub(super) fn operator(text: &str, files: &RuleFiles<'_>, folder: &Path) -> Resu
     let kind = match &*name.to_ascii_lowercase() {
         "rx" | "rxglobal" => rx(argument)?,
         "pm" => phrases(argument.split_whitespace().map(str::to_owned).collect())?,
-        "pmf" | "pmfromfile" => phrases(lines(argument, files, folder)?)?,
+        "pmf" | "pmfromfile" => match lines(argument, files, folder)? {
+            // A file that lost its words.
+            none if none.is_empty() => Kind::Never,
+            words => phrases(words)?,
+        },
         "streq" => Kind::Equals(template()),
         "contains" | "strmatch" => Kind::Contains(template()),
         "containsword" => Kind::ContainsWord(template()),
@@ -103,7 +107,8 @@ pub(super) fn operator(text: &str, files: &RuleFiles<'_>, folder: &Path) -> Resu
         "ipmatch" => Kind::IpMatch(networks(&argument.split(',').map(str::trim).collect::<Vec<_>>())?),
         "ipmatchf" | "ipmatchfromfile" => {
             let lines = lines(argument, files, folder)?;
-            Kind::IpMatch(networks(&lines.iter().map(String::as_str).collect::<Vec<_>>())?)
+            let networks = networks(&lines.iter().map(String::as_str).collect::<Vec<_>>())?;
+            if lines.is_empty() { Kind::Never } else { Kind::IpMatch(networks) }
         }
         "detectsqli" => Kind::DetectSqli,
         "detectxss" => Kind::DetectXss,

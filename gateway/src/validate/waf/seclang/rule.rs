@@ -2,7 +2,7 @@
 
 use super::{
     macros::Template,
-    operator::Operator,
+    operator::{Kind, Operator},
     targets::{Target, Variable},
     transform::Transform,
 };
@@ -30,6 +30,14 @@ pub(super) struct Rule {
     pub(super) score: u32,
     pub(super) message: Template,
     pub(super) tags: Vec<String>,
+}
+
+impl Rule {
+    /// Whether it refuses a request that it matches, and can match one.
+    pub(super) fn can_refuse(&self) -> bool {
+        let never = |link: &Link| matches!(&link.operator, Some(Operator { is_negated: false, kind: Kind::Never }));
+        self.disruptive == Disruptive::Deny && !self.links.iter().any(never)
+    }
 }
 
 /// What a rule looks at, how, and what it does for each value that matches.

@@ -213,3 +213,18 @@ fn what_takes_too_many_steps_is_a_match() {
         }
     }
 }
+
+#[test]
+fn a_rule_whose_list_is_empty_is_told() {
+    for (operator, list, warning) in [
+        ("@pmFromFile l.data", "word\n", ""),
+        ("@pmFromFile l.data", "# none\n", "rule 1 never matches: its list is empty"),
+        ("!@pmFromFile l.data", "", "rule 1 always matches: its list is empty"),
+        ("@ipMatchFromFile l.data", "", "rule 1 never matches: its list is empty"),
+        ("@noMatch", "", ""),
+    ] {
+        let rule = format!("SecRule ARGS \"{operator}\" \"id:1,phase:2,deny\"\n");
+        let compiled = compile(&[PathBuf::from("/r/a.conf")], &files(&[("/r/a.conf", &rule), ("/r/l.data", list)]));
+        assert_eq!(compiled.unwrap().warnings.concat(), warning, "{operator} {list:?}");
+    }
+}
