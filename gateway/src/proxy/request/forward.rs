@@ -62,7 +62,7 @@ pub(super) async fn upload(
     }
     let Some(body) = exchange.request.body.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
-    let largest = if let Inspection::Whole(largest) = inspection { largest } else { route.max_body };
+    let largest = if let Inspection::Whole { largest, .. } = inspection { largest } else { route.max_body };
     let body = RequestBody::new(body, largest, &route.timeouts, received);
     let body = body.without(&exchange.snapshot().own_headers);
     let body = match exchange.throttles.upload.take() {
@@ -81,7 +81,7 @@ pub(super) async fn upload(
     }
     // Boxed, as most requests do without it.
     let bytes = Box::pin(body.whole()).await.map_err(ForwardError::from)?;
-    let inspected = if inspection == Inspection::Head { nothing } else { bytes.clone() };
+    let inspected = inspection.part_of(&bytes);
     inspect::judge(generation, route, head, (&inspected, &bytes), exchange).await?;
     if let Some(rule) = rule {
         match contract::judge_body(generation, rule, &head.headers, &bytes).await {

@@ -25,8 +25,20 @@ const QUICK_VALUE: usize = 512;
 pub(super) enum Inspection {
     /// It passes as it comes.
     Head,
-    /// It is read as a whole, up to this size.
-    Whole(u64),
+    /// It is read as a whole, up to one size, and inspected if it is not larger than another one.
+    Whole { largest: u64, inspected: u64 },
+}
+
+impl Inspection {
+    /// What of a body is inspected that was read as a whole.
+    pub(super) fn part_of(self, body: &Bytes) -> Bytes {
+        let most = match self {
+            Self::Head => 0,
+            Self::Whole { inspected, .. } => inspected,
+        };
+        let is_larger = u64::try_from(body.len()).map_or(true, |length| length > most);
+        if is_larger { Bytes::new() } else { body.clone() }
+    }
 }
 
 /// Whether the body is inspected, of this `length` where it is known.
@@ -47,9 +59,10 @@ pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> 
         true if !head.headers.get_all(header::CONTENT_TYPE).iter().all(|it| waf::has_known_charset(it.as_bytes())) => {
             Err(Refusal::new(Reject::UnsupportedMediaType, "charset is none of UTF-8, US-ASCII, ISO-8859-1"))
         }
-        true => Ok(Inspection::Whole(largest.min(route.max_body))),
+        true => Ok(Inspection::Whole { largest: largest.min(route.max_body), inspected: largest }),
         false if is_larger => Ok(Inspection::Head),
-        false => Ok(Inspection::Whole(route.max_body)),
+        // A report refuses nothing: a body without a length may turn out to be larger.
+        false => Ok(Inspection::Whole { largest: route.max_body, inspected: largest }),
     }
 }
 
