@@ -31,9 +31,9 @@ const LARGEST: u64 = 32 * 1024 * 1024;
 #[command(after_help = "\
 Reads the configuration and does not ask the running gateway. Nothing is sent and nothing is counted.
 
-FILE is a request as HTTP/1.1 has it: a line with method, path and version, headers, an empty line, the body. It is
-judged by the rules of its route, whatever `inspect_body` says. With --waf, it is judged by that table, and no route is
-looked for.
+FILE is a request as HTTP/1.1 has it: a line with method, path and version, headers, an empty line, the body. A body in
+chunks is decoded. One with a Content-Length has that length. It is judged by the rules of its route, whatever
+`inspect_body` says. With --waf, it is judged by that table, and no route is looked for.
 
 Ends with 0 if the request passes, with 1 if it is an attack, whatever `mode` says.
 
@@ -202,7 +202,65 @@ fn parse(bytes: &[u8]) -> Result<FileRequest, String> {
         headers.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value));
     }
     let (method, target, protocol) = (method.to_owned(), target.to_owned(), protocol.to_owned());
-    Ok(FileRequest { method, target, protocol, headers, body: rest.to_vec() })
+    let body = body(&headers, rest)?;
+    Ok(FileRequest { method, target, protocol, headers, body })
+}
+
+/// The body that headers frame: by chunks, by its length, or up to the end of the file.
+fn body(headers: &[(String, Vec<u8>)], rest: &[u8]) -> Result<Vec<u8>, String> {
+    let of = |wanted: &'static str| headers.iter().filter(move |(name, _)| name == wanted).map(|(_, value)| &**value);
+    let mut codings = of("transfer-encoding");
+    if let Some(coding) = codings.next() {
+        if codings.next().is_some() || !coding.eq_ignore_ascii_case(b"chunked") {
+            let shown = String::from_utf8_lossy(coding);
+            return Err(format!("Transfer-Encoding {shown:?} cannot be read: write \"chunked\", or the body as it is"));
+        }
+        if of("content-length").next().is_some() {
+            return Err("the request has Transfer-Encoding and Content-Length: leave one out".to_owned());
+        }
+        return chunked(rest);
+    }
+    for length in of("content-length") {
+        let shown = String::from_utf8_lossy(length);
+        let is_number = !shown.is_empty() && shown.bytes().all(|byte| byte.is_ascii_digit());
+        if !is_number || shown.parse::<usize>() != Ok(rest.len()) {
+            let is = rest.len();
+            return Err(format!(
+                "Content-Length says {shown:?}, and the body has {is} bytes: correct it, or leave it out"
+            ));
+        }
+    }
+    Ok(rest.to_vec())
+}
+
+/// A body in chunks (RFC 9112 7.1). Lines end with or without a carriage return.
+fn chunked(mut rest: &[u8]) -> Result<Vec<u8>, String> {
+    fn line<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
+        let (line, after) = rest.split_at_checked(memchr::memchr(b'\n', rest)?)?;
+        *rest = after.get(1..)?;
+        Some(line.strip_suffix(b"\r").unwrap_or(line))
+    }
+    let mut body = Vec::new();
+    for number in 1_usize.. {
+        let head = line(&mut rest).ok_or_else(|| format!("chunk {number} of the body has no line with its size"))?;
+        let size = head.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii();
+        let digits = std::str::from_utf8(size).ok().filter(|text| text.bytes().all(|byte| byte.is_ascii_hexdigit()));
+        let size = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        let size = size.ok_or_else(|| format!("chunk {number} of the body has no hexadecimal size"))?;
+        if size == 0 {
+            break;
+        }
+        let ends_early = || format!("chunk {number} of the body is not {size} bytes long");
+        let (chunk, after) = rest.split_at_checked(size).ok_or_else(ends_early)?;
+        body.extend_from_slice(chunk);
+        rest = after;
+        if line(&mut rest).is_none_or(|end| !end.is_empty()) {
+            return Err(ends_early());
+        }
+    }
+    // Trailers.
+    while line(&mut rest).ok_or("the body has no empty line after its last chunk")? != b"" {}
+    if rest.is_empty() { Ok(body) } else { Err(format!("{} bytes stand behind the last chunk", rest.len())) }
 }
 
 fn render(name: &str, route: Option<usize>, verdict: &WafVerdict) -> String {
