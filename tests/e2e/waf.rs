@@ -49,6 +49,10 @@ fn attacks(path: &str) -> Vec<(Request, &'static str)> {
             ),
             "path_traversal in file \"f\"",
         ),
+        (post("text/xml", "${jndi:ldap://x/y}"), "expression_injection in body"),
+        (post("application/xml", "<a/>' or '1'='1"), "sql_injection in body"),
+        (post("text/xml", "<?xml version='1.0' encoding='utf-7'?><a/>"), "unreadable_body in body"),
+        (post("application/x-www-form-urlencoded", "_charset_=ibm037&a=b"), "unreadable_body in body"),
         (post("text/plain", "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///x'>]>"), "xxe in body"),
     ]
 }
@@ -121,9 +125,25 @@ fn reports_refuse_nothing_and_are_counted() {
     }
     let large = Request::new("POST", "/calm/x").body("text/plain", &vec![b'a'; 70_000]);
     assert_ne!(client.send(&large).unwrap().status, 413);
+    // What is longer than `inspect_body` is not inspected, whether its length was told or not.
+    for (length, is_found) in [(60_000, true), (70_000, false)] {
+        let body = ["<script>".as_bytes(), &vec![b'a'; length]].concat();
+        let whole = Request::new("POST", "/calm/x").body("text/plain", &body).bytes();
+        let chunked = Request::new("POST", "/calm/x").header("Transfer-Encoding", "chunked").bytes();
+        let chunk = format!("{:x}\r\n", body.len());
+        let chunked = [&*chunked, chunk.as_bytes(), &body, b"\r\n0\r\n\r\n"].concat();
+        for bytes in [whole, chunked] {
+            let mut connection = client.connect().unwrap();
+            connection.write(&bytes).unwrap();
+            let response = connection.response("POST").unwrap();
+            assert_ne!(response.status, 413);
+            let line = daemon.logged(&response.id());
+            assert_eq!(line["would_deny"] == "waf", is_found, "{length}: {line}");
+        }
+    }
     until("the counts", SOON, || {
         let page = admin::get(&world, "/metrics", "").unwrap().text();
-        let reported = format!("gateway_waf_requests_total{{waf=\"calm\",result=\"reported\"}} {}", attacks.len());
+        let reported = format!("gateway_waf_requests_total{{waf=\"calm\",result=\"reported\"}} {}", attacks.len() + 2);
         (page.contains(&reported) && page.contains("gateway_waf_matches_total{waf=\"calm\",rule=\"xxe\"} 1"))
             .then_some(())
     });
@@ -161,6 +181,20 @@ fn a_request_from_a_file_is_judged() {
         ("GET /nowhere?q=%3Cscript%3E HTTP/1.1\r\nHost: a\r\n\r\n", &["--waf", "api"], 1),
         ("GET /nowhere HTTP/1.1\r\nHost: a\r\n\r\n", &["--waf", "other"], 2),
         ("nothing", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: 6\r\n\r\n<scrip", &[], 0),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: 2\r\n\r\na=<script>", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: 20\r\n\r\na=<script>", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nContent-Length: +6\r\n\r\n<scrip", &[], 2),
+        (
+            "POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\n<scr\r\n4;a=b\r\nipt>\r\n0\r\nT: b\r\n\r\n",
+            &[],
+            1,
+        ),
+        ("POST /items HTTP/1.1\nHost: a\nTransfer-Encoding: Chunked\n\n4\n<scr\n0\n\n", &[], 0),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n<script>", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n9\r\nab\r\n0\r\n\r\n", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nab\r\n0\r\n\r\nmore", &[], 2),
+        ("POST /items HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip\r\n\r\nab", &[], 2),
     ] {
         let told = judge(request, more);
         assert_eq!(told.code, code, "{request:?}: {}", told.json);
@@ -214,4 +248,66 @@ fn the_core_rule_set_refuses_what_it_finds() {
     // A list of words takes effect when it changes, without a reload.
     fs::write(world.folder.join("words.data"), "allowed\n").unwrap();
     until("the other words", SOON, || (client.send(&agent(form("word=allowed"))).unwrap().status == 403).then_some(()));
+}
+
+#[test]
+fn files_that_lost_their_rules_do_not_switch_the_firewall_off() {
+    if !report::may_run("waf: torn files") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let rules = world.folder.join("own.conf");
+    fs::write(world.folder.join("words.data"), "forbidden\n").unwrap();
+    fs::write(&rules, OWN).unwrap();
+    let table = "[waf.own]\nmode = \"enforce\"\nbuiltin = false\nrules = [\"own.conf\"]\n";
+    let more = format!("{table}{}", route("/own", "[]", "[\"public\"]", "waf = \"own\""));
+    let daemon = Daemon::start(&world, &Settings { more, rules: String::new(), ..Settings::default() });
+    let client = Client::new(&world, GOOD_V4);
+    let attack = Request::new("GET", "/own?word=forbidden");
+    assert_eq!(client.send(&attack).unwrap().status, 403);
+    for torn in ["", "# nothing\n", OWN.get(..40).unwrap_or_default()] {
+        fs::write(&rules, torn).unwrap();
+        until("the warning", SOON, || {
+            let status = daemon.status();
+            let warnings = status["warnings"].as_array().cloned().unwrap_or_default();
+            let is_told =
+                |it: &serde_json::Value| it.as_str().is_some_and(|it| it.contains("changed files are not in force"));
+            warnings.iter().any(is_told).then_some(())
+        });
+        assert_eq!(client.send(&attack).unwrap().status, 403, "{torn:?}");
+        fs::write(&rules, OWN).unwrap();
+        until("no warning", SOON, || {
+            let status = daemon.status();
+            let warnings = status["warnings"].to_string();
+            (!warnings.contains("changed files are not in force")).then_some(())
+        });
+    }
+}
+
+#[test]
+fn exceptions_for_what_there_is_not_are_refused() {
+    let folder = std::env::temp_dir().join(format!("gwt-{}-waf-names", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let config = folder.join("gateway.toml");
+    let base = "guard.interfaces = []\nlistener = [{ address = \"127.0.0.1:8080\" }]\n\
+        upstream.items.servers = [\"127.0.0.1:9000\"]\n[waf.api]\n[[waf.api.exclude]]\n";
+    let route = "[[route]]\npath = \"/items\"\nrequire = [\"public\"]\nupstream = \"items\"\nwaf = \"api\"\n";
+    for (exclude, told) in [
+        ("rules = [\"xss\", \"tag:attack-sqli\"]\nparameters = [\"query:a\"]\n", &[][..]),
+        ("rules = [\"xss\", \"sql_injektion\"]\n", &["waf.api.exclude[0].rules[1]", "sql_injection", "\"line\":6"]),
+        ("rules = [\"tag:attack-sqly\"]\n", &["waf.api.exclude[0].rules[0]", "tag:attack-sqli", "\"line\":6"]),
+        ("rules = [\"942100\"]\n", &["waf.api.exclude[0].rules[0]", "no rule has the number 942100"]),
+        (
+            "rules = [\"xss\"]\nparameters = [\"quary:a\"]\n",
+            &["waf.api.exclude[0].parameters[0]", "query:a", "\"line\":7"],
+        ),
+    ] {
+        fs::write(&config, format!("{base}{exclude}{route}")).unwrap();
+        let found = support::daemon::gateway(&["--config", config.to_str().unwrap(), "check"]);
+        assert_eq!(found.code == 0, told.is_empty(), "{exclude}: {}", found.json);
+        let shown = found.json.to_string();
+        assert!(told.iter().all(|part| shown.contains(part)), "{exclude}: {shown}");
+    }
+    fs::remove_dir_all(folder).unwrap();
 }
