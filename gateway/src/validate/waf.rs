@@ -56,7 +56,7 @@ const MOST_FAULTS: usize = 20;
 pub struct Rules {
     settings: Settings,
     /// What the files say; `None`: there are none.
-    compiled: Option<Arc<Compiled>>,
+    compiled: Option<Arc<CompiledRules>>,
     /// What the files say that has no effect here.
     warnings: Vec<String>,
     /// The files had so many rules before, where that is far more than now.
@@ -94,8 +94,8 @@ impl Rules {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let count = |compiled: &Arc<Compiled>| compiled.rules;
-        let had = before.and_then(|before| before.compiled.as_ref()).map_or(0, count);
+        let count = |compiled: &Arc<CompiledRules>| compiled.rules;
+        let had: usize = before.and_then(|before| before.compiled.as_ref()).map_or(0, count);
         let fewer = (compiled.as_ref().map_or(0, count) < had.div_ceil(2) && !settings.roots.is_empty()).then_some(had);
         let counts = before.map_or_else(Arc::default, |before| Arc::clone(&before.counts));
         Ok(Self { settings: settings.clone(), compiled, warnings, fewer, counts })

@@ -15,7 +15,7 @@ use super::{
     grammar,
     parts::Parts,
     patterns::{self, Pattern, Scope},
-    request::{Place, Values},
+    request::{Collection, Values},
 };
 
 /// The most bytes of one request that are inspected, in all forms together.
@@ -64,8 +64,8 @@ pub(super) fn prepare() -> Result<(), String> {
 pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_>) {
     let Ok(set) = set() else { return };
     let mut scan = Scan { set, level, left: MOST_BYTES, steps: MOST_STEPS, findings };
-    scan.value(Place::Path, b"", &values.path, Scope::PATH);
-    values.path.split(|&byte| byte == b'/').for_each(|segment| scan.statement(Place::Path, b"", segment));
+    scan.value(Collection::Path, b"", &values.path, Scope::PATH);
+    values.path.split(|&byte| byte == b'/').for_each(|segment| scan.statement(Collection::Path, b"", segment));
     for (name, value) in &values.query {
         scan.pair(Collection::Query, name, value);
     }
@@ -185,29 +185,29 @@ impl Scan<'_, '_> {
     /// A header that is stored; of an address, every part of its path and of its query.
     fn stored(&mut self, name: &[u8], value: &[u8]) {
         if !name.eq_ignore_ascii_case(b"referer") {
-            return self.statement(Place::Header, name, value);
+            return self.statement(Collection::Header, name, value);
         }
         let end = memchr::memchr(b'?', value).unwrap_or(value.len());
         let (path, query) = (value.get(..end).unwrap_or_default(), value.get(end + 1..).unwrap_or_default());
-        path.split(|&byte| byte == b'/').for_each(|segment| self.statement(Place::Header, name, segment));
+        path.split(|&byte| byte == b'/').for_each(|segment| self.statement(Collection::Header, name, segment));
         let (fields, is_cut) = body::form(query);
         for (field, value) in &fields {
-            self.statement(Place::Header, name, field);
-            self.statement(Place::Header, name, value);
+            self.statement(Collection::Header, name, field);
+            self.statement(Collection::Header, name, value);
         }
         if is_cut {
-            self.findings.add("too_many_values", "protocol", Place::Header, name, CRITICAL);
+            self.findings.add("too_many_values", "protocol", Collection::Header, name, CRITICAL);
         }
     }
 
     /// A value that is read as SQL alone. It is no free text, and a weak sign does not count.
-    fn statement(&mut self, place: Place, name: &[u8], value: &[u8]) {
+    fn statement(&mut self, place: Collection, name: &[u8], value: &[u8]) {
         if !has_sql_characters(value) {
             return;
         }
         for form in &canonical::forms(value).all {
             let Some(left) = self.left.checked_sub(form.len()) else {
-                self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+                self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
                 return;
             };
             self.left = left;
@@ -216,12 +216,12 @@ impl Scan<'_, '_> {
     }
 
     /// Reads a form as SQL; a sign that counts less than `least` does not count.
-    fn sql(&mut self, place: Place, name: &[u8], form: &[u8], least: u32) {
+    fn sql(&mut self, place: Collection, name: &[u8], form: &[u8], least: u32) {
         if !has_sql_characters(form) {
             return;
         }
         let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
-            self.findings.add("too_many_values", "protocol", Place::Other, b"", CRITICAL);
+            self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
             return;
         };
         self.steps = steps;
@@ -231,7 +231,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn form(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+    fn form(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
         self.patterns(place, name, form, scope);
         if scope.reads_sql() {
             self.sql(place, name, form, 0);
@@ -249,7 +249,7 @@ impl Scan<'_, '_> {
     }
 
     /// What a shell reads: only commands are looked for.
-    fn commands(&mut self, place: Place, name: &[u8], command: &[u8], scope: Scope) {
+    fn commands(&mut self, place: Collection, name: &[u8], command: &[u8], scope: Scope) {
         for found in self.set.matches(command) {
             let Some(Pattern { rule, tag, score, scopes, .. }) = patterns::get(found) else { continue };
             if *rule == "command_injection" && scopes.has(scope) {
@@ -258,7 +258,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn patterns(&mut self, place: Place, name: &[u8], form: &[u8], scope: Scope) {
+    fn patterns(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
         for found in self.set.matches(form) {
             let Some(Pattern { rule, tag, level, score, scopes, .. }) = patterns::get(found) else { continue };
             if *level <= self.level && scopes.has(scope) {

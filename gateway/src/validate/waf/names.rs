@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use super::{builtin, patterns, seclang::Compiled};
+use super::{builtin, patterns, seclang::CompiledRules};
 use crate::{
     config::value::closest,
     diagnostic::Diagnostic,
@@ -20,7 +20,7 @@ struct Names<'a> {
 }
 
 /// Every exception for a rule that there is not.
-pub(super) fn judge(settings: &Settings, compiled: Option<&Compiled>) -> Vec<Diagnostic> {
+pub(super) fn judge(settings: &Settings, compiled: Option<&CompiledRules>) -> Vec<Diagnostic> {
     if settings.exclude.is_empty() {
         return Vec::new();
     }
@@ -33,7 +33,7 @@ pub(super) fn judge(settings: &Settings, compiled: Option<&Compiled>) -> Vec<Dia
 }
 
 impl<'a> Names<'a> {
-    fn of(settings: &Settings, compiled: Option<&'a Compiled>) -> Self {
+    fn of(settings: &Settings, compiled: Option<&'a CompiledRules>) -> Self {
         let mut names =
             Self { rules: ALWAYS.into(), numbers: BTreeSet::new(), tags: BTreeSet::from(["attack-protocol"]) };
         if settings.has_builtin {

@@ -35,7 +35,8 @@ pub(super) struct Rule {
 impl Rule {
     /// Whether it refuses a request that it matches, and can match one.
     pub(super) fn can_refuse(&self) -> bool {
-        let never = |link: &Link| matches!(&link.operator, Some(Operator { is_negated: false, kind: Kind::Never }));
+        let never =
+            |link: &ChainedRule| matches!(&link.operator, Some(Operator { is_negated: false, kind: Kind::Never }));
         self.disruptive == Disruptive::Deny && !self.links.iter().any(never)
     }
 }
