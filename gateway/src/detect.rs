@@ -21,7 +21,7 @@ use std::{
 };
 
 use bucket::{Bucket, CountedRequest, Level};
-use faults::{Common, Faults, place};
+use faults::{Common, Faults, UPSTREAMS_FAIL, place};
 use gateway_common::source::Source;
 use novelty::Novelty;
 use observed::About;
@@ -46,6 +46,7 @@ mod bucket;
 mod faults;
 mod novelty;
 mod observed;
+mod our_fault;
 mod paths;
 mod probation;
 mod profile;
@@ -96,10 +97,6 @@ const MAX_REASONS: usize = 4;
 
 /// What one customer may have of IPv6 addresses: many a host has 65,536 prefixes of 64 bits.
 const ONE_CUSTOMER: u8 = 48;
-
-/// What upstreams' failures are called.
-const UPSTREAMS_FAIL: [Signal; 4] =
-    [Signal::UpstreamError, Signal::UpstreamForbidden, Signal::UpstreamNotFound, Signal::UpstreamUnauthorized];
 
 /// The buckets of every rule, shared by threads.
 #[derive(Debug)]

@@ -3,7 +3,7 @@
 use std::{
     collections::VecDeque,
     fs::File,
-    io::{self, BufRead as _, BufReader, IsTerminal as _, Read},
+    io::{self, BufReader, IsTerminal as _, Read},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::Duration,
@@ -13,7 +13,7 @@ use clap::Args;
 use flate2::read::MultiGzDecoder;
 use gateway_common::source::Source;
 
-use self::{entry::Entry, filter::Filter, follow::follow};
+use self::{entry::Entry, filter::Filter, follow::follow, lines::next_line};
 use super::{context::Context, exit::Exit, table::clean};
 use crate::{
     clock::Now,
@@ -25,9 +25,7 @@ use crate::{
 mod entry;
 mod filter;
 mod follow;
-
-/// The longest line that is read, in bytes.
-const LONGEST: u64 = 1 << 20;
+mod lines;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -197,17 +195,6 @@ fn last(
         }
     }
     Ok(bytes)
-}
-
-/// The next whole line, and how long it is in the file. `None`: there is no other yet.
-fn next_line(reader: &mut BufReader<impl Read>) -> io::Result<Option<(String, u64)>> {
-    let mut line = Vec::new();
-    let length = reader.by_ref().take(LONGEST).read_until(b'\n', &mut line)?;
-    if line.last() != Some(&b'\n') {
-        return Ok(None);
-    }
-    line.pop();
-    Ok(Some((String::from_utf8_lossy(&line).into_owned(), u64::try_from(length).unwrap_or(u64::MAX))))
 }
 
 fn render(line: &str, look: LineStyle) -> String {

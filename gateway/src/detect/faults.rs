@@ -10,7 +10,6 @@
 
 use std::{
     collections::VecDeque,
-    hash::BuildHasher as _,
     sync::{
         Mutex,
         atomic::{AtomicBool, AtomicU64, Ordering},
@@ -20,7 +19,7 @@ use std::{
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use super::{Detector, NumberedRule, UPSTREAMS_FAIL, UpstreamAnswer, around, standing::ROUTES};
+use super::standing::ROUTES;
 use crate::{clock::SECOND, request_id::RequestId, signal::Signal};
 
 /// So few clients are no crowd.
@@ -49,6 +48,10 @@ const AGAIN: u64 = 5 * SECOND;
 
 /// When a request was served is known by 2^24 ns, 17 ms: hot paths write it no more often.
 const TICK: u32 = 24;
+
+/// What upstreams' failures are called.
+pub(super) const UPSTREAMS_FAIL: [Signal; 4] =
+    [Signal::UpstreamError, Signal::UpstreamForbidden, Signal::UpstreamNotFound, Signal::UpstreamUnauthorized];
 
 /// On which route an upstream failed, and how; 0: it is no answer of an upstream.
 pub(super) type Place = u16;
@@ -229,28 +232,6 @@ impl Faults {
         );
         move |place, noted| {
             place != 0 && spans.iter().any(|(at, since, until)| *at == place && (*since..=*until).contains(&noted))
-        }
-    }
-}
-
-impl Detector {
-    /// An upstream has answered `source`: whether good clients fail together by it, so that it is our fault, where there is
-    /// something new to tell of that. To be asked before [`Self::judge_answer`]. The name of the route is left empty.
-    #[must_use]
-    pub fn our_fault(&self, answer: &UpstreamAnswer, source: Source, now: u64) -> Option<OurFault> {
-        let (faults, standing) = (self.faults.as_ref()?, self.standing.as_ref()?);
-        let signal = answer.signal().filter(|signal| *signal != Signal::Served && answer.is_identified)?;
-        let is_known = standing.knows(answer.route, self.seed.hash_one(source), now);
-        is_known.then(|| faults.failed(answer.route, signal, source, now))?
-    }
-
-    /// Takes a signal of the request `id` back: it was our own fault.
-    pub fn take_back(&self, signal: Signal, source: Source, id: RequestId) {
-        for NumberedRule { number, rule, .. } in self.rules.iter().filter(|rule| rule.rule.signals.contains(&signal)) {
-            let key = (*number, around(rule, source));
-            if let Some(bucket) = self.buckets.lock(&key).find(&key) {
-                bucket.take_back(id);
-            }
         }
     }
 }

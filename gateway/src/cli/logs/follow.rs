@@ -12,7 +12,7 @@ use std::{
 
 use flate2::read::MultiGzDecoder;
 
-use super::next_line;
+use super::lines::next_line;
 use crate::log::rotated::{Rotated, list};
 
 /// How often a file that is followed is looked at.

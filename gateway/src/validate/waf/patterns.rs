@@ -1,67 +1,15 @@
 //! The patterns of the built-in rules. Each names its rule, the paranoia level from which it counts, its score, and in
 //! what kind of value it is looked for. They are read without regard to case, as bytes, and `.` matches line ends.
 
-use self::commands::COMMANDS;
+use self::{
+    commands::COMMANDS,
+    pattern::{ALL, EVERYWHERE, VALUES, pattern, weak},
+};
 
 mod commands;
+mod pattern;
 
-/// Kinds of values, as a set.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Scope(u8);
-
-impl Scope {
-    pub(super) const NAME: Self = Self(1);
-    pub(super) const VALUE: Self = Self(2);
-    pub(super) const PATH: Self = Self(4);
-    pub(super) const HEADER: Self = Self(8);
-    pub(super) const FILE: Self = Self(16);
-    /// A header with a grammar of its own.
-    pub(super) const ANYWHERE: Self = Self(32);
-    /// A whole document of XML.
-    pub(super) const DOCUMENT: Self = Self(64);
-
-    const fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    pub(super) const fn has(self, one: Self) -> bool {
-        self.0 & one.0 != 0
-    }
-
-    /// Whether values of this kind are read as SQL.
-    pub(super) const fn reads_sql(self) -> bool {
-        Self::VALUE.and(Self::NAME).has(self)
-    }
-
-    /// Whether values of this kind are read as HTML.
-    pub(super) const fn reads_html(self) -> bool {
-        Self::VALUE.and(Self::NAME).and(Self::PATH).and(Self::HEADER).and(Self::FILE).has(self)
-    }
-}
-
-/// One pattern.
-pub(super) struct Pattern {
-    pub(super) rule: &'static str,
-    /// The kind of attack, as tags of the Core Rule Set name it.
-    pub(super) tag: &'static str,
-    pub(super) level: u8,
-    pub(super) score: u32,
-    pub(super) scopes: Scope,
-    pub(super) regex: &'static str,
-}
-
-const fn pattern(rule: &'static str, tag: &'static str, scopes: Scope, regex: &'static str) -> Pattern {
-    Pattern { rule, tag, level: 1, score: 5, scopes, regex }
-}
-
-const fn weak(rule: &'static str, tag: &'static str, scopes: Scope, regex: &'static str) -> Pattern {
-    Pattern { score: 3, ..pattern(rule, tag, scopes, regex) }
-}
-
-const VALUES: Scope = Scope::VALUE.and(Scope::NAME);
-const TEXT: Scope = VALUES.and(Scope::PATH).and(Scope::HEADER);
-const ALL: Scope = TEXT.and(Scope::FILE);
-const EVERYWHERE: Scope = ALL.and(Scope::ANYWHERE).and(Scope::DOCUMENT);
+pub(super) use pattern::{Pattern, Scope};
 
 /// All patterns, in the order by which [`get`] finds them.
 pub(super) fn all() -> impl Iterator<Item = &'static Pattern> {

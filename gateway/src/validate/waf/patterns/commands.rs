@@ -1,6 +1,6 @@
 //! The patterns of commands and code: what a shell, PHP, Node.js or Python would run.
 
-use super::{ALL, Pattern, VALUES, pattern};
+use super::pattern::{ALL, Pattern, VALUES, pattern};
 
 /// Commands of a shell, and code.
 pub(super) const COMMANDS: &[Pattern] = &[
