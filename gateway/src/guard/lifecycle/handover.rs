@@ -4,41 +4,18 @@
 //! *Invariant:* at most [`MOST_SPENT`] budgets, and nobody waits for them for longer than [`HANDED_WITHIN`]: a new proxy
 //! serves without them then.
 
-use std::time::Duration;
-
 use tokio::time::Instant;
 
-use super::{service::Service, upgrade::LAST_WORDS};
+use super::{
+    handover_state::{HANDED_WITHIN, Handover, Heir},
+    service::Service,
+    upgrade::LAST_WORDS,
+};
 use crate::{
     limit::spent::{MOST_SPENT, SpentBudgets},
     message::{STARTED_WITH, ToProxy, sealed::seal},
     settings::{limit::Allowance, proxy},
 };
-
-/// How long a proxy may take to tell what budgets have spent.
-pub(super) const HANDED_WITHIN: Duration = Duration::from_secs(1);
-
-/// A proxy is asked what budgets have spent.
-pub(super) struct Handover {
-    /// Which proxy.
-    from: u64,
-    /// By which number.
-    number: u64,
-    pub(super) until: Instant,
-    to: Heir,
-    spent: Vec<SpentBudgets>,
-    /// How many budgets.
-    count: usize,
-}
-
-/// Who goes on with it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Heir {
-    /// The guard after this one, for its first proxy.
-    Guard,
-    /// A proxy that has compiled its configuration and waits for being told to serve it.
-    Proxy(u64),
-}
 
 impl Service<'_> {
     /// Asks the proxy that serves for what budgets have spent. `false`: there is nothing to ask, or nobody.

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use super::kept::Restarts;
+use super::restarts::Restarts;
 use crate::launch::ProgramId;
 
 /// Whether the launcher has the configuration in force, and what waits for that.

@@ -5,7 +5,7 @@ use std::{io, os::fd::OwnedFd};
 
 use serde::{Deserialize, Serialize};
 
-use super::{named_files::NamedFiles, reloading::Provenance, resolved::Resolved, service::Service};
+use super::{named_files::NamedFiles, reloading::Provenance, resolved::Resolved, restarts::Restarts, service::Service};
 use crate::{
     guard::{bans::Actor, observer::Observer, operators::Operators},
     launch::ProgramId,
@@ -46,15 +46,6 @@ pub(super) struct Kept {
     pub(super) restarts: Restarts,
     /// Who wants a reload that only a guard that starts can do: it loads the kernel program before.
     pub(super) reload: Option<Actor>,
-}
-
-/// How often processes had to be started again, since the launcher began.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(super) struct Restarts {
-    proxy: u64,
-    /// Those of a proxy that came to a standstill.
-    standstills: u64,
-    observer: u64,
 }
 
 impl Kept {

@@ -19,7 +19,7 @@ use super::{
     access_log::{may_rotate, opened},
     compile::patience,
     difference::difference,
-    handover::Heir,
+    handover_state::Heir,
     prepare::{Prepared, ports, read},
     reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
     service::{Ready, Service, reply},

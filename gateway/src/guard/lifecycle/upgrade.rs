@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::{
-    handover::{HANDED_WITHIN, Heir},
+    handover_state::{HANDED_WITHIN, Heir},
     reloading::ReloadRequest,
     service::{Service, reply},
 };
