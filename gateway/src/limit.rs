@@ -15,10 +15,11 @@ use self::{
     budget::{Allowed, Budgets, Judgement},
     charge::{Charge, charges_by_name, moment, weight},
     counter::Over,
-    in_flight::Entered,
     key::{CompiledPart, Hashed, Hasher, Key},
     offenders::Offenders,
-    quota::{Quota, SharedQuota},
+    queue::SharedQuota,
+    quota::Quota,
+    result::{Due, PendingCharge},
     shadow::Mode,
     shared::Circle,
     told::RemainingUnits,
@@ -50,6 +51,8 @@ mod lease;
 mod named;
 mod offenders;
 mod plan;
+mod queue;
+mod result;
 mod shadow;
 mod shared;
 mod tell;
@@ -58,13 +61,15 @@ mod told;
 #[cfg(test)]
 mod tests;
 
-pub use ask::{BudgetQueue, BudgetRequest, StoreCall};
+pub use ask::{BudgetRequest, StoreCall};
 pub use charge::When;
 pub use counter::{BYTES_PER_KEY, Counts};
 pub use kernel_plans::KernelPlans;
 pub use key::{Facts, route_name};
 pub use lease::Granted;
 pub use plan::{Members, of as plan_of};
+pub use queue::BudgetQueue;
+pub use result::{LimitResult, RequestUsage};
 pub use shadow::{MOST_TOLD, ShadowRefusals};
 pub use shared::portion_of;
 pub use told::Told;
@@ -115,45 +120,6 @@ struct Limit {
     allowed: Box<[Allowed]>,
     /// For each plan, an index into `allowed`.
     by_plan: Box<[usize]>,
-}
-
-/// What limits have said of one request so far.
-#[derive(Debug, Default)]
-pub struct LimitResult {
-    told: Told,
-    owed: Vec<PendingCharge>,
-    /// How long it has to wait, in nanoseconds.
-    wait: u64,
-}
-
-/// What is to be done when the request is over.
-#[derive(Debug)]
-struct PendingCharge {
-    limit: usize,
-    allowed: usize,
-    due: Due,
-}
-
-#[derive(Debug)]
-enum Due {
-    Leave(Entered),
-    /// To be charged; `units` where they are known already.
-    Units {
-        key: Key,
-        weight: u64,
-        units: Option<u64>,
-    },
-}
-
-/// What a request has come to.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct RequestUsage {
-    /// Bytes of its body.
-    pub request_bytes: u64,
-    /// Bytes of the response's body.
-    pub response_bytes: u64,
-    /// Messages of gRPC that the client sent.
-    pub grpc_messages: u64,
 }
 
 impl Limits {
@@ -372,6 +338,19 @@ impl Limits {
                     allowed.charge(key, units.saturating_mul(weight), now);
                 }
             }
+        }
+    }
+
+    /// The key that a request has in a limit.
+    #[inline]
+    fn key(&self, limit: &Limit, facts: &Facts<'_>, hashed: &mut Hashed) -> Key {
+        let mut own = || self.hasher.key(&limit.by, &self.parts, facts, hashed);
+        match &self.circle {
+            Some(circle) if limit.is_shared => {
+                let common = circle.hasher.key(&limit.by, &self.parts, facts, &mut Hashed::default());
+                Key { own: if limit.quota.is_some() { common } else { own() }, common }
+            }
+            _ => Key::of(own()),
         }
     }
 

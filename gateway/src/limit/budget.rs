@@ -10,7 +10,8 @@ use super::{
     counter::{Budget, Counter, Counts, Over},
     in_flight::{Entered, InFlight},
     key::Key,
-    quota::{Left, Quota, Rules, SharedQuota},
+    queue::SharedQuota,
+    quota::{Left, Quota, Rules},
     shared::{Admitted, Circle, Refused, Shared},
 };
 use crate::{

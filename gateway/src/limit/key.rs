@@ -14,7 +14,6 @@ use http::{HeaderMap, HeaderName};
 use serde_json::Value;
 use siphasher::sip::SipHasher13;
 
-use super::{Limit, Limits};
 use crate::{
     auth::Identity,
     claim::ClaimPath,
@@ -334,21 +333,6 @@ impl Hasher {
             out = format!("address={}{space}{out}", facts.source);
         }
         out
-    }
-}
-
-impl Limits {
-    /// The key that a request has in a limit.
-    #[inline]
-    pub(super) fn key(&self, limit: &Limit, facts: &Facts<'_>, hashed: &mut Hashed) -> Key {
-        let mut own = || self.hasher.key(&limit.by, &self.parts, facts, hashed);
-        match &self.circle {
-            Some(circle) if limit.is_shared => {
-                let common = circle.hasher.key(&limit.by, &self.parts, facts, &mut Hashed::default());
-                Key { own: if limit.quota.is_some() { common } else { own() }, common }
-            }
-            _ => Key::of(own()),
-        }
     }
 }
 

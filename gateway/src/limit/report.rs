@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{
     Limit, Limits,
-    ask::BudgetQueue,
     budget::{Allowed, Budgets},
     counter::Counts,
     key::{Key, Written, shown},
+    queue::BudgetQueue,
     shadow::ShadowRefusals,
 };
 use crate::clock::SECOND;

@@ -14,10 +14,10 @@ use std::{sync::Arc, time::Duration};
 use gateway_common::limit::Pace;
 
 use super::{
-    ask::{BudgetQueue, PendingKey, SharedBudget},
     counter::{Counts, Over},
     key::Hasher,
     lease::{Lease, Leases},
+    queue::{BudgetQueue, PendingKey, SharedBudget},
 };
 use crate::{
     clock::SECOND,

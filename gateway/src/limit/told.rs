@@ -1,7 +1,5 @@
 //! Which limit or quota a client is told of: the one that leaves the least.
 
-use super::LimitResult;
-
 /// What the client is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Told {
@@ -48,25 +46,5 @@ impl Told {
     /// The same, if it is anything.
     pub(super) fn any(self) -> Option<Self> {
         (!self.is_nothing()).then_some(self)
-    }
-}
-
-impl LimitResult {
-    /// What the client is told.
-    #[must_use]
-    pub fn told(&self) -> Option<Told> {
-        self.told.any()
-    }
-
-    /// How long it has to wait for its turn, in nanoseconds. Asked once.
-    #[must_use]
-    pub const fn take_wait(&mut self) -> u64 {
-        std::mem::replace(&mut self.wait, 0)
-    }
-
-    /// Whether anything is to be done when the request is over.
-    #[must_use]
-    pub const fn is_owing(&self) -> bool {
-        !self.owed.is_empty()
     }
 }

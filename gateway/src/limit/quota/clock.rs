@@ -31,6 +31,20 @@ pub struct Span {
     pub ends: u64,
 }
 
+/// Which period lasts.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Clock {
+    pub(super) span: Span,
+    /// What follows, should it begin before the next tick.
+    pub(super) next: Span,
+    /// When it has begun before that; 0: it has not.
+    pub(super) ahead_since: u64,
+    /// Counts the periods since the process began.
+    pub(super) number: u32,
+    /// The last tick.
+    pub(super) last: Option<Now>,
+}
+
 impl Span {
     /// Whether both are the same period.
     #[must_use]

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{
-    QuotaShard,
-    shared::{Cap, SharedQuota},
+use super::{seen::Cap, shard::QuotaShard};
+use crate::{
+    limit::queue::SharedQuota,
+    settings::limit::quota::{Quota as Configured, WhenFull},
 };
-use crate::settings::limit::quota::{Quota as Configured, WhenFull};
 
 /// What a quota is enforced by. It changes with the configuration, and plans have one of their own.
 #[derive(Clone, Debug)]

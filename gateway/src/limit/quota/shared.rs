@@ -13,11 +13,15 @@ use std::sync::Arc;
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
-use super::{Quota, QuotaShard, lock};
+use super::{
+    Quota,
+    seen::{Cap, Seen},
+    shard::{Newcomer, QuotaShard, lock},
+};
 use crate::{
     bounded::BoundedTable,
     clock::SECOND,
-    limit::ask::BudgetQueue,
+    limit::queue::{BudgetQueue, SharedQuota, WaitingQuota},
     settings::limit::{Allowance, Limit},
 };
 
@@ -36,60 +40,10 @@ const PART: u64 = 20;
 /// At least so many units, unless that is over a quarter of the quota, divided by the machines.
 const LEAST: u64 = 8;
 
-/// What machines share of a quota that everybody has, or the members of one plan.
-pub(in crate::limit) struct SharedQuota {
-    /// As the store knows it.
-    name: Box<str>,
-    nodes: u64,
-    most: u64,
-    portion: u64,
-    asks: Arc<BudgetQueue>,
-    counts: Arc<Quota>,
-}
-
-/// What is known of the other machines, of one key.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
-    /// In which period.
-    number: u32,
-    /// What this machine had used up when the store spoke last, or when it saw the key first.
-    base: u64,
-    /// What the others have used up: never less than was heard, as the store may have lost it.
-    others: u64,
-    /// What the store knows more of this machine than this process.
-    excess: u64,
-    /// When the store spoke last; 0: it did not.
-    answered: u64,
-    /// The store cannot count it until then.
-    alone_until: u64,
-    /// How often operators have said what is used up of it, as the store knows.
-    generation: u64,
-    /// The same of this machine's operators, and how often that was told.
-    set: u32,
-    set_told: u32,
-    is_asked: bool,
-}
-
-/// What a key may use up on this machine.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Cap {
-    /// All that it may have used up here.
-    pub(super) most: u64,
-    /// What is used up elsewhere.
-    pub(super) others: u64,
-}
-
 /// One key that the store is asked about. If it is dropped without an answer, the key is asked about again.
 #[derive(Debug)]
 pub struct QuotaAsk {
     waiting: Option<WaitingQuota>,
-}
-
-/// One key that waits for that.
-#[derive(Debug)]
-pub(in crate::limit) struct WaitingQuota {
-    shared: Arc<SharedQuota>,
-    key: u64,
 }
 
 /// What the store is told of a key.
@@ -189,12 +143,6 @@ impl SharedQuota {
         let number = part.number;
         let seen = part.seen.as_mut()?.find(key, &key)?;
         (seen.number == number && seen.answered > 0).then(|| seen.elsewhere())
-    }
-}
-
-impl Seen {
-    const fn elsewhere(&self) -> u64 {
-        self.others.saturating_add(self.excess)
     }
 }
 
@@ -341,7 +289,7 @@ impl QuotaAsk {
         }
         let after = own.saturating_add(before.saturating_sub(call.units));
         let (is_new, used) = part.find_or_add(key);
-        if is_new != super::Newcomer::Shared {
+        if is_new != Newcomer::Shared {
             used.units = after;
             part.note_told(key);
         }
@@ -381,10 +329,4 @@ fn portion(limit: &Limit, most: u64, nodes: u64) -> u64 {
     let least = most.div_ceil(nodes.saturating_mul(4)).min(LEAST);
     let heaviest = limit.weights.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
     (most / nodes.saturating_mul(PART)).max(least).max(heaviest).clamp(1, most.max(1))
-}
-
-impl std::fmt::Debug for SharedQuota {
-    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(out, "SharedQuota({}, portions of {})", self.name, self.portion)
-    }
 }

@@ -2,8 +2,12 @@
 
 use jiff::{Timestamp, tz::TimeZone};
 
-use super::*;
-use crate::settings::limit::quota::{Period, QuotaHeaders};
+use super::{spend::MOST_WARNED, *};
+use crate::{
+    clock::SECOND,
+    limit::counter::Over,
+    settings::limit::quota::{Period, QuotaHeaders, WhenFull},
+};
 
 const HOUR: u64 = 3_600 * SECOND;
 

@@ -1,8 +1,10 @@
 //! What a proxy and the guard tell each other of quotas: what was used up since the last time, and all of it.
 
 use super::{
-    Newcomer, Quota, Span, lock,
+    Quota,
+    clock::Span,
     row::{QuotaDelta, UsedRow},
+    shard::{Newcomer, lock},
 };
 
 impl Quota {

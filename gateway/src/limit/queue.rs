@@ -1,0 +1,202 @@
+//! What waits to be asked of the store, and the budgets and quotas that machines share, of which it is asked.
+
+use std::{
+    fmt,
+    future::poll_fn,
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicU64, Ordering},
+    },
+    task::{Poll, Waker},
+};
+
+use super::{lease::Leases, quota::Quota};
+use crate::settings::limit::Rate;
+
+/// The most asks that wait. Each key waits once, so that only a flood of keys comes here.
+const MOST_ASKS: usize = 65_536;
+
+/// So many resets have room besides: an operator does not wait for a flood.
+const MOST_RESETS: usize = 1_024;
+
+/// A budget that machines share.
+pub(super) struct SharedBudget {
+    /// The limit, and the plan if it is a plan's.
+    pub(super) name: Box<str>,
+    pub(super) rate: Rate,
+    /// How many units a machine may hold of each key.
+    pub(super) portion: u64,
+    pub(super) nodes: u64,
+    /// Tells the secret that its keys are made by from others.
+    pub(super) secret: u64,
+    /// What requests cost is known only once they are over, so that debts have no bound.
+    pub(super) is_later: bool,
+    pub(super) leases: Arc<Leases>,
+}
+
+/// What machines share of a quota that everybody has, or the members of one plan.
+pub(super) struct SharedQuota {
+    /// As the store knows it.
+    pub(super) name: Box<str>,
+    pub(super) nodes: u64,
+    pub(super) most: u64,
+    pub(super) portion: u64,
+    pub(super) asks: Arc<BudgetQueue>,
+    pub(super) counts: Arc<Quota>,
+}
+
+/// One key of a quota, which the store is to be asked about.
+#[derive(Debug)]
+pub(super) struct WaitingQuota {
+    pub(super) shared: Arc<SharedQuota>,
+    pub(super) key: u64,
+}
+
+/// What waits to be asked of the store.
+#[derive(Default)]
+pub struct BudgetQueue {
+    queue: Mutex<Queue>,
+    /// Whether the store answers.
+    is_reachable: AtomicBool,
+    /// How often it has come back, its first coming included.
+    sessions: AtomicU64,
+    /// No other process of this machine counts: what the store knows more of it was lost here.
+    is_first: AtomicBool,
+    /// Requests that were judged by this machine's share alone, as the store was away.
+    alone: AtomicU64,
+}
+
+/// What waits, and whoever waits for it.
+#[derive(Default)]
+struct Queue {
+    waiting: Vec<PendingKey>,
+    quotas: Vec<WaitingQuota>,
+    waker: Option<Waker>,
+}
+
+/// One key of one limit, whose budget is to be asked for.
+#[derive(Debug)]
+pub(super) struct PendingKey {
+    pub(super) budget: Arc<SharedBudget>,
+    pub(super) key: u64,
+    /// An operator makes the budget full again.
+    pub(super) is_reset: bool,
+}
+
+impl BudgetQueue {
+    /// Takes what waits, at most so many.
+    pub(super) fn take_waiting(&self, most: usize) -> Vec<PendingKey> {
+        let mut queue = lock(&self.queue);
+        let count = queue.waiting.len().min(most);
+        queue.waiting.drain(..count).collect()
+    }
+
+    /// The same of quotas.
+    pub(super) fn take_waiting_quotas(&self, most: usize) -> Vec<WaitingQuota> {
+        let mut queue = lock(&self.queue);
+        let count = queue.quotas.len().min(most);
+        queue.quotas.drain(..count).collect()
+    }
+
+    /// Waits until anything is to be asked.
+    pub(super) async fn wait(&self) {
+        poll_fn(|context| {
+            let mut queue = lock(&self.queue);
+            if queue.waiting.is_empty() && queue.quotas.is_empty() {
+                queue.waker = Some(context.waker().clone());
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+    }
+
+    /// The store answers, or does not any more. As long as it does not, each machine counts by its own share.
+    pub fn set_reachable(&self, is_reachable: bool) {
+        if !self.is_reachable.swap(is_reachable, Ordering::Relaxed) && is_reachable {
+            self.sessions.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// No other process of this machine counts, or another one does.
+    pub fn set_first(&self, is_first: bool) {
+        self.is_first.store(is_first, Ordering::Relaxed);
+    }
+
+    /// Whether no other process of this machine counts.
+    pub(super) fn is_first(&self) -> bool {
+        self.is_first.load(Ordering::Relaxed)
+    }
+
+    /// How often the store has come back: it may have lost what it knew.
+    pub(super) fn sessions(&self) -> u64 {
+        self.sessions.load(Ordering::Relaxed)
+    }
+
+    /// Whether the store answers.
+    pub fn is_reachable(&self) -> bool {
+        self.is_reachable.load(Ordering::Relaxed)
+    }
+
+    /// The store is away, and one more request is judged without it.
+    pub(super) fn count_alone(&self) {
+        self.alone.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Requests that were judged by this machine's share alone.
+    pub fn alone(&self) -> u64 {
+        self.alone.load(Ordering::Relaxed)
+    }
+
+    /// `false`: there is no room.
+    pub(super) fn push(&self, ask: PendingKey) -> bool {
+        let mut queue = lock(&self.queue);
+        let room = if ask.is_reset { MOST_ASKS + MOST_RESETS } else { MOST_ASKS };
+        if queue.waiting.len() >= room {
+            return false;
+        }
+        queue.waiting.push(ask);
+        wake(queue);
+        true
+    }
+
+    /// The same of a quota.
+    pub(super) fn push_quota(&self, ask: WaitingQuota) -> bool {
+        let mut queue = lock(&self.queue);
+        if queue.quotas.len() >= MOST_ASKS {
+            return false;
+        }
+        queue.quotas.push(ask);
+        wake(queue);
+        true
+    }
+}
+
+fn wake(mut queue: MutexGuard<'_, Queue>) {
+    let waker = queue.waker.take();
+    drop(queue);
+    waker.into_iter().for_each(Waker::wake);
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    // A panic while the lock was held left at worst a count behind; the daemon goes on.
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl fmt::Debug for SharedBudget {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SharedBudget({}, portions of {})", self.name, self.portion)
+    }
+}
+
+impl fmt::Debug for BudgetQueue {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "Asks({} wait)", lock(&self.queue).waiting.len())
+    }
+}
+
+impl fmt::Debug for SharedQuota {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "SharedQuota({}, portions of {})", self.name, self.portion)
+    }
+}
