@@ -66,7 +66,7 @@ fn operations_name_limits() {
     ] {
         let text = SHOP.replace(
             "{get: {x-gateway-limits: [few], responses: {'200': {description: ok}}}}",
-            "\n    get:\n      x-gateway-limits: [few]\n      responses: {}",
+            "\n    get:\n      responses: {}\n      x-gateway-limits: [few]",
         );
         fs::write(world.folder.join("shop.yaml"), text.replace(from, to)).unwrap();
         let told = daemon.cli(&["reload"]);

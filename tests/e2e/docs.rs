@@ -44,7 +44,8 @@ const DOCUMENT: &str = "openapi: 3.1.0\ninfo: {title: Shop, version: '1'}\nserve
     paths: {/items: {get: {security: [], responses: {}}}}\n";
 
 /// Folders that the pages name, and that are a test's own folder here.
-const FOLDERS: [&str; 4] = ["/etc/gateway/", "/var/lib/gateway-lists/", "/var/lib/gateway/", "/var/log/gateway/"];
+const FOLDERS: [&str; 5] =
+    ["/etc/gateway/", "/var/lib/gateway-lists/", "/var/lib/gateway/", "/var/lib/geo/", "/var/log/gateway/"];
 
 #[test]
 fn every_configuration_is_valid() {
@@ -138,6 +139,10 @@ fn make_file(path: &Path, block: &Block) {
         fs::write(path, SCHEMA).unwrap();
     } else if ends(".yaml") {
         fs::write(path, DOCUMENT).unwrap();
+    } else if ends(".mmdb") {
+        fs::copy(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/geo/geo.mmdb"), path).unwrap();
+    } else if ends("crs.conf") {
+        fs::write(path, "SecRule ARGS \"@contains ${jndi:\" \"id:1,phase:2,deny\"\n").unwrap();
     } else if ends("jwks.json") {
         fs::write(path, tokens::ISSUERS.jwks().to_string()).unwrap();
     } else if ends(".headers") {

@@ -42,10 +42,10 @@ fn countries_and_systems() {
     let database = fs::read(DATABASE).unwrap();
     put(&world, "geo.mmdb", &database);
     let routes = [
-        public("/german", "sources = [\"country:DE\"]"),
-        public("/system", "sources = [\"asn:64501\", \"asn:64502\"]"),
-        public("/either", "sources = [\"country:FR\", \"asn:64502\", \"10.0.0.131\"]"),
-        public("/counted", "name = \"counted\""),
+        public("/open/german", "sources = [\"country:DE\"]"),
+        public("/open/system", "sources = [\"asn:64501\", \"asn:64502\"]"),
+        public("/open/either", "sources = [\"country:FR\", \"asn:64502\", \"10.0.0.131\"]"),
+        public("/open/counted", "name = \"counted\""),
     ];
     let more = "[geo]\ndatabase = \"geo.mmdb\"\n[limit.system]\nby = [\"asn\"]\nroutes = [\"counted\"]\nrequests = 3\nper = \"1h\"\n";
     let settings =
@@ -61,7 +61,7 @@ fn countries_and_systems() {
         (bystander(30), 403, 403, 403),
         (bystander(31), 403, 403, 200),
     ] {
-        let found = ["/german", "/system", "/either"].map(|path| status(&world, from, path));
+        let found = ["/open/german", "/open/system", "/open/either"].map(|path| status(&world, from, path));
         assert_eq!(found, [german, system, either], "{from}");
     }
     // The log and `why` say it; of whom nothing is known, they say nothing.
@@ -70,14 +70,14 @@ fn countries_and_systems() {
         (bystander(20), Value::Null, json!(64_502)),
         (bystander(30), Value::Null, Value::Null),
     ] {
-        let response = Client::new(&world, from).get("/german", "").unwrap();
+        let response = Client::new(&world, from).get("/open/german", "").unwrap();
         let line = daemon.logged(&response.id());
         assert_eq!((&line["country"], &line["asn"]), (&country, &asn), "{line}");
         let why = daemon.done(&["why", &from.to_string()]);
         assert_eq!((&why["country"], &why["asn"]), (&country, &asn), "{why}");
     }
     // One counter for a system, whatever its addresses; one of their own for those of whom nothing is known.
-    let counted = |from| status(&world, from, "/counted");
+    let counted = |from| status(&world, from, "/open/counted");
     assert_eq!([GOOD_V4, GOOD_V6, GOOD_V4, GOOD_V6, ATTACKER_V4].map(counted), [200, 200, 200, 429, 200]);
     assert_eq!(
         [bystander(28), bystander(28), bystander(28), bystander(28), bystander(29)].map(counted),
@@ -87,7 +87,7 @@ fn countries_and_systems() {
     // A torn file changes nothing.
     put(&world, "geo.mmdb", &database[..database.len() / 2]);
     until("a warning", SOON, || daemon.status()["warnings"].to_string().contains("no whole database").then_some(()));
-    assert_eq!(status(&world, GOOD_V4, "/german"), 200);
+    assert_eq!(status(&world, GOOD_V4, "/open/german"), 200);
     put(&world, "geo.mmdb", &database);
     until("the end of the warning", SOON, || {
         (!daemon.status()["warnings"].to_string().contains("no whole database")).then_some(())
@@ -103,8 +103,8 @@ fn countries_and_systems() {
         bytes
     };
     put(&world, "geo.mmdb", &moved);
-    until("the other database", SOON, || (status(&world, GOOD_V4, "/german") == 403).then_some(()));
-    assert_eq!(status(&world, GOOD_V4, "/either"), 200);
+    until("the other database", SOON, || (status(&world, GOOD_V4, "/open/german") == 403).then_some(()));
+    assert_eq!(status(&world, GOOD_V4, "/open/either"), 200);
 }
 
 #[test]
@@ -116,8 +116,10 @@ fn lists_in_files() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     put(&world, "office.txt", b"# who may\n10.0.0.2\n10.0.0.100/31\n");
     put(&world, "partners.txt", b"10.0.0.120 # a partner\n");
-    let routes =
-        [public("/office", "sources = [\"office\"]"), public("/partners", "sources = [\"partners\", \"10.0.0.131\"]")];
+    let routes = [
+        public("/open/office", "sources = [\"office\"]"),
+        public("/open/partners", "sources = [\"partners\", \"10.0.0.131\"]"),
+    ];
     let more = "[sources]\noffice = { file = \"office.txt\" }\n[[feed]]\nname = \"partners\"\npath = \"partners.txt\"\nshadow = true\n";
     let settings =
         Settings { routes: routes.concat(), more: more.to_owned(), rules: String::new(), ..Settings::default() };
@@ -130,17 +132,21 @@ fn lists_in_files() {
         (bystander(20), 403, 200),
         (bystander(31), 403, 200),
     ] {
-        assert_eq!(["/office", "/partners"].map(|path| status(&world, from, path)), [office, partners], "{from}");
+        assert_eq!(
+            ["/open/office", "/open/partners"].map(|path| status(&world, from, path)),
+            [office, partners],
+            "{from}"
+        );
     }
     // What changes in the files changes who may.
     put(&world, "office.txt", b"10.0.0.66\nnobody\n");
-    until("the other list", SOON, || (status(&world, ATTACKER_V4, "/office") == 200).then_some(()));
-    assert_eq!(status(&world, GOOD_V4, "/office"), 403);
+    until("the other list", SOON, || (status(&world, ATTACKER_V4, "/open/office") == 200).then_some(()));
+    assert_eq!(status(&world, GOOD_V4, "/open/office"), 403);
     put(&world, "partners.txt", b"10.0.0.2\n");
-    until("the other feed", SOON, || (status(&world, GOOD_V4, "/partners") == 200).then_some(()));
-    assert_eq!(status(&world, bystander(20), "/partners"), 403);
+    until("the other feed", SOON, || (status(&world, GOOD_V4, "/open/partners") == 200).then_some(()));
+    assert_eq!(status(&world, bystander(20), "/open/partners"), 403);
     // A list with nobody in it cannot be meant.
     put(&world, "office.txt", b"# nobody\n");
     until("a warning", SOON, || daemon.status()["warnings"].to_string().contains("nobody is in it").then_some(()));
-    assert_eq!(status(&world, ATTACKER_V4, "/office"), 200);
+    assert_eq!(status(&world, ATTACKER_V4, "/open/office"), 200);
 }

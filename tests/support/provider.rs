@@ -81,7 +81,7 @@ impl Provider {
     pub fn start_canaille(world: &World, issuer: &str, port: u16, secret: &str) -> Self {
         let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/canaille/bin/python");
         assert!(Path::new(python).exists(), "Canaille is missing: `cargo xtask setup --all`");
-        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/canaille.py");
+        let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/canaille_provider.py");
         let mut command = world.gate.command(python.as_ref());
         command.args([script, issuer, &port.to_string(), secret]);
         Self::run(world, command)
