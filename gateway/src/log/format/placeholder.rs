@@ -68,7 +68,8 @@ impl Placeholder {
         match self {
             Self::Field(field) => !matches!(
                 field,
-                Field::AuthUs
+                Field::Asn
+                    | Field::AuthUs
                     | Field::BytesIn
                     | Field::BytesOut
                     | Field::ClientPort
