@@ -11,7 +11,7 @@ use crate::file::NamedFile;
 /// The databases of one configuration, in their order: the first that knows something of an address says it. None at all
 /// where nothing is configured.
 #[derive(Clone, Default)]
-pub struct Geo(Arc<[Database]>);
+pub struct Geo(Arc<[Database]>, bool);
 
 struct Database {
     file: NamedFile,
@@ -63,19 +63,26 @@ impl Geo {
     /// # Errors
     /// The place of the file that is no whole database, and why.
     pub fn new(files: Vec<NamedFile>) -> Result<Self, (usize, String)> {
+        let is_empty = files.is_empty();
         let read = |(at, file): (usize, NamedFile)| {
             let reader = Reader::from_source(Arc::clone(&file.bytes)).map_err(|error| (at, error.to_string()))?;
             // A file that was written in its place may have parts of two.
             reader.verify().map_err(|error| (at, error.to_string()))?;
             Ok(Database { file, reader })
         };
-        files.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>().map(|all| Self(all.into()))
+        files.into_iter().enumerate().map(read).collect::<Result<Vec<_>, _>>().map(|all| Self(all.into(), !is_empty))
     }
 
-    /// Whether there is a database.
+    /// What stands for files that cannot be read, so that nobody who asks them is told that none is named.
     #[must_use]
-    pub fn is_configured(&self) -> bool {
-        !self.0.is_empty()
+    pub fn unreadable() -> Self {
+        Self(Arc::default(), true)
+    }
+
+    /// Whether a database is named.
+    #[must_use]
+    pub const fn is_configured(&self) -> bool {
+        self.1
     }
 
     /// The files.

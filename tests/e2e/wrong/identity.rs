@@ -161,9 +161,8 @@ pub(super) const WARNINGS: [(&str, &str, &str, &str, &str); 6] = [
 /// Whom nobody reaches, as `check --online` tells it: what is put in front of the roles, the key, and a piece of what is
 /// told and of the hint.
 #[rustfmt::skip]
-pub(super) const UNREACHABLE: [(&str, &str, &str, &str); 3] = [
+pub(super) const UNREACHABLE: [(&str, &str, &str, &str); 2] = [
     ("[issuer.b]\nissuer = \"http://127.0.0.1:1\"\naudience = \"api\"\nroles = []\ndiscovery = true\nfetch = { allow_http = true, timeout = \"1s\" }", "issuer.b", "refused", "firewall"),
-    ("[issuer.b]\nissuer = \"https://localhost:1\"\naudience = \"api\"\nroles = []\ndiscovery = true", "issuer.b", "allow_private", "allow_private"),
     ("[introspection.s]\nendpoint = \"http://127.0.0.1:1/introspect\"\nclient_id = \"g\"\nroles = []\nany_audience = true\nclient_secret = \"long.secret\"\nfetch = { allow_http = true, timeout = \"1s\" }", "introspection.s", "", "see whether the URL is right"),
 ];
 

@@ -41,5 +41,5 @@ pub(super) fn read(table: Table<'_>, is_there: bool, reader: &Reader<'_>) -> Geo
         Err(unreadable) => Err(unreadable),
     };
     table.finish();
-    geo.map_err(wrong).unwrap_or_default()
+    geo.map_err(wrong).unwrap_or_else(|()| Geo::unreadable())
 }
