@@ -186,7 +186,7 @@ fn restarts_are_counted_over_the_guards_death() {
     for (number, role) in [(1_u64, "proxy_pid"), (2, "observer_pid"), (3, "proxy_pid")] {
         let pid = until(role, SOON, || daemon.status()[role].as_u64().and_then(|pid| u32::try_from(pid).ok()));
         send(pid, Signal::SIGKILL);
-        let expect = [(number + 1) / 2, number / 2].map(serde_json::Value::from);
+        let expect = [number.div_ceil(2), number / 2].map(serde_json::Value::from);
         until("the restart", SOON, || (counted(&daemon.status()) == expect).then_some(()));
         let guard = daemon.guard_pid();
         send(guard, Signal::SIGKILL);

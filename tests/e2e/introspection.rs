@@ -141,10 +141,8 @@ fn another_provider_says_which_tokens_are_good() {
     let secret = "a-secret-of-the-gateway";
     let provider = Provider::start_canaille(&world, issuer, 9300, secret);
     fs::write(world.folder.join("gateway.secret"), secret).unwrap();
-    let lines = format!(
-        "client_id = \"gateway\"\nclient_secret = \"gateway.secret\"\nfetch = {{ allow_http = true, timeout = \"5s\" }}\ncache_for = \"5s\"\ncache_inactive_for = \"1s\""
-    );
-    let settings = settings(issuer, &lines);
+    let lines = "client_id = \"gateway\"\nclient_secret = \"gateway.secret\"\nfetch = { allow_http = true, timeout = \"5s\" }\ncache_for = \"5s\"\ncache_inactive_for = \"1s\"";
+    let settings = settings(issuer, lines);
     let more = settings
         .more
         .replace("audience = \"api\"", "audience = \"gateway\"\nrole_map = { \"scope:items:read\" = [\"reader\"] }");

@@ -250,7 +250,8 @@ fn an_upload_that_waits_is_not_read() {
         let client = Client::new(&world, address);
         let first = client.send(&Request::new("POST", "/up").body("text/plain", b"y")).unwrap();
         assert_eq!(first.status, 200);
-        (sent.store(0, Ordering::Relaxed), on_arrival.store(0, Ordering::Relaxed));
+        sent.store(0, Ordering::Relaxed);
+        on_arrival.store(0, Ordering::Relaxed);
         let status = if is_http2 {
             let caller = client.caller().unwrap();
             let mut call = caller.begin(http2_call::post("/up", "text/plain"), false).unwrap();

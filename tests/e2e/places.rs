@@ -94,7 +94,7 @@ fn countries_and_systems() {
     });
     // Another one is taken: whoever was in Germany is in France.
     let moved: Vec<u8> = {
-        let mut bytes = database.clone();
+        let mut bytes = database;
         for at in 0..bytes.len() - 1 {
             if bytes[at..].starts_with(b"DE") {
                 bytes[at..at + 2].copy_from_slice(b"FR");
