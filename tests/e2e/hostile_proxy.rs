@@ -3,7 +3,6 @@
 
 use std::{
     fs,
-    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Command,
     time::{Duration, Instant},
@@ -11,7 +10,7 @@ use std::{
 
 use serde_json::Value;
 use support::{
-    daemon::{Daemon, binary},
+    daemon::{Daemon, binary, install},
     http1::Client,
     random::Random,
     report,
@@ -45,7 +44,7 @@ impl<'world> Stage<'world> {
     /// Starts the real gateway; its next proxy is hostile.
     fn new(world: &'world World) -> Self {
         let path = program(world);
-        replace(&path, Path::new(&binary()));
+        install(Path::new(&binary()), &path, 0o755);
         let guard = format!("allow = [\"192.0.2.0/24\"]\nmax_bans_per_minute = {PACE}\nladder = {{ widen_at = 2 }}");
         // The observer is made from the same program, and as hostile.
         let more = "[admin]\naddress = \"127.0.0.1:9901\"\n".to_owned();
@@ -156,13 +155,6 @@ fn program(world: &World) -> PathBuf {
     world.folder.join("gateway")
 }
 
-fn replace(path: &Path, by: &Path) {
-    let new = path.with_extension("new");
-    fs::copy(by, &new).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(0o755)).unwrap();
-    fs::rename(&new, path).unwrap();
-}
-
 #[test]
 fn a_proxy_in_wrong_hands_reaches_no_further() {
     if !report::may_run("hostile-proxy") {
@@ -176,7 +168,7 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
     stage.daemon.done(&["block", "add", "203.0.113.9", "--for", "1h"]);
 
     stage.plays("silent");
-    replace(&program(&world), Path::new(env!("CARGO_BIN_EXE_hostile-proxy")));
+    install(Path::new(env!("CARGO_BIN_EXE_hostile-proxy")), &program(&world), 0o755);
     let told = stage.daemon.done(&["reload"]);
     assert!(told["message"].as_str().unwrap().contains("the program that is on disk"), "{told}");
     // The observer goes on by itself; the next one is hostile as well.
@@ -207,7 +199,7 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
     report::note(&format!("hostile-proxy: the slowest `gateway status` took {:?}", stage.slowest));
 
     // With the real program in its place again everything is as it was.
-    replace(&program(&world), Path::new(&binary()));
+    install(Path::new(&binary()), &program(&world), 0o755);
     stage.plays("silent");
     until("a proxy to reload in place of", SOON, || stage.status()["proxy_pid"].as_u64());
     until("the real proxy", SOON, || (stage.daemon.cli(&["reload"]).code == 0).then_some(()));

@@ -11,7 +11,7 @@ use std::{
 
 use nix::sys::signal::Signal;
 use support::{
-    daemon::{Daemon, binary, send},
+    daemon::{Daemon, binary, install, send},
     http1::{Client, Request},
     report,
     settings::Settings,
@@ -21,14 +21,6 @@ use support::{
 };
 
 const SILENCE: Duration = Duration::from_millis(200);
-
-/// Puts a copy of `program` into the place of `path`, as package managers do.
-fn replace(path: &Path, program: &Path, mode: u32) {
-    let new = path.with_extension("new");
-    fs::copy(program, &new).unwrap();
-    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
-    fs::rename(&new, path).unwrap();
-}
 
 /// The file that a process runs.
 fn program_of(pid: u32) -> u64 {
@@ -44,7 +36,7 @@ fn a_reload_brings_the_program_that_is_on_disk() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let gateway = PathBuf::from(binary());
     let path = world.folder.join("gateway");
-    replace(&path, &gateway, 0o755);
+    install(&gateway, &path, 0o755);
     let first = fs::metadata(&path).unwrap().ino();
     let settings = Settings { interfaces: Vec::new(), rules: String::new(), ..Settings::default() };
     let exec = format!("exec {} \"$@\"", path.display());
@@ -70,7 +62,7 @@ fn a_reload_brings_the_program_that_is_on_disk() {
         let (code, told) = reload(&daemon);
         assert!(code == 0 && !told.contains("program"), "{told}");
         assert_eq!(program_of(daemon.proxy_pid()), first);
-        replace(&path, &gateway, 0o755);
+        install(&gateway, &path, 0o755);
         let (code, told) = reload(&daemon);
         assert!(code == 0 && told.contains("the program that is on disk now"), "{told}");
         let before = served.load(Ordering::Relaxed);
@@ -86,15 +78,15 @@ fn a_reload_brings_the_program_that_is_on_disk() {
     assert_eq!((program_of(guard), program_of(proxy)), (first, second), "the guard stays what it was");
 
     // What never gets ready, what others may write, and nothing at all.
-    replace(&path, Path::new("/bin/false"), 0o755);
+    install(Path::new("/bin/false"), &path, 0o755);
     let (code, told) = reload(&daemon);
     assert!(code != 0 && told.contains("proxy_failed") && told.contains("put the one that runs back"), "{told}");
     assert_eq!(daemon.proxy_pid(), proxy, "the same serves on");
-    replace(&path, &gateway, 0o777);
+    install(&gateway, &path, 0o777);
     let (code, told) = reload(&daemon);
     assert!(code == 0 && told.contains("not used: ") && told.contains("others than its owner may write"), "{told}");
     assert_eq!(program_of(daemon.proxy_pid()), second);
-    replace(&path, &gateway, 0o755);
+    install(&gateway, &path, 0o755);
     // Whoever may write to its folder could replace it.
     fs::set_permissions(&world.folder, fs::Permissions::from_mode(0o777)).unwrap();
     let (code, told) = reload(&daemon);
@@ -133,7 +125,7 @@ fn an_upgrade_brings_the_program_that_is_on_disk_for_all_but_the_launcher() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let gateway = PathBuf::from(binary());
     let path = world.folder.join("gateway");
-    replace(&path, &gateway, 0o755);
+    install(&gateway, &path, 0o755);
     let first = fs::metadata(&path).unwrap().ino();
     let exec = format!("exec {} \"$@\"", path.display());
     let daemon = Daemon::start_under(&world, &Settings::default(), &["sh", "-c", &exec]);
@@ -157,7 +149,7 @@ fn an_upgrade_brings_the_program_that_is_on_disk_for_all_but_the_launcher() {
         let rounds = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             let (code, told) = upgrade();
             assert!(code == 0 && told.contains("is the one that runs"), "{told}");
-            replace(&path, &gateway, 0o755);
+            install(&gateway, &path, 0o755);
             let second = fs::metadata(&path).unwrap().ino();
             let (code, told) = upgrade();
             assert!(code == 0 && told.contains("guard and proxy are the program on disk"), "{told}");
@@ -165,7 +157,7 @@ fn an_upgrade_brings_the_program_that_is_on_disk_for_all_but_the_launcher() {
 
             // What never gets ready, and what others may write.
             let (guard, proxy) = (daemon.guard_pid(), daemon.proxy_pid());
-            replace(&path, Path::new("/bin/false"), 0o755);
+            install(Path::new("/bin/false"), &path, 0o755);
             let (code, told) = upgrade();
             assert!(code == 1 && told.contains("never got ready"), "{told}");
             assert_eq!((programs(), daemon.proxy_pid()), ([first, second, second], proxy));
@@ -175,16 +167,16 @@ fn an_upgrade_brings_the_program_that_is_on_disk_for_all_but_the_launcher() {
             let text = world.folder.join("text");
             fs::write(&text, "no program\n").unwrap();
             let guard = daemon.guard_pid();
-            replace(&path, &text, 0o755);
+            install(&text, &path, 0o755);
             let (code, told) = upgrade();
             assert!(code == 1 && told.contains("never got ready"), "{told}");
             assert_eq!((programs(), daemon.proxy_pid()), ([first, second, second], proxy));
             assert_ne!(daemon.guard_pid(), guard);
-            replace(&path, &gateway, 0o777);
+            install(&gateway, &path, 0o777);
             let (code, told) = upgrade();
             assert!(code == 1 && told.contains("others than its owner may write"), "{told}");
 
-            replace(&path, &gateway, 0o755);
+            install(&gateway, &path, 0o755);
             let (code, told) = upgrade();
             assert!(code == 0, "{told}");
             assert_eq!(daemon.status()["upgrade_reverted"], false);
@@ -218,7 +210,7 @@ fn d07_a_new_proxy_gives_nobody_another_burst() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let path = world.folder.join("gateway");
     let gateway = PathBuf::from(binary());
-    replace(&path, &gateway, 0o755);
+    install(&gateway, &path, 0o755);
     let exec = format!("exec {} \"$@\"", path.display());
     let settings = Settings {
         interfaces: Vec::new(),
@@ -239,7 +231,7 @@ fn d07_a_new_proxy_gives_nobody_another_burst() {
     assert_eq!((served(&half, 5), served(&full, 12)), (5, 8));
     let opened = (0..20).filter(|_| connects.get("/health", "").is_ok()).count();
     assert_eq!(opened, 15, "connections of one source");
-    let new_program = || replace(&path, &gateway, 0o755);
+    let new_program = || install(&gateway, &path, 0o755);
     let ways: [(&str, &dyn Fn()); 3] = [
         ("reload", &|| daemon.edit("pin_workers = false", "pin_workers = true")),
         ("reload", &new_program),
@@ -267,7 +259,7 @@ fn t08_a_program_on_trial_has_no_say_before_it_serves() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let path = world.folder.join("gateway");
-    replace(&path, &PathBuf::from(binary()), 0o755);
+    install(&PathBuf::from(binary()), &path, 0o755);
     let exec = format!("exec {} \"$@\"", path.display());
     let settings = Settings { interfaces: Vec::new(), ..Settings::default() };
     let daemon = Daemon::start_under(&world, &settings, &["sh", "-c", &exec]);
@@ -275,7 +267,7 @@ fn t08_a_program_on_trial_has_no_say_before_it_serves() {
     let (before, guard) = (in_force(), daemon.guard_pid());
     // What is on disk is not what is in force.
     daemon.edit("path = \"/health\"", "path = \"/alive\"");
-    replace(&path, Path::new(env!("CARGO_BIN_EXE_hostile-proxy")), 0o755);
+    install(Path::new(env!("CARGO_BIN_EXE_hostile-proxy")), &path, 0o755);
     let told = daemon.cli(&["upgrade"]);
     assert!(told.code == 1 && told.json["code"] == "never_ready", "{}{}", told.json, told.errors);
     let said = fs::read_to_string(world.folder.join("guard-heard")).unwrap();

@@ -5,6 +5,7 @@ use std::{
     env,
     ffi::OsString,
     fs::{self, File, OpenOptions},
+    os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Output, Stdio},
     thread,
@@ -42,6 +43,23 @@ pub fn binary() -> OsString {
         let built = test.ancestors().skip(1).map(|folder| folder.join("gateway")).find(|path| path.is_file());
         built.expect("no `gateway` beside the test: run `cargo build` first, or `cargo xtask test`").into()
     })
+}
+
+/// Puts a copy of `program` into the place of `path`, as package managers do: a file of its own, with `mode`, renamed
+/// there. The copy has no symbols, which are most of a debug build: copies that still run take room on the disk.
+///
+/// # Panics
+/// If it cannot be written.
+#[track_caller]
+pub fn install(program: &Path, path: &Path, mode: u32) {
+    let new = path.with_extension("new");
+    let is_stripped = Command::new("strip").arg("-o").arg(&new).arg(program).stderr(Stdio::null()).status();
+    // What is no program has no symbols.
+    if !is_stripped.is_ok_and(|status| status.success()) {
+        fs::copy(program, &new).unwrap();
+    }
+    fs::set_permissions(&new, fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(&new, path).unwrap();
 }
 
 /// Runs `gateway ARGUMENTS --json` and reads what it says.

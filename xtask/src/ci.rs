@@ -37,8 +37,18 @@ pub(crate) fn run(arguments: &Arguments, xtask: &clap::Command) -> anyhow::Resul
         "dependencies",
         Command::new(setup::cargo_deny()).current_dir(root()).args(["check", "bans", "licenses", "sources"]),
     )?;
+    print_room();
     test::run(&test::Arguments { yes: arguments.yes, no_skips: true, filter: None })?;
+    print_room();
     kernels::run(&kernels::Arguments { yes: arguments.yes, quick: true, ..kernels::Arguments::default() })
+}
+
+/// A full disk fails tests that have no other fault.
+fn print_room() {
+    if let Ok(disk) = nix::sys::statvfs::statvfs(&root()) {
+        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()) >> 20;
+        eprintln!("== free on the disk: {free} MiB");
+    }
 }
 
 fn in_root() -> Command {
