@@ -14,7 +14,7 @@ use crate::{
     clock::Now,
     config::{Config, Diagnostics, Disk},
     diagnostic::Diagnostic,
-    guard::lifecycle::prepare,
+    guard::lifecycle::reload::prepare,
     proxy::{Probed, probe},
     snapshot::Snapshot,
 };

@@ -8,12 +8,12 @@ use tokio::{
     time::{Instant, sleep, timeout, timeout_at},
 };
 
-use super::service::{Done, Service, in_background};
 use crate::{
     anchor::SignedHead,
     clock::Now,
     guard::{
         anchors::{AnchorFailure, Anchors, CheckpointJob, DeliveryWay},
+        lifecycle::service::{Done, Service, in_background},
         observer::Observer,
     },
     message::{

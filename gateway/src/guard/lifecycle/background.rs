@@ -11,16 +11,16 @@
 
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    service::{Done, Ready, Seen, Service, in_background},
-    timer::instant,
-};
 use crate::{
     clock::{self, Now},
     guard::{
         audit::Unflushed,
         bans::{self, ProtectedAddresses},
         control::{Request, server::Call},
+        lifecycle::{
+            service::{Done, Ready, Seen, Service, in_background},
+            timer::instant,
+        },
         log_files, store,
     },
     os::{self, Policy},

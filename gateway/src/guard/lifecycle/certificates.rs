@@ -1,5 +1,9 @@
 //! Puts new certificates in force: the guard and every proxy take them over while all connections go on.
 
+pub(in crate::guard::lifecycle) mod certificate_files;
+pub(in crate::guard::lifecycle) mod certificate_state;
+pub(in crate::guard::lifecycle) mod ticket_keys;
+
 use std::{
     os::fd::OwnedFd,
     path::{Path, PathBuf},
@@ -8,14 +12,17 @@ use std::{
 use serde_json::json;
 use tokio::sync::mpsc;
 
-use super::{
-    certificate_files::{self, TlsNews, TlsWatcher},
-    prepare::Prepared,
-    service::{Done, Service},
-};
 use crate::{
     clock::Now,
-    guard::{audit, control::CertificateEnd},
+    guard::{
+        audit,
+        control::CertificateEnd,
+        lifecycle::{
+            certificates::certificate_files::{TlsNews, TlsWatcher},
+            reload::prepare::Prepared,
+            service::{Done, Service},
+        },
+    },
     tls,
 };
 
@@ -24,7 +31,7 @@ const HOUR: u64 = 3_600;
 
 impl Service<'_> {
     /// Looks at the files, beside the loop.
-    pub(super) fn look_at_certificates(&mut self, beside: &mpsc::Sender<Done>) {
+    pub(in crate::guard::lifecycle) fn look_at_certificates(&mut self, beside: &mpsc::Sender<Done>) {
         if self.ticks.is_multiple_of(HOUR) {
             self.find_outdated();
         }
@@ -42,7 +49,12 @@ impl Service<'_> {
     }
 
     /// The files were looked at while the configuration of `epoch` was in force.
-    pub(super) fn looked_at_certificates(&mut self, epoch: u64, watcher: TlsWatcher, news: Option<TlsNews>) {
+    pub(in crate::guard::lifecycle) fn looked_at_certificates(
+        &mut self,
+        epoch: u64,
+        watcher: TlsWatcher,
+        news: Option<TlsNews>,
+    ) {
         if epoch != self.watched.certificates.epoch {
             return;
         }
@@ -88,7 +100,7 @@ impl Service<'_> {
 
     /// A reload goes on with the files that were renewed after its configuration was read. Otherwise it would take them
     /// back, and a certificate that was revoked meanwhile would be good again.
-    pub(super) fn renew_prepared(&mut self, prepared: &mut Prepared) {
+    pub(in crate::guard::lifecycle) fn renew_prepared(&mut self, prepared: &mut Prepared) {
         let files = std::mem::take(&mut self.watched.certificates.renewed_meanwhile);
         if files.is_empty() {
             return;
@@ -113,7 +125,7 @@ impl Service<'_> {
     }
 
     /// What has ended or soon will: told in the log whenever it changes, which is once a day at most.
-    pub(super) fn find_outdated(&mut self) {
+    pub(in crate::guard::lifecycle) fn find_outdated(&mut self) {
         let end = |(key, path, not_after): (String, &Path, i64)| {
             let path = path.display().to_string();
             CertificateEnd { key, path, not_after }

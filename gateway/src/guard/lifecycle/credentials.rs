@@ -6,7 +6,6 @@ use std::{hash::BuildHasher as _, time::Duration};
 use foldhash::quality::FixedState;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::service::{Done, Service, in_background, reply};
 use crate::{
     auth::{
         api_key::{
@@ -17,8 +16,7 @@ use crate::{
         revocation::Revoked,
     },
     clock::Now,
-    config,
-    config::value::address,
+    config::{self, value::address},
     guard::{
         bans::{Actor, Refused},
         cluster::fact::Fact,
@@ -31,6 +29,7 @@ use crate::{
             work::{ConfiguredCredentials, CredentialCommand, Job, PeerSays, Taken, Worked},
             writer::Writer,
         },
+        lifecycle::service::{Done, Service, in_background, reply},
     },
     message::{
         ToProxy,

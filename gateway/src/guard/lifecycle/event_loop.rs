@@ -9,15 +9,6 @@ use tokio::{
     time::{Instant, MissedTickBehavior, interval},
 };
 
-use super::{
-    access_log::open_logs,
-    limits,
-    prepare::identity_providers,
-    reloading::ReloadRequest,
-    service::{Done, Ready, Service, in_background, reply},
-    timer::{instant, until},
-    upgrade::UPGRADED,
-};
 use crate::{
     clock::{self, Now},
     guard::{
@@ -26,6 +17,13 @@ use crate::{
             Answer, Request,
             required::is_about_credentials,
             server::{self, Call},
+        },
+        lifecycle::{
+            files::access_log::open_logs,
+            operators::limits,
+            reload::{prepare::identity_providers, reloading::ReloadRequest, upgrade::UPGRADED},
+            service::{Done, Ready, Service, in_background, reply},
+            timer::{instant, until},
         },
         proxies::{barrier::PATIENCE, conversation::Event, supervisor::Outcome},
     },

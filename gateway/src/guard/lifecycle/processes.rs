@@ -1,13 +1,22 @@
 //! What is told of the processes: which there are, and what an operator should know of them.
 
+pub(in crate::guard::lifecycle) mod confined;
+pub(in crate::guard::lifecycle) mod handover;
+pub(in crate::guard::lifecycle) mod handover_state;
+pub(in crate::guard::lifecycle) mod observation;
+pub(in crate::guard::lifecycle) mod process_log;
+pub(in crate::guard::lifecycle) mod proxy_events;
+pub(in crate::guard::lifecycle) mod resolved;
+pub(in crate::guard::lifecycle) mod restarts;
+
 use std::{collections::BTreeSet, path::Path};
 
-use super::{reload, service::Service};
 use crate::{
     clock::{self, Now},
     guard::{
         bans::Processes,
         control::DiskSpace,
+        lifecycle::{reload, service::Service},
         observer::Observer,
         proxies::{listeners::ABSENT, upstreams},
     },
@@ -17,7 +26,7 @@ use crate::{
 const REVERTED: &str = "the program that the last upgrade was to bring never got ready, or died at once: the one before it runs; see the log";
 
 impl Service<'_> {
-    pub(super) fn processes(&self) -> Processes {
+    pub(in crate::guard::lifecycle) fn processes(&self) -> Processes {
         let address = |listener: &crate::settings::listener::Listener| {
             let scheme = if listener.tls.is_some() { "https" } else { "http" };
             format!("{scheme}://{}", listener.address)

@@ -6,17 +6,17 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{
-    credentials::OPENING,
-    limits,
-    service::{Done, Ready, Service, reply},
-};
 use crate::{
     clock::{self, Now},
     guard::{
         audit,
         bans::{Actor, Refused},
         control::Answer,
+        lifecycle::{
+            credentials::OPENING,
+            operators::limits,
+            service::{Done, Ready, Service, reply},
+        },
         quotas::writer::{Job, Worked, Writer},
     },
     limit::{quotas::QuotaReport, report::Question},

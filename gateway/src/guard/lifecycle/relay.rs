@@ -1,9 +1,11 @@
 //! What this guard and those of other machines tell each other, by way of the proxies: only they have a network.
 
-use super::service::Service;
 use crate::{
     clock::Now,
-    guard::cluster::{PeerMessage, fact::Fact},
+    guard::{
+        cluster::{PeerMessage, fact::Fact},
+        lifecycle::service::Service,
+    },
     message::ToProxy,
 };
 

@@ -4,32 +4,38 @@
 //! *Invariant:* guard and proxy are on one configuration. A proxy that has to be started again gets the one in force,
 //! whatever it died of; one that does not follow is ended.
 
-use std::{
-    fs::File,
-    io,
-    net::SocketAddr,
-    os::fd::{AsFd as _, OwnedFd},
-    time::Duration,
-};
+pub(in crate::guard::lifecycle) mod compile;
+pub(in crate::guard::lifecycle) mod difference;
+pub(in crate::guard::lifecycle) mod keeping;
+pub(in crate::guard::lifecycle) mod kept;
+pub(crate) mod prepare;
+pub(in crate::guard::lifecycle) mod reloading;
+mod sockets;
+pub(in crate::guard::lifecycle) mod upgrade;
+
+use std::{fs::File, io, time::Duration};
 
 use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 
-use super::{
-    access_log::{may_rotate, opened},
-    compile::patience,
-    difference::difference,
-    handover_state::Heir,
-    prepare::{Prepared, ports, read},
-    reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
-    service::{Ready, Service, reply},
-};
 use crate::{
     clock::{self, Now},
     config::{Config, Disk},
     guard::{
         audit, bans,
         control::{Answer, ReloadRefused},
+        lifecycle::{
+            files::access_log::{may_rotate, opened},
+            processes::handover_state::Heir,
+            reload::{
+                compile::patience,
+                difference::difference,
+                prepare::{Prepared, ports, read},
+                reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
+                sockets::without,
+            },
+            service::{Ready, Service, reply},
+        },
         proxies::{
             barrier::RETIREMENT,
             supervisor::{NewSockets, STARTED_WITH},
@@ -37,11 +43,10 @@ use crate::{
     },
     launch::ProgramId,
     message::{Bundle, ToProxy},
-    settings::{listener::Listener, proxy},
 };
 
 /// Another reload is under way.
-pub(super) const BUSY: &str = "busy";
+pub(in crate::guard::lifecycle) const BUSY: &str = "busy";
 
 /// How long a proxy may take at least to compile a configuration.
 const COMPILED_WITHIN: Duration = Duration::from_secs(60);
@@ -54,7 +59,7 @@ const LONGEST_REASON: usize = 4_000;
 
 impl Service<'_> {
     /// Reads the configuration beside the loop: the files may be on a slow disk, and names are resolved.
-    pub(super) fn prepare(&mut self, mut request: ReloadRequest, prepared: &mpsc::Sender<Ready>) {
+    pub(in crate::guard::lifecycle) fn prepare(&mut self, mut request: ReloadRequest, prepared: &mpsc::Sender<Ready>) {
         if self.changes() || self.ending.upgrade_at.is_some() {
             let Some(request) = self.wait_for_files(request) else { return };
             let message = "a proxy is starting or stopping: try again in a moment".to_owned();
@@ -77,7 +82,7 @@ impl Service<'_> {
     }
 
     /// Whether configuration or processes are changing already.
-    pub(super) fn changes(&self) -> bool {
+    pub(in crate::guard::lifecycle) fn changes(&self) -> bool {
         self.reloading.is_preparing
             || self.reloading.compilation.is_some()
             || self.reloading.current.is_some()
@@ -86,7 +91,11 @@ impl Service<'_> {
     }
 
     /// A new configuration was read: a process that is thrown away compiles it first.
-    pub(super) fn prepared(&mut self, result: Result<Box<Prepared>, String>, request: ReloadRequest) {
+    pub(in crate::guard::lifecycle) fn prepared(
+        &mut self,
+        result: Result<Box<Prepared>, String>,
+        request: ReloadRequest,
+    ) {
         self.reloading.is_preparing = false;
         match result {
             Ok(prepared) => self.compile(prepared, request),
@@ -95,7 +104,7 @@ impl Service<'_> {
     }
 
     /// A configuration can be compiled: it comes into force once a proxy has done so.
-    pub(super) fn hand_to_proxy(&mut self, mut prepared: Prepared, request: ReloadRequest) {
+    pub(in crate::guard::lifecycle) fn hand_to_proxy(&mut self, mut prepared: Prepared, request: ReloadRequest) {
         if self.ending.reason.is_some() {
             return self.refuse_reload(request, BUSY, "the gateway stops".to_owned());
         }
@@ -207,39 +216,8 @@ impl Service<'_> {
         started
     }
 
-    /// Binds listeners that are new.
-    fn bind_new(&mut self, new: &Config) -> Result<NewSockets, bans::Refused> {
-        let launcher = &mut self.supervisor.launcher;
-        let added = without(&new.proxy, &self.config.proxy);
-        let bind = |listener: &Listener| {
-            let is_new = added.contains(&listener.address);
-            is_new.then(|| launcher.bind(listener.address, new.proxy.workers, Duration::ZERO)).transpose()
-        };
-        let bound: Result<_, _> = new.proxy.listeners.iter().map(bind).collect();
-        bound.map_err(|error| {
-            self.unbind(&added);
-            bans::Refused::new("listener", error.to_string())
-        })
-    }
-
-    /// Has the launcher keep the sockets of these listeners no longer.
-    fn unbind(&self, addresses: &[SocketAddr]) {
-        addresses.iter().for_each(|address| self.supervisor.launcher.unbind(*address));
-    }
-
-    /// The sockets of all listeners of a configuration, in its order.
-    fn sockets_of(&self, config: &Config, new: &NewSockets) -> io::Result<Vec<Vec<OwnedFd>>> {
-        let all = config.proxy.listeners.iter().zip(new).map(|(listener, new)| {
-            let known = self.config.proxy.listeners.iter().position(|known| known.address == listener.address);
-            let known = known.and_then(|known| self.supervisor.sockets.get(known));
-            let sockets = new.as_ref().or(known).into_iter().flatten();
-            sockets.map(|socket| socket.as_fd().try_clone_to_owned()).collect()
-        });
-        all.collect()
-    }
-
     /// A proxy has compiled a configuration, or cannot. A new one goes on with the rate limits of the one that serves.
-    pub(super) fn compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
+    pub(in crate::guard::lifecycle) fn compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
         let is_new = number == STARTED_WITH && compiled.is_ok() && self.supervisor.is_starting(generation);
         if !(is_new && self.begin_handover(Heir::Proxy(generation))) {
             self.follow_compiled(generation, number, compiled);
@@ -247,7 +225,12 @@ impl Service<'_> {
     }
 
     /// What belongs to no reload is the answer of a proxy that was started, or comes too late.
-    pub(super) fn follow_compiled(&mut self, generation: u64, number: u64, compiled: Result<(), String>) {
+    pub(in crate::guard::lifecycle) fn follow_compiled(
+        &mut self,
+        generation: u64,
+        number: u64,
+        compiled: Result<(), String>,
+    ) {
         let is_awaited = |reload: &mut Reload| {
             let compiles = matches!(reload.state, ReloadState::Compiling { .. });
             compiles && (reload.generation, reload.number) == (generation, number)
@@ -341,7 +324,7 @@ impl Service<'_> {
     }
 
     /// The new process of a configuration serves it.
-    pub(super) fn reload_serves(&mut self, generation: u64) {
+    pub(in crate::guard::lifecycle) fn reload_serves(&mut self, generation: u64) {
         self.keep_program();
         let is_it = |reload: &mut Reload| reload.generation == generation;
         if let Some(reload) = self.reloading.current.take_if(is_it) {
@@ -368,7 +351,7 @@ impl Service<'_> {
     }
 
     /// A proxy has acknowledged a barrier.
-    pub(super) fn acknowledged(&mut self, generation: u64, number: u64) {
+    pub(in crate::guard::lifecycle) fn acknowledged(&mut self, generation: u64, number: u64) {
         self.commands.waiting.acknowledged(generation, number);
         self.credentials_confirmed(generation, number);
         let is_it = |it: &mut Unacknowledged| it.generation == generation && it.barrier <= number;
@@ -378,7 +361,7 @@ impl Service<'_> {
     }
 
     /// Gives a reload up whose time is over, and ends a proxy that does not follow.
-    pub(super) fn check_reload(&mut self) {
+    pub(in crate::guard::lifecycle) fn check_reload(&mut self) {
         let now = Instant::now();
         let is_late =
             |reload: &mut Reload| matches!(reload.state, ReloadState::Compiling { until, .. } if until <= now);
@@ -391,7 +374,7 @@ impl Service<'_> {
     }
 
     /// A proxy is gone, and with it the reload that waits for it. `false`: none does.
-    pub(super) fn fail_reload(&mut self, generation: u64, how: &str) -> bool {
+    pub(in crate::guard::lifecycle) fn fail_reload(&mut self, generation: u64, how: &str) -> bool {
         if self.reloading.unacknowledged.as_ref().is_some_and(|it| it.generation == generation) {
             self.reloading.unacknowledged = None;
         }
@@ -422,7 +405,7 @@ impl Service<'_> {
         self.refuse_reload(reload.request, code, message);
     }
 
-    pub(super) fn refuse_reload(&mut self, request: ReloadRequest, code: &str, message: String) {
+    pub(in crate::guard::lifecycle) fn refuse_reload(&mut self, request: ReloadRequest, code: &str, message: String) {
         if request.is_of_files() {
             return self.refuse_files(request, code, &message);
         }
@@ -452,7 +435,7 @@ fn bounded(reason: &str) -> String {
 }
 
 /// What an operator should know of a reload that was refused.
-pub(super) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
+pub(in crate::guard::lifecycle) fn warning(refused: &ReloadRefused, in_force_since: &str) -> String {
     let ReloadRefused { at, code, reason, .. } = refused;
     let first = reason.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
     format!("the reload at {at} was refused ({code}): {first}; in force is the configuration of {in_force_since}")
@@ -474,10 +457,4 @@ fn fixed(old: &Config, new: &Config) -> Result<(), bans::Refused> {
     }
     let message = format!("{} cannot change while the guard runs: restart it (bans stay in force)", keys.join(", "));
     Err(bans::Refused::new("needs_restart", message))
-}
-
-/// The addresses of listeners that `some` has and `others` has not.
-fn without(some: &proxy::Settings, others: &proxy::Settings) -> Vec<SocketAddr> {
-    let has = |address| others.listeners.iter().any(|listener| listener.address == address);
-    some.listeners.iter().map(|listener| listener.address).filter(|address| !has(*address)).collect()
 }

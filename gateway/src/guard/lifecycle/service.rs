@@ -13,21 +13,6 @@ use tokio::{
     time::Instant,
 };
 
-use super::{
-    access_log,
-    certificate_files::{TlsNews, TlsWatcher},
-    certificate_state::Certificates,
-    denials::Denials,
-    handover_state::Handover,
-    keeping::Keeping,
-    named_files::{FileWatcher, WatchedFiles},
-    pace::RecordLimiter,
-    prepare::Prepared,
-    process_log::ProcessLog,
-    reloading::{ReloadRequest, Reloading},
-    resolved::Resolved,
-    unseen_roles::UnseenRolePaths,
-};
 use crate::{
     clock,
     config::Config,
@@ -46,6 +31,24 @@ use crate::{
         feeds::watch::{FeedNews, FeedWatcher},
         key_sets::KeySets,
         launcher::LauncherFacts,
+        lifecycle::{
+            certificates::{
+                certificate_files::{TlsNews, TlsWatcher},
+                certificate_state::Certificates,
+            },
+            files::{
+                access_log,
+                named_files::{FileWatcher, WatchedFiles},
+            },
+            operators::{denials::Denials, pace::RecordLimiter},
+            processes::{handover_state::Handover, process_log::ProcessLog, resolved::Resolved},
+            reload::{
+                keeping::Keeping,
+                prepare::Prepared,
+                reloading::{ReloadRequest, Reloading},
+            },
+            unseen_roles::UnseenRolePaths,
+        },
         observer::Observer,
         operators::Operators,
         proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},

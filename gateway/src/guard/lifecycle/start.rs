@@ -14,19 +14,6 @@ use anyhow::{Context as _, Result, anyhow};
 use serde_json::json;
 use tokio::{runtime::Runtime, sync::mpsc};
 
-use super::{
-    access_log::{make_folder, open_logs},
-    compile::{NotCompiled, compile},
-    event_loop::serve,
-    kept::Kept,
-    prepare::{Prepared, ports, prepare_again, read},
-    reloading::{Provenance, ReloadRequest},
-    resolved::Resolved,
-    restarts::Restarts,
-    service::Service,
-    state::{self, OpenedState},
-    upgrade::UPGRADED,
-};
 use crate::{
     clock::{self, Now},
     config::{Config, Diagnostics, Disk},
@@ -37,6 +24,20 @@ use crate::{
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         launcher::{Launcher, Opening, PORT_TIMEOUT},
+        lifecycle::{
+            event_loop::serve,
+            files::access_log::{make_folder, open_logs},
+            processes::{resolved::Resolved, restarts::Restarts},
+            reload::{
+                compile::{NotCompiled, compile},
+                kept::Kept,
+                prepare::{Prepared, ports, prepare_again, read},
+                reloading::{Provenance, ReloadRequest},
+                upgrade::UPGRADED,
+            },
+            service::Service,
+            state::{self, OpenedState},
+        },
         observer::{Observer, files::Files, socket},
         proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,

@@ -1,0 +1,51 @@
+//! Looks at what may change beside the gateway: files of lists, and addresses of this host.
+
+use std::net::SocketAddr;
+
+use tokio::sync::mpsc;
+
+use crate::{
+    clock::Now,
+    guard::{
+        bans,
+        lifecycle::service::{Done, Service, in_background},
+        proxies::listeners::{self, ABSENT},
+    },
+};
+
+impl Service<'_> {
+    /// Looks at the files of feeds, beside the loop: they may be on a slow disk, and long.
+    pub(in crate::guard::lifecycle) fn look_at_feeds(&mut self, beside: &mpsc::Sender<Done>) {
+        let Some(mut watcher) = self.watched.feeds.take() else { return };
+        let feeds = self.config.guard.feeds.clone();
+        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+        self.guard.keep_feed_files(&names, Now::read());
+        if feeds.is_empty() || self.guard.has_work() {
+            self.watched.feeds = Some(watcher);
+            return;
+        }
+        let digests = self.guard.feed_digests();
+        in_background(beside, move || {
+            let news = watcher.poll(&feeds, &digests);
+            let operators = if news.is_empty() { bans::Operators::default() } else { bans::operators() };
+            Done::Looked(watcher, news, operators)
+        });
+    }
+
+    /// Addresses come and go; their sockets stay.
+    pub(in crate::guard::lifecycle) fn look_for_addresses(&mut self) {
+        let absent = self.absent();
+        for address in absent.iter().filter(|address| !self.absent.contains(address)) {
+            tracing::warn!(%address, "a listener waits: {ABSENT}");
+        }
+        for address in self.absent.iter().filter(|address| !absent.contains(address)) {
+            tracing::info!(%address, "the address of a listener is there");
+        }
+        self.absent = absent;
+    }
+
+    pub(in crate::guard::lifecycle) fn absent(&self) -> Vec<SocketAddr> {
+        let addresses = self.config.proxy.listeners.iter().map(|listener| listener.address);
+        addresses.filter(|address| !listeners::is_here(*address)).collect()
+    }
+}

@@ -1,0 +1,120 @@
+//! What operators ask that the proxy in service alone knows: of limits on requests, and what would become of a request.
+
+use std::time::Duration;
+
+use tokio::{sync::oneshot, time::Instant};
+
+use crate::{
+    clock::Now,
+    detect::ProfileRow,
+    guard::{
+        control::Answer,
+        lifecycle::service::{Service, reply},
+        proxies::barrier::PATIENCE,
+    },
+    limit::report::{self, Row},
+    message::ToProxy,
+    snapshot::explain::Question,
+};
+
+/// Asks the proxy in service. Where it does not answer in time, that is said.
+pub(in crate::guard::lifecycle) fn ask(
+    service: &mut Service<'_>,
+    question: report::Question,
+    to: oneshot::Sender<Answer>,
+) {
+    let Some((generation, answer, to)) = whom(service, to) else { return };
+    let number = service.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, to);
+    service.supervisor.tell(&ToProxy::Limits { number, question });
+}
+
+/// How long a proxy may take to find out what it has to know first: keys, or what a server says.
+const LOOKED_UP: Duration = Duration::from_secs(15);
+
+/// Asks the proxy in service what would become of a request or a token.
+pub(in crate::guard::lifecycle) fn explain(
+    service: &mut Service<'_>,
+    question: Box<Question>,
+    to: oneshot::Sender<Answer>,
+) {
+    let Some((generation, answer, to)) = whom(service, to) else { return };
+    let number = service.commands.waiting.hold_until_told(generation, Instant::now() + LOOKED_UP, answer, to);
+    service.supervisor.tell(&ToProxy::Explain { number, question });
+}
+
+/// The generation of the proxy in service, and what is answered where it says nothing. Where there is none, that is
+/// answered at once.
+fn whom(service: &Service<'_>, to: oneshot::Sender<Answer>) -> Option<(u64, Answer, oneshot::Sender<Answer>)> {
+    let code = "no_proxy".to_owned();
+    let answer = Answer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
+    match service.supervisor.generation() {
+        Some(generation) => Some((generation, answer, to)),
+        None => {
+            reply(Some(to), answer);
+            None
+        }
+    }
+}
+
+/// Asks the proxy in service who fails and asks most.
+pub(in crate::guard::lifecycle) fn top(service: &mut Service<'_>, most: u16, to: oneshot::Sender<Answer>) {
+    let code = "no_proxy".to_owned();
+    let answer = Answer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
+    match service.supervisor.generation() {
+        Some(generation) => {
+            let number = service.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, to);
+            service.supervisor.tell(&ToProxy::Profiles { number, most });
+        }
+        None => reply(Some(to), answer),
+    }
+}
+
+/// A proxy has said who fails and asks most.
+pub(in crate::guard::lifecycle) fn profiled(
+    service: &mut Service<'_>,
+    asked: (u64, u64),
+    rows: Option<Vec<ProfileRow>>,
+) {
+    service.commands.waiting.told(asked.0, asked.1, |answer| {
+        *answer = match rows {
+            Some(rows) => Answer::Profiles { rows },
+            None => Answer::Refused {
+                code: "no_profiles".to_owned(),
+                message: "no profiles are kept: set detect.profiles, for example to 10000".to_owned(),
+            },
+        };
+    });
+}
+
+impl Service<'_> {
+    /// Says where the address is that an answer explains, as far as databases know.
+    pub(in crate::guard::lifecycle) fn located(&self, answer: Answer) -> Answer {
+        match answer {
+            Answer::Why(mut why) => {
+                let place = self.config.proxy.geo.find(why.address);
+                why.country = place.country.map(|country| country.as_str().to_owned());
+                why.asn = place.asn;
+                Answer::Why(why)
+            }
+            answer => answer,
+        }
+    }
+}
+
+/// A proxy, by its generation and the number that it was asked by, has said what rules and limits hold against an address.
+pub(in crate::guard::lifecycle) fn scored(
+    service: &mut Service<'_>,
+    asked: (u64, u64),
+    scores: &[(String, u32)],
+    limits: Vec<Row>,
+    profile: Option<Box<ProfileRow>>,
+) {
+    let guard = &*service.guard;
+    service.commands.waiting.told(asked.0, asked.1, |answer| {
+        if let Answer::Why(why) = answer {
+            why.limits = limits;
+            why.profile = profile;
+            why.score = guard.scores(why.address, scores, Now::read());
+        }
+    });
+}

@@ -1,0 +1,261 @@
+//! Prepares a configuration to be put in force: it is read and valid, and its protected known. Another process compiles it.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use nix::net::if_::if_nametoindex;
+
+use crate::{
+    config::{Config, Diagnostics, Files, Recorder},
+    diagnostic::Diagnostic,
+    guard::{
+        bans::ProtectedAddresses, cluster, kernel, lifecycle::files::named_files::NamedFiles, operators::Operators,
+        proxies::listeners,
+    },
+    message::{Bundle, observer::ObserverConfig},
+    settings::{
+        self,
+        guard::{Mode, Settings},
+    },
+    tls,
+};
+
+/// A configuration that can be put in force.
+pub(crate) struct Prepared {
+    pub(crate) config: Config,
+    pub(crate) bundle: Bundle,
+    /// `None`: there is no admin listener.
+    pub(crate) observer: Option<ObserverConfig>,
+    pub(crate) protected: ProtectedAddresses,
+    /// Who may do what.
+    pub(crate) operators: Operators,
+    /// What works and is unwise, or could not be found out.
+    pub(crate) warnings: Vec<String>,
+    /// The files that it names, which are watched.
+    pub(crate) named: NamedFiles,
+}
+
+/// Reads the configuration at `path`, for another process to compile. Takes as long as resolving the upstreams' names takes.
+/// Says as well which file it was.
+pub(crate) fn read(path: &Path, files: &dyn Files) -> (Result<Prepared, Diagnostics>, String) {
+    let recorder = Recorder::new(files);
+    let config = Config::load(path, &recorder);
+    let files = recorder.contents();
+    let digest = files.get(path).map(|text| digest(text)).unwrap_or_default();
+    (config.and_then(|config| complete(config, files)), digest)
+}
+
+/// SHA-256, as `sha256sum` writes it.
+fn digest(text: &[u8]) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, text).as_ref())
+}
+
+fn complete(config: Config, mut files: BTreeMap<PathBuf, Arc<[u8]>>) -> Result<Prepared, Diagnostics> {
+    let observer =
+        beside(&config).map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
+    let named = NamedFiles::new(&config, &files);
+    for secret in config.observer_secrets() {
+        // They are the observer's alone: the proxy, which reads the same configuration, finds them empty.
+        if !config.proxy.tls_files().any(|file| file.path == secret.path) {
+            files.insert(secret.path.clone(), Arc::default());
+        }
+    }
+    let bundle = Bundle::new(&config.document, files);
+    let operators = Operators::find(&config.guard);
+    let operators = operators.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
+    Ok(look(config, bundle, observer, operators, named))
+}
+
+/// Prepares a configuration that was in force again: nothing is read from the disk, and nobody is looked for who may have
+/// gone from this host meanwhile.
+///
+/// # Errors
+/// It was in force by another program, which had other rules.
+pub(crate) fn prepare_again(
+    bundle: Bundle,
+    observer: Option<ObserverConfig>,
+    operators: Operators,
+    named: NamedFiles,
+) -> Result<Prepared, Diagnostics> {
+    let config = Config::load(&bundle.path, &bundle)?;
+    Ok(look(config, bundle, observer, operators, named))
+}
+
+/// Finds what this host has of what the configuration names.
+fn look(
+    config: Config,
+    bundle: Bundle,
+    observer: Option<ObserverConfig>,
+    operators: Operators,
+    named: NamedFiles,
+) -> Prepared {
+    let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
+    let host = host(&config.guard);
+    let files = open_files(&config.proxy);
+    let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
+    let warnings = unwise.chain(unknown).collect();
+    Prepared { config, bundle, observer, protected, operators, warnings, named }
+}
+
+/// What the observer needs. Looks at all that only guard and observer read: the key of this machine, files of `[admin]`,
+/// of receivers and of anchors.
+///
+/// # Errors
+/// Everything that is not what it should be.
+pub(crate) fn beside(config: &Config) -> Result<Option<ObserverConfig>, Vec<Diagnostic>> {
+    let anchors = config.guard.audit.anchors.iter().enumerate();
+    let anchors = anchors.filter_map(|(index, anchor)| {
+        let fault = tls::outgoing(&anchor.ca.as_ref()?.bytes).err()?;
+        Some(fault.under(&format!("audit.anchor[{index}]")))
+    });
+    let mut faults: Vec<Diagnostic> = anchors.collect();
+    faults.extend(config.proxy.cluster.as_ref().map(cluster::judge).unwrap_or_default());
+    let new = |admin| {
+        ObserverConfig::new(admin, config.traces.as_ref(), &config.otlp, (&config.alerts, config.anomalies.as_ref()))
+    };
+    let observer = config.admin.as_ref().map(new).transpose().unwrap_or_else(|more| {
+        faults.extend(more);
+        None
+    });
+    if faults.is_empty() { Ok(observer) } else { Err(faults) }
+}
+
+/// What of this host keeps a setting from having its effect.
+pub(crate) fn host(settings: &Settings) -> Option<Diagnostic> {
+    settings.syn_cookies?;
+    cookies(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
+}
+
+/// What the configuration names and this host does not have. The gateway waits for all of it, and says so; here the
+/// configuration may be meant for another machine.
+pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
+    let interfaces =
+        config.guard.interfaces.iter().enumerate().filter(|(_, name)| if_nametoindex(name.as_str()).is_err());
+    let interfaces = interfaces.map(|(index, name)| {
+        let diagnostic =
+            Diagnostic::new(format!("guard.interfaces[{index}]"), format!("there is no interface {name} here"));
+        diagnostic.hint("`ip link` lists those that there are; the gateway waits for one that comes later")
+    });
+    let listeners = config.proxy.listeners.iter().enumerate();
+    let listeners = listeners.filter(|(_, listener)| !listeners::is_here(listener.address)).map(|(index, listener)| {
+        let what = format!("no interface here has the address {}", listener.address.ip());
+        let diagnostic = Diagnostic::new(format!("listener[{index}].address"), what);
+        diagnostic.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
+    });
+    let operators = Operators::find(&config.guard).err().unwrap_or_default();
+    interfaces.chain(listeners).chain(operators).collect()
+}
+
+/// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.
+pub(crate) fn open_files(settings: &settings::proxy::Settings) -> Option<Diagnostic> {
+    let limit = rustix::process::getrlimit(rustix::process::Resource::Nofile).maximum?;
+    too_few(settings, usize::try_from(limit).unwrap_or(usize::MAX))
+}
+
+fn too_few(settings: &settings::proxy::Settings, limit: usize) -> Option<Diagnostic> {
+    let (wanted, most) = (settings.max_connections, settings.connections_within(limit));
+    let what = format!("{wanted} connections exceed the open-file limit of {limit}: using {most}");
+    let diagnostic = Diagnostic::new("proxy.max_connections", what);
+    (most < wanted).then(|| diagnostic.hint("raise LimitNOFILE (ulimit -Hn), or lower `proxy.max_connections`"))
+}
+
+/// The kernel program sends the network stack's own cookies: where that has none, there are none.
+fn cookies(sysctl: Option<&str>) -> Option<Diagnostic> {
+    let what = match sysctl.map(str::trim) {
+        Some("1" | "2") => return None,
+        Some(_) => "has no effect: the network stack has no SYN cookies (net.ipv4.tcp_syncookies is 0)",
+        None => "may have no effect: net.ipv4.tcp_syncookies cannot be read, and must not be 0",
+    };
+    Some(Diagnostic::new("guard.syn_cookies", what).hint("sysctl -w net.ipv4.tcp_syncookies=1"))
+}
+
+/// What this kernel makes of the program: asked of the kernel itself, where one may.
+pub(crate) fn program(settings: &Settings) -> Vec<Diagnostic> {
+    if settings.interfaces.is_empty() {
+        return Vec::new();
+    }
+    let diagnostic =
+        |what: String| Diagnostic::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
+    match kernel::trial() {
+        Ok(left_out) => left_out.into_iter().map(diagnostic).collect(),
+        Err(error) if error.is_refusal() && settings.mode == Mode::Auto => {
+            vec![diagnostic(format!("bans would be enforced when connections are accepted: {error}"))]
+        }
+        Err(error) if error.is_refusal() => {
+            vec![diagnostic(format!("with this guard.mode the gateway would not start: {error}"))]
+        }
+        // Whoever may not load it is told nothing: the configuration may be meant for another machine.
+        Err(_not_looked_at) => Vec::new(),
+    }
+}
+
+fn servers(settings: &settings::proxy::Settings) -> Vec<String> {
+    settings
+        .upstreams
+        .iter()
+        .flat_map(|upstream| upstream.servers.iter().map(|server| server.address.clone()))
+        .collect()
+}
+
+/// Who vouches for tokens, by URL.
+pub(crate) fn identity_providers(settings: &settings::proxy::Settings) -> Vec<String> {
+    let issuers = settings.auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
+    let issuers =
+        issuers.flat_map(|it| [Some(it.issuer.clone()), it.keys.fetch().map(|fetch| fetch.url.to_string())]).flatten();
+    issuers.chain(settings.auth.introspection.iter().map(|server| server.endpoint.url().to_string())).collect()
+}
+
+/// The ports that packets are judged for.
+pub(crate) fn ports(settings: &settings::proxy::Settings) -> Vec<u16> {
+    settings.listeners.iter().map(|listener| listener.address.port()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many connections a proxy with `max_connections` takes at this limit, and whether that is warned of.
+    #[track_caller]
+    fn check(max_connections: usize, limit: usize, expect: usize) {
+        let text = format!(
+            "[proxy]\nmax_connections = {max_connections}\n[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\n\
+             path = \"/\"\nrequire = [\"public\"]\nrespond = {{ status = 200 }}\n"
+        );
+        let bundle = Bundle { path: "gateway.toml".into(), text, ..Bundle::default() };
+        let config = Config::load(Path::new("gateway.toml"), &bundle).unwrap();
+        assert_eq!(config.proxy.connections_within(limit), expect, "{max_connections} {limit}");
+        let diagnostic = too_few(&config.proxy, limit).map(|diagnostic| diagnostic.to_string());
+        let says = format!("{max_connections} connections exceed the open-file limit of {limit}: using {expect}");
+        assert_eq!(diagnostic.is_some(), expect < max_connections, "{max_connections} {limit}");
+        assert!(diagnostic.is_none_or(|diagnostic| diagnostic.contains(&says)));
+    }
+
+    #[test]
+    fn descriptors_are_kept_for_servers() {
+        check(20_000, usize::MAX, 20_000);
+        check(20_000, 20_000, 17_500);
+        check(100, 1_024, 100);
+        check(1_000, 200, 136);
+        check(10, 10, 1);
+    }
+
+    #[test]
+    fn a_host_without_cookies() {
+        for (sysctl, says) in [
+            (Some("0\n"), Some("has no effect")),
+            (Some("1\n"), None),
+            (Some("2"), None),
+            (None, Some("cannot be read")),
+        ] {
+            let diagnostic = cookies(sysctl).map(|diagnostic| diagnostic.to_string());
+            assert_eq!(diagnostic.is_some(), says.is_some(), "{sysctl:?}");
+            assert!(diagnostic.unwrap_or_default().contains(says.unwrap_or_default()), "{sysctl:?}");
+        }
+    }
+}
