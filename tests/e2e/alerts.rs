@@ -2,10 +2,7 @@
 //! the observer, and what operators ask is answered.
 
 use std::{
-    fs::{self, Permissions},
-    io::{Read as _, Write as _},
-    net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
+    fs,
     path::PathBuf,
     process::{Child, Stdio},
 };
@@ -15,7 +12,6 @@ use serde_json::{Value, json};
 use support::{
     admin::{self, value},
     daemon::{Daemon, send},
-    http1::PATIENCE,
     report,
     settings::Settings,
     small_disk::SmallDisk,
@@ -24,8 +20,7 @@ use support::{
     world::World,
 };
 
-/// The example of Standard Webhooks.
-const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+mod every_kind;
 
 /// An alert as long as somebody is blocked, by hand: nothing is waited for.
 const BLOCKED: &str = "
@@ -107,172 +102,6 @@ impl Receivers {
     #[track_caller]
     fn wait_for(&self, path: &str, expect: &[&str]) {
         until(&format!("{expect:?} at {path}"), SOON, || (self.alerts(path) == expect).then_some(()));
-    }
-}
-
-/// A file with a secret.
-fn secret(world: &World, name: &str, text: &str) {
-    let path = world.folder.join(name);
-    fs::write(&path, format!("{text}\n")).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
-}
-
-/// What Alertmanager says of its alerts.
-fn alertmanager(world: &World) -> Option<Vec<Value>> {
-    let mut stream = world.gate.enter(|| TcpStream::connect("127.0.0.1:9093")).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(b"GET /api/v2/alerts HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
-    let mut text = String::new();
-    stream.read_to_string(&mut text).ok()?;
-    let (_, body) = text.split_once("\r\n\r\n")?;
-    serde_json::from_str(body).ok()
-}
-
-#[test]
-fn alerts_reach_alertmanager_mail_and_webhooks() {
-    if !report::may_run("alerts") {
-        return;
-    }
-    let world = World::new();
-    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    support::pki::PKI.write(&world.folder);
-    let folder = world.folder.display().to_string();
-    let (certificate, key) = (format!("{folder}/server.crt"), format!("{folder}/server.key"));
-    let receivers = Receivers::start(&world, &["2525", &certificate, &key, "gateway", "pa ss w0rd"]);
-    fs::write(world.folder.join("am.yml"), "route: {receiver: none}\nreceivers: [{name: none}]\n").unwrap();
-    let manager = world
-        .gate
-        .command("prometheus-alertmanager".as_ref())
-        .args(["--web.listen-address=127.0.0.1:9093", "--cluster.listen-address=", "--log.level=error"])
-        .args([format!("--config.file={folder}/am.yml"), format!("--storage.path={folder}/am")])
-        .stdin(Stdio::null())
-        .spawn()
-        .expect("prometheus-alertmanager is missing: `cargo xtask setup --all`");
-    let _manager = Program(manager);
-    until("Alertmanager", SOON, || alertmanager(&world));
-    secret(&world, "hook.secret", SECRET);
-    secret(&world, "mail.password", "pa ss w0rd");
-    secret(&world, "slack.url", "http://127.0.0.1:8088/services/T0/s3cret");
-    secret(&world, "key", "0123456789abcdef");
-    let hook = webhook("hook", "/ok", "secret_file = \"hook.secret\"\nheartbeat = \"1s\"\nmatch = { team = \"ed*\" }");
-    let others = webhook("others", "/others", "match = { team = \"!edge\" }");
-    let daemon = Daemon::start(
-        &world,
-        &settings(&format!(
-            r#"{BLOCKED}{hook}{others}
-[receiver.am]
-type = "alertmanager"
-url = "http://127.0.0.1:9093"
-allow_http = true
-
-[receiver.mail]
-type = "email"
-server = "smtp://localhost:2525"
-ca = "ca.crt"
-allow_private = true
-user = "gateway"
-password_file = "mail.password"
-from = "Gateway <gateway@edge.example>"
-to = ["ops@example.com", "Boss <boss@example.com>"]
-group_wait = "0s"
-group_interval = "1s"
-
-[receiver.slack]
-type = "slack"
-url_file = "slack.url"
-allow_http = true
-group_wait = "0s"
-
-[receiver.pager]
-type = "pagerduty"
-url = "http://127.0.0.1:8088/pager"
-allow_http = true
-key_file = "key"
-
-[receiver.genie]
-type = "opsgenie"
-url = "http://127.0.0.1:8088/genie"
-allow_http = true
-key_file = "key"
-"#
-        )),
-    );
-    until("a heartbeat", SOON, || {
-        receivers.at("/ok").iter().any(|line| line["body"]["type"] == "heartbeat").then_some(())
-    });
-    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
-    let hooked =
-        || -> Vec<Value> { receivers.at("/ok").into_iter().filter(|line| line["body"]["type"] == "alerts").collect() };
-    let told = until("the webhook", SOON, || hooked().into_iter().next());
-    let alert = &told["body"]["alerts"][0];
-    assert_eq!(told["signed"], true, "{told}");
-    assert_eq!(
-        (&alert["status"], &alert["summary"], &alert["labels"]["team"]),
-        (&json!("firing"), &json!("1 sources are blocked for edge"), &json!("edge")),
-        "{told}"
-    );
-    let known = until("the alert at Alertmanager", SOON, || {
-        alertmanager(&world)?.into_iter().find(|alert| alert["labels"]["alertname"] == "blocked")
-    });
-    assert_eq!(
-        (&known["labels"]["severity"], &known["status"]["state"]),
-        (&json!("critical"), &json!("active")),
-        "{known}"
-    );
-    assert_eq!(known["annotations"]["runbook_url"], "https://wiki.example/blocked");
-    let mail = until("mail", SOON, || receivers.lines("mail").into_iter().next());
-    let text = mail["text"].as_str().unwrap();
-    assert_eq!((&mail["tls"], &mail["to"]), (&json!(true), &json!(["ops@example.com", "boss@example.com"])), "{mail}");
-    assert!(text.contains("critical blocked") && text.contains("1 sources are blocked for edge"), "{text}");
-    let slack = until("Slack", SOON, || receivers.at("/services/T0/s3cret").into_iter().next());
-    assert!(slack["body"]["text"].as_str().unwrap().contains("blocked"), "{slack}");
-    let pager = until("PagerDuty", SOON, || receivers.at("/pager/v2/enqueue").into_iter().next());
-    assert_eq!(
-        (&pager["body"]["event_action"], &pager["body"]["routing_key"]),
-        (&json!("trigger"), &json!("0123456789abcdef"))
-    );
-    let genie = until("Opsgenie", SOON, || receivers.at("/genie/v2/alerts").into_iter().next());
-    assert_eq!(
-        (&genie["authorization"], &genie["body"]["priority"]),
-        (&json!("GenieKey 0123456789abcdef"), &json!("P1"))
-    );
-    let listed = daemon.done(&["alert", "list"]);
-    assert_eq!(
-        (&listed["alerts"][0]["name"], &listed["alerts"][0]["state"]),
-        (&json!("blocked"), &json!("firing")),
-        "{listed}"
-    );
-
-    daemon.done(&["block", "del", "203.0.113.7"]);
-    until("its end at the webhook", SOON, || {
-        hooked().iter().any(|line| line["body"]["alerts"][0]["status"] == "ended").then_some(())
-    });
-    until("its end at Alertmanager", SOON, || {
-        alertmanager(&world)?.iter().all(|alert| alert["labels"]["alertname"] != "blocked").then_some(())
-    });
-    until("its end by mail", SOON, || (receivers.lines("mail").len() == 2).then_some(()));
-    until("its end at PagerDuty", SOON, || {
-        receivers.at("/pager/v2/enqueue").iter().any(|line| line["body"]["event_action"] == "resolve").then_some(())
-    });
-    let closed = format!("/genie/v2/alerts/{}/close?identifierType=alias", alert["fingerprint"].as_str().unwrap());
-    until("its end at Opsgenie", SOON, || (receivers.at(&closed).len() == 1).then_some(()));
-    assert_eq!(receivers.at("/others"), [] as [Value; 0], "it is for another team");
-
-    // A test reaches all of them.
-    let tested = daemon.done(&["alert", "test"]);
-    let results: Vec<&Value> = tested["receivers"].as_array().unwrap().iter().map(|it| &it["tested"]).collect();
-    assert_eq!(results, vec![&json!(true); 7], "{tested}");
-    until("the test by mail", SOON, || {
-        receivers
-            .lines("mail")
-            .iter()
-            .any(|mail| mail["text"].as_str().unwrap().contains("tests whether"))
-            .then_some(())
-    });
-    // No secret is told.
-    let shown = format!("{}{}", daemon.done(&["check", "--show"]), daemon.standard_error());
-    for word in ["s3cret", "pa ss w0rd", "MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "0123456789abcdef"] {
-        assert!(!shown.contains(word), "{word}");
     }
 }
 

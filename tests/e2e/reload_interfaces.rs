@@ -76,26 +76,8 @@ fn settings(guard: &str) -> Settings {
     Settings { guard: guard.to_owned(), listeners: format!("{}{side}", default.listeners), ..default }
 }
 
-#[test]
-fn m02_interfaces_come_and_go_by_a_reload() {
-    if !report::may_run("reload_interfaces") {
-        return;
-    }
-    let world = World::new();
-    lay_side(&world);
-    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    // The driver of the loopback interface runs no XDP.
-    let mut daemon = Daemon::start(&world, &settings("mode = \"native\"\nallow = [\"10.0.9.2\"]"));
-    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
-    daemon.done(&["block", "add", "10.0.9.66", "--for", "1h"]);
-    daemon.done(&["block", "add", "10.0.9.96/28", "--for", "1h"]);
-    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
-    assert!(!is_dropped(&world, 66), "nobody guards the second way yet");
-    let (guard, proxy, right) = (daemon.guard_pid(), daemon.proxy_pid(), blocked(&world));
-    let packets = Bans::open(&world).packets("10.0.0.66");
-    assert!(packets > 0);
-
-    // On the interface that stays nothing passes, whatever happens to the others.
+/// While `meanwhile` runs, a banned source gets no answer by the interface that stays, and everybody else is served.
+fn while_clients_come(world: &World, meanwhile: impl FnOnce()) {
     let (over, tried) = (AtomicBool::new(false), AtomicU32::new(0));
     thread::scope(|scope| {
         // Also where a check fails: the scope waits for both.
@@ -110,55 +92,64 @@ fn m02_interfaces_come_and_go_by_a_reload() {
         });
         let good = scope.spawn(|| {
             while !over.load(Ordering::Relaxed) {
-                assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+                assert_eq!(Client::new(world, GOOD_V4).get("/health", "").unwrap().status, 200);
             }
         });
-
-        // One of two cannot be guarded: neither is, and all stays as it was.
-        let since = daemon.status()["config_since"].clone();
-        write(&daemon, &[GATE, "side0", "lo"]);
-        let told = daemon.cli(&["reload"]);
-        assert_eq!((told.code, &told.json["code"]), (1, &json!("interface")), "{}", told.json);
-        assert!(told.json["message"].as_str().unwrap().contains("the driver of lo "), "{}", told.json);
-        let status = daemon.status();
-        assert_eq!((names(&status), &status["config_since"]), (vec![GATE], &since), "{status}");
-        assert_eq!(status["reload_refused"]["code"], "interface", "{status}");
-        assert!(!is_dropped(&world, 66), "an interface of a refused configuration is guarded");
-        assert_eq!(fs::read_dir(pin_folder(&world.name).join("links")).unwrap().count(), 1);
-
-        for round in 0..3 {
-            write(&daemon, &[GATE, "side0"]);
-            let told = daemon.done(&["reload"]);
-            assert!(told["message"].as_str().unwrap().contains("guard.interfaces"), "{told}");
-            // At once, by what was in force already.
-            let found = [66, 97, 2].map(|last| is_dropped(&world, last));
-            assert_eq!(found, [true, true, false], "{round}");
-            let status = daemon.status();
-            assert_eq!(names(&status), [GATE, "side0"], "{status}");
-
-            // A guard after this one knows it as well.
-            if round == 1 {
-                send(daemon.guard_pid(), Signal::SIGKILL);
-                let _next = daemon.guard_pid_other_than(guard);
-                assert!(is_dropped(&world, 66));
-                assert_eq!(names(&daemon.status()), [GATE, "side0"]);
-            }
-
-            write(&daemon, &[GATE]);
-            daemon.done(&["reload"]);
-            assert!(!is_dropped(&world, 66), "{round}: an interface that is no longer named is guarded");
-            assert_eq!(names(&daemon.status()), [GATE]);
-        }
+        meanwhile();
         drop(ended);
         attacker.join().unwrap();
         good.join().unwrap();
     });
     assert!(tried.load(Ordering::Relaxed) > 10);
-    assert_eq!((daemon.proxy_pid(), blocked(&world)), (proxy, right));
-    assert!(Bans::open(&world).packets("10.0.0.66") > packets, "the counters of a ban began anew");
+}
 
-    // One that is not there yet is waited for, and one that is named no more is not.
-    write(&daemon, &[GATE, "late0"]);
+/// One of two cannot be guarded: neither is, and all stays as it was.
+#[track_caller]
+fn refused_as_a_whole(world: &World, daemon: &Daemon<'_>) {
+    let since = daemon.status()["config_since"].clone();
+    write(daemon, &[GATE, "side0", "lo"]);
+    let told = daemon.cli(&["reload"]);
+    assert_eq!((told.code, &told.json["code"]), (1, &json!("interface")), "{}", told.json);
+    assert!(told.json["message"].as_str().unwrap().contains("the driver of lo "), "{}", told.json);
+    let status = daemon.status();
+    assert_eq!((names(&status), &status["config_since"]), (vec![GATE], &since), "{status}");
+    assert_eq!(status["reload_refused"]["code"], "interface", "{status}");
+    assert!(!is_dropped(world, 66), "an interface of a refused configuration is guarded");
+    assert_eq!(fs::read_dir(pin_folder(&world.name).join("links")).unwrap().count(), 1);
+}
+
+/// A second interface comes, by what was in force already, and goes. `guard` dies in between in one round.
+#[track_caller]
+fn comes_and_goes(world: &World, daemon: &Daemon<'_>, guard: u32) {
+    for round in 0..3 {
+        write(daemon, &[GATE, "side0"]);
+        let told = daemon.done(&["reload"]);
+        assert!(told["message"].as_str().unwrap().contains("guard.interfaces"), "{told}");
+        // At once, by what was in force already.
+        let found = [66, 97, 2].map(|last| is_dropped(world, last));
+        assert_eq!(found, [true, true, false], "{round}");
+        let status = daemon.status();
+        assert_eq!(names(&status), [GATE, "side0"], "{status}");
+
+        // A guard after this one knows it as well.
+        if round == 1 {
+            send(daemon.guard_pid(), Signal::SIGKILL);
+            let _next = daemon.guard_pid_other_than(guard);
+            assert!(is_dropped(world, 66));
+            assert_eq!(names(&daemon.status()), [GATE, "side0"]);
+        }
+
+        write(daemon, &[GATE]);
+        daemon.done(&["reload"]);
+        assert!(!is_dropped(world, 66), "{round}: an interface that is no longer named is guarded");
+        assert_eq!(names(&daemon.status()), [GATE]);
+    }
+}
+
+/// One that is not there yet is waited for, and one that is named no more is not.
+#[track_caller]
+fn a_late_one_is_waited_for(world: &World, daemon: &Daemon<'_>) {
+    write(daemon, &[GATE, "late0"]);
     daemon.done(&["reload"]);
     until("a warning that an interface is missing", SOON, || {
         warns(&daemon.status(), "no network interface late0").then_some(())
@@ -167,12 +158,15 @@ fn m02_interfaces_come_and_go_by_a_reload() {
     until("the late interface to be guarded", SOON, || (names(&daemon.status()) == [GATE, "late0"]).then_some(()));
     world.gate.configure("link del late0\n");
     until("the late interface to be gone", SOON, || (names(&daemon.status()) == [GATE]).then_some(()));
-    write(&daemon, &[GATE]);
+    write(daemon, &[GATE]);
     daemon.done(&["reload"]);
     until("the warning to end", SOON, || (!warns(&daemon.status(), "late0")).then_some(()));
+}
 
-    // None, and one again. Bans are enforced at accept meanwhile, and `status` says so.
-    write(&daemon, &[]);
+/// None, and one again. Bans are enforced at accept meanwhile, and `status` says so.
+#[track_caller]
+fn none_and_one_again(world: &World, daemon: &Daemon<'_>) {
+    write(daemon, &[]);
     daemon.done(&["reload"]);
     let status = daemon.status();
     assert_eq!(
@@ -180,22 +174,54 @@ fn m02_interfaces_come_and_go_by_a_reload() {
         (&json!("accept"), true),
         "{status}"
     );
-    assert!(!Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
-    assert!(Client::new(&world, ATTACKER_V4).get("/health", "").is_err(), "the ban is not enforced at accept");
-    write(&daemon, &["side0", GATE]);
+    assert!(!Client::new(world, ATTACKER_V4).is_ignored(SILENCE));
+    assert!(Client::new(world, ATTACKER_V4).get("/health", "").is_err(), "the ban is not enforced at accept");
+    write(daemon, &["side0", GATE]);
     daemon.done(&["reload"]);
     let status = daemon.status();
     assert_eq!((names(&status), warns(&status, "is empty")), (vec!["side0", GATE], false), "{status}");
-    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE) && is_dropped(&world, 66));
+    assert!(Client::new(world, ATTACKER_V4).is_ignored(SILENCE) && is_dropped(world, 66));
+}
 
-    // While an operator has detached the program it goes to no interface, and then to those of the configuration in force.
+/// While an operator has detached the program it goes to no interface, and then to those of the configuration in force.
+#[track_caller]
+fn a_detached_program_goes_nowhere(world: &World, daemon: &Daemon<'_>) {
     daemon.done(&["detach"]);
-    write(&daemon, &["side0"]);
+    write(daemon, &["side0"]);
     daemon.done(&["reload"]);
-    assert!(!is_dropped(&world, 66));
+    assert!(!is_dropped(world, 66));
     daemon.done(&["attach"]);
     assert_eq!(names(&daemon.status()), ["side0"]);
-    assert!(is_dropped(&world, 66) && !Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
+    assert!(is_dropped(world, 66) && !Client::new(world, ATTACKER_V4).is_ignored(SILENCE));
+}
+
+#[test]
+fn m02_interfaces_come_and_go_by_a_reload() {
+    if !report::may_run("reload_interfaces") {
+        return;
+    }
+    let world = World::new();
+    lay_side(&world);
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    // The driver of the loopback interface runs no XDP.
+    let mut daemon = Daemon::start(&world, &settings("mode = \"native\"\nallow = [\"10.0.9.2\"]"));
+    for banned in ["10.0.0.66", "10.0.9.66", "10.0.9.96/28"] {
+        daemon.done(&["block", "add", banned, "--for", "1h"]);
+    }
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
+    assert!(!is_dropped(&world, 66), "nobody guards the second way yet");
+    let (guard, proxy, right) = (daemon.guard_pid(), daemon.proxy_pid(), blocked(&world));
+    let packets = Bans::open(&world).packets("10.0.0.66");
+    assert!(packets > 0);
+    while_clients_come(&world, || {
+        refused_as_a_whole(&world, &daemon);
+        comes_and_goes(&world, &daemon, guard);
+    });
+    assert_eq!((daemon.proxy_pid(), blocked(&world)), (proxy, right));
+    assert!(Bans::open(&world).packets("10.0.0.66") > packets, "the counters of a ban began anew");
+    a_late_one_is_waited_for(&world, &daemon);
+    none_and_one_again(&world, &daemon);
+    a_detached_program_goes_nowhere(&world, &daemon);
     assert_eq!(daemon.done(&["audit", "verify"])["valid"], true);
     daemon.kill();
 }

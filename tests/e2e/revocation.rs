@@ -1,6 +1,6 @@
 //! Revoked tokens: at once, on every worker, remembered or not, and what rests on them is closed.
 
-use std::{fs, time::Duration};
+use std::{fs, path::PathBuf, time::Duration};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -41,6 +41,124 @@ fn token(id: &str, subject: &str, age: u64) -> String {
     ISSUERS.token(Algorithm::Es256, &claims)
 }
 
+/// A gateway with revocations, and a client that comes with tokens.
+struct Asking<'a> {
+    daemon: &'a Daemon<'a>,
+    client: Client<'a>,
+    /// The file of revocations.
+    file: PathBuf,
+}
+
+impl Asking<'_> {
+    fn status(&self, token: &str) -> u16 {
+        self.client.get("/me", token).unwrap().status
+    }
+
+    /// The token is refused because it is revoked.
+    #[track_caller]
+    fn is_revoked(&self, token: &str) {
+        let response = self.client.get("/me", token).unwrap();
+        assert_eq!(response.status, 401, "{}", response.text());
+        let line = self.daemon.logged(&response.id());
+        assert_eq!((&line["reject"], &line["signal"]), (&json!("invalid_token"), &json!("revoked_token")), "{line}");
+    }
+
+    #[track_caller]
+    fn wait_for_warning(&self, what: &str, text: &str) {
+        until(what, SOON, || self.daemon.status()["warnings"].to_string().contains(text).then_some(()));
+    }
+
+    /// One token, remembered by every worker.
+    #[track_caller]
+    fn one_token(&self, one: &str, two: &str) {
+        for _ in 0..16 {
+            assert_eq!((self.status(one), self.status(two)), (200, 200));
+        }
+        let revoke = ["token", "revoke", "--issuer", "jwt", "--jti", "one", "--for", "1h", "--reason", "stolen"];
+        assert_eq!(self.daemon.done(&revoke)["changed"], 1);
+        for _ in 0..16 {
+            self.is_revoked(one);
+            assert_eq!(self.status(two), 200);
+        }
+        // A forged one is forged, whatever it says.
+        let mut claims = tokens::claims("ada", &[]);
+        claims["jti"] = json!("one");
+        let forged = self.client.get("/me", &tokens::FOREIGN.token(Algorithm::Es256, &claims)).unwrap();
+        assert_eq!(self.daemon.logged(&forged.id())["signal"], "forged_token");
+    }
+
+    /// A subject's tokens up to now; the next one is good.
+    #[track_caller]
+    fn all_of_a_subject(&self, two: &str) {
+        self.daemon.done(&["token", "revoke", "--issuer", ISSUER, "--subject", "ada", "--issued-before", "now"]);
+        self.is_revoked(two);
+        let mut late = tokens::claims("ada", &["reader"]);
+        late["iat"] = json!(tokens::now() + 2);
+        assert_eq!(self.status(&ISSUERS.token(Algorithm::Es256, &late)), 200);
+        assert_eq!(self.status(&token("three", "bob", 60)), 200);
+    }
+
+    /// What is listed, and lifted.
+    #[track_caller]
+    fn listed_and_lifted(&self, one: &str, two: &str) {
+        let listed = self.daemon.done(&["token", "revocations", "list"]);
+        let all = listed["revocations"].as_array().unwrap().clone();
+        assert_eq!(all.len(), 2, "{listed}");
+        let of_ada = all.iter().find(|one| one["what"].as_str().unwrap().contains("of ada")).unwrap();
+        self.daemon.done(&["token", "revocations", "del", &of_ada["number"].to_string()]);
+        assert_eq!(self.status(two), 200);
+        self.is_revoked(one);
+        for (arguments, code) in [
+            (&["token", "revoke", "--issuer", "nobody", "--jti", "a"][..], "no_such_issuer"),
+            (&["token", "revocations", "del", "99"], "not_found"),
+        ] {
+            assert_eq!(self.daemon.cli(arguments).json["code"], code, "{arguments:?}");
+        }
+    }
+
+    /// By the file, which is read again; a line that cannot be read lifts nothing.
+    #[track_caller]
+    fn by_the_file(&self, watched: &str) {
+        assert_eq!(self.status(watched), 200);
+        let made = self.daemon.done(&["key", "new", "--name", "leaked"]);
+        let key = made["key"].as_str().unwrap();
+        let by_key = || self.client.send(&Request::new("GET", "/me").header("x-api-key", key)).unwrap();
+        assert_eq!(by_key().status, 200);
+        let listed = format!("sub {ISSUER} carol\nkey {}\nkey 00000000000\n", made["id"].as_str().unwrap());
+        fs::write(&self.file, listed).unwrap();
+        until("the file to be read", SOON, || (self.status(watched) == 401).then_some(()));
+        let refused = by_key();
+        assert_eq!(refused.status, 401, "{}", refused.text());
+        assert_eq!(self.daemon.logged(&refused.id())["signal"], "revoked_token");
+        fs::write(&self.file, "subject carol\n").unwrap();
+        self.wait_for_warning("a warning of the file", "the file of revocations: line 1");
+        self.is_revoked(watched);
+        let delete = ["token", "revocations", "del", &file_row(self.daemon)];
+        assert_eq!(self.daemon.cli(&delete).json["code"], "of_file");
+        fs::remove_file(&self.file).unwrap();
+        self.wait_for_warning("a warning that it is gone", "No such file");
+        self.is_revoked(watched);
+    }
+
+    /// Everything stays so for the next proxy, and the next guard.
+    #[track_caller]
+    fn stays_so_after_deaths(&self, one: &str, watched: &str) {
+        let proxy = self.daemon.proxy_pid();
+        send(proxy, Signal::SIGKILL);
+        self.daemon.proxy_pid_other_than(proxy);
+        until("the next proxy", SOON, || self.client.get("/me", one).ok());
+        self.is_revoked(one);
+        let guard = self.daemon.guard_pid();
+        send(guard, Signal::SIGKILL);
+        assert_ne!(self.daemon.guard_pid_other_than(guard), guard);
+        until("the next guard", SOON, || self.client.get("/me", one).ok());
+        self.is_revoked(one);
+        self.is_revoked(watched);
+        fs::write(&self.file, "\n").unwrap();
+        until("the file to be whole again", SOON, || (self.status(watched) == 200).then_some(()));
+    }
+}
+
 #[test]
 fn j16_revoked_tokens() {
     if !report::may_run("revocation") {
@@ -54,101 +172,17 @@ fn j16_revoked_tokens() {
     let settings = settings();
     let more = format!("{}[api_keys]\n", settings.more);
     let daemon = Daemon::start(&world, &Settings { more, ..settings });
-    let client = Client::new(&world, GOOD_V4);
-    let status = |token: &str| client.get("/me", token).unwrap().status;
-    let revoked = |daemon: &Daemon<'_>, token: &str| {
-        let response = client.get("/me", token).unwrap();
-        assert_eq!(response.status, 401, "{}", response.text());
-        let line = daemon.logged(&response.id());
-        assert_eq!((&line["reject"], &line["signal"]), (&json!("invalid_token"), &json!("revoked_token")), "{line}");
-    };
-
-    // One token, remembered by every worker.
-    let (one, two) = (token("one", "ada", 60), token("two", "ada", 60));
-    for _ in 0..16 {
-        assert_eq!((status(&one), status(&two)), (200, 200));
-    }
-    let told =
-        daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "one", "--for", "1h", "--reason", "stolen"]);
-    assert_eq!(told["changed"], 1);
-    for _ in 0..16 {
-        revoked(&daemon, &one);
-        assert_eq!(status(&two), 200);
-    }
-    // A forged one is forged, whatever it says.
-    let mut claims = tokens::claims("ada", &[]);
-    claims["jti"] = json!("one");
-    let forged = client.get("/me", &tokens::FOREIGN.token(Algorithm::Es256, &claims)).unwrap();
-    assert_eq!(daemon.logged(&forged.id())["signal"], "forged_token");
-
-    // A subject's tokens up to now; the next one is good.
-    daemon.done(&["token", "revoke", "--issuer", ISSUER, "--subject", "ada", "--issued-before", "now"]);
-    revoked(&daemon, &two);
-    let mut late = tokens::claims("ada", &["reader"]);
-    late["iat"] = json!(tokens::now() + 2);
-    assert_eq!(status(&ISSUERS.token(Algorithm::Es256, &late)), 200);
-    assert_eq!(status(&token("three", "bob", 60)), 200);
-
-    // What is listed, and lifted.
-    let listed = daemon.done(&["token", "revocations", "list"]);
-    let all = listed["revocations"].as_array().unwrap().clone();
-    assert_eq!(all.len(), 2, "{listed}");
-    let number = |of: &str| -> String {
-        all.iter().find(|one| one["what"].as_str().unwrap().contains(of)).unwrap()["number"].to_string()
-    };
-    daemon.done(&["token", "revocations", "del", &number("of ada")]);
-    assert_eq!(status(&two), 200);
-    revoked(&daemon, &one);
-    for (arguments, code) in [
-        (&["token", "revoke", "--issuer", "nobody", "--jti", "a"][..], "no_such_issuer"),
-        (&["token", "revocations", "del", "99"], "not_found"),
-    ] {
-        assert_eq!(daemon.cli(arguments).json["code"], code, "{arguments:?}");
-    }
-
-    // By the file, which is read again; a line that cannot be read lifts nothing.
-    let watched = token("four", "carol", 60);
-    assert_eq!(status(&watched), 200);
-    let made = daemon.done(&["key", "new", "--name", "leaked"]);
-    let key = made["key"].as_str().unwrap();
-    let by_key = || client.send(&Request::new("GET", "/me").header("x-api-key", key)).unwrap();
-    assert_eq!(by_key().status, 200);
-    let listed = format!("sub {ISSUER} carol\nkey {}\nkey 00000000000\n", made["id"].as_str().unwrap());
-    fs::write(&file, listed).unwrap();
-    until("the file to be read", SOON, || (status(&watched) == 401).then_some(()));
-    let refused = by_key();
-    assert_eq!(refused.status, 401, "{}", refused.text());
-    assert_eq!(daemon.logged(&refused.id())["signal"], "revoked_token");
-    fs::write(&file, "subject carol\n").unwrap();
-    until("a warning of the file", SOON, || {
-        daemon.status()["warnings"].to_string().contains("the file of revocations: line 1").then_some(())
-    });
-    revoked(&daemon, &watched);
-    assert_eq!(daemon.cli(&["token", "revocations", "del", &file_row(&daemon)]).json["code"], "of_file");
-    fs::remove_file(&file).unwrap();
-    until("a warning that it is gone", SOON, || {
-        daemon.status()["warnings"].to_string().contains("No such file").then_some(())
-    });
-    revoked(&daemon, &watched);
-
-    // Everything stays so for the next proxy, and the next guard.
-    let proxy = daemon.proxy_pid();
-    send(proxy, Signal::SIGKILL);
-    daemon.proxy_pid_other_than(proxy);
-    until("the next proxy", SOON, || client.get("/me", &one).ok());
-    revoked(&daemon, &one);
-    let guard = daemon.guard_pid();
-    send(guard, Signal::SIGKILL);
-    assert_ne!(daemon.guard_pid_other_than(guard), guard);
-    until("the next guard", SOON, || client.get("/me", &one).ok());
-    revoked(&daemon, &one);
-    revoked(&daemon, &watched);
-    fs::write(&file, "\n").unwrap();
-    until("the file to be whole again", SOON, || (status(&watched) == 200).then_some(()));
+    let asking = Asking { daemon: &daemon, client: Client::new(&world, GOOD_V4), file };
+    let (one, two, watched) = (token("one", "ada", 60), token("two", "ada", 60), token("four", "carol", 60));
+    asking.one_token(&one, &two);
+    asking.all_of_a_subject(&two);
+    asking.listed_and_lifted(&one, &two);
+    asking.by_the_file(&watched);
+    asking.stays_so_after_deaths(&one, &watched);
 
     // All of an issuer.
     daemon.done(&["token", "revoke", "--issuer", "jwt", "--for", "2s"]);
-    revoked(&daemon, &token("five", "dave", 1));
+    asking.is_revoked(&token("five", "dave", 1));
     let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     for told in
         ["\"event\":\"token_revoke\"", "\"event\":\"token_unrevoke\"", "\"event\":\"revocation_file\"", "stolen"]
