@@ -2,9 +2,13 @@
 //! stops.
 
 use std::{
-    env, fs,
+    env,
+    fs::{self, File},
     io::{self, IsTerminal as _},
-    os::fd::{AsFd as _, OwnedFd},
+    os::{
+        fd::{AsFd as _, OwnedFd},
+        unix::net::UnixListener,
+    },
     path::Path,
     process::ExitCode,
     time::Duration,
@@ -105,20 +109,10 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let lock = lock(&settings.state_dir, facts.pid)?;
     // One that did not get ready with it is not started for it again.
     let reload = reload.filter(|_| !facts.reverted);
+    let ports = ports(&config.proxy);
     let (drops, not_loaded) = match &reload {
-        None => (drop_path(settings, &ports(&config.proxy), &mut standing)?, None),
-        Some(_) => match Kernel::load(settings, &ports(&config.proxy)) {
-            Ok(kernel) => (loaded(kernel, &mut standing), None),
-            Err(error) => {
-                if !settings.interfaces.is_empty() {
-                    standing.push(format!(
-                        "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}"
-                    ));
-                }
-                let without: Box<dyn Enforcement> = Box::new(AtAccept::default());
-                (without, Some(format!("the configuration stays as it was: the kernel program is not loaded: {error}")))
-            }
-        },
+        None => (drop_path(settings, &ports, &mut standing)?, None),
+        Some(_) => drop_path_for_reload(settings, &ports, &mut standing),
     };
     let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
@@ -139,16 +133,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
-    let workers = config.proxy.workers;
-    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
-    let sockets = sockets.collect::<Result<Vec<_>, _>>()?;
     let observes = living.iter().any(|living| living.role == Role::Observer);
-    let group = run_as.map(|run_as| run_as.gid);
-    let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, &mut launcher, group, observes));
-    let admin = admin.transpose()?;
-    let access_logs = open_logs(&config.proxy.access_log)?;
-    let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
-        .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
+    let Opened { listeners, admin, access_logs, control } = open(&config, &resolved, &mut launcher, observes)?;
 
     // The launcher says where that is: its own name for it may have gone to another.
     let place = env::args_os().next().unwrap_or_default().into();
@@ -167,7 +153,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         let (events, heard) = mpsc::channel(EVENTS);
         let log_key = bundle.log_key;
         let mut supervisor =
-            Supervisor::new(launcher, run_as, (sockets, access_logs), bundle, config.proxy.drain, events, programs);
+            Supervisor::new(launcher, run_as, (listeners, access_logs), bundle, config.proxy.drain, events, programs);
         supervisor.observer_as = resolved.observer_as.or(run_as);
         supervisor.spent = spent;
         let mut service = Service::new(path, config, &mut guard, supervisor, observer, warnings, operators);
@@ -305,6 +291,29 @@ fn remove(socket: &Path) {
     }
 }
 
+/// What the guard listens on and writes requests to.
+struct Opened {
+    /// For each listener of the proxy, one for each of its workers.
+    listeners: Vec<Vec<OwnedFd>>,
+    admin: Option<OwnedFd>,
+    access_logs: Vec<File>,
+    control: UnixListener,
+}
+
+/// Opens every socket and every access log. `observes`: an observer runs already.
+fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<Opened> {
+    let (settings, workers) = (&config.guard, config.proxy.workers);
+    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
+    let listeners = sockets.collect::<Result<Vec<_>, _>>()?;
+    let group = resolved.run_as.map(|run_as| run_as.gid);
+    let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, launcher, group, observes));
+    let admin = admin.transpose()?;
+    let access_logs = open_logs(&config.proxy.access_log)?;
+    let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
+        .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
+    Ok(Opened { listeners, admin, access_logs, control })
+}
+
 /// Tells what the kernel program is attached to, and what it does without.
 fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
     for at in kernel.interfaces() {
@@ -351,6 +360,27 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
     tracing::warn!("{without}");
     standing.push(without);
     Ok(Box::new(AtAccept::default()))
+}
+
+/// Loads the kernel program for a reload that the guard before this one could not do, or does without. The second value says
+/// why the configuration stays as it was.
+fn drop_path_for_reload(
+    settings: &Settings,
+    ports: &[u16],
+    standing: &mut Vec<String>,
+) -> (Box<dyn Enforcement>, Option<String>) {
+    match Kernel::load(settings, ports) {
+        Ok(kernel) => (loaded(kernel, standing), None),
+        Err(error) => {
+            if !settings.interfaces.is_empty() {
+                standing.push(format!(
+                    "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}"
+                ));
+            }
+            let why = format!("the configuration stays as it was: the kernel program is not loaded: {error}");
+            (Box::new(AtAccept::default()), Some(why))
+        }
+    }
 }
 
 /// Takes out of the kernel what a gateway before this one has left there: nobody would keep its bans up. What another

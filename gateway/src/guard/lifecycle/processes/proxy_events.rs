@@ -70,32 +70,8 @@ impl Service<'_> {
                 // The guard before this one had another chain.
                 self.tell_ticket_keys(false);
             }
-            Event::Said(generation, ToGuard::Ready) => match self.supervisor.ready(generation) {
-                Some(Outcome::Ready) => {
-                    let members = json!({"generation": generation, "pid": self.supervisor.pid()});
-                    self.guard.tell("proxy_ready", Now::read(), audit::members(members));
-                    if self.ending.drain_at.is_some() {
-                        self.supervisor.tell(&ToProxy::Stopping);
-                    }
-                    self.reload_serves(generation);
-                    self.resolve(beside);
-                }
-                Some(Outcome::Failed(_, how)) => {
-                    self.fail_reload(generation, &how);
-                }
-                Some(Outcome::Died(..) | Outcome::Left) | None => {}
-            },
-            Event::Said(generation, ToGuard::Failed { reason }) => {
-                let was_starting = self.supervisor.is_starting(generation);
-                let reason: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
-                self.supervisor.failed(generation, &reason);
-                if !self.supervisor.ever_ready {
-                    self.ending.hopeless = Some(reason);
-                } else if was_starting {
-                    // One that serves or drains has no say in what comes after it.
-                    self.fail_reload(generation, &reason);
-                }
-            }
+            Event::Said(generation, ToGuard::Ready) => self.proxy_ready(generation, beside),
+            Event::Said(generation, ToGuard::Failed { reason }) => self.proxy_failed(generation, &reason),
             Event::Said(generation, ToGuard::Configured { reload }) => {
                 self.compiled(generation, reload, Ok(()));
                 self.resolve(beside);
@@ -140,24 +116,8 @@ impl Service<'_> {
             Event::Said(_, ToGuard::UnseenRoles(unseen)) => self.reports.unseen_roles.hear(unseen),
             Event::Said(generation, ToGuard::Ack { number }) => self.acknowledged(generation, number),
             Event::Said(generation, ToGuard::Pong { number }) => self.supervisor.ponged(generation, number),
-            Event::Said(generation, ToGuard::Outdated { reason }) => {
-                let how: String = reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect();
-                if self.supervisor.outdated(generation) {
-                    tracing::error!(generation, how, "a proxy cannot follow what is in force: another takes its place");
-                    self.lost_proxy(generation, &how, &how);
-                }
-            }
-            Event::Said(generation, ToGuard::Stalled { worker }) => {
-                if self.supervisor.stalled(generation) {
-                    tracing::error!(
-                        generation,
-                        worker,
-                        "a worker has come to a standstill: another proxy takes its place"
-                    );
-                    let how = format!("worker {worker} has come to a standstill");
-                    self.lost_proxy(generation, &how, &how);
-                }
-            }
+            Event::Said(generation, ToGuard::Outdated { reason }) => self.proxy_outdated(generation, &reason),
+            Event::Said(generation, ToGuard::Stalled { worker }) => self.worker_stalled(generation, worker),
             Event::Silent(generation, None) => {
                 self.forget(generation);
                 self.supervisor.fell_silent(generation);
@@ -169,6 +129,53 @@ impl Service<'_> {
                 self.supervisor.kill(generation, "it sent what is no message");
                 self.fail_reload(generation, &error.to_string());
             }
+        }
+    }
+
+    fn proxy_ready(&mut self, generation: u64, beside: &mpsc::Sender<Done>) {
+        match self.supervisor.ready(generation) {
+            Some(Outcome::Ready) => {
+                let members = json!({"generation": generation, "pid": self.supervisor.pid()});
+                self.guard.tell("proxy_ready", Now::read(), audit::members(members));
+                if self.ending.drain_at.is_some() {
+                    self.supervisor.tell(&ToProxy::Stopping);
+                }
+                self.reload_serves(generation);
+                self.resolve(beside);
+            }
+            Some(Outcome::Failed(_, how)) => {
+                self.fail_reload(generation, &how);
+            }
+            Some(Outcome::Died(..) | Outcome::Left) | None => {}
+        }
+    }
+
+    /// A proxy says that it cannot serve.
+    fn proxy_failed(&mut self, generation: u64, reason: &str) {
+        let was_starting = self.supervisor.is_starting(generation);
+        let reason = printable(reason);
+        self.supervisor.failed(generation, &reason);
+        if !self.supervisor.ever_ready {
+            self.ending.hopeless = Some(reason);
+        } else if was_starting {
+            // One that serves or drains has no say in what comes after it.
+            self.fail_reload(generation, &reason);
+        }
+    }
+
+    fn proxy_outdated(&mut self, generation: u64, reason: &str) {
+        let how = printable(reason);
+        if self.supervisor.outdated(generation) {
+            tracing::error!(generation, how, "a proxy cannot follow what is in force: another takes its place");
+            self.lost_proxy(generation, &how, &how);
+        }
+    }
+
+    fn worker_stalled(&mut self, generation: u64, worker: u16) {
+        if self.supervisor.stalled(generation) {
+            tracing::error!(generation, worker, "a worker has come to a standstill: another proxy takes its place");
+            let how = format!("worker {worker} has come to a standstill");
+            self.lost_proxy(generation, &how, &how);
         }
     }
 
@@ -189,4 +196,9 @@ impl Service<'_> {
             self.guard.reacted(id, ask.noted, monotonic);
         }
     }
+}
+
+/// What a proxy gives as a reason, as it may stand in a log.
+fn printable(reason: &str) -> String {
+    reason.chars().filter(|letter| !letter.is_control()).take(1_000).collect()
 }
