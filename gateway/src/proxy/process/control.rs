@@ -1,17 +1,8 @@
 //! The thread between the guard and the workers: commands go to the workers, events come back. The guard is told each
 //! thing once, however many workers there are.
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io,
-    os::fd::OwnedFd,
-    sync::{Arc, atomic::Ordering},
-    time::Duration,
-};
+use std::{collections::HashMap, io, sync::atomic::Ordering, time::Duration};
 
-use anyhow::Context as _;
-use gateway_common::source::Source;
 use tokio::{
     signal::unix::{SignalKind, signal},
     sync::mpsc,
@@ -20,21 +11,19 @@ use tokio::{
 
 use super::{
     configurations::{Configurations, reason},
-    credentials,
     guard_link::{GuardEvent, GuardLink},
     heartbeat::Heartbeats,
-    limits,
     memory::{self, Level, Memory},
-    quotas, spent,
+    quotas,
     telemetry::Telemetry,
     worker_thread::Running,
 };
 use crate::{
     authz::shadow::ShadowDenials,
-    clock::{self, Now},
-    limit::{ShadowRefusals, report::Question},
+    clock,
+    limit::ShadowRefusals,
     log::{drops::Counts, sink::Sink},
-    message::{InForce, STARTED_WITH, Shadowed, Stage, ToGuard, ToProxy, sealed::unseal},
+    message::{STARTED_WITH, Shadowed, Stage, ToGuard},
     proxy::{
         lookup::news::News,
         worker::{
@@ -50,6 +39,7 @@ use crate::{
 
 mod cluster;
 mod explain;
+mod guard_messages;
 mod keys;
 mod tell;
 mod tick;
@@ -247,161 +237,6 @@ impl<'a> Control<'a> {
         }
         self.retiring = workers.len();
         send_all(workers, || Command::Drain).await;
-    }
-
-    /// A source is banned: it is refused from now on, and its connections are closed.
-    async fn ban(&mut self, id: u64, source: Source, expires: u64, workers: &[Running]) {
-        let known = self.shared.bans.add(id, source, expires, clock::monotonic());
-        if !known && let Some(others) = self.unknown.is_due(clock::monotonic()) {
-            tracing::warn!(ban = id, others, "the proxy's table of bans is full: only the kernel enforces this ban");
-        }
-        self.closing.insert(id, (workers.len(), 0));
-        send_all(workers, || Command::Close { ban: id, source, known }).await;
-    }
-
-    /// Takes over what the guard has in force.
-    async fn take_in_force(&self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
-        let sealed = descriptors.into_iter().next().context("the guard sent nothing")?;
-        let in_force = unseal::<InForce>(sealed)?;
-        self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);
-        send_all(workers, || Command::CloseBanned).await;
-        Ok(())
-    }
-
-    /// Goes on with files that have changed.
-    async fn renew_files(&mut self, descriptors: Vec<OwnedFd>, workers: &[Running]) -> anyhow::Result<()> {
-        let file = descriptors.into_iter().next().context("the guard sent no files")?;
-        let others = self.configurations.renew(unseal(file)?)?;
-        self.serve_cluster(self.configurations.in_force());
-        if others {
-            send_all(workers, || Command::Reverify).await;
-        }
-        Ok(())
-    }
-
-    /// Puts a configuration in force that was compiled for this reload.
-    async fn commit(&mut self, reload: u64, workers: &[Running]) {
-        let Some((compiled, sockets)) = self.configurations.commit(reload, self.sink) else {
-            tracing::error!(reload, "the guard wants a configuration in force that is not known");
-            return;
-        };
-        self.memory.limit(&compiled.snapshot.settings);
-        self.keep_keys(&compiled).await;
-        self.configuring += workers.len();
-        for (worker, sockets) in workers.iter().zip(sockets) {
-            let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
-            worker.commands.send(command).await.unwrap_or_default();
-        }
-    }
-
-    /// Carries out what the guard says. `true`: it is time to drain.
-    async fn handle(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
-        match message {
-            ToProxy::Banned { id, source, expires } => self.ban(id, source, expires, workers).await,
-            ToProxy::Lifted { source } => self.shared.bans.lift(source),
-            ToProxy::Allowed { source } => {
-                if !self.shared.bans.allow(source)
-                    && let Some(others) = self.unknown.is_due(clock::monotonic())
-                {
-                    tracing::warn!(%source, others, "the proxy's table of allowed sources is full: only the kernel knows this one");
-                }
-            }
-            ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
-            ToProxy::InForce => {
-                if let Err(error) = self.take_in_force(descriptors, workers).await {
-                    return self.is_outdated(&error.context("bans made or lifted without a guard are not known"));
-                }
-            }
-            ToProxy::Probation { source, until } => {
-                self.snapshot().detector.watch(source, until, clock::monotonic());
-            }
-            ToProxy::ReopenLogs { output } => match descriptors.into_iter().next() {
-                Some(log) => self.sink.reopen(output.into(), File::from(log)),
-                None => tracing::error!(output, "an access log stays as it was: the guard's file did not come"),
-            },
-            ToProxy::Files => {
-                if let Err(error) = self.renew_files(descriptors, workers).await {
-                    return self.is_outdated(&error.context("changed files of TLS or keys cannot be used"));
-                }
-            }
-            ToProxy::CredentialChanges(changes) => {
-                credentials::change(self.tables(), changes);
-                send_all(workers, || Command::Recheck).await;
-            }
-            ToProxy::Credentials { replaces } => {
-                if let Err(error) = credentials::load(self.tables(), descriptors.into_iter().next(), replaces) {
-                    // It would go on taking what is revoked.
-                    return self.is_outdated(&error.context("API keys and revocations cannot be read"));
-                }
-                send_all(workers, || Command::Recheck).await;
-            }
-            ToProxy::Telemetry => match descriptors.into_iter().next() {
-                Some(socket) => self.telemetry.adopt(socket),
-                None => tracing::error!("the observer hears nothing of this proxy: its socket did not come"),
-            },
-            ToProxy::Score { number, address } => {
-                let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
-                let detector = &self.snapshot().detector;
-                let scores = detector.scores(source, clock::monotonic());
-                let profile = detector.profile(source, clock::monotonic()).map(Box::new);
-                let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
-                let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
-                self.guard.say(ToGuard::Score { number, scores, limits, profile });
-            }
-            ToProxy::Profiles { number, most } => {
-                let detector = &self.snapshot().detector;
-                let rows = detector.keeps_profiles().then(|| detector.top(most.into(), clock::monotonic()));
-                self.guard.say(ToGuard::Profiles { number, rows });
-            }
-            ToProxy::Explain { number, question } => {
-                self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);
-            }
-            ToProxy::Limits { number, question } => {
-                let (rows, more) = limits::answer(self.configurations.in_force(), &question, clock::monotonic());
-                self.guard.say(ToGuard::Limits { number, rows, more });
-            }
-            ToProxy::QuotaUsed(report) => {
-                if let Some(limits) = &self.snapshot().limits {
-                    limits.take(&report, clock::monotonic());
-                }
-            }
-            ToProxy::Quotas => {
-                let limits = self.configurations.limits();
-                if let Err(error) = quotas::restore(limits, descriptors.into_iter().next()) {
-                    // It would give everybody another quota.
-                    return self.is_outdated(&error.context("what was used up of quotas is not known"));
-                }
-            }
-            ToProxy::TellSpent { number } => spent::tell(&self.configurations.in_force().snapshot, number, self.guard),
-            ToProxy::Spent => spent::resume(self.snapshot(), descriptors.into_iter().next()),
-            ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
-            ToProxy::Barrier { number } => self.guard.say(ToGuard::Ack { number }),
-            ToProxy::Ping { number, heard } => {
-                self.guard.say(ToGuard::Pong { number });
-                self.shared.asks.answer(number, heard);
-            }
-            ToProxy::Promoted { what } => self.snapshot().enforce(&what),
-            ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
-            ToProxy::TicketKeys(keys) => self.snapshot().tickets.adopt(*keys, Now::read()),
-            ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
-            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
-            ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
-            ToProxy::Listen { listener } => {
-                if let Err(error) = self.configurations.listen(listener, descriptors) {
-                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
-                }
-            }
-            ToProxy::Configure { reload } => {
-                if let Err(error) = self.configurations.begin(reload, descriptors) {
-                    self.guard.say(ToGuard::NotConfigured { reload, reason: reason(&error) });
-                }
-            }
-            ToProxy::Abort { reload } => self.configurations.abort(reload),
-            ToProxy::Commit { reload } => self.commit(reload, workers).await,
-            ToProxy::Drain => return true,
-            ToProxy::Start { .. } => tracing::error!("the guard said twice how to start"),
-        }
-        false
     }
 
     fn handle_event(&mut self, event: Event, workers: usize) {
