@@ -2,6 +2,7 @@
 
 use std::{
     fs::File,
+    net::IpAddr,
     os::fd::OwnedFd,
     sync::{Arc, atomic::Ordering},
 };
@@ -21,6 +22,106 @@ use crate::{
 };
 
 impl Control<'_> {
+    /// Carries out what the guard says. `true`: it is time to drain.
+    pub(super) async fn handle(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
+        match self.carry_out(message, descriptors, workers).await {
+            Ok(drains) => drains,
+            Err(error) => self.is_outdated(&error),
+        }
+    }
+
+    /// As [`Self::handle`]. It fails where this proxy cannot go on with what is in force.
+    async fn carry_out(
+        &mut self,
+        message: ToProxy,
+        descriptors: Vec<OwnedFd>,
+        workers: &[Running],
+    ) -> anyhow::Result<bool> {
+        match message {
+            ToProxy::Banned { id, source, expires } => self.ban(id, source, expires, workers).await,
+            ToProxy::Lifted { source } => self.shared.bans.lift(source),
+            ToProxy::Allowed { source } => self.allow(source),
+            ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
+            ToProxy::InForce => {
+                let taken = self.take_in_force(descriptors, workers).await;
+                taken.context("bans made or lifted without a guard are not known")?;
+            }
+            ToProxy::Probation { source, until } => {
+                self.snapshot().detector.watch(source, until, clock::monotonic());
+            }
+            ToProxy::ReopenLogs { output } => match descriptors.into_iter().next() {
+                Some(log) => self.sink.reopen(output.into(), File::from(log)),
+                None => tracing::error!(output, "an access log stays as it was: the guard's file did not come"),
+            },
+            ToProxy::Files => {
+                let renewed = self.renew_files(descriptors, workers).await;
+                renewed.context("changed files of TLS or keys cannot be used")?;
+            }
+            ToProxy::CredentialChanges(changes) => {
+                credentials::change(self.tables(), changes);
+                send_all(workers, || Command::Recheck).await;
+            }
+            ToProxy::Credentials { replaces } => {
+                // Without them it would go on taking what is revoked.
+                let loaded = credentials::load(self.tables(), descriptors.into_iter().next(), replaces);
+                loaded.context("API keys and revocations cannot be read")?;
+                send_all(workers, || Command::Recheck).await;
+            }
+            ToProxy::Telemetry => match descriptors.into_iter().next() {
+                Some(socket) => self.telemetry.adopt(socket),
+                None => tracing::error!("the observer hears nothing of this proxy: its socket did not come"),
+            },
+            ToProxy::Score { number, address } => self.tell_score(number, address),
+            ToProxy::Profiles { number, most } => self.tell_profiles(number, most.into()),
+            ToProxy::Explain { number, question } => {
+                self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);
+            }
+            ToProxy::Limits { number, question } => {
+                let (rows, more) = limits::answer(self.configurations.in_force(), &question, clock::monotonic());
+                self.guard.say(ToGuard::Limits { number, rows, more });
+            }
+            ToProxy::QuotaUsed(report) => {
+                if let Some(limits) = &self.snapshot().limits {
+                    limits.take(&report, clock::monotonic());
+                }
+            }
+            ToProxy::Quotas => {
+                // Without it, it would give everybody another quota.
+                let restored = quotas::restore(self.configurations.limits(), descriptors.into_iter().next());
+                restored.context("what was used up of quotas is not known")?;
+            }
+            ToProxy::TellSpent { number } => spent::tell(&self.configurations.in_force().snapshot, number, self.guard),
+            ToProxy::Spent => spent::resume(self.snapshot(), descriptors.into_iter().next()),
+            ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
+            ToProxy::Barrier { number } => self.guard.say(ToGuard::Ack { number }),
+            ToProxy::Ping { number, heard } => {
+                self.guard.say(ToGuard::Pong { number });
+                self.shared.asks.answer(number, heard);
+            }
+            ToProxy::Promoted { what } => self.snapshot().enforce(&what),
+            ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
+            ToProxy::TicketKeys(keys) => self.snapshot().tickets.adopt(*keys, Now::read()),
+            ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
+            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
+            ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
+            ToProxy::Listen { listener } => {
+                if let Err(error) = self.configurations.listen(listener, descriptors) {
+                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
+                }
+            }
+            ToProxy::Configure { reload } => {
+                if let Err(error) = self.configurations.begin(reload, descriptors) {
+                    self.guard.say(ToGuard::NotConfigured { reload, reason: reason(&error) });
+                }
+            }
+            ToProxy::Abort { reload } => self.configurations.abort(reload),
+            ToProxy::Commit { reload } => self.commit(reload, workers).await,
+            ToProxy::Drain => return Ok(true),
+            ToProxy::Start { .. } => tracing::error!("the guard said twice how to start"),
+        }
+        Ok(false)
+    }
+
     /// A source is banned: it is refused from now on, and its connections are closed.
     async fn ban(&mut self, id: u64, source: Source, expires: u64, workers: &[Running]) {
         let known = self.shared.bans.add(id, source, expires, clock::monotonic());
@@ -29,6 +130,32 @@ impl Control<'_> {
         }
         self.closing.insert(id, (workers.len(), 0));
         send_all(workers, || Command::Close { ban: id, source, known }).await;
+    }
+
+    fn allow(&self, source: Source) {
+        if !self.shared.bans.allow(source)
+            && let Some(others) = self.unknown.is_due(clock::monotonic())
+        {
+            tracing::warn!(%source, others, "the proxy's table of allowed sources is full: only the kernel knows this one");
+        }
+    }
+
+    /// Says what is known of an address: how near it is to each rule, what limits leave it, and its profile.
+    fn tell_score(&mut self, number: u64, address: IpAddr) {
+        let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
+        let detector = &self.snapshot().detector;
+        let scores = detector.scores(source, clock::monotonic());
+        let profile = detector.profile(source, clock::monotonic()).map(Box::new);
+        let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
+        let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
+        self.guard.say(ToGuard::Score { number, scores, limits, profile });
+    }
+
+    /// Says which sources stand out.
+    fn tell_profiles(&mut self, number: u64, most: usize) {
+        let detector = &self.snapshot().detector;
+        let rows = detector.keeps_profiles().then(|| detector.top(most, clock::monotonic()));
+        self.guard.say(ToGuard::Profiles { number, rows });
     }
 
     /// Takes over what the guard has in force.
@@ -64,115 +191,5 @@ impl Control<'_> {
             let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
             worker.commands.send(command).await.unwrap_or_default();
         }
-    }
-
-    /// Carries out what the guard says. `true`: it is time to drain.
-    pub(super) async fn handle(&mut self, message: ToProxy, descriptors: Vec<OwnedFd>, workers: &[Running]) -> bool {
-        match message {
-            ToProxy::Banned { id, source, expires } => self.ban(id, source, expires, workers).await,
-            ToProxy::Lifted { source } => self.shared.bans.lift(source),
-            ToProxy::Allowed { source } => {
-                if !self.shared.bans.allow(source)
-                    && let Some(others) = self.unknown.is_due(clock::monotonic())
-                {
-                    tracing::warn!(%source, others, "the proxy's table of allowed sources is full: only the kernel knows this one");
-                }
-            }
-            ToProxy::Disallowed { source } => self.shared.bans.disallow(source),
-            ToProxy::InForce => {
-                if let Err(error) = self.take_in_force(descriptors, workers).await {
-                    return self.is_outdated(&error.context("bans made or lifted without a guard are not known"));
-                }
-            }
-            ToProxy::Probation { source, until } => {
-                self.snapshot().detector.watch(source, until, clock::monotonic());
-            }
-            ToProxy::ReopenLogs { output } => match descriptors.into_iter().next() {
-                Some(log) => self.sink.reopen(output.into(), File::from(log)),
-                None => tracing::error!(output, "an access log stays as it was: the guard's file did not come"),
-            },
-            ToProxy::Files => {
-                if let Err(error) = self.renew_files(descriptors, workers).await {
-                    return self.is_outdated(&error.context("changed files of TLS or keys cannot be used"));
-                }
-            }
-            ToProxy::CredentialChanges(changes) => {
-                credentials::change(self.tables(), changes);
-                send_all(workers, || Command::Recheck).await;
-            }
-            ToProxy::Credentials { replaces } => {
-                if let Err(error) = credentials::load(self.tables(), descriptors.into_iter().next(), replaces) {
-                    // It would go on taking what is revoked.
-                    return self.is_outdated(&error.context("API keys and revocations cannot be read"));
-                }
-                send_all(workers, || Command::Recheck).await;
-            }
-            ToProxy::Telemetry => match descriptors.into_iter().next() {
-                Some(socket) => self.telemetry.adopt(socket),
-                None => tracing::error!("the observer hears nothing of this proxy: its socket did not come"),
-            },
-            ToProxy::Score { number, address } => {
-                let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
-                let detector = &self.snapshot().detector;
-                let scores = detector.scores(source, clock::monotonic());
-                let profile = detector.profile(source, clock::monotonic()).map(Box::new);
-                let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
-                let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
-                self.guard.say(ToGuard::Score { number, scores, limits, profile });
-            }
-            ToProxy::Profiles { number, most } => {
-                let detector = &self.snapshot().detector;
-                let rows = detector.keeps_profiles().then(|| detector.top(most.into(), clock::monotonic()));
-                self.guard.say(ToGuard::Profiles { number, rows });
-            }
-            ToProxy::Explain { number, question } => {
-                self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);
-            }
-            ToProxy::Limits { number, question } => {
-                let (rows, more) = limits::answer(self.configurations.in_force(), &question, clock::monotonic());
-                self.guard.say(ToGuard::Limits { number, rows, more });
-            }
-            ToProxy::QuotaUsed(report) => {
-                if let Some(limits) = &self.snapshot().limits {
-                    limits.take(&report, clock::monotonic());
-                }
-            }
-            ToProxy::Quotas => {
-                let limits = self.configurations.limits();
-                if let Err(error) = quotas::restore(limits, descriptors.into_iter().next()) {
-                    // It would give everybody another quota.
-                    return self.is_outdated(&error.context("what was used up of quotas is not known"));
-                }
-            }
-            ToProxy::TellSpent { number } => spent::tell(&self.configurations.in_force().snapshot, number, self.guard),
-            ToProxy::Spent => spent::resume(self.snapshot(), descriptors.into_iter().next()),
-            ToProxy::Barrier { number } if self.retiring > 0 || self.configuring > 0 => self.barrier = Some(number),
-            ToProxy::Barrier { number } => self.guard.say(ToGuard::Ack { number }),
-            ToProxy::Ping { number, heard } => {
-                self.guard.say(ToGuard::Pong { number });
-                self.shared.asks.answer(number, heard);
-            }
-            ToProxy::Promoted { what } => self.snapshot().enforce(&what),
-            ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
-            ToProxy::TicketKeys(keys) => self.snapshot().tickets.adopt(*keys, Now::read()),
-            ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
-            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
-            ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
-            ToProxy::Listen { listener } => {
-                if let Err(error) = self.configurations.listen(listener, descriptors) {
-                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
-                }
-            }
-            ToProxy::Configure { reload } => {
-                if let Err(error) = self.configurations.begin(reload, descriptors) {
-                    self.guard.say(ToGuard::NotConfigured { reload, reason: reason(&error) });
-                }
-            }
-            ToProxy::Abort { reload } => self.configurations.abort(reload),
-            ToProxy::Commit { reload } => self.commit(reload, workers).await,
-            ToProxy::Drain => return true,
-            ToProxy::Start { .. } => tracing::error!("the guard said twice how to start"),
-        }
-        false
     }
 }

@@ -1,10 +1,10 @@
 //! What the guard hears of a proxy, whatever its workers say.
 
-use std::os::fd::OwnedFd;
+use std::{fs::File, os::fd::OwnedFd, sync::Arc};
 
 use super::*;
 use crate::{
-    message::Bundle,
+    message::{Bundle, ToProxy},
     proxy::{
         bans::enforced::EnforcedBans,
         generation::{Compiled, ProcessLimits},
