@@ -12,25 +12,25 @@ use std::{
 };
 
 use crate::{
-    admission::{self, ClassSum, Shed},
+    admission::{self, ClassSum},
     auth::introspection::{Introspection, RESULTS},
     limit::{self, bandwidth::Bandwidth},
-    log::drops::DropReason,
     message::{
-        ANSWERS, Counted, KeptKeys, KeySetReport, Lost, ServerState, UpstreamReport, add_counts,
+        ANSWERS, Counted, KeptKeys, KeySetReport, Lost, UpstreamReport, add_counts,
         channel::Sender,
         cluster::StoreReport,
-        telemetry::{self, Histogram, MAX_TRACES, Metric, Report, Samples, Trace},
+        telemetry::{self, Histogram, MAX_TRACES, Report, Trace},
     },
     proxy::{
         lookup::news::News,
         worker::measures::{Delta, Handshake, RequestsDelta},
     },
-    refusal::Reject,
     sandbox,
     signal::Signal,
     validate::waf::WafSum,
 };
+
+mod samples;
 
 /// The sums, and whom they are told.
 pub(super) struct Telemetry {
@@ -223,161 +223,6 @@ impl Telemetry {
             }
             traces = rest;
         }
-    }
-
-    fn samples(&self, current: &Current<'_>) -> Samples {
-        let mut samples = Samples::default();
-        samples.level(Metric::Connections, &[], u64::try_from(current.connections).unwrap_or(u64::MAX));
-        samples.level(Metric::WorkersStalled, &[], current.stalled.0);
-        samples.count(Metric::WorkerStalls, &[], current.stalled.1);
-        if let Some(bytes) = current.memory {
-            samples.level(Metric::Memory, &["proxy"], bytes);
-        }
-        for (name, route) in &self.routes {
-            for (class, count) in ANSWERS.iter().zip(route.answers).filter(|(_, count)| *count > 0) {
-                samples.count(Metric::Requests, &[name, class], count);
-            }
-            samples.histogram(Metric::RequestDuration, &[name], route.durations.clone());
-            samples.count(Metric::RequestBytes, &[name], route.bytes_in);
-            samples.count(Metric::ResponseBytes, &[name], route.bytes_out);
-        }
-        for (label, count) in &self.refused {
-            samples.count(Metric::Refusals, &[label], *count);
-        }
-        for (api, operation, count) in current.deprecated {
-            samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
-        }
-        for (api, operation, count) in current.broken_responses {
-            samples.count(Metric::ResponseViolations, &[api.as_str(), operation.as_str()], *count);
-        }
-        for (api, count) in current.unjudged_responses {
-            samples.count(Metric::ResponsesNotJudged, &[api.as_str()], *count);
-        }
-        samples.count(Metric::Authentications, &["accepted"], self.authenticated);
-        samples.count(Metric::TokenVerifications, &[], self.verifications);
-        for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
-            let label = reject.row().label;
-            samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
-        }
-        for ((handshake, label), count) in Handshake::ALL.iter().zip(self.handshakes) {
-            let metric = if handshake.is_done() { Metric::TlsHandshakes } else { Metric::TlsFailures };
-            samples.count(metric, &[label], count);
-        }
-        for (name, upstream) in &self.upstreams {
-            for (class, count) in ANSWERS.iter().zip(upstream.answers).filter(|(_, count)| *count > 0) {
-                let class = if *class == "client_left" { "error" } else { class };
-                samples.count(Metric::UpstreamRequests, &[name, class], count);
-            }
-            samples.histogram(Metric::UpstreamDuration, &[name], upstream.durations.clone());
-        }
-        for (issuer, keys) in &self.keys {
-            for (result, count) in &keys.fetches {
-                samples.count(Metric::KeyFetches, &[issuer, result], *count);
-            }
-            samples.count(Metric::UnknownKeys, &[issuer], keys.unknown);
-            samples.level(Metric::Keys, &[issuer], keys.report.keys.into());
-            samples.level(Metric::KeysConfirmed, &[issuer], keys.report.confirmed / 1_000);
-            samples.is(Metric::KeysUsable, &[issuer], keys.report.usable);
-        }
-        for (server, (counts, is_paused)) in &self.introspections {
-            for (result, count) in RESULTS.iter().zip(counts) {
-                samples.count(Metric::Introspections, &[server, result], *count);
-            }
-            samples.is(Metric::IntrospectionPaused, &[server], *is_paused);
-        }
-        samples.level(Metric::FastLane, &[], current.fast_lane.0);
-        samples.count(Metric::FastLaneOver, &[], current.fast_lane.1);
-        samples.level(Metric::LookupsWaiting, &[], current.lookups.0);
-        samples.count(Metric::LookupsUnanswered, &[], current.lookups.1);
-        if let Some(store) = current.store {
-            samples.is(Metric::ClusterStoreUp, &[], store.reachable);
-            samples.count(Metric::ClusterCalls, &["answered"], store.calls.saturating_sub(store.failures));
-            samples.count(Metric::ClusterCalls, &["failed"], store.failures);
-            samples.count(Metric::ClusterAlone, &[], store.alone);
-            samples.count(Metric::ClusterLettersLost, &[], store.lost);
-        }
-        samples.sandbox("proxy", &self.sandbox);
-        for (signal, count) in Signal::ALL.iter().zip(self.signals) {
-            samples.count(Metric::Signals, &[signal.name()], count);
-        }
-        for (upstream, (idle, busy, pending)) in current.upstreams.iter().zip(current.pools) {
-            let name = upstream.name.as_str();
-            samples.level(Metric::UpstreamIdle, &[name], *idle);
-            samples.level(Metric::UpstreamBusy, &[name], *busy);
-            samples.level(Metric::UpstreamPending, &[name], *pending);
-            for (server, now) in &upstream.servers {
-                for (state, text) in [
-                    (ServerState::Up, "up"),
-                    (ServerState::Slow, "slow"),
-                    (ServerState::Ejected, "ejected"),
-                    (ServerState::Down, "down"),
-                ] {
-                    samples.is(Metric::UpstreamServer, &[name, server, text], state == *now);
-                }
-            }
-            samples.count(Metric::UpstreamRetries, &[name], upstream.retries);
-            samples.count(Metric::UpstreamOverLimit, &[name], upstream.over_limit);
-            samples.count(Metric::UpstreamWithoutServer, &[name], upstream.without_server);
-        }
-        for (upstream, report) in current.upstreams.iter().zip(current.concurrency) {
-            let (name, Some(report)) = (upstream.name.as_str(), report) else { continue };
-            samples.level(Metric::UpstreamConcurrency, &[name], report.limit.into());
-            samples.level(Metric::UpstreamConcurrent, &[name, "in_flight"], report.in_flight.into());
-            samples.level(Metric::UpstreamConcurrent, &[name, "waiting"], report.waiting.into());
-            samples.seconds(Metric::UpstreamLatency, &[name], report.base);
-        }
-        for (direction, sum) in current.bandwidth.sums() {
-            samples.count(Metric::BandwidthBytes, &[&sum.name, direction], sum.counts.admitted);
-            samples.count(Metric::BandwidthWaits, &[&sum.name, direction], sum.counts.delayed);
-        }
-        for class in current.classes {
-            samples.count(Metric::PriorityRequests, &[&class.name, "served"], class.served);
-            samples.count(Metric::PriorityClosed, &[&class.name], class.closed);
-            for ((_, why), count) in Shed::ALL.iter().zip(class.shed) {
-                samples.count(Metric::PriorityRequests, &[&class.name, why], count);
-            }
-        }
-        for waf in current.wafs {
-            for (result, count) in waf.requests {
-                samples.count(Metric::WafRequests, &[&waf.name, result], count);
-            }
-            for (rule, count) in &waf.rules {
-                samples.count(Metric::WafMatches, &[&waf.name, rule], *count);
-            }
-        }
-        for limit in current.limits {
-            let (name, counts) = (&*limit.name, limit.counts);
-            for (result, count) in
-                [("admitted", counts.admitted), ("refused", counts.refused), ("shadow", counts.shadow)]
-            {
-                samples.count(Metric::LimitRequests, &[name, result], count);
-            }
-            samples.level(Metric::LimitKeys, &[name], limit.keys);
-            samples.level(Metric::LimitCapacity, &[name], limit.capacity);
-            samples.count(Metric::LimitDelayed, &[name], counts.delayed);
-            samples.count(Metric::LimitEvictions, &[name], counts.evicted);
-            samples.count(Metric::LimitShared, &[name], counts.shared);
-        }
-        for quota in current.quotas {
-            samples.count(Metric::QuotaWarnings, &[&quota.name], quota.crossings);
-            samples.level(Metric::QuotaReset, &[&quota.name], quota.end);
-        }
-        let Lost { asks, log_lines, connections, shed, at_accept } = self.lost;
-        for (what, count) in [
-            ("asks", asks),
-            ("at_accept", at_accept),
-            ("connections", connections),
-            ("log_lines", log_lines.iter().sum()),
-            ("shed", shed),
-            ("traces", current.lost_traces),
-        ] {
-            samples.count(Metric::Lost, &[what], count);
-        }
-        samples.level(Metric::AccessLogWaiting, &[], u64::try_from(current.log_waiting).unwrap_or(u64::MAX));
-        for (reason, count) in DropReason::ALL.iter().zip(log_lines) {
-            samples.count(Metric::AccessLogDropped, &[reason.name()], count);
-        }
-        samples
     }
 }
 
