@@ -36,7 +36,7 @@ use crate::{
         store::{Record, Store, StoreError},
     },
     sandbox::Confinement,
-    settings::guard::Settings,
+    settings::{guard::Settings, proxy::Settings as Proxy, tls::Certificate},
     x509,
 };
 
@@ -48,63 +48,16 @@ const SETTLE: Duration = Duration::from_millis(1_200);
 #[must_use]
 pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let (settings, proxy) = (&config.guard, &config.proxy);
-    let is_root = geteuid().is_root();
-    let rights = || if is_root { Ok(()) } else { Err("this needs root".to_owned()) };
-    let text = |path: &str| fs::read_to_string(path).map_err(|error| format!("{path}: {error}"));
-    let sysctl = |name: &'static str| {
-        let path = format!("/proc/sys/{}", name.replace('.', "/"));
-        let number = text(&path).and_then(|text| text.trim().parse().map_err(|_error| format!("{path}: no number")));
-        (name, number)
-    };
-    let there = settings.pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(&settings.pin_dir);
-    let opened = || rights().and_then(|()| Kernel::open_pinned(settings).map_err(|error| error.to_string()));
     let store = settings.state_dir.join(state_files::STORE);
-    let records = || -> Fact<Vec<Record>> {
-        rights()?;
-        if !store.exists() {
-            return Err(format!("there is no {}", store.display()));
-        }
-        Store::read(&store).and_then(|store| store.in_force()).map_err(|error| error.to_string())
-    };
-    let status = client::ask(&settings.control_socket, &Request::Status);
-    let daemon = match status {
-        Ok(Answer::Status(status)) => {
-            // The guard may not see processes of other users.
-            let seen = |process: Process| {
-                let sandbox = process.sandbox.or_else(|| Confinement::of(process.pid));
-                Process { sandbox, ..process }
-            };
-            let processes = status.processes.into_iter().map(seen).collect();
-            Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes })
-        }
-        Ok(_) => Err("it answers something else".to_owned()),
-        Err(error) => Err(error.to_string()),
-    };
-    let limits = match &daemon {
-        Ok(Daemon { proxy: Some(pid), .. }) => format!("/proc/{pid}/limits"),
-        _ => "/proc/self/limits".to_owned(),
-    };
-    let drift = || -> Fact<(usize, usize)> {
-        let kernel = opened()?;
-        rights()?;
-        Ok(compare(&kernel, &ExpectedState::read(settings, &store)?, settings.ipv6_prefix))
-    };
-    let mut found = drift();
-    if found.as_ref().is_ok_and(|found| *found != (0, 0)) {
-        thread::sleep(SETTLE);
-        found = drift();
-    }
-    let drift = found;
+    let daemon = daemon(&settings.control_socket);
+    let drift = settled_drift(settings, &store);
     let secret = [settings.state_dir.clone(), settings.state_dir.join(state_files::KEY), store.clone()];
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
     let logs = proxy.access_log.files().map(|file| file.path.clone()).filter(|log| log.exists());
-    let now = Now::read();
-    let has_run = daemon.is_ok() || !is_missing(&store) || settings.pin_dir.exists();
-    let is_denied = |path: &Path| denied.iter().any(|denied| denied == path);
     Facts {
-        has_run,
+        has_run: daemon.is_ok() || !is_missing(&store) || settings.pin_dir.exists(),
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
-        is_root,
+        is_root: geteuid().is_root(),
         sysctls: [
             "net.core.bpf_jit_enable",
             "kernel.unprivileged_bpf_disabled",
@@ -119,55 +72,132 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
             Err(error) => Err(error.to_string()),
         },
         has_btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
-        is_bpffs: statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
+        is_bpffs: statfs(nearest(&settings.pin_dir)).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC),
         interfaces: settings.interfaces.iter().map(|name| interface(name)).collect(),
         links: rights().and_then(|()| kernel::pinned_links(&settings.pin_dir).map_err(|error| error.to_string())),
-        maps: opened().map(|kernel| kernel.usage().to_vec()),
+        maps: opened(settings).map(|kernel| kernel.usage().to_vec()),
         drift,
         audit: rights().map(|()| {
             let found = audit::verify(&settings.state_dir);
             (found.records, found.first_bad.map(|bad| format!("record {}: {}", bad.seq, bad.reason)))
         }),
-        clock: records().map(|records| {
-            let youngest = records.iter().map(|record| record.started).max().unwrap_or(0);
-            let year = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year();
-            (youngest.saturating_sub(now.unix_millis) / 1_000, year)
-        }),
+        clock: clock(&store),
         clock_is_kept: kernel::clock_is_kept().map_err(|error| error.to_string()),
         earlier: kernel::earlier_layouts(&settings.pin_dir).iter().map(|path| path.display().to_string()).collect(),
         modes: secret.into_iter().chain(socket).chain(logs).map(|path| mode(&path)).collect(),
-        disk: statvfs(settings.state_dir.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/")))
-            .map(|found| {
-                let block = found.fragment_size();
-                (found.blocks_available().saturating_mul(block), found.blocks().saturating_mul(block))
-            })
-            .map_err(|error| error.to_string()),
-        certificates: proxy
-            .tls_certificates()
-            .filter(|(_, pair)| !is_denied(&pair.certificate.path))
-            .map(|(_, pair)| {
-                let leaf = CertificateDer::from_pem_slice(&pair.certificate.bytes).map_err(|error| error.to_string());
-                let leaf =
-                    leaf.and_then(|der| x509::Certificate::read(&der).ok_or("it is no X.509 certificate".into()));
-                let days = leaf.map(|leaf| leaf.days_left(Timestamp::now().as_second()));
-                (pair.certificate.path.display().to_string(), days)
-            })
-            .collect(),
+        disk: disk(&settings.state_dir),
+        certificates: certificates(proxy, &denied),
         proxy_user: (proxy.user.clone(), user(&proxy.user)),
         observer_user: config.admin.as_ref().map(|admin| {
             let name = admin.user.as_ref().unwrap_or(&proxy.user);
             (name.clone(), user(name))
         }),
-        files: text(&limits).and_then(|text| {
-            let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
-            let soft = line.and_then(|line| line.split_ascii_whitespace().next());
-            let soft = soft.map(|soft| if soft == "unlimited" { Ok(u64::MAX) } else { soft.parse() });
-            let soft = soft.and_then(Result::ok).ok_or_else(|| format!("{limits}: no limit on open files"))?;
-            Ok((soft, u64::try_from(proxy.max_connections).unwrap_or(u64::MAX)))
-        }),
+        files: open_files(&daemon).map(|limit| (limit, u64::try_from(proxy.max_connections).unwrap_or(u64::MAX))),
         daemon,
         denied: denied.iter().map(|path| path.display().to_string()).collect(),
     }
+}
+
+fn rights() -> Fact<()> {
+    if geteuid().is_root() { Ok(()) } else { Err("this needs root".to_owned()) }
+}
+
+fn text(path: &str) -> Fact<String> {
+    fs::read_to_string(path).map_err(|error| format!("{path}: {error}"))
+}
+
+fn sysctl(name: &'static str) -> (&'static str, Fact<i64>) {
+    let path = format!("/proc/sys/{}", name.replace('.', "/"));
+    let number = text(&path).and_then(|text| text.trim().parse().map_err(|_error| format!("{path}: no number")));
+    (name, number)
+}
+
+/// The nearest folder at or above this one that there is.
+fn nearest(folder: &Path) -> &Path {
+    folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder)
+}
+
+fn opened(settings: &Settings) -> Fact<Kernel> {
+    rights()?;
+    Kernel::open_pinned(settings).map_err(|error| error.to_string())
+}
+
+/// What the running gateway says of itself.
+fn daemon(control_socket: &Path) -> Fact<Daemon> {
+    match client::ask(control_socket, &Request::Status) {
+        Ok(Answer::Status(status)) => {
+            // The guard may not see processes of other users.
+            let seen = |process: Process| {
+                let sandbox = process.sandbox.or_else(|| Confinement::of(process.pid));
+                Process { sandbox, ..process }
+            };
+            let processes = status.processes.into_iter().map(seen).collect();
+            Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes })
+        }
+        Ok(_) => Err("it answers something else".to_owned()),
+        Err(error) => Err(error.to_string()),
+    }
+}
+
+/// How many bans and rules the kernel lacks, and has too many. What is just being made is waited for.
+fn settled_drift(settings: &Settings, store: &Path) -> Fact<(usize, usize)> {
+    let drift = || -> Fact<(usize, usize)> {
+        let kernel = opened(settings)?;
+        Ok(compare(&kernel, &ExpectedState::read(settings, store)?, settings.ipv6_prefix))
+    };
+    match drift() {
+        Ok((0, 0)) => Ok((0, 0)),
+        Ok(_) => {
+            thread::sleep(SETTLE);
+            drift()
+        }
+        Err(error) => Err(error),
+    }
+}
+
+/// How many seconds the youngest ban is ahead of the clock, and the year of the clock.
+fn clock(store: &Path) -> Fact<(u64, i16)> {
+    rights()?;
+    if !store.exists() {
+        return Err(format!("there is no {}", store.display()));
+    }
+    let records = Store::read(store).and_then(|store| store.in_force()).map_err(|error| error.to_string())?;
+    let youngest = records.iter().map(|record| record.started).max().unwrap_or(0);
+    let year = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year();
+    Ok((youngest.saturating_sub(Now::read().unix_millis) / 1_000, year))
+}
+
+/// How many bytes are free where a folder is, and how many there are.
+fn disk(folder: &Path) -> Fact<(u64, u64)> {
+    let there = folder.ancestors().find(|folder| folder.exists()).unwrap_or(Path::new("/"));
+    let found = statvfs(there).map_err(|error| error.to_string())?;
+    let block = found.fragment_size();
+    Ok((found.blocks_available().saturating_mul(block), found.blocks().saturating_mul(block)))
+}
+
+/// The certificates that could be read, and how many days each has left.
+fn certificates(proxy: &Proxy, denied: &[PathBuf]) -> Vec<(String, Fact<i64>)> {
+    let is_readable = |path: &Path| denied.iter().all(|denied| denied != path);
+    let days = |pair: &Certificate| -> Fact<i64> {
+        let der = CertificateDer::from_pem_slice(&pair.certificate.bytes).map_err(|error| error.to_string())?;
+        let leaf = x509::Certificate::read(&der).ok_or("it is no X.509 certificate")?;
+        Ok(leaf.days_left(Timestamp::now().as_second()))
+    };
+    let read = proxy.tls_certificates().filter(|(_, pair)| is_readable(&pair.certificate.path));
+    read.map(|(_, pair)| (pair.certificate.path.display().to_string(), days(pair))).collect()
+}
+
+/// How many files the proxy may open, or this process where none runs.
+fn open_files(daemon: &Fact<Daemon>) -> Fact<u64> {
+    let limits = match daemon {
+        Ok(Daemon { proxy: Some(pid), .. }) => format!("/proc/{pid}/limits"),
+        _ => "/proc/self/limits".to_owned(),
+    };
+    let text = text(&limits)?;
+    let line = text.lines().find_map(|line| line.strip_prefix("Max open files"));
+    let soft = line.and_then(|line| line.split_ascii_whitespace().next());
+    let soft = soft.map(|soft| if soft == "unlimited" { Ok(u64::MAX) } else { soft.parse() });
+    soft.and_then(Result::ok).ok_or_else(|| format!("{limits}: no limit on open files"))
 }
 
 /// Whether a file is known not to be there; one that this user may not see may be there.
