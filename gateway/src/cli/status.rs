@@ -8,8 +8,10 @@ use super::{
     table::{Table, bytes, clean, field, prose, seconds},
 };
 use crate::{
+    anchor::schedule::AnchorState,
     clock::rfc3339,
-    guard::control::{self, Answer, KernelBudgets, Process, Request},
+    guard::control::{self, Answer, Feed, KernelBudgets, Process, Request, VerdictCount},
+    message::{KeySetReport, UpstreamReport},
     sandbox::Confinement,
 };
 
@@ -54,51 +56,14 @@ pub(super) fn render(status: &control::Status) -> String {
     if !lines.is_empty() {
         lines.push(String::new());
     }
-    let guard = match status.guard_pid {
-        0 => "not running".to_owned(),
-        pid if status.guard_restarts == 0 => format!("pid {pid}, up {}", seconds(status.uptime_seconds)),
-        pid => {
-            let up = seconds(status.uptime_seconds);
-            format!("pid {pid}, up {up}, restarted {} times", status.guard_restarts)
-        }
-    };
-    let proxy = match status.proxy_pid {
-        _ if status.guard_pid == 0 => "not running".to_owned(),
-        Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
-        // The warnings say who serves meanwhile.
-        None => format!("being restarted, {} times so far", status.proxy_restarts),
-    };
-    let interfaces = status.interfaces.iter().map(|interface| {
-        let adopted = if interface.adopted { ", adopted" } else { "" };
-        format!("{} ({}{adopted})", interface.name, interface.mode)
-    });
-    let interfaces: Vec<_> = interfaces.collect();
-    let enforcement = match interfaces.as_slice() {
-        [] => status.enforcement.clone(),
-        some => format!("{} on {}", status.enforcement, some.join(", ")),
-    };
-    let configuration = match status.config_since.as_str() {
-        "" => status.config.clone(),
-        since => {
-            let digest = status.config_digest.get(..16).unwrap_or_default();
-            format!("{}, in force since {since} by {}, SHA-256 {digest}...", status.config, status.config_by)
-        }
-    };
-    let observer = status.admin.as_ref().map_or_else(
-        || "none: there is no [admin]".to_owned(),
-        |admin| match status.observer_pid {
-            Some(pid) => format!("pid {pid}, restarted {} times, {admin}", status.observer_restarts),
-            None => format!("being restarted, {} times so far, {admin}", status.observer_restarts),
-        },
-    );
     for (name, value) in [
         ("version", status.version.clone()),
-        ("configuration", configuration),
-        ("guard", guard),
-        ("proxy", proxy),
-        ("observer", observer),
+        ("configuration", configuration(status)),
+        ("guard", guard(status)),
+        ("proxy", proxy(status)),
+        ("observer", observer(status)),
         ("listening", status.listeners.join(", ")),
-        ("enforcement", enforcement),
+        ("enforcement", enforcement(status)),
         ("blocks", status.blocks.to_string()),
         ("allowlisted", status.allows.to_string()),
         ("audit chain", audit(&status.audit)),
@@ -106,59 +71,118 @@ pub(super) fn render(status: &control::Status) -> String {
         lines.push(field(name, 14, &clean(&value)));
     }
     lines.extend(kernel_budgets(&status.kernel).map(|text| field("kernel", 14, &clean(&text))));
-    lines.extend(processes(&status.processes));
-    if !status.feeds.is_empty() {
-        let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
-        for feed in &status.feeds {
-            let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
-            let cells = [name.to_owned(), feed.entries.to_string(), feed.mode.clone(), feed.origin.clone()];
-            let [name, entries, mode, origin] = cells;
-            table.row([name, entries, mode, origin, feed.loaded.clone()]);
+    let tables = [
+        processes(&status.processes),
+        feeds(&status.feeds),
+        anchors(&status.audit.anchors),
+        key_sets(&status.key_sets),
+        upstreams(&status.upstreams),
+        verdicts(&status.verdicts),
+    ];
+    lines.extend(tables.into_iter().flatten().map(|table| format!("\n{table}")));
+    lines.join("\n")
+}
+
+fn configuration(status: &control::Status) -> String {
+    match status.config_since.as_str() {
+        "" => status.config.clone(),
+        since => {
+            let digest = status.config_digest.get(..16).unwrap_or_default();
+            format!("{}, in force since {since} by {}, SHA-256 {digest}...", status.config, status.config_by)
         }
-        lines.push(format!("\n{}", table.render()));
     }
-    if !status.audit.anchors.is_empty() {
-        let mut table = Table::new(["ANCHOR", "KIND", "RECORD", "SENT", "STATE"]);
-        for anchor in &status.audit.anchors {
-            let state = anchor.failing.as_deref().unwrap_or("ok").to_owned();
-            let cells = [anchor.name.clone(), anchor.kind.clone(), anchor.seq.to_string()];
-            let [name, kind, seq] = cells;
-            table.row([name, kind, seq, anchor.sent.clone(), state]);
+}
+
+fn guard(status: &control::Status) -> String {
+    let up = seconds(status.uptime_seconds);
+    match (status.guard_pid, status.guard_restarts) {
+        (0, _) => "not running".to_owned(),
+        (pid, 0) => format!("pid {pid}, up {up}"),
+        (pid, restarts) => format!("pid {pid}, up {up}, restarted {restarts} times"),
+    }
+}
+
+fn proxy(status: &control::Status) -> String {
+    match status.proxy_pid {
+        _ if status.guard_pid == 0 => "not running".to_owned(),
+        Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
+        // The warnings say who serves meanwhile.
+        None => format!("being restarted, {} times so far", status.proxy_restarts),
+    }
+}
+
+fn observer(status: &control::Status) -> String {
+    let restarts = status.observer_restarts;
+    match (&status.admin, status.observer_pid) {
+        (None, _) => "none: there is no [admin]".to_owned(),
+        (Some(admin), Some(pid)) => format!("pid {pid}, restarted {restarts} times, {admin}"),
+        (Some(admin), None) => format!("being restarted, {restarts} times so far, {admin}"),
+    }
+}
+
+fn enforcement(status: &control::Status) -> String {
+    let interfaces = status.interfaces.iter().map(|interface| {
+        let adopted = if interface.adopted { ", adopted" } else { "" };
+        format!("{} ({}{adopted})", interface.name, interface.mode)
+    });
+    match interfaces.collect::<Vec<_>>().as_slice() {
+        [] => status.enforcement.clone(),
+        some => format!("{} on {}", status.enforcement, some.join(", ")),
+    }
+}
+
+fn feeds(feeds: &[Feed]) -> Option<String> {
+    let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
+    for feed in feeds {
+        let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
+        let (mode, origin, loaded) = (feed.mode.clone(), feed.origin.clone(), feed.loaded.clone());
+        table.row([name.to_owned(), feed.entries.to_string(), mode, origin, loaded]);
+    }
+    (!feeds.is_empty()).then(|| table.render())
+}
+
+fn anchors(anchors: &[AnchorState]) -> Option<String> {
+    let mut table = Table::new(["ANCHOR", "KIND", "RECORD", "SENT", "STATE"]);
+    for anchor in anchors {
+        let state = anchor.failing.as_deref().unwrap_or("ok").to_owned();
+        let (name, kind, sent) = (anchor.name.clone(), anchor.kind.clone(), anchor.sent.clone());
+        table.row([name, kind, anchor.seq.to_string(), sent, state]);
+    }
+    (!anchors.is_empty()).then(|| table.render())
+}
+
+fn key_sets(sets: &[KeySetReport]) -> Option<String> {
+    let mut table = Table::new(["KEYS OF", "KEYS", "CONFIRMED", "STATE"]);
+    for set in sets {
+        let confirmed = if set.confirmed == 0 { "never".to_owned() } else { rfc3339(set.confirmed) };
+        let state = match (set.failing_since, set.usable) {
+            (0, _) => "ok".to_owned(),
+            (_, true) => format!("last good keys: {}", set.why),
+            (_, false) => format!("no keys: {}", set.why),
+        };
+        table.row([set.issuer.clone(), set.keys.to_string(), confirmed, state]);
+    }
+    (!sets.is_empty()).then(|| table.render())
+}
+
+fn upstreams(upstreams: &[UpstreamReport]) -> Option<String> {
+    let mut table = Table::new(["UPSTREAM", "SERVER", "STATE", "AT ONCE"]);
+    for upstream in upstreams {
+        for (server, state) in &upstream.servers {
+            let state = format!("{state:?}").to_lowercase();
+            let limit = upstream.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
+            table.row([upstream.name.clone(), server.clone(), state, limit]);
         }
-        lines.push(format!("\n{}", table.render()));
     }
-    if !status.key_sets.is_empty() {
-        let mut table = Table::new(["KEYS OF", "KEYS", "CONFIRMED", "STATE"]);
-        for set in &status.key_sets {
-            let confirmed = if set.confirmed == 0 { "never".to_owned() } else { rfc3339(set.confirmed) };
-            let state = match (set.failing_since, set.usable) {
-                (0, _) => "ok".to_owned(),
-                (_, true) => format!("last good keys: {}", set.why),
-                (_, false) => format!("no keys: {}", set.why),
-            };
-            table.row([set.issuer.clone(), set.keys.to_string(), confirmed, state]);
-        }
-        lines.push(format!("\n{}", table.render()));
-    }
-    if !status.upstreams.is_empty() {
-        let mut table = Table::new(["UPSTREAM", "SERVER", "STATE", "AT ONCE"]);
-        for upstream in &status.upstreams {
-            for (server, state) in &upstream.servers {
-                let state = format!("{state:?}").to_lowercase();
-                let limit = upstream.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
-                table.row([upstream.name.clone(), server.clone(), state, limit]);
-            }
-        }
-        lines.push(format!("\n{}", table.render()));
-    }
-    if status.verdicts.is_empty() {
-        return lines.join("\n");
-    }
+    (!upstreams.is_empty()).then(|| table.render())
+}
+
+fn verdicts(verdicts: &[VerdictCount]) -> Option<String> {
     let mut table = Table::new(["VERDICT", "PACKETS", "BYTES"]);
-    for counted in &status.verdicts {
+    for counted in verdicts {
         table.row([counted.verdict.clone(), counted.packets.to_string(), bytes(counted.bytes)]);
     }
-    format!("{}\n\n{}", lines.join("\n"), table.render())
+    (!verdicts.is_empty()).then(|| table.render())
 }
 
 /// Budgets of packets that not every source has; `None`: there are none.
@@ -197,5 +221,5 @@ fn processes(processes: &[Process]) -> Option<String> {
         let state = state.as_deref().unwrap_or("runs").to_owned();
         table.row([role.clone(), pid.to_string(), state, user, capabilities, no_new_privs, filters]);
     }
-    (!processes.is_empty()).then(|| format!("\n{}", table.render()))
+    (!processes.is_empty()).then(|| table.render())
 }
