@@ -14,6 +14,7 @@ use crate::settings::{
     alert::Settings as Alerts,
     anomalies::Settings as Anomalies,
     audit::{self, AnchorTarget},
+    basic::Settings as Basic,
     cors::{Cors, HeaderNames},
     guard::{Ladder, ListFormat, Mode, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
@@ -21,6 +22,7 @@ use crate::settings::{
     operators::{Member, Operator},
     otlp::Settings as Otlp,
     proxy::{ClientHeader, Settings as Proxy},
+    timeouts::Timeouts,
     tls::{Certificate, CertificateMapping, ClientCertificates},
     traces::Settings as Traces,
     upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
@@ -48,47 +50,17 @@ pub(super) fn describe(
     proxy: &Proxy,
     sensitive: Sensitive,
 ) -> Value {
-    let timeouts = &proxy.timeouts;
     let mut root = json!({
         "guard": guard_table(guard),
         "operator": (!guard.operators.is_empty()).then(|| guard.operators.iter().map(operator).collect::<Vec<_>>()),
         "audit": audit(&guard.audit, sensitive),
-        "proxy": {
-            "user": proxy.user,
-            "workers": proxy.workers,
-            "pin_workers": proxy.pin_workers,
-            "drain": show_duration(proxy.drain),
-            "stop_delay": show_duration(proxy.stop_delay),
-            "max_connections": proxy.max_connections,
-            "max_connections_per_source": proxy.max_connections_per_source,
-            "max_memory": show_size(proxy.max_memory),
-            "trusted_proxies": proxy.trust.proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            "client_header": (!proxy.trust.proxies.is_empty()).then_some(match proxy.trust.header {
-                Some(ClientHeader::XForwardedFor) => "x-forwarded-for",
-                Some(ClientHeader::Forwarded) => "forwarded",
-                None => "none",
-            }),
-            "max_body": show_size(proxy.max_body),
-            "max_header_bytes": show_size(u64::try_from(proxy.head.bytes).unwrap_or(u64::MAX)),
-            "max_headers": proxy.head.headers,
-            "max_target": show_size(u64::try_from(proxy.head.target).unwrap_or(u64::MAX)),
-        },
+        "proxy": proxy_table(proxy),
         "admin": admin.map(admin_table),
         "access_log": access_log::access_log(&proxy.access_log),
         "traces": traces.map(otlp::traces),
         "otlp_metrics": otlp.metrics.as_ref().map(otlp::metrics),
         "otlp_logs": otlp.logs.as_ref().map(otlp::logs),
-        "timeouts": {
-            "handshake": show_duration(timeouts.handshake),
-            "headers": show_duration(timeouts.headers),
-            "idle": show_duration(timeouts.idle),
-            "body": show_duration(timeouts.body),
-            "least_rate": show_size(timeouts.least_rate),
-            "connect": show_duration(timeouts.connect),
-            "response": show_duration(timeouts.response),
-            "tunnel_idle": show_duration(timeouts.tunnel_idle),
-            "tunnel": show_duration(timeouts.tunnel),
-        },
+        "timeouts": timeouts(&proxy.timeouts),
         "listener": proxy.listeners.iter().map(|it| listener(it, proxy)).collect::<Vec<_>>(),
         "certificate": proxy.certificates.iter().map(certificate).collect::<Vec<_>>(),
         "client_certificates": proxy.client_certificates.iter().map(client_certificates).collect::<BTreeMap<_, _>>(),
@@ -113,17 +85,7 @@ pub(super) fn describe(
         "rule": proxy.detect.rules.iter().map(detect::rule).collect::<Vec<_>>(),
         "api_keys": proxy.auth.api_keys.as_ref().map(tokens::api_keys),
         "revocation": guard.revocation.file.as_ref().map(|file| json!({ "file": file })),
-        "basic": proxy.auth.basic.as_ref().map(|basic| json!({
-            "users": file(&basic.users),
-            "realm": basic.realm,
-            "roles": basic.roles,
-            "default_roles": basic.default_roles,
-            "cache": basic.cache,
-            "remember": show_duration(basic.remember),
-            "max_waiting": basic.max_waiting,
-            "max_waiting_per_source": basic.max_waiting_per_source,
-            "forward": basic.forward,
-        })),
+        "basic": proxy.auth.basic.as_ref().map(basic),
         "identity_headers": (!proxy.identity_headers.is_empty()).then(|| {
             let pair = |header: &IdentityHeader| (header.name.to_string(), header.text());
             proxy.identity_headers.iter().map(pair).collect::<BTreeMap<_, _>>()
@@ -151,6 +113,57 @@ pub(super) fn describe(
     alerts::add(&mut root, alerts, anomalies, sensitive);
     without_nulls(&mut root);
     root
+}
+
+fn proxy_table(proxy: &Proxy) -> Value {
+    json!({
+        "user": proxy.user,
+        "workers": proxy.workers,
+        "pin_workers": proxy.pin_workers,
+        "drain": show_duration(proxy.drain),
+        "stop_delay": show_duration(proxy.stop_delay),
+        "max_connections": proxy.max_connections,
+        "max_connections_per_source": proxy.max_connections_per_source,
+        "max_memory": show_size(proxy.max_memory),
+        "trusted_proxies": proxy.trust.proxies.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "client_header": (!proxy.trust.proxies.is_empty()).then_some(match proxy.trust.header {
+            Some(ClientHeader::XForwardedFor) => "x-forwarded-for",
+            Some(ClientHeader::Forwarded) => "forwarded",
+            None => "none",
+        }),
+        "max_body": show_size(proxy.max_body),
+        "max_header_bytes": show_size(u64::try_from(proxy.head.bytes).unwrap_or(u64::MAX)),
+        "max_headers": proxy.head.headers,
+        "max_target": show_size(u64::try_from(proxy.head.target).unwrap_or(u64::MAX)),
+    })
+}
+
+fn timeouts(timeouts: &Timeouts) -> Value {
+    json!({
+        "handshake": show_duration(timeouts.handshake),
+        "headers": show_duration(timeouts.headers),
+        "idle": show_duration(timeouts.idle),
+        "body": show_duration(timeouts.body),
+        "least_rate": show_size(timeouts.least_rate),
+        "connect": show_duration(timeouts.connect),
+        "response": show_duration(timeouts.response),
+        "tunnel_idle": show_duration(timeouts.tunnel_idle),
+        "tunnel": show_duration(timeouts.tunnel),
+    })
+}
+
+fn basic(basic: &Basic) -> Value {
+    json!({
+        "users": file(&basic.users),
+        "realm": basic.realm,
+        "roles": basic.roles,
+        "default_roles": basic.default_roles,
+        "cache": basic.cache,
+        "remember": show_duration(basic.remember),
+        "max_waiting": basic.max_waiting,
+        "max_waiting_per_source": basic.max_waiting_per_source,
+        "forward": basic.forward,
+    })
 }
 
 fn operator(operator: &Operator) -> Value {

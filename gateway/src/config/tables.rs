@@ -187,6 +187,30 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     proxy.geo = geo::read(root.table("geo", geo::KEYS), root.has("geo"), reader);
     proxy.sources = sources::read(root.table("sources", sources::KEYS), reader);
     proxy.roles = roles::read(root.table("roles", roles::KEYS), reader);
+    listeners(&mut proxy, root, reader);
+    let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
+    authentication(&mut proxy, root, reader);
+    routes(&mut proxy, &upstreams, (root, guard), reader);
+    keep_claims(&mut proxy);
+    limits(&mut proxy, (root, guard), reader);
+    proxy.access_log = access_log::read(access_log, short, &proxy.routes, reader);
+    proxy.access_log.locate(&proxy.geo);
+    api_keys::keep_out_of_log(proxy.auth.api_keys.as_ref(), &mut proxy.access_log, reader);
+    proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
+    proxy.detect = detect::read(root.table("detect", detect::KEYS));
+    let known = rule::RuleReferences {
+        defaults: proxy.detect.defaults,
+        with_keys: proxy.auth.api_keys.is_some(),
+        with_ja4: has_ja4(&proxy),
+    };
+    proxy.detect.rules = rule::read(root.tables("rule", rule::KEYS), known, reader);
+    proxy.detect.clamps = proxy.limits.clamps().map(|(limit, clamp)| limit::clamp::rule(&limit, clamp)).collect();
+    validate::read(root.table("validate", validate::KEYS), &mut proxy);
+    proxy
+}
+
+/// Where clients connect, and the certificates of both sides.
+fn listeners(proxy: &mut Proxy, root: &Table<'_>, reader: &Reader<'_>) {
     proxy.certificates = certificate::read(root.tables("certificate", certificate::KEYS), reader);
     proxy.client_certificates = client_certificates::read(
         root.named_tables("client_certificates", client_certificates::KEYS),
@@ -200,7 +224,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     proxy.listeners = listener::read(root.tables("listener", listener::KEYS), root, &known, &proxy.trust, reader);
     certificate::warn_of_unused(&proxy.certificates, &proxy.listeners, reader);
     client_certificates::warn_of_unused(&proxy.client_certificates, &proxy.listeners, reader);
-    let upstreams = upstream::read(root.named_tables("upstream", upstream::KEYS), reader);
+}
+
+/// How clients prove who they are.
+fn authentication(proxy: &mut Proxy, root: &Table<'_>, reader: &Reader<'_>) {
     proxy.auth.jwt = jwt::read(root.table("jwt", jwt::KEYS), root.named_tables("issuer", issuer::KEYS), reader);
     let introspection = root.named_tables("introspection", introspection::KEYS);
     proxy.auth.introspection = introspection::read(introspection, proxy.auth.jwt.as_ref(), reader);
@@ -213,13 +240,22 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     introspection::judge_roles(&proxy.auth.introspection, issuers.len(), &proxy.roles, reader);
     proxy.auth.basic = basic::read(root.table("basic", basic::KEYS), &proxy.roles, reader);
     proxy.auth.api_keys = api_keys::read(root.table("api_keys", api_keys::KEYS));
+}
+
+/// Routes, what they refer to besides upstreams, and what upstreams are told of clients.
+fn routes(
+    proxy: &mut Proxy,
+    upstreams: &[upstream::NamedUpstream],
+    (root, guard): (&Table<'_>, &Guard),
+    reader: &Reader<'_>,
+) {
     proxy.cors = cors::read(root.named_tables("cors", cors::KEYS), reader);
     proxy.wafs = waf::read(root.named_tables("waf", waf::KEYS), reader);
     let methods = proxy.methods();
     proxy.apis = api::read(root.named_tables("api", api::KEYS), &methods);
     let known = route::RouteReferences {
         apis: &proxy.apis,
-        upstreams: &upstreams,
+        upstreams,
         roles: &proxy.roles,
         methods: &methods,
         tokens: methods.iter().any(|method| method.is_token()),
@@ -233,9 +269,8 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         issuers: proxy.auth.jwt.as_ref().map_or(0, |jwt| jwt.issuers.len()),
         trusted_proxies: &proxy.trust.proxies,
     };
-    let routes = route::read(root.tables("route", route::KEYS), &known, reader);
-    proxy.routes = routes;
-    waf::judge(&proxy, reader);
+    proxy.routes = route::read(root.tables("route", route::KEYS), &known, reader);
+    waf::judge(proxy, reader);
     api::warn_of_unused(&proxy.apis, |api| proxy.routes.iter().any(|route| route.api == Some(api)), reader);
     proxy.identity_headers =
         identity_headers::read(root.table("identity_headers", identity_headers::KEYS), &methods, reader);
@@ -245,6 +280,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     }
     identity_headers::judge_routes(&proxy.own_headers(), &proxy.routes, reader);
     sources::warn_of_unused(&proxy.sources, &proxy.routes, reader);
+}
+
+/// Keeps of tokens what conditions of routes ask for, and what upstreams are told.
+fn keep_claims(proxy: &mut Proxy) {
     let conditions = proxy.routes.iter().flat_map(|route| {
         let of_conditions = route.allow_if.iter().flat_map(Expression::claims);
         route.claims.iter().map(|condition| &condition.path).chain(of_conditions)
@@ -252,6 +291,10 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let told = proxy.identity_headers.iter().flat_map(IdentityHeader::claims);
     let told = told.chain(proxy.internal_token.iter().flat_map(|token| &token.claims));
     proxy.auth.keep(&conditions.chain(told).collect::<Vec<_>>());
+}
+
+/// How much clients may ask for, and who is served first.
+fn limits(proxy: &mut Proxy, (root, guard): (&Table<'_>, &Guard), reader: &Reader<'_>) {
     proxy.cluster = cluster::read(root.table("cluster", cluster::KEYS), reader);
     proxy.limits.sharing = proxy.cluster.as_ref().map(|cluster| Sharing {
         nodes: u64::try_from(cluster.nodes.len()).unwrap_or(u64::MAX).max(1),
@@ -261,7 +304,7 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         is_in_cluster: root.has("cluster"),
         routes: &proxy.routes,
         geo: &proxy.geo,
-        ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
+        ja4: has_ja4(proxy),
         kernel: limit::clamp::PacketLimits {
             has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
             has_interfaces: !guard.interfaces.is_empty(),
@@ -289,18 +332,9 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
     let bandwidth = [&proxy.bandwidth.upload, &proxy.bandwidth.download];
     let claims = proxy.limits.claims().chain(bandwidth.into_iter().flat_map(|it| it.claims()));
     proxy.auth.keep(&claims.collect::<Vec<_>>());
-    proxy.access_log = access_log::read(access_log, short, &proxy.routes, reader);
-    proxy.access_log.locate(&proxy.geo);
-    api_keys::keep_out_of_log(proxy.auth.api_keys.as_ref(), &mut proxy.access_log, reader);
-    proxy.upstreams = upstreams.into_iter().map(|upstream| upstream.settings).collect();
-    proxy.detect = detect::read(root.table("detect", detect::KEYS));
-    let known = rule::RuleReferences {
-        defaults: proxy.detect.defaults,
-        with_keys: proxy.auth.api_keys.is_some(),
-        with_ja4: proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4)),
-    };
-    proxy.detect.rules = rule::read(root.tables("rule", rule::KEYS), known, reader);
-    proxy.detect.clamps = proxy.limits.clamps().map(|(limit, clamp)| limit::clamp::rule(&limit, clamp)).collect();
-    validate::read(root.table("validate", validate::KEYS), &mut proxy);
-    proxy
+}
+
+/// Whether a listener reads the fingerprint of TLS clients.
+fn has_ja4(proxy: &Proxy) -> bool {
+    proxy.listeners.iter().any(|listener| listener.tls.as_ref().is_some_and(|tls| tls.ja4))
 }

@@ -18,11 +18,13 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
+    file::NamedFile,
     path::PathRules,
     settings::{
         edits::Side,
         route::{Action, Route},
         timeouts::Timeouts,
+        validate::ParameterRule,
     },
 };
 
@@ -106,117 +108,148 @@ pub(super) const KEYS: Keys = &[
 
 pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: &Reader<'_>) -> Vec<Route> {
     let mut routes: Vec<Route> = Vec::new();
-    let mut used = vec![false; known.upstreams.len()];
-    let mut used_cors = vec![false; known.cors.len()];
+    let mut used = Used { upstreams: vec![false; known.upstreams.len()], cors: vec![false; known.cors.len()] };
     if tables.is_empty() {
         reader.warn(
             Diagnostic::new("route", "there is no route: every request is answered 404").hint("add a `[[route]]`"),
         );
     }
     for table in tables {
-        let (name, tags) = name(&table, &routes);
-        let host = table.optional(
-            "host",
-            described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?)),
-        );
-        let path = table.required("path", "\"/items/{id}\"", path);
-        let methods = methods(&table, reader);
-        let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
-        let require = require::read(&table, known, reader);
-        let follows_document = table.has("api") && require::is_of_document(&table);
-        let accepted = authenticate::read(&table, &require, known);
-        let (scopes, claims) = require::of_tokens(&table, &require, &accepted.methods, known, reader);
-        let sources = conditions::sources(&table, known, reader);
-        let asked = conditions::Asked { path: path.as_deref(), methods: &methods, require: &require };
-        let allow_if = conditions::allow_if(&table, &asked, &accepted.methods, known, reader);
-        let shadow = conditions::shadow(&table, name.as_deref(), &require);
-        let action = action::read(&table, path.as_deref(), known);
-        let rewrite = action::rewrite(&table, path.as_deref());
-        let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
-        let response_headers = headers::edits(table.table("response_headers", headers::KEYS), Side::Response, reader);
-        let pass_headers = headers::pass_headers(&table, request_headers.as_ref(), reader);
-        let allow_in_path = allow_in_path(&table, action.as_ref());
-        let timeouts = timeouts(&table, known.timeouts);
-        let schema = table.file("schema");
-        let (parameters, refuses_unknown_query) = parameters::read(&table, path.as_deref());
-        if !parameters.is_empty() && action.as_ref().is_some_and(|action| action.upstream().is_none()) {
-            let wrong = Diagnostic::bare("has rules for parameters, which have no effect without an `upstream`");
-            table.report("path", wrong.hint("leave them out, or name an `upstream`"));
-        }
-        if table.has("api") && (refuses_unknown_query || !parameters.is_empty()) {
-            let wrong = Diagnostic::bare("cannot be beside parameters, which its document has");
-            table.report("api", wrong.hint("leave one of them out"));
-        }
-        let api = super::api::of_route(&table, known.apis);
-        if api.is_some() && action.as_ref().is_some_and(|action| action.upstream().is_none()) {
-            let wrong = Diagnostic::bare("has no effect without an `upstream`");
-            table.report("api", wrong.hint("leave it out, or name an `upstream`"));
-        }
-        if api.is_some() && schema.is_some() {
-            let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
-            table.report("schema", wrong.hint("leave one of them out"));
-        }
-        let graphql = graphql::read(&table);
-        let waf = super::waf::of_route(&table, known.wafs);
-        let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
-        let upstream = action.as_ref().and_then(Action::upstream);
-        let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
-        let upgrade = upgrade::read(&table, upstream_of, &require, &accepted.methods, known.tokens);
-        let cors = cors::read(&table, known.cors);
-        headers::beside_cors(cors.is_some(), response_headers.as_ref(), &table);
-        let access_log = table.or("access_log", true, value::boolean());
-        if let Some(used) = upstream.and_then(|index| used.get_mut(index)) {
-            *used = true;
-        }
-        if let Some(used) = cors.and_then(|index| used_cors.get_mut(index)) {
-            *used = true;
-        }
-        if let Some(path) = path {
-            // Whether two routes are in each other's way is found when they are compiled.
-            routes.push(Route {
-                name,
-                tags,
-                host,
-                path,
-                methods,
-                when,
-                require,
-                accepted,
-                scopes,
-                claims,
-                sources,
-                allow_if,
-                shadow,
-                action: action.unwrap_or(Action::Forward(0)),
-                rewrite,
-                request_headers,
-                response_headers,
-                pass_headers,
-                allow_in_path,
-                timeouts,
-                schema,
-                parameters,
-                refuses_unknown_query,
-                api,
-                follows_document,
-                graphql,
-                waf,
-                max_body,
-                access_log,
-                upgrade,
-                cors,
-            });
-        }
+        // Whether two routes are in each other's way is found when they are compiled.
+        let route = route(&table, &routes, &mut used, known, reader);
+        routes.extend(route);
         table.finish();
     }
-    super::cors::warn_of_unused(known.cors, &used_cors, reader);
-    for upstream in known.upstreams.iter().zip(used).filter_map(|(upstream, used)| (!used).then_some(upstream)) {
+    super::cors::warn_of_unused(known.cors, &used.cors, reader);
+    let unused = known.upstreams.iter().zip(used.upstreams).filter_map(|(upstream, used)| (!used).then_some(upstream));
+    for upstream in unused {
         reader.warn(
             Diagnostic::new(&upstream.key, "is not used by any route")
                 .hint("remove it, or name it in a route's `upstream`"),
         );
     }
     routes
+}
+
+/// Which upstreams and groups of CORS some route refers to.
+struct Used {
+    upstreams: Vec<bool>,
+    cors: Vec<bool>,
+}
+
+/// One route; `None`: it has no path that can be read.
+fn route(
+    table: &Table<'_>,
+    earlier: &[Route],
+    used: &mut Used,
+    known: &RouteReferences<'_>,
+    reader: &Reader<'_>,
+) -> Option<Route> {
+    let (name, tags) = name(table, earlier);
+    let host = table
+        .optional("host", described("host name or wildcard", |value| address::host_or_wildcard(value::text(value)?)));
+    let path = table.required("path", "\"/items/{id}\"", path);
+    let methods = methods(table, reader);
+    let when = table.tables("when", when::KEYS).into_iter().filter_map(when::read).collect();
+    let require = require::read(table, known, reader);
+    let follows_document = table.has("api") && require::is_of_document(table);
+    let accepted = authenticate::read(table, &require, known);
+    let (scopes, claims) = require::of_tokens(table, &require, &accepted.methods, known, reader);
+    let sources = conditions::sources(table, known, reader);
+    let asked = conditions::Asked { path: path.as_deref(), methods: &methods, require: &require };
+    let allow_if = conditions::allow_if(table, &asked, &accepted.methods, known, reader);
+    let shadow = conditions::shadow(table, name.as_deref(), &require);
+    let action = action::read(table, path.as_deref(), known);
+    let rewrite = action::rewrite(table, path.as_deref());
+    let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
+    let response_headers = headers::edits(table.table("response_headers", headers::KEYS), Side::Response, reader);
+    let pass_headers = headers::pass_headers(table, request_headers.as_ref(), reader);
+    let allow_in_path = allow_in_path(table, action.as_ref());
+    let timeouts = timeouts(table, known.timeouts);
+    let Contract { schema, parameters, refuses_unknown_query, api } =
+        contract(table, path.as_deref(), action.as_ref(), known);
+    let graphql = graphql::read(table);
+    let waf = super::waf::of_route(table, known.wafs);
+    let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
+    let upstream = action.as_ref().and_then(Action::upstream);
+    let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
+    let upgrade = upgrade::read(table, upstream_of, &require, &accepted.methods, known.tokens);
+    let cors = cors::read(table, known.cors);
+    headers::beside_cors(cors.is_some(), response_headers.as_ref(), table);
+    let access_log = table.or("access_log", true, value::boolean());
+    if let Some(used) = upstream.and_then(|index| used.upstreams.get_mut(index)) {
+        *used = true;
+    }
+    if let Some(used) = cors.and_then(|index| used.cors.get_mut(index)) {
+        *used = true;
+    }
+    Some(Route {
+        name,
+        tags,
+        host,
+        path: path?,
+        methods,
+        when,
+        require,
+        accepted,
+        scopes,
+        claims,
+        sources,
+        allow_if,
+        shadow,
+        action: action.unwrap_or(Action::Forward(0)),
+        rewrite,
+        request_headers,
+        response_headers,
+        pass_headers,
+        allow_in_path,
+        timeouts,
+        schema,
+        parameters,
+        refuses_unknown_query,
+        api,
+        follows_document,
+        graphql,
+        waf,
+        max_body,
+        access_log,
+        upgrade,
+        cors,
+    })
+}
+
+/// What requests of a route are held against.
+struct Contract {
+    schema: Option<NamedFile>,
+    parameters: Vec<ParameterRule>,
+    refuses_unknown_query: bool,
+    /// The number of its document.
+    api: Option<usize>,
+}
+
+/// A document has schemas and parameters of its own, and only what goes to an upstream is held against anything.
+fn contract(table: &Table<'_>, path: Option<&str>, action: Option<&Action>, known: &RouteReferences<'_>) -> Contract {
+    let has_no_upstream = action.is_some_and(|action| action.upstream().is_none());
+    let schema = table.file("schema");
+    let (parameters, refuses_unknown_query) = parameters::read(table, path);
+    if !parameters.is_empty() && has_no_upstream {
+        let wrong = Diagnostic::bare("has rules for parameters, which have no effect without an `upstream`");
+        table.report("path", wrong.hint("leave them out, or name an `upstream`"));
+    }
+    if table.has("api") && (refuses_unknown_query || !parameters.is_empty()) {
+        let wrong = Diagnostic::bare("cannot be beside parameters, which its document has");
+        table.report("api", wrong.hint("leave one of them out"));
+    }
+    let api = super::api::of_route(table, known.apis);
+    if api.is_some() && has_no_upstream {
+        let wrong = Diagnostic::bare("has no effect without an `upstream`");
+        table.report("api", wrong.hint("leave it out, or name an `upstream`"));
+    }
+    if api.is_some() && schema.is_some() {
+        let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
+        table.report("schema", wrong.hint("leave one of them out"));
+    }
+    Contract { schema, parameters, refuses_unknown_query, api }
 }
 
 /// How limits call it. A name is one route's alone, so that nobody takes it for a tag.
