@@ -134,7 +134,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
     let observes = living.iter().any(|living| living.role == Role::Observer);
-    let Opened { listeners, admin, access_logs, control } = open(&config, &resolved, &mut launcher, observes)?;
+    let OpenFiles { listeners, admin, access_logs, control } = open(&config, &resolved, &mut launcher, observes)?;
 
     // The launcher says where that is: its own name for it may have gone to another.
     let place = env::args_os().next().unwrap_or_default().into();
@@ -292,7 +292,7 @@ fn remove(socket: &Path) {
 }
 
 /// What the guard listens on and writes requests to.
-struct Opened {
+struct OpenFiles {
     /// For each listener of the proxy, one for each of its workers.
     listeners: Vec<Vec<OwnedFd>>,
     admin: Option<OwnedFd>,
@@ -301,7 +301,7 @@ struct Opened {
 }
 
 /// Opens every socket and every access log. `observes`: an observer runs already.
-fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<Opened> {
+fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<OpenFiles> {
     let (settings, workers) = (&config.guard, config.proxy.workers);
     let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
     let listeners = sockets.collect::<Result<Vec<_>, _>>()?;
@@ -311,7 +311,7 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
     let access_logs = open_logs(&config.proxy.access_log)?;
     let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
         .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
-    Ok(Opened { listeners, admin, access_logs, control })
+    Ok(OpenFiles { listeners, admin, access_logs, control })
 }
 
 /// Tells what the kernel program is attached to, and what it does without.
