@@ -15,7 +15,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
-use serde_json::json;
+use serde_json::{Map, Value, json};
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
@@ -116,9 +116,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
-    let boot = clock::boot_id();
-    let start = audit::members(json!({"version": env!("CARGO_PKG_VERSION"), "pid": std::process::id(),
-        "config": path.display().to_string(), "xdp": drops.interfaces().iter().map(|at| &at.name).collect::<Vec<_>>()}));
+    let start = start_record(&path, drops.as_ref());
     let parts = Parts {
         settings: settings.clone(),
         rules: config.proxy.detect.rules.clone(),
@@ -126,7 +124,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         store,
         audit,
         drops,
-        boot,
+        boot: clock::boot_id(),
         findings,
         is_behind,
         standing,
@@ -189,6 +187,17 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     admin_socket.iter().for_each(|socket| remove(socket));
     drop(lock);
     stopped.map(|_reason| ())
+}
+
+/// What the audit chain is told of the start.
+fn start_record(config: &Path, drops: &dyn Enforcement) -> Map<String, Value> {
+    let interfaces: Vec<_> = drops.interfaces().iter().map(|at| &at.name).collect();
+    audit::members(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "pid": std::process::id(),
+        "config": config.display().to_string(),
+        "xdp": interfaces,
+    }))
 }
 
 /// Ends the runtime without waiting for the compression of a large log, as dropping it would.
