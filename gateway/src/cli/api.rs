@@ -98,8 +98,8 @@ impl Api {
 }
 
 impl Document {
-    fn read(&self) -> Result<Lint, Fault> {
-        let file = |path: &PathBuf| -> Result<NamedFile, Fault> {
+    fn read(&self) -> Result<Lint, ApiCommandError> {
+        let file = |path: &PathBuf| -> Result<NamedFile, ApiCommandError> {
             let wrong = |error: io::Error| (format!("cannot read {}: {error}", path.display()), Exit::Usage);
             let path = fs::canonicalize(path).map_err(wrong)?;
             let bytes = Disk.read(&path).map_err(wrong)?;
@@ -281,7 +281,7 @@ fn judge(
 }
 
 /// What went wrong, and how the command ends.
-type Fault = (String, Exit);
+type ApiCommandError = (String, Exit);
 
 fn line(fault: &DocumentFault) -> String {
     format!("{}: {}", fault.place, fault.message)

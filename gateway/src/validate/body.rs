@@ -10,7 +10,7 @@ use self::{
     media::{MediaRange, MediaType},
 };
 use super::{
-    parameter::{self, Coding, Style, ValueError, decode::Fault, is_deep, pairs, style},
+    parameter::{self, Coding, Style, ValueError, decode::ParameterError, is_deep, pairs, style},
     schema::{
         WorkLimits,
         set::{SchemaId, SchemaSet, Shape, Unfit},
@@ -184,7 +184,7 @@ fn utf_8(body: &[u8]) -> Result<&str, Refusal> {
     std::str::from_utf8(body).map_err(|_other| Refusal::new(Reject::BadRequest, "body: not UTF-8"))
 }
 
-fn bad(fault: Fault) -> Refusal {
+fn bad(fault: ParameterError) -> Refusal {
     Refusal::new(Reject::BadRequest, format!("body: {}: {}", fault.rule, fault.expected))
 }
 
@@ -199,7 +199,7 @@ fn members_of(fields: &[FormField], pairs: &[pairs::Pair<'_>], shape: &Shape) ->
     let is_own = |name: &str| fields.iter().any(|field| *field.parameter.name == *name);
     let mut members = Vec::new();
     for FormField { parameter, .. } in fields {
-        let at = |fault: Fault| {
+        let at = |fault: ParameterError| {
             let violation = Violation::new(RequestPart::Body, "", fault.rule, fault.expected);
             ValueError::Violations([violation.at(&format!("/{}", parameter.name))].into())
         };

@@ -8,7 +8,7 @@ use http::HeaderMap;
 
 pub(super) use self::definition::{Coding, Parameter, Style, is_deep};
 use self::{
-    decode::{Fault, decode},
+    decode::{ParameterError, decode},
     style::Texts,
 };
 use super::schema::set::{SchemaId, SchemaSet, Shape, Unfit};
@@ -33,7 +33,7 @@ mod tests;
 const LIMITS: WorkLimits = WorkLimits { steps: 200_000, depth: 128 };
 
 /// A header that is removed after it was judged.
-pub(super) const NOMINATED: Fault = Fault::new("connection", "must not be named by Connection");
+pub(super) const NOMINATED: ParameterError = ParameterError::new("connection", "must not be named by Connection");
 
 /// What the parameters of a request must be.
 #[derive(Clone, Debug, Default)]
@@ -165,7 +165,7 @@ fn judge_one(
     };
     let place = (parameter.part, &*parameter.name);
     let judged = match read {
-        Ok(None) if parameter.is_required => Err(Fault::new("required", "must be there").into()),
+        Ok(None) if parameter.is_required => Err(ParameterError::new("required", "must be there").into()),
         Ok(None) => Ok(()),
         Ok(Some(texts)) if parameter.may_be_empty && texts.is_empty() => Ok(()),
         Ok(Some(texts)) => judge(schemas, parameter.schema, &parameter.shape, &texts, place, LIMITS),
@@ -178,14 +178,14 @@ fn judge_one(
 pub(super) enum ValueError {
     /// A part is written in a charset that is not read.
     Charset,
-    Fault(Fault),
+    Fault(ParameterError),
     /// Finding out takes too long.
     TooComplex,
     Violations(Box<[Violation]>),
 }
 
-impl From<Fault> for ValueError {
-    fn from(fault: Fault) -> Self {
+impl From<ParameterError> for ValueError {
+    fn from(fault: ParameterError) -> Self {
         Self::Fault(fault)
     }
 }
@@ -214,8 +214,8 @@ pub(super) fn judge(
     let mut wrong = None;
     // A text that may be a string and something else is tried as both.
     for text in value::candidates(texts, shape) {
-        let document =
-            JsonDocument::parse(&text).map_err(|_error| Fault::new("json", "must be JSON, and each member once"))?;
+        let document = JsonDocument::parse(&text)
+            .map_err(|_error| ParameterError::new("json", "must be JSON, and each member once"))?;
         match schemas.judge(schema, &document, limits, place) {
             Ok(()) => return Ok(()),
             Err(Unfit::TooComplex) => return Err(ValueError::TooComplex),

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     validate::{
-        parameter::{Coding, ValueError, decode::Fault, style::Texts},
+        parameter::{Coding, ValueError, decode::ParameterError, style::Texts},
         schema::set::Shape,
     },
     violation::{RequestPart as Place, Violation},
@@ -40,10 +40,11 @@ pub(in crate::validate) struct Part<'a> {
 }
 
 /// Reads a whole body.
-pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> Result<Vec<Part<'a>>, Fault> {
+pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> Result<Vec<Part<'a>>, ParameterError> {
     let boundary = media_type.parameter("boundary").filter(|boundary| is_boundary(boundary));
-    let boundary = boundary.ok_or(Fault::new("boundary", "Content-Type must have a boundary of 1 to 70 characters"))?;
-    let whole = Fault::new("multipart", "must be parts between its boundary, and nothing else");
+    let boundary =
+        boundary.ok_or(ParameterError::new("boundary", "Content-Type must have a boundary of 1 to 70 characters"))?;
+    let whole = ParameterError::new("multipart", "must be parts between its boundary, and nothing else");
     let delimiter = format!("\r\n--{boundary}");
     let first = delimiter.get(2..).unwrap_or_default().as_bytes();
     let mut rest = body.strip_prefix(first).ok_or(whole.clone())?;
@@ -54,7 +55,7 @@ pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> R
             return if matches!(end, b"" | b"\r\n") { Ok(parts) } else { Err(whole) };
         }
         if parts.len() == MOST_PARTS {
-            return Err(Fault::new("parts", "must have at most 1000 parts"));
+            return Err(ParameterError::new("parts", "must have at most 1000 parts"));
         }
         let part = rest.strip_prefix(b"\r\n").ok_or(whole.clone())?;
         let end = finder.find(part).ok_or(whole.clone())?;
@@ -71,8 +72,8 @@ fn is_boundary(text: &str) -> bool {
         && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte))
 }
 
-fn read_part(part: &[u8]) -> Result<Part<'_>, Fault> {
-    let bad = Fault::new("part", "must have a head with one Content-Disposition: form-data and a name");
+fn read_part(part: &[u8]) -> Result<Part<'_>, ParameterError> {
+    let bad = ParameterError::new("part", "must have a head with one Content-Disposition: form-data and a name");
     let end = memmem::find(part.get(..LARGEST_HEAD.min(part.len())).unwrap_or_default(), b"\r\n\r\n");
     let (head, content) = part.split_at_checked(end.ok_or(bad.clone())?).ok_or(bad.clone())?;
     let content = content.get(4..).unwrap_or_default();
@@ -87,11 +88,11 @@ fn read_part(part: &[u8]) -> Result<Part<'_>, Fault> {
         match name.to_ascii_lowercase().as_str() {
             "content-disposition" if disposition.is_none() => disposition = Some(read_disposition(value)?),
             "content-type" if media_type.is_none() => {
-                media_type = Some(MediaType::read(value).map_err(|why| Fault::new("part", why))?);
+                media_type = Some(MediaType::read(value).map_err(|why| ParameterError::new("part", why))?);
             }
             "content-disposition" | "content-type" => return Err(bad),
             "content-transfer-encoding" if !matches!(value, "binary" | "8bit" | "7bit") => {
-                return Err(Fault::new("part", "must not be encoded"));
+                return Err(ParameterError::new("part", "must not be encoded"));
             }
             _ => {}
         }
@@ -101,8 +102,8 @@ fn read_part(part: &[u8]) -> Result<Part<'_>, Fault> {
 }
 
 /// The name and the file name.
-fn read_disposition(text: &str) -> Result<(String, Option<String>), Fault> {
-    let bad = Fault::new("part", "Content-Disposition must be form-data with one quoted name");
+fn read_disposition(text: &str) -> Result<(String, Option<String>), ParameterError> {
+    let bad = ParameterError::new("part", "Content-Disposition must be form-data with one quoted name");
     let mut rest = text.strip_prefix("form-data").ok_or(bad.clone())?;
     let (mut name, mut file_name) = (None, None);
     while !rest.is_empty() {
@@ -121,7 +122,7 @@ fn read_disposition(text: &str) -> Result<(String, Option<String>), Fault> {
     if let Some(file) = &file_name {
         let is_plain = file.len() <= LONGEST_NAME && !file.contains(['/', '\\', '\0']) && file != ".." && file != ".";
         if !is_plain || file.chars().any(char::is_control) {
-            return Err(Fault::new("filename", "the name of a file must be one name of at most 255 bytes"));
+            return Err(ParameterError::new("filename", "the name of a file must be one name of at most 255 bytes"));
         }
     }
     Ok((name.ok_or(bad)?, file_name))

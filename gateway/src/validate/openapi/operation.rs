@@ -11,7 +11,7 @@ use crate::{
         body::Body,
         parameter::{
             self, Parameters,
-            decode::{Fault, decode},
+            decode::{ParameterError, decode},
             pairs,
         },
     },
@@ -19,7 +19,7 @@ use crate::{
 };
 
 /// What would choose between operations, and is there more than once.
-const TWICE: Fault = Fault::new("once", "must be there once");
+const TWICE: ParameterError = ParameterError::new("once", "must be there once");
 
 /// What is served at one template of a path.
 #[derive(Default)]
@@ -82,7 +82,7 @@ impl Condition {
         Ok(found.is_some_and(|text| self.value.as_deref().is_none_or(|wanted| wanted == text)))
     }
 
-    fn in_headers<'r>(&self, headers: &'r HeaderMap) -> Result<Option<Cow<'r, str>>, Fault> {
+    fn in_headers<'r>(&self, headers: &'r HeaderMap) -> Result<Option<Cow<'r, str>>, ParameterError> {
         if header_values::is_nominated(headers, &self.name) {
             return Err(parameter::NOMINATED);
         }
@@ -91,11 +91,11 @@ impl Condition {
         if lines.next().is_some() {
             return Err(TWICE);
         }
-        let text = line.to_str().map_err(|_other| Fault::new("encoding", "must be ASCII"))?;
+        let text = line.to_str().map_err(|_other| ParameterError::new("encoding", "must be ASCII"))?;
         Ok(Some(Cow::Borrowed(text)))
     }
 
-    fn in_query<'r>(&self, query: &'r str) -> Result<Option<Cow<'r, str>>, Fault> {
+    fn in_query<'r>(&self, query: &'r str) -> Result<Option<Cow<'r, str>>, ParameterError> {
         let pairs = pairs::of_query(query)?;
         let mut found = pairs.iter().filter(|pair| *pair.name == *self.name);
         let Some(pair) = found.next() else { return Ok(None) };

@@ -2,20 +2,20 @@
 
 /// Why a parameter cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::validate) struct Fault {
+pub(in crate::validate) struct ParameterError {
     pub(in crate::validate) rule: &'static str,
     pub(in crate::validate) expected: &'static str,
 }
 
-impl Fault {
+impl ParameterError {
     pub(in crate::validate) const fn new(rule: &'static str, expected: &'static str) -> Self {
         Self { rule, expected }
     }
 }
 
 /// Decodes percent signs; in forms `+` is a space.
-pub(in crate::validate) fn decode(text: &str, is_form: bool) -> Result<String, Fault> {
-    let bad = Fault::new("encoding", "must be percent-encoded UTF-8 without NUL");
+pub(in crate::validate) fn decode(text: &str, is_form: bool) -> Result<String, ParameterError> {
+    let bad = ParameterError::new("encoding", "must be percent-encoded UTF-8 without NUL");
     let mut decoded = Vec::with_capacity(text.len());
     let mut bytes = text.bytes();
     while let Some(byte) = bytes.next() {

@@ -4,7 +4,7 @@ use std::{borrow::Cow, collections::HashMap};
 
 use http::{HeaderMap, header};
 
-use super::decode::{Fault, decode};
+use super::decode::{ParameterError, decode};
 
 /// The most pairs of one query, form or set of cookies.
 const MOST_PAIRS: usize = 1_000;
@@ -21,11 +21,11 @@ pub(in crate::validate) struct Pair<'a> {
 }
 
 /// The pairs of a query, or of a body of the type `application/x-www-form-urlencoded`.
-pub(in crate::validate) fn of_query(query: &str) -> Result<Vec<Pair<'_>>, Fault> {
+pub(in crate::validate) fn of_query(query: &str) -> Result<Vec<Pair<'_>>, ParameterError> {
     let mut pairs = Vec::new();
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         if pairs.len() == MOST_PAIRS {
-            return Err(Fault::new("count", "must have at most 1000 parameters"));
+            return Err(ParameterError::new("count", "must have at most 1000 parameters"));
         }
         let (name, text) = pair.split_once('=').unwrap_or((pair, ""));
         let name = if name.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
@@ -39,14 +39,14 @@ pub(in crate::validate) fn of_query(query: &str) -> Result<Vec<Pair<'_>>, Fault>
 }
 
 /// The cookies of a request. What has no `=` has no name, and is skipped.
-pub(in crate::validate) fn of_cookies(headers: &HeaderMap) -> Result<Vec<Pair<'_>>, Fault> {
+pub(in crate::validate) fn of_cookies(headers: &HeaderMap) -> Result<Vec<Pair<'_>>, ParameterError> {
     let mut pairs = Vec::new();
     for line in headers.get_all(header::COOKIE) {
-        let line = line.to_str().map_err(|_other| Fault::new("encoding", "must be ASCII"))?;
+        let line = line.to_str().map_err(|_other| ParameterError::new("encoding", "must be ASCII"))?;
         for cookie in line.split(';') {
             let Some((name, text)) = cookie.trim_matches(' ').split_once('=') else { continue };
             if pairs.len() == MOST_PAIRS {
-                return Err(Fault::new("count", "must have at most 1000 cookies"));
+                return Err(ParameterError::new("count", "must have at most 1000 cookies"));
             }
             pairs.push(Pair { name: Cow::Borrowed(name.trim_end()), text: text.trim(), is_form: false });
         }

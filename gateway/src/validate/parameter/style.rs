@@ -3,7 +3,7 @@
 use http::HeaderMap;
 
 use super::{
-    decode::{Fault, decode},
+    decode::{ParameterError, decode},
     definition::{Coding, Parameter, Style, deep_member, is_deep},
     pairs::{Pair, grouped},
 };
@@ -54,9 +54,9 @@ fn kind(shape: &Shape, count: usize) -> Kind {
 }
 
 /// Reads a parameter of the path from its segment.
-pub(super) fn of_path(parameter: &Parameter, text: &str) -> Result<Texts, Fault> {
+pub(super) fn of_path(parameter: &Parameter, text: &str) -> Result<Texts, ParameterError> {
     let Coding::Styled { style, explode } = parameter.coding else { return Ok(Texts::Json(decode(text, false)?)) };
-    let style_is = Fault::new("style", "must be written in the style of the parameter");
+    let style_is = ParameterError::new("style", "must be written in the style of the parameter");
     let (text, separator) = match style {
         Style::Label => (text.strip_prefix('.').ok_or(style_is)?, if explode { '.' } else { ',' }),
         Style::Matrix => {
@@ -75,7 +75,7 @@ pub(super) fn of_path(parameter: &Parameter, text: &str) -> Result<Texts, Fault>
     separated(&parameter.shape, text, separator, explode, false)
 }
 
-fn exploded_matrix(parameter: &Parameter, text: &str) -> Result<Texts, Fault> {
+fn exploded_matrix(parameter: &Parameter, text: &str) -> Result<Texts, ParameterError> {
     let mut pairs = Vec::new();
     for part in text.split(';') {
         let (name, value) = part.split_once('=').unwrap_or((part, ""));
@@ -88,16 +88,16 @@ fn exploded_matrix(parameter: &Parameter, text: &str) -> Result<Texts, Fault> {
         Kind::One if is_own && pairs.len() == 1 => {
             Ok(Texts::One(pairs.into_iter().map(|(_, value)| value).next().unwrap_or_default()))
         }
-        _ => Err(Fault::new("style", "must be written in the style of the parameter")),
+        _ => Err(ParameterError::new("style", "must be written in the style of the parameter")),
     }
 }
 
 /// Reads a parameter in headers: of several lines, one list.
-pub(super) fn of_header(parameter: &Parameter, headers: &HeaderMap) -> Result<Option<Texts>, Fault> {
+pub(super) fn of_header(parameter: &Parameter, headers: &HeaderMap) -> Result<Option<Texts>, ParameterError> {
     let Some(name) = parameter.header() else { return Ok(None) };
     let mut lines = Vec::new();
     for line in headers.get_all(name) {
-        lines.push(line.to_str().map_err(|_other| Fault::new("encoding", "must be ASCII"))?);
+        lines.push(line.to_str().map_err(|_other| ParameterError::new("encoding", "must be ASCII"))?);
     }
     if lines.is_empty() {
         return Ok(None);
@@ -106,7 +106,7 @@ pub(super) fn of_header(parameter: &Parameter, headers: &HeaderMap) -> Result<Op
     match parameter.coding {
         Coding::Json => Ok(Some(Texts::Json(text))),
         Coding::Styled { explode, .. } => match kind(&parameter.shape, 2) {
-            Kind::One if lines.len() > 1 => Err(Fault::new("once", "must be there once")),
+            Kind::One if lines.len() > 1 => Err(ParameterError::new("once", "must be there once")),
             Kind::One => Ok(Some(Texts::One(text))),
             _ => {
                 let parts: Vec<&str> = text.split(',').map(|part| part.trim_matches([' ', '\t'])).collect();
@@ -121,9 +121,9 @@ pub(in crate::validate) fn of_pairs(
     parameter: &Parameter,
     pairs: &[Pair<'_>],
     is_own: &dyn Fn(&str) -> bool,
-) -> Result<Option<Texts>, Fault> {
+) -> Result<Option<Texts>, ParameterError> {
     let shape = &parameter.shape;
-    let once = Fault::new("once", "must be there once");
+    let once = ParameterError::new("once", "must be there once");
     let (style, explode) = match parameter.coding {
         Coding::Styled { style, explode } => (style, explode),
         Coding::Json => {
@@ -147,7 +147,7 @@ pub(in crate::validate) fn of_pairs(
         return match kind(shape, found.len()) {
             Kind::Array => {
                 let texts = found.iter().map(|pair| Ok(Texts::One(decode(pair.text, pair.is_form)?)));
-                Ok(Some(Texts::List(texts.collect::<Result<_, Fault>>()?)))
+                Ok(Some(Texts::List(texts.collect::<Result<_, ParameterError>>()?)))
             }
             _ if found.len() > 1 => Err(once),
             _ => Ok(Some(Texts::One(decode(first.text, first.is_form)?))),
@@ -171,11 +171,11 @@ pub(in crate::validate) fn of_pairs(
 }
 
 /// Reads an object whose members are pairs, each by its own shape.
-pub(in crate::validate) fn object_of_pairs(pairs: &[Pair<'_>], shape: &Shape) -> Result<Texts, Fault> {
+pub(in crate::validate) fn object_of_pairs(pairs: &[Pair<'_>], shape: &Shape) -> Result<Texts, ParameterError> {
     let mut read = Vec::new();
     for (name, group) in grouped(pairs) {
         let texts = group.iter().map(|pair| Ok(Texts::One(decode(pair.text, pair.is_form)?)));
-        let mut texts = texts.collect::<Result<Vec<_>, Fault>>()?;
+        let mut texts = texts.collect::<Result<Vec<_>, ParameterError>>()?;
         let is_list = shape.member(name).is_some_and(|member| kind(member, texts.len()) == Kind::Array);
         let value = match texts.pop() {
             Some(one) if texts.is_empty() && !is_list => one,
@@ -183,14 +183,14 @@ pub(in crate::validate) fn object_of_pairs(pairs: &[Pair<'_>], shape: &Shape) ->
                 texts.push(last);
                 Texts::List(texts)
             }
-            _ => return Err(Fault::new("once", "must have each member once")),
+            _ => return Err(ParameterError::new("once", "must have each member once")),
         };
         read.push((name.to_owned(), value));
     }
     Ok(Texts::Members(read))
 }
 
-fn deep_object(parameter: &Parameter, pairs: &[Pair<'_>]) -> Result<Option<Texts>, Fault> {
+fn deep_object(parameter: &Parameter, pairs: &[Pair<'_>]) -> Result<Option<Texts>, ParameterError> {
     let own: Vec<Pair<'_>> = pairs
         .iter()
         .filter_map(|pair| {
@@ -200,7 +200,7 @@ fn deep_object(parameter: &Parameter, pairs: &[Pair<'_>]) -> Result<Option<Texts
         .collect();
     // Written in another style, it is not read as absent, nor as what it is not.
     if pairs.iter().filter(|pair| is_deep(&parameter.name, &pair.name)).count() > own.len() {
-        return Err(Fault::new("style", "must be written as name[member]=value"));
+        return Err(ParameterError::new("style", "must be written as name[member]=value"));
     }
     if own.is_empty() {
         return Ok(None);
@@ -209,7 +209,13 @@ fn deep_object(parameter: &Parameter, pairs: &[Pair<'_>]) -> Result<Option<Texts
 }
 
 /// Reads a text whose parts have a separator between them.
-fn separated(shape: &Shape, text: &str, separator: char, explode: bool, is_form: bool) -> Result<Texts, Fault> {
+fn separated(
+    shape: &Shape,
+    text: &str,
+    separator: char,
+    explode: bool,
+    is_form: bool,
+) -> Result<Texts, ParameterError> {
     let count = text.split(separator).count();
     if kind(shape, count) == Kind::One {
         return Ok(Texts::One(decode(text, is_form)?));
@@ -222,13 +228,13 @@ fn parts_of(
     shape: &Shape,
     parts: &[&str],
     explode: bool,
-    decode: &dyn Fn(&str) -> Result<String, Fault>,
-) -> Result<Texts, Fault> {
+    decode: &dyn Fn(&str) -> Result<String, ParameterError>,
+) -> Result<Texts, ParameterError> {
     if kind(shape, 2) == Kind::Array {
         let texts = parts.iter().map(|part| Ok(Texts::One(decode(part)?)));
-        return Ok(Texts::List(texts.collect::<Result<_, Fault>>()?));
+        return Ok(Texts::List(texts.collect::<Result<_, ParameterError>>()?));
     }
-    let wrong = Fault::new("style", "must be pairs of a name and a value");
+    let wrong = ParameterError::new("style", "must be pairs of a name and a value");
     let mut read = Vec::new();
     if explode {
         for part in parts {
@@ -244,10 +250,10 @@ fn parts_of(
     members(read)
 }
 
-fn members(read: Vec<(String, Texts)>) -> Result<Texts, Fault> {
+fn members(read: Vec<(String, Texts)>) -> Result<Texts, ParameterError> {
     for (at, (name, _)) in read.iter().enumerate() {
         if read.iter().take(at).any(|(earlier, _)| earlier == name) {
-            return Err(Fault::new("once", "must have each member once"));
+            return Err(ParameterError::new("once", "must have each member once"));
         }
     }
     Ok(Texts::Members(read))

@@ -30,7 +30,7 @@ fn parameter(part: RequestPart, style: Style, explode: bool, schema: &str) -> (S
 #[track_caller]
 fn check(part: RequestPart, style: Style, explode: bool, schema: &str, text: &str, expect: &str) {
     let (_, parameter) = parameter(part, style, explode, schema);
-    let read: Result<Option<Texts>, Fault> = match part {
+    let read: Result<Option<Texts>, ParameterError> = match part {
         RequestPart::Path => style::of_path(&parameter, text).map(Some),
         _ => pairs::of_query(text).and_then(|pairs| style::of_pairs(&parameter, &pairs, &|_| false)),
     };

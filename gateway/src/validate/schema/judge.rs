@@ -15,7 +15,7 @@ use crate::json::document::{self, Id, JsonDocument, JsonView};
 mod evaluated;
 mod explain;
 
-pub(super) use explain::{Fault, explain};
+pub(super) use explain::{ExplainedViolation, explain};
 
 /// How much work a body is worth.
 #[derive(Clone, Copy, Debug)]
@@ -28,7 +28,7 @@ pub(in crate::validate) struct WorkLimits {
 
 /// What a body breaks, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Violation {
+pub(super) struct KeywordViolation {
     pub(super) keyword: Keyword,
     pub(super) at: Id,
 }
@@ -36,7 +36,7 @@ pub(super) struct Violation {
 /// Why a body is not valid, or not judged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum JudgeError {
-    Invalid(Violation),
+    Invalid(KeywordViolation),
     /// Over a limit.
     OutOfWork(OutOfWork),
 }
@@ -61,7 +61,7 @@ enum Judgement {
     /// Asked for and not answered: who asks again is told that it holds, as for a schema that names only itself.
     Asked,
     Valid,
-    Invalid(Violation),
+    Invalid(KeywordViolation),
 }
 
 /// One body that is being judged.
@@ -161,7 +161,7 @@ impl<'a> Judge<'a> {
             if matches!((check, view), (KeywordCheck::Nullable, JsonView::Null)) {
                 return Ok(());
             }
-            let fault = Violation { keyword: *keyword, at };
+            let fault = KeywordViolation { keyword: *keyword, at };
             if !self.check(node, check, view, fault)? {
                 return Err(JudgeError::Invalid(fault));
             }
@@ -175,7 +175,7 @@ impl<'a> Judge<'a> {
         node: &'a Node,
         check: &'a KeywordCheck,
         view: JsonView<'a>,
-        fault: Violation,
+        fault: KeywordViolation,
     ) -> Result<bool, JudgeError> {
         self.spend(1)?;
         let at = fault.at;
@@ -273,7 +273,7 @@ impl<'a> Judge<'a> {
         Ok(())
     }
 
-    fn members(&mut self, rules: &'a Members, view: JsonView<'a>, fault: Violation) -> Result<(), JudgeError> {
+    fn members(&mut self, rules: &'a Members, view: JsonView<'a>, fault: KeywordViolation) -> Result<(), JudgeError> {
         let JsonView::Object(members) = view else { return Ok(()) };
         for member in members {
             self.spend(1)?;
@@ -297,9 +297,9 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges something held. Where it may not be there at all, that is a fault of what holds it.
-    fn at_its_holder(&mut self, node: NodeId, held: Id, fault: Violation) -> Result<(), JudgeError> {
+    fn at_its_holder(&mut self, node: NodeId, held: Id, fault: KeywordViolation) -> Result<(), JudgeError> {
         match self.judge(node, held) {
-            Err(JudgeError::Invalid(Violation { keyword: Keyword::FalseSchema, at })) if at == held => {
+            Err(JudgeError::Invalid(KeywordViolation { keyword: Keyword::FalseSchema, at })) if at == held => {
                 Err(JudgeError::Invalid(fault))
             }
             verdict => verdict,
@@ -329,7 +329,7 @@ impl<'a> Judge<'a> {
         }
         let Some((keyword, node)) = rest else { return Ok(()) };
         for element in elements.iter().skip(first.len()) {
-            self.at_its_holder(node, *element, Violation { keyword, at })?;
+            self.at_its_holder(node, *element, KeywordViolation { keyword, at })?;
         }
         Ok(())
     }

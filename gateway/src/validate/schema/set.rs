@@ -10,7 +10,7 @@ pub(in crate::validate) use super::{compile::OpenApi, shape::Shape};
 use super::{
     compile::{BASE, CompileError, Dialect, Entry, compile_all, family::Family},
     graph::{Graph, KeywordCheck, NodeId},
-    judge::{Fault, JudgeError, OutOfWork, WorkLimits, explain, judge_within},
+    judge::{ExplainedViolation, JudgeError, OutOfWork, WorkLimits, explain, judge_within},
     keyword::Keyword,
     lint,
     pattern::LONGEST_TEXT,
@@ -45,7 +45,7 @@ pub(in crate::validate) struct SchemaDocument {
 
 /// What is wrong with a schema.
 #[derive(Debug)]
-pub(in crate::validate) struct SchemaFault {
+pub(in crate::validate) struct SchemaError {
     pub(in crate::validate) message: String,
     /// The document, by its position.
     pub(in crate::validate) document: usize,
@@ -70,12 +70,12 @@ impl SchemaSet {
         schemas: &[(usize, &Value)],
         openapi: OpenApi,
         formats: Formats,
-    ) -> Result<Self, SchemaFault> {
+    ) -> Result<Self, SchemaError> {
         let draft = if openapi.is_3_0 { Draft::Draft7 } else { Draft::Draft202012 };
         let placed = |fault: CompileError| {
             let found = documents.iter().enumerate().find_map(|(at, it)| Some((at, fault.place_in(&it.content)?)));
             let (document, place) = found.unwrap_or_default();
-            SchemaFault { message: fault.message, document, place }
+            SchemaError { message: fault.message, document, place }
         };
         let resources = documents.iter().map(|it| (&it.uri, draft.create_resource_ref(&it.content)));
         let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
@@ -156,7 +156,7 @@ impl SchemaSet {
                 let mut faults = explain(&self.graph, root, value, given);
                 if faults.is_empty() {
                     let (at, keyword) = (fault.at, fault.keyword);
-                    faults.push(Fault { at, keyword, expected: "must be valid".to_owned() });
+                    faults.push(ExplainedViolation { at, keyword, expected: "must be valid".to_owned() });
                 }
                 Err(Unfit::Invalid(violations(faults, value, part, name)))
             }
@@ -165,13 +165,18 @@ impl SchemaSet {
 }
 
 /// What is wrong with a text of which nobody knows whether it matches its pattern.
-pub(super) fn unmatched(at: Id) -> Fault {
+pub(super) fn unmatched(at: Id) -> ExplainedViolation {
     let expected = format!("must be simpler for its pattern, and at most {LONGEST_TEXT} bytes long");
-    Fault { at, keyword: Keyword::Pattern, expected }
+    ExplainedViolation { at, keyword: Keyword::Pattern, expected }
 }
 
 /// Faults as the client is told of them.
-pub(super) fn violations(faults: Vec<Fault>, value: &JsonDocument, part: RequestPart, name: &str) -> Box<[Violation]> {
+pub(super) fn violations(
+    faults: Vec<ExplainedViolation>,
+    value: &JsonDocument,
+    part: RequestPart,
+    name: &str,
+) -> Box<[Violation]> {
     let told = faults.into_iter().map(|fault| {
         Violation::new(part, name, fault.keyword.as_str(), fault.expected).at(&value.place(fault.at, LONGEST_PLACE))
     });

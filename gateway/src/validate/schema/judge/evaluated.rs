@@ -1,7 +1,7 @@
 //! What `unevaluatedProperties` and `unevaluatedItems` speak of: the members and elements that no other keyword of the
 //! same schema, or of those it applies to the same value, has looked at.
 
-use super::{Judge, JudgeError, OutOfWork, Violation};
+use super::{Judge, JudgeError, KeywordViolation, OutOfWork};
 use crate::{
     json::document::{Id, JsonView},
     validate::schema::graph::{KeywordCheck, Node, NodeId},
@@ -31,7 +31,7 @@ impl<'a> Judge<'a> {
         node: &'a Node,
         rest: NodeId,
         (view, held): (JsonView<'a>, &'a [Id]),
-        fault: Violation,
+        fault: KeywordViolation,
     ) -> Result<(), JudgeError> {
         self.spend(held.len() as u64)?;
         let mut evaluated = Evaluated { at: fault.at, held, seen: vec![false; held.len()], asked: Vec::new() };

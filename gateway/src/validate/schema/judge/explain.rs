@@ -4,7 +4,7 @@
 
 use std::collections::HashSet;
 
-use super::{Judge, JudgeError, OutOfWork, Violation, WorkLimits};
+use super::{Judge, JudgeError, KeywordViolation, OutOfWork, WorkLimits};
 use crate::{
     json::document::{Id, JsonDocument, JsonView},
     validate::schema::{
@@ -16,7 +16,7 @@ use crate::{
 
 /// One rule that a value breaks.
 #[derive(Debug, PartialEq, Eq)]
-pub(in crate::validate::schema) struct Fault {
+pub(in crate::validate::schema) struct ExplainedViolation {
     pub(in crate::validate::schema) at: Id,
     pub(in crate::validate::schema) keyword: Keyword,
     pub(in crate::validate::schema) expected: String,
@@ -28,8 +28,8 @@ pub(in crate::validate::schema) fn explain(
     root: NodeId,
     document: &JsonDocument,
     limits: WorkLimits,
-) -> Vec<Fault> {
-    let mut faults = Faults::default();
+) -> Vec<ExplainedViolation> {
+    let mut faults = ExplainedViolations::default();
     // What is found until the work ends is told.
     let _ended: Result<(), OutOfWork> = Judge::new(graph, document, limits).explain(root, Id::ROOT, &mut faults);
     faults.found
@@ -37,18 +37,18 @@ pub(in crate::validate::schema) fn explain(
 
 /// What was found.
 #[derive(Default)]
-struct Faults {
-    found: Vec<Fault>,
+struct ExplainedViolations {
+    found: Vec<ExplainedViolation>,
     /// What was asked for already: a schema may lead back to itself.
     asked: HashSet<(NodeId, Id)>,
 }
 
-impl Faults {
+impl ExplainedViolations {
     const fn is_full(&self) -> bool {
         self.found.len() >= MOST_VIOLATIONS
     }
 
-    fn push(&mut self, fault: Fault) {
+    fn push(&mut self, fault: ExplainedViolation) {
         if !self.is_full() && !self.found.contains(&fault) {
             self.found.push(fault);
         }
@@ -56,7 +56,7 @@ impl Faults {
 }
 
 impl<'a> Judge<'a> {
-    fn explain(&mut self, id: NodeId, at: Id, faults: &mut Faults) -> Result<(), OutOfWork> {
+    fn explain(&mut self, id: NodeId, at: Id, faults: &mut ExplainedViolations) -> Result<(), OutOfWork> {
         let graph = self.graph;
         let Some(node) = graph.nodes.get(id.0 as usize) else { return Ok(()) };
         if faults.is_full() || self.holds(id, at)? || !faults.asked.insert((id, at)) {
@@ -78,7 +78,7 @@ impl<'a> Judge<'a> {
         node: &'a Node,
         (keyword, check): (Keyword, &'a KeywordCheck),
         at: Id,
-        faults: &mut Faults,
+        faults: &mut ExplainedViolations,
     ) -> Result<(), OutOfWork> {
         let view = self.document.view(at);
         match (check, view) {
@@ -99,7 +99,7 @@ impl<'a> Judge<'a> {
                 Some(node) => self.explain(node, at, faults),
                 None => {
                     let expected = format!("must have a known value in the member {:?}", discriminator.member);
-                    faults.push(Fault { at, keyword, expected });
+                    faults.push(ExplainedViolation { at, keyword, expected });
                     Ok(())
                 }
             },
@@ -120,20 +120,24 @@ impl<'a> Judge<'a> {
                 for name in names {
                     self.spend(1)?;
                     if self.document.member(members, name).is_none() {
-                        faults.push(Fault { at, keyword, expected: format!("must have the member {name:?}") });
+                        faults.push(ExplainedViolation {
+                            at,
+                            keyword,
+                            expected: format!("must have the member {name:?}"),
+                        });
                     }
                 }
                 Ok(())
             }
-            _ => match self.check(node, check, view, Violation { keyword, at }) {
+            _ => match self.check(node, check, view, KeywordViolation { keyword, at }) {
                 Ok(true) => Ok(()),
                 Ok(false) => {
-                    faults.push(Fault { at, keyword, expected: expected(check) });
+                    faults.push(ExplainedViolation { at, keyword, expected: expected(check) });
                     Ok(())
                 }
                 Err(JudgeError::Invalid(below)) => {
                     let expected = expected(check);
-                    faults.push(Fault { at: below.at, keyword, expected });
+                    faults.push(ExplainedViolation { at: below.at, keyword, expected });
                     Ok(())
                 }
                 Err(JudgeError::OutOfWork(spent)) => Err(spent),
@@ -141,7 +145,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn explain_member(&mut self, rules: &'a Members, member: Id, faults: &mut Faults) -> Result<(), OutOfWork> {
+    fn explain_member(
+        &mut self,
+        rules: &'a Members,
+        member: Id,
+        faults: &mut ExplainedViolations,
+    ) -> Result<(), OutOfWork> {
         self.spend(1)?;
         let name = self.document.name(member);
         let named = rules.named.get(name);
