@@ -19,10 +19,10 @@ use self::{
     offenders::Offenders,
     queue::SharedQuota,
     quota::Quota,
+    rate_limit_headers::RemainingUnits,
     result::{Due, PendingCharge},
     shadow::Mode,
     shared::Circle,
-    told::RemainingUnits,
 };
 use crate::{
     claim::ClaimPath,
@@ -52,11 +52,11 @@ mod named;
 mod offenders;
 mod plan;
 mod queue;
+mod rate_limit_headers;
 mod result;
 mod shadow;
 mod shared;
 mod tell;
-mod told;
 
 #[cfg(test)]
 mod tests;
@@ -69,10 +69,10 @@ pub use key::{Facts, route_name};
 pub use lease::Granted;
 pub use plan::{Members, of as plan_of};
 pub use queue::BudgetQueue;
+pub use rate_limit_headers::RateLimitHeaders;
 pub use result::{LimitResult, RequestUsage};
 pub use shadow::{MOST_TOLD, ShadowRefusals};
 pub use shared::portion_of;
-pub use told::Told;
 
 /// How many requests limits may count together for one request: one bit each.
 const _: () = assert!(crate::settings::limit::MAX_LIMITS <= 64);

@@ -300,7 +300,7 @@ fn limits(proxy: &mut Proxy, (root, guard): (&Table<'_>, &Guard), reader: &Reade
         nodes: u64::try_from(cluster.nodes.len()).unwrap_or(u64::MAX).max(1),
         secret: cluster.secret.clone(),
     });
-    let known = limit::Known {
+    let known = limit::LimitReferences {
         is_in_cluster: root.has("cluster"),
         routes: &proxy.routes,
         geo: &proxy.geo,

@@ -1,11 +1,11 @@
 //! What limits have said of a request, and what is still to be done of that when it is over.
 
-use super::{in_flight::Entered, key::Key, told::Told};
+use super::{in_flight::Entered, key::Key, rate_limit_headers::RateLimitHeaders};
 
 /// What limits have said of one request so far.
 #[derive(Debug, Default)]
 pub struct LimitResult {
-    pub(super) told: Told,
+    pub(super) told: RateLimitHeaders,
     pub(super) owed: Vec<PendingCharge>,
     /// How long it has to wait, in nanoseconds.
     pub(super) wait: u64,
@@ -45,7 +45,7 @@ pub struct RequestUsage {
 impl LimitResult {
     /// What the client is told.
     #[must_use]
-    pub fn told(&self) -> Option<Told> {
+    pub fn told(&self) -> Option<RateLimitHeaders> {
         self.told.any()
     }
 

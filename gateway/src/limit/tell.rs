@@ -8,7 +8,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use super::{
     Limits,
     budget::Budgets,
-    told::{RemainingUnits, Told},
+    rate_limit_headers::{RateLimitHeaders, RemainingUnits},
 };
 use crate::settings::limit::quota::QuotaHeaders;
 
@@ -17,7 +17,7 @@ static RATE_LIMIT_POLICY: HeaderName = HeaderName::from_static("ratelimit-policy
 
 impl Limits {
     /// Writes what the client is told into the headers of an answer.
-    pub fn tell(&self, told: &Told, headers: &mut HeaderMap) {
+    pub fn tell(&self, told: &RateLimitHeaders, headers: &mut HeaderMap) {
         if let Some(left) = &told.least {
             self.tell_rate(left, headers);
         }
@@ -29,7 +29,7 @@ impl Limits {
     /// The same, one after the other to `add`, for an answer whose headers are in no map; `None`, and nothing was added,
     /// if one of them takes the place of what the upstream says.
     #[must_use]
-    pub fn tell_each(&self, told: &Told, mut add: impl FnMut(&str, &[u8])) -> Option<()> {
+    pub fn tell_each(&self, told: &RateLimitHeaders, mut add: impl FnMut(&str, &[u8])) -> Option<()> {
         let None = told.quota else { return None };
         if let Some((text, policy)) = told.least.as_ref().and_then(|left| self.rate_text(left)) {
             add(RATE_LIMIT.as_str(), text.as_bytes());

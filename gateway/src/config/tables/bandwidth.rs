@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use toml::de::DeValue;
 
-use super::limit::{Known, by, except, routes};
+use super::limit::{LimitReferences, by, except, routes};
 use crate::{
     config::{
         reader::{Keys, Reader},
@@ -52,7 +52,7 @@ const LATE: u64 = 20;
 /// The highest: a tebibyte a second.
 const MOST: u64 = 1 << 40;
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &Known<'_>, reader: &Reader<'_>) -> Settings {
+pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &LimitReferences<'_>, reader: &Reader<'_>) -> Settings {
     let mut settings = Settings::default();
     for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {

@@ -79,7 +79,7 @@ pub(super) const MOST: u64 = 1_000_000_000;
 pub(super) const MOST_UNITS: u64 = 1 << 50;
 
 /// What limits refer to.
-pub(super) struct Known<'a> {
+pub(super) struct LimitReferences<'a> {
     /// Whether there is a `[cluster]`.
     pub(super) is_in_cluster: bool,
     pub(super) routes: &'a [Route],
@@ -91,7 +91,11 @@ pub(super) struct Known<'a> {
     pub(super) kernel: clamp::PacketLimits,
 }
 
-pub(super) fn read(tables: Vec<(Option<String>, Table<'_>)>, known: &Known<'_>, reader: &Reader<'_>) -> Vec<Limit> {
+pub(super) fn read(
+    tables: Vec<(Option<String>, Table<'_>)>,
+    known: &LimitReferences<'_>,
+    reader: &Reader<'_>,
+) -> Vec<Limit> {
     let mut limits: Vec<Limit> = Vec::new();
     for (name, table) in tables {
         let key = table.own_key().to_owned();
@@ -134,7 +138,7 @@ pub(super) fn read(tables: Vec<(Option<String>, Table<'_>)>, known: &Known<'_>, 
     limits
 }
 
-fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) -> Option<Limit> {
+fn one(table: &Table<'_>, name: String, known: &LimitReferences<'_>, reader: &Reader<'_>) -> Option<Limit> {
     let routes = table.has("routes").then(|| {
         let names = values(table.list("routes", described("name or tag of a route", value::line)));
         for wrong in names.iter().filter_map(|name| no_route(name, known.routes)) {
@@ -204,7 +208,7 @@ const PARTS: &str = "`\"address\"`, `\"address/48\"`, `\"principal\"`, `\"api_ke
 pub(super) const COSTS: &str =
     "`\"requests\"`, `\"request_bytes\"`, `\"response_bytes\"`, `\"grpc_messages\"`, `\"header:NAME\"`";
 
-pub(super) fn by(table: &Table<'_>, routes: Option<&[String]>, known: &Known<'_>) -> Vec<KeyPart> {
+pub(super) fn by(table: &Table<'_>, routes: Option<&[String]>, known: &LimitReferences<'_>) -> Vec<KeyPart> {
     let form = described(PARTS, part).written(|part: &KeyPart| format!("{:?}", part.to_string()));
     let listed = if table.has("by") {
         table.required_list("by", "[\"address\"]", form)

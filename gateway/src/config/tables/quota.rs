@@ -3,7 +3,7 @@
 use jiff::tz::TimeZone;
 use toml::de::DeValue;
 
-use super::limit::{COSTS, Known, MOST, MOST_UNITS, by, cost, except, routes, weights};
+use super::limit::{COSTS, LimitReferences, MOST, MOST_UNITS, by, cost, except, routes, weights};
 use crate::{
     config::{
         reader::{Keys, Reader},
@@ -65,7 +65,7 @@ const MOST_WARNINGS: usize = 4;
 pub(super) fn read(
     tables: Vec<(String, Table<'_>)>,
     limits: &[Limit],
-    known: &Known<'_>,
+    known: &LimitReferences<'_>,
     reader: &Reader<'_>,
 ) -> Vec<Limit> {
     let mut quotas: Vec<Limit> = Vec::new();
@@ -88,7 +88,7 @@ pub(super) fn read(
     quotas
 }
 
-fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) -> Option<Limit> {
+fn one(table: &Table<'_>, name: String, known: &LimitReferences<'_>, reader: &Reader<'_>) -> Option<Limit> {
     let names = counted_routes(table, known.routes);
     let by = by(table, names.as_deref(), known);
     if by.iter().map(|part| part.to_string().len() + 1).sum::<usize>() > LONGEST_BY {
@@ -138,7 +138,7 @@ fn one(table: &Table<'_>, name: String, known: &Known<'_>, reader: &Reader<'_>) 
 }
 
 /// Whether the machines of a cluster count together.
-fn shared(table: &Table<'_>, known: &Known<'_>) -> bool {
+fn shared(table: &Table<'_>, known: &LimitReferences<'_>) -> bool {
     let shared = table.or("shared", false, value::boolean());
     if shared && !known.is_in_cluster {
         let wrong = Diagnostic::bare("there is nobody to share it with");

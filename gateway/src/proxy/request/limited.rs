@@ -7,7 +7,7 @@ use http::HeaderMap;
 use super::exchange::{Exchange, Throttles};
 use crate::{
     clock::{self, Now},
-    limit::{Facts, RequestUsage, Told, When},
+    limit::{Facts, RateLimitHeaders, RequestUsage, When},
     proxy::timing::throttle::Throttle,
     refusal::{Refusal, Reject},
     snapshot::CompiledRoute,
@@ -108,7 +108,7 @@ impl Exchange {
     }
 
     /// What its client is told of the limits of the configuration that it began with.
-    pub(super) fn told_limit(&self) -> Option<Told> {
+    pub(super) fn told_limit(&self) -> Option<RateLimitHeaders> {
         self.limited.told()
     }
 

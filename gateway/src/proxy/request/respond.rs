@@ -5,7 +5,7 @@ use http::{HeaderValue, Response, StatusCode, header, response};
 
 use super::{exchange::Exchange, grpc_status, response_body::ResponseBody, response_copy::ResponseCopy};
 use crate::{
-    limit::{Limits, Told},
+    limit::{Limits, RateLimitHeaders},
     proxy::{
         body,
         connection::Connection,
@@ -108,7 +108,7 @@ pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Op
 pub(super) struct CommonHeaders<'a> {
     hsts: Option<&'a HeaderValue>,
     cors: Option<&'a cors::CorsPolicy>,
-    limit: Option<(&'a Limits, Told)>,
+    limit: Option<(&'a Limits, RateLimitHeaders)>,
     /// The response is an upstream's.
     is_relayed: bool,
 }

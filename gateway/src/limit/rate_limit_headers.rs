@@ -2,7 +2,7 @@
 
 /// What the client is told.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Told {
+pub struct RateLimitHeaders {
     /// The limit or quota that leaves the least, in `RateLimit`.
     pub(super) least: Option<RemainingUnits>,
     /// The quota that leaves the least, in headers of its own.
@@ -19,7 +19,7 @@ pub(super) struct RemainingUnits {
     pub(super) reset: Option<u64>,
 }
 
-impl Told {
+impl RateLimitHeaders {
     /// One that lets the request through. `in_general`: it is told in `RateLimit`; `as_quota`: in headers of its own.
     pub(super) fn admitted(&mut self, left: RemainingUnits, in_general: bool, as_quota: bool) {
         let is_less = |known: &Option<RemainingUnits>| known.is_none_or(|known| left.left < known.left);
