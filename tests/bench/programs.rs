@@ -17,7 +17,7 @@ use aya::{
 };
 use gateway::{
     guard::kernel::Kernel,
-    settings::guard::{Compile, Mode, PacketScope, Safety, Settings, SourceLimit, SynCookies},
+    settings::guard::{AttachMode, Compile, PacketScope, Safety, Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
     limit::Rate,
@@ -235,7 +235,7 @@ fn open(object: &[u8], pins: &Path, bans: u32) -> anyhow::Result<(Ebpf, Loaded)>
 fn settings() -> Settings {
     Settings {
         interfaces: Vec::new(),
-        mode: Mode::Auto,
+        mode: AttachMode::Auto,
         scope: PacketScope::Listeners,
         state_dir: PathBuf::new(),
         control_socket: PathBuf::new(),

@@ -13,7 +13,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::{
     guard::kernel::{self, Kernel, KernelError, Removed},
-    settings::guard::{Compile, Mode, PacketScope, Safety, Settings, SourceLimit},
+    settings::guard::{AttachMode, Compile, PacketScope, Safety, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -101,7 +101,7 @@ pub(crate) fn ip(arguments: &[&str]) {
 pub(crate) fn settings() -> Settings {
     Settings {
         interfaces: vec!["v0".to_owned()],
-        mode: Mode::Auto,
+        mode: AttachMode::Auto,
         scope: PacketScope::Listeners,
         state_dir: PathBuf::new(),
         control_socket: PathBuf::new(),
@@ -193,7 +193,7 @@ fn x09_a_guard_that_is_gone_leaves_its_bans_in_force_and_the_next_takes_over() {
         assert!(!cable.answers(BAD) && cable.answers(GOOD));
         drop(kernel);
 
-        let generic = load(&Settings { mode: Mode::Generic, ..resized });
+        let generic = load(&Settings { mode: AttachMode::Generic, ..resized });
         assert_eq!((generic.interfaces()[0].native, generic.interfaces()[0].adopted), (false, false));
         assert!(!cable.answers(BAD) && cable.answers(GOOD));
         generic.detach().unwrap();
@@ -386,7 +386,7 @@ fn refusals_name_what_to_do() {
         assert!(again.is_empty() && failing[0].contains("no network interface nope"), "{failing:?}");
 
         let second = Settings { pin_dir: "/sys/fs/bpf/second".into(), ..settings() };
-        let refusal = Kernel::load(&Settings { mode: Mode::Native, ..second.clone() }, &[]).unwrap_err();
+        let refusal = Kernel::load(&Settings { mode: AttachMode::Native, ..second.clone() }, &[]).unwrap_err();
         assert!(matches!(refusal, KernelError::Busy { program: Some(_), .. }), "{refusal:?}");
         // Where nothing is demanded, it serves without, and says why.
         let mut without = load(&second);
@@ -398,9 +398,9 @@ fn refusals_name_what_to_do() {
         let elsewhere = Settings { pin_dir: "/tmp/gateway-no-bpffs".into(), ..settings() };
         assert!(matches!(Kernel::load(&elsewhere, &[]), Err(KernelError::NoBpffs { .. })));
 
-        let native = Settings { interfaces: vec!["lo".into()], mode: Mode::Native, ..second };
+        let native = Settings { interfaces: vec!["lo".into()], mode: AttachMode::Native, ..second };
         assert!(matches!(Kernel::load(&native, &[]), Err(KernelError::NoNative(_))));
-        let auto = load(&Settings { mode: Mode::Auto, ..native });
+        let auto = load(&Settings { mode: AttachMode::Auto, ..native });
         assert!(!auto.interfaces()[0].native && auto.interfaces()[0].note.is_some());
     });
 }

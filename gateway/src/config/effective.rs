@@ -16,7 +16,7 @@ use crate::settings::{
     audit::{self, AnchorTarget},
     basic::Settings as Basic,
     cors::{Cors, HeaderNames},
-    guard::{Ladder, ListFormat, Mode, PacketScope, Settings as Guard, SourceLimit},
+    guard::{AttachMode, Ladder, ListFormat, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
     listener::Listener,
     operators::{Member, Operator},
@@ -216,9 +216,9 @@ fn guard_table(guard: &Guard) -> Value {
     json!({
         "interfaces": guard.interfaces,
         "mode": match guard.mode {
-            Mode::Auto => "auto",
-            Mode::Generic => "generic",
-            Mode::Native => "native",
+            AttachMode::Auto => "auto",
+            AttachMode::Generic => "generic",
+            AttachMode::Native => "native",
         },
         "scope": match guard.scope {
             PacketScope::Host => "host",

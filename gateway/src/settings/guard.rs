@@ -20,7 +20,7 @@ pub struct Settings {
     /// `guard.interfaces`: where XDP is attached. Empty: bans are enforced at accept, and status says so.
     pub interfaces: Vec<String>,
     /// `guard.mode`.
-    pub mode: Mode,
+    pub mode: AttachMode,
     /// `guard.scope`.
     pub scope: PacketScope,
     /// `guard.state_dir`: ban store, audit chain.
@@ -204,7 +204,7 @@ pub struct Feed {
 
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum AttachMode {
     /// Native where the driver can, else generic, saying so.
     Auto,
     /// In the network stack: works everywhere, costs more.

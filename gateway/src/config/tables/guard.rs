@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        guard::{Compile, KernelTrace, LONGEST_BAN, Mode, PacketScope, Safety, Settings},
+        guard::{AttachMode, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety, Settings},
         operators::ControlMode,
         revocation,
     },
@@ -129,8 +129,12 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
         mode: table.or(
             "mode",
-            Mode::Auto,
-            value::choice(&[("auto", Mode::Auto), ("generic", Mode::Generic), ("native", Mode::Native)]),
+            AttachMode::Auto,
+            value::choice(&[
+                ("auto", AttachMode::Auto),
+                ("generic", AttachMode::Generic),
+                ("native", AttachMode::Native),
+            ]),
         ),
         scope: table.or(
             "scope",

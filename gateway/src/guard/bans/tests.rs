@@ -12,7 +12,7 @@ use crate::{
     },
     request_id::RequestId,
     settings::{
-        guard::{Mode, PacketScope, Safety},
+        guard::{AttachMode, PacketScope, Safety},
         operators::ControlMode,
     },
     signal::Signal,
@@ -50,7 +50,7 @@ impl World {
     fn settings() -> Settings {
         Settings {
             interfaces: Vec::new(),
-            mode: Mode::Auto,
+            mode: AttachMode::Auto,
             scope: PacketScope::Listeners,
             state_dir: PathBuf::new(),
             control_socket: PathBuf::new(),

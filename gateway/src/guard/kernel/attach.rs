@@ -18,7 +18,7 @@ use super::{
     object::{Variant, program},
     sys,
 };
-use crate::settings::guard::Mode;
+use crate::settings::guard::AttachMode;
 
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
@@ -43,7 +43,7 @@ pub(super) fn attach(
     ebpf: &mut Ebpf,
     folder: &Path,
     interfaces: &[String],
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<(Vec<Attached>, Vec<FdLink>), KernelError> {
     let (mut attached, mut links) = (Vec::new(), Vec::new());
     for name in interfaces {
@@ -55,7 +55,7 @@ pub(super) fn attach(
             // It may come later; whoever asked for it is told until it does.
             Err(KernelError::Interface(_)) => {}
             // Somebody else's program is on it. It is tried again every second, and told until it works.
-            Err(error @ KernelError::Busy { .. }) if mode == Mode::Auto => {
+            Err(error @ KernelError::Busy { .. }) if mode == AttachMode::Auto => {
                 tracing::warn!("no packet is dropped in the kernel on {name}: {error}");
             }
             Err(error) => {
@@ -113,7 +113,7 @@ pub(super) fn one(
     (ebpf, variant): (&mut Ebpf, Variant),
     folder: &Path,
     name: &str,
-    mode: Mode,
+    mode: AttachMode,
 ) -> Result<(Attached, FdLink), KernelError> {
     let index = if_nametoindex(name).map_err(|_no_such_interface| KernelError::Interface(name.to_owned()))?;
     for native in [true, false] {
@@ -121,7 +121,8 @@ pub(super) fn one(
         if !path.exists() {
             continue;
         }
-        let is_wanted = matches!((mode, native), (Mode::Auto, _) | (Mode::Native, true) | (Mode::Generic, false));
+        let is_wanted =
+            matches!((mode, native), (AttachMode::Auto, _) | (AttachMode::Native, true) | (AttachMode::Generic, false));
         if is_wanted && let Some(link) = adopt((ebpf, variant), name, &path) {
             let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
             return Ok((Attached { name: name.to_owned(), index, native, adopted: true, note }, link));
@@ -130,9 +131,9 @@ pub(super) fn one(
         fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
     }
     let (native, note, link) = match mode {
-        Mode::Native => (true, None, fresh((ebpf, variant), index, XdpMode::Driver)),
-        Mode::Generic => (false, None, fresh((ebpf, variant), index, XdpMode::Skb)),
-        Mode::Auto => match fresh((ebpf, variant), index, XdpMode::Driver) {
+        AttachMode::Native => (true, None, fresh((ebpf, variant), index, XdpMode::Driver)),
+        AttachMode::Generic => (false, None, fresh((ebpf, variant), index, XdpMode::Skb)),
+        AttachMode::Auto => match fresh((ebpf, variant), index, XdpMode::Driver) {
             Err(AttachRefused::Unsupported(error)) => {
                 let note = format!("the driver cannot run XDP natively ({error}): attached in the network stack");
                 (false, Some(note), fresh((ebpf, variant), index, XdpMode::Skb))
@@ -161,7 +162,7 @@ pub(super) fn again(
     ebpf: (&mut Ebpf, Variant),
     folder: &Path,
     name: &str,
-    mode: Mode,
+    mode: AttachMode,
     is_on: bool,
 ) -> Result<Option<(Attached, FdLink)>, KernelError> {
     if is_on {
@@ -206,13 +207,13 @@ enum AttachRefused {
 }
 
 impl AttachRefused {
-    fn explain(self, name: &str, index: u32, mode: Mode) -> KernelError {
+    fn explain(self, name: &str, index: u32, mode: AttachMode) -> KernelError {
         match self {
             Self::Busy => {
                 KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index).ok().flatten() }
             }
             Self::Other(source) => KernelError::NotPermitted { what: format!("attaching to {name}"), source },
-            Self::Unsupported(_) if mode == Mode::Native => KernelError::NoNative(name.to_owned()),
+            Self::Unsupported(_) if mode == AttachMode::Native => KernelError::NoNative(name.to_owned()),
             Self::Unsupported(source) => KernelError::NoXdp { interface: name.to_owned(), source },
         }
     }

@@ -31,7 +31,7 @@ use super::{
     trace::Tracer,
     tries::{self, Tries, errno},
 };
-use crate::settings::guard::{Mode, Settings};
+use crate::settings::guard::{AttachMode, Settings};
 
 /// The kernel program, loaded and attached, and its maps. Everything after [`Self::load`] works without any capability.
 ///
@@ -51,7 +51,7 @@ pub struct Kernel {
     pub(super) program_id: u32,
     /// `None`: the kernel refused the traced variant, or nothing can be attached.
     pub(super) tracer: Option<Tracer>,
-    pub(super) mode: Mode,
+    pub(super) mode: AttachMode,
     /// Where it is to be attached; [`Self::interfaces`] is where it is.
     pub(super) wanted: Vec<String>,
     /// Maps whose pins were given up together with the links, and where those were.

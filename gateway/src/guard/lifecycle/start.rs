@@ -52,7 +52,7 @@ use crate::{
     sandbox::{self, Writes},
     settings::{
         audit::AnchorTarget,
-        guard::{Mode, Settings},
+        guard::{AttachMode, Settings},
     },
 };
 
@@ -350,10 +350,10 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
         Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
             format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
         }
-        Err(error @ KernelError::Shared(_)) if settings.mode == Mode::Auto => {
+        Err(error @ KernelError::Shared(_)) if settings.mode == AttachMode::Auto => {
             format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
         }
-        Err(error) if settings.mode == Mode::Auto && error.is_refusal() => {
+        Err(error) if settings.mode == AttachMode::Auto && error.is_refusal() => {
             // What an earlier program still did could not be undone by anybody.
             let left = match kernel::remove(&settings.pin_dir) {
                 Ok(removed) if removed.links > 0 => "; an earlier program was detached".to_owned(),

@@ -21,7 +21,7 @@ use crate::{
     message::{Bundle, observer::ObserverConfig},
     settings::{
         self,
-        guard::{Mode, Settings},
+        guard::{AttachMode, Settings},
     },
     tls,
 };
@@ -184,7 +184,7 @@ pub(crate) fn program(settings: &Settings) -> Vec<Diagnostic> {
         |what: String| Diagnostic::new("guard.interfaces", what).hint("see docs/kernels.md for what each kernel gives");
     match kernel::trial() {
         Ok(left_out) => left_out.into_iter().map(diagnostic).collect(),
-        Err(error) if error.is_refusal() && settings.mode == Mode::Auto => {
+        Err(error) if error.is_refusal() && settings.mode == AttachMode::Auto => {
             vec![diagnostic(format!("bans would be enforced when connections are accepted: {error}"))]
         }
         Err(error) if error.is_refusal() => {
