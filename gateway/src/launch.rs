@@ -58,7 +58,7 @@ pub enum End {
 
 /// What the guard has the launcher do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Command {
+pub enum LauncherCommand {
     /// Answered by [`Notice::Bound`]: so many listening sockets of an address, made now or kept from before.
     Bind {
         /// Where.
@@ -241,7 +241,7 @@ pub fn wait_for_introduction(launcher: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
-impl Fixed for Command {
+impl Fixed for LauncherCommand {
     fn encode(&self) -> [u8; LENGTH] {
         match *self {
             Self::Bind { address, sockets } => Writer::new(1).address(address).number(sockets.into()),

@@ -15,7 +15,7 @@ use crate::{
     file::NamedFile,
     limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
     log::access::AccessLog,
-    path::{PathRules, pattern::Pattern},
+    path::{PathRules, pattern::PathPattern},
     refusal::{Refusal, Reject},
     route::{Routes, cors, target::Target},
     settings::{
@@ -130,7 +130,7 @@ pub struct CompiledRoute {
     /// Who answers.
     pub action: Action,
     /// The path that the upstream is asked for; `None`: the client's.
-    pub rewrite: Option<Pattern>,
+    pub rewrite: Option<PathPattern>,
     /// What is changed of requests.
     pub request_headers: Option<Edits>,
     /// What is changed of answers.

@@ -14,7 +14,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::launch::{self, Command, End, Notice, ProgramId, Role, RunAs, Unfit};
+use crate::launch::{self, End, LauncherCommand, Notice, ProgramId, Role, RunAs, Unfit};
 
 /// How long the launcher may take for what it is asked. It takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -119,7 +119,7 @@ impl Launcher {
 
     fn bind_now(&mut self, address: SocketAddr, sockets: usize) -> io::Result<Vec<OwnedFd>> {
         let sockets = u16::try_from(sockets.max(1)).unwrap_or(u16::MAX).min(launch::MAX_SOCKETS);
-        self.ask(&Command::Bind { address, sockets }, &[])?;
+        self.ask(&LauncherCommand::Bind { address, sockets }, &[])?;
         let deadline = Instant::now() + TIMEOUT;
         let mut bound = Vec::new();
         loop {
@@ -140,7 +140,7 @@ impl Launcher {
 
     /// Keeps the sockets of an address no longer. Whoever has copies of them goes on with those.
     pub(crate) fn unbind(&self, address: SocketAddr) {
-        self.ask_surely(Command::Unbind { address });
+        self.ask_surely(LauncherCommand::Unbind { address });
     }
 
     /// Looks at what is in the place of the program on disk now. `Err`: why it is not to be run.
@@ -148,7 +148,7 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn find(&mut self) -> io::Result<Result<ProgramId, Unfit>> {
-        self.ask(&Command::Find, &[])?;
+        self.ask(&LauncherCommand::Find, &[])?;
         let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.receive(deadline)? {
@@ -170,7 +170,7 @@ impl Launcher {
         program: ProgramId,
         channel: &OwnedFd,
     ) -> io::Result<u32> {
-        self.ask(&Command::Start { role, generation, run_as, program }, &[channel.as_fd()])?;
+        self.ask(&LauncherCommand::Start { role, generation, run_as, program }, &[channel.as_fd()])?;
         let deadline = Instant::now() + TIMEOUT;
         loop {
             match self.receive(deadline)? {
@@ -200,7 +200,7 @@ impl Launcher {
 
     /// Ends a process.
     pub(crate) fn end(&self, pid: u32, how: End) {
-        if let Err(error) = self.ask(&Command::End { pid, how }, &[]) {
+        if let Err(error) = self.ask(&LauncherCommand::End { pid, how }, &[]) {
             tracing::error!(pid, %error, "a process cannot be ended");
         }
     }
@@ -210,24 +210,24 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn keep(&self, kept: &OwnedFd) -> io::Result<()> {
-        self.ask(&Command::Keep, &[kept.as_fd()])
+        self.ask(&LauncherCommand::Keep, &[kept.as_fd()])
     }
 
     /// This guard serves: its death is followed by another.
     pub(crate) fn ready(&self) {
-        self.ask_surely(Command::Ready);
+        self.ask_surely(LauncherCommand::Ready);
     }
 
     /// This guard has not come to a standstill. To be said once a second; a launcher that does not read waits for it.
     pub(crate) fn alive(&self) {
-        if let Err(error) = launch::send(&self.socket, &Command::Alive, &[]) {
+        if let Err(error) = launch::send(&self.socket, &LauncherCommand::Alive, &[]) {
             tracing::debug!(%error, "the launcher does not read");
         }
     }
 
     /// Everything ends with this guard.
     pub(crate) fn stopping(&self) {
-        self.ask_surely(Command::Stopping);
+        self.ask_surely(LauncherCommand::Stopping);
     }
 
     /// The next guard is `program`.
@@ -235,7 +235,7 @@ impl Launcher {
     /// # Errors
     /// The launcher is gone.
     pub(crate) fn upgrade(&self, program: ProgramId) -> io::Result<()> {
-        self.ask(&Command::Upgrade { program }, &[])
+        self.ask(&LauncherCommand::Upgrade { program }, &[])
     }
 
     /// What the launcher tells next. It may be dropped and asked again.
@@ -259,13 +259,13 @@ impl Launcher {
         received?.map(|(notice, _)| notice).ok_or_else(gone)
     }
 
-    fn ask_surely(&self, command: Command) {
+    fn ask_surely(&self, command: LauncherCommand) {
         if let Err(error) = self.ask(&command, &[]) {
             tracing::error!(%error, ?command, "the launcher is not told");
         }
     }
 
-    fn ask(&self, command: &Command, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+    fn ask(&self, command: &LauncherCommand, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
             match launch::send(&self.socket, command, descriptors) {

@@ -18,22 +18,29 @@ fn each_comes_out_as_it_went_in() {
     let program = ProgramId { device: u64::MAX, inode: 7 };
     for address in ["192.0.2.1:443", "[2001:db8::1]:8443", "[::ffff:192.0.2.1]:1", "[fe80::1%4294967295]:0"] {
         let address = address.parse().unwrap();
-        check(&Command::Bind { address, sockets: 1 });
-        check(&Command::Bind { address, sockets: MAX_SOCKETS });
-        check(&Command::Unbind { address });
+        check(&LauncherCommand::Bind { address, sockets: 1 });
+        check(&LauncherCommand::Bind { address, sockets: MAX_SOCKETS });
+        check(&LauncherCommand::Unbind { address });
         check(&Notice::Bound { address, left: u16::MAX, error: -1 });
     }
     for role in [Role::Compiler, Role::Observer, Role::Proxy] {
         for run_as in [None, Some(RunAs { uid: 1, gid: 0 }), Some(RunAs { uid: u32::MAX, gid: 1 })] {
-            check(&Command::Start { role, generation: u64::MAX, run_as, program });
+            check(&LauncherCommand::Start { role, generation: u64::MAX, run_as, program });
         }
         check(&Notice::Living { role, generation: 3, pid: 1, program });
     }
     for how in [End::Drain, End::Kill] {
-        check(&Command::End { pid: i32::MAX.unsigned_abs(), how });
+        check(&LauncherCommand::End { pid: i32::MAX.unsigned_abs(), how });
     }
-    let upgrade = Command::Upgrade { program };
-    for command in [Command::Find, Command::Keep, Command::Ready, Command::Alive, upgrade, Command::Stopping] {
+    let upgrade = LauncherCommand::Upgrade { program };
+    for command in [
+        LauncherCommand::Find,
+        LauncherCommand::Keep,
+        LauncherCommand::Ready,
+        LauncherCommand::Alive,
+        upgrade,
+        LauncherCommand::Stopping,
+    ] {
         check(&command);
     }
     check(&Notice::Found { program, unfit: None });
@@ -59,19 +66,19 @@ fn each_comes_out_as_it_went_in() {
 fn what_is_out_of_bounds_means_nothing() {
     let (address, program) = ("192.0.2.1:443".parse().unwrap(), ProgramId::default());
     let refused = [
-        Command::Bind { address, sockets: 0 },
-        Command::Bind { address, sockets: MAX_SOCKETS + 1 },
-        Command::Start { role: Role::Guard, generation: 1, run_as: None, program },
+        LauncherCommand::Bind { address, sockets: 0 },
+        LauncherCommand::Bind { address, sockets: MAX_SOCKETS + 1 },
+        LauncherCommand::Start { role: Role::Guard, generation: 1, run_as: None, program },
         // Nobody but the guard is root.
-        Command::Start { role: Role::Proxy, generation: 1, run_as: Some(RunAs { uid: 0, gid: 7 }), program },
+        LauncherCommand::Start { role: Role::Proxy, generation: 1, run_as: Some(RunAs { uid: 0, gid: 7 }), program },
         // Every process, and every process of a group.
-        Command::End { pid: 0, how: End::Kill },
-        Command::End { pid: u32::MAX, how: End::Kill },
+        LauncherCommand::End { pid: 0, how: End::Kill },
+        LauncherCommand::End { pid: u32::MAX, how: End::Kill },
     ];
     for command in refused {
-        assert_eq!(Command::decode(&command.encode()), None, "{command:?}");
+        assert_eq!(LauncherCommand::decode(&command.encode()), None, "{command:?}");
     }
-    let whole = Command::Ready.encode();
+    let whole = LauncherCommand::Ready.encode();
     for (bytes, name) in [
         (&whole[..LENGTH - 1], "too short"),
         (&[whole.as_slice(), &[0]].concat(), "too long"),
@@ -79,7 +86,7 @@ fn what_is_out_of_bounds_means_nothing() {
         (&[&[VERSION + 1], &whole[1..]].concat(), "another version"),
         (&[&whole[..LENGTH - 1], &[1]].concat(), "something behind it"),
     ] {
-        assert_eq!(Command::decode(bytes), None, "{name}");
+        assert_eq!(LauncherCommand::decode(bytes), None, "{name}");
     }
 }
 

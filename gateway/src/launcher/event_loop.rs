@@ -31,7 +31,7 @@ use super::{
     sockets::Sockets,
 };
 use crate::{
-    launch::{Command, End, Notice, ProgramId, Role},
+    launch::{End, LauncherCommand, Notice, ProgramId, Role},
     program_log, sandbox,
     seqpacket::MAX_DESCRIPTORS,
 };
@@ -291,11 +291,11 @@ impl Launcher {
         }
     }
 
-    fn obey_command(&mut self, command: Command, descriptors: Vec<OwnedFd>) {
+    fn obey_command(&mut self, command: LauncherCommand, descriptors: Vec<OwnedFd>) {
         let Some(guard) = &mut self.guard else { return };
         let mut descriptors = descriptors.into_iter();
         match command {
-            Command::Bind { address, sockets } => match self.sockets.bind(address, sockets.into()) {
+            LauncherCommand::Bind { address, sockets } => match self.sockets.bind(address, sockets.into()) {
                 Ok(bound) => {
                     let mut left = bound.len();
                     for some in bound.chunks(MAX_DESCRIPTORS) {
@@ -311,14 +311,14 @@ impl Launcher {
                 }
                 Err(error) => guard.tell(Notice::Bound { address, left: 0, error: number(&error) }, Vec::new()),
             },
-            Command::Unbind { address } if guard.is_ready() => self.sockets.unbind(address),
-            Command::Unbind { address } => guard.leaves(address),
-            Command::Find => {
+            LauncherCommand::Unbind { address } if guard.is_ready() => self.sockets.unbind(address),
+            LauncherCommand::Unbind { address } => guard.leaves(address),
+            LauncherCommand::Find => {
                 let found = self.programs.find();
                 let (program, unfit) = found.map_or_else(|unfit| (ProgramId::default(), Some(unfit)), |id| (id, None));
                 guard.tell(Notice::Found { program, unfit }, Vec::new());
             }
-            Command::Start { role, generation, run_as, program } => {
+            LauncherCommand::Start { role, generation, run_as, program } => {
                 let known = self.programs.known(program).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOENT));
                 let started = known.and_then(|program| {
                     let channel = descriptors.next().ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
@@ -327,20 +327,20 @@ impl Launcher {
                 let (pid, error) = started.map_or_else(|error| (0, number(&error)), |pid| (pid, 0));
                 guard.tell(Notice::Started { generation, pid, error }, Vec::new());
             }
-            Command::End { pid, how } => self.children.end(pid, how),
-            Command::Keep if guard.is_ready() => self.kept = descriptors.next().or_else(|| self.kept.take()),
-            Command::Keep => guard.kept = descriptors.next().or_else(|| guard.kept.take()),
-            Command::Ready => self.serves(),
-            Command::Upgrade { program } => {
+            LauncherCommand::End { pid, how } => self.children.end(pid, how),
+            LauncherCommand::Keep if guard.is_ready() => self.kept = descriptors.next().or_else(|| self.kept.take()),
+            LauncherCommand::Keep => guard.kept = descriptors.next().or_else(|| guard.kept.take()),
+            LauncherCommand::Ready => self.serves(),
+            LauncherCommand::Upgrade { program } => {
                 self.next = self.programs.known(program);
                 if self.next.is_none() {
                     tracing::error!("the guard wants an upgrade to a program that was not found");
                     self.reverted = true;
                 }
             }
-            Command::Stopping => guard.stops = true,
+            LauncherCommand::Stopping => guard.stops = true,
             // That it says anything is enough.
-            Command::Alive => {}
+            LauncherCommand::Alive => {}
         }
     }
 

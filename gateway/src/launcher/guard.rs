@@ -16,7 +16,7 @@ use nix::sys::signal::Signal;
 
 use super::{children, programs::Program};
 use crate::{
-    launch::{self, Command, MAX_ADDRESSES, Notice},
+    launch::{self, LauncherCommand, MAX_ADDRESSES, Notice},
     seqpacket,
 };
 
@@ -180,7 +180,7 @@ impl Guard {
     ///
     /// # Errors
     /// It is gone, or what it said is no command.
-    pub(super) fn command(&mut self) -> io::Result<Option<(Command, Vec<OwnedFd>)>> {
+    pub(super) fn command(&mut self) -> io::Result<Option<(LauncherCommand, Vec<OwnedFd>)>> {
         match launch::receive(&self.channel) {
             Ok(None) => Err(io::ErrorKind::UnexpectedEof.into()),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => Ok(None),

@@ -11,7 +11,7 @@ use crate::{
 
 /// A path with places for parts of the path that was asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Pattern {
+pub struct PathPattern {
     text: Box<str>,
     pieces: Box<[PatternPart]>,
 }
@@ -26,7 +26,7 @@ enum PatternPart {
     Segment(usize),
 }
 
-impl Pattern {
+impl PathPattern {
     /// Reads a pattern for requests of the template `path`: text, the template's parameters (`{id}`, and at the end
     /// `{rest}`), and at the end `{path}`, which is all of it.
     ///
@@ -216,8 +216,8 @@ mod tests {
     #[track_caller]
     fn makes(path: &str, pattern: &str, asked: &str, expect: Result<&str, &str>) {
         let pattern = match pattern.strip_prefix('-') {
-            Some(prefix) => Pattern::strip(prefix, path),
-            None => Pattern::read(pattern, path),
+            Some(prefix) => PathPattern::strip(prefix, path),
+            None => PathPattern::read(pattern, path),
         };
         let made = pattern.unwrap_or_else(|fault| panic!("{fault}")).apply(asked, PathRules::default());
         let made = made.as_deref().map_err(|refusal| &*refusal.detail);
@@ -294,8 +294,8 @@ mod tests {
             ("/{a}/{b}", "/{b}/{a}", "/x;1//y%2Fz", "/y%2Fz/x;1"),
         ] {
             let pattern = match pattern.strip_prefix('-') {
-                Some(prefix) => Pattern::strip(prefix, path),
-                None => Pattern::read(pattern, path),
+                Some(prefix) => PathPattern::strip(prefix, path),
+                None => PathPattern::read(pattern, path),
             };
             let made = pattern.unwrap_or_else(|fault| panic!("{fault}")).apply(asked, rules);
             assert_eq!(made.as_deref().ok(), Some(expect), "{path} {asked}");
@@ -305,8 +305,8 @@ mod tests {
     #[track_caller]
     fn wrong(path: &str, pattern: &str, expect: &str) {
         let made = match pattern.strip_prefix('-') {
-            Some(prefix) => Pattern::strip(prefix, path),
-            None => Pattern::read(pattern, path),
+            Some(prefix) => PathPattern::strip(prefix, path),
+            None => PathPattern::read(pattern, path),
         };
         let fault = made.expect_err(pattern);
         assert!(fault.message.contains(expect), "{pattern}: {fault}");

@@ -20,7 +20,7 @@ use crate::{
     expression::Expression,
     file::NamedFile,
     geo::{Country, Geo},
-    path::{PathRules, pattern::Pattern},
+    path::{PathRules, pattern::PathPattern},
     source_set::SourceSet,
 };
 
@@ -162,7 +162,7 @@ pub struct Redirect {
     /// Scheme and authority, literally; empty: where the request came. The beginning of `route.redirect.to`.
     pub origin: String,
     /// The rest of `route.redirect.to`.
-    pub path: Pattern,
+    pub path: PathPattern,
 }
 
 /// One answer for every request.
@@ -180,9 +180,9 @@ pub struct Fixed {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Rewrite {
     /// `route.strip_prefix`.
-    Strip(Pattern),
+    Strip(PathPattern),
     /// `route.rewrite`.
-    Template(Pattern),
+    Template(PathPattern),
 }
 
 /// What the connections of a route may become.

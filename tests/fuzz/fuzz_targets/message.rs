@@ -5,7 +5,7 @@
 
 use gateway::{
     guard::control::{Answer, Request},
-    launch::{Command, Fixed, Notice},
+    launch::{LauncherCommand, Fixed, Notice},
     message::{
         Bounded, Bundle, ToGuard, ToProxy,
         compiler::{CompileResult, CompileTask},

@@ -1,11 +1,11 @@
 //! What it means to read a command or a notice safely, for all bytes there are: used by the tests here and by the fuzz
 //! target in `tests/fuzz`, whose root names the same items as this file's parent does.
 
-use super::{Command, Fixed, Notice};
+use super::{Fixed, LauncherCommand, Notice};
 
 /// What is wrong with how `bytes` are read; `None`: nothing is.
 pub(super) fn fault(bytes: &[u8]) -> Option<String> {
-    let is_again = again::<Command>(bytes) && again::<Notice>(bytes);
+    let is_again = again::<LauncherCommand>(bytes) && again::<Notice>(bytes);
     (!is_again).then(|| "what was understood has two forms".to_owned())
 }
 

@@ -13,7 +13,7 @@ use super::{
     configurations::{Configurations, reason},
     guard_link::{GuardEvent, GuardLink},
     heartbeat::Heartbeats,
-    memory::{self, Level, Memory},
+    memory::{self, Memory, MemoryLevel},
     quotas,
     telemetry::Telemetry,
     worker_thread::Running,
@@ -223,12 +223,14 @@ impl<'a> Control<'a> {
         let most = self.memory.most();
         let Some((level, bytes)) = self.memory.look(clock::monotonic()) else { return };
         match level {
-            Level::Fine => tracing::info!(bytes, most, "below proxy.max_memory again"),
-            Level::Tight => tracing::warn!(bytes, most, "over proxy.max_memory: idle connections are closed"),
-            Level::Over => tracing::warn!(bytes, most, "over proxy.max_memory: connections and requests are refused"),
+            MemoryLevel::Fine => tracing::info!(bytes, most, "below proxy.max_memory again"),
+            MemoryLevel::Tight => tracing::warn!(bytes, most, "over proxy.max_memory: idle connections are closed"),
+            MemoryLevel::Over => {
+                tracing::warn!(bytes, most, "over proxy.max_memory: connections and requests are refused")
+            }
         }
-        self.shared.is_tight.store(level >= Level::Tight, Ordering::Relaxed);
-        self.shared.sheds.store(level >= Level::Over, Ordering::Relaxed);
+        self.shared.is_tight.store(level >= MemoryLevel::Tight, Ordering::Relaxed);
+        self.shared.sheds.store(level >= MemoryLevel::Over, Ordering::Relaxed);
     }
 
     async fn drain(&mut self, workers: &[Running]) {

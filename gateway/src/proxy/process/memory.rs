@@ -15,7 +15,7 @@ const TRIM: u64 = 1_000_000_000;
 
 /// What the proxy does about its size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::proxy) enum Level {
+pub(in crate::proxy) enum MemoryLevel {
     /// Nothing.
     Fine,
     /// It closes connections that are between requests.
@@ -29,7 +29,7 @@ pub(in crate::proxy) struct Memory {
     /// Opened before the sandbox closed the file system; `None`: the size is not known.
     resident: Option<Resident>,
     most: u64,
-    level: Level,
+    level: MemoryLevel,
     /// When memory was given back last: `CLOCK_MONOTONIC`, nanoseconds.
     trimmed: u64,
 }
@@ -41,7 +41,7 @@ impl Memory {
         if let Err(error) = &resident {
             tracing::warn!("proxy.max_memory cannot be watched, /proc/self/statm does not open: {error}");
         }
-        Self { resident: resident.ok(), most: u64::MAX, level: Level::Fine, trimmed: 0 }
+        Self { resident: resident.ok(), most: u64::MAX, level: MemoryLevel::Fine, trimmed: 0 }
     }
 
     /// Limits it to what is configured, or to three quarters of the machine's memory.
@@ -61,12 +61,12 @@ impl Memory {
 
     /// Reads the size, and gives unused memory back where the size is near the limit. The new level and the size in
     /// bytes, if the level has changed.
-    pub(in crate::proxy) fn look(&mut self, now: u64) -> Option<(Level, u64)> {
+    pub(in crate::proxy) fn look(&mut self, now: u64) -> Option<(MemoryLevel, u64)> {
         let mut resident = self.resident()?;
         let soon = next(self.level, resident, self.most);
-        let is_due = now.saturating_sub(self.trimmed) >= TRIM && soon > Level::Fine;
+        let is_due = now.saturating_sub(self.trimmed) >= TRIM && soon > MemoryLevel::Fine;
         // Connections that were closed a moment ago still count.
-        if is_due || (self.level == Level::Tight && soon == Level::Over) {
+        if is_due || (self.level == MemoryLevel::Tight && soon == MemoryLevel::Over) {
             self.trimmed = now;
             os::give_memory_back();
             resident = self.resident()?;
@@ -99,13 +99,13 @@ const fn most(machine: u64) -> u64 {
 
 /// The level after `level`. It rises one step at a time: closing idle connections may be enough. It falls only well
 /// below the limit, so that it does not flap.
-const fn next(level: Level, resident: u64, most: u64) -> Level {
+const fn next(level: MemoryLevel, resident: u64, most: u64) -> MemoryLevel {
     if resident <= most - most / 8 {
-        return Level::Fine;
+        return MemoryLevel::Fine;
     }
     match level {
-        Level::Fine if resident > most => Level::Tight,
-        Level::Tight if resident > most => Level::Over,
+        MemoryLevel::Fine if resident > most => MemoryLevel::Tight,
+        MemoryLevel::Tight if resident > most => MemoryLevel::Over,
         same => same,
     }
 }
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn it_takes_nothing_on_if_letting_go_does_not_do() {
-        use Level::{Fine, Over, Tight};
+        use MemoryLevel::{Fine, Over, Tight};
         for (level, resident, expect) in [
             (Fine, 0, Fine),
             (Fine, 800, Fine),
@@ -141,11 +141,11 @@ mod tests {
         assert_eq!(memory.look(0), None, "no limit");
         memory.most = 1;
         let (level, bytes) = memory.look(0).unwrap();
-        assert_eq!(level, Level::Tight);
+        assert_eq!(level, MemoryLevel::Tight);
         assert!(bytes > 100_000, "{bytes}");
-        assert_eq!(memory.look(1).unwrap().0, Level::Over);
+        assert_eq!(memory.look(1).unwrap().0, MemoryLevel::Over);
         assert_eq!(memory.look(2), None, "told once");
         memory.most = u64::MAX;
-        assert_eq!(memory.look(3).unwrap().0, Level::Fine);
+        assert_eq!(memory.look(3).unwrap().0, MemoryLevel::Fine);
     }
 }

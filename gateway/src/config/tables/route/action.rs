@@ -16,7 +16,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    path::pattern::Pattern,
+    path::pattern::PathPattern,
     settings::route::{Action, Fixed, Redirect, Rewrite},
 };
 
@@ -87,9 +87,9 @@ pub(super) fn rewrite(table: &Table<'_>, path: Option<&str>) -> Option<Rewrite> 
         table.optional("rewrite", value::line);
         return None;
     };
-    let strip = |value: &DeValue<'_>| Pattern::strip(&value::line(value)?, path);
+    let strip = |value: &DeValue<'_>| PathPattern::strip(&value::line(value)?, path);
     let strip = table.optional("strip_prefix", strip).map(Rewrite::Strip);
-    let read = |value: &DeValue<'_>| Pattern::read(&value::line(value)?, path);
+    let read = |value: &DeValue<'_>| PathPattern::read(&value::line(value)?, path);
     strip.or(table.optional("rewrite", read).map(Rewrite::Template))
 }
 
@@ -135,10 +135,10 @@ fn redirect(table: Table<'_>, path: Option<&str>) -> Option<Redirect> {
 }
 
 /// Scheme and authority, literally, and the path.
-fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Diagnostic> {
+fn elsewhere(text: &str, path: &str) -> Result<(String, PathPattern), Diagnostic> {
     const HINT: &str = "write \"https://www.example.com{path}\", or \"/new/{id}\" for the same host";
     if text.starts_with('/') {
-        return Ok((String::new(), Pattern::read(text, path)?));
+        return Ok((String::new(), PathPattern::read(text, path)?));
     }
     let Some((scheme, rest)) = text.split_once("://").filter(|(scheme, _)| matches!(*scheme, "http" | "https")) else {
         return Err(Diagnostic::bare(format!("{text:?} is neither a URL nor a path")).hint(HINT));
@@ -155,7 +155,7 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, Pattern), Diagnostic> {
     if !port.is_empty() && number.is_none_or(|number| port != format!(":{number}") || number == 0) {
         return Err(Diagnostic::bare(format!("{text:?} has no port from 1 to 65535")).hint(HINT));
     }
-    let pattern = Pattern::read(if pattern.is_empty() { "/" } else { pattern }, path)?;
+    let pattern = PathPattern::read(if pattern.is_empty() { "/" } else { pattern }, path)?;
     Ok((format!("{scheme}://{host}{port}"), pattern))
 }
 

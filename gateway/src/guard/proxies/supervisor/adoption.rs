@@ -107,7 +107,7 @@ mod tests {
     use super::*;
     use crate::{
         guard::proxies::pulse::STANDSTILL,
-        launch::{self, Command, Notice},
+        launch::{self, LauncherCommand, Notice},
         seqpacket,
     };
 
@@ -150,9 +150,9 @@ mod tests {
             }
             supervisor.kill_starting("test");
             assert_eq!(supervisor.states()[1], (1_002, "starts"));
-            let told = launch::receive::<Command>(launcher.as_fd()).unwrap().map(|(command, _)| command);
-            assert_eq!(told, Some(Command::End { pid: 1_002, how: End::Kill }));
-            assert!(launch::receive::<Command>(launcher.as_fd()).is_err(), "the one that serves is left alone");
+            let told = launch::receive::<LauncherCommand>(launcher.as_fd()).unwrap().map(|(command, _)| command);
+            assert_eq!(told, Some(LauncherCommand::End { pid: 1_002, how: End::Kill }));
+            assert!(launch::receive::<LauncherCommand>(launcher.as_fd()).is_err(), "the one that serves is left alone");
         });
     }
 
