@@ -25,7 +25,7 @@ pub(super) const MOST_FACTS: usize = 20_000;
 
 /// What became of what another machine has said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct AppliedFacts {
     /// Facts that changed something.
     pub(crate) changed: u64,
     /// Facts that safety rules of this machine refuse.
@@ -72,10 +72,10 @@ impl Guard {
     }
 
     /// Another machine has decided this; where `is_whole`, nothing else is in force there, unless it may have been cut.
-    pub(crate) fn peer_says(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> Taken {
+    pub(crate) fn peer_says(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> AppliedFacts {
         self.catch_up();
         let actor = Actor::Peer(node.to_owned());
-        let mut taken = Taken::default();
+        let mut taken = AppliedFacts::default();
         // What a list that was cut lacks may be in force there all the same: it ends by its own time.
         if is_whole && facts.len() < MOST_FACTS {
             taken.changed += self.leave_out(&actor, facts, now);

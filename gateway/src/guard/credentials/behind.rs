@@ -9,16 +9,16 @@ use crate::guard::audit::{Recent, newest_first};
 
 /// The record of the chain up to which a store knows what became of its keys and revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Seen {
+pub(crate) struct SeenRecord {
     pub(crate) seq: u64,
     pub(crate) hash: String,
 }
 
 /// What the chain has that a store has not seen.
 #[derive(Debug, Default, PartialEq, Eq)]
-pub(super) struct Behind {
+pub(super) struct UnseenRecords {
     /// The newest record.
-    pub(super) newest: Option<Seen>,
+    pub(super) newest: Option<SeenRecord>,
     /// The number of the newest record of keys or tokens that the store has not seen.
     pub(super) credentials: Option<u64>,
     /// The chain has the record that the store has seen, or goes on after it.
@@ -27,17 +27,17 @@ pub(super) struct Behind {
     pub(super) missing: Option<[u64; 2]>,
 }
 
-impl Behind {
+impl UnseenRecords {
     /// Reads the end of the chain.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(super) fn look(state_dir: &Path, seen: Option<&Seen>) -> io::Result<Self> {
+    pub(super) fn look(state_dir: &Path, seen: Option<&SeenRecord>) -> io::Result<Self> {
         let mut behind = Self::default();
         let mut oldest = 0;
         let mut has_reached = false;
         newest_first(state_dir, |Recent { seq, hash, event }| {
-            behind.newest.get_or_insert_with(|| Seen { seq, hash: hash.to_owned() });
+            behind.newest.get_or_insert_with(|| SeenRecord { seq, hash: hash.to_owned() });
             match seen {
                 Some(seen) if seq <= seen.seq => {
                     has_reached = true;
@@ -82,7 +82,7 @@ mod tests {
             format!("{{\"seq\":{seq},\"time\":\"t\",\"event\":\"{event}\",\"prev\":\"\",\"hash\":\"h{seq}\"}}\n")
         });
         fs::write(folder.join(LOG), lines.collect::<String>()).unwrap();
-        let seen = |seq: u64, hash: &str| Some(Seen { seq, hash: hash.to_owned() });
+        let seen = |seq: u64, hash: &str| Some(SeenRecord { seq, hash: hash.to_owned() });
         for (from, credentials, is_tied, missing) in [
             (None, Some(8), false, None),
             (seen(10, "h10"), None, true, None),
@@ -94,12 +94,12 @@ mod tests {
             (seen(9, "other"), None, false, None),
             (seen(11, "h11"), None, false, None),
         ] {
-            let expected = Behind { newest: seen(10, "h10"), credentials, is_tied, missing };
-            assert_eq!(Behind::look(&folder, from.as_ref()).unwrap(), expected, "{from:?}");
+            let expected = UnseenRecords { newest: seen(10, "h10"), credentials, is_tied, missing };
+            assert_eq!(UnseenRecords::look(&folder, from.as_ref()).unwrap(), expected, "{from:?}");
         }
         fs::remove_dir_all(&folder).unwrap();
         fs::create_dir_all(&folder).unwrap();
-        assert_eq!(Behind::look(&folder, seen(2, "h2").as_ref()).unwrap(), Behind::default());
+        assert_eq!(UnseenRecords::look(&folder, seen(2, "h2").as_ref()).unwrap(), UnseenRecords::default());
         fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -21,7 +21,7 @@ pub(super) fn is_of_credentials(event: &str) -> bool {
 
 /// What was revoked, and was not lifted.
 #[derive(Debug, Default)]
-pub(super) struct Redo {
+pub(super) struct CredentialRedo {
     pub(super) revocations: HashMap<Revoked, RevocationRow>,
     pub(super) keys: HashMap<u64, RevocationRow>,
     /// Keys that others took the place of, and until when they are good: seconds since the Unix epoch.
@@ -33,7 +33,7 @@ pub(super) struct Redo {
     pub(super) last: u64,
 }
 
-impl Redo {
+impl CredentialRedo {
     /// Reads the whole chain. A record that is not as it was written counts for nothing. Keys count as made if their record
     /// is behind number `after`.
     ///
@@ -111,7 +111,7 @@ mod tests {
 
     #[test]
     fn what_is_revoked_in_the_end() {
-        let mut redo = Redo::default();
+        let mut redo = CredentialRedo::default();
         let token = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
         let told =
             |id: &str| serde_json::json!({"revoked": token(id), "expires": 7, "actor": "operator:0", "reason": "x"});

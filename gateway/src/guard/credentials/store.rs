@@ -12,7 +12,7 @@ use rusqlite::{Connection, OpenFlags, OptionalExtension as _, Transaction, Trans
 use serde_json::{Map, Value};
 
 use super::{
-    behind::Seen,
+    behind::SeenRecord,
     pepper,
     rows::{self, KeyRow, RevocationRow, SEEN, TABLES, signed},
 };
@@ -351,7 +351,7 @@ impl CredentialStore {
     }
 
     /// The audit chain has these, and ends with a record that was written after them.
-    pub(crate) fn recorded(&mut self, numbers: &[i64], newest: &Seen) -> Result<(), CredentialError> {
+    pub(crate) fn recorded(&mut self, numbers: &[i64], newest: &SeenRecord) -> Result<(), CredentialError> {
         let change = self.change()?;
         for number in numbers {
             change.prepare_cached("DELETE FROM unrecorded WHERE number = ?")?.execute([number])?;

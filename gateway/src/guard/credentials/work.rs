@@ -6,7 +6,7 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::{
-    behind::Seen,
+    behind::SeenRecord,
     rows::{KeyRow, RevocationRow},
     store::Unrecorded,
 };
@@ -68,9 +68,9 @@ pub(crate) enum Job {
     /// Proxies say when keys were used.
     Used(Vec<(u64, u64)>),
     /// The audit chain has these. It ends with this record.
-    Recorded(Vec<i64>, Seen),
+    Recorded(Vec<i64>, SeenRecord),
     /// A minute is over. The audit chain ends with this record.
-    Tidy(Now, Seen),
+    Tidy(Now, SeenRecord),
     /// There have been many changes: all of it is to be handed to the next proxy.
     Gather(Now),
     /// These are the other machines of the cluster; none: there is no cluster, and nobody to be told anything.
@@ -109,7 +109,7 @@ pub(crate) struct OwnRevocations {
 
 /// What became of what another machine said.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Taken {
+pub(crate) struct PeerOutcome {
     pub(crate) node: String,
     /// As in [`PeerSays::whole`].
     pub(crate) whole: Option<u64>,
@@ -121,7 +121,7 @@ pub(crate) struct Taken {
 
 /// What the writer has done.
 #[derive(Default)]
-pub(crate) struct Worked {
+pub(crate) struct CredentialWork {
     /// What changes for the proxies.
     pub(crate) changes: Vec<CredentialChange>,
     /// All that proxies are to know, in the place of what they know.
@@ -137,7 +137,7 @@ pub(crate) struct Worked {
     /// What this machine revokes itself, if that may have changed and others are to know.
     pub(crate) own: Option<OwnRevocations>,
     /// What became of what another machine said.
-    pub(crate) taken: Option<Taken>,
+    pub(crate) taken: Option<PeerOutcome>,
 }
 
 /// What an audit record says of a key.

@@ -5,12 +5,12 @@ use std::{os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread};
 use serde_json::json;
 
 use super::{
-    behind::Seen,
+    behind::SeenRecord,
     pepper,
     rows::{self, FILE, RevocationRow},
     steady::Steady,
     store::{self, CredentialError, CredentialStore, Unrecorded},
-    work::{ConfiguredCredentials, CredentialCommand, Job, Worked},
+    work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job},
 };
 use crate::{
     auth::{
@@ -39,10 +39,13 @@ impl Writer {
     ///
     /// # Errors
     /// There can be no more threads.
-    pub(crate) fn start(state_dir: PathBuf, done: impl Fn(Worked) -> bool + Send + 'static) -> std::io::Result<Self> {
+    pub(crate) fn start(
+        state_dir: PathBuf,
+        done: impl Fn(CredentialWork) -> bool + Send + 'static,
+    ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
-            let mut desk = Desk::new(state_dir);
+            let mut desk = CredentialWriterState::new(state_dir);
             while let Ok(job) = queue.recv() {
                 if !done(desk.work(job)) {
                     return;
@@ -61,7 +64,7 @@ impl Writer {
 }
 
 /// What the writer keeps.
-pub(super) struct Desk {
+pub(super) struct CredentialWriterState {
     state_dir: PathBuf,
     /// `None`: it cannot be used at the moment, see `trouble`.
     store: Option<CredentialStore>,
@@ -79,7 +82,7 @@ pub(super) struct Desk {
     steady: Steady,
 }
 
-impl Desk {
+impl CredentialWriterState {
     pub(super) const fn new(state_dir: PathBuf) -> Self {
         Self {
             state_dir,
@@ -93,7 +96,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn work(&mut self, job: Job) -> Worked {
+    pub(super) fn work(&mut self, job: Job) -> CredentialWork {
         let own_at = match &job {
             Job::Order { now, .. }
             | Job::Configure { now, .. }
@@ -104,10 +107,10 @@ impl Desk {
         };
         let worked = self.done(job);
         let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(now));
-        Worked { own, ..worked }
+        CredentialWork { own, ..worked }
     }
 
-    fn done(&mut self, job: Job) -> Worked {
+    fn done(&mut self, job: Job) -> CredentialWork {
         match job {
             Job::Order { order, actor, now, to } => self.order(order, &actor, now, to),
             Job::Configure { wanted, now } => {
@@ -123,18 +126,18 @@ impl Desk {
             Job::Gather(now) => self.gather(now),
             Job::Share { nodes, .. } => {
                 self.nodes = nodes;
-                Worked::default()
+                CredentialWork::default()
             }
             Job::Peer { said, now } => self.peer(said, now),
         }
     }
 
     /// Opens store and pepper, as far as that is possible, and gathers all that proxies are to know.
-    fn open(&mut self, now: Now) -> Worked {
+    fn open(&mut self, now: Now) -> CredentialWork {
         self.trouble = None;
         self.pepper = None;
         if self.wanted == ConfiguredCredentials::Nothing {
-            return Worked { warnings: Some(self.warnings()), ..Worked::default() };
+            return CredentialWork { warnings: Some(self.warnings()), ..CredentialWork::default() };
         }
         if self.store.is_none() {
             match CredentialStore::open(&self.state_dir, now.unix_seconds()) {
@@ -152,7 +155,7 @@ impl Desk {
             }
         }
         let records = self.unrecorded();
-        Worked { records, is_new: true, ..self.gather(now) }
+        CredentialWork { records, is_new: true, ..self.gather(now) }
     }
 
     fn find_pepper(&self) -> Result<Option<Vec<u8>>, String> {
@@ -176,7 +179,7 @@ impl Desk {
     }
 
     /// All that proxies are to know, as a file in memory.
-    fn gather(&mut self, now: Now) -> Worked {
+    fn gather(&mut self, now: Now) -> CredentialWork {
         let whole = match self.gathered(now) {
             Ok(whole) => Some(whole),
             Err(error) => {
@@ -185,7 +188,7 @@ impl Desk {
                 None
             }
         };
-        Worked { whole, warnings: Some(self.warnings()), ..Worked::default() }
+        CredentialWork { whole, warnings: Some(self.warnings()), ..CredentialWork::default() }
     }
 
     fn gathered(&self, now: Now) -> Result<OwnedFd, CredentialError> {
@@ -212,7 +215,7 @@ impl Desk {
         actor: &str,
         now: Now,
         to: tokio::sync::oneshot::Sender<Answer>,
-    ) -> Worked {
+    ) -> CredentialWork {
         let done = match order {
             CredentialCommand::Make { prefix, name, profile, expires } => {
                 self.make(&prefix, name, profile, expires, actor, now)
@@ -229,32 +232,36 @@ impl Desk {
             CredentialCommand::Lift { number } => self.lift(number, actor),
         };
         let (answer, changes) = done.unwrap_or_else(|error| (Refused::from(error).into(), Vec::new()));
-        Worked { changes, records: self.unrecorded(), answer: Some((answer, to)), ..Worked::default() }
+        CredentialWork { changes, records: self.unrecorded(), answer: Some((answer, to)), ..CredentialWork::default() }
     }
 
     /// Does what nobody waits for.
     fn settle(
         &mut self,
         work: impl FnOnce(&mut Self) -> Result<((), Vec<CredentialChange>), CredentialError>,
-    ) -> Worked {
+    ) -> CredentialWork {
         if self.store.is_none() {
-            return Worked::default();
+            return CredentialWork::default();
         }
         match work(self) {
-            Ok(((), changes)) => Worked { changes, records: self.unrecorded(), ..Worked::default() },
+            Ok(((), changes)) => CredentialWork { changes, records: self.unrecorded(), ..CredentialWork::default() },
             Err(error) => {
                 tracing::error!(%error, "the store of credentials could not be changed");
-                Worked::default()
+                CredentialWork::default()
             }
         }
     }
 
     /// Once a minute: what is over is lifted, and what could not be opened is tried again.
-    fn tidy(&mut self, now: Now, newest: &Seen) -> Worked {
+    fn tidy(&mut self, now: Now, newest: &SeenRecord) -> CredentialWork {
         if let Some(before) = self.trouble.clone() {
             let worked = self.open(now);
             let is_as_before = self.trouble.as_ref() == Some(&before);
-            return if is_as_before { Worked { warnings: worked.warnings, ..Worked::default() } } else { worked };
+            return if is_as_before {
+                CredentialWork { warnings: worked.warnings, ..CredentialWork::default() }
+            } else {
+                worked
+            };
         }
         let seconds = self.steady.seconds(now);
         self.settle(|desk| {

@@ -22,11 +22,11 @@ use crate::{
         cluster::fact::Fact,
         control::{ImportedKey, NewKey, Request, TokensOf, server::Call},
         credentials::{
-            behind::Seen,
+            behind::SeenRecord,
             handed::written,
             revoked_file::{FileRead, RevokedFile},
             store::Unrecorded,
-            work::{ConfiguredCredentials, CredentialCommand, Job, PeerSays, Taken, Worked},
+            work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job, PeerOutcome, PeerSays},
             writer::Writer,
         },
         lifecycle::service::{Done, Service, in_background, reply},
@@ -81,7 +81,7 @@ impl Service<'_> {
     /// refuses every client.
     pub(super) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
         let beside = beside.clone();
-        let done = move |worked: Worked| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
+        let done = move |worked: CredentialWork| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
         match Writer::start(self.config.guard.state_dir.clone(), done) {
             Ok(writer) => self.credentials.writer = Some(writer),
             Err(error) => self.credentials.warnings = vec![format!("no API key is good: {error}")],
@@ -304,8 +304,8 @@ impl Service<'_> {
     }
 
     /// The writer has done something: the audit chain has it, then every proxy, then whoever asked.
-    pub(super) fn credentials_done(&mut self, worked: Worked) {
-        let Worked { changes, whole, is_new, records, answer, warnings, own, taken } = worked;
+    pub(super) fn credentials_done(&mut self, worked: CredentialWork) {
+        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, taken } = worked;
         self.record_credentials(records);
         if own.is_some_and(|own| self.credentials.shared.know(own)) {
             self.cluster.tell_whole_soon();
@@ -314,7 +314,7 @@ impl Service<'_> {
             // It may be another store.
             self.credentials.wholes.clear();
         }
-        if let Some(Taken { node, whole, changed, refused }) = taken {
+        if let Some(PeerOutcome { node, whole, changed, refused }) = taken {
             self.cluster.note_taken(changed, refused);
             self.credentials.wholes.extend(whole.map(|whole| (node, whole)));
         }
@@ -367,9 +367,9 @@ impl Service<'_> {
     }
 
     /// What the store of credentials is to know of the audit chain.
-    fn chain_end(&self) -> Seen {
+    fn chain_end(&self) -> SeenRecord {
         let (seq, hash) = self.guard.chain_end();
-        Seen { seq, hash }
+        SeenRecord { seq, hash }
     }
 
     /// Tells every proxy what has changed.

@@ -17,7 +17,7 @@ use crate::{
             operators::limits,
             service::{Done, Ready, Service, reply},
         },
-        quotas::writer::{Job, Worked, Writer},
+        quotas::writer::{Job, QuotaWork, Writer},
     },
     limit::{quotas::QuotaReport, report::Question},
     message::ToProxy,
@@ -77,7 +77,7 @@ impl Service<'_> {
         }
         let boot = clock::boot_id();
         let beside = beside.clone();
-        let done = move |worked: Worked| {
+        let done = move |worked: QuotaWork| {
             // Nobody hears it any more where the gateway stops.
             beside.blocking_send(Done::Quotas(Box::new(worked))).unwrap_or_default();
         };
@@ -145,8 +145,8 @@ impl Service<'_> {
     }
 
     /// The thread has done something.
-    pub(super) fn quotas_done(&mut self, worked: Worked) {
-        let Worked { loaded, trouble, finding } = worked;
+    pub(super) fn quotas_done(&mut self, worked: QuotaWork) {
+        let QuotaWork { loaded, trouble, finding } = worked;
         self.quotas.is_busy = false;
         if let Some(finding) = finding {
             tracing::error!("what was used up of quotas was lost: {finding}");

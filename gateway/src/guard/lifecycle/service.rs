@@ -26,7 +26,7 @@ use crate::{
         credentials::{
             revoked_file::{FileRead, RevokedFile},
             state::CredentialState,
-            work::Worked,
+            work::CredentialWork,
         },
         feeds::watch::{FeedNews, FeedWatcher},
         key_sets::KeySets,
@@ -235,12 +235,12 @@ pub(super) struct Seen {
 pub(super) enum Done {
     Anchored(anchors::AnchorResult),
     Planned(Planned),
-    Quotas(Box<writer::Worked>),
+    Quotas(Box<writer::QuotaWork>),
     Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),
     Certificates(u64, TlsWatcher, Option<TlsNews>),
     Checkpointed(Result<(), StoreError>),
     Compressed(PathBuf, io::Result<()>),
-    Credentials(Box<Worked>),
+    Credentials(Box<CredentialWork>),
     Files(u64, FileWatcher, Option<Vec<PathBuf>>),
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),

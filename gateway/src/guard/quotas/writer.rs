@@ -27,7 +27,7 @@ pub(crate) enum Job {
 }
 
 /// What the thread has done.
-pub(crate) struct Worked {
+pub(crate) struct QuotaWork {
     /// What the file had, the first time that it could be read.
     pub(crate) loaded: Option<Vec<QuotaRows>>,
     /// Why it could not be done: nothing was written.
@@ -50,11 +50,11 @@ impl Writer {
     pub(crate) fn start(
         state_dir: PathBuf,
         boot: String,
-        done: impl Fn(Worked) + Send + 'static,
+        done: impl Fn(QuotaWork) + Send + 'static,
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(2);
         let thread = thread::Builder::new().name("quotas".to_owned()).spawn(move || {
-            let mut desk = Desk { state_dir, boot, store: None, is_read: false, failed: Vec::new() };
+            let mut desk = QuotaWriterState { state_dir, boot, store: None, is_read: false, failed: Vec::new() };
             while let Ok(job) = queue.recv() {
                 done(desk.work(job));
             }
@@ -88,7 +88,7 @@ impl Writer {
 }
 
 /// What the thread keeps.
-struct Desk {
+struct QuotaWriterState {
     state_dir: PathBuf,
     boot: String,
     /// `None`: it cannot be used at the moment.
@@ -98,9 +98,9 @@ struct Desk {
     failed: Vec<QuotaRows>,
 }
 
-impl Desk {
-    fn work(&mut self, job: Job) -> Worked {
-        let mut worked = Worked { loaded: None, trouble: None, finding: None };
+impl QuotaWriterState {
+    fn work(&mut self, job: Job) -> QuotaWork {
+        let mut worked = QuotaWork { loaded: None, trouble: None, finding: None };
         let done = match job {
             Job::Open => self.open(&mut worked),
             Job::Last(parts) => self.write_last(parts, &mut worked),
@@ -120,7 +120,7 @@ impl Desk {
         })
     }
 
-    fn write_last(&mut self, parts: Vec<Vec<QuotaRows>>, worked: &mut Worked) -> Result<(), String> {
+    fn write_last(&mut self, parts: Vec<Vec<QuotaRows>>, worked: &mut QuotaWork) -> Result<(), String> {
         let failed = std::mem::take(&mut self.failed);
         // What was never read may know more than these rows.
         if self.store.is_none() && self.is_read {
@@ -129,7 +129,7 @@ impl Desk {
         std::iter::once(failed).chain(parts).try_for_each(|part| self.write(part))
     }
 
-    fn open(&mut self, worked: &mut Worked) -> Result<(), String> {
+    fn open(&mut self, worked: &mut QuotaWork) -> Result<(), String> {
         let told = |error: QuotaStoreError| error.to_string();
         let (mut store, finding) = QuotaStore::open(&self.state_dir, &self.boot).map_err(told)?;
         worked.finding = finding;
@@ -170,7 +170,7 @@ mod tests {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
             vec![QuotaRows { name, counts, span, is_new: false, rows }]
         };
-        let desk = || Desk {
+        let desk = || QuotaWriterState {
             state_dir: folder.clone(),
             boot: "one".to_owned(),
             store: None,

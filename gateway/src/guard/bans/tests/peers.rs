@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    guard::bans::peers::{MOST_FACTS, Taken},
+    guard::bans::peers::{AppliedFacts, MOST_FACTS},
     message::GoodClient,
 };
 
@@ -20,7 +20,7 @@ impl World {
     /// How many facts changed something, and how many were refused.
     fn says(&mut self, node: &str, facts: &[Fact], is_whole: bool) -> (u64, u64) {
         let now = self.now;
-        let Taken { changed, refused } = self.guard().peer_says(node, facts, is_whole, now);
+        let AppliedFacts { changed, refused } = self.guard().peer_says(node, facts, is_whole, now);
         (changed, refused)
     }
 

@@ -3,24 +3,24 @@
 use std::fmt;
 
 use super::*;
-use crate::guard::credentials::{behind::Behind, redo::Redo};
+use crate::guard::credentials::{behind::UnseenRecords, redo::CredentialRedo};
 
 /// How much was taken over from the chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(in super::super) struct Taken {
+pub(in super::super) struct CatchUpCounts {
     pub(in super::super) tokens: usize,
     pub(in super::super) keys: usize,
     /// Keys that are good for less long, as another took their place.
     pub(in super::super) replaced: usize,
 }
 
-impl Taken {
+impl CatchUpCounts {
     pub(super) fn is_nothing(&self) -> bool {
         *self == Self::default()
     }
 }
 
-impl fmt::Display for Taken {
+impl fmt::Display for CatchUpCounts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} revocations of tokens and {} of keys", self.tokens, self.keys)?;
         match self.replaced {
@@ -32,9 +32,9 @@ impl fmt::Display for Taken {
 
 impl CredentialStore {
     /// Does again what the audit chain tells of revocations; how much that was.
-    pub(super) fn redo(&mut self, state_dir: &Path, now: u64) -> Result<Taken, CredentialError> {
-        let newest = Behind::look(state_dir, None)?.newest;
-        let taken = self.take_over(Redo::read(state_dir, u64::MAX)?, now)?;
+    pub(super) fn redo(&mut self, state_dir: &Path, now: u64) -> Result<CatchUpCounts, CredentialError> {
+        let newest = UnseenRecords::look(state_dir, None)?.newest;
+        let taken = self.take_over(CredentialRedo::read(state_dir, u64::MAX)?, now)?;
         self.note_seen(newest.as_ref())?;
         Ok(taken)
     }
@@ -48,7 +48,7 @@ impl CredentialStore {
     ) -> Result<Option<String>, CredentialError> {
         let path = path.display();
         let seen = self.seen()?;
-        let behind = match Behind::look(state_dir, seen.as_ref()) {
+        let behind = match UnseenRecords::look(state_dir, seen.as_ref()) {
             Ok(behind) => behind,
             // No reason to refuse every client.
             Err(error) => {
@@ -56,11 +56,11 @@ impl CredentialStore {
                 return Ok(Some(format!("it cannot be told whether {path} is up to date: {error}; {hint}")));
             }
         };
-        let Behind { newest, credentials, is_tied, missing } = behind;
+        let UnseenRecords { newest, credentials, is_tied, missing } = behind;
         let mut told = Vec::new();
         if credentials.is_some() || missing.is_some() || (seen.is_some() && newest.is_some() && !is_tied) {
             let after = seen.filter(|_| is_tied).map_or(0, |seen| seen.seq);
-            let redo = Redo::read(state_dir, after)?;
+            let redo = CredentialRedo::read(state_dir, after)?;
             let (made, imported, last) = (redo.made.clone(), redo.imported, redo.last);
             let has_unrecorded = !self.unrecorded()?.is_empty();
             let taken = self.take_over(redo, now)?;
@@ -99,10 +99,14 @@ impl CredentialStore {
         Ok((!told.is_empty()).then(|| told.join("; ")))
     }
 
-    pub(in super::super) fn take_over(&mut self, redo: Redo, now: u64) -> Result<Taken, CredentialError> {
-        let Redo { revocations, keys, replaced, .. } = redo;
+    pub(in super::super) fn take_over(
+        &mut self,
+        redo: CredentialRedo,
+        now: u64,
+    ) -> Result<CatchUpCounts, CredentialError> {
+        let CredentialRedo { revocations, keys, replaced, .. } = redo;
         let change = self.change()?;
-        let mut taken = Taken::default();
+        let mut taken = CatchUpCounts::default();
         for (what, row) in revocations {
             if row.expires.is_none_or(|expires| expires > now)
                 && rows::put_revocation(&change, &RevocationRow { revoked: what, ..row })?
@@ -132,14 +136,14 @@ impl CredentialStore {
     }
 
     /// The record of the audit chain up to which the store knows what became of its keys.
-    pub(in super::super) fn seen(&self) -> Result<Option<Seen>, CredentialError> {
+    pub(in super::super) fn seen(&self) -> Result<Option<SeenRecord>, CredentialError> {
         let mut query = self.connection.prepare_cached("SELECT seq, hash FROM seen")?;
         let seen = query.query_row([], |row| Ok((row.get::<_, i64>("seq")?, row.get("hash")?))).optional()?;
-        Ok(seen.map(|(seq, hash)| Seen { seq: seq.cast_unsigned(), hash }))
+        Ok(seen.map(|(seq, hash)| SeenRecord { seq: seq.cast_unsigned(), hash }))
     }
 
     /// The chain ends with this record, and has none that the store does not know.
-    pub(in super::super) fn note_seen(&self, newest: Option<&Seen>) -> Result<(), CredentialError> {
+    pub(in super::super) fn note_seen(&self, newest: Option<&SeenRecord>) -> Result<(), CredentialError> {
         if let Some(newest) = newest
             && self.seen()?.as_ref() != Some(newest)
         {

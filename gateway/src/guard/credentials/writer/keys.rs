@@ -19,7 +19,7 @@ type Done = Result<(Answer, Vec<CredentialChange>), CredentialError>;
 /// How many keys are shown on one page.
 const PAGE: usize = 500;
 
-impl Desk {
+impl CredentialWriterState {
     fn pepper(&self) -> Result<Pepper, Refused> {
         let why = self.trouble.as_deref().unwrap_or("there is no [api_keys] in the configuration");
         let pepper = self.pepper.as_deref().map(Pepper::new);

@@ -14,7 +14,7 @@ use crate::{
     guard::credentials::{
         rows::KeyRow,
         store::remove_revocation,
-        work::{OwnRevocations, PeerSays, Taken},
+        work::{OwnRevocations, PeerOutcome, PeerSays},
     },
 };
 
@@ -27,7 +27,7 @@ const MOST_OF_PEER: usize = 20_000;
 /// The most API keys, over all machines.
 const MOST_KEYS: usize = 1_000_000;
 
-impl Desk {
+impl CredentialWriterState {
     /// What this machine revokes itself. `None`: it is not known.
     pub(super) fn own(&self, now: Now) -> Option<OwnRevocations> {
         let store = self.store.as_ref()?;
@@ -48,9 +48,9 @@ impl Desk {
     }
 
     /// Another machine says what it revokes. What fails is said again by its next whole.
-    pub(super) fn peer(&mut self, mut said: PeerSays, now: Now) -> Worked {
+    pub(super) fn peer(&mut self, mut said: PeerSays, now: Now) -> CredentialWork {
         if self.store.is_none() {
-            return Worked::default();
+            return CredentialWork::default();
         }
         let (node, mut whole, keys) = (said.node.clone(), said.whole, mem::take(&mut said.keys));
         let (mut changes, mut changed, mut refused) = (Vec::new(), 0, 0);
@@ -69,8 +69,8 @@ impl Desk {
                 }
             }
         }
-        let taken = Some(Taken { node, whole, changed, refused });
-        Worked { changes, records: self.unrecorded(), taken, ..Worked::default() }
+        let taken = Some(PeerOutcome { node, whole, changed, refused });
+        CredentialWork { changes, records: self.unrecorded(), taken, ..CredentialWork::default() }
     }
 
     /// The same of API keys. Those that were made here, or on a third machine, are not another one's to change.
@@ -216,11 +216,11 @@ mod tests {
 
     const NOW: Now = Now { monotonic: 0, unix_millis: 1_800_000_000_000 };
 
-    fn desk(name: &str) -> (Desk, PathBuf) {
+    fn desk(name: &str) -> (CredentialWriterState, PathBuf) {
         let folder = std::env::temp_dir().join(format!("gateway-peers-{name}-{}", std::process::id()));
         drop(std::fs::remove_dir_all(&folder));
         std::fs::create_dir_all(&folder).unwrap();
-        let mut desk = Desk::new(folder.clone());
+        let mut desk = CredentialWriterState::new(folder.clone());
         desk.work(Job::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
         desk.work(Job::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
         (desk, folder)
@@ -243,19 +243,19 @@ mod tests {
         }
     }
 
-    fn order(desk: &mut Desk, order: CredentialCommand) -> (Answer, Worked) {
+    fn order(desk: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
         let (to, _waits) = tokio::sync::oneshot::channel();
         let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
         let (answer, _to) = worked.answer.take().unwrap();
         (answer, worked)
     }
 
-    fn revoke(desk: &mut Desk, id: &str) -> Worked {
+    fn revoke(desk: &mut CredentialWriterState, id: &str) -> CredentialWork {
         order(desk, CredentialCommand::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
     }
 
     #[track_caller]
-    fn hears(desk: &mut Desk, said: PeerSays, expect: &[CredentialChange]) {
+    fn hears(desk: &mut CredentialWriterState, said: PeerSays, expect: &[CredentialChange]) {
         let worked = desk.work(Job::Peer { said, now: NOW });
         assert_eq!(worked.changes, expect);
         assert!(worked.taken.is_some() && worked.own.is_none(), "what others revoke is not passed on");
@@ -301,7 +301,7 @@ mod tests {
         std::fs::remove_dir_all(folder).unwrap();
     }
 
-    fn desk_with_keys(name: &str) -> (Desk, PathBuf, Tag) {
+    fn desk_with_keys(name: &str) -> (CredentialWriterState, PathBuf, Tag) {
         let (mut desk, folder) = desk(name);
         desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
         (desk, folder, Pepper::new(&[7; 32]).check())
@@ -435,7 +435,7 @@ mod tests {
         let said = PeerSays { keys: told(&[key(1, &|_| {})], pepper).keys, ..says("a", &["1"], &[], Some(1)) };
         let worked = desk.work(Job::Peer { said, now: NOW });
         assert_eq!(worked.changes, [revoked("1")]);
-        assert_eq!(worked.taken, Some(Taken { node: "a".to_owned(), whole: None, changed: 1, refused: 0 }));
+        assert_eq!(worked.taken, Some(PeerOutcome { node: "a".to_owned(), whole: None, changed: 1, refused: 0 }));
         std::fs::remove_dir_all(folder).unwrap();
     }
 

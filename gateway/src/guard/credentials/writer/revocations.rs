@@ -16,7 +16,7 @@ type Done = Result<(Answer, Vec<CredentialChange>), CredentialError>;
 /// How many revocations are shown on one page.
 const PAGE: usize = 500;
 
-impl Desk {
+impl CredentialWriterState {
     pub(super) fn revoke(
         &mut self,
         revoked: Revoked,

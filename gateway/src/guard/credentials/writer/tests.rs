@@ -9,7 +9,7 @@ use crate::{
     auth::api_key::record::{KeyRecord, Profile},
     guard::{
         control::{KeyMade, KeyPage},
-        credentials::redo::Redo,
+        credentials::redo::CredentialRedo,
     },
     message::credentials::CredentialReader,
 };
@@ -20,8 +20,8 @@ const fn at(seconds: u64) -> Now {
     Now { monotonic: 0, unix_millis: seconds * 1_000 }
 }
 
-fn newest() -> Seen {
-    Seen { seq: 1, hash: "h".to_owned() }
+fn newest() -> SeenRecord {
+    SeenRecord { seq: 1, hash: "h".to_owned() }
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -31,13 +31,13 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn desk(folder: &Path) -> (Desk, Worked) {
-    let mut desk = Desk::new(folder.to_owned());
+fn desk(folder: &Path) -> (CredentialWriterState, CredentialWork) {
+    let mut desk = CredentialWriterState::new(folder.to_owned());
     let worked = desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
     (desk, worked)
 }
 
-fn order(desk: &mut Desk, order: CredentialCommand, now: Now) -> (Answer, Worked) {
+fn order(desk: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (Answer, CredentialWork) {
     let (to, _waits) = oneshot::channel();
     let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now, to });
     let (answer, _to) = worked.answer.take().unwrap();
@@ -65,7 +65,7 @@ fn refused(answer: &Answer) -> &str {
 }
 
 /// What proxies are handed: the pepper, how many keys, and what is revoked.
-fn handed(worked: Worked) -> (Result<Vec<u8>, String>, Vec<KeyRecord>, Vec<Revoked>) {
+fn handed(worked: CredentialWork) -> (Result<Vec<u8>, String>, Vec<KeyRecord>, Vec<Revoked>) {
     let mut reader = CredentialReader::begin(worked.whole.unwrap()).unwrap();
     let (mut keys, mut revoked) = (Vec::new(), Vec::new());
     while let Some(piece) = reader.piece().unwrap() {
@@ -225,8 +225,11 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
         "0 revocations of tokens and 2 of keys, and the end of 1 keys that were rotated,",
         "0 revocations of tokens and 0 of keys",
     ] {
-        let redo =
-            Redo { keys: [1, 3].map(|id| (id, row(id))).into(), replaced: [(2, NOW + 9)].into(), ..Redo::default() };
+        let redo = CredentialRedo {
+            keys: [1, 3].map(|id| (id, row(id))).into(),
+            replaced: [(2, NOW + 9)].into(),
+            ..CredentialRedo::default()
+        };
         assert_eq!(desk.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
     }
     order(&mut desk, CredentialCommand::Import { keys: vec![key(3)] }, at(NOW));
@@ -279,7 +282,7 @@ fn the_file_of_revocations() {
     let folder = folder("file");
     let (mut desk, _) = desk(&folder);
     let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
-    let file = |desk: &mut Desk, ids: &[&str], is_whole| {
+    let file = |desk: &mut CredentialWriterState, ids: &[&str], is_whole| {
         let worked = desk.work(Job::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
         worked.changes
     };
