@@ -119,7 +119,7 @@ pub enum ToGuard {
         /// How many requests.
         requests: u64,
         /// Whose, as far as they were not told of before; some may be missing.
-        sources: Vec<Shadowed>,
+        sources: Vec<ShadowedSource>,
     },
     /// What a requirement of a route in shadow would have denied since the last message.
     WouldDeny {
@@ -463,7 +463,7 @@ pub struct Bundle {
 
 /// A source that a limit in shadow mode would have refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Shadowed {
+pub struct ShadowedSource {
     /// Who.
     #[serde(with = "crate::text")]
     pub source: Source,

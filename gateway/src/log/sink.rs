@@ -64,7 +64,7 @@ struct OutputQueue {
 }
 
 /// Outputs that are ready to be written to. Without being used they end.
-pub struct Opened {
+pub struct OpenOutputs {
     queues: Vec<OutputQueue>,
     /// Those that were there before, and go on with another file.
     reopened: Vec<(OutputQueue, File)>,
@@ -86,7 +86,7 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Self::start`]; then nothing has changed.
-    pub fn open_all(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<Opened> {
+    pub fn open_all(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<OpenOutputs> {
         let (before, mut files) = (self.queues.load(), files.into_iter());
         let (mut queues, mut reopened) = (Vec::new(), Vec::new());
         for output in outputs {
@@ -99,11 +99,11 @@ impl Sink {
                 None => queues.push(self.open(output, file)?),
             }
         }
-        Ok(Opened { queues, reopened })
+        Ok(OpenOutputs { queues, reopened })
     }
 
     /// Goes on with outputs that were opened. One that is gone still writes what waits for it.
-    pub fn change(&self, Opened { queues, reopened }: Opened) {
+    pub fn change(&self, OpenOutputs { queues, reopened }: OpenOutputs) {
         reopened.into_iter().for_each(|(queue, file)| queue.reopen(file));
         self.queues.store(queues);
     }

@@ -127,7 +127,7 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToGuard::WouldRefuse {
             limit: "a".to_owned(),
             requests: 1,
-            sources: vec![Shadowed { source: source() }],
+            sources: vec![ShadowedSource { source: source() }],
         }),
         written(&ToGuard::Explained {
             number: 1,

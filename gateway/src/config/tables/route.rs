@@ -156,7 +156,7 @@ fn route(
     let accepted = authenticate::read(table, &require, known);
     let (scopes, claims) = require::of_tokens(table, &require, &accepted.methods, known, reader);
     let sources = conditions::sources(table, known, reader);
-    let asked = conditions::Asked { path: path.as_deref(), methods: &methods, require: &require };
+    let asked = conditions::ConditionContext { path: path.as_deref(), methods: &methods, require: &require };
     let allow_if = conditions::allow_if(table, &asked, &accepted.methods, known, reader);
     let shadow = conditions::shadow(table, name.as_deref(), &require);
     let action = action::read(table, path.as_deref(), known);

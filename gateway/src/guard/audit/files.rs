@@ -79,14 +79,14 @@ pub(crate) fn has_records(folder: &Path) -> bool {
 }
 
 /// A file that is open for reading.
-pub(super) struct Opened {
+pub(super) struct OpenChainFile {
     pub(super) path: PathBuf,
     file: File,
     /// How many bytes of records it has; of a compressed file, as it says itself.
     pub(super) length: u64,
 }
 
-impl Opened {
+impl OpenChainFile {
     /// What it holds.
     pub(super) fn reader(&self) -> Box<dyn Read + '_> {
         match is_compressed(&self.path) {
@@ -128,19 +128,19 @@ fn length(path: &Path, file: &File) -> io::Result<u64> {
 }
 
 /// Opens all files of a chain, the oldest first, the one that is written last. The guard may close that one meanwhile.
-pub(super) fn open_all(folder: &Path) -> io::Result<Vec<Opened>> {
+pub(super) fn open_all(folder: &Path) -> io::Result<Vec<OpenChainFile>> {
     let path = folder.join(LOG);
-    let open = |path: PathBuf| -> io::Result<Opened> {
+    let open = |path: PathBuf| -> io::Result<OpenChainFile> {
         let file = File::open(&path)?;
         let length = length(&path, &file)?;
-        Ok(Opened { path, file, length })
+        Ok(OpenChainFile { path, file, length })
     };
     // This one first: if it is closed after that, it is found twice, and no record is missed.
     let written = match open(path) {
         Err(error) if error.kind() == io::ErrorKind::NotFound => None,
         opened => Some(opened?),
     };
-    let same = |one: &Opened| -> io::Result<(u64, u64)> {
+    let same = |one: &OpenChainFile| -> io::Result<(u64, u64)> {
         let found = one.file.metadata()?;
         Ok((found.dev(), found.ino()))
     };

@@ -21,7 +21,7 @@ use tokio::{
 use super::{
     Answer, DENIED, Request, TOO_MANY,
     caller::{Caller, PeerProcess},
-    watch::{WatchEvent, Watched, Watchers},
+    watch::{WatchEvent, WatchTarget, Watchers},
 };
 use crate::{message::byte_stream::ByteStream, settings::operators::ControlMode};
 
@@ -172,9 +172,11 @@ async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watcher
                     Request::Watch { kernel: Some(ref traced), .. } => {
                         // What is no source was refused before.
                         let source = traced.source().unwrap_or_default();
-                        Some(Watched::Kernel { source, drops_only: traced.drops_only })
+                        Some(WatchTarget::Kernel { source, drops_only: traced.drops_only })
                     }
-                    Request::Watch { decisions, packets, kernel: None } => Some(Watched::Events { decisions, packets }),
+                    Request::Watch { decisions, packets, kernel: None } => {
+                        Some(WatchTarget::Events { decisions, packets })
+                    }
                     _ => None,
                 };
                 let call = Call { request, caller: caller.clone(), answer: sender };
@@ -201,7 +203,7 @@ async fn watch(
     mut read: impl AsyncRead + Unpin,
     mut write: impl AsyncWrite + Unpin,
     watchers: &Watchers,
-    watched: Watched,
+    watched: WatchTarget,
 ) -> io::Result<()> {
     let Some(mut watcher) = watchers.join(watched) else {
         return answer(&mut write, &refused(TOO_MANY, "too many watch already")).await;

@@ -57,7 +57,7 @@ type Begun = Result<(), String>;
 
 /// What somebody watches.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Watched {
+pub(crate) enum WatchTarget {
     /// Decisions, samples of packets, or both.
     Events {
         /// Decisions.
@@ -145,10 +145,10 @@ impl Watchers {
     }
 
     /// One more; `None`: there are too many.
-    pub(crate) fn join(&self, watched: Watched) -> Option<Watcher> {
+    pub(crate) fn join(&self, watched: WatchTarget) -> Option<Watcher> {
         let (decisions, packets) = match watched {
-            Watched::Events { decisions, packets } => (decisions, packets),
-            Watched::Kernel { source, drops_only } => return self.join_trace(source, drops_only),
+            WatchTarget::Events { decisions, packets } => (decisions, packets),
+            WatchTarget::Kernel { source, drops_only } => return self.join_trace(source, drops_only),
         };
         if self.decisions.receiver_count().max(self.packets.receiver_count()) >= MOST {
             return None;
@@ -312,15 +312,15 @@ pub(crate) fn line(event: &str, unix_millis: u64, members: &Map<String, Value>) 
 mod tests {
     use super::*;
 
-    const fn events(decisions: bool, packets: bool) -> Watched {
-        Watched::Events { decisions, packets }
+    const fn events(decisions: bool, packets: bool) -> WatchTarget {
+        WatchTarget::Events { decisions, packets }
     }
 
     #[test]
     fn lines_go_to_whom_they_are_for_until_he_goes() {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let watchers = Watchers::default();
-        let kernel = |source: &str| Watched::Kernel { source: Some(source.parse().unwrap()), drops_only: false };
+        let kernel = |source: &str| WatchTarget::Kernel { source: Some(source.parse().unwrap()), drops_only: false };
         let (mut one, two) = (watchers.join(kernel("192.0.2.1")).unwrap(), watchers.join(kernel("192.0.2.2")).unwrap());
         let ids: Vec<u32> = watchers.traces().iter().map(|trace| trace.id).collect();
         assert_eq!(ids, [1, 2]);
@@ -343,7 +343,7 @@ mod tests {
             let soon = tokio::time::Duration::from_millis(1);
             runtime.block_on(async { tokio::time::timeout(soon, watcher.begun()).await.ok() })
         };
-        let (watchers, kernel) = (Watchers::default(), Watched::Kernel { source: None, drops_only: false });
+        let (watchers, kernel) = (Watchers::default(), WatchTarget::Kernel { source: None, drops_only: false });
         let mut traced = watchers.join(kernel).unwrap();
         watchers.traces_begun(&[], &Ok(()));
         watchers.samples_begun();

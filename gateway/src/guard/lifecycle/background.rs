@@ -18,7 +18,7 @@ use crate::{
         bans::{self, ProtectedAddresses},
         control::{Request, server::Call},
         lifecycle::{
-            service::{Done, Ready, Seen, Service, in_background},
+            service::{Done, ObservedAddresses, Ready, Service, in_background},
             timer::instant,
         },
         log_files, store,
@@ -41,13 +41,13 @@ const MINUTE: u64 = 60;
 /// Looks take one part in so many of a core at most.
 const SPARE: u32 = 10;
 
-fn look(everything: bool) -> Seen {
+fn look(everything: bool) -> ObservedAddresses {
     let (began, start) = (clock::monotonic(), Instant::now());
     let operators = bans::operators();
     let protected = everything.then(|| ProtectedAddresses::look(&[], false));
     // What could not be read protects as it did before.
     let protected = protected.and_then(|(seen, unknown)| unknown.is_empty().then_some(seen));
-    Seen { began, took: start.elapsed(), protected, operators }
+    ObservedAddresses { began, took: start.elapsed(), protected, operators }
 }
 
 impl Service<'_> {
@@ -84,7 +84,7 @@ impl Service<'_> {
         }
     }
 
-    pub(super) fn seen(&mut self, seen: Seen) -> Vec<Call> {
+    pub(super) fn seen(&mut self, seen: ObservedAddresses) -> Vec<Call> {
         self.background.is_looking = false;
         self.background.rested = Some(Instant::now() + seen.took * SPARE);
         self.guard.saw(seen.protected, seen.operators, seen.began, Now::read());

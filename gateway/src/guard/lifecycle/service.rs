@@ -222,7 +222,7 @@ pub(super) struct Background {
 }
 
 /// What was seen.
-pub(super) struct Seen {
+pub(super) struct ObservedAddresses {
     /// When the look began: `CLOCK_MONOTONIC`, nanoseconds.
     pub(super) began: u64,
     pub(super) took: Duration,
@@ -245,7 +245,7 @@ pub(super) enum Done {
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
     Revocations(RevokedFile, Option<FileRead>),
-    Seen(Box<Seen>),
+    Seen(Box<ObservedAddresses>),
     Tidied(Vec<String>),
 }
 

@@ -95,7 +95,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
         .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
     let own = ProgramId::own().context("the program that runs")?;
-    let Begun { prepared, provenance, resolved, proxies, restarts, reload, spent } =
+    let InitialState { prepared, provenance, resolved, proxies, restarts, reload, spent } =
         configuration(&path, kept, &mut launcher, own)?;
     let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
@@ -206,7 +206,7 @@ fn leave(runtime: Runtime) {
 }
 
 /// What a guard begins with.
-struct Begun {
+struct InitialState {
     prepared: Prepared,
     /// Where it came from.
     provenance: Provenance,
@@ -221,7 +221,7 @@ struct Begun {
 }
 
 /// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
-fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<Begun> {
+fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<InitialState> {
     match kept.map(Kept::open) {
         Some(Ok(kept)) => {
             let Kept {
@@ -244,7 +244,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
                 compile(launcher, &prepared, resolved.run_as, own)?;
             }
             let proxies = if is_same { proxies } else { own };
-            return Ok(Begun { prepared, provenance, resolved, proxies, restarts, reload, spent });
+            return Ok(InitialState { prepared, provenance, resolved, proxies, restarts, reload, spent });
         }
         Some(Err(error)) => {
             tracing::warn!("the configuration is read anew, what was in force is not understood: {error}")
@@ -256,7 +256,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
     let resolved = Resolved::find(&prepared.config)?;
     compile(launcher, &prepared, resolved.run_as, own)?;
     let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
-    Ok(Begun {
+    Ok(InitialState {
         prepared,
         provenance,
         resolved,

@@ -2,7 +2,7 @@
 
 /// What is known of the other machines, of one key.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Seen {
+pub(super) struct PeerUsage {
     /// In which period.
     pub(super) number: u32,
     /// What this machine had used up when the store spoke last, or when it saw the key first.
@@ -32,7 +32,7 @@ pub(super) struct Cap {
     pub(super) others: u64,
 }
 
-impl Seen {
+impl PeerUsage {
     pub(super) const fn elsewhere(&self) -> u64 {
         self.others.saturating_add(self.excess)
     }

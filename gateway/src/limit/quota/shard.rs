@@ -6,7 +6,7 @@ use std::{
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
-use super::{clock::Clock, row::Warned, seen::Seen};
+use super::{clock::Clock, row::Warned, seen::PeerUsage};
 use crate::{
     bounded::{BoundedTable, Insertion},
     limit::counter::Counts,
@@ -19,7 +19,7 @@ pub(super) struct QuotaShard {
     pub(super) number: u32,
     pub(super) used: BoundedTable<u64, Used>,
     /// What is known of other machines; `None`: no quota is shared.
-    pub(super) seen: Option<BoundedTable<u64, Seen>>,
+    pub(super) seen: Option<BoundedTable<u64, PeerUsage>>,
     /// What newcomers share that there is no room for.
     pub(super) shared: Used,
     pub(super) counts: Counts,

@@ -15,7 +15,7 @@ use data_encoding::HEXLOWER;
 
 use super::{
     Quota,
-    seen::{Cap, Seen},
+    seen::{Cap, PeerUsage},
     shard::{Newcomer, QuotaShard, lock},
 };
 use crate::{
@@ -158,7 +158,7 @@ impl QuotaShard {
             asks.count_alone();
             return alone;
         };
-        let Seen { base, answered, alone_until, is_asked, .. } = *seen;
+        let PeerUsage { base, answered, alone_until, is_asked, .. } = *seen;
         let others = seen.elsewhere();
         let left = most.saturating_sub(others);
         let rest = left.saturating_sub(base);
@@ -185,17 +185,17 @@ impl QuotaShard {
     }
 
     /// What is known of the other machines, in this period. `None`: there is no room.
-    fn seen(&mut self, key: u64, before: u64) -> Option<&mut Seen> {
+    fn seen(&mut self, key: u64, before: u64) -> Option<&mut PeerUsage> {
         let (number, capacity) = (self.number, self.used.capacity());
         let table = self.seen.get_or_insert_with(|| BoundedTable::new(capacity, u64::from(number) ^ key));
         if table.find(key, &key).is_none() {
-            let fresh = Seen { number, base: before, ..Seen::default() };
-            let may_go = |seen: &Seen| seen.number != number || !seen.is_asked && seen.set == seen.set_told;
+            let fresh = PeerUsage { number, base: before, ..PeerUsage::default() };
+            let may_go = |seen: &PeerUsage| seen.number != number || !seen.is_asked && seen.set == seen.set_told;
             table.add(key, key, fresh, |_, seen| seen.answered, may_go);
         }
         let seen = table.find(key, &key)?;
         if seen.number != number {
-            *seen = Seen { number, base: before, ..Seen::default() };
+            *seen = PeerUsage { number, base: before, ..PeerUsage::default() };
         }
         Some(seen)
     }
@@ -234,7 +234,7 @@ impl QuotaAsk {
         let mut part = shared.counts.part(*key, now);
         let number = part.number;
         let units = part.used.find(*key, key).filter(|used| used.number == number).map_or(0, |used| used.units);
-        let Seen { generation, set, set_told, .. } = *part.seen(*key, units)?;
+        let PeerUsage { generation, set, set_told, .. } = *part.seen(*key, units)?;
         let ends = part.ends;
         drop(part);
         let span = shared.counts.span(now);

@@ -18,7 +18,7 @@ use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
     limit::Limits,
-    log::sink::{Opened, Sink},
+    log::sink::{OpenOutputs, Sink},
     message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, sealed::unseal},
     os::{self, Policy},
     proxy::{
@@ -38,7 +38,7 @@ struct Candidate {
     /// For each worker, the sockets of listeners that are new.
     sockets: Vec<Sockets>,
     /// Where its access log goes; `None`: that is open already.
-    outputs: Option<Opened>,
+    outputs: Option<OpenOutputs>,
 }
 
 /// A configuration that is being compiled.

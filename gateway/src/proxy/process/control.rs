@@ -23,7 +23,7 @@ use crate::{
     clock,
     limit::ShadowRefusals,
     log::{drops::Counts, sink::Sink},
-    message::{STARTED_WITH, Shadowed, Stage, ToGuard},
+    message::{STARTED_WITH, ShadowedSource, Stage, ToGuard},
     proxy::{
         lookup::news::News,
         worker::{
@@ -255,7 +255,7 @@ impl<'a> Control<'a> {
             Event::PlanMembers(members) => ToGuard::PlanMembers(members),
             Event::Refused(bans) => ToGuard::Refused(bans),
             Event::WouldRefuse(limit, ShadowRefusals { requests, sources }) => {
-                let sources = sources.into_iter().map(|source| Shadowed { source }).collect();
+                let sources = sources.into_iter().map(|source| ShadowedSource { source }).collect();
                 ToGuard::WouldRefuse { limit: limit.to_string(), requests, sources }
             }
             Event::WouldDeny(ShadowDenials { what, requests, principals }) => {

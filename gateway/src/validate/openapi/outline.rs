@@ -19,13 +19,13 @@ use crate::{
 #[derive(Debug, Default)]
 pub struct Outline {
     /// By method, path and what else tells operations apart.
-    operations: BTreeMap<String, Asked>,
+    operations: BTreeMap<String, OperationOutline>,
     schemes: Known,
 }
 
 /// What one operation asks for.
 #[derive(Debug)]
-struct Asked {
+struct OperationOutline {
     name: Box<str>,
     rule: SecurityRule,
     /// The parameters that are judged. Those of the path have no names, but places.
@@ -52,7 +52,7 @@ impl Contract {
         Outline { operations, schemes: self.schemes.known().clone() }
     }
 
-    fn asked(&self, operation: &Operation, rule: &SecurityRule, names: &[Box<str>]) -> Asked {
+    fn asked(&self, operation: &Operation, rule: &SecurityRule, names: &[Box<str>]) -> OperationOutline {
         let judged = operation.parameters.all.iter().filter(|it| it.schema.is_some_and(|it| self.schemas.checks(it)));
         let parameters = judged.filter_map(|it| match it.part {
             RequestPart::Path => {
@@ -73,7 +73,7 @@ impl Contract {
             };
             (range.clone(), is_judged)
         });
-        Asked {
+        OperationOutline {
             name: operation.name.clone(),
             rule: rule.clone(),
             parameters: parameters.collect(),
@@ -111,7 +111,7 @@ impl Outline {
     }
 }
 
-impl Asked {
+impl OperationOutline {
     /// What is judged here, and passes there as it comes.
     fn unjudged(&self, new: &Self) -> Option<String> {
         let mut what = Vec::new();

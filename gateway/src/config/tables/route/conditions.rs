@@ -25,7 +25,7 @@ use crate::{
 };
 
 /// What a route's conditions are about.
-pub(super) struct Asked<'a> {
+pub(super) struct ConditionContext<'a> {
     pub(super) path: Option<&'a str>,
     pub(super) methods: &'a [Method],
     pub(super) require: &'a Requirement,
@@ -113,7 +113,7 @@ fn place(text: &str, geo: &Geo, sources: &mut Sources) -> Option<Result<(), Diag
 
 pub(super) fn allow_if(
     table: &Table<'_>,
-    asked: &Asked<'_>,
+    asked: &ConditionContext<'_>,
     authenticate: &Methods,
     known: &RouteReferences<'_>,
     reader: &Reader<'_>,

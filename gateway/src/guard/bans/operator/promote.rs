@@ -131,7 +131,7 @@ impl Guard {
     }
 
     /// A limit of the proxy would have refused requests. It is believed about limits that there are.
-    pub(crate) fn hear_would_refuse(&mut self, limit: &str, requests: u64, sources: &[message::Shadowed]) {
+    pub(crate) fn hear_would_refuse(&mut self, limit: &str, requests: u64, sources: &[message::ShadowedSource]) {
         // No quota has the name of a limit; one on connections says what it is.
         let is_it = |what: &&String| {
             let is_request = |(table, name)| table != "connection_limit" && name == limit;

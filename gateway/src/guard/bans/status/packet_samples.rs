@@ -97,26 +97,26 @@ impl Guard {
         tell("interface", interface.map(|at| at.name.clone().into()));
         let Some(source) = packet.source.filter(|_| packet.verdict == Some(Verdict::Blocked)) else { return members };
         match self.behind(source) {
-            Some(Behind::Ban(record)) => {
+            Some(DropCause::Ban(record)) => {
                 tell("ban", Some(record.id.into()));
                 tell("reason", Some(record.reason.clone().into()));
                 tell("actor", Some(record.actor.clone().into()));
             }
-            Some(Behind::List(actor)) => tell("actor", Some(actor.into())),
+            Some(DropCause::List(actor)) => tell("actor", Some(actor.into())),
             None => {}
         }
         members
     }
 
     /// What drops the packets of `source`: its own entry, else the narrowest around it.
-    fn behind(&self, source: Source) -> Option<Behind<'_>> {
+    fn behind(&self, source: Source) -> Option<DropCause<'_>> {
         let mut around: Vec<Source> = around(source).collect();
         around.reverse();
         let enforced = |source: &Source| self.find(*source).filter(|record| !record.shadow);
         if let Some(record) = around.iter().find_map(enforced) {
-            return Some(Behind::Ban(record));
+            return Some(DropCause::Ban(record));
         }
-        around.iter().find_map(|source| self.listed_by(*source)).map(Behind::List)
+        around.iter().find_map(|source| self.listed_by(*source)).map(DropCause::List)
     }
 }
 
@@ -132,7 +132,7 @@ pub(super) struct Packet {
     pub(super) interface: u32,
 }
 
-enum Behind<'guard> {
+enum DropCause<'guard> {
     Ban(&'guard Record),
     List(String),
 }

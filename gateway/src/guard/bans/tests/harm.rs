@@ -236,7 +236,7 @@ fn limits_in_shadow_are_reported_and_promoted() {
     let settings = &mut world.guard().settings;
     settings.shadow_limits = vec!["connection_limit.address".to_owned(), "limit.address".to_owned()];
     (settings.packet_limit, settings.syn_limit, settings.byte_limit) = (limit(true), limit(true), limit(false));
-    let shadowed = |text: &str| crate::message::Shadowed { source: text.parse().unwrap() };
+    let shadowed = |text: &str| crate::message::ShadowedSource { source: text.parse().unwrap() };
     world.serve(&["192.0.2.7"], 1);
     world.guard().hear_would_refuse("address", 7, &[shadowed("192.0.2.7"), shadowed("192.0.2.8")]);
     world.guard().hear_would_refuse("address", u64::MAX, &[shadowed("192.0.2.7")]);
