@@ -21,7 +21,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::{
-    answer::{self, Failure, IntrospectionResult},
+    answer::{self, Failure, IntrospectionResult, Verify},
     breaker::Breaker,
     request::{Request, ServerCredentials},
 };
@@ -78,9 +78,6 @@ pub enum ServerEvent {
     /// It is not asked for a while. Why, for the log.
     Paused(String),
 }
-
-/// Reads a signed answer, given its text: its claims.
-type Verify<'a> = dyn Fn(&[u8]) -> Result<Map<String, Value>, &'static str> + 'a;
 
 /// One server, with all that is remembered of what it said.
 pub(super) struct Server {
@@ -249,7 +246,7 @@ impl Server {
         &self,
         hash: &TokenHash,
         received: Result<ServerResponse<'_>, &str>,
-        verify: &Verify<'_>,
+        verify: Verify<'_>,
         now: Now,
     ) -> (Result<Arc<Identity>, Refusal>, Option<ServerEvent>) {
         let said = match received {

@@ -26,6 +26,9 @@ mod keys;
 mod peers;
 mod revocations;
 
+/// What is answered to an operator, and what proxies are told.
+type CommandResult = Result<(Answer, Vec<CredentialChange>), CredentialError>;
+
 /// How many jobs may wait. An operator's over that is refused.
 const QUEUE: usize = 1_024;
 

@@ -14,8 +14,6 @@ use crate::{
     },
 };
 
-type Done = Result<(Answer, Vec<CredentialChange>), CredentialError>;
-
 /// How many keys are shown on one page.
 const PAGE: usize = 500;
 
@@ -51,7 +49,7 @@ impl CredentialWriterState {
         expires: Option<u64>,
         actor: &str,
         now: Now,
-    ) -> Done {
+    ) -> CommandResult {
         let (record, text) = self.draft(prefix, name, profile, expires)?;
         let store = self.store()?;
         if let Some(known) = store.named(&record.name)?.into_iter().find(|key| is_good(key, now)) {
@@ -78,7 +76,7 @@ impl CredentialWriterState {
         expires: Option<u64>,
         actor: &str,
         now: Now,
-    ) -> Done {
+    ) -> CommandResult {
         let good: Vec<KeyRow> = self.find(what)?.into_iter().filter(|key| is_good(key, now)).collect();
         // Of a key that is being rotated already, the newest goes on.
         let old = good.into_iter().find(|key| key.replaced_by.is_none());
@@ -114,7 +112,7 @@ impl CredentialWriterState {
         Ok((answer, vec![CredentialChange::Key(row.record), CredentialChange::Key(before)]))
     }
 
-    pub(super) fn revoke_key(&mut self, what: &str, reason: &str, actor: &str, now: Now) -> Done {
+    pub(super) fn revoke_key(&mut self, what: &str, reason: &str, actor: &str, now: Now) -> CommandResult {
         let keys: Vec<KeyRow> = self.find(what)?.into_iter().filter(|key| key.revoked.is_none()).collect();
         if keys.is_empty() {
             return Err(Refused::new("revoked_already", format!("{what} is revoked already")).into());
@@ -136,12 +134,12 @@ impl CredentialWriterState {
         Ok((Answer::Done { message, changed }, keys.into_iter().map(gone).collect()))
     }
 
-    pub(super) fn show(&mut self, what: &str) -> Done {
+    pub(super) fn show(&mut self, what: &str) -> CommandResult {
         let keys = self.find(what)?.iter().map(shown).collect();
         Ok((Answer::Keys(Box::new(KeyPage { keys, next: None })), Vec::new()))
     }
 
-    pub(super) fn list(&mut self, after: Option<(String, u64)>) -> Done {
+    pub(super) fn list(&mut self, after: Option<(String, u64)>) -> CommandResult {
         let page = self.store()?.page(after.as_ref().map(|(name, id)| (name.as_str(), *id)), PAGE)?;
         let last = page.last().filter(|_| page.len() == PAGE);
         let next = last.map(|key| (key.record.name.clone(), KeyId(key.record.id).to_string()));
@@ -149,7 +147,7 @@ impl CredentialWriterState {
         Ok((Answer::Keys(Box::new(KeyPage { keys, next })), Vec::new()))
     }
 
-    pub(super) fn import(&mut self, keys: Vec<KeyRecord>, actor: &str, now: Now) -> Done {
+    pub(super) fn import(&mut self, keys: Vec<KeyRecord>, actor: &str, now: Now) -> CommandResult {
         let pepper = self.pepper()?;
         let rows: Vec<KeyRow> =
             keys.into_iter().map(|key| row(KeyRecord { tag: pepper.tag(&key.tag), ..key }, actor, now)).collect();

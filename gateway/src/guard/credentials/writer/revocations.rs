@@ -11,8 +11,6 @@ use crate::{
     },
 };
 
-type Done = Result<(Answer, Vec<CredentialChange>), CredentialError>;
-
 /// How many revocations are shown on one page.
 const PAGE: usize = 500;
 
@@ -24,7 +22,7 @@ impl CredentialWriterState {
         reason: String,
         actor: &str,
         now: Now,
-    ) -> Done {
+    ) -> CommandResult {
         let store = self.store()?;
         if store.count_revocations()? >= revocation::MOST {
             let hint = "lift some, or give them an end with --for";
@@ -51,7 +49,7 @@ impl CredentialWriterState {
         Ok((Answer::Done { message, changed: is_new.into() }, changes))
     }
 
-    pub(super) fn lift(&mut self, number: u64, actor: &str) -> Done {
+    pub(super) fn lift(&mut self, number: u64, actor: &str) -> CommandResult {
         let store = self.store()?;
         let row = store.revocations(number.saturating_sub(1), 1)?.pop().filter(|row| row.number == number);
         let Some(row) = row else {
@@ -82,7 +80,7 @@ impl CredentialWriterState {
         Ok((Answer::Done { message, changed: 1 }, lifted.into_iter().map(CredentialChange::Lifted).collect()))
     }
 
-    pub(super) fn revocations(&mut self, after: u64) -> Done {
+    pub(super) fn revocations(&mut self, after: u64) -> CommandResult {
         let page = self.store()?.revocations(after, PAGE)?;
         let next = page.last().filter(|_| page.len() == PAGE).map(|row| row.number);
         let moment = |seconds: u64| rfc3339(seconds.saturating_mul(1_000));
