@@ -49,7 +49,7 @@ pub mod name {
     pub const GATES: &str = "GATES";
     /// A ring buffer of [`Event`](super::Event)s.
     pub const EVENTS: &str = "EVENTS";
-    /// One [`Tally`](super::Tally) per verdict and CPU.
+    /// One [`PacketCount`](super::PacketCount) per verdict and CPU.
     pub const STATS: &str = "STATS";
 }
 
@@ -345,7 +345,7 @@ pub const EVENT_BYTES: u32 = 256 * 1024;
 /// Packets and bytes of one verdict on one CPU.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Tally {
+pub struct PacketCount {
     /// Packets.
     pub packets: u64,
     /// Bytes, link layer included.
@@ -353,7 +353,7 @@ pub struct Tally {
 }
 
 const _: () = assert!(size_of::<Ban>() == 32 && size_of::<Rule>() == 16 && align_of::<Rule>() == 4);
-const _: () = assert!(size_of::<Hits>() == 16 && size_of::<Tally>() == 16 && size_of::<Spent>() == 24);
+const _: () = assert!(size_of::<Hits>() == 16 && size_of::<PacketCount>() == 16 && size_of::<Spent>() == 24);
 const _: () = assert!(size_of::<Advance>() == 32 && size_of::<Budget>() == 104);
 const _: () = assert!(size_of::<Limits>() == 144 && size_of::<Cpu>() == 40 && size_of::<Event>() == 32);
 const _: () = assert!(size_of::<Gate>() == 16);

@@ -10,7 +10,7 @@ use crate::{maps::Gate, packet::Headers, source::Source, verdict::Verdict};
 pub mod name {
     /// What is traced: an array of [`Trace`](super::Trace)s.
     pub const TRACES: &str = "TRACES";
-    /// What each CPU has told: two [`Told`](super::Told) for each trace, of packets that passed and of the others.
+    /// What each CPU has told: two [`TraceCount`](super::TraceCount) for each trace, of packets that passed and of the others.
     pub const TOLD: &str = "TOLD";
     /// A ring buffer of lines, made by aya-log.
     pub const LINES: &str = "AYA_LOGS";
@@ -69,7 +69,7 @@ impl Trace {
 /// What one CPU has told of a trace.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[repr(C)]
-pub struct Told {
+pub struct TraceCount {
     /// Which packet is the next.
     pub gate: Gate,
     /// How many packets there were, told of or not.
@@ -97,7 +97,7 @@ pub const fn halves(headers: &Headers) -> (u64, u64) {
     if headers.is_ipv4 { (0, 0xffff_0000_0000 | headers.upper) } else { (headers.upper, headers.lower) }
 }
 
-const _: () = assert!(size_of::<Trace>() == 40 && size_of::<Told>() == 24);
+const _: () = assert!(size_of::<Trace>() == 40 && size_of::<TraceCount>() == 24);
 
 #[cfg(test)]
 mod tests {

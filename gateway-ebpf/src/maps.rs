@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use gateway_common::{
     limit::Rate,
-    maps::{Ban, Cpu, Gate, Hits, Limits, Rule, Tally, VERDICTS},
+    maps::{Ban, Cpu, Gate, Hits, Limits, PacketCount, Rule, VERDICTS},
     packet::Headers,
     presence::{self, RULE_BITS},
     sketch,
@@ -42,7 +42,7 @@ static PORTS: Array<u32, 65536> = Array::new();
 #[btf_map]
 static LIM: Array<Limits, 1> = Array::new();
 #[btf_map]
-static STATS: PerCpuArray<Tally, { VERDICTS as usize }> = PerCpuArray::new();
+static STATS: PerCpuArray<PacketCount, { VERDICTS as usize }> = PerCpuArray::new();
 #[btf_map]
 static CPU: PerCpuArray<Cpu, 1> = PerCpuArray::new();
 #[btf_map]

@@ -11,7 +11,7 @@ use aya_ebpf::{
 use aya_log_ebpf::info;
 use gateway_common::{
     packet::Headers,
-    trace::{self as layout, LINES_PER_SECOND, Told, Trace},
+    trace::{self as layout, LINES_PER_SECOND, Trace, TraceCount},
     verdict::Verdict,
 };
 
@@ -20,7 +20,7 @@ use crate::maps;
 #[btf_map]
 static TRACES: Array<Trace, { layout::TRACES as usize }> = Array::new();
 #[btf_map]
-static TOLD: PerCpuArray<Told, { 2 * layout::TRACES as usize }> = PerCpuArray::new();
+static TOLD: PerCpuArray<TraceCount, { 2 * layout::TRACES as usize }> = PerCpuArray::new();
 
 /// Writes a line about a packet for each trace that wants one and has not had enough of them just now.
 #[inline(always)]

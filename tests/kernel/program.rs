@@ -14,7 +14,7 @@ use aya::{
     programs::Xdp,
 };
 use gateway_common::{
-    maps::{Ban, Budget, Cpu, Hits, Limits, NEVER, Rule, Tally, name, port},
+    maps::{Ban, Budget, Cpu, Hits, Limits, NEVER, PacketCount, Rule, name, port},
     presence, sketch,
     source::{Source, SourceKey},
     trace::{self, Told, Trace},
@@ -50,7 +50,7 @@ unsafe impl Pod for Laid<Limits> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Rule> {}
 // SAFETY: as above.
-unsafe impl Pod for Laid<Tally> {}
+unsafe impl Pod for Laid<PacketCount> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Told> {}
 // SAFETY: as above.
@@ -239,11 +239,11 @@ impl Program {
     }
 
     /// Packets and bytes of each verdict so far.
-    pub(crate) fn tallies(&mut self) -> Vec<Tally> {
-        let map: PerCpuArray<_, Laid<Tally>> = self.ebpf.map_mut(name::STATS).unwrap().try_into().unwrap();
+    pub(crate) fn tallies(&mut self) -> Vec<PacketCount> {
+        let map: PerCpuArray<_, Laid<PacketCount>> = self.ebpf.map_mut(name::STATS).unwrap().try_into().unwrap();
         map.iter()
             .map(|cpus| {
-                cpus.unwrap().iter().fold(Tally::default(), |sum, Laid(tally)| Tally {
+                cpus.unwrap().iter().fold(PacketCount::default(), |sum, Laid(tally)| PacketCount {
                     packets: sum.packets + tally.packets,
                     bytes: sum.bytes + tally.bytes,
                 })

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, os::fd::OwnedFd};
 
 use gateway_common::{
-    maps::{Ban, Budget, Event, Hits, Limits, Rule, Tally},
+    maps::{Ban, Budget, Event, Hits, Limits, PacketCount, Rule},
     source::{Source, SourceKey},
     trace::Trace,
     verdict::Verdict,
@@ -44,7 +44,7 @@ pub(crate) trait Enforcement {
     /// How many slots there are; 0 is used for nothing.
     fn slots(&self) -> u32;
     /// Packets per verdict.
-    fn verdicts(&self) -> Vec<(Verdict, Tally)>;
+    fn verdicts(&self) -> Vec<(Verdict, PacketCount)>;
     /// Puts new limits and ports in force.
     fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError>;
     /// Puts new limits in force.
@@ -140,7 +140,7 @@ impl Enforcement for Kernel {
     fn slots(&self) -> u32 {
         self.slots()
     }
-    fn verdicts(&self) -> Vec<(Verdict, Tally)> {
+    fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
         self.verdicts()
     }
     fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError> {
@@ -279,8 +279,8 @@ impl Enforcement for AtAccept {
     fn slots(&self) -> u32 {
         u32::MAX
     }
-    fn verdicts(&self) -> Vec<(Verdict, Tally)> {
-        Verdict::ALL.into_iter().map(|verdict| (verdict, Tally::default())).collect()
+    fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
+        Verdict::ALL.into_iter().map(|verdict| (verdict, PacketCount::default())).collect()
     }
     fn apply(&mut self, _settings: &Settings, _ports: &[u16]) -> Result<(), KernelError> {
         Ok(())

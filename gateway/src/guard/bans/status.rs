@@ -246,7 +246,7 @@ impl Guard {
             mode: if at.native { "native" } else { "generic" }.to_owned(),
             adopted: at.adopted,
         };
-        let counted = |(verdict, tally): (Verdict, maps::Tally)| VerdictCount {
+        let counted = |(verdict, tally): (Verdict, maps::PacketCount)| VerdictCount {
             verdict: verdict.name().to_owned(),
             packets: tally.packets,
             bytes: tally.bytes,

@@ -13,7 +13,7 @@ use aya::{
     programs::links::FdLink,
 };
 use gateway_common::{
-    maps::{Ban, Budget, Event, Hits, Limits, Rule, Tally, name, port},
+    maps::{Ban, Budget, Event, Hits, Limits, PacketCount, Rule, name, port},
     presence,
     source::{Source, SourceKey},
     verdict::Verdict,
@@ -71,7 +71,7 @@ pub struct Kernel {
     pub(super) limits: Array<MapData, Laid<Limits>>,
     pub(super) ports: Array<MapData, u32>,
     pub(super) guarded: Vec<u16>,
-    pub(super) stats: PerCpuArray<MapData, Laid<Tally>>,
+    pub(super) stats: PerCpuArray<MapData, Laid<PacketCount>>,
     pub(super) rules4: Tries<4>,
     pub(super) rules6: Tries<16>,
 }
@@ -354,14 +354,14 @@ impl Kernel {
 
     /// What happened to packets since the maps were made, summed over CPUs.
     #[must_use]
-    pub fn verdicts(&self) -> Vec<(Verdict, Tally)> {
-        let sum = |sum: Tally, Laid(tally): &Laid<Tally>| Tally {
+    pub fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
+        let sum = |sum: PacketCount, Laid(tally): &Laid<PacketCount>| PacketCount {
             packets: sum.packets.saturating_add(tally.packets),
             bytes: sum.bytes.saturating_add(tally.bytes),
         };
         let of = |verdict: Verdict| {
             let cpus = self.stats.get(&(verdict as u32), 0);
-            (verdict, cpus.map(|cpus| cpus.iter().fold(Tally::default(), sum)).unwrap_or_default())
+            (verdict, cpus.map(|cpus| cpus.iter().fold(PacketCount::default(), sum)).unwrap_or_default())
         };
         Verdict::ALL.into_iter().map(of).collect()
     }

@@ -6,8 +6,8 @@ use aya::{
     programs::{ProgramError, Xdp},
 };
 use gateway_common::{
-    maps::{Ban, Budget, Hits, Limits, Rule, Tally},
-    trace::{Told, Trace},
+    maps::{Ban, Budget, Hits, Limits, PacketCount, Rule},
+    trace::{Trace, TraceCount},
 };
 
 use super::error::{KernelError, refused};
@@ -51,9 +51,9 @@ unsafe impl Pod for Laid<Limits> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Rule> {}
 // SAFETY: as above.
-unsafe impl Pod for Laid<Tally> {}
+unsafe impl Pod for Laid<PacketCount> {}
 // SAFETY: as above.
-unsafe impl Pod for Laid<Told> {}
+unsafe impl Pod for Laid<TraceCount> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Trace> {}
 

@@ -13,7 +13,7 @@ use aya::{
 };
 use aya_log::EbpfLogger;
 use gateway_common::{
-    trace::{TRACES, Told, Trace, name, told},
+    trace::{TRACES, Trace, TraceCount, name, told},
     verdict::Verdict,
 };
 use log::{Log, Metadata, Record};
@@ -84,7 +84,7 @@ impl Log for TraceLogger {
 /// The traced variant's maps.
 pub(super) struct Tracer {
     traces: Array<MapData, Laid<Trace>>,
-    told: PerCpuArray<MapData, Laid<Told>>,
+    told: PerCpuArray<MapData, Laid<TraceCount>>,
     in_force: [Trace; TRACES as usize],
     logger: EbpfLogger<TraceLogger>,
     lines: TraceLogger,
@@ -128,7 +128,7 @@ impl Tracer {
             }
             for passes in [false, true] {
                 // What an earlier one has told is none of the new one's.
-                let none = vec![Laid(Told::default()); nr_cpus().map_err(|(_, source)| failed(source))?];
+                let none = vec![Laid(TraceCount::default()); nr_cpus().map_err(|(_, source)| failed(source))?];
                 let none = PerCpuValues::try_from(none).map_err(failed)?;
                 self.told.set(told(number, passes), none, 0).map_err(refused(name::TOLD, "beginning a trace"))?;
             }

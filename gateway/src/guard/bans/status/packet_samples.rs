@@ -4,7 +4,7 @@
 //! *Invariant:* nothing is read from the kernel, and nothing is kept, while nobody wants to be told.
 
 use gateway_common::{
-    maps::{Event, Tally},
+    maps::{Event, PacketCount},
     verdict::Verdict,
 };
 
@@ -20,7 +20,7 @@ const ALL: usize = 16_384;
 /// When to read, and what was counted when it was read last.
 pub(crate) struct PacketSamples {
     ring: Ring,
-    before: Vec<(Verdict, Tally)>,
+    before: Vec<(Verdict, PacketCount)>,
 }
 
 impl PacketSamples {
@@ -150,8 +150,8 @@ const fn protocol(number: u8) -> Option<&'static str> {
 }
 
 /// How many packets of a verdict each of its samples stands for, by what was counted meanwhile.
-fn one_in(of: u32, events: &[Event], before: &[(Verdict, Tally)], after: &[(Verdict, Tally)]) -> u64 {
-    let counted = |tallies: &[(Verdict, Tally)]| {
+fn one_in(of: u32, events: &[Event], before: &[(Verdict, PacketCount)], after: &[(Verdict, PacketCount)]) -> u64 {
+    let counted = |tallies: &[(Verdict, PacketCount)]| {
         let found = tallies.iter().find(|(verdict, _)| *verdict as u32 == of);
         found.map_or(0, |(_, tally)| tally.packets)
     };
@@ -161,9 +161,9 @@ fn one_in(of: u32, events: &[Event], before: &[(Verdict, Tally)], after: &[(Verd
 }
 
 /// How many packets there were that nothing was told of.
-fn untold(events: usize, before: &[(Verdict, Tally)], after: &[(Verdict, Tally)]) -> u64 {
+fn untold(events: usize, before: &[(Verdict, PacketCount)], after: &[(Verdict, PacketCount)]) -> u64 {
     let told = |verdict: Verdict| verdict.drops() || verdict.answers();
-    let all = |tallies: &[(Verdict, Tally)]| -> u64 {
+    let all = |tallies: &[(Verdict, PacketCount)]| -> u64 {
         tallies.iter().filter(|(verdict, _)| told(*verdict)).map(|(_, tally)| tally.packets).sum()
     };
     all(after).saturating_sub(all(before)).saturating_sub(u64::try_from(events).unwrap_or(u64::MAX))
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_a_sample_stands_for() {
-        let tally = |packets| vec![(Verdict::Blocked, Tally { packets, bytes: 0 })];
+        let tally = |packets| vec![(Verdict::Blocked, PacketCount { packets, bytes: 0 })];
         let event = |verdict: Verdict| Event { verdict: verdict as u32, ..Event::default() };
         for (verdicts, before, after, expect) in [
             (vec![Verdict::Blocked], 10, 11, 1),
@@ -191,7 +191,7 @@ mod tests {
         }
         let tallies = |blocked, passed| {
             [(Verdict::Blocked, blocked), (Verdict::Passed, passed)]
-                .map(|(verdict, packets)| (verdict, Tally { packets, bytes: 0 }))
+                .map(|(verdict, packets)| (verdict, PacketCount { packets, bytes: 0 }))
         };
         assert_eq!(untold(3, &tallies(10, 10), &tallies(20, 99)), 7);
         assert_eq!(untold(3, &tallies(10, 10), &tallies(11, 99)), 0);
