@@ -46,7 +46,7 @@ pub(crate) fn run(arguments: &Arguments, xtask: &clap::Command) -> anyhow::Resul
 /// A full disk fails tests that have no other fault.
 fn print_room() {
     if let Ok(disk) = nix::sys::statvfs::statvfs(&root()) {
-        let free = u64::from(disk.blocks_available()).saturating_mul(disk.fragment_size()) >> 20;
+        let free = disk.blocks_available().saturating_mul(disk.fragment_size()) >> 20;
         eprintln!("== free on the disk: {free} MiB");
     }
 }
