@@ -17,7 +17,7 @@ use gateway_common::{
     maps::{Ban, Budget, Cpu, Hits, Limits, NEVER, PacketCount, Rule, name, port},
     presence, sketch,
     source::{Source, SourceKey},
-    trace::{self, Told, Trace},
+    trace::{self, Trace, TraceCount},
     verdict::Verdict,
 };
 use nix::{
@@ -52,7 +52,7 @@ unsafe impl Pod for Laid<Rule> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<PacketCount> {}
 // SAFETY: as above.
-unsafe impl Pod for Laid<Told> {}
+unsafe impl Pod for Laid<TraceCount> {}
 // SAFETY: as above.
 unsafe impl Pod for Laid<Trace> {}
 
@@ -136,9 +136,10 @@ impl Program {
 
     /// Forgets which lines were written, as the daemon does for a new trace.
     pub(crate) fn tell_anew(&mut self) {
-        let mut map: PerCpuArray<_, Laid<Told>> = self.ebpf.map_mut(trace::name::TOLD).unwrap().try_into().unwrap();
+        let mut map: PerCpuArray<_, Laid<TraceCount>> =
+            self.ebpf.map_mut(trace::name::TOLD).unwrap().try_into().unwrap();
         for number in 0..map.len() {
-            let each = vec![Laid(Told::default()); aya::util::nr_cpus().unwrap()];
+            let each = vec![Laid(TraceCount::default()); aya::util::nr_cpus().unwrap()];
             map.set(number, PerCpuValues::try_from(each).unwrap(), 0).unwrap();
         }
         drop(self.lines());
