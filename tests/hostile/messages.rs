@@ -7,7 +7,7 @@ use gateway::{
     limit::report::Row,
     message::{
         ANSWERS, Counted, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED, PlanMember, ServerState,
-        Shadowed, ToGuard, UpstreamReport,
+        ShadowedSource, ToGuard, UpstreamReport,
         channel::{self, Sender},
     },
     request_id::RequestId,
@@ -75,7 +75,7 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         7 => ToGuard::WouldRefuse {
             limit: name(random),
             requests: number(random),
-            sources: (0..below(random, 500)).map(|_| Shadowed { source: source(random) }).collect(),
+            sources: (0..below(random, 500)).map(|_| ShadowedSource { source: source(random) }).collect(),
         },
         8 => ToGuard::Closed { ban: number(random), connections: u32::MAX },
         9 => ToGuard::Ack { number: number(random) },
