@@ -11,13 +11,16 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::Full;
+use tokio::sync::mpsc;
 
 use places::{OpenConnections, PeerAddress};
-use responses::{response, text};
+use responses::{ResponseBody, events, response, text};
 pub(super) use server::{Socket, serve};
 
-use super::{alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, relay::Relay, store::Store};
+use super::{
+    alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, history::History, relay::Relay,
+    store::Store,
+};
 use crate::{
     clock::Now,
     message::{
@@ -31,9 +34,11 @@ use crate::{
 
 mod access;
 mod commands;
+mod dashboard;
 mod places;
 mod responses;
 mod server;
+mod stream;
 
 /// So old a text may be for whoever asks again: many clients cost as much as one.
 const FRESH: Duration = Duration::from_millis(200);
@@ -50,6 +55,8 @@ pub(super) struct Admin {
     alerts: Rc<Alerts>,
     baselines: Rc<Baselines>,
     relay: Rc<Relay>,
+    /// For the dashboard.
+    history: RefCell<History>,
     own: ObserverState,
     /// The series of its own that were told last.
     told: RefCell<BTreeSet<Series>>,
@@ -58,11 +65,13 @@ pub(super) struct Admin {
 /// What is to become of a request.
 enum RequestDecision {
     /// It is answered, without a token or with one that is not good.
-    Answered(Response<Full<Bytes>>),
+    Answered(Response<ResponseBody>),
     /// It has the token that it takes, and is answered.
-    Known(Response<Full<Bytes>>),
+    Known(Response<ResponseBody>),
     /// The guard answers it.
     Command(Relayed),
+    /// The guard answers it, again and again, with what happens meanwhile.
+    Stream(Relayed),
 }
 
 /// What the observer knows of itself.
@@ -92,6 +101,7 @@ impl Admin {
             alerts,
             baselines,
             relay,
+            history: RefCell::default(),
             own,
             told: RefCell::default(),
         };
@@ -110,6 +120,12 @@ impl Admin {
         self.baselines.configure(config.anomalies.as_ref());
         *self.config.borrow_mut() = config;
         Ok(())
+    }
+
+    /// Notes what the dashboard shows of the last hour, where there is one.
+    pub(super) fn remember(&self, now: Now) {
+        let is_on = self.config.borrow().dashboard;
+        self.history.borrow_mut().tick(is_on, || self.store.borrow().sums(), now);
     }
 
     /// Notes what the observer measures of itself.
@@ -142,11 +158,11 @@ impl Admin {
 
     /// Answers one request, which came by the connection that has this place.
     async fn answer<B>(
-        &self,
+        self: &Rc<Self>,
         request: Request<B>,
         (place, peer): (u64, PeerAddress),
         is_tls: bool,
-    ) -> Response<Full<Bytes>>
+    ) -> Response<ResponseBody>
     where
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -157,13 +173,14 @@ impl Admin {
                 false => text(StatusCode::SERVICE_UNAVAILABLE, "there are as many clients as there may be\n"),
             },
             RequestDecision::Command(command) => self.command(command, place, request.into_body()).await,
+            RequestDecision::Stream(command) => self.stream(command, place).await,
         };
         *self.answers.borrow_mut().entry(answered.status().as_u16()).or_default() += 1;
         answered
     }
 
     /// Has the guard answer a command. Whoever sends its arguments slowly is a stranger all the while.
-    async fn command<B>(&self, command: Relayed, place: u64, body: B) -> Response<Full<Bytes>>
+    async fn command<B>(&self, command: Relayed, place: u64, body: B) -> Response<ResponseBody>
     where
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -172,7 +189,7 @@ impl Admin {
             Err(refused) => return *refused,
         };
         self.connections.borrow_mut().is_judged(place);
-        let answered = commands::relay(&self.relay, Relayed { arguments, ..command }).await;
+        let answered = commands::answered(self.relay.ask(Relayed { arguments, ..command }).await);
         let mut connections = self.connections.borrow_mut();
         // The guard has not judged the token, or has found it bad.
         let unknown = [StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
@@ -181,6 +198,24 @@ impl Admin {
             connections.is_strange(place);
         }
         answered
+    }
+
+    /// Tells whoever may see how things are, as they change.
+    async fn stream(self: &Rc<Self>, command: Relayed, place: u64) -> Response<ResponseBody> {
+        self.connections.borrow_mut().is_judged(place);
+        let first = match self.relay.ask(command.clone()).await {
+            Ok((200, first)) => first,
+            other => {
+                self.connections.borrow_mut().is_strange(place);
+                return commands::answered(other);
+            }
+        };
+        if !self.connections.borrow_mut().streams(place) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "as many are told what happens as may be: try again\n");
+        }
+        let (sender, receiver) = mpsc::channel(stream::PENDING);
+        tokio::task::spawn_local(stream::run(Rc::clone(self), command, place, first, sender));
+        events(receiver)
     }
 
     fn judge<B>(&self, request: &Request<B>, peer: PeerAddress, is_tls: bool) -> RequestDecision {
@@ -195,11 +230,23 @@ impl Admin {
             return commands::read(request, peer, is_tls)
                 .map_or_else(|refused| RequestDecision::Answered(*refused), RequestDecision::Command);
         }
+        if config.dashboard && request.uri().path() == dashboard::EVENTS {
+            return match commands::caller(request, peer, is_tls) {
+                Err(refused) => RequestDecision::Answered(*refused),
+                Ok(_) if request.method() != Method::GET => RequestDecision::Answered(only_get()),
+                Ok(token) => RequestDecision::Stream(stream::command(peer, token)),
+            };
+        }
         self.tell(request, &config)
     }
 
     fn tell<B>(&self, request: &Request<B>, config: &ObserverConfig) -> RequestDecision {
         let path = request.uri().path();
+        // A browser has no token before the page asks for one. The page is the same everywhere.
+        if let Some(file) = dashboard::find(path).filter(|_| config.dashboard) {
+            let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+            return RequestDecision::Answered(if is_asked { file.response() } else { only_get() });
+        }
         // Whoever asks for health has no token, and is told nothing but that.
         let is_health = matches!(path, "/healthz" | "/readyz");
         if let Some(token) = config.token.as_deref().filter(|_| !is_health)
@@ -217,14 +264,12 @@ impl Admin {
         }
     }
 
-    fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<Full<Bytes>> {
+    fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<ResponseBody> {
         if !is_health && path != "/metrics" {
             return text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /v1/COMMAND\n");
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
+            return only_get();
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -234,7 +279,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<ResponseBody> {
         let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let format = Format::wanted(&accept.collect::<Vec<_>>().join(","));
         let mut written = self.written.borrow_mut();
@@ -251,8 +296,16 @@ impl Admin {
     }
 }
 
+fn only_get() -> Response<ResponseBody> {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
+    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refused
+}
+
 #[cfg(test)]
 mod tests {
+    use http_body_util::Full;
+
     use super::*;
 
     fn config(token: Option<&str>) -> ObserverConfig {
@@ -290,7 +343,7 @@ mod tests {
         assert!(String::from_utf8(told).unwrap().contains(&row), "{row}");
     }
 
-    fn answered(admin: &Admin, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
+    fn answered(admin: &Admin, request: Request<Full<Bytes>>) -> Response<ResponseBody> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(admin.answer(request, (0, Some([127, 0, 0, 1].into())), false))
     }
