@@ -19,15 +19,22 @@ use crate::{message::relay::Relayed, observer::history};
 pub(super) const PENDING: usize = 4;
 
 /// How often something is told.
-const EVERY: Duration = Duration::from_secs(5);
+pub(super) const EVERY: Duration = Duration::from_secs(5);
 
 /// What the guard is asked, by whoever wants to be told.
 pub(super) fn command(peer: PeerAddress, token: String) -> Relayed {
     Relayed { number: 0, address: peer, token, name: "status".to_owned(), arguments: Vec::new() }
 }
 
-/// Tells a client until it goes, does not read, or may not be told any more. `first`: what the guard has answered already.
-pub(super) async fn run(admin: Rc<Admin>, command: Relayed, place: u64, first: Vec<u8>, sender: mpsc::Sender<Bytes>) {
+/// Tells a client every so often, until it goes, does not read, or may not be told any more. `first`: what the guard has
+/// answered already.
+pub(super) async fn run(
+    admin: Rc<Admin>,
+    command: Relayed,
+    place: u64,
+    first: Vec<u8>,
+    (sender, every): (mpsc::Sender<Bytes>, Duration),
+) {
     let (mut answer, mut told) = (Ok((200, first)), 0);
     loop {
         let (events, is_last) = match answer {
@@ -49,7 +56,7 @@ pub(super) async fn run(admin: Rc<Admin>, command: Relayed, place: u64, first: V
             }
         }
         tokio::select! {
-            () = sleep(EVERY) => {}
+            () = sleep(every) => {}
             () = sender.closed() => return,
         }
         answer = admin.relay.ask(command.clone()).await;
