@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use places::{OpenConnections, PeerAddress};
 use responses::{ResponseBody, events, response, text};
 pub(super) use server::{Socket, serve};
+use stream::Stream;
 
 use super::{
     alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, history::History, relay::Relay,
@@ -45,18 +46,18 @@ const FRESH: Duration = Duration::from_millis(200);
 
 /// What is served, and to whom.
 pub(super) struct Admin {
-    config: RefCell<ObserverConfig>,
+    config: Rc<RefCell<ObserverConfig>>,
     tls: RefCell<Option<Arc<rustls::ServerConfig>>>,
     store: Rc<RefCell<Store>>,
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
-    connections: RefCell<OpenConnections>,
+    connections: Rc<RefCell<OpenConnections>>,
     exports: Rc<Exports>,
     alerts: Rc<Alerts>,
     baselines: Rc<Baselines>,
     relay: Rc<Relay>,
     /// For the dashboard.
-    history: RefCell<History>,
+    history: Rc<RefCell<History>>,
     own: ObserverState,
     /// The series of its own that were told last.
     told: RefCell<BTreeSet<Series>>,
@@ -91,17 +92,17 @@ impl Admin {
         own: ObserverState,
     ) -> anyhow::Result<Self> {
         let admin = Self {
-            config: RefCell::default(),
+            config: Rc::default(),
             tls: RefCell::default(),
             store,
             answers: RefCell::default(),
             written: RefCell::default(),
-            connections: RefCell::default(),
+            connections: Rc::default(),
             exports,
             alerts,
             baselines,
             relay,
-            history: RefCell::default(),
+            history: Rc::default(),
             own,
             told: RefCell::default(),
         };
@@ -158,7 +159,7 @@ impl Admin {
 
     /// Answers one request, which came by the connection that has this place.
     async fn answer<B>(
-        self: &Rc<Self>,
+        &self,
         request: Request<B>,
         (place, peer): (u64, PeerAddress),
         is_tls: bool,
@@ -201,7 +202,7 @@ impl Admin {
     }
 
     /// Tells whoever may see how things are, as they change.
-    async fn stream(self: &Rc<Self>, command: Relayed, place: u64) -> Response<ResponseBody> {
+    async fn stream(&self, command: Relayed, place: u64) -> Response<ResponseBody> {
         self.connections.borrow_mut().is_judged(place);
         let first = match self.relay.ask(command.clone()).await {
             Ok((200, first)) => first,
@@ -214,8 +215,20 @@ impl Admin {
             return text(StatusCode::SERVICE_UNAVAILABLE, "as many are told what happens as may be: try again\n");
         }
         let (sender, receiver) = mpsc::channel(stream::PENDING);
-        tokio::task::spawn_local(stream::run(Rc::clone(self), command, place, first, (sender, stream::EVERY)));
+        let stream = self.stream_of(command, place);
+        tokio::task::spawn_local(stream.run(first, sender, stream::EVERY));
         events(receiver)
+    }
+
+    fn stream_of(&self, command: Relayed, place: u64) -> Stream {
+        Stream {
+            config: Rc::clone(&self.config),
+            connections: Rc::clone(&self.connections),
+            history: Rc::clone(&self.history),
+            relay: Rc::clone(&self.relay),
+            command,
+            place,
+        }
     }
 
     fn judge<B>(&self, request: &Request<B>, peer: PeerAddress, is_tls: bool) -> RequestDecision {

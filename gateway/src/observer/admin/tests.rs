@@ -16,10 +16,10 @@ fn told() -> (Rc<Exports>, Rc<Alerts>, Rc<Baselines>) {
     (Rc::default(), Rc::new(Alerts::new(Now::read())), Rc::default())
 }
 
-fn admin(config: ObserverConfig, store: Rc<RefCell<Store>>) -> Rc<Admin> {
+fn admin(config: ObserverConfig, store: Rc<RefCell<Store>>) -> Admin {
     let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
     let own = ObserverState { sandbox, resident: None };
-    Rc::new(Admin::new(config, store, told(), Rc::default(), own).unwrap())
+    Admin::new(config, store, told(), Rc::default(), own).unwrap()
 }
 
 #[track_caller]
@@ -40,7 +40,7 @@ fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16)
     assert!(String::from_utf8(told).unwrap().contains(&row), "{row}");
 }
 
-fn answered(admin: &Rc<Admin>, request: Request<Full<Bytes>>) -> Response<ResponseBody> {
+fn answered(admin: &Admin, request: Request<Full<Bytes>>) -> Response<ResponseBody> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(admin.answer(request, (0, Some([127, 0, 0, 1].into())), false))
 }
@@ -113,7 +113,7 @@ fn whoever_does_not_read_is_let_go() {
         // Nobody receives what is sent. There is no guard, which is told too.
         let (sender, mut receiver) = mpsc::channel(stream::PENDING);
         let command = stream::command(None, "gwat_a".to_owned());
-        stream::run(Rc::clone(&admin), command, place, b"{}".to_vec(), (sender, Duration::from_millis(1))).await;
+        admin.stream_of(command, place).run(b"{}".to_vec(), sender, Duration::from_millis(1)).await;
         assert!(serves.await.unwrap_err().is_cancelled());
         let mut told = Vec::new();
         while let Some(piece) = receiver.recv().await {
