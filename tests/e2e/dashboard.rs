@@ -21,8 +21,11 @@ use support::{
     world::{ATTACKER_V4, GOOD_V4, World},
 };
 
-/// What a browser would run, and what turns the direction of a text.
-const HOSTILE: &str = "<img src=x onerror=window.pwned=1>\u{202e}";
+/// What a browser would run.
+const HOSTILE: &str = "<img/src=x/onerror=window.pwned=1>";
+
+/// What turns the direction of the text after it.
+const TURNED: &str = "\u{202e}";
 
 fn settings() -> Settings {
     let more =
@@ -66,7 +69,7 @@ fn an_operator_sees_and_acts_in_a_browser() {
             Some("many") => {
                 for number in 0..70 {
                     let ban = json!({
-                        "source": format!("198.51.100.{number}"), "reason": format!("number {number}, {HOSTILE}"), "shadow": false,
+                        "source": format!("198.51.100.{number}"), "reason": format!("number {number}, {HOSTILE}{TURNED}"), "shadow": false,
                     });
                     let done =
                         admin::command(admin::connect(&world).unwrap(), "block_add", &lead, &ban.to_string()).unwrap();

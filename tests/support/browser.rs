@@ -68,7 +68,7 @@ impl<'world> Browser<'world> {
 impl Drop for Browser<'_> {
     fn drop(&mut self) {
         if let Ok(group) = i32::try_from(self.child.id()) {
-            drop(killpg(Pid::from_raw(group), Signal::SIGKILL));
+            killpg(Pid::from_raw(group), Signal::SIGKILL).unwrap_or_default();
         }
         drop(self.child.wait());
     }

@@ -135,7 +135,7 @@ async function views() {
   await page.getByRole("table", { name: "Numbers of the last hour" }).waitFor();
   await judgeAll("charts");
   const [overview, sources, , , anomalies, alerts, upstreams, limits] = told;
-  for (const [shown, part] of [[overview, "In the kernel"], [overview, "forged token"], [sources, "<img src=x onerror=window.pwned=1>\\u{202e}"],
+  for (const [shown, part] of [[overview, "In the kernel"], [overview, "forged token"], [sources, "<img/src=x/onerror=window.pwned=1>"],
     [sources, "10.0.0.66"], [anomalies, "series are watched"], [alerts, "rules"], [upstreams, "127.0.0.1:9000"], [limits, "per-address"]]) {
     assert.ok(shown.includes(part), `${part} is not in ${shown}`);
   }
@@ -221,6 +221,9 @@ async function pages() {
   await page.getByRole("button", { name: "Find" }).click();
   await page.getByText("those with “number 7,”").waitFor();
   assert.equal(await rows().count(), 2);
+  const told = await rows().nth(1).innerText();
+  assert.ok(told.includes("number 7, <img/src=x/onerror=window.pwned=1>\\u{202e}"), told);
+  await judgeAll("found");
 }
 
 /** Whoever may only see is offered nothing else, and sees nothing once the token is revoked. */

@@ -84,6 +84,8 @@ function enter() {
   at("views").hidden = false;
   at("actor").textContent = visible(`${session.actor} (${session.roles.join(", ")})`);
   at("token").value = "";
+  // The link to the content names no view.
+  if (!location.hash.startsWith("#/")) history.replaceState(null, "", "#/overview");
   go();
 }
 
