@@ -72,7 +72,7 @@ function banDialog(source = "") {
   const reason = input("ban-reason", "", { required: true, maxlength: "200" });
   const seconds = choice("ban-seconds", [["", "As configured"], ["600", "10 minutes"], ["3600", "1 hour"],
     ["86400", "1 day"], ["604800", "1 week"], ["0", "Until removed"]]);
-  const mode = choice("ban-mode", [["enforce", "Enforce: drop its packets"], ["shadow", "Shadow: only count"]]);
+  const mode = choice("ban-mode", [["enforce", "Enforce"], ["shadow", "Shadow: only count"]]);
   const confirm = choice("ban-confirm", [["", "No"], ["60", "Within 1 minute"], ["300", "Within 5 minutes"]]);
   dialog("Ban", [
     field("Address or network", who, "An IPv4 or IPv6 address, or a network such as 203.0.113.0/24."),
