@@ -28,8 +28,10 @@ const HOSTILE: &str = "<img/src=x/onerror=window.pwned=1>";
 const TURNED: &str = "\u{202e}";
 
 fn settings() -> Settings {
-    let more =
-        format!("{}dashboard = true\n[anomalies]\n[limit.per-address]\nrequests = 1000\nper = \"1s\"\n", admin::TABLE);
+    let more = format!(
+        "{}dashboard = true\n[detect]\nprofiles = 1000\n[anomalies]\n[limit.per-address]\nrequests = 1000\nper = \"1s\"\n",
+        admin::TABLE
+    );
     Settings { more, ..Settings::default() }
 }
 
