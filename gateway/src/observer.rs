@@ -15,6 +15,7 @@ mod baseline;
 mod deliver;
 mod export;
 mod exposition;
+mod history;
 mod protobuf;
 mod reference;
 mod relay;

@@ -9,6 +9,7 @@
 )]
 
 pub mod admin;
+pub mod browser;
 pub mod child_lines;
 pub mod daemon;
 pub mod kernel_view;

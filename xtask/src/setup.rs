@@ -154,7 +154,8 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
                 &["python3-pip", "python3-venv"],
             ));
         }
-        wanted.push(("npm", "npm, for identity providers", &["npm"]));
+        wanted.push(("npm", "npm, for identity providers and what drives a browser", &["npm"]));
+        wanted.push(("chromium", "Chromium, which the tests open the dashboard in", &["chromium"]));
         wanted.push(("redis-server", "Redis, through which machines of a cluster share limits", &["redis-server"]));
         wanted.push((
             "prometheus-alertmanager",
@@ -206,8 +207,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     if level >= Level::All && !canaille().join("bin/canaille").exists() {
         steps.extend(python_provider());
     }
-    if level >= Level::All && !is_same(&lock_of_providers(), &providers().join("package-lock.json")) {
-        steps.push(identity_providers());
+    if level >= Level::All {
+        steps.extend(from_npm("providers", "the identity providers of the tests, and the Node.js that runs them"));
+        steps.extend(from_npm("browser", "what drives Chromium in the tests"));
     }
     Ok(install(&packages)?.into_iter().chain(steps).collect())
 }
@@ -273,36 +275,25 @@ fn python_provider() -> [Step; 2] {
     })
 }
 
-/// Where the identity providers of the tests are, and the Node.js that runs them.
-fn providers() -> PathBuf {
-    root().join("target/providers")
-}
-
-fn lock_of_providers() -> PathBuf {
-    root().join("tests/fixtures/providers/package-lock.json")
-}
-
 /// Whether both files are there and hold the same.
 fn is_same(one: &Path, other: &Path) -> bool {
     matches!((fs::read(one), fs::read(other)), (Ok(one), Ok(other)) if one == other)
 }
 
-/// The command that installs them, exactly as the lock file says. The lock file is copied last: it says that all is there.
-fn identity_providers() -> Step {
+/// The command that installs the packages of `tests/fixtures/NAME` into `target/NAME`, exactly as the lock file says;
+/// `None`: they are there. The lock file is copied last: it says that all is there.
+fn from_npm(name: &str, why: &str) -> Option<Step> {
     const SCRIPT: &str = "rm -rf \"$0\" && mkdir -p \"$0\" && cp \"$1\"/package*.json \"$0\" && \
         npm ci --prefix \"$0\" --ignore-scripts --no-audit --no-fund || { rm -f \"$0/package-lock.json\"; exit 1; }";
-    let (folder, lock) = (providers(), lock_of_providers());
-    let from = lock.parent().unwrap_or(Path::new(".")).display().to_string();
-    Step {
-        why: "the identity providers of the tests".to_owned(),
-        command: ["sh", "-c", SCRIPT]
-            .map(str::to_owned)
-            .into_iter()
-            .chain([folder.display().to_string(), from])
-            .collect(),
+    const LOCK: &str = "package-lock.json";
+    let (folder, from) = (root().join("target").join(name), root().join("tests/fixtures").join(name));
+    let words = ["sh", "-c", SCRIPT].map(str::to_owned).into_iter();
+    (!is_same(&from.join(LOCK), &folder.join(LOCK))).then(|| Step {
+        why: why.to_owned(),
+        command: words.chain([folder.display().to_string(), from.display().to_string()]).collect(),
         environment: Vec::new(),
         as_root: false,
-    }
+    })
 }
 
 /// The commands that install distribution packages.

@@ -209,6 +209,7 @@ fn admin_table(admin: &Admin) -> Value {
         "private_key": admin.certificate.as_ref().map(|pair| file(&pair.private_key)),
         "client_ca": admin.client_ca.as_ref().map(file),
         "token_file": admin.token.as_ref().map(file),
+        "dashboard": admin.dashboard,
     })
 }
 

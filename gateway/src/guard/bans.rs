@@ -120,6 +120,7 @@ impl Guard {
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),
             Request::BlockList => return Answer::Blocks { entries: self.entries(now), lists: self.feed_list() },
+            Request::BlockFind { text, before, most } => return self.found(&text, before, most, now),
             Request::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
             Request::AllowDel { source } => self.disallow(source, actor, now),
             Request::AllowList => return Answer::Allows { entries: self.allows() },

@@ -123,6 +123,18 @@ pub enum Request {
         #[serde(default)]
         allow_empty: bool,
     },
+    /// Find blocks in force, the youngest first, a page at a time.
+    BlockFind {
+        /// What their source, reason or actor holds, in whatever case; an address also finds networks around it. Empty:
+        /// all.
+        #[serde(default)]
+        text: String,
+        /// Where the page before ended.
+        #[serde(default)]
+        before: Option<u64>,
+        /// At most so many.
+        most: u16,
+    },
     /// List everything that is blocked, a page at a time.
     BlockExport {
         /// Of this feed alone.
@@ -339,6 +351,16 @@ pub enum Answer {
         /// Lists in force, whose entries are not among them.
         #[serde(default)]
         lists: Vec<Feed>,
+    },
+    /// To [`Request::BlockFind`].
+    Found {
+        /// The youngest first.
+        entries: Vec<Entry>,
+        /// Where the next page begins: so many were looked at that this page may have few, or none. Absent: that was all.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        next: Option<u64>,
+        /// How many are in force, found or not.
+        in_force: u64,
     },
     /// To [`Request::BlockImportBegin`] and what follows it.
     Import(Box<Import>),

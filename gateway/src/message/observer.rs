@@ -47,6 +47,8 @@ pub struct ObserverConfig {
     pub tls: Option<AdminTls>,
     /// The bearer token that is asked for.
     pub token: Option<Vec<u8>>,
+    /// `admin.dashboard`.
+    pub dashboard: bool,
     /// Where traces are sent; `None`: nowhere.
     pub traces: Option<Collector>,
     /// Where metrics are sent, and every how many seconds.
@@ -62,11 +64,11 @@ pub struct ObserverConfig {
 /// Without the token and the private key.
 impl fmt::Debug for ObserverConfig {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hosts, is_unix, tls, token, traces, metrics, logs, alerts, anomalies } = self;
+        let Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies } = self;
         let (tls, token) = (tls.is_some(), token.is_some());
         write!(
             out,
-            "ObserverConfig({hosts:?}, {is_unix}, {tls}, {token}, {traces:?}, {metrics:?}, {logs:?}, {alerts:?}, {anomalies:?})"
+            "ObserverConfig({hosts:?}, {is_unix}, {tls}, {token}, {dashboard}, {traces:?}, {metrics:?}, {logs:?}, {alerts:?}, {anomalies:?})"
         )
     }
 }
@@ -135,8 +137,8 @@ impl ObserverConfig {
         if !faults.is_empty() {
             return Err(faults);
         }
-        let (hosts, anomalies) = (settings.hosts.clone(), anomalies.cloned());
-        Ok(Self { hosts, is_unix, tls, token, traces, metrics, logs, alerts, anomalies })
+        let (hosts, anomalies, dashboard) = (settings.hosts.clone(), anomalies.cloned(), settings.dashboard);
+        Ok(Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies })
     }
 }
 

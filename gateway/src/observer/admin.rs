@@ -11,13 +11,17 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::Full;
+use tokio::sync::mpsc;
 
 use places::{OpenConnections, PeerAddress};
-use responses::{response, text};
+use responses::{ResponseBody, events, response, text};
 pub(super) use server::{Socket, serve};
+use stream::Stream;
 
-use super::{alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, relay::Relay, store::Store};
+use super::{
+    alert::Alerts, baseline::Baselines, export::Exports, exposition::Format, history::History, relay::Relay,
+    store::Store,
+};
 use crate::{
     clock::Now,
     message::{
@@ -31,25 +35,29 @@ use crate::{
 
 mod access;
 mod commands;
+mod dashboard;
 mod places;
 mod responses;
 mod server;
+mod stream;
 
 /// So old a text may be for whoever asks again: many clients cost as much as one.
 const FRESH: Duration = Duration::from_millis(200);
 
 /// What is served, and to whom.
 pub(super) struct Admin {
-    config: RefCell<ObserverConfig>,
+    config: Rc<RefCell<ObserverConfig>>,
     tls: RefCell<Option<Arc<rustls::ServerConfig>>>,
     store: Rc<RefCell<Store>>,
     answers: RefCell<BTreeMap<u16, u64>>,
     written: RefCell<HashMap<Format, (Instant, Bytes)>>,
-    connections: RefCell<OpenConnections>,
+    connections: Rc<RefCell<OpenConnections>>,
     exports: Rc<Exports>,
     alerts: Rc<Alerts>,
     baselines: Rc<Baselines>,
     relay: Rc<Relay>,
+    /// For the dashboard.
+    history: Rc<RefCell<History>>,
     own: ObserverState,
     /// The series of its own that were told last.
     told: RefCell<BTreeSet<Series>>,
@@ -58,11 +66,13 @@ pub(super) struct Admin {
 /// What is to become of a request.
 enum RequestDecision {
     /// It is answered, without a token or with one that is not good.
-    Answered(Response<Full<Bytes>>),
+    Answered(Response<ResponseBody>),
     /// It has the token that it takes, and is answered.
-    Known(Response<Full<Bytes>>),
+    Known(Response<ResponseBody>),
     /// The guard answers it.
     Command(Relayed),
+    /// The guard answers it, again and again, with what happens meanwhile.
+    Stream(Relayed),
 }
 
 /// What the observer knows of itself.
@@ -82,16 +92,17 @@ impl Admin {
         own: ObserverState,
     ) -> anyhow::Result<Self> {
         let admin = Self {
-            config: RefCell::default(),
+            config: Rc::default(),
             tls: RefCell::default(),
             store,
             answers: RefCell::default(),
             written: RefCell::default(),
-            connections: RefCell::default(),
+            connections: Rc::default(),
             exports,
             alerts,
             baselines,
             relay,
+            history: Rc::default(),
             own,
             told: RefCell::default(),
         };
@@ -110,6 +121,12 @@ impl Admin {
         self.baselines.configure(config.anomalies.as_ref());
         *self.config.borrow_mut() = config;
         Ok(())
+    }
+
+    /// Notes what the dashboard shows of the last hour, where there is one.
+    pub(super) fn remember(&self, now: Now) {
+        let is_on = self.config.borrow().dashboard;
+        self.history.borrow_mut().tick(is_on, || self.store.borrow().sums(), now);
     }
 
     /// Notes what the observer measures of itself.
@@ -146,7 +163,7 @@ impl Admin {
         request: Request<B>,
         (place, peer): (u64, PeerAddress),
         is_tls: bool,
-    ) -> Response<Full<Bytes>>
+    ) -> Response<ResponseBody>
     where
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -157,13 +174,14 @@ impl Admin {
                 false => text(StatusCode::SERVICE_UNAVAILABLE, "there are as many clients as there may be\n"),
             },
             RequestDecision::Command(command) => self.command(command, place, request.into_body()).await,
+            RequestDecision::Stream(command) => self.stream(command, place).await,
         };
         *self.answers.borrow_mut().entry(answered.status().as_u16()).or_default() += 1;
         answered
     }
 
     /// Has the guard answer a command. Whoever sends its arguments slowly is a stranger all the while.
-    async fn command<B>(&self, command: Relayed, place: u64, body: B) -> Response<Full<Bytes>>
+    async fn command<B>(&self, command: Relayed, place: u64, body: B) -> Response<ResponseBody>
     where
         B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
     {
@@ -172,7 +190,7 @@ impl Admin {
             Err(refused) => return *refused,
         };
         self.connections.borrow_mut().is_judged(place);
-        let answered = commands::relay(&self.relay, Relayed { arguments, ..command }).await;
+        let answered = commands::answered(self.relay.ask(Relayed { arguments, ..command }).await);
         let mut connections = self.connections.borrow_mut();
         // The guard has not judged the token, or has found it bad.
         let unknown = [StatusCode::UNAUTHORIZED, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
@@ -181,6 +199,36 @@ impl Admin {
             connections.is_strange(place);
         }
         answered
+    }
+
+    /// Tells whoever may see how things are, as they change.
+    async fn stream(&self, command: Relayed, place: u64) -> Response<ResponseBody> {
+        self.connections.borrow_mut().is_judged(place);
+        let first = match self.relay.ask(command.clone()).await {
+            Ok((200, first)) => first,
+            other => {
+                self.connections.borrow_mut().is_strange(place);
+                return commands::answered(other);
+            }
+        };
+        if !self.connections.borrow_mut().streams(place) {
+            return text(StatusCode::SERVICE_UNAVAILABLE, "as many are told what happens as may be: try again\n");
+        }
+        let (sender, receiver) = mpsc::channel(stream::PENDING);
+        let stream = self.stream_of(command, place);
+        tokio::task::spawn_local(stream.run(first, sender, stream::EVERY));
+        events(receiver)
+    }
+
+    fn stream_of(&self, command: Relayed, place: u64) -> Stream {
+        Stream {
+            config: Rc::clone(&self.config),
+            connections: Rc::clone(&self.connections),
+            history: Rc::clone(&self.history),
+            relay: Rc::clone(&self.relay),
+            command,
+            place,
+        }
     }
 
     fn judge<B>(&self, request: &Request<B>, peer: PeerAddress, is_tls: bool) -> RequestDecision {
@@ -195,11 +243,23 @@ impl Admin {
             return commands::read(request, peer, is_tls)
                 .map_or_else(|refused| RequestDecision::Answered(*refused), RequestDecision::Command);
         }
+        if config.dashboard && request.uri().path() == dashboard::EVENTS {
+            return match commands::caller(request, peer, is_tls) {
+                Err(refused) => RequestDecision::Answered(*refused),
+                Ok(_) if request.method() != Method::GET => RequestDecision::Answered(only_get()),
+                Ok(token) => RequestDecision::Stream(stream::command(peer, token)),
+            };
+        }
         self.tell(request, &config)
     }
 
     fn tell<B>(&self, request: &Request<B>, config: &ObserverConfig) -> RequestDecision {
         let path = request.uri().path();
+        // A browser has no token before the page asks for one. The page is the same everywhere.
+        if let Some(file) = dashboard::find(path).filter(|_| config.dashboard) {
+            let is_asked = matches!(*request.method(), Method::GET | Method::HEAD);
+            return RequestDecision::Answered(if is_asked { file.response() } else { only_get() });
+        }
         // Whoever asks for health has no token, and is told nothing but that.
         let is_health = matches!(path, "/healthz" | "/readyz");
         if let Some(token) = config.token.as_deref().filter(|_| !is_health)
@@ -217,14 +277,12 @@ impl Admin {
         }
     }
 
-    fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<Full<Bytes>> {
+    fn look<B>(&self, request: &Request<B>, path: &str, is_health: bool) -> Response<ResponseBody> {
         if !is_health && path != "/metrics" {
             return text(StatusCode::NOT_FOUND, "there are /metrics, /healthz, /readyz and /v1/COMMAND\n");
         }
         if request.method() != Method::GET && request.method() != Method::HEAD {
-            let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
-            refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return refused;
+            return only_get();
         }
         match path {
             "/healthz" => text(StatusCode::OK, "ok\n"),
@@ -234,7 +292,7 @@ impl Admin {
         }
     }
 
-    fn metrics(&self, headers: &HeaderMap) -> Response<Full<Bytes>> {
+    fn metrics(&self, headers: &HeaderMap) -> Response<ResponseBody> {
         let accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
         let format = Format::wanted(&accept.collect::<Vec<_>>().join(","));
         let mut written = self.written.borrow_mut();
@@ -251,110 +309,11 @@ impl Admin {
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn config(token: Option<&str>) -> ObserverConfig {
-        ObserverConfig {
-            hosts: vec!["gate.internal".to_owned()],
-            token: token.map(|token| token.as_bytes().to_vec()),
-            ..ObserverConfig::default()
-        }
-    }
-
-    fn told() -> (Rc<Exports>, Rc<Alerts>, Rc<Baselines>) {
-        (Rc::default(), Rc::new(Alerts::new(Now::read())), Rc::default())
-    }
-
-    fn own() -> ObserverState {
-        let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
-        ObserverState { sandbox, resident: None }
-    }
-
-    #[track_caller]
-    fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
-        let mut store = Store::default();
-        store.receive((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
-        let store = Rc::new(RefCell::new(store));
-        let admin = Admin::new(config(token), store, told(), Rc::default(), own()).unwrap();
-        let mut built = Request::builder().uri(path);
-        for (name, value) in request {
-            built = if *name == "method" { built.method(*value) } else { built.header(*name, *value) };
-        }
-        let answered = answered(&admin, built.body(Full::<Bytes>::default()).unwrap());
-        assert_eq!(answered.status().as_u16(), expect, "{token:?} {request:?} {path}");
-        admin.measure();
-        let told = Format::Text.write(&admin.store.borrow().sums());
-        let row = format!("gateway_admin_requests_total{{code=\"{expect}\"}} 1\n");
-        assert!(String::from_utf8(told).unwrap().contains(&row), "{row}");
-    }
-
-    fn answered(admin: &Admin, request: Request<Full<Bytes>>) -> Response<Full<Bytes>> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        runtime.block_on(admin.answer(request, (0, Some([127, 0, 0, 1].into())), false))
-    }
-
-    #[test]
-    fn who_may_ask_what() {
-        let host = ("host", "127.0.0.1:9901");
-        check(None, &[host], "/metrics", 200);
-        check(None, &[("host", "localhost")], "/metrics?x=1", 200);
-        check(None, &[("host", "[::1]:9901")], "/metrics", 200);
-        check(None, &[("host", "GATE.internal:9901")], "/metrics", 200);
-        check(None, &[("host", "evil.example")], "/metrics", 403);
-        check(None, &[("host", "evil.example")], "/healthz", 403);
-        check(None, &[], "/metrics", 403);
-        check(None, &[host, ("host", "localhost")], "/metrics", 403);
-        check(None, &[host], "/", 404);
-        check(None, &[host], "/metrics/", 404);
-        check(None, &[host, ("method", "HEAD")], "/metrics", 200);
-        check(None, &[host, ("method", "POST")], "/metrics", 405);
-        check(None, &[host, ("method", "DELETE")], "/readyz", 405);
-        check(None, &[host], "/readyz", 200);
-        let secret = Some("0123456789abcdef");
-        check(secret, &[host], "/metrics", 401);
-        check(secret, &[host], "/unknown", 401);
-        check(secret, &[host, ("authorization", "Bearer 0123456789abcdeF")], "/metrics", 401);
-        check(secret, &[host, ("authorization", "Basic 0123456789abcdef")], "/metrics", 401);
-        check(secret, &[host, ("authorization", "bearer 0123456789abcdef")], "/metrics", 200);
-        check(secret, &[host], "/healthz", 200);
-    }
-
-    #[test]
-    fn commands_are_the_guards_to_answer() {
-        let (host, post) = (("host", "localhost"), ("method", "POST"));
-        let token = ("authorization", "Bearer gwat_0123456789abcdef");
-        check(None, &[host, post], "/v1/status", 401);
-        check(None, &[host, post, token, token], "/v1/status", 401);
-        check(None, &[host, post, ("authorization", "Basic YTpi")], "/v1/status", 401);
-        check(None, &[host, token], "/v1/status", 405);
-        check(None, &[("host", "evil.example"), post, token], "/v1/status", 403);
-        for path in ["/v1/", "/v1/Status", "/v1/a/b", "/v1/%73tatus", "/v1/block-add", &format!("/v1/{:a<65}", "")] {
-            check(None, &[host, post, token], path, 404);
-        }
-        // There is no guard here. The token for metrics is another matter.
-        check(None, &[host, post, token], "/v1/status", 503);
-        check(Some("0123456789abcdef"), &[host, post, token], "/v1/status", 503);
-
-        let admin = Admin::new(config(None), Rc::default(), told(), Rc::default(), own()).unwrap();
-        let mut request = Request::builder().method("POST").uri("/v1/status").header("host", "localhost");
-        request = request.header("authorization", "Bearer x");
-        let long = request.body(Full::from(vec![b' '; 50_000])).unwrap();
-        assert_eq!(answered(&admin, long).status(), StatusCode::PAYLOAD_TOO_LARGE);
-        let judged = |peer: &str, is_tls| {
-            let request = Request::builder().method("POST").uri("/v1/status").header("host", "localhost");
-            let request = request.header("authorization", "Bearer x").body(()).unwrap();
-            matches!(admin.judge(&request, Some(peer.parse().unwrap()), is_tls), RequestDecision::Command(_))
-        };
-        assert!(judged("127.0.0.1", false) && judged("::ffff:127.0.0.1", false) && judged("192.0.2.1", true));
-        assert!(!judged("192.0.2.1", false), "a token over a network as it is");
-    }
-
-    #[test]
-    fn nobody_serves_at_first() {
-        let admin = Admin::new(config(None), Rc::default(), told(), Rc::default(), own()).unwrap();
-        let request = Request::builder().uri("/readyz").header("host", "localhost").body(Full::default()).unwrap();
-        assert_eq!(answered(&admin, request).status(), StatusCode::SERVICE_UNAVAILABLE);
-    }
+fn only_get() -> Response<ResponseBody> {
+    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n");
+    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET, HEAD"));
+    refused
 }
+
+#[cfg(test)]
+mod tests;

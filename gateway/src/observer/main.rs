@@ -145,6 +145,7 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
             _ = second.tick() => {
                 observer.admin.measure();
                 let now = Now::read();
+                observer.admin.remember(now);
                 observer.baselines.tick(|| observer.store.borrow().sums(), now);
                 observer.alerts.tick(&observer.store, &observer.baselines.sentences(), now);
             }

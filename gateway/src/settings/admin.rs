@@ -20,6 +20,8 @@ pub struct Settings {
     pub user: Option<String>,
     /// The bearer token that clients must send, as its file has it. `admin.token_file`.
     pub token: Option<NamedFile>,
+    /// Whether there is a page for browsers. `admin.dashboard`.
+    pub dashboard: bool,
 }
 
 impl Settings {

@@ -33,6 +33,10 @@ pub(super) const KEYS: Keys = &[
     ("private_key", "The private key of `certificate`, in PEM."),
     ("client_ca", "The authorities whose client certificates are accepted, in PEM. Then every client must show one."),
     ("token_file", "A file with the bearer token that every request must send: one line of at least 16 characters."),
+    (
+        "dashboard",
+        "Whether there is a page for browsers at `/dashboard`. Whoever opens it signs in with a token of `gateway admin-token`.",
+    ),
 ];
 
 /// `None`: there is no admin listener.
@@ -60,6 +64,7 @@ pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>
     if let Some(token) = &token {
         certificate::warn_of_mode(token, table.key("token_file"), reader);
     }
+    let dashboard = table.or("dashboard", false, value::boolean());
     let listen = listen(&table, address, socket, listeners);
     if table.has("client_ca") && !table.has("certificate") {
         let wrong = Diagnostic::bare("has no effect without TLS");
@@ -78,7 +83,7 @@ pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>
         }
     }
     table.finish();
-    Some(Settings { listen: listen?, user, hosts, certificate, client_ca, token })
+    Some(Settings { listen: listen?, user, hosts, certificate, client_ca, token, dashboard })
 }
 
 fn listen(

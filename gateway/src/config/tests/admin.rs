@@ -27,6 +27,7 @@ fn whoever_can_be_reached_is_guarded() {
         "no effect without TLS",
         "certificate",
     );
+    admin("address = \"127.0.0.1:9901\"\ndashboard = 1", 2, "dashboard", "expected a boolean", "");
     admin("address = \"127.0.0.1:9901\"\nsocket = \"a\"", 2, "socket", "beside `address`", "one of them");
     admin(&format!("socket = \"/{}\"", "a".repeat(107)), 1, "socket", "longer than the 107 bytes", "shorter");
     admin("address = \"127.0.0.1:9901\"\nhosts = [\"a:1\"]", 2, "hosts[0]", "it has a port", "every port");

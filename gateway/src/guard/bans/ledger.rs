@@ -98,6 +98,11 @@ impl Ledger {
         self.in_force.values()
     }
 
+    /// Those of smaller numbers than this, the largest first.
+    pub(super) fn before(&self, id: u64) -> impl Iterator<Item = &Record> {
+        self.in_force.range(..id).rev().map(|(_, record)| record)
+    }
+
     /// The numbers of all.
     pub(super) fn ids(&self) -> Vec<u64> {
         self.in_force.keys().copied().collect()

@@ -18,6 +18,7 @@ use crate::guard::control::{
 use crate::message::KeySetReport;
 
 mod clamps;
+mod find;
 mod packet_samples;
 mod packet_traces;
 mod ring;

@@ -23,6 +23,7 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
         | Request::AllowList
         | Request::Anomalies
         | Request::BlockExport { .. }
+        | Request::BlockFind { .. }
         | Request::BlockList
         | Request::ClampList
         | Request::Explain { .. }
@@ -144,6 +145,7 @@ mod tests {
         check(r#"{"ask":"why","address":"192.0.2.1"}"#, "view");
         check(r#"{"ask":"block_list"}"#, "view");
         check(r#"{"ask":"block_export"}"#, "view");
+        check(r#"{"ask":"block_find","most":20}"#, "view");
         check(r#"{"ask":"allow_list"}"#, "view");
         check(r#"{"ask":"clamp_list"}"#, "view");
         check(r#"{"ask":"alert_list"}"#, "view");

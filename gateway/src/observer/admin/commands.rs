@@ -3,16 +3,16 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body::Body;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, LengthLimitError, Limited};
 
 use super::{
     access,
     places::PeerAddress,
-    responses::{response, text},
+    responses::{ResponseBody, response, text},
 };
 use crate::{
     message::relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
-    observer::relay::{NoAnswer, Relay},
+    observer::relay::{NoAnswer, RelayedAnswer},
 };
 
 /// Before the name of a command.
@@ -31,7 +31,7 @@ pub(super) fn read<B>(
     request: &Request<B>,
     peer: PeerAddress,
     is_tls: bool,
-) -> Result<Relayed, Box<Response<Full<Bytes>>>> {
+) -> Result<Relayed, Box<Response<ResponseBody>>> {
     let name = request.uri().path().strip_prefix(PREFIX).unwrap_or_default();
     let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
     if name.is_empty() || name.len() > LONGEST_NAME || !is_name(name) {
@@ -42,16 +42,28 @@ pub(super) fn read<B>(
         refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("POST"));
         return Err(refused.into());
     }
+    let token = caller(request, peer, is_tls)?;
+    Ok(Relayed { number: 0, address: peer, token, name: name.to_owned(), arguments: Vec::new() })
+}
+
+/// The token that a request shows.
+///
+/// # Errors
+/// The response to one that shows none, or should not.
+pub(super) fn caller<B>(
+    request: &Request<B>,
+    peer: PeerAddress,
+    is_tls: bool,
+) -> Result<String, Box<Response<ResponseBody>>> {
     // Beside the check of the configuration: no token goes over a network as it is.
     if !is_tls && peer.is_some_and(|address| !address.to_canonical().is_loopback()) {
         return Err(text(StatusCode::FORBIDDEN, "commands from other machines take TLS\n").into());
     }
-    let token = token(request.headers()).ok_or_else(|| {
+    token(request.headers()).ok_or_else(|| {
         let mut refused = text(StatusCode::UNAUTHORIZED, "a token is needed: `gateway admin-token new` makes one\n");
         refused.headers_mut().insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         Box::new(refused)
-    })?;
-    Ok(Relayed { number: 0, address: peer, token, name: name.to_owned(), arguments: Vec::new() })
+    })
 }
 
 fn token(headers: &HeaderMap) -> Option<String> {
@@ -63,7 +75,7 @@ fn token(headers: &HeaderMap) -> Option<String> {
 ///
 /// # Errors
 /// The response to what are none.
-pub(super) async fn arguments<B>(body: B) -> Result<Vec<u8>, Box<Response<Full<Bytes>>>>
+pub(super) async fn arguments<B>(body: B) -> Result<Vec<u8>, Box<Response<ResponseBody>>>
 where
     B: Body<Error: Into<Box<dyn std::error::Error + Send + Sync>>>,
 {
@@ -76,9 +88,9 @@ where
     }
 }
 
-/// Has the guard answer a command.
-pub(super) async fn relay(relay: &Relay, command: Relayed) -> Response<Full<Bytes>> {
-    match relay.ask(command).await {
+/// The response to a command, by what the guard has answered.
+pub(super) fn answered(answer: Result<RelayedAnswer, NoAnswer>) -> Response<ResponseBody> {
+    match answer {
         Ok((status, body)) => {
             let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
             let mut answered = response(status, "application/json", Bytes::from(body));

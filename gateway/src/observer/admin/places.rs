@@ -19,11 +19,17 @@ const STRANGERS_OF_ONE: usize = 8;
 /// How many connections of known clients there may be.
 const KNOWN: usize = 32;
 
+/// How many of known clients may be told what happens, as it happens.
+const STREAMS: usize = 8;
+
 /// How long a stranger may take for all of it.
 const STRANGER: Duration = Duration::from_secs(10);
 
 /// How long a known client may take for all of it.
 const WHOLE: Duration = Duration::from_secs(30);
+
+/// How long whoever is told what happens is told it, until they come again.
+const STREAM: Duration = Duration::from_secs(3_600);
 
 /// Where a client is; `None`: it came by the Unix socket.
 pub(super) type PeerAddress = Option<IpAddr>;
@@ -37,6 +43,8 @@ enum ClientTrust {
     Judged,
     /// A good token, or a good client certificate.
     Known,
+    /// The same, and is told what happens. The guard judges the token again and again.
+    Streams,
 }
 
 /// The open connections, the oldest first.
@@ -116,10 +124,31 @@ impl OpenConnections {
         }
     }
 
+    /// The client is told what happens from now on. `false`: there are too many of those.
+    pub(super) fn streams(&mut self, id: u64) -> bool {
+        let has_room = self.count(ClientTrust::Streams) < STREAMS;
+        match self.find(id).filter(|_| has_room) {
+            Some(open) => {
+                open.standing = ClientTrust::Streams;
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Closes the connection.
+    pub(super) fn close(&mut self, id: u64) {
+        self.close_oldest(|open| open.id == id);
+    }
+
     /// Whether the connection has had its time.
     pub(super) fn is_over(&self, id: u64, now: Instant) -> bool {
         let Some(open) = self.open.iter().find(|open| open.id == id) else { return true };
-        let most = if open.standing == ClientTrust::Stranger { STRANGER } else { WHOLE };
+        let most = match open.standing {
+            ClientTrust::Stranger => STRANGER,
+            ClientTrust::Judged | ClientTrust::Known => WHOLE,
+            ClientTrust::Streams => STREAM,
+        };
         now.saturating_duration_since(open.since) >= most
     }
 
@@ -182,6 +211,23 @@ mod tests {
             places.leave(1);
             assert!(places.is_known(id));
         }
+    }
+
+    #[test]
+    fn few_are_told_what_happens() {
+        let (mut places, now) = (OpenConnections::default(), Instant::now());
+        for _ in 0..STREAMS {
+            let id = places.admit(None, now);
+            assert!(places.streams(id), "{id}");
+        }
+        let other = places.admit(None, now);
+        assert!(!places.streams(other), "there are as many as there may be");
+        for _ in 0..100 {
+            places.admit(None, now);
+        }
+        assert!(!places.is_over(1, now + WHOLE) && places.is_over(1, now + STREAM), "no stranger is in its way");
+        places.close(1);
+        assert!(places.streams(9 + 100), "another has its place");
     }
 
     #[test]
