@@ -124,7 +124,18 @@ fn every_kind_of_attack_is_found() {
                 "T(java.lang.Runtime).getRuntime().exec('x')",
             ],
         ),
-        ("nosql_injection", &["{\"$gt\": \"\"}", "'; return true; var a='", "' || this.password.match(/a/)"]),
+        (
+            "nosql_injection",
+            &[
+                "{\"$gt\": \"\"}",
+                "{$ne: 1}",
+                "{$in: ['a']}",
+                "{$where: sleep(1)}",
+                "$where=1",
+                "'; return true; var a='",
+                "' || this.password.match(/a/)",
+            ],
+        ),
         ("ldap_injection", &["*)(uid=*))(|(uid=*", "admin)(&(password=*))"]),
         ("xpath_injection", &["' or count(/user)=1", "x'] | //user/*"]),
         (
@@ -283,6 +294,7 @@ fn ordinary_requests_pass() {
         "usr/bin",
         "the dir c: of this host",
         "I don't; you can't & won't",
+        "query Q($id: ID!, $where: users_bool_exp!, $in: [uuid!], $not: Boolean = true) { users(where: $where) { id } }",
         "SGVsbG8gd29ybGQsIHRoaXMgaXMgZmluZQ==",
     ] {
         clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
