@@ -207,6 +207,28 @@ fn names_paths_headers_cookies_and_files_are_looked_at() {
             "sql_injection",
             Collection::Body,
         ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"__proto__[a]\"; filename=\"a\"\r\n\r\nb\r\n--x--",
+            "prototype_pollution",
+            Collection::File,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\nX: ${jndi:ldap://x}\r\n\r\nb\r\n--x--",
+            "expression_injection",
+            Collection::Body,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\n\n--x\nContent-Disposition: \
+             form-data; name=\"q\"\n\n' OR 1=1--\n--x--\r\n--x--",
+            "unreadable_body",
+            Collection::Body,
+        ),
         ("/a", &[("content-type", "application/json")], "{\"' OR 1=1--\":[]}", "sql_injection", Collection::Body),
         ("/a", &[("content-type", "application/json")], "{\"$where\":{}}", "nosql_injection", Collection::Body),
         ("/a", &[("cookie", &*cookies)], "", "too_many_values", Collection::Other),
