@@ -84,6 +84,8 @@ fn attacks_are_refused_where_a_route_asks_for_it() {
     assert_eq!(send(&post("/strict/x", b"a").header("Content-Encoding", "gzip")).status, 415);
     let utf_16 = Request::new("POST", "/strict/x").body("text/plain; charset=utf-16", b"a");
     assert_eq!(send(&utf_16).status, 415);
+    let without_body = Request::new("GET", "/strict/x").header("Content-Type", "text/plain; charset=utf-16");
+    assert_ne!(send(&without_body).status, 415);
     // Exceptions and thresholds are those of the route; another route is not inspected at all.
     for (target, passes) in [
         ("/strict/x?file=../../a", true),
@@ -141,6 +143,13 @@ fn reports_refuse_nothing_and_are_counted() {
             assert_eq!(line["would_deny"] == "waf", is_found, "{length}: {line}");
         }
     }
+    // What is larger passes as it comes: the upstream hears of it before it has ended.
+    upstream.forget();
+    let head = Request::new("POST", "/calm/x").header("Transfer-Encoding", "chunked").bytes();
+    let mut connection = client.connect().unwrap();
+    connection.write(&[&*head, b"11170\r\n", &vec![b'a'; 70_000], b"\r\n"].concat()).unwrap();
+    until("the upstream to hear of it", SOON, || (upstream.received().len() == 1).then_some(()));
+    drop(connection);
     until("the counts", SOON, || {
         let page = admin::get(&world, "/metrics", "").unwrap().text();
         let reported = format!("gateway_waf_requests_total{{waf=\"calm\",result=\"reported\"}} {}", attacks.len() + 2);
