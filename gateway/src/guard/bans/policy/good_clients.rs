@@ -11,7 +11,7 @@
 //! takes the place of the one heard of least lately.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -174,6 +174,22 @@ impl Good {
         let now = moment(now);
         let is_known = passed(known.last(), now) <= safety.remember_good.as_nanos();
         is_known.then(|| known.is_established(safety.established, now))
+    }
+
+    /// How many principals were good for long at these very clients, each counted once: whoever has many addresses is one.
+    pub(in crate::guard::bans) fn principals(
+        &self,
+        clients: impl Iterator<Item = Source>,
+        safety: &Safety,
+        now: u64,
+    ) -> usize {
+        let now = moment(now);
+        let is_good = |one: &&Principal| {
+            passed(one.first, now) >= safety.established.as_nanos()
+                && passed(one.last, now) <= safety.remember_good.as_nanos()
+        };
+        let all = clients.filter_map(|client| self.clients.get(&client)).flat_map(|client| &client.principals);
+        all.filter(is_good).map(|one| one.hash).collect::<HashSet<_>>().len()
     }
 
     /// How many principals in `source` are good lately and have been for `established`.
