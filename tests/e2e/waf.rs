@@ -295,6 +295,40 @@ fn files_that_lost_their_rules_do_not_switch_the_firewall_off() {
 }
 
 #[test]
+fn a_file_that_is_gone_for_a_moment_takes_no_rule_away() {
+    if !report::may_run("waf: files that are gone") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let file = |name: &str| world.folder.join(name);
+    fs::write(file("words.data"), "forbidden\n").unwrap();
+    fs::write(file("own-a.conf"), OWN).unwrap();
+    fs::write(file("own-b.conf"), "SecRule ARGS:other \"@rx bad\" \"id:2,phase:2,deny\"\n").unwrap();
+    let table = "[waf.own]\nmode = \"enforce\"\nbuiltin = false\nrules = [\"own*.conf\"]\n";
+    let more = format!("{table}{}", route("/own", "[]", "[\"public\"]", "waf = \"own\""));
+    let daemon = Daemon::start(&world, &Settings { more, rules: String::new(), ..Settings::default() });
+    let client = Client::new(&world, GOOD_V4);
+    let ask = |query: &str| client.send(&Request::new("GET", &format!("/own?{query}"))).unwrap().status;
+    let warns = || daemon.status()["warnings"].to_string().contains("changed files are not in force");
+    assert_eq!((ask("other=bad"), ask("word=forbidden")), (403, 403));
+    fs::rename(file("own-b.conf"), file("away")).unwrap();
+    until("the warning", SOON, || warns().then_some(()));
+    assert_eq!(ask("other=bad"), 403, "its rules stay");
+    // Another file that changes meanwhile takes effect.
+    fs::write(file("words.data"), "unwanted\n").unwrap();
+    until("the other word", SOON, || (ask("word=unwanted") == 403).then_some(()));
+    assert_eq!(ask("other=bad"), 403, "its rules stay still");
+    fs::rename(file("away"), file("own-b.conf")).unwrap();
+    until("no warning", SOON, || (!warns()).then_some(()));
+    assert_eq!(ask("other=bad"), 403);
+    // An operator who reloads means it.
+    fs::remove_file(file("own-b.conf")).unwrap();
+    daemon.done(&["reload"]);
+    until("the rule to be gone", SOON, || (ask("other=bad") != 403).then_some(()));
+}
+
+#[test]
 fn exceptions_for_what_there_is_not_are_refused() {
     let folder = std::env::temp_dir().join(format!("gwt-{}-waf-names", std::process::id()));
     fs::create_dir_all(&folder).unwrap();
