@@ -11,7 +11,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use check::{RouteScope, contradiction, networks};
+pub use check::{NoNetworks, RouteScope, contradiction, networks};
 pub use tree::{
     Claim, Comparison, ComparisonKind, Expression, ExpressionError, List, MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, Node,
     Operand, Parameter, Relation,

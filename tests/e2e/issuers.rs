@@ -65,6 +65,10 @@ fn each_issuer_has_its_own_rules() {
     fs::write(&secret, SECRET).unwrap();
     let daemon = Daemon::start(&world, &settings(&secret));
     let client = Client::new(&world, GOOD_V4);
+    // By a secret that both have, nothing is signed by a key with a name.
+    let told = daemon.cli(&["token", "revoke", "--issuer", "partner", "--kid", "a"]);
+    let says = told.json.to_string();
+    assert!(told.code != 0 && says.contains("no_public_keys") && says.contains("--issued-before now"), "{says}");
     let realm = |roles: &[&str]| json!({"realm_access": {"roles": roles}});
     let own = |claims: Value| {
         let mut all = tokens::claims("ada", &[]);

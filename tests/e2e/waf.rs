@@ -84,6 +84,8 @@ fn attacks_are_refused_where_a_route_asks_for_it() {
     assert_eq!(send(&post("/strict/x", b"a").header("Content-Encoding", "gzip")).status, 415);
     let utf_16 = Request::new("POST", "/strict/x").body("text/plain; charset=utf-16", b"a");
     assert_eq!(send(&utf_16).status, 415);
+    let without_body = Request::new("GET", "/strict/x").header("Content-Type", "text/plain; charset=utf-16");
+    assert_ne!(send(&without_body).status, 415);
     // Exceptions and thresholds are those of the route; another route is not inspected at all.
     for (target, passes) in [
         ("/strict/x?file=../../a", true),
@@ -141,6 +143,13 @@ fn reports_refuse_nothing_and_are_counted() {
             assert_eq!(line["would_deny"] == "waf", is_found, "{length}: {line}");
         }
     }
+    // What is larger passes as it comes: the upstream hears of it before it has ended.
+    upstream.forget();
+    let head = Request::new("POST", "/calm/x").header("Transfer-Encoding", "chunked").bytes();
+    let mut connection = client.connect().unwrap();
+    connection.write(&[&*head, b"11170\r\n", &vec![b'a'; 70_000], b"\r\n"].concat()).unwrap();
+    until("the upstream to hear of it", SOON, || (upstream.received().len() == 1).then_some(()));
+    drop(connection);
     until("the counts", SOON, || {
         let page = admin::get(&world, "/metrics", "").unwrap().text();
         let reported = format!("gateway_waf_requests_total{{waf=\"calm\",result=\"reported\"}} {}", attacks.len() + 2);
@@ -283,6 +292,40 @@ fn files_that_lost_their_rules_do_not_switch_the_firewall_off() {
             (!warnings.contains("changed files are not in force")).then_some(())
         });
     }
+}
+
+#[test]
+fn a_file_that_is_gone_for_a_moment_takes_no_rule_away() {
+    if !report::may_run("waf: files that are gone") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let file = |name: &str| world.folder.join(name);
+    fs::write(file("words.data"), "forbidden\n").unwrap();
+    fs::write(file("own-a.conf"), OWN).unwrap();
+    fs::write(file("own-b.conf"), "SecRule ARGS:other \"@rx bad\" \"id:2,phase:2,deny\"\n").unwrap();
+    let table = "[waf.own]\nmode = \"enforce\"\nbuiltin = false\nrules = [\"own*.conf\"]\n";
+    let more = format!("{table}{}", route("/own", "[]", "[\"public\"]", "waf = \"own\""));
+    let daemon = Daemon::start(&world, &Settings { more, rules: String::new(), ..Settings::default() });
+    let client = Client::new(&world, GOOD_V4);
+    let ask = |query: &str| client.send(&Request::new("GET", &format!("/own?{query}"))).unwrap().status;
+    let warns = || daemon.status()["warnings"].to_string().contains("changed files are not in force");
+    assert_eq!((ask("other=bad"), ask("word=forbidden")), (403, 403));
+    fs::rename(file("own-b.conf"), file("away")).unwrap();
+    until("the warning", SOON, || warns().then_some(()));
+    assert_eq!(ask("other=bad"), 403, "its rules stay");
+    // Another file that changes meanwhile takes effect.
+    fs::write(file("words.data"), "unwanted\n").unwrap();
+    until("the other word", SOON, || (ask("word=unwanted") == 403).then_some(()));
+    assert_eq!(ask("other=bad"), 403, "its rules stay still");
+    fs::rename(file("away"), file("own-b.conf")).unwrap();
+    until("no warning", SOON, || (!warns()).then_some(()));
+    assert_eq!(ask("other=bad"), 403);
+    // An operator who reloads means it.
+    fs::remove_file(file("own-b.conf")).unwrap();
+    daemon.done(&["reload"]);
+    until("the rule to be gone", SOON, || (ask("other=bad") != 403).then_some(()));
 }
 
 #[test]

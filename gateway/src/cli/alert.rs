@@ -26,7 +26,8 @@ Examples:
   gateway alert list
   gateway alert test
   gateway alert test --receiver pager
-  gateway alert silence upstream_server_down upstream=items --for 2h --reason 'new servers'
+  gateway alert silence upstream_server_down upstream=items --for 2h \\
+    --reason 'new servers'
   gateway alert unsilence 3")]
 pub(super) enum Alert {
     /// List alerts, silences, and how each receiver is

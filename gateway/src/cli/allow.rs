@@ -8,7 +8,8 @@ use crate::guard::control::{self, Answer, Request};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
-What `guard.allow` names is let through too, and can be removed in the configuration alone.
+What `guard.allow` names is let through too, and can be removed in the
+configuration alone.
 
 Examples:
   gateway allow add 192.0.2.0/24 --reason \"office\"

@@ -41,8 +41,8 @@ pub(super) enum Api {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads a document as `[api.NAME]` does, and does not ask the running gateway. Ends with 1 if the document is refused,
-with 2 if a file cannot be read.
+Reads a document as `[api.NAME]` does, and does not ask the running gateway.
+Ends with 1 if the document is refused, with 2 if a file cannot be read.
 
 Examples:
   gateway api lint shop.yaml
@@ -60,12 +60,13 @@ pub(super) struct Document {
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Judges path, method, parameters and body of a request. Identity and limits are left out. Ends with 1 if the request is
-refused.
+Judges path, method, parameters and body of a request. Identity and limits are
+left out. Ends with 1 if the request is refused.
 
 Examples:
   gateway api test shop.yaml GET '/v1/items?limit=10'
-  gateway api test shop.yaml POST /v1/items --header 'content-type: application/json' --body item.json")]
+  gateway api test shop.yaml POST /v1/items \\
+    --header 'content-type: application/json' --body item.json")]
 pub(super) struct Test {
     #[command(flatten)]
     document: Document,

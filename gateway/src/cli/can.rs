@@ -22,12 +22,13 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Asks the running gateway, which goes by the configuration in force, has fetched
-keys and can ask servers about tokens. Where none runs, or with --offline, it goes
-by the configuration file. It says which of the two it was.
+keys and can ask servers about tokens. Where none runs, or with --offline, it
+goes by the configuration file. It says which of the two it was.
 
 It says what each requirement of the route says: where the client is, how it
-proves who it is, roles and permissions, scopes, claims, conditions. Limits, bans
-and bodies are left out. Nothing is counted, and nothing is held against anybody.
+proves who it is, roles and permissions, scopes, claims, conditions. Limits,
+bans and bodies are left out. Nothing is counted, and nothing is held against
+anybody.
 
 The token is read from a file or from standard input (-), as every user of the
 host can see arguments. It is never printed. Without a token, the identity is
@@ -38,8 +39,8 @@ Ends with:
   0  allowed
   1  denied
   2  wrong usage, or a configuration that is not valid
-  5  cannot be told: keys or an answer have to be fetched and the gateway was not
-     asked, or they cannot be fetched now, or --from is missing
+  5  cannot be told: keys or an answer have to be fetched and the gateway was
+     not asked, or they cannot be fetched now, or --from is missing
 
 Examples:
   gateway can ada GET https://api.example.com/items/7 --role reader

@@ -21,12 +21,15 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the configuration and every file that it names, as `gateway run` does, and changes nothing. It reports all errors
-and warnings at once, with their lines, on standard error. --show prints the values in force as TOML, without secrets.
+Reads the configuration and every file that it names, as `gateway run` does, and
+changes nothing. It reports all errors and warnings at once, with their lines,
+on standard error. --show prints the values in force as TOML, without secrets.
 
-Nothing is sent over the network, so that a check gives the same answer everywhere. --online also fetches the keys of
-issuers, with their metadata, and asks introspection servers about a token that nobody made, as the proxy would from this
-host. It tells what came of each, and ends with 5 if any of them is of no use while the configuration itself is valid.
+Nothing is sent over the network, so that a check gives the same answer
+everywhere. --online also fetches the keys of issuers, with their metadata, and
+asks introspection servers about a token that nobody made, as the proxy would
+from this host. It tells what came of each, and ends with 5 if any of them is of
+no use while the configuration itself is valid.
 
 Examples:
   gateway check --config gateway.toml

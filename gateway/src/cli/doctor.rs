@@ -11,8 +11,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Changes nothing. Works with or without a running gateway, and as any user: it says what it may not read. Ends with 1
-if a check fails; warnings alone end with 0.
+Changes nothing. Works with or without a running gateway, and as any user: it
+says what it may not read. Ends with 1 if a check fails; warnings alone end with
+0.
 
 Examples:
   gateway doctor

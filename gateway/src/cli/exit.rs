@@ -47,7 +47,8 @@ Exit codes:
   2  wrong usage, or a configuration that cannot be read
   3  the running gateway cannot be reached
   4  denied: `gateway whoami` shows what you may do
-  5  cannot be told here (gateway can, gateway token inspect, gateway check --online)
+  5  cannot be told here: `gateway can`, `gateway token inspect`,
+     `gateway check --online`
 
 Examples:
   gateway check --config gateway.toml

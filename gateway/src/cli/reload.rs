@@ -19,12 +19,15 @@ const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The gateway reads the file that it was started with. A file that is not valid is refused with its errors and changes
-nothing. Bans, counters, connections and streams are kept. Where the program on disk was replaced, a new proxy of that
-program is started; `gateway upgrade` replaces the guard and what is in the kernel, too.
+The gateway reads the file that it was started with. A file that is not valid is
+refused with its errors and changes nothing. Bans, counters, connections and
+streams are kept. Where the program on disk was replaced, a new proxy of that
+program is started; `gateway upgrade` replaces the guard and what is in the
+kernel, too.
 
-The file is first compiled by a process of its own, which may take guard.compile_memory and guard.compile_time. With
---dry-run that is done, too, and what a reload would change is shown; nothing changes.
+The file is first compiled by a process of its own, which may take
+guard.compile_memory and guard.compile_time. With --dry-run that is done, too,
+and what a reload would change is shown; nothing changes.
 
 Examples:
   gateway check && gateway reload

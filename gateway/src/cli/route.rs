@@ -21,12 +21,14 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Reads the configuration and does not ask the running gateway. Identity, limits and bodies are left out. Ends with 1 if
-no route matches. The gateway itself answers a CORS preflight.
+Reads the configuration and does not ask the running gateway. Identity, limits
+and bodies are left out. Ends with 1 if no route matches. The gateway itself
+answers a CORS preflight.
 
 Examples:
   gateway route GET https://api.example.com/items/7
-  gateway route POST 'https://api.example.com/items?preview' --header 'x-api-version: 2' --json | jq .others")]
+  gateway route POST 'https://api.example.com/items?preview' \\
+    --header 'x-api-version: 2' --json | jq .others")]
 pub(super) struct Route {
     #[command(flatten)]
     request: AskedRequest,

@@ -8,9 +8,11 @@ use crate::{guard, launcher};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Start it as root. It attaches XDP, binds the listeners, gives up its rights and starts the proxy as proxy.user, and with
-[admin] the observer as admin.user. The log names each process with the rights that the kernel says it has.
-SIGHUP reads the configuration again; SIGTERM and SIGINT let requests in flight finish and stop.
+Start it as root. It attaches XDP, binds the listeners, gives up its rights and
+starts the proxy as proxy.user, and with [admin] the observer as admin.user. The
+log names each process with the rights that the kernel says it has. SIGHUP reads
+the configuration again; SIGTERM and SIGINT let requests in flight finish and
+stop.
 
 Examples:
   gateway run --config gateway.toml

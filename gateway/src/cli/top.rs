@@ -31,14 +31,17 @@ mod view;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Shows packets and bytes per second by verdict, who they come from, the blocks in force by what they dropped, budgets,
-lists, processes and warnings. `?` in it names the keys; `d` unblocks the selected source after asking.
+Shows packets and bytes per second by verdict, who they come from, the blocks in
+force by what they dropped, budgets, lists, processes and warnings. `?` in it
+names the keys; `d` unblocks the selected source after asking.
 
-Works without a running gateway too, as root: what the store and the pinned maps say. It ends with 3 then, as `status`
-does. Of blocks it shows the 200 that dropped most, of the youngest 4096. Sources over a budget are known by samples.
+Works without a running gateway too, as root: what the store and the pinned maps
+say. It ends with 3 then, as `status` does. Of blocks it shows the 200 that
+dropped most, of the youngest 4096. Sources over a budget are known by samples.
 
-With --l7 it answers who is attacking, before anybody is banned: the sources and principals whose requests fail most, then
-those that ask most. detect.profiles says of how many that is kept.
+With --l7 it answers who is attacking, before anybody is banned: the sources and
+principals whose requests fail most, then those that ask most. detect.profiles
+says of how many that is kept.
 
 Examples:
   gateway top

@@ -22,9 +22,10 @@ const LOOK: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Replace the program on disk first, by renaming over it. Guard, observer and proxy are then started anew. The listening
-sockets stay, the kernel goes on dropping, no request fails, and the configuration in force stays. A program that is not
-ready within a minute is given up, and the one before it goes on.
+Replace the program on disk first, by renaming over it. Guard, observer and
+proxy are then started anew. The listening sockets stay, the kernel goes on
+dropping, no request fails, and the configuration in force stays. A program that
+is not ready within a minute is given up, and the one before it goes on.
 
 The launcher itself stays what it was until the gateway is restarted.
 

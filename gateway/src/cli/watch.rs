@@ -18,9 +18,11 @@ use crate::guard::control::{DENIED, Request, Traced};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-One line per event. Decisions are bans, ends of bans, refusals, repairs, reloads, whatever the audit chain records from
-now on. Packets are samples of what the kernel drops, and of SYNs that it answers: at most 100 a second on each CPU; the
-last words say how many packets such a line stands for. With --json each line is one JSON object.
+One line per event. Decisions are bans, ends of bans, refusals, repairs,
+reloads, whatever the audit chain records from now on. Packets are samples of
+what the kernel drops, and of SYNs that it answers: at most 100 a second on each
+CPU; the last words say how many packets such a line stands for. With --json
+each line is one JSON object.
 
 With --kernel the kernel program writes a line about packets of a source, passed
 ones too, while the command runs; without a SOURCE, of everybody. It is put in
@@ -28,8 +30,9 @@ the place of the other one and taken out again without a gap. At most 20 lines a
 second about passed packets on each CPU, and 20 about others; the last words say
 how many packets such a line stands for. At most 7 may trace at once.
 
-Ends with the gateway, or with Ctrl-C. A watcher that is too slow for decisions is disconnected. One that is too slow
-for packets is told how many lines it missed.
+Ends with the gateway, or with Ctrl-C. A watcher that is too slow for decisions
+is disconnected. One that is too slow for packets is told how many lines it
+missed.
 
 Examples:
   gateway watch

@@ -14,7 +14,8 @@ use crate::guard::control::{self, Answer, BanHistory, Entry, Past, Request};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The requests that were the evidence are named by their ids, as in the access log.
+The requests that were the evidence are named by their ids, as in the access
+log.
 
 Examples:
   gateway why 203.0.113.7

@@ -1,6 +1,6 @@
 //! Checks a condition before any request is judged by it: types, and whether it can ever be true.
 
-use std::{collections::BTreeMap, ops::Range};
+use std::{collections::BTreeMap, fmt, ops::Range};
 
 use gateway_common::source::Source;
 use http::Method;
@@ -36,23 +36,41 @@ impl<'a> RouteScope<'a> {
 
     /// The networks that a prefix or the name of a set means.
     pub(super) fn networks(&self, text: &str) -> Result<Vec<Source>, String> {
-        networks(text, self.sources)
+        networks(text, self.sources).map_err(|wrong| wrong.to_string())
+    }
+}
+
+/// Why a text means no networks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NoNetworks {
+    /// It is no prefix, as the sentence says.
+    Malformed(String),
+    /// No set has this name.
+    Unnamed(String),
+}
+
+impl fmt::Display for NoNetworks {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Malformed(why) => out.write_str(why),
+            Self::Unnamed(name) => write!(out, "there is no {name:?} in [sources]"),
+        }
     }
 }
 
 /// The networks that a prefix or the name of a set in `[sources]` means.
 ///
 /// # Errors
-/// It is neither, as a sentence.
-pub fn networks(text: &str, sources: &BTreeMap<String, Vec<Source>>) -> Result<Vec<Source>, String> {
+/// It is neither.
+pub fn networks(text: &str, sources: &BTreeMap<String, Vec<Source>>) -> Result<Vec<Source>, NoNetworks> {
     if let Some(networks) = sources.get(text) {
         return Ok(networks.clone());
     }
     let looks_like_address = text.contains(['.', ':', '/']);
     match text.parse::<Source>() {
         Ok(network) => Ok(vec![network]),
-        Err(error) if looks_like_address => Err(format!("{text:?}: {error}")),
-        Err(_) => Err(format!("there is no {text:?} in [sources]")),
+        Err(error) if looks_like_address => Err(NoNetworks::Malformed(format!("{text:?}: {error}"))),
+        Err(_) => Err(NoNetworks::Unnamed(text.to_owned())),
     }
 }
 

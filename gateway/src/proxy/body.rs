@@ -117,6 +117,8 @@ impl Incoming {
 /// A request's body on its way in.
 pub(super) struct RequestBody {
     incoming: Incoming,
+    /// What was read of it already and not passed on.
+    ahead: Bytes,
     left: u64,
     received: Rc<Cell<u64>>,
     between: Duration,
@@ -140,6 +142,7 @@ impl RequestBody {
     pub(super) fn new(incoming: Incoming, limit: u64, timeouts: &Timeouts, received: Rc<Cell<u64>>) -> Self {
         Self {
             incoming,
+            ahead: Bytes::new(),
             left: limit,
             received,
             between: timeouts.body,
@@ -188,6 +191,35 @@ impl RequestBody {
         Ok(rest.map_or(first, BytesMut::freeze))
     }
 
+    /// Reads it whole, if it has no more than `most` bytes. `None`: it has more, and passes as it comes.
+    pub(super) async fn read_ahead(&mut self, most: u64) -> Result<Option<Bytes>, BodyError> {
+        let mut read = BytesMut::new();
+        while let Some(piece) = std::future::poll_fn(|cx| self.poll_unmarked(cx)).await.transpose()? {
+            read.extend_from_slice(&piece);
+            if u64::try_from(read.len()).map_or(true, |length| length > most) {
+                self.ahead = read.freeze();
+                return Ok(None);
+            }
+        }
+        Ok(Some(read.freeze()))
+    }
+
+    /// Whether nothing is left to pass on but trailers.
+    fn is_end_stream(&self) -> bool {
+        self.ahead.is_empty() && self.incoming.is_end_stream()
+    }
+
+    /// What is known of the length of what is left.
+    fn size_hint(&self) -> SizeHint {
+        let mut hint = self.incoming.size_hint();
+        let ahead = u64::try_from(self.ahead.len()).unwrap_or(u64::MAX);
+        if let Some(upper) = hint.upper() {
+            hint.set_upper(upper.saturating_add(ahead));
+        }
+        hint.set_lower(hint.lower().saturating_add(ahead));
+        hint
+    }
+
     fn poll_piece(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         let piece = self.poll_unmarked(cx);
         self.progress.waiting.set(piece.is_pending());
@@ -201,7 +233,7 @@ impl RequestBody {
                 self.progress.passed.set(self.progress.passed.get().saturating_add(length));
                 self.progress.taken.set(true);
                 // Whoever knows the length does not ask for what comes behind the last piece.
-                self.progress.ended.set(self.incoming.is_end_stream());
+                self.progress.ended.set(self.is_end_stream());
             }
             Some(Err(cut)) => self.progress.error.set(Some(*cut)),
             None => self.progress.ended.set(true),
@@ -210,6 +242,9 @@ impl RequestBody {
     }
 
     fn poll_unmarked(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
+        if !self.ahead.is_empty() {
+            return Poll::Ready(Some(Ok(std::mem::take(&mut self.ahead))));
+        }
         if let Some(throttle) = &mut self.throttle {
             // Meanwhile the client is not waited for.
             ready!(throttle.poll(cx));

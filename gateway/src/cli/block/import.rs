@@ -40,16 +40,18 @@ const SHOWN: usize = 10;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-A list with a name replaces the earlier content of that name as a whole. If nothing of it can be loaded, the earlier
-content stays, and the command ends with 1: a download failed, or it is a page about an error. --allow-empty empties the
-list; `gateway block del --feed NAME` removes it.
-A list without a name is added to what was imported before without a name.
-Lines that cannot be read, and sources that must not be blocked, are reported; the rest is blocked. A good client is
-such a source, unless --force or --shadow is given.
+A list with a name replaces the earlier content of that name as a whole. If
+nothing of it can be loaded, the earlier content stays, and the command ends
+with 1: a download failed, or it is a page about an error. --allow-empty empties
+the list; `gateway block del --feed NAME` removes it. A list without a name is
+added to what was imported before without a name. Lines that cannot be read, and
+sources that must not be blocked, are reported; the rest is blocked. A good
+client is such a source, unless --force or --shadow is given.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
-  curl -s https://www.spamhaus.org/drop/drop_v4.json | gateway block import - --feed drop
+  curl -s https://www.spamhaus.org/drop/drop_v4.json |
+    gateway block import - --feed drop
   cscli decisions list -o raw | gateway block import - --feed crowdsec --for 4h
   gateway block import suspects.txt --for 1d --shadow --feed suspects")]
 pub(in crate::cli) struct Import {

@@ -6,14 +6,16 @@ use clap::Args;
 
 #[derive(Debug, Default, Args)]
 #[command(after_help = "\
-What is not given is asked on a terminal. Elsewhere --upstream and either --public or --issuer, --audience and --jwks
-have to be given. The configuration is checked before it is written; a file that exists stays, unless --force is given.
+What is not given is asked on a terminal. Elsewhere --upstream and either
+--public or --issuer, --audience and --jwks have to be given. The configuration
+is checked before it is written; a file that exists stays, unless --force is
+given.
 
 Examples:
   gateway init
   gateway init --upstream 127.0.0.1:9000 --public --listen 127.0.0.1:8080
-  gateway init /etc/gateway/gateway.toml --upstream 127.0.0.1:9000 --interface eth0 \\
-    --certificate server.crt --private-key server.key \\
+  gateway init /etc/gateway/gateway.toml --upstream 127.0.0.1:9000 \\
+    --interface eth0 --certificate server.crt --private-key server.key \\
     --issuer https://issuer.example --audience api --jwks jwks.json")]
 pub(in crate::cli) struct Init {
     /// Where to write it, or - for standard output

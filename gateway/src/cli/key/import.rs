@@ -23,8 +23,8 @@ const LARGEST: u64 = 1 << 30;
 #[command(after_help = "\
 One JSON object a line. `sha256` is the hash of the whole text of the key:
   {\"name\":\"acme\",\"sha256\":\"9f86d0...\",\"roles\":[\"reader\"]}
-It may have `from`, `hosts`, `plan` and `expires` (seconds since 1970) too. `id` is
-there if the key is written as this gateway writes keys, without its prefix.
+It may have `from`, `hosts`, `plan` and `expires` (seconds since 1970) too. `id`
+is there if the key is written as this gateway writes keys, without its prefix.
 
 Faulty lines are told, and nothing is imported then. Keys that are there
 already are left as they are: an import that broke off can be run again.

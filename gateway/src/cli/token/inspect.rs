@@ -22,11 +22,11 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-Says what is in a token and what the gateway makes of it: its issuer, its audience,
-its times, its key, and which roles and permissions it gives. The running gateway
-is asked, which has fetched keys and can ask servers about tokens; where none runs,
-or with --offline, the configuration file says as much as it can. The signature is
-not printed.
+Says what is in a token and what the gateway makes of it: its issuer, its
+audience, its times, its key, and which roles and permissions it gives. The
+running gateway is asked, which has fetched keys and can ask servers about
+tokens; where none runs, or with --offline, the configuration file says as much
+as it can. The signature is not printed.
 
 Ends with 0 if the token is valid, 1 if it is not, 2 on wrong usage or with a
 configuration that is not valid, and 5 if it cannot be told here.

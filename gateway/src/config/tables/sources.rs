@@ -120,9 +120,12 @@ pub(super) fn list(file: &NamedFile, format: Option<ListFormat>) -> Result<List,
         return Err(wrong.hint("write addresses and prefixes to it, one a line"));
     }
     let unread = first.map(|(line, why)| {
-        let told =
-            Diagnostic::bare(format!("{shown}: {unread} lines are passed over, the first is line {line}: {why}"));
-        told.hint("who is in these lines is not in the set: correct the file")
+        let what = match unread {
+            1 => format!("line {line} is passed over"),
+            _ => format!("{unread} lines are passed over, the first is line {line}"),
+        };
+        let told = Diagnostic::bare(format!("{shown}: {what}: {why}"));
+        told.hint("who is in what is passed over is not in the set: correct the file")
     });
     Ok(List { networks, unread })
 }

@@ -44,7 +44,8 @@ fn wrong_conditions() {
         "or",
     );
     route("sources = []", "route[0].sources", "nobody could be let in", "192.0.2.0/24");
-    route("sources = [\"offise\"]", "route[0].sources[0]", "there is no \"offise\"", "prefixes");
+    let neither = "there is no \"offise\" in [sources], and no [[feed]] has that name";
+    route("sources = [\"offise\"]", "route[0].sources[0]", neither, "prefixes");
     route("sources = [\"10.0.0.1/8\"]", "route[0].sources[0]", "bits are set beyond", "192.0.2.0/24");
     let public = "require = [\"public\"]\nallow_if = [\"{id} == claim.sub\"]";
     wrong(REQUIRE, public, 44, "route[0].allow_if[0]", "asks for no identity", "authenticated");

@@ -292,6 +292,14 @@ impl Service<'_> {
             let what = format!("there is no issuer {named:?}; there are: {}", known.join(", "));
             return Err(Refused::new("no_such_issuer", what));
         };
+        let mut by_keys = auth.jwt.iter().flat_map(|jwt| &jwt.issuers).filter(|it| !it.keys.is_secret());
+        if kid.is_some() && !by_keys.any(|it| it.issuer == issuer) {
+            let what = format!(
+                "tokens of {named:?} are not verified by public keys, so that no `kid` names any of them; \
+                 `--issued-before now` revokes all of them"
+            );
+            return Err(Refused::new("no_public_keys", what));
+        }
         match (id, kid, subject, before) {
             (Some(id), None, None, None) => Ok(Revoked::Token { issuer, id: short(id)? }),
             (None, Some(kid), None, None) => Ok(Revoked::Signer { issuer, kid: short(kid)? }),

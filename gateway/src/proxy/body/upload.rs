@@ -47,7 +47,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streaming(request_body) => request_body.incoming.is_end_stream() && request_body.trailers.is_none(),
+            Self::Streaming(request_body) => request_body.is_end_stream() && request_body.trailers.is_none(),
             Self::Whole(bytes) => bytes.is_empty(),
         }
     }
@@ -55,7 +55,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streaming(request_body) => request_body.incoming.size_hint(),
+            Self::Streaming(request_body) => request_body.size_hint(),
             Self::Whole(bytes) => SizeHint::with_exact(u64::try_from(bytes.len()).unwrap_or(u64::MAX)),
         }
     }

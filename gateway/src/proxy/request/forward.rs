@@ -70,7 +70,7 @@ pub(super) async fn upload(
         None => body,
     };
     // A call that comes by HTTP/1.1 is one to a server of HTTP/2 all the same.
-    let body = if exchange.request.is_grpc || group.takes_trailers() && grpc::is_in_body(&head.headers) {
+    let mut body = if exchange.request.is_grpc || group.takes_trailers() && grpc::is_in_body(&head.headers) {
         body.of_messages(Rc::clone(exchange.outcome.messages_in.get_or_insert_default()))
     } else {
         body
@@ -79,8 +79,18 @@ pub(super) async fn upload(
         inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
         return Ok(Upload::Streaming(Box::new(body)));
     }
-    // Boxed, as most requests do without it.
-    let bytes = Box::pin(body.whole()).await.map_err(ForwardError::from)?;
+    // What nothing else asks for is not held in memory.
+    let bytes = match inspection.ahead().filter(|_| rule.is_none() && route.graphql.is_none()) {
+        Some(most) => match Box::pin(body.read_ahead(most)).await.map_err(ForwardError::from)? {
+            Some(bytes) => bytes,
+            None => {
+                inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
+                return Ok(Upload::Streaming(Box::new(body)));
+            }
+        },
+        // Boxed, as most requests do without it.
+        None => Box::pin(body.whole()).await.map_err(ForwardError::from)?,
+    };
     let inspected = inspection.part_of(&bytes);
     inspect::judge(generation, route, head, (&inspected, &bytes), exchange).await?;
     if let Some(rule) = rule {

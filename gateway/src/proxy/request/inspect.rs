@@ -5,7 +5,7 @@ use http::{HeaderName, HeaderValue, Method, Version, header, request::Parts};
 
 use std::{net::IpAddr, sync::Arc};
 
-use super::exchange::Exchange;
+use super::{exchange::Exchange, grpc};
 use crate::{
     proxy::generation::Generation,
     refusal::{Refusal, Reject},
@@ -39,6 +39,14 @@ impl Inspection {
         let is_larger = u64::try_from(body.len()).map_or(true, |length| length > most);
         if is_larger { Bytes::new() } else { body.clone() }
     }
+
+    /// How much of a body is read ahead, where a larger one passes as it comes.
+    pub(super) fn ahead(self) -> Option<u64> {
+        match self {
+            Self::Whole { largest, inspected } if inspected < largest => Some(inspected),
+            Self::Head | Self::Whole { .. } => None,
+        }
+    }
 }
 
 /// Whether the body is inspected, of this `length` where it is known.
@@ -49,6 +57,10 @@ pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> 
     let Some((waf, largest)) = route.waf.as_ref().and_then(|waf| Some((waf, waf.inspect_body()?))) else {
         return Ok(Inspection::Head);
     };
+    if length == Some(0) {
+        // Whatever the headers say of it, there is nothing to read.
+        return Ok(Inspection::Head);
+    }
     let is_larger = length.is_some_and(|length| length > largest);
     match waf.enforces() {
         true if is_larger => Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over waf.inspect_body")),
@@ -60,7 +72,8 @@ pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> 
             Err(Refusal::new(Reject::UnsupportedMediaType, "charset is none of UTF-8, US-ASCII, ISO-8859-1"))
         }
         true => Ok(Inspection::Whole { largest: largest.min(route.max_body), inspected: largest }),
-        false if is_larger => Ok(Inspection::Head),
+        // A report delays nobody: the messages of a call may wait for answers to those before.
+        false if is_larger || grpc::is(head) => Ok(Inspection::Head),
         // A report refuses nothing: a body without a length may turn out to be larger.
         false => Ok(Inspection::Whole { largest: route.max_body, inspected: largest }),
     }

@@ -127,19 +127,25 @@ pub(super) fn form(text: &[u8]) -> (Vec<Pair>, bool) {
     (fields, is_cut)
 }
 
-/// The scalars of JSON by their paths, `json.a.array_0`, and what is empty. Tolerant of what does not hide a value.
+/// The scalars of JSON by their paths, `json.a.array_0`, and what is empty. What some parsers read besides is an error, and
+/// is read on all the same: comments, single quotes, names without quotes, `NaN`, commas before an end.
 fn json(text: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
     let text = charset::unmarked(text);
-    let mut reader = Json { text, at: 0, path: b"json".to_vec(), parts };
+    let mut reader = Json { text, at: 0, path: b"json".to_vec(), tolerated: None, parts };
     reader.value(0)?;
-    reader.space();
-    if reader.at == text.len() { Ok(()) } else { Err("JSON: more than one value") }
+    reader.space()?;
+    if reader.at < text.len() {
+        return Err("JSON: more than one value");
+    }
+    reader.tolerated.map_or(Ok(()), Err)
 }
 
 struct Json<'a> {
     text: &'a [u8],
     at: usize,
     path: Vec<u8>,
+    /// What strict parsers refuse.
+    tolerated: Option<&'static str>,
     parts: &'a mut Parts,
 }
 
@@ -148,9 +154,26 @@ impl Json<'_> {
         self.text.get(self.at).copied()
     }
 
-    fn space(&mut self) {
-        while self.peek().is_some_and(decode::is_space) {
-            self.at += 1;
+    /// Strict parsers refuse it.
+    fn tolerate(&mut self, what: &'static str) {
+        self.tolerated.get_or_insert(what);
+    }
+
+    fn space(&mut self) -> Result<(), &'static str> {
+        loop {
+            while self.peek().is_some_and(decode::is_space) {
+                self.at += 1;
+            }
+            let rest = self.text.get(self.at..).unwrap_or_default();
+            let end = if rest.starts_with(b"//") || rest.starts_with(b"#") {
+                memchr::memchr2(b'\n', b'\r', rest).unwrap_or(rest.len())
+            } else if rest.starts_with(b"/*") {
+                memchr::memmem::find(rest, b"*/").ok_or("JSON: a comment does not end")? + 2
+            } else {
+                return Ok(());
+            };
+            self.at += end;
+            self.tolerate("JSON: a comment");
         }
     }
 
@@ -175,13 +198,13 @@ impl Json<'_> {
     }
 
     fn value(&mut self, depth: usize) -> Result<(), &'static str> {
-        self.space();
+        self.space()?;
         match self.peek() {
             Some(b'{' | b'[') if depth >= DEEPEST => self.cut("JSON: too deep"),
             Some(b'{') => self.members(depth),
             Some(b'[') => self.elements(depth),
-            Some(b'"') => {
-                let text = self.string()?;
+            Some(quote @ (b'"' | b'\'')) => {
+                let text = self.string(quote)?;
                 self.scalar(text)
             }
             Some(_) => self.literal(),
@@ -189,11 +212,18 @@ impl Json<'_> {
         }
     }
 
-    fn literal(&mut self) -> Result<(), &'static str> {
-        let begin = self.at;
-        while self.peek().is_some_and(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.')) {
+    /// Goes on behind a word without quotes.
+    fn word(&mut self) {
+        let is_of_word =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'+' | b'.' | b'_' | b'$' | 0x80..);
+        while self.peek().is_some_and(is_of_word) {
             self.at += 1;
         }
+    }
+
+    fn literal(&mut self) -> Result<(), &'static str> {
+        let begin = self.at;
+        self.word();
         let word = self.text.get(begin..self.at).unwrap_or_default().to_vec();
         let is_number = word.first().is_some_and(|byte| byte.is_ascii_digit() || *byte == b'-')
             && std::str::from_utf8(&word).is_ok_and(|word| word.parse::<f64>().is_ok());
@@ -201,29 +231,32 @@ impl Json<'_> {
             b"null" => self.scalar(Vec::new()),
             b"true" | b"false" => self.scalar(word),
             _ if is_number => self.scalar(word),
-            _ => Err("JSON: no value"),
+            b"" => Err("JSON: no value"),
+            _ => {
+                self.tolerate("JSON: a word without quotes");
+                self.scalar(word)
+            }
         }
     }
 
     fn members(&mut self, depth: usize) -> Result<(), &'static str> {
         self.at += 1;
         let above = self.path.len();
-        self.space();
+        self.space()?;
         if self.peek() == Some(b'}') {
             return self.empty(depth);
         }
         loop {
-            self.space();
-            if self.peek() != Some(b'"') {
-                return Err("JSON: no member name");
+            if self.ends_early(b'}')? {
+                return Ok(());
             }
-            let name = self.string()?;
+            let name = self.name()?;
             self.path.push(b'.');
             self.path.extend(name);
             if self.path.len() > LONGEST_PATH {
                 return self.cut("JSON: names are too long");
             }
-            self.space();
+            self.space()?;
             if self.peek() != Some(b':') {
                 return Err("JSON: no colon");
             }
@@ -239,11 +272,14 @@ impl Json<'_> {
     fn elements(&mut self, depth: usize) -> Result<(), &'static str> {
         self.at += 1;
         let above = self.path.len();
-        self.space();
+        self.space()?;
         if self.peek() == Some(b']') {
             return self.empty(depth);
         }
         for index in 0_usize.. {
+            if self.ends_early(b']')? {
+                break;
+            }
             self.path.extend(format!(".array_{index}").bytes());
             self.value(depth + 1)?;
             self.path.truncate(above);
@@ -254,9 +290,42 @@ impl Json<'_> {
         Ok(())
     }
 
+    /// The name of a member.
+    fn name(&mut self) -> Result<Vec<u8>, &'static str> {
+        if let Some(quote @ (b'"' | b'\'')) = self.peek() {
+            return self.string(quote);
+        }
+        let begin = self.at;
+        self.word();
+        match self.text.get(begin..self.at) {
+            None | Some(b"") => Err("JSON: no member name"),
+            Some(name) => {
+                let name = name.to_vec();
+                self.tolerate("JSON: a name without quotes");
+                Ok(name)
+            }
+        }
+    }
+
+    /// Before a member or an element: commas that nothing follows, and whether that was the end.
+    fn ends_early(&mut self, closing: u8) -> Result<bool, &'static str> {
+        self.space()?;
+        while self.peek() == Some(b',') {
+            self.tolerate("JSON: a comma too many");
+            self.at += 1;
+            self.space()?;
+        }
+        let ends = self.peek() == Some(closing);
+        if ends {
+            self.tolerate("JSON: a comma too many");
+            self.at += 1;
+        }
+        Ok(ends)
+    }
+
     /// After a member or an element: whether it was the last.
     fn ends(&mut self, closing: u8) -> Result<bool, &'static str> {
-        self.space();
+        self.space()?;
         let found = self.peek();
         self.at += 1;
         match found {
@@ -266,17 +335,24 @@ impl Json<'_> {
         }
     }
 
-    fn string(&mut self) -> Result<Vec<u8>, &'static str> {
+    fn string(&mut self, quote: u8) -> Result<Vec<u8>, &'static str> {
+        if quote != b'"' {
+            self.tolerate("JSON: single quotes");
+        }
         self.at += 1;
         let mut out = Vec::new();
         loop {
             let byte = self.peek().ok_or("JSON: a string does not end")?;
             self.at += 1;
             match byte {
-                b'"' => return Ok(out),
+                _ if byte == quote => return Ok(out),
                 b'\\' => self.escape(&mut out)?,
-                0..=0x1f => return Err("JSON: a control character in a string"),
-                _ => out.push(byte),
+                _ => {
+                    if byte < b' ' {
+                        self.tolerate("JSON: a control character in a string");
+                    }
+                    out.push(byte);
+                }
             }
         }
     }
@@ -303,7 +379,14 @@ impl Json<'_> {
                 let character = char::from_u32(code).unwrap_or('?');
                 out.extend(character.encode_utf8(&mut [0; 4]).bytes());
             }
-            _ => return Err("JSON: an unknown escape"),
+            b'\'' => {
+                self.tolerate("JSON: an unknown escape");
+                out.push(letter);
+            }
+            _ => {
+                self.tolerate("JSON: an unknown escape");
+                out.extend([b'\\', letter]);
+            }
         }
         Ok(())
     }
@@ -339,6 +422,21 @@ mod tests {
         check(json, "{\"' or 1=1--\":[ ]}", &[("json.' or 1=1--", "")]);
         check(json, "{\"$where\":{}, \"b\": null}", &[("json.$where", ""), ("json.b", "")]);
         check(json, "[[],{}]", &[("json.array_0", ""), ("json.array_1", "")]);
+        // What strict parsers refuse hides nothing.
+        check(
+            json,
+            "/* a */ {'a': NaN, b$: 'c\\'d', // e\n \"f\": [1,,0x2,], \"g\": \"h\ti\\qj\",}",
+            &[
+                ("json.a", "NaN"),
+                ("json.b$", "c'd"),
+                ("json.f.array_0", "1"),
+                ("json.f.array_1", "0x2"),
+                ("json.g", "h\ti\\qj"),
+            ],
+        );
+        check(json, "{a b: 1}", &[]);
+        check(json, "{\"a\":1} # b", &[("json.a", "1")]);
+        check(json, "{\"a\":1 /* b", &[("json.a", "1")]);
         check(json, "{}", &[]);
         for content_type in ["", "form", "/", "a b/c", "application/"] {
             check(content_type, "a=b+c&d", &[("a", "b c"), ("d", "")]);

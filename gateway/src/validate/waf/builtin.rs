@@ -133,7 +133,11 @@ impl Scan<'_, '_> {
             self.pair(Collection::Body, name, value);
         }
         for (name, value) in &parts.files {
+            self.value(Collection::File, name, name, Scope::NAME);
             self.value(Collection::File, name, value, Scope::FILE);
+        }
+        for (name, header) in &parts.part_headers {
+            self.quick(Collection::Body, name, header);
         }
         for value in parts.attributes.iter().chain(&parts.asides) {
             self.value(Collection::Body, b"", value, Scope::VALUE);

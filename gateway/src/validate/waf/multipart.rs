@@ -17,11 +17,20 @@ const MOST_HEADERS: usize = 16;
 pub(super) fn read(content_type: &str, body: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
     let media_type = MediaType::read(content_type).map_err(|_why| "multipart: Content-Type cannot be read")?;
     let boundary = media_type.parameter("boundary").ok_or("multipart: no boundary")?;
-    if !(1..=70).contains(&boundary.len()) || boundary.ends_with(' ') {
-        return Err("multipart: the boundary must have 1 to 70 characters");
+    if names_boundary(content_type) != 1 {
+        return Err("multipart: some parsers find another boundary");
+    }
+    if !(1..=70).contains(&boundary.len()) || boundary.ends_with(' ') || !boundary.bytes().all(is_of_boundary) {
+        return Err("multipart: the boundary must have 1 to 70 characters of RFC 2046");
     }
     let delimiter = format!("\r\n--{boundary}");
     let first = delimiter.get(2..).unwrap_or_default();
+    // Some parsers end a part at a boundary behind a line feed, or behind a carriage return.
+    let lenient = memchr::memmem::find_iter(body, first).skip(1);
+    let bytes_before = |at: usize| at.checked_sub(2).and_then(|begin| body.get(begin..at));
+    if lenient.map(bytes_before).any(|before| before.is_some_and(|it| it != b"\r\n" && ends_line(it))) {
+        return Err("multipart: a boundary behind another line end than CRLF");
+    }
     let mut rest = body.strip_prefix(first.as_bytes()).ok_or("multipart: the body must begin with its boundary")?;
     let finder = memchr::memmem::Finder::new(&delimiter);
     loop {
@@ -33,6 +42,24 @@ pub(super) fn read(content_type: &str, body: &[u8], parts: &mut Parts) -> Result
         one(part.get(..end).unwrap_or_default(), parts)?;
         rest = part.get(end + delimiter.len()..).unwrap_or_default();
     }
+}
+
+/// How often a `Content-Type` names a boundary, as far as any parser may see it: some look for the word alone.
+fn names_boundary(content_type: &str) -> usize {
+    const WORD: &[u8] = b"boundary";
+    let text = content_type.as_bytes().to_ascii_lowercase();
+    let values = memchr::memmem::find_iter(&text, WORD).filter_map(|at| text.get(at + WORD.len()..));
+    values.filter(|rest| matches!(rest.trim_ascii_start().first(), Some(b'=' | b'*'))).count()
+}
+
+/// Whether a boundary may have this byte (RFC 2046 5.1.1).
+const fn is_of_boundary(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(byte, b'\'' | b'(' | b')' | b'+' | b'_' | b',' | b'-' | b'.' | b'/' | b':' | b'=' | b'?' | b' ')
+}
+
+fn ends_line(bytes: &[u8]) -> bool {
+    matches!(bytes.last(), Some(b'\r' | b'\n'))
 }
 
 /// One part: its headers and its body.
@@ -187,6 +214,10 @@ mod tests {
         assert_eq!(parts.files.iter().map(|(_, file)| text(file)).collect::<Vec<_>>(), files, "{body:?}");
     }
 
+    fn file(content: &str) -> String {
+        format!("--b\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\n{content}\r\n--b--")
+    }
+
     fn part(disposition: &str) -> String {
         format!("--b\r\nContent-Disposition: {disposition}\r\n\r\nv\r\n--b--\r\n")
     }
@@ -215,13 +246,27 @@ mod tests {
             (field.replace("\r\n\r\n", "\r\nContent-Type: text/plain;Charset=\"ibm037\"\r\n\r\n"), &[]),
             (field.replace("name=", "\nname="), &[]),
             ("--b\r\n\r\nv\r\n--b--".to_owned(), &[]),
+            (file("x\n--b\nContent-Disposition: form-data; name=\"q\"\n\nw\n--b--"), &[]),
+            (file("\n--b--"), &[]),
+            (file("x\r--b\rContent-Disposition: form-data; name=\"q\"\r\rw"), &[]),
             ("--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\nv".to_owned(), &[]),
             (String::new(), &[]),
         ] {
             check(&body, fields, &[], false);
         }
-        for content_type in ["multipart/form-data", "multipart/form-data; boundary=b; boundary=c"] {
-            assert!(read(content_type, b"--b--", &mut Parts::default()).is_err(), "{content_type}");
+        check(&file("x--b, -\n-b and\n--c"), &[], &["a"], true);
+        for (content_type, body, is_good) in [
+            ("multipart/form-data; boundary=b", "--b--", true),
+            ("multipart/form-data; boundary=\"a (b)\"", "--a (b)--", true),
+            ("multipart/form-data; boundary=--WebKitFormBoundaryX", "----WebKitFormBoundaryX--", true),
+            ("multipart/form-data", "--b--", false),
+            ("multipart/form-data; boundary=b; boundary=c", "--b--", false),
+            ("multipart/form-data; x=\"boundary=a\"; boundary=b", "--b--", false),
+            ("multipart/form-data; boundary=b; boundary*=a", "--b--", false),
+            ("multipart/form-data; boundary=b; xBoundary =a", "--b--", false),
+            ("multipart/form-data; boundary=\"a&b\"", "--a&b--", false),
+        ] {
+            assert_eq!(read(content_type, body.as_bytes(), &mut Parts::default()).is_ok(), is_good, "{content_type}");
         }
     }
 

@@ -52,7 +52,9 @@ impl<'a> Names<'a> {
         match rule {
             RuleMatch::All => None,
             RuleMatch::Name(name) => match name.parse::<u32>() {
-                Ok(number) => (!self.numbers.contains(&number)).then(|| self.no_number(name, number)),
+                Ok(number) => {
+                    (!self.numbers.contains(&number)).then(|| self.no_number(&format!("the number {number}"), number))
+                }
                 Err(_) => (!self.rules.contains(&**name)).then(|| {
                     let wrong = Diagnostic::bare(format!("there is no rule {name:?}"));
                     match closest(name, self.rules.iter().copied()) {
@@ -63,7 +65,7 @@ impl<'a> Names<'a> {
             },
             RuleMatch::Range(first, last) => {
                 let is_there = self.numbers.range(first..=last).next().is_some();
-                (!is_there).then(|| self.no_number(&format!("{first}-{last}"), *first))
+                (!is_there).then(|| self.no_number(&format!("a number from {first} to {last}"), *first))
             }
             RuleMatch::Tag(tag) => {
                 let is_there = self.tags.iter().any(|known| short(known) == short(tag));
@@ -79,7 +81,7 @@ impl<'a> Names<'a> {
     }
 
     fn no_number(&self, shown: &str, number: u32) -> Diagnostic {
-        let wrong = Diagnostic::bare(format!("no rule has the number {shown}"));
+        let wrong = Diagnostic::bare(format!("no rule has {shown}"));
         match self.numbers.iter().min_by_key(|known| known.abs_diff(number)) {
             Some(near) => wrong.hint(format!("the nearest is {near}")),
             None => wrong.hint("only the rules of files have numbers: name files in `rules`, or a built-in rule"),
@@ -146,10 +148,10 @@ mod tests {
             (true, None, name("sql_injektion"), "there is no rule \"sql_injektion\"; did you mean \"sql_injection\"?"),
             (true, None, name("zzz"), &format!("there is no rule \"zzz\"; {list}")),
             (true, None, name("942100"), &format!("no rule has the number 942100; {none}")),
-            (true, None, RuleMatch::Range(1, 9), &format!("no rule has the number 1-9; {none}")),
+            (true, None, RuleMatch::Range(1, 9), &format!("no rule has a number from 1 to 9; {none}")),
             (true, None, tag("attack-sqly"), "no rule has the tag \"attack-sqly\"; did you mean \"tag:attack-sqli\"?"),
             (true, Some(FILE), name("101"), "no rule has the number 101; the nearest is 100"),
-            (false, Some(FILE), RuleMatch::Range(101, 199), "no rule has the number 101-199; the nearest is 100"),
+            (false, Some(FILE), RuleMatch::Range(101, 199), "no rule has a number from 101 to 199; the nearest is 100"),
             (false, Some(FILE), name("xss"), &format!("there is no rule \"xss\"; {list}")),
         ] {
             check(has_builtin, file, rule, &[told]);

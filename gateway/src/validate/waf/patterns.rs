@@ -219,13 +219,14 @@ const PATTERNS: &[Pattern] = &[
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"[{\[,]\s*['\x22]?\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)['\x22]?\s*:",
+        // Without quotes, only before a value: GraphQL declares variables as `($where: Filter, $in: [Int!])`.
+        r"[{\[,]\s*(?:['\x22]\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)['\x22]?\s*:|\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)(?:['\x22]\s*:|\s*:\s*(?:['\x22{/\d+-]|\[\s*['\x22{\[\]\d+-]|(?:true|false|null|function|this|new)\b)))",
     ),
     pattern(
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"\$where\s*[:=]|\bdb\.\w+\.(?:find|findOne|drop|insert|remove|update|aggregate|mapReduce|count)\s*\(",
+        r"\$where\s*(?:=|:\s*(?:['\x22`{(/\d]|(?:true|function|this|return|sleep|new)\b|\w+\s*\())|\bdb\.\w+\.(?:find|findOne|drop|insert|remove|update|aggregate|mapReduce|count)\s*\(",
     ),
     pattern(
         "nosql_injection",

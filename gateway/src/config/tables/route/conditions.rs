@@ -14,7 +14,9 @@ use crate::{
         value::{choice, closest, form::described, line},
     },
     diagnostic::Diagnostic,
-    expression::{ComparisonKind, Expression, ExpressionError, Operand, RouteScope, contradiction, networks},
+    expression::{
+        ComparisonKind, Expression, ExpressionError, NoNetworks, Operand, RouteScope, contradiction, networks,
+    },
     geo::{Country, Geo, asn},
     settings::{
         auth::Methods,
@@ -63,10 +65,15 @@ pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &R
         }
         match networks(text, known.sources) {
             Ok(networks) => found.extend(networks),
-            Err(message) => {
-                let hint = match closest(text, known.sources.keys().map(String::as_str)) {
+            Err(wrong) => {
+                let sets = known.sources.keys().map(String::as_str);
+                let hint = match closest(text, sets.chain(known.feeds.iter().map(|feed| feed.name.as_str()))) {
                     Some(near) => format!("did you mean {near:?}?"),
                     None => HINT.to_owned(),
+                };
+                let message = match wrong {
+                    NoNetworks::Unnamed(_) => format!("{wrong}, and no [[feed]] has that name"),
+                    NoNetworks::Malformed(why) => why,
                 };
                 reader.report(Diagnostic::new(key, message).hint(hint));
             }

@@ -12,8 +12,8 @@
 //! are of: see [`Guard::hear_our_fault`].
 //!
 //! *Invariant:* what a proxy says lifts nothing but bans of rules that count what upstreams answer, none older than
-//! [`TAKEN_BACK_WITHIN`], and only where clients fail that this guard itself knows to be good for long. Blocks of operators
-//! and entries of lists stay.
+//! [`TAKEN_BACK_WITHIN`], and only where clients fail that this guard itself knows to be good for long, as many principals
+//! as sources. Blocks of operators and entries of lists stay.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -102,8 +102,11 @@ impl Guard {
     pub(crate) fn hear_our_fault(&mut self, fault: &OurFault, now: Now) {
         let is_established =
             |source: &Source| self.policy.good.knows(*source, &self.settings.safety, now.monotonic) == Some(true);
-        let clients: BTreeSet<Source> = fault.clients.iter().map(|failing| failing.source).collect();
-        let clients = clients.iter().filter(|source| is_established(source)).count();
+        let named: BTreeSet<Source> = fault.clients.iter().map(|failing| failing.source).collect();
+        let established = || named.iter().copied().filter(is_established);
+        // A customer with many addresses is no crowd: its own failures would lift its own bans.
+        let principals = self.policy.good.principals(established(), &self.settings.safety, now.monotonic);
+        let clients = established().count().min(principals);
         if !OF_UPSTREAMS.contains(&fault.signal) || !self.policy.trouble.is_enough(clients) {
             return;
         }

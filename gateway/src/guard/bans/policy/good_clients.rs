@@ -8,10 +8,10 @@
 //!
 //! *Invariant:* at most [`MOST`] clients are known, with at most [`PRINCIPALS`] principals each. Where there is no room,
 //! a new client takes the place of one that was not good lately, first of those that never were for long. A new principal
-//! takes the place of the one heard of least lately.
+//! takes the place of the one heard of least lately. Whoever has many addresses of IPv6 takes no more than half of the room.
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     time::Duration,
 };
 
@@ -27,6 +27,11 @@ use crate::{
 pub(in crate::guard::bans) const MOST: usize = 65_536;
 const PRINCIPALS: usize = 16;
 
+/// What one customer may have of IPv6 addresses, and from how many clients of it on no more are learned of where half of the
+/// room is taken.
+const ONE_CUSTOMER: u8 = 48;
+const MANY_OF_ONE: u32 = 4_096;
+
 /// How many make room at once, and how often at most, as all are looked through for it.
 const MAKE_ROOM: usize = MOST / 16;
 const MAKE_ROOM_EVERY: u64 = 10 * SECOND;
@@ -38,6 +43,8 @@ const SAVE_AGAIN: i64 = 300 * 1_000_000_000;
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct Good {
     clients: HashMap<Source, ClientRecord>,
+    /// How many of them each network of IPv6 has.
+    customers: HashMap<Source, u32>,
     made_room: u64,
     /// What the store does not know yet; each client once.
     unsaved: VecDeque<Source>,
@@ -97,17 +104,24 @@ impl Good {
             let client = ClientRecord { principals, saved: None, is_queued: false };
             let saved = Some(client.last());
             good.clients.insert(source, ClientRecord { saved, ..client });
+            good.came(source);
         }
         good
     }
 
     /// `principal` was served at `source`.
     pub(in crate::guard::bans) fn note(&mut self, client: GoodClient, safety: &Safety, now: u64) {
-        if self.clients.len() >= MOST && !self.clients.contains_key(&client.source) {
-            self.make_room(safety, now);
+        if !self.clients.contains_key(&client.source) {
+            if self.is_crowding(client.source) {
+                return;
+            }
+            if self.clients.len() >= MOST {
+                self.make_room(safety, now);
+            }
             if self.clients.len() >= MOST {
                 return;
             }
+            self.came(client.source);
         }
         let now = moment(now);
         let known = self.clients.entry(client.source).or_default();
@@ -130,6 +144,28 @@ impl Good {
         }
     }
 
+    fn came(&mut self, source: Source) {
+        if let Some(customer) = customer(source) {
+            *self.customers.entry(customer).or_default() += 1;
+        }
+    }
+
+    fn went(&mut self, source: Source) {
+        let Some(customer) = customer(source) else { return };
+        if let Some(count) = self.customers.get_mut(&customer) {
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                self.customers.remove(&customer);
+            }
+        }
+    }
+
+    /// Whether a new client would take room that is for others.
+    fn is_crowding(&self, source: Source) -> bool {
+        let of_one = || customer(source).and_then(|customer| self.customers.get(&customer)).copied().unwrap_or(0);
+        self.clients.len() >= MOST / 2 && of_one() >= MANY_OF_ONE
+    }
+
     fn make_room(&mut self, safety: &Safety, now: u64) {
         if now.saturating_sub(self.made_room) < MAKE_ROOM_EVERY {
             return;
@@ -146,6 +182,7 @@ impl Good {
         }
         for (.., source) in old {
             self.clients.remove(&source);
+            self.went(source);
             self.forgotten.push(source);
         }
     }
@@ -174,6 +211,22 @@ impl Good {
         let now = moment(now);
         let is_known = passed(known.last(), now) <= safety.remember_good.as_nanos();
         is_known.then(|| known.is_established(safety.established, now))
+    }
+
+    /// How many principals were good for long at these very clients, each counted once: whoever has many addresses is one.
+    pub(in crate::guard::bans) fn principals(
+        &self,
+        clients: impl Iterator<Item = Source>,
+        safety: &Safety,
+        now: u64,
+    ) -> usize {
+        let now = moment(now);
+        let is_good = |one: &&Principal| {
+            passed(one.first, now) >= safety.established.as_nanos()
+                && passed(one.last, now) <= safety.remember_good.as_nanos()
+        };
+        let all = clients.filter_map(|client| self.clients.get(&client)).flat_map(|client| &client.principals);
+        all.filter(is_good).map(|one| one.hash).collect::<HashSet<_>>().len()
     }
 
     /// How many principals in `source` are good lately and have been for `established`.
@@ -234,6 +287,12 @@ impl Good {
             }
         }
     }
+}
+
+/// The network of whoever has an address of IPv6.
+fn customer(source: Source) -> Option<Source> {
+    let address = source.address();
+    if address.is_ipv4() { None } else { Source::network(address, ONE_CUSTOMER) }
 }
 
 fn is_recent(principal: &Principal, good_for: Duration, now: i64) -> bool {
@@ -323,6 +382,36 @@ mod tests {
         assert_eq!((good.clients.len(), good.forgotten.len()), (MOST - MAKE_ROOM + 1, MAKE_ROOM));
         good.note(client(most + 100, 1), &safety(), 201 * SECOND);
         assert_eq!(good.clients.len(), MOST - MAKE_ROOM + 2);
+    }
+
+    #[test]
+    fn whoever_has_many_addresses_leaves_room_for_others() {
+        let mut good = Good::default();
+        let of = |network: u16, host: u16| GoodClient {
+            source: Source::of(std::net::Ipv6Addr::new(0x2001, 0xdb8, network, host, 0, 0, 0, 1).into(), 64),
+            principal: 1,
+        };
+        for host in 0..u16::MAX {
+            good.note(of(1, host), &safety(), 100 * SECOND);
+        }
+        assert_eq!(good.clients.len(), MOST / 2);
+        for host in 0..4_200 {
+            good.note(of(2, host), &safety(), 100 * SECOND);
+        }
+        for number in 0..u32::try_from(MOST).unwrap() / 4 {
+            good.note(client(number, 1), &safety(), 100 * SECOND);
+        }
+        let many = usize::try_from(MANY_OF_ONE).unwrap();
+        assert_eq!(good.clients.len(), MOST / 2 + many + MOST / 4);
+        // What is forgotten makes room.
+        good.note(of(1, 0), &safety(), 105 * SECOND);
+        for number in 0..u32::try_from(MOST).unwrap() {
+            good.note(client(number, 1), &safety(), 200 * SECOND);
+        }
+        let counted: u32 = good.customers.values().sum();
+        let there = good.clients.keys().filter(|source| !source.address().is_ipv4()).count();
+        assert_eq!(usize::try_from(counted).unwrap(), there);
+        assert!(there < MOST / 2 + many);
     }
 
     #[test]

@@ -37,9 +37,13 @@ impl World {
 
     /// Serves the clients of these numbers.
     fn serve_all(&mut self, numbers: std::ops::Range<u32>) {
+        self.serve_as(numbers, u64::from);
+    }
+
+    fn serve_as(&mut self, numbers: std::ops::Range<u32>, principal: impl Fn(u32) -> u64) {
         let now = self.now;
-        let clients: Vec<_> = numbers.map(|number| GoodClient { source: source(number), principal: 1 }).collect();
-        self.guard().hear_good(&clients, now);
+        let client = |number| GoodClient { source: source(number), principal: principal(number) };
+        self.guard().hear_good(&numbers.map(client).collect::<Vec<_>>(), now);
     }
 
     /// Time passes, long enough for everything that is looked at now and then.
@@ -191,8 +195,10 @@ fn what_rests_on_a_route_that_fails_for_all_is_taken_back() {
     const FAILS: Signal = Signal::UpstreamError;
     let mut world = World::with_customers("route");
     world.serve_all(0..5);
+    world.serve_as(20..60, |_| 7);
     world.pass_many(60);
     world.serve_all(0..5);
+    world.serve_as(20..60, |_| 7);
     assert_eq!(world.fail(100, FAILS), "banned", "long before");
     world.pass_many(601);
     for number in [101, 102, 103] {
@@ -217,9 +223,10 @@ fn what_rests_on_a_route_that_fails_for_all_is_taken_back() {
         (105, FAILS),
     ];
     let banned = |world: &mut World| world.banned(100..106);
-    // Too few, strangers, or another signal: nothing is lifted.
+    // Too few, strangers, one principal at many addresses, or another signal: nothing is lifted.
     tell_fault(&mut world, FAILS, 0..2, &all);
-    tell_fault(&mut world, FAILS, 10..60, &all);
+    tell_fault(&mut world, FAILS, 10..20, &all);
+    tell_fault(&mut world, FAILS, 20..60, &all);
     tell_fault(&mut world, Signal::ForgedToken, 0..5, &all);
     assert_eq!((banned(&mut world), world.warning()), (vec![100, 101, 102, 103, 104, 105], String::new()));
     tell_fault(&mut world, FAILS, 0..5, &all);

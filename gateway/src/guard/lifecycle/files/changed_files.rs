@@ -13,7 +13,7 @@ use crate::{
         audit,
         bans::Actor,
         lifecycle::{
-            files::named_files::{AsInForce, FileWatcher},
+            files::named_files::{AsInForce, ChangedFiles, FileWatcher},
             reload::{
                 BUSY,
                 prepare::{Prepared, read},
@@ -28,6 +28,9 @@ use crate::{
 
 /// Documents that have changed take away what those in force protect.
 const LOSSES: &str = "asks_for_less";
+
+/// Files cannot be read any more.
+const GONE: &str = "gone";
 
 /// The most files that one record names.
 const MOST_NAMED: usize = 20;
@@ -51,7 +54,7 @@ impl Service<'_> {
         &mut self,
         epoch: u64,
         watcher: FileWatcher,
-        changed: Option<Vec<PathBuf>>,
+        changed: Option<ChangedFiles>,
         prepared: &mpsc::Sender<Ready>,
     ) {
         if epoch != self.watched.files.epoch {
@@ -60,8 +63,16 @@ impl Service<'_> {
         self.watched.files.watcher = Some(watcher);
         match changed {
             None => {}
-            Some(changed) if changed.is_empty() => self.watched.files.unusable = None,
-            Some(changed) => self.prepare(ReloadRequest::of_files(changed), prepared),
+            Some(found) if found.is_empty() => self.watched.files.unusable = None,
+            Some(ChangedFiles { changed, gone }) if changed.is_empty() => {
+                const STAYS: &str =
+                    "what cannot be read any more stays as it was read: put it back, or reload without it";
+                self.refuse_files(ReloadRequest::of_files(gone), GONE, STAYS);
+            }
+            // One that a `*` names takes nothing away by being gone for a moment.
+            Some(ChangedFiles { changed, gone }) => {
+                self.prepare(ReloadRequest { held: gone, ..ReloadRequest::of_files(changed) }, prepared);
+            }
         }
     }
 
@@ -124,6 +135,7 @@ impl Service<'_> {
             return self.hand_to_proxy(prepared, request);
         }
         let held: Vec<PathBuf> = losses.iter().flat_map(|loss| self.changed_of_api(&loss.api, &prepared)).collect();
+        let gone = std::mem::take(&mut request.held);
         let (held, others): (Vec<_>, Vec<_>) = request.files.iter().cloned().partition(|file| held.contains(file));
         if others.is_empty() || self.reloading.waiting.is_some() {
             let told = told.join("; ");
@@ -133,6 +145,7 @@ impl Service<'_> {
         // The next look finds the documents again, alone.
         tracing::info!(files = named(&held).join(", "), "documents that ask for less wait, other files do not");
         self.watched.files.is_coming = false;
+        let held = held.into_iter().chain(gone).collect();
         self.reloading.waiting = Some(ReloadRequest { held, ..ReloadRequest::of_files(others) });
     }
 

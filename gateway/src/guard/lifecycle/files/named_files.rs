@@ -37,10 +37,32 @@ impl NamedFiles {
     }
 
     /// Those that hold something else now, or cannot be read.
-    fn changed(&self) -> Vec<PathBuf> {
-        let holds_other =
-            |(path, before): &&(PathBuf, Digest)| Disk.read(path).is_ok_and(|bytes| digest(&bytes) == *before);
-        self.0.iter().filter(|file| !holds_other(file)).map(|(path, _)| path.clone()).collect()
+    fn changed(&self) -> ChangedFiles {
+        let mut found = ChangedFiles::default();
+        for (path, before) in &self.0 {
+            match Disk.read(path) {
+                Ok(bytes) if digest(&bytes) == *before => {}
+                Ok(_other) => found.changed.push(path.clone()),
+                Err(_unreadable) => found.gone.push(path.clone()),
+            }
+        }
+        found
+    }
+}
+
+/// Files that are not what is in force.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(in crate::guard::lifecycle) struct ChangedFiles {
+    /// They hold something else.
+    pub(in crate::guard::lifecycle) changed: Vec<PathBuf>,
+    /// They cannot be read any more.
+    pub(in crate::guard::lifecycle) gone: Vec<PathBuf>,
+}
+
+impl ChangedFiles {
+    /// Whether all files are as they are in force.
+    pub(in crate::guard::lifecycle) const fn is_empty(&self) -> bool {
+        self.changed.is_empty() && self.gone.is_empty()
     }
 }
 
@@ -60,7 +82,7 @@ pub(in crate::guard::lifecycle) struct FileWatcher {
 impl FileWatcher {
     /// Looks at every file. `None`: nothing has changed since the last look that told of something, or something is still
     /// changing. Otherwise those that hold something else than what is in force.
-    pub(in crate::guard::lifecycle) fn poll(&mut self, named: &NamedFiles) -> Option<Vec<PathBuf>> {
+    pub(in crate::guard::lifecycle) fn poll(&mut self, named: &NamedFiles) -> Option<ChangedFiles> {
         let stats: HashMap<PathBuf, Stat> = named.0.iter().map(|(path, _)| (path.clone(), stat(path))).collect();
         let settled = self.last == stats;
         self.last.clone_from(&stats);
@@ -107,6 +129,8 @@ impl WatchedFiles {
 pub(in crate::guard::lifecycle) struct AsInForce {
     document: Document,
     taken_over: HashMap<PathBuf, Arc<[u8]>>,
+    /// Files that stay as they are: they are there, whatever their folders say.
+    held: Vec<PathBuf>,
 }
 
 impl AsInForce {
@@ -116,9 +140,10 @@ impl AsInForce {
         settings: &Settings,
         held: Vec<(PathBuf, Vec<u8>)>,
     ) -> Self {
+        let names = held.iter().map(|(path, _)| path.clone()).collect();
         let taken_over = watched(settings).map(|file| (file.path.clone(), Arc::clone(&file.bytes)));
         let taken_over = taken_over.chain(held.into_iter().map(|(path, bytes)| (path, bytes.into()))).collect();
-        Self { document: document.clone(), taken_over }
+        Self { document: document.clone(), taken_over, held: names }
     }
 }
 
@@ -131,7 +156,17 @@ impl Files for AsInForce {
     }
 
     fn list(&self, folder: &Path) -> io::Result<Vec<PathBuf>> {
-        Disk.list(folder)
+        let held = self.held.iter().filter(|path| path.parent() == Some(folder));
+        let mut found = match Disk.list(folder) {
+            Err(_gone) if held.clone().next().is_some() => Vec::new(),
+            found => found?,
+        };
+        for path in held {
+            if !found.contains(path) {
+                found.push(path.clone());
+            }
+        }
+        Ok(found)
     }
 
     fn mode(&self, path: &Path) -> Option<u32> {
@@ -174,23 +209,39 @@ mod tests {
         let body = folder.join("body.json");
         assert_eq!(named.0.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&body], "TLS has a watcher of its own");
         let mut watcher = FileWatcher::default();
-        let mut check = |expect: Option<&[PathBuf]>, why: &str| {
-            assert_eq!(watcher.poll(&named).as_deref(), expect, "{why}");
+        let mut check = |expect: Option<ChangedFiles>, why: &str| {
+            assert_eq!(watcher.poll(&named), expect, "{why}");
         };
-        let changed = [body.clone()];
+        let changed = ChangedFiles { changed: vec![body.clone()], gone: Vec::new() };
+        let gone = ChangedFiles { changed: Vec::new(), gone: vec![body.clone()] };
         check(None, "the first look");
-        check(Some(&[]), "all is as it is in force");
+        check(Some(ChangedFiles::default()), "all is as it is in force");
         check(None, "that was told");
         fs::write(&body, "{\"type\": \"object\"}").unwrap();
         check(None, "it may still be changing");
-        check(Some(&changed), "it has changed");
+        check(Some(changed), "it has changed");
         check(None, "that was told");
         fs::remove_file(&body).unwrap();
         check(None, "it is gone");
-        check(Some(&changed), "what cannot be read is not what was read");
+        check(Some(gone), "what cannot be read is not what was read");
         fs::write(&body, "{}").unwrap();
         check(None, "it is back");
-        check(Some(&[]), "as it is in force");
+        check(Some(ChangedFiles::default()), "as it is in force");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_that_is_gone_is_there_as_it_was_read() {
+        let folder = folder("gone");
+        let (config, _) = load(&folder.join("gateway.toml"), &Disk);
+        let (gone, there) = (folder.join("rules").join("a.conf"), folder.join("body.json"));
+        let held = vec![(gone.clone(), b"one".to_vec()), (there.clone(), b"two".to_vec())];
+        let files = AsInForce::new(&config.document, &config.proxy, held);
+        let list = |folder: &Path| files.list(folder).ok();
+        assert_eq!((list(&folder.join("rules")), list(&folder.join("others"))), (Some(vec![gone.clone()]), None));
+        let listed = list(&folder).unwrap();
+        assert_eq!(listed.iter().filter(|path| **path == there).count(), 1, "{listed:?}");
+        assert_eq!((&*files.read(&gone).unwrap(), &*files.read(&there).unwrap()), (&b"one"[..], &b"two"[..]));
         fs::remove_dir_all(folder).unwrap();
     }
 

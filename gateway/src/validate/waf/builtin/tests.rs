@@ -124,7 +124,18 @@ fn every_kind_of_attack_is_found() {
                 "T(java.lang.Runtime).getRuntime().exec('x')",
             ],
         ),
-        ("nosql_injection", &["{\"$gt\": \"\"}", "'; return true; var a='", "' || this.password.match(/a/)"]),
+        (
+            "nosql_injection",
+            &[
+                "{\"$gt\": \"\"}",
+                "{$ne: 1}",
+                "{$in: ['a']}",
+                "{$where: sleep(1)}",
+                "$where=1",
+                "'; return true; var a='",
+                "' || this.password.match(/a/)",
+            ],
+        ),
         ("ldap_injection", &["*)(uid=*))(|(uid=*", "admin)(&(password=*))"]),
         ("xpath_injection", &["' or count(/user)=1", "x'] | //user/*"]),
         (
@@ -194,6 +205,28 @@ fn names_paths_headers_cookies_and_files_are_looked_at() {
             &multipart,
             "--x\r\nContent-Disposition: form-data; name=\"q\"; filename=\"\"\r\n\r\n' OR 1=1--\r\n--x--",
             "sql_injection",
+            Collection::Body,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"__proto__[a]\"; filename=\"a\"\r\n\r\nb\r\n--x--",
+            "prototype_pollution",
+            Collection::File,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\nX: ${jndi:ldap://x}\r\n\r\nb\r\n--x--",
+            "expression_injection",
+            Collection::Body,
+        ),
+        (
+            "/a",
+            &multipart,
+            "--x\r\nContent-Disposition: form-data; name=\"f\"; filename=\"a\"\r\n\r\n\n--x\nContent-Disposition: \
+             form-data; name=\"q\"\n\n' OR 1=1--\n--x--\r\n--x--",
+            "unreadable_body",
             Collection::Body,
         ),
         ("/a", &[("content-type", "application/json")], "{\"' OR 1=1--\":[]}", "sql_injection", Collection::Body),
@@ -283,6 +316,7 @@ fn ordinary_requests_pass() {
         "usr/bin",
         "the dir c: of this host",
         "I don't; you can't & won't",
+        "query Q($id: ID!, $where: users_bool_exp!, $in: [uuid!], $not: Boolean = true) { users(where: $where) { id } }",
         "SGVsbG8gd29ybGQsIHRoaXMgaXMgZmluZQ==",
     ] {
         clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
