@@ -90,15 +90,18 @@ pub(super) fn render(why: &control::Why) -> String {
         let table = if limit.per.is_some() { "quota" } else { "limit" };
         line(table, format!("{left} left{full} ({table}.{}{shadow})", limit.limit));
     }
+    if let Some(limited) = &why.limited {
+        line("limited", limited.clone());
+    }
     if let Some(clamp) = &why.clamp {
         let (what, left) =
             (if clamp.mode == "shadow" { "would drop" } else { "dropped" }, seconds(clamp.remaining_seconds));
-        let (limit, divide, packets) = (&clamp.limit, clamp.divide, clamp.packets);
+        let (divide, packets) = (clamp.divide, clamp.packets);
+        let table = if clamp.limit.starts_with("anomaly.") { "" } else { "limit." };
+        let limit = format!("{table}{}", clamp.limit);
         line(
             "clamped",
-            format!(
-                "budgets in the kernel divided by {divide} for another {left} (limit.{limit}); {what} {packets} packets"
-            ),
+            format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets"),
         );
         for (index, id) in clamp.evidence.iter().enumerate() {
             line(if index == 0 { "refused" } else { "" }, id.to_string());

@@ -48,6 +48,7 @@ use crate::{
     sparse::Sparse,
 };
 
+mod anomalies;
 mod cluster;
 mod explain;
 mod keys;
@@ -353,6 +354,8 @@ impl<'a> Control<'a> {
                 let rows = detector.keeps_profiles().then(|| detector.top(most.into(), clock::monotonic()));
                 self.guard.say(ToGuard::Profiles { number, rows });
             }
+            ToProxy::Deviations(deviations) => self.name_contributors(&deviations),
+            ToProxy::Slowed(slowed) => self.shared.bans.slowed.put(slowed, clock::monotonic()),
             ToProxy::Explain { number, question } => {
                 self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);
             }

@@ -101,6 +101,8 @@ pub(super) struct Current<'a> {
     pub(super) pools: &'a [(u64, u64, u64)],
     /// Workers that do not run, and how often that began.
     pub(super) stalled: (u64, u64),
+    /// Of each route, how many different sources and principals there were, summed over minutes.
+    pub(super) distinct: &'a [(String, [u64; 2])],
     /// Of each of them, where requests at once are limited.
     pub(super) concurrency: &'a [Option<admission::Report>],
 }
@@ -240,6 +242,10 @@ impl Telemetry {
             samples.histogram(Metric::RequestDuration, &[name], route.durations.clone());
             samples.count(Metric::RequestBytes, &[name], route.bytes_in);
             samples.count(Metric::ResponseBytes, &[name], route.bytes_out);
+        }
+        for (of, [sources, principals]) in current.distinct {
+            samples.count(Metric::DistinctClients, &[of.as_str(), "sources"], *sources);
+            samples.count(Metric::DistinctClients, &[of.as_str(), "principals"], *principals);
         }
         for (label, count) in &self.refused {
             samples.count(Metric::Refusals, &[label], *count);
