@@ -21,6 +21,7 @@ use std::{
 };
 
 use bucket::{Bucket, CountedRequest, Level};
+use contributors::Contributors;
 use faults::{Common, Faults, UPSTREAMS_FAIL, place};
 use gateway_common::source::Source;
 use novelty::Novelty;
@@ -43,6 +44,8 @@ use crate::{
 };
 
 mod bucket;
+mod completed;
+mod contributors;
 mod faults;
 mod novelty;
 mod observed;
@@ -54,6 +57,10 @@ mod served;
 mod standing;
 mod suspects;
 
+pub use contributors::deviating::{
+    ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LONGEST_NAME as LONGEST_CONTRIBUTOR, LONGEST_SENTENCE,
+    MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
+};
 pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
 pub use novelty::ObservedValues;
 pub use observed::{Facts, Observed, UpstreamAnswer};
@@ -125,6 +132,8 @@ pub struct Detector {
     tells_agents_apart: bool,
     /// What sources and principals do; `None`: nobody wants to know.
     profiles: Option<Arc<Profiles>>,
+    /// Who an anomaly comes from; `None`: nobody learns what is usual.
+    contributors: Option<Arc<Contributors>>,
     /// The number of the next rule that is new.
     next_number: u64,
 }
@@ -200,6 +209,11 @@ impl Detector {
                 let same = before.filter(|before| before.capacity() == settings.profiles).map(Arc::clone);
                 same.unwrap_or_else(|| Arc::new(Profiles::new(settings.profiles)))
             }),
+            contributors: (settings.contributors > 0).then(|| {
+                let before = before.and_then(|before| before.contributors.as_ref());
+                let same = before.filter(|before| before.capacity() == settings.contributors).map(Arc::clone);
+                same.unwrap_or_else(|| Arc::new(Contributors::new(settings.contributors)))
+            }),
             next_number,
         }
     }
@@ -253,19 +267,6 @@ impl Detector {
     #[must_use]
     pub fn agent(&self, agent: &[u8]) -> Option<u32> {
         (self.tells_agents_apart || self.profiles.is_some()).then(|| self.short_hash(agent))
-    }
-
-    /// Whether it is kept what sources and principals do.
-    #[must_use]
-    pub const fn keeps_profiles(&self) -> bool {
-        self.profiles.is_some()
-    }
-
-    /// A request of `source` is over.
-    pub fn finished(&self, source: Source, finished: &Finished<'_>, now: u64) {
-        if let Some(profiles) = &self.profiles {
-            profiles.note(source, finished, now);
-        }
     }
 
     /// What `source` does, and which rules count it.

@@ -10,7 +10,11 @@ use std::{net::IpAddr, path::PathBuf};
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use self::{cluster::StoreReport, credentials::CredentialChange};
+use self::{
+    anomalies::{Contributors, Deviations},
+    cluster::StoreReport,
+    credentials::CredentialChange,
+};
 use crate::{
     auth::role_paths::UnseenRoles,
     detect::{BanRequest, OurFault, ProfileRow},
@@ -47,7 +51,7 @@ mod plan_member;
 pub(crate) use bounds::MAX_PATH;
 pub use bounds::{Bounded, MAX_GOOD, MAX_SHADOWED, MAX_USED};
 pub use counts::{ANSWERS, Counted, Lost, MAX_LABELS, add_counts, place_of_answer};
-pub use in_force::{AllowInForce, BanInForce, InForce, Probation};
+pub use in_force::{AllowInForce, BanInForce, InForce, MAX_SLOWED, Probation, Slowed};
 pub use key_sets::{KeptKeys, KeySetReport, MAX_KEPT, MAX_KEY_SETS, MAX_WHY};
 pub use plan_member::{MAX_PLAN_MEMBERS, PlanMember};
 
@@ -88,6 +92,8 @@ pub enum ToGuard {
     /// A rule asks for a ban.
     #[serde(rename = "Ask")]
     BanRequest(Box<BanRequest>),
+    /// From whom something comes that is not usual: to [`ToProxy::Deviations`].
+    Contributors(Box<Contributors>),
     /// Good clients fail together by what an upstream answers.
     OurFault(Box<OurFault>),
     /// Clients that were served with a valid token since the last message; at most [`MAX_GOOD`], some may be missing.
@@ -387,6 +393,10 @@ pub enum ToProxy {
         /// Whose.
         address: IpAddr,
     },
+    /// Something is not usual: from whom does it come? To be answered with [`ToGuard::Contributors`], once for each.
+    Deviations(Deviations),
+    /// The requests of a source are limited.
+    Slowed(Slowed),
     /// To be answered with [`ToGuard::Profiles`]: who fails and asks most.
     Profiles {
         /// Larger than any before.

@@ -107,6 +107,8 @@ metrics! {
     PlanBudgets = Current Guard "gateway_plan_budgets" ["plan"] "Sources with the kernel budget of a plan.";
     ShadowDenied = Counter Guard "gateway_shadow_denied_requests_total" ["requirement"] "Requests that a requirement of a route in shadow would have denied: route.NAME.allow_if.";
     ShadowPrincipals = Current Guard "gateway_shadow_denied_principals" ["requirement"] "Principals that a requirement of a route in shadow would have denied something; at most 4,096 are told apart.";
+    AnomalyActions = Counter Guard "gateway_anomaly_actions_total" ["action", "result"] "What was to be done about sources that anomalies come from, by action (limit, clamp, ban) and result: done, goes_on (it was done before), refused.";
+    Slowed = Current Guard "gateway_anomaly_limited_sources" [] "Sources whose requests are limited because of an anomaly.";
     GoodClientsFail = Current Guard "gateway_good_clients_failing" ["signal", "route"] "Good clients that fail together, so that it is no fault of theirs, by signal and route; `(any)`: on whatever route.";
     RulesPaused = Current Guard "gateway_rules_paused" [] "Whether the breaker keeps rules from banning.";
     AuditRecords = Current Guard "gateway_audit_records" [] "The number of the last record of the audit chain.";
@@ -125,6 +127,7 @@ metrics! {
     RequestDuration = Histogram Proxy "gateway_http_request_duration_seconds" ["route"] "From the head of a request to the end of its response.";
     RequestBytes = Counter Proxy "gateway_http_request_body_bytes_total" ["route"] "Bytes of request bodies.";
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
+    DistinctClients = Counter Proxy "gateway_distinct_clients_total" ["of", "what"] "How many different sources or principals there were in each minute, summed over minutes, by route; `all`: on any route. An estimate, and only with `[anomalies]`.";
     Refusals = Counter Proxy "gateway_http_refusals_total" ["reason"] "Requests that the gateway refused, by the label of the access log.";
     ResponseViolations = Counter Proxy "gateway_response_violations_total" ["api", "operation"] "Responses that broke the document of their API.";
     ResponsesNotJudged = Counter Proxy "gateway_responses_not_judged_total" ["api"] "Bodies of responses that were not held against the document of their API.";

@@ -6,6 +6,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Signal {
+    /// It alone sends so much more than is usual of all that `[anomalies]` tells of it, and it is no fault of ours.
+    Anomaly,
     /// A TLS handshake that failed through the client's fault.
     BadHandshake,
     /// A request that breaks HTTP, or that two parsers could read differently.
@@ -73,7 +75,8 @@ pub const FORMER: (&str, Signal) = ("bad_token", Signal::ForgedToken);
 
 impl Signal {
     /// Every signal.
-    pub const ALL: [Self; 30] = [
+    pub const ALL: [Self; 31] = [
+        Self::Anomaly,
         Self::BadHandshake,
         Self::BadRequest,
         Self::ExpiredToken,
@@ -113,6 +116,7 @@ impl Signal {
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Anomaly => "anomaly",
             Self::BadHandshake => "bad_handshake",
             Self::BadRequest => "bad_request",
             Self::ExpiredToken => "expired_token",
@@ -150,6 +154,7 @@ impl Signal {
     #[must_use]
     pub const fn plural(self) -> &'static str {
         match self {
+            Self::Anomaly => "anomalies",
             Self::BadHandshake => "bad handshakes",
             Self::BadRequest => "bad requests",
             Self::ExpiredToken => "expired tokens",
@@ -205,7 +210,8 @@ impl Signal {
             | Self::UpstreamUnauthorized
             | Self::WrongPassword => true,
             Self::ExpiredToken | Self::ForgedToken | Self::UnknownKey => with_keys,
-            Self::BadHandshake
+            Self::Anomaly
+            | Self::BadHandshake
             | Self::BadRequest
             | Self::HandshakeAbuse
             | Self::InactiveToken
@@ -235,7 +241,8 @@ impl Signal {
     #[must_use]
     pub const fn may_be_ours(self) -> bool {
         match self {
-            Self::BadRequest
+            Self::Anomaly
+            | Self::BadRequest
             | Self::HandshakeAbuse
             | Self::OverLimit
             | Self::Served

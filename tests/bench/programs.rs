@@ -263,6 +263,7 @@ fn settings() -> Settings {
         syn_cookies: None,
         clamps: Vec::new(),
         plan_budgets: Vec::new(),
+        anomalies: gateway::settings::anomalies::Actions::default(),
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
         default_ban: Duration::from_secs(600),

@@ -1,34 +1,47 @@
-//! What is not usual is told: by what an earlier observer has learned, which is on the disk.
+//! What is not usual is told, and from whom it comes: by what an earlier observer has learned, which is on the disk.
 
-use std::{fs, time::Duration};
+use std::{
+    fs,
+    net::IpAddr,
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
+    thread,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 use support::{
     admin::{self, value},
     daemon::Daemon,
-    http1::Client,
+    http1::{Client, Request},
     report,
-    settings::Settings,
+    scripted::{Exchange, Scripted},
+    settings::{Settings, route},
+    tokens,
     upstream::Upstream,
-    wait::until,
-    world::{GOOD_V4, World},
+    wait::{pause, until},
+    world::{ATTACKER_V4, GOOD_V4, World, bystander},
 };
 
 /// Two minutes must be over on the clock, and a little more.
 const MINUTES: Duration = Duration::from_secs(200);
 
-/// Four weeks in which one request a minute was answered 404, at every hour.
-fn learned() -> Value {
-    let hour = json!([1.0, 0.0, 4]);
-    let model = json!({
-        "week": vec![hour.clone(); 168], "day": vec![hour.clone(); 24], "all": hour, "hour": null, "minutes": [],
-    });
-    json!({
-        "version": 1,
-        "series": [[[{ "Route": "(none)" }, "Failures"], { "model": model }]],
-        "current": [],
-        "past": [],
-    })
+/// Four weeks in which there were so many in each minute: by route and measure.
+fn learned(usual: &[(&str, &str, f64)]) -> Value {
+    let series = |(route, measure, many): &(&str, &str, f64)| {
+        let hour = json!([many, 0.0, 4]);
+        let model = json!({
+            "week": vec![hour.clone(); 168], "day": vec![hour.clone(); 24], "all": hour, "hour": null, "minutes": [],
+        });
+        json!([[{ "Route": route }, measure], { "model": model }])
+    };
+    let series: Vec<Value> = usual.iter().map(series).collect();
+    json!({ "version": 1, "series": series, "current": [], "past": [] })
+}
+
+fn learn(world: &World, usual: &[(&str, &str, f64)]) {
+    let folder = world.folder.join("state/observer");
+    fs::create_dir_all(&folder).unwrap();
+    fs::write(folder.join("usual.0"), kept(&learned(usual))).unwrap();
 }
 
 /// A file as the observer writes it.
@@ -54,9 +67,7 @@ fn an_anomaly_is_told_in_a_sentence() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let folder = world.folder.join("state/observer");
-    fs::create_dir_all(&folder).unwrap();
-    fs::write(folder.join("usual.0"), kept(&learned())).unwrap();
+    learn(&world, &[("(none)", "Failures", 1.0)]);
     let more = format!(
         "{}[anomalies]\nminutes = 1\n[[alert]]\nname = \"mine\"\nmetric = \"gateway_usual_ratio\"\ncondition = \"> 3\"\n",
         admin::TABLE
@@ -84,7 +95,11 @@ fn an_anomaly_is_told_in_a_sentence() {
         let listed = daemon.done(&["alert", "list"]);
         let named = |name: &str| listed["alerts"].as_array()?.iter().find(|alert| alert["name"] == name).cloned();
         let anomaly = named("anomaly")?;
-        assert_eq!((&anomaly["summary"], &anomaly["labels"]["of"]), (&json!(sentence), &json!("(none)")));
+        let summary = anomaly["summary"].as_str().unwrap();
+        assert!(summary.starts_with(sentence) && anomaly["labels"]["of"] == "(none)", "{anomaly}");
+        // By default it is told from whom it comes, and nothing is done about it.
+        let from = summary.strip_prefix(&format!("{sentence}; 1 source: {GOOD_V4} "))?;
+        assert!(!from.contains('('), "{summary}");
         named("mine")
     });
     let text = admin::get(&world, "/metrics", "").unwrap().text();
@@ -93,4 +108,148 @@ fn an_anomaly_is_told_in_a_sentence() {
     let report = daemon.done(&["anomalies"]);
     assert_eq!(report["list"].as_array().unwrap().len(), 1, "{report}");
     assert!(report["learning"].as_u64().unwrap() > 1, "{report}");
+}
+
+/// What a client does again and again.
+struct Habit {
+    path: &'static str,
+    every: Duration,
+    /// Which answers it may get.
+    status: fn(u16) -> bool,
+}
+
+const fn habit(path: &'static str, millis: u64, status: fn(u16) -> bool) -> Habit {
+    Habit { path, every: Duration::from_millis(millis), status }
+}
+
+/// Asks until it is over, with a token or without one. `wrong`: what it must not get.
+fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicBool, wrong: &AtomicU32) {
+    for nth in 0_u32.. {
+        if over.load(Ordering::Relaxed) {
+            return;
+        }
+        let request = Request::new("GET", &format!("{}/{nth}", habit.path));
+        let request = token.map_or_else(|| request.clone(), |token| request.clone().token(token));
+        if !client.send(&request).is_ok_and(|response| (habit.status)(response.status)) {
+            wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        pause(habit.every);
+    }
+}
+
+/// What is usual of three routes, and what is done where it is not.
+fn acting(world: &World) -> Settings {
+    let usual = [("(none)", "Failures", 1.0), ("/fresh/{*rest}", "Failures", 1.0), ("/open/{*rest}", "Requests", 20.0)];
+    learn(world, &usual);
+    let routes = [
+        route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
+        route("/open/{*rest}", "[\"GET\"]", "[\"public\"]", ""),
+        route("/fresh/{*rest}", "[\"GET\"]", "[\"public\"]", ""),
+    ];
+    let actions = "[anomalies]\nminutes = 1\n[anomalies.actions]\nfailures = \"ban\"\nrequests = \"limit\"\n";
+    let more = format!("{}{actions}", admin::TABLE);
+    Settings { routes: routes.concat(), rules: String::new(), more, ..Settings::default() }
+}
+
+/// N01: an attacker beside twenty good clients and a flash crowd is banned because of the anomaly that it causes, and one that
+/// floods is limited. Nobody else is: neither the crowd, nor those for whom a deployment has broken a route.
+#[test]
+fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
+    const GOOD: u8 = 20;
+    const CROWD: u8 = 6;
+    if !report::may_run("anomalies::actions") {
+        return;
+    }
+    let world = World::new();
+    let script = |exchange: &mut Exchange<'_>| {
+        let is_broken = exchange.line.split(' ').nth(1).is_some_and(|path| path.starts_with("/fresh"));
+        exchange.answer(if is_broken { "404 Not Found" } else { "200 OK" }, "", "").map(|()| true)
+    };
+    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", script);
+    let daemon = Daemon::start(&world, &acting(&world));
+    let over = AtomicBool::new(false);
+    // Of the good clients and the crowd, of the flooder, and of the attacker, which may get anything.
+    let [wrong, limited, ignored] = [const { AtomicU32::new(0) }; 3];
+    let flooder = bystander(GOOD + CROWD);
+    let why = |address: IpAddr| daemon.done(&["why", &address.to_string()]);
+    let (banned, slowed) = thread::scope(|scope| {
+        let (world, over, wrong, limited, ignored) = (&world, &over, &wrong, &limited, &ignored);
+        for number in 0..GOOD + CROWD {
+            let token = tokens::good(&format!("good-{number}"), &["reader"]);
+            // A crowd that nobody knows: it proves nothing.
+            let token = (number < GOOD).then_some(token);
+            scope.spawn(move || {
+                let client = Client::new(world, bystander(number));
+                let served = habit(if number < GOOD { "/items" } else { "/open" }, 3_000, |status| status == 200);
+                thread::scope(|own| {
+                    own.spawn(|| go_on(&client, token.as_deref(), &served, over, wrong));
+                    own.spawn(|| {
+                        go_on(&client, None, &habit("/open", 3_000, |status| status == 200), over, wrong);
+                    });
+                    go_on(&client, None, &habit("/fresh", 2_000, |status| status == 404), over, wrong);
+                });
+            });
+        }
+        scope.spawn(move || {
+            go_on(&Client::new(world, ATTACKER_V4), None, &habit("/nowhere", 400, |_| true), over, ignored)
+        });
+        scope.spawn(move || {
+            let is_limited = habit("/open", 200, |status| status != 429);
+            go_on(&Client::new(world, flooder), None, &is_limited, over, limited);
+        });
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let banned = until("the ban", MINUTES, || Some(why(ATTACKER_V4)).filter(|why| why["verdict"] == "blocked"));
+            let slowed = until("the limit", MINUTES, || Some(why(flooder)).filter(|why| why["limited"].is_string()));
+            until("a refusal by it", MINUTES, || (limited.load(Ordering::Relaxed) > 0).then_some(()));
+            until("the alerts", MINUTES, || {
+                let listed = daemon.done(&["alert", "list"]);
+                let is_of_anomalies =
+                    |alert: &&Value| alert["name"].as_str().is_some_and(|it| it.starts_with("anomaly"));
+                let alerts: Vec<Value> = listed["alerts"].as_array()?.iter().filter(is_of_anomalies).cloned().collect();
+                let says = |of: &str, what: &str| {
+                    let alert = alerts.iter().find(|alert| alert["labels"]["of"] == of)?;
+                    assert!(alert["summary"].as_str().unwrap().contains(what), "{of}: {what}: {listed}");
+                    Some(())
+                };
+                says("(none)", &format!("{ATTACKER_V4} "))?;
+                says("/open/{*rest}", &format!("{flooder} "))?;
+                says("/fresh/{*rest}", "26 sources: ")
+            });
+            (banned, slowed)
+        }));
+        over.store(true, Ordering::Relaxed);
+        found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    assert_eq!(banned["entry"]["actor"], "rule:anomaly.failures", "{banned}");
+    assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(4), "{banned}");
+    let evidence = banned["evidence"][0].as_str().unwrap();
+    assert!(daemon.logged(evidence)["path"].as_str().unwrap().starts_with("/nowhere/"), "its own request");
+    assert_eq!(slowed["verdict"], "passed", "{slowed}");
+    assert!(daemon.access_log().iter().any(|line| line["limit"] == "anomaly"), "the log says why");
+    assert_eq!(wrong.load(Ordering::Relaxed), 0, "no good client and nobody in the crowd was refused");
+    let entries = daemon.done(&["block", "list"]);
+    let blocked: Vec<&Value> = entries["entries"].as_array().unwrap().iter().map(|entry| &entry["source"]).collect();
+    assert_eq!(blocked, [&json!(ATTACKER_V4.to_string())]);
+
+    let report = daemon.done(&["anomalies"]);
+    let of = |route: &str, measure: &str| {
+        let is_it = |one: &&Value| one["of"] == route && one["measure"] == measure;
+        report["list"].as_array().unwrap().iter().find(is_it).cloned().unwrap_or_else(|| panic!("{route}: {report}"))
+    };
+    let (scan, crowd, broken) =
+        (of("(none)", "failures"), of("/open/{*rest}", "requests"), of("/fresh/{*rest}", "failures"));
+    let first = &scan["contributors"][0];
+    assert_eq!((&first["who"], &first["stands_out"]), (&json!(ATTACKER_V4.to_string()), &json!(true)), "{scan}");
+    assert_eq!(crowd["sources"], u32::from(GOOD + CROWD) + 1, "{crowd}");
+    let stands_out = |one: &Value| {
+        let named = one["contributors"].as_array().unwrap().iter().filter(|named| named["stands_out"] == true);
+        named.map(|named| named["who"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    assert_eq!((stands_out(&crowd), stands_out(&broken)), (vec![flooder.to_string()], Vec::new()), "{report}");
+    let text = admin::get(&world, "/metrics", "").unwrap().text();
+    let count =
+        |action: &str| value(&text, &format!("gateway_anomaly_actions_total{{action=\"{action}\",result=\"done\"}}"));
+    assert_eq!((count("ban"), count("limit")), (Some(1.0), Some(1.0)));
+    let sources = value(&text, "gateway_distinct_clients_total{of=\"all\",what=\"sources\"}").unwrap();
+    assert!(sources >= 20.0, "{sources}");
 }

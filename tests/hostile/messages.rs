@@ -3,14 +3,16 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
-    detect::BanRequest,
+    detect::{BanRequest, Contribution, Contributor, Named},
     limit::report::Row,
     message::{
         ANSWERS, Counted, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED, PlanMember, ServerState,
         ShadowedSource, ToGuard, UpstreamReport,
+        anomalies::Contributors,
         channel::{self, Sender},
     },
     request_id::RequestId,
+    settings::anomalies::ClientMeasure,
     signal::Signal,
 };
 use gateway_common::source::Source;
@@ -46,7 +48,7 @@ pub(crate) fn encoded(version: u8, message: &ToGuard) -> Vec<u8> {
 }
 
 pub(crate) fn any(random: &mut Random) -> ToGuard {
-    match below(random, 16) {
+    match below(random, 17) {
         0 => ToGuard::Ready,
         1 => ask(random),
         2 => good(random),
@@ -93,8 +95,28 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         12 => ToGuard::KeysUsed((0..below(random, MAX_USED)).map(|_| (number(random), u32::MAX)).collect()),
         13 => ToGuard::Pong { number: number(random) },
         14 => ToGuard::PlanMembers((0..below(random, MAX_PLAN_MEMBERS + 1)).map(|_| plan_member(random)).collect()),
+        15 => contributors(random),
         _ => ask(random),
     }
+}
+
+/// Anybody at all causes an anomaly.
+fn contributors(random: &mut Random) -> ToGuard {
+    let measure = [ClientMeasure::Errors, ClientMeasure::Failures, ClientMeasure::Requests][below(random, 3)];
+    let named = |random: &mut Random| {
+        let address = address(random);
+        let who = match below(random, 3) {
+            0 => Named::Principal(name(random)),
+            1 => Named::Source(source(random), address, Some(address)),
+            _ => Named::Source(Source::of(address, 64), address, None),
+        };
+        let requests = (0..below(random, 5)).map(|_| RequestId(number(random).into())).collect();
+        Contributor { who, count: number(random), requests, stands_out: below(random, 2) == 0 }
+    };
+    let named = (0..below(random, 17)).map(|_| named(random)).collect();
+    let contribution = Contribution { total: number(random), sources: u32::MAX, principals: u32::MAX, named };
+    let (of, minute) = (name(random), number(random));
+    ToGuard::Contributors(Box::new(Contributors { of, measure, minute, contribution }))
 }
 
 fn plan_member(random: &mut Random) -> PlanMember {

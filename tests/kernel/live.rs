@@ -133,6 +133,7 @@ pub(crate) fn settings() -> Settings {
         audit: gateway::settings::audit::Settings::default(),
         clamps: Vec::new(),
         plan_budgets: Vec::new(),
+        anomalies: gateway::settings::anomalies::Actions::default(),
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
     }

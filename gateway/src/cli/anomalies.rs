@@ -40,6 +40,21 @@ fn render(report: &anomalies::Anomalies) -> String {
         let moment = |text: &str| text.replace(".000Z", "Z");
         let until = one.ended.as_deref().map_or_else(|| "now".to_owned(), moment);
         table.row([moment(&one.began), until, one.sentence.clone()]);
+        if one.sources > 0 {
+            let plural = |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
+            let sources = plural(one.sources, "source", "sources");
+            let principals = match one.principals {
+                0 => String::new(),
+                many => format!(", {}", plural(many, "principal", "principals")),
+            };
+            table.row([String::new(), String::new(), format!("  from {sources}{principals}")]);
+        }
+        for contributor in &one.contributors {
+            let done = contributor.done.as_ref().map(|done| format!(": {done}")).unwrap_or_default();
+            let count = if contributor.count > 0 { format!(" {}", contributor.count) } else { String::new() };
+            let line = format!("  {}{count}{done}", contributor.who);
+            table.row([String::new(), String::new(), line]);
+        }
     }
     format!("{}\n\n{known}", table.render())
 }

@@ -288,6 +288,7 @@ fn explanations() {
         score: [4, 0].into_iter().map(score).collect(),
         limits: Vec::new(),
         profile: None,
+        limited: None,
         clamp: None,
         plan: None,
         standing: control::BanHistory::default(),

@@ -51,6 +51,9 @@ pub(super) fn render(why: &control::Why) -> String {
         let table = if limit.per.is_some() { "quota" } else { "limit" };
         lines.add(table, format!("{left} left{full} ({table}.{}{shadow})", limit.limit));
     }
+    if let Some(limited) = &why.limited {
+        lines.add("limited", limited.clone());
+    }
     packet_budgets(&mut lines, why);
     standing(&mut lines, &why.standing);
     lines.add("next", why.next.clone());
@@ -123,10 +126,12 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
 fn packet_budgets(lines: &mut Lines, why: &control::Why) {
     if let Some(clamp) = &why.clamp {
         let what = if clamp.mode == "shadow" { "would drop" } else { "dropped" };
-        let (limit, divide, packets) = (&clamp.limit, clamp.divide, clamp.packets);
+        let (divide, packets) = (clamp.divide, clamp.packets);
         let left = seconds(clamp.remaining_seconds);
+        let table = if clamp.limit.starts_with("anomaly.") { "" } else { "limit." };
+        let limit = format!("{table}{}", clamp.limit);
         let text = format!(
-            "budgets in the kernel divided by {divide} for another {left} (limit.{limit}); {what} {packets} packets"
+            "budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets"
         );
         lines.add("clamped", text);
         for (index, id) in clamp.evidence.iter().enumerate() {

@@ -164,7 +164,13 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     let receivers = receiver::read(root.named_tables("receiver", receiver::KEYS), admin.is_some(), reader);
     let alerts = root.table("alerts", alert::ALERTS_KEYS);
     let alerts = alert::read(root.tables("alert", alert::KEYS), alerts, receivers, admin.is_some(), reader);
-    let anomalies = anomalies::read(root.table("anomalies", anomalies::KEYS), admin.is_some());
+    let anomalies = root.table("anomalies", anomalies::KEYS);
+    let anomalies = anomalies::read(anomalies, admin.is_some(), limit::clamp::PacketLimits::of(&guard), reader);
+    if let Some(anomalies) = &anomalies {
+        guard.anomalies = anomalies.actions;
+        guard.clamps.extend(anomalies.actions.clamps());
+        proxy.detect.contributors = anomalies.capacity;
+    }
     root.finish();
     Contents { admin, traces, otlp, alerts, anomalies, guard, proxy }
 }
@@ -305,10 +311,7 @@ fn limits(proxy: &mut Proxy, (root, guard): (&Table<'_>, &Guard), reader: &Reade
         routes: &proxy.routes,
         geo: &proxy.geo,
         ja4: has_ja4(proxy),
-        kernel: limit::clamp::PacketLimits {
-            has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
-            has_interfaces: !guard.interfaces.is_empty(),
-        },
+        kernel: limit::clamp::PacketLimits::of(guard),
     };
     proxy.limits.limits = limit::read(root.named_or_listed_tables("limit", limit::KEYS), &known, reader);
     let quotas = quota::read(root.named_tables("quota", quota::KEYS), &proxy.limits.limits, &known, reader);

@@ -25,6 +25,7 @@ fn settings(capacity: usize, rules: &[Rule]) -> Settings {
         unusual_after: Duration::from_secs(60),
         defaults: Defaults::Off,
         profiles: 0,
+        contributors: 0,
         rules: rules.to_vec(),
         clamps: Vec::new(),
     }

@@ -1,8 +1,8 @@
 //! The observer process, as the guard sees it: started, told of proxies, told what the guard measures, and started again
 //! when it dies.
 //!
-//! *Invariant:* the guard never waits for it, and hears nothing of it but what became of what it was given to deliver, and
-//! what operators say to it.
+//! *Invariant:* the guard never waits for it, and hears nothing of it but what became of what it was given to deliver, what
+//! operators say to it, and what is not usual: that asks for nothing, and names nobody.
 
 use std::{
     collections::BTreeSet,
@@ -22,6 +22,7 @@ use crate::{
     guard::control::{server::Call, watch::Watchers},
     message::{
         alert::Question,
+        anomalies::{ContributorsShown, Deviations},
         channel::{self, Channel, Sender},
         delivery::Delivery,
         observer::{ObserverConfig, ToObserver},
@@ -34,6 +35,7 @@ use crate::{
 
 mod events;
 pub(crate) mod files;
+mod findings;
 mod relay;
 pub(crate) mod samples;
 pub(crate) mod socket;
@@ -74,6 +76,8 @@ struct Running {
     proxies: BTreeSet<u64>,
     /// It knows where commands go.
     relays: bool,
+    /// It knows where to say what is not usual.
+    finds: bool,
     /// Tells it what is decided; `None`: it does not want to know.
     events: Option<AbortHandle>,
     /// How many seconds in a row it had no room for what it was told.
@@ -115,6 +119,7 @@ impl Observer {
             report,
             proxies,
             relays: false,
+            finds: false,
             events: None,
             unheard: 0,
         });
@@ -134,6 +139,7 @@ impl Observer {
             report: Report::default(),
             proxies: BTreeSet::new(),
             relays: false,
+            finds: false,
             events: None,
             unheard: 0,
         });
@@ -179,6 +185,32 @@ impl Observer {
             }
             // It is busy or stopped: the next second tries again.
             Err(error) => tracing::debug!(%error, "the observer could not be told where commands go"),
+        }
+    }
+
+    /// Tells it where to say what is not usual.
+    pub(crate) fn hear(&mut self, findings: &mpsc::Sender<Deviations>) {
+        let Some(running) = self.running.as_mut().filter(|running| !running.finds) else { return };
+        let begun = channel::pair().and_then(|(ours, theirs)| {
+            running.channel.try_send_with(&ToObserver::Findings, &[theirs.as_fd()])?;
+            Channel::new(ours)
+        });
+        match begun {
+            Ok(channel) => {
+                running.finds = true;
+                tokio::spawn(findings::hear(channel, findings.clone()));
+            }
+            // It is busy or stopped: the next second tries again.
+            Err(error) => tracing::debug!(%error, "the observer could not be told where findings go"),
+        }
+    }
+
+    /// Tells it from whom an anomaly comes.
+    pub(crate) fn tell_contributors(&self, shown: ContributorsShown) {
+        let Some(running) = &self.running else { return };
+        if let Err(error) = running.channel.try_send(&ToObserver::Contributors(Box::new(shown))) {
+            // The next minute tells it again.
+            tracing::debug!(%error, "the observer was not told from whom an anomaly comes");
         }
     }
 

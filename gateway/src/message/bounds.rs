@@ -4,6 +4,7 @@
 use super::{
     ANSWERS, MAX_LABELS, MAX_PLAN_MEMBERS, MAX_REASON, MAX_REFUSED, ToGuard, ToProxy,
     alert::{LONGEST_REPORT, ObserverAnswer},
+    anomalies::Deviations,
     cluster::{LONGEST_LETTER, MAX_LETTERS},
     delivery::{Delivered, LONGEST_RESPONSE},
     relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
@@ -12,7 +13,10 @@ use super::{
 use crate::{
     auth::role_paths::{MOST, UnseenRoles},
     authz::shadow::MOST_TOLD,
-    detect::{MAX_FAILING, MAX_PROFILES, MAX_SCORES, MAX_TAKEN_BACK, ProfileRow},
+    detect::{
+        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_FAILING, MAX_PROFILES, MAX_SCORES, MAX_TAKEN_BACK,
+        ProfileRow,
+    },
     limit::{
         quota::MAX_ROWS_TOLD,
         quotas::{LONGEST_COUNTS, QuotaReport},
@@ -81,6 +85,9 @@ impl Bounded for ToGuard {
                     && fault.bans.iter().all(|ban| ban.rule.len() <= LONGEST_RULE),
                 "clients or bans, or too long a name",
             ),
+            Self::Contributors(told) => {
+                (told.of.len() <= LONGEST_CONTRIBUTOR && told.contribution.fits(), "contributors, or too long a name")
+            }
             Self::Good(clients) => (clients.len() <= MAX_GOOD, "good clients"),
             Self::PlanMembers(members) => (
                 members.len() <= MAX_PLAN_MEMBERS && members.iter().all(|member| member.plan.len() <= MAX_NAME),
@@ -201,6 +208,13 @@ impl Bounded for Relayed {
     }
 }
 
+impl Bounded for Deviations {
+    fn check(&self) -> Result<(), &'static str> {
+        let fits = self.0.len() <= MAX_DEVIATING && self.0.iter().all(Deviating::fits);
+        if fits { Ok(()) } else { Err("deviations, or too long a name") }
+    }
+}
+
 /// The guard's own word.
 impl Bounded for ToProxy {
     fn check(&self) -> Result<(), &'static str> {
@@ -212,12 +226,45 @@ impl Bounded for ToProxy {
 mod tests {
     use super::*;
     use crate::{
+        detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, Named},
         limit::quota::{Span, UsedRow, Warned},
-        message::{Counted, GoodClient, UpstreamReport},
+        message::{Counted, GoodClient, UpstreamReport, anomalies::Contributors},
+        request_id::RequestId,
+        settings::anomalies::ClientMeasure,
     };
 
     fn long_name() -> ProfileRow {
         ProfileRow { who: "a".repeat(1_000), ..ProfileRow::default() }
+    }
+
+    fn contributors(named: usize, requests: usize, name: usize) -> ToGuard {
+        let requests = vec![RequestId(u128::MAX); requests];
+        let who = Named::Principal("a".repeat(name));
+        let one = Contributor { who, count: u64::MAX, requests, stands_out: true };
+        let contribution = Contribution { named: vec![one; named], ..Contribution::default() };
+        let of = "a".repeat(LONGEST_CONTRIBUTOR);
+        let told = Contributors { of, measure: ClientMeasure::Failures, minute: 1, contribution };
+        let message = ToGuard::Contributors(Box::new(told));
+        assert!(postcard::to_stdvec(&message).unwrap().len() <= crate::message::MAX_BYTES - 64, "there is room for it");
+        message
+    }
+
+    #[test]
+    fn what_the_observer_finds_is_bounded() {
+        for (many, name, sentence, fits) in [
+            (MAX_DEVIATING, LONGEST_CONTRIBUTOR, LONGEST_SENTENCE, true),
+            (MAX_DEVIATING + 1, 1, 1, false),
+            (1, LONGEST_CONTRIBUTOR + 1, 1, false),
+            (1, 1, LONGEST_SENTENCE + 1, false),
+        ] {
+            let (of, sentence) = ("a".repeat(name), "a".repeat(sentence));
+            let (measure, all) = (ClientMeasure::Requests, u64::MAX);
+            let one = Deviating { of, measure, minute: all, since: all, alone: all, sentence };
+            let found = Deviations(vec![one; many]);
+            assert_eq!(found.check().is_ok(), fits, "{many} {name}");
+            let bytes = postcard::to_stdvec(&found).unwrap().len();
+            assert!(!fits || bytes <= crate::message::MAX_BYTES - 64, "{bytes}");
+        }
     }
 
     #[test]
@@ -309,6 +356,10 @@ mod tests {
                 },
                 false,
             ),
+            (contributors(MAX_NAMED, MAX_REQUESTS, LONGEST_CONTRIBUTOR), true),
+            (contributors(MAX_NAMED + 1, 1, 1), false),
+            (contributors(1, MAX_REQUESTS + 1, 1), false),
+            (contributors(1, 1, LONGEST_CONTRIBUTOR + 1), false),
             (ToGuard::Profiles { number: 1, rows: None }, true),
             (ToGuard::Profiles { number: 1, rows: Some(vec![ProfileRow::default(); MAX_PROFILES]) }, true),
             (ToGuard::Profiles { number: 1, rows: Some(vec![ProfileRow::default(); MAX_PROFILES + 1]) }, false),

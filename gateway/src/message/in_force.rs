@@ -14,6 +14,23 @@ pub struct InForce {
     pub probations: Vec<Probation>,
     /// What operators have promoted, as `gateway shadow promote` names it.
     pub promoted: Vec<String>,
+    /// Whose requests are limited because of an anomaly.
+    pub slowed: Vec<Slowed>,
+}
+
+/// The most sources whose requests are limited at once because of anomalies.
+pub const MAX_SLOWED: usize = 1_024;
+
+/// A source whose requests are limited because of an anomaly.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Slowed {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// How many requests a minute it has.
+    pub per_minute: u32,
+    /// Until when: `CLOCK_MONOTONIC`, nanoseconds.
+    pub until: u64,
 }
 
 /// A source that was banned until a moment ago.

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{alert, collector::Collector, telemetry::Telemetry};
+use super::{alert, anomalies::ContributorsShown, collector::Collector, telemetry::Telemetry};
 use crate::{diagnostic::Diagnostic, settings, tls};
 
 /// What the guard tells the observer.
@@ -27,6 +27,10 @@ pub enum ToObserver {
     Relay,
     /// Carries the socket by which the guard tells its decisions: an [`Event`](super::event::Event) each.
     Events,
+    /// Carries the socket by which the observer says what is not usual: [`Deviations`](super::anomalies::Deviations) each.
+    Findings,
+    /// From whom something comes that it has said is not usual.
+    Contributors(Box<ContributorsShown>),
     /// Carries the files in which the observer keeps what outlives it: two for alerts and two for what is usual. One of
     /// two is always whole.
     Files,

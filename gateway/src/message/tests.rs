@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use gateway_common::source::Source;
 
 use super::{
+    anomalies::{ContributorShown, ContributorsShown},
     compiler::{CompileResult, CompileTask},
     delivery::{Delivered, Delivery, Parcel},
     event::Event,
@@ -19,12 +20,14 @@ use crate::{
         revocation::Revoked,
         role_paths::UnseenRoles,
     },
+    detect::{Contribution, Contributor, Deviating, Named},
     limit::{
         quota::{Span, UsedRow, Warned},
         quotas::QuotaReport,
         spent::Limited,
     },
     request_id::RequestId,
+    settings::anomalies::ClientMeasure,
     signal::Signal,
 };
 
@@ -92,6 +95,7 @@ fn messages() -> Vec<Vec<u8>> {
             allows: vec![AllowInForce { source: source() }],
             probations: vec![Probation { source: source(), until: 3 }],
             promoted: vec!["rule.a".to_owned()],
+            slowed: vec![Slowed { source: source(), per_minute: 60, until: 7 }],
         },
         ..Bundle::default()
     };
@@ -114,6 +118,8 @@ fn messages() -> Vec<Vec<u8>> {
     samples.level(Metric::ObserverSeries, &[], u64::MAX);
     let telemetry = Telemetry { serves: true, changed: samples.into_inner(), ..Telemetry::default() };
     let row = Row { limit: "a".to_owned(), key: Some("address=192.0.2.1".to_owned()), left: Some(7), ..Row::default() };
+    let shown = ToObserver::Contributors(Box::new(shown()));
+    assert_eq!(postcard::from_bytes::<ToObserver>(&written(&shown)).unwrap(), shown);
     vec![
         written(&ToGuard::Adopt { configuration: 7, stage: Stage::Serving }),
         written(&ToGuard::Ready),
@@ -149,6 +155,11 @@ fn messages() -> Vec<Vec<u8>> {
             profile: None,
         }),
         written(&ToGuard::Limits { number: 1, rows: vec![row], more: 3 }),
+        written(&ToGuard::Contributors(Box::new(contributors(address)))),
+        written(&ToProxy::Deviations(deviations())),
+        written(&ToProxy::Slowed(Slowed { source: source(), per_minute: 60, until: 7 })),
+        written(&deviations()),
+        written(&shown),
         written(&ToGuard::Pong { number: 7 }),
         written(&ToGuard::Outdated { reason: "why".to_owned() }),
         written(&ToGuard::Stalled { worker: 7 }),
@@ -186,6 +197,31 @@ fn messages() -> Vec<Vec<u8>> {
         written(&bundle),
         written(&config),
     ]
+}
+
+fn deviations() -> Deviations {
+    let (of, sentence) = ("/login".to_owned(), "/login: 41 failures a minute, usually 0 to 3".to_owned());
+    let measure = ClientMeasure::Failures;
+    Deviations(vec![Deviating { of, measure, minute: 7, since: 6, alone: 14, sentence }; 2])
+}
+
+fn shown() -> ContributorsShown {
+    let list = [None, Some("banned".to_owned())].map(|done| {
+        let (who, kind, requests) = ("192.0.2.7".to_owned(), "source".to_owned(), vec!["07".to_owned(); 4]);
+        ContributorShown { who, kind, count: 31, stands_out: done.is_some(), done, requests }
+    });
+    let (of, measure, list) = ("/login".to_owned(), ClientMeasure::Failures, list.into());
+    ContributorsShown { of, measure, total: 41, sources: 9, principals: 1, list }
+}
+
+fn contributors(address: IpAddr) -> Contributors {
+    let contributor = |who| Contributor { who, count: 31, requests: vec![RequestId(7); 4], stands_out: true };
+    let named = vec![
+        contributor(Named::Source(Source::of(address, 64), address, None)),
+        contributor(Named::Principal("ada".to_owned())),
+    ];
+    let contribution = Contribution { total: 41, sources: 9, principals: 1, named };
+    Contributors { of: "/login".to_owned(), measure: ClientMeasure::Failures, minute: 7, contribution }
 }
 
 /// Numbers that look like chance and are the same each time (splitmix64, by Sebastiano Vigna).

@@ -1,7 +1,8 @@
 //! Learns what is usual of routes, upstreams and the whole, and says what is not: `[anomalies]`.
 //!
 //! [`measure`] makes the numbers of each minute, [`model`] knows what is usual, [`watch`] compares, [`deviation`] says it;
-//! all of them are pure. *Invariant:* nobody is banned because of this: it tells, and whoever reads it decides.
+//! all of them are pure. *Invariant:* it asks for no ban and names nobody. What deviates is told the guard, and by it the
+//! proxies, which know from whom it comes; the guard decides what is done about them.
 
 use std::{
     cell::{Cell, RefCell},
@@ -18,9 +19,12 @@ use watch::{SavedWatch, Watch};
 use super::{alert::Sentences, store::Sums};
 use crate::{
     clock::{Now, SECOND, rfc3339},
+    detect::Deviating,
     keep::Keep,
     message::{
-        anomalies::{Anomalies, AnomalyShown},
+        alert::LONGEST_REPORT,
+        anomalies::{Anomalies, AnomalyShown, ContributorShown, ContributorsShown, Deviations},
+        channel::Sender,
         telemetry::{Metric, Samples},
     },
     settings::anomalies::Settings,
@@ -37,11 +41,14 @@ const WARM_UP: u64 = 10 * SECOND;
 /// How often what is learned is written, in minutes.
 const SAVE_EVERY: u64 = 10;
 
-/// The most series: there are six of a scope.
-const MAX_SERIES: usize = 6 * MAX_SCOPES;
+/// The most series: there are eight of a scope.
+const MAX_SERIES: usize = 8 * MAX_SCOPES;
 
 /// The most deviations that are listed.
 const SHOWN: usize = 60;
+
+/// How many bytes contributors may take in a report, about: it has to fit into a message.
+const CONTRIBUTOR_BYTES: usize = LONGEST_REPORT / 3;
 
 /// All of it.
 #[derive(Default)]
@@ -56,6 +63,8 @@ pub(super) struct Baselines {
     /// Whether what is kept has been read: what is known is newer from then on.
     is_restored: Cell<bool>,
     saved: Cell<u64>,
+    /// Where the guard is told what deviates.
+    guard: RefCell<Option<Sender>>,
 }
 
 impl Baselines {
@@ -93,11 +102,35 @@ impl Baselines {
             tracing::warn!(sentence = deviation.sentence, "something is not usual");
         }
         watch.bound(MAX_SERIES);
+        let deviating = watch.deviating(settings, minute * 60_000);
         drop(watch);
+        self.tell(deviating);
         if minute.saturating_sub(self.saved.get()) >= SAVE_EVERY {
             self.saved.set(minute);
             self.save();
         }
+    }
+
+    /// Tells the guard by this socket from now on.
+    pub(super) fn connect(&self, socket: OwnedFd) {
+        self.guard.replace(Some(Sender::new(socket)));
+    }
+
+    /// Tells the guard what deviates: it asks the proxies from whom that comes.
+    fn tell(&self, deviating: Vec<Deviating>) {
+        if deviating.is_empty() {
+            return;
+        }
+        let guard = self.guard.borrow();
+        if let Some(Err(error)) = guard.as_ref().map(|guard| guard.try_send(&Deviations(deviating))) {
+            // The next minute tells it again.
+            tracing::debug!(%error, "the guard was not told what deviates");
+        }
+    }
+
+    /// The guard says from whom a deviation comes.
+    pub(super) fn attribute(&self, shown: ContributorsShown) {
+        self.watch.borrow_mut().attribute(shown);
     }
 
     /// Writes what is learned, beside everything else.
@@ -141,7 +174,7 @@ impl Baselines {
         let said = watch
             .current
             .iter()
-            .map(|((scope, measure), deviation)| ((of(scope), measure.name().to_owned()), deviation.sentence.clone()));
+            .map(|((scope, measure), deviation)| ((of(scope), measure.name().to_owned()), deviation.whole_sentence()));
         said.collect()
     }
 
@@ -149,12 +182,16 @@ impl Baselines {
     pub(super) fn report(&self) -> Anomalies {
         let watch = self.watch.borrow();
         let (series, learning) = watch.counts();
+        let mut left = CONTRIBUTOR_BYTES;
         let shown = |deviation: &Deviation| AnomalyShown {
             of: of(&deviation.scope),
             measure: deviation.measure.name().to_owned(),
             sentence: deviation.sentence.clone(),
             began: rfc3339(deviation.began),
             ended: deviation.ended.map(rfc3339),
+            sources: deviation.contributors.as_ref().map_or(0, |it| it.sources),
+            principals: deviation.contributors.as_ref().map_or(0, |it| it.principals),
+            contributors: contributors(deviation, &mut left),
         };
         Anomalies {
             is_on: self.settings.borrow().is_some(),
@@ -163,6 +200,19 @@ impl Baselines {
             list: watch.current.values().chain(watch.past.iter().rev()).take(SHOWN).map(shown).collect(),
         }
     }
+}
+
+/// As many contributors as there is room for.
+fn contributors(deviation: &Deviation, left: &mut usize) -> Vec<ContributorShown> {
+    let list = deviation.contributors.iter().flat_map(|it| &it.list);
+    let fits = |one: &&ContributorShown| {
+        let texts = one.who.len() + one.done.as_ref().map_or(0, String::len);
+        let cost = 120 + texts + one.requests.iter().map(|id| id.len() + 3).sum::<usize>();
+        let fits = cost <= *left;
+        *left -= if fits { cost } else { *left };
+        fits
+    };
+    list.take_while(fits).cloned().collect()
 }
 
 /// What a metric calls it.

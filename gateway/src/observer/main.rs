@@ -194,6 +194,8 @@ impl Observer {
                 ));
             }
             (ToObserver::Relay, Some(socket), _) => self.relay.connect(socket)?,
+            (ToObserver::Findings, Some(socket), _) => self.baselines.connect(socket),
+            (ToObserver::Contributors(shown), ..) => self.baselines.attribute(*shown),
             (ToObserver::Events, Some(socket), _) => {
                 tokio::task::spawn_local(hear_events(Channel::new(socket)?, Rc::clone(&self.exports)));
             }

@@ -130,6 +130,7 @@ impl Compiled {
     pub(super) fn take_in_force(&self, in_force: &InForce, bans: &EnforcedBans) {
         let now = clock::monotonic();
         bans.replace(&in_force.bans, &in_force.allows, now);
+        bans.slowed.replace(&in_force.slowed, now);
         for probation in &in_force.probations {
             self.snapshot.detector.watch(probation.source, probation.until, now);
         }

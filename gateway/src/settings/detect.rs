@@ -14,6 +14,8 @@ pub struct Settings {
     pub capacity: usize,
     /// `detect.profiles`: of how many sources and principals it is kept what they do; 0: of none.
     pub profiles: usize,
+    /// `anomalies.capacity`: of how many sources and principals, each on one route, requests are counted; 0: of none.
+    pub contributors: usize,
     /// `detect.unusual_after`: how long a principal is known before anything of it is unusual.
     pub unusual_after: Duration,
     /// `detect.defaults`: whether the default rules are in force.

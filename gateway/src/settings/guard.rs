@@ -5,6 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use gateway_common::source::Source;
 
 use super::{
+    anomalies::Actions,
     audit,
     limit::{Clamp, PlanBudget},
     operators::{ControlMode, Operator},
@@ -69,6 +70,8 @@ pub struct Settings {
     pub syn_cookies: Option<SynCookies>,
     /// `[limit.NAME.clamp]`, by the names of the limits.
     pub clamps: Vec<(String, Clamp)>,
+    /// What is done about sources that an anomaly comes from.
+    pub anomalies: Actions,
     /// What plans give sources of packets.
     pub plan_budgets: Vec<PlanBudget>,
     /// The limits on requests that count only, as `limit.NAME`: what the proxy counts is reported and promoted here.

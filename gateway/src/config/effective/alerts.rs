@@ -88,7 +88,17 @@ fn anomalies(anomalies: &Anomalies) -> Value {
         reason = "it was a whole number, and is not large"
     )]
     let sensitivity = anomalies.sensitivity as u32;
-    json!({ "sensitivity": sensitivity, "minutes": anomalies.minutes, "time_zone": anomalies.zone })
+    let actions = &anomalies.actions;
+    json!({
+        "sensitivity": sensitivity,
+        "minutes": anomalies.minutes,
+        "time_zone": anomalies.zone,
+        "for": show_duration(actions.lasts),
+        "per_minute": actions.per_minute,
+        "divide": actions.divide,
+        "capacity": anomalies.capacity,
+        "actions": { "failures": actions.failures.name(), "requests": actions.requests.name() },
+    })
 }
 
 /// Every receiver.

@@ -42,5 +42,5 @@ pub(super) fn read(table: Table<'_>) -> Settings {
     let unusual_after = table.or("unusual_after", 24 * HOUR, value::duration_in(Duration::ZERO..=longest));
     table.finish();
     let profiles = usize::try_from(profiles).unwrap_or(usize::MAX);
-    Settings { capacity, unusual_after, defaults, profiles, rules: Vec::new(), clamps: Vec::new() }
+    Settings { capacity, unusual_after, defaults, profiles, ..Settings::default() }
 }

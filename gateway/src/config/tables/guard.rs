@@ -14,6 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
+        anomalies::Actions,
         guard::{AttachMode, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety, Settings},
         operators::ControlMode,
         revocation,
@@ -193,6 +194,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         audit: crate::settings::audit::Settings::default(),
         clamps: Vec::new(),
         plan_budgets: Vec::new(),
+        anomalies: Actions::default(),
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
     };

@@ -1,7 +1,10 @@
 //! Wrong `[[alert]]`, `[alerts]`, `[receiver.NAME]` and `[anomalies]` tables, each with what must be said about it.
 
 use super::{BASE, load, wrong};
-use crate::settings::alert::{Aggregation, ReceiverKind};
+use crate::settings::{
+    alert::{Aggregation, ReceiverKind},
+    anomalies::{Action, Actions},
+};
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
 
@@ -46,6 +49,40 @@ fn alerts_look_at_what_there_is() {
     wrong("[guard]\n", without, 2, "alert[0].name", "needs the observer", "[admin]");
     table("[alerts]", "except = [\"disk_ful\"]", 1, "alerts.except[0]", "unknown", "disk_full");
     table("[anomalies]", "time_zone = \"Berlin\"", 1, "anomalies.time_zone", "no time zone", "");
+    table("[anomalies]", "action = \"drop\"", 1, "anomalies.action", "unknown", "ban");
+    table("[anomalies]", "for = \"30d\"", 1, "anomalies.for", "out of range", "7d");
+    let packets = "[guard.packet_limit]\npackets = 20000\n";
+    let clamp = format!("{ADMIN}[anomalies]\naction = \"clamp\"\n");
+    wrong(packets, &clamp, 12, "anomalies.action", "no budget to divide", "[guard.packet_limit]");
+    table("[anomalies]", "[anomalies.actions]\nlatency = \"ban\"", 2, "anomalies.actions.latency", "unknown", "");
+    table(
+        "[anomalies]",
+        "for = \"2h\"\naction = \"tell\"\n[anomalies.actions]\nrequests = \"clamp\"",
+        1,
+        "anomalies.for",
+        "longer than the hour",
+        "ban",
+    );
+}
+
+#[test]
+fn each_measure_has_its_action() {
+    let actions = |text: &str| {
+        let config = load(&BASE.replace("[guard]\n", &format!("{ADMIN}[anomalies]\n{text}\n[guard]\n"))).unwrap();
+        assert_eq!(config.guard.anomalies, config.anomalies.as_ref().unwrap().actions);
+        let Actions { failures, requests, .. } = config.guard.anomalies;
+        let clamps: Vec<String> = config.guard.clamps.into_iter().map(|(name, _)| name).collect();
+        (failures, requests, clamps, config.proxy.detect.contributors)
+    };
+    let none = Vec::new;
+    assert_eq!(actions(""), (Action::Tell, Action::Tell, none(), 20_000));
+    assert_eq!(actions("action = \"ban\"\ncapacity = 300"), (Action::Ban, Action::Ban, none(), 300));
+    let both = "action = \"limit\"\n[anomalies.actions]\nfailures = \"ban\"";
+    assert_eq!(actions(both), (Action::Ban, Action::Limit, none(), 20_000));
+    let clamp = "[anomalies.actions]\nrequests = \"clamp\"";
+    let clamps = vec!["anomaly.requests".to_owned()];
+    assert_eq!(actions(clamp), (Action::Tell, Action::Clamp, clamps, 20_000));
+    assert_eq!(load(BASE).unwrap().proxy.detect.contributors, 0, "it costs nothing where it is not wanted");
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use super::*;
 use crate::settings::detect::{Distinct, Rule};
 
+mod anomaly;
 mod clamp;
 mod fault;
 mod operators;
@@ -21,14 +22,19 @@ impl Guard {
             return Err(Refused::new("clamp", "it is a clamp that a limit asked for"));
         }
         let asked = self.judge_ask(ask, now);
-        self.note_ask(ask, &asked);
-        self.shortfalls.note_full(&asked);
-        match &asked {
+        self.settle_ask(ask, &asked, now);
+        asked
+    }
+
+    /// What is recorded and told of what became of it.
+    fn settle_ask(&mut self, ask: &BanRequest, asked: &Result<u64, Refused>, now: Now) {
+        self.note_ask(ask, asked);
+        self.shortfalls.note_full(asked);
+        match asked {
             Err(refused) if matches!(refused.code, "shadow_full" | "shadow_pace") => self.shortfalls.note_unlisted(),
             Err(refused) if refused.code != "already_blocked" => self.note_refusal(ask, refused, now),
             _ => {}
         }
-        asked
     }
 
     /// Keeps what is recorded of it at the end of the minute: the requests behind it, and that a rule in shadow was hit.
@@ -46,9 +52,15 @@ impl Guard {
     }
 
     fn judge_ask(&mut self, ask: &BanRequest, now: Now) -> Result<u64, Refused> {
-        let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == ask.rule) else {
+        let Some(rule) = self.policy.rules.iter().find(|rule| rule.name == ask.rule).cloned() else {
             return Err(Refused::new("unknown_rule", "no rule of that name is configured"));
         };
+        let reason = reason(&rule, ask.evidence.len());
+        self.judge_rule(ask, &rule, reason, now)
+    }
+
+    /// The same, of a rule that is known.
+    fn judge_rule(&mut self, ask: &BanRequest, rule: &Rule, reason: String, now: Now) -> Result<u64, Refused> {
         if ask.source != Source::of(ask.address, self.settings.ipv6_prefix) {
             return Err(Refused::new("not_the_source", "the source is not what clients are told apart by"));
         }
@@ -66,7 +78,6 @@ impl Guard {
         if waited >= seconds {
             return Err(Refused::new("too_late", "a ban from when it was noted would be over"));
         }
-        let reason = reason(rule, ask.evidence.len());
         // A neighbour in the host's own network shares its prefix with the gateway: only its address is banned.
         let single = Source::of(ask.address, 128);
         let source = match self.judge(ask.source) {

@@ -5,6 +5,7 @@ use super::*;
 use super::{
     enforcer::{CONFIG, Drifts},
     policy::{
+        anomalies::Anomalies,
         breaker::Breaker,
         clamps::Clamps,
         good_clients::{self, Good},
@@ -142,6 +143,7 @@ impl Guard {
             probations,
             good,
             trouble: Trouble::default(),
+            anomalies: Anomalies::default(),
             refusals: Refusals::default(),
         };
         let guard = Self {
@@ -347,6 +349,7 @@ impl Guard {
         }
         self.tick_trouble(now, ticks);
         self.tick_budgets(now);
+        self.tick_slowed(now);
         self.save_good(false, now);
         self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);

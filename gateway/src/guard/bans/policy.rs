@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::settings::detect::Rule;
 
+pub(super) mod anomalies;
 pub(super) mod breaker;
 pub(super) mod clamps;
 pub(super) mod good_clients;
@@ -16,6 +17,7 @@ pub(super) mod refusals;
 pub(super) mod safety;
 pub(super) mod trouble;
 
+use anomalies::Anomalies;
 use breaker::Breaker;
 use clamps::Clamps;
 use good_clients::Good;
@@ -50,6 +52,8 @@ pub(super) struct Policy {
     pub(super) good: Good,
     /// Which of them fail.
     pub(super) trouble: Trouble,
+    /// What is not usual, and whose requests are limited because of that.
+    pub(super) anomalies: Anomalies,
     /// What is told of refused asks.
     pub(super) refusals: Refusals,
 }

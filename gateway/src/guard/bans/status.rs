@@ -203,6 +203,7 @@ impl Guard {
             limits: Vec::new(),
             profile: None,
             clamp: self.clamp_entry(client, now),
+            limited: self.slowed_entry(client, now),
             plan: self.plan_entry(client, now),
             standing,
             next: match fed.filter(|_| allow.is_none()) {

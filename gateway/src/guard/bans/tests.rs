@@ -18,6 +18,7 @@ use crate::{
     signal::Signal,
 };
 
+mod anomalies;
 mod clamps;
 mod damage;
 mod harm;
@@ -82,6 +83,7 @@ impl World {
             audit: crate::settings::audit::Settings::default(),
             clamps: clamps::settings(),
             plan_budgets: clamps::plans(),
+            anomalies: crate::settings::anomalies::Actions::default(),
             shadow_limits: Vec::new(),
             shadow_routes: Vec::new(),
         }

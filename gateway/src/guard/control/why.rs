@@ -42,6 +42,9 @@ pub struct Why {
     /// Whether the kernel lets it send less, as it went on over a limit.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub clamp: Option<ClampEntry>,
+    /// How its requests are limited because of an anomaly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub limited: Option<String>,
     /// The plan whose budget of packets it has.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plan: Option<PlanEntry>,

@@ -55,6 +55,8 @@ pub(crate) async fn serve(
     let mut reopen = signal(SignalKind::user_defined1())?;
     let (calls, mut called) = mpsc::channel::<Call>(1);
     service.commands.relayed = Some(calls.clone());
+    let (findings, mut found) = mpsc::channel(1);
+    service.commands.findings = Some(findings);
     tokio::spawn(server::serve(tokio::net::UnixListener::from_std(control)?, calls, service.guard.watchers()));
     let (prepared, mut ready) = mpsc::channel::<Ready>(1);
     let (beside, mut done) = mpsc::channel::<Done>(4);
@@ -93,6 +95,7 @@ pub(crate) async fn serve(
                     service.hear_in_turn(event, &beside);
                 }
             }
+            Some(deviations) = found.recv() => service.hear_deviations(deviations),
             Some(call) = called.recv() => service.hear_call(call, &prepared, &beside),
             Some((result, request)) = ready.recv() => service.prepared(result, request),
             _ = second.tick() => service.tick(&beside),
@@ -151,6 +154,7 @@ impl Service<'_> {
             allows: self.guard.allows_in_force(),
             probations: self.guard.probations_in_force(clock::monotonic()),
             promoted: self.guard.promoted(),
+            slowed: self.guard.slowed_in_force(),
         };
         self.supervisor.bundle.tickets = self.ticket_keys();
         self.supervisor.bundle.log_key = self.access_log.key;

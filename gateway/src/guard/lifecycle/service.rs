@@ -55,6 +55,7 @@ use crate::{
         quotas::{seed, state::QuotaKeeping, writer},
         store::StoreError,
     },
+    message::anomalies::Deviations,
     settings::guard::Feed,
     sparse::Sparse,
 };
@@ -136,6 +137,8 @@ pub(super) struct Commands {
     pub(super) denials: Denials,
     /// Where commands go that the observer relays; `None`: not yet.
     pub(super) relayed: Option<mpsc::Sender<Call>>,
+    /// Where the observer's word goes of what is not usual; `None`: not yet.
+    pub(super) findings: Option<mpsc::Sender<Deviations>>,
 }
 
 /// What outlives a configuration of the access log.
@@ -182,6 +185,7 @@ impl<'guard> Service<'guard> {
                 admin_tokens,
                 denials: Denials::default(),
                 relayed: None,
+                findings: None,
             },
             access_log: AccessLog { key: access_log::key(), rotates_in },
             started: clock::monotonic(),

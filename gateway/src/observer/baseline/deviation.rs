@@ -6,7 +6,11 @@ use super::{
     measure::{Measure, Scope},
     model::{Coverage, Hour, Usual},
 };
-use crate::settings::alert::Unit;
+use crate::{
+    detect::MAX_NAMED,
+    message::anomalies::{ContributorShown, ContributorsShown},
+    settings::alert::Unit,
+};
 
 /// Something that is not usual.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -19,6 +23,46 @@ pub(super) struct Deviation {
     /// Milliseconds since 1970.
     pub(super) began: u64,
     pub(super) ended: Option<u64>,
+    /// From whom it comes, by the last word of a proxy.
+    #[serde(default)]
+    pub(super) contributors: Option<ContributorsShown>,
+}
+
+/// How many contributors the sentence names.
+const IN_SENTENCE: usize = 3;
+
+impl Deviation {
+    /// It comes from these in the last minute. Whoever stood out before stays named, though it may have stopped: something was
+    /// done about it.
+    pub(super) fn attribute(&mut self, mut shown: ContributorsShown) {
+        let before = self.contributors.take().map(|before| before.list).unwrap_or_default();
+        for old in before.into_iter().filter(|one| one.stands_out) {
+            match shown.list.iter_mut().find(|one| one.who == old.who && one.kind == old.kind) {
+                Some(one) => (one.stands_out, one.done) = (true, one.done.take().or(old.done)),
+                None => shown.list.push(ContributorShown { count: 0, ..old }),
+            }
+        }
+        shown.list.sort_by_key(|one| !one.stands_out);
+        shown.list.truncate(MAX_NAMED);
+        self.contributors = Some(shown);
+    }
+
+    /// What is said of it, and from whom it comes: `...; 9 sources: 203.0.113.7 31 of 41 (banned)`.
+    pub(super) fn whole_sentence(&self) -> String {
+        let Some(ContributorsShown { total, sources, list, .. }) = self.contributors.as_ref().filter(|it| it.total > 0)
+        else {
+            return self.sentence.clone();
+        };
+        let plural = if *sources == 1 { "source" } else { "sources" };
+        let name = |one: &ContributorShown| {
+            let done = one.done.as_ref().map(|done| format!(" ({done})")).unwrap_or_default();
+            let count = if one.count > 0 { format!(" {} of {total}", one.count) } else { String::new() };
+            format!("{}{count}{done}", one.who)
+        };
+        let named: Vec<String> = list.iter().take(IN_SENTENCE).map(name).collect();
+        let colon = if named.is_empty() { "" } else { ": " };
+        format!("{}; {sources} {plural}{colon}{}", self.sentence, named.join(", "))
+    }
 }
 
 /// How many deviations a number is away from what is usual; negative: it is less.
@@ -28,6 +72,11 @@ pub(super) fn distance(measure: Measure, value: f64, usual: &Usual) -> f64 {
 
 fn scale(measure: Measure, usual: &Usual) -> f64 {
     usual.spread.max(measure.floor(usual.center))
+}
+
+/// So many are not usual, by `sensitivity`.
+pub(super) fn unusual_from(measure: Measure, usual: &Usual, sensitivity: f64) -> f64 {
+    usual.center + sensitivity * scale(measure, usual)
 }
 
 /// From where to where it is usual.
@@ -47,7 +96,9 @@ pub(super) fn sentence(scope: &Scope, measure: Measure, value: f64, usual: &Usua
     let (low, high) = range(measure, usual);
     let (what, low, high) = match measure {
         Measure::Failures => (format!("{} failures a minute", whole(value)), whole(low), whole(high)),
+        Measure::Principals => (format!("{} principals a minute", whole(value)), whole(low), whole(high)),
         Measure::Requests => (format!("{} requests a minute", whole(value)), whole(low), whole(high)),
+        Measure::Sources => (format!("{} sources a minute", whole(value)), whole(low), whole(high)),
         Measure::Errors => {
             let show = |share| Unit::Share.show(share);
             (format!("{} of the requests fail", show(value)), show(low), show(high))

@@ -5,8 +5,10 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
+    detect::ALL_ROUTES,
     message::telemetry::{Histogram, Metric, Series, Value},
     observer::store::Sums,
+    settings::anomalies::ClientMeasure,
 };
 
 /// The most routes and upstreams that are watched. What is beyond them is left out, in the order of the names.
@@ -32,12 +34,16 @@ pub(super) enum Measure {
     Failures,
     /// The time in seconds that 95 of 100 requests were not over.
     Latency,
+    /// Different principals in a minute.
+    Principals,
     /// Requests in a minute.
     Requests,
     /// Bytes of a request's body.
     RequestSize,
     /// Bytes of a response's body.
     ResponseSize,
+    /// Different sources in a minute.
+    Sources,
 }
 
 impl Measure {
@@ -46,9 +52,11 @@ impl Measure {
             Self::Errors => "error_share",
             Self::Failures => "failures",
             Self::Latency => "latency",
+            Self::Principals => "principals",
             Self::RequestSize => "request_size",
             Self::Requests => "requests",
             Self::ResponseSize => "response_size",
+            Self::Sources => "sources",
         }
     }
 
@@ -57,7 +65,9 @@ impl Measure {
         match self {
             Self::Errors => 0.01_f64.max(usual * 0.1),
             // What comes by chance varies by the root of its number.
-            Self::Failures | Self::Requests => usual.max(0.0).sqrt().max(usual * 0.1).max(2.0),
+            Self::Failures | Self::Principals | Self::Requests | Self::Sources => {
+                usual.max(0.0).sqrt().max(usual * 0.1).max(2.0)
+            }
             Self::Latency => (usual * 0.2).max(0.02),
             Self::RequestSize | Self::ResponseSize => (usual * 0.2).max(512.0),
         }
@@ -66,6 +76,16 @@ impl Measure {
     /// Whether it is worth a word if it is less than usual.
     pub(super) const fn may_lack(self) -> bool {
         matches!(self, Self::Requests)
+    }
+
+    /// By what of it single clients are counted, where they are.
+    pub(super) const fn of_clients(self) -> Option<ClientMeasure> {
+        match self {
+            Self::Errors => Some(ClientMeasure::Errors),
+            Self::Failures => Some(ClientMeasure::Failures),
+            Self::Requests => Some(ClientMeasure::Requests),
+            Self::Latency | Self::Principals | Self::RequestSize | Self::ResponseSize | Self::Sources => None,
+        }
     }
 }
 
@@ -77,6 +97,8 @@ struct ScopeTotals {
     errors: f64,
     sent: f64,
     received: f64,
+    sources: f64,
+    principals: f64,
     histogram: Histogram,
 }
 
@@ -106,6 +128,14 @@ impl Minutes {
             if !matches!(scope, Scope::Upstream(_)) {
                 put(Measure::Failures, (now.failures - then.failures).max(0.0));
             }
+            // Of what nobody has counted there is no number.
+            for (measure, now, then) in
+                [(Measure::Sources, now.sources, then.sources), (Measure::Principals, now.principals, then.principals)]
+            {
+                if now > 0.0 {
+                    put(measure, (now - then).max(0.0));
+                }
+            }
             if requests < LEAST {
                 continue;
             }
@@ -129,6 +159,7 @@ fn gather(sums: &Sums) -> BTreeMap<Scope, ScopeTotals> {
         Metric::RequestDuration,
         Metric::RequestBytes,
         Metric::ResponseBytes,
+        Metric::DistinctClients,
         Metric::UpstreamRequests,
         Metric::UpstreamDuration,
     ];
@@ -138,7 +169,13 @@ fn gather(sums: &Sums) -> BTreeMap<Scope, ScopeTotals> {
             let Some(name) = series.labels.first() else { continue };
             let is_upstream = matches!(metric, Metric::UpstreamRequests | Metric::UpstreamDuration);
             let own = if is_upstream { Scope::Upstream(name.clone()) } else { Scope::Route(name.clone()) };
-            let of = if is_upstream { vec![own] } else { vec![Scope::Whole, own] };
+            let of = match metric {
+                // Whoever is on two routes is one.
+                Metric::DistinctClients if name == ALL_ROUTES => vec![Scope::Whole],
+                Metric::DistinctClients => vec![own],
+                _ if is_upstream => vec![own],
+                _ => vec![Scope::Whole, own],
+            };
             for scope in of {
                 if totals.len() < MAX_SCOPES || totals.contains_key(&scope) {
                     add(totals.entry(scope).or_default(), metric, series, value);
@@ -161,6 +198,10 @@ fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value)
                 _ => {}
             }
         }
+        (Metric::DistinctClients, _) => match series.labels.get(1).map(String::as_str) {
+            Some("sources") => totals.sources += count,
+            _ => totals.principals += count,
+        },
         (Metric::RequestBytes, _) => totals.received += count,
         (Metric::ResponseBytes, _) => totals.sent += count,
         (_, Value::Histogram(histogram)) => totals.histogram.add(histogram),

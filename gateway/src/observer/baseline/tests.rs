@@ -1,6 +1,7 @@
 //! What is learned outlives guards.
 
 use super::*;
+use crate::settings::anomalies::Actions;
 
 /// Two files in memory that keep this.
 fn files(watch: &Watch) -> [OwnedFd; 2] {
@@ -14,7 +15,8 @@ fn files(watch: &Watch) -> [OwnedFd; 2] {
 fn other_files_bring_nothing_back() {
     let baselines = Baselines::default();
     baselines.restore(files(&Watch::default()));
-    let settings = Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned() };
+    let settings =
+        Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned(), actions: Actions::default(), capacity: 256 };
     let numbers = vec![((Scope::Whole, measure::Measure::Requests), 5.0)];
     baselines.watch.borrow_mut().minute(numbers, &settings, &TimeZone::UTC, 60_000);
     // Another guard comes while something is being written.

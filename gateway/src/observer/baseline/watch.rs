@@ -6,11 +6,15 @@ use jiff::{Timestamp, tz::TimeZone};
 use serde::{Deserialize, Serialize};
 
 use super::{
-    deviation::{Deviation, distance, range, sentence},
+    deviation::{Deviation, distance, range, sentence, unusual_from},
     measure::{Measure, Scope},
     model::{Hour, Model},
 };
-use crate::settings::anomalies::Settings;
+use crate::{
+    detect::{ALL_ROUTES, Deviating, LONGEST_CONTRIBUTOR, LONGEST_SENTENCE, MAX_DEVIATING},
+    message::anomalies::ContributorsShown,
+    settings::anomalies::{ClientMeasure, Settings},
+};
 
 /// A series: what it is of, and what is measured.
 pub(super) type SeriesKey = (Scope, Measure);
@@ -40,6 +44,11 @@ struct WatchedSeries {
     /// The last number, and what was usual then.
     #[serde(skip)]
     last: Option<(f64, f64)>,
+    /// So many would not have been usual in the last minute, and what was said then.
+    #[serde(skip)]
+    from: f64,
+    #[serde(skip)]
+    said: String,
 }
 
 /// All series.
@@ -114,8 +123,11 @@ impl Watch {
                     (false, true) => (0, watched.usual.saturating_add(1)),
                     (false, false) => (0, 0),
                 };
+                watched.from = unusual_from(key.1, &usual, settings.sensitivity);
+                watched.said.clear();
                 if is_far && watched.unusual >= settings.minutes {
                     let said = sentence(&key.0, key.1, value, &usual, hour);
+                    watched.said.clone_from(&said);
                     let is_new = !self.current.contains_key(&key);
                     let deviation = self.current.entry(key.clone()).or_insert_with(|| Deviation {
                         scope: key.0.clone(),
@@ -125,6 +137,7 @@ impl Watch {
                         sentence: said.clone(),
                         began: now_unix,
                         ended: None,
+                        contributors: None,
                     });
                     if is_new {
                         began.push(deviation.clone());
@@ -147,6 +160,76 @@ impl Watch {
             }
         }
         began
+    }
+
+    /// What there was more of than usual in the minute that ended at `now_unix`, and single clients are counted by: failures
+    /// first.
+    pub(super) fn deviating(&self, settings: &Settings, now_unix: u64) -> Vec<Deviating> {
+        let (now, mut found) = (now_unix / 60_000, Vec::new());
+        for ((scope, measure), deviation) in &self.current {
+            let key = (scope.clone(), *measure);
+            let Some(watched) = self.series.get(&key).filter(|watched| watched.unusual > 0 && watched.missing == 0)
+            else {
+                continue;
+            };
+            let of = match scope {
+                Scope::Whole => ALL_ROUTES,
+                Scope::Route(route) => route,
+                Scope::Upstream(_) => continue,
+            };
+            let is_more = watched.last.is_some_and(|(value, usual)| value > usual);
+            let Some(measure) = measure.of_clients().filter(|_| is_more && of.len() <= LONGEST_CONTRIBUTOR) else {
+                continue;
+            };
+            #[expect(
+                clippy::cast_possible_truncation,
+                clippy::cast_sign_loss,
+                reason = "it is over 0, and no route has so many requests"
+            )]
+            let alone = watched.from.ceil().max(1.0) as u64;
+            let said = if watched.said.is_empty() { &deviation.sentence } else { &watched.said };
+            let mut sentence = said.clone();
+            sentence.truncate(sentence.floor_char_boundary(LONGEST_SENTENCE));
+            let began = (deviation.began / 60_000).saturating_sub(settings.minutes.into());
+            found.push(Deviating {
+                of: of.to_owned(),
+                measure,
+                minute: now.saturating_sub(1),
+                since: began,
+                alone,
+                sentence,
+            });
+        }
+        found.sort_by_key(|one| match one.measure {
+            ClientMeasure::Failures => 0,
+            ClientMeasure::Requests => 1,
+            ClientMeasure::Errors => 2,
+        });
+        found.truncate(MAX_DEVIATING);
+        found
+    }
+
+    /// A proxy says from whom a deviation comes.
+    pub(super) fn attribute(&mut self, shown: ContributorsShown) {
+        let is_it = |((scope, measure), _): &(&SeriesKey, &mut Deviation)| {
+            let of = match scope {
+                Scope::Whole => ALL_ROUTES,
+                Scope::Route(route) => route,
+                Scope::Upstream(_) => return false,
+            };
+            of == shown.of && measure.of_clients() == Some(shown.measure)
+        };
+        let Some((_, deviation)) = self.current.iter_mut().find(is_it) else { return };
+        match &deviation.contributors {
+            None => {
+                let sources = shown.sources;
+                tracing::info!(of = shown.of, sources, "it is known from whom something comes that is not usual");
+            }
+            // What nobody is named for says no more than what was known.
+            Some(_) if shown.total == 0 => return,
+            Some(_) => {}
+        }
+        deviation.attribute(shown);
     }
 
     /// How many times as much as usual each series is, where something is usual.

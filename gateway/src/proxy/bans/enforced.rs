@@ -15,6 +15,7 @@ use std::{
 
 use gateway_common::source::Source;
 
+use super::slowed::SlowedSources;
 use crate::message::{AllowInForce, BanInForce, MAX_REFUSED};
 
 const CAPACITY: usize = 131_072;
@@ -33,6 +34,8 @@ pub(in crate::proxy) struct EnforcedBans {
     has_refused: AtomicBool,
     /// The guard is told not before then.
     tell_at: AtomicU64,
+    /// Sources that are limited and not banned.
+    pub(in crate::proxy) slowed: SlowedSources,
 }
 
 /// A ban in force.
@@ -63,6 +66,7 @@ impl EnforcedBans {
             lost: AtomicU64::default(),
             has_refused: AtomicBool::new(false),
             tell_at: AtomicU64::new(0),
+            slowed: SlowedSources::default(),
         }
     }
 

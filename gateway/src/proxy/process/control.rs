@@ -37,6 +37,7 @@ use crate::{
     sparse::Sparse,
 };
 
+mod anomalies;
 mod cluster;
 mod explain;
 mod guard_messages;

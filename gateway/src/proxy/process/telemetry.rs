@@ -101,6 +101,8 @@ pub(super) struct Current<'a> {
     pub(super) pools: &'a [(u64, u64, u64)],
     /// Workers that do not run, and how often that began.
     pub(super) stalled: (u64, u64),
+    /// Of each route, how many different sources and principals there were, summed over minutes.
+    pub(super) distinct: &'a [(String, [u64; 2])],
     /// Of each of them, where requests at once are limited.
     pub(super) concurrency: &'a [Option<admission::Report>],
 }

@@ -387,6 +387,7 @@ impl Drop for Exchange {
         }
         if self.counted && !self.routing.is_health {
             self.profile();
+            self.complete(took);
         }
         self.log(took);
     }

@@ -55,6 +55,7 @@ mod tests {
                 unusual_after: Duration::ZERO,
                 defaults: Defaults::Off,
                 profiles: 0,
+                contributors: 0,
                 rules: vec![Rule { signals: vec![counts], ..Rule::default() }],
                 clamps: Vec::new(),
             });

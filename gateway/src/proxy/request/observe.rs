@@ -4,9 +4,12 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{exchange::Exchange, looked::Looked};
+use super::{exchange::Exchange, looked::Looked, outcome::CLIENT_LEFT};
 use crate::{
-    detect::{BanRequest, Facts, Finished, Observed, ObservedValues, OurFault, UpstreamAnswer, is_sought_by_scanners},
+    detect::{
+        BanRequest, Completed, Facts, Finished, NO_ROUTE, Observed, ObservedValues, OurFault, UpstreamAnswer,
+        is_sought_by_scanners,
+    },
     message::MAX_PATH,
     proxy::worker::messages::Event,
     route::target::Target,
@@ -92,6 +95,26 @@ impl Exchange {
             hour: u8::try_from(self.began.unix_millis / 3_600_000 % 24).unwrap_or(0),
         };
         detector.finished(self.client.source, &finished, self.began.monotonic);
+    }
+
+    /// Counts it for its source and its principal, where anomalies are looked for. `took`: nanoseconds, where that was
+    /// measured.
+    pub(super) fn complete(&self, took: Option<u64>) {
+        let detector = &self.snapshot().detector;
+        if !detector.counts_contributors() || self.client.is_trusted {
+            return;
+        }
+        let ended = self.began.unix_millis.saturating_add(took.unwrap_or(0) / 1_000_000);
+        detector.completed(&Completed {
+            route: self.compiled_route().map_or(NO_ROUTE, |route| &*route.template),
+            source: self.client.source,
+            address: self.client.address.ip(),
+            relay: self.client.relay,
+            principal: self.identity.as_ref().map(|identity| identity.principal()),
+            status: (self.outcome.status != CLIENT_LEFT).then_some(self.outcome.status),
+            id: self.id,
+            minute: ended / 60_000,
+        });
     }
 
     /// Notes a signal. `claimed`: whose a credential said that it is; `limits`: those that refused it.

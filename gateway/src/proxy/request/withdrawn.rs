@@ -1,8 +1,12 @@
-//! Whether a client may be served no longer, though its request has begun: it is banned, or what proved its identity is
-//! revoked.
+//! Whether a client may not be served, or no longer, though its request has begun: it is banned, or limited because of an
+//! anomaly, or what proved its identity is revoked.
 
 use super::exchange::Exchange;
-use crate::{clock::Now, proxy::timing::deadline};
+use crate::{
+    clock::Now,
+    proxy::timing::deadline,
+    refusal::{Refusal, Reject},
+};
 
 impl Exchange {
     /// Whether the client is banned behind a trusted proxy: the kernel sees that proxy's packets alone. Counts the
@@ -10,6 +14,18 @@ impl Exchange {
     pub(in crate::proxy) fn is_banned(&self) -> bool {
         let client = &self.client;
         client.relay.is_some() && self.worker.shared.bans.refuses(client.address.ip(), deadline::now())
+    }
+
+    /// Refuses the request if its source is limited because of an anomaly and has had as many as it may have.
+    pub(in crate::proxy) fn judge_slowed(&self, now: u64) -> Result<(), Refusal> {
+        match self.worker.shared.bans.slowed.refuses(self.client.source, now) {
+            None => Ok(()),
+            Some(wait) => Err(Refusal {
+                retry_after: Some(wait),
+                policies: Box::new(["anomaly".into()]),
+                ..Refusal::new(Reject::TooManyRequests, "limited because an anomaly comes from its source")
+            }),
+        }
     }
 
     /// Whether what proved the client's identity was revoked meanwhile.

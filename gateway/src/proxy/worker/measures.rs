@@ -9,15 +9,13 @@ use std::{
 };
 
 use crate::{
+    detect::NO_ROUTE,
     message::{
         ANSWERS, place_of_answer,
         telemetry::{Histogram, MAX_NAMES, OTHER},
     },
     snapshot::Snapshot,
 };
-
-/// The route of requests that have none.
-const NO_ROUTE: &str = "(none)";
 
 /// The route of requests for `listener.health`.
 const HEALTH: &str = "(health)";

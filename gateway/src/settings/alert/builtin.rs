@@ -100,10 +100,15 @@ fn rows() -> Vec<Row> {
             "decisions cannot be recorded, so that no ban begins or ends by a decision",
         ),
         row("anomaly", Warning, Metric::Anomalies, "{sentence}")
-            .only(&[("measure", "!request*"), ("measure", "!response*")])
+            .only(&[
+                ("measure", "!request*"),
+                ("measure", "!response*"),
+                ("measure", "!sources"),
+                ("measure", "!principals"),
+            ])
             .by(&["of", "measure"]),
         row("anomaly_of_traffic", Info, Metric::Anomalies, "{sentence}")
-            .only(&[("measure", "re*")])
+            .only(&[("measure", "!failures"), ("measure", "!error_share"), ("measure", "!latency")])
             .by(&["of", "measure"]),
         increases(row(
             "access_log_dropped",

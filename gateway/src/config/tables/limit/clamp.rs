@@ -11,6 +11,7 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         detect::{MAX_EVIDENCE, Rule},
+        guard,
         limit::Clamp,
     },
     signal::Signal,
@@ -39,6 +40,15 @@ const MOST: u32 = MAX_EVIDENCE as u32;
 pub(in crate::config::tables) struct PacketLimits {
     pub(in crate::config::tables) has_limits: bool,
     pub(in crate::config::tables) has_interfaces: bool,
+}
+
+impl PacketLimits {
+    pub(in crate::config::tables) fn of(guard: &guard::Settings) -> Self {
+        Self {
+            has_limits: guard.packet_limit.or(guard.byte_limit).or(guard.syn_limit).is_some(),
+            has_interfaces: !guard.interfaces.is_empty(),
+        }
+    }
 }
 
 pub(super) fn read(table: &Table<'_>, kernel: PacketLimits, reader: &Reader<'_>) -> Option<Clamp> {

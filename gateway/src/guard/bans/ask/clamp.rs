@@ -10,8 +10,12 @@ use crate::{settings::limit, signal::Signal};
 impl Guard {
     /// Whether this asks for a clamp, and not for a ban. If so, it is decided here.
     pub(super) fn asks_for_clamp(&mut self, ask: &BanRequest, now: Now) -> bool {
-        let Some(limit) = ask.rule.strip_prefix(limit::Clamp::PREFIX) else { return false };
-        if self.policy.rules.iter().any(|rule| rule.name == ask.rule) {
+        // Those of anomalies come by another way.
+        let Some(limit) = ask.rule.strip_prefix(limit::Clamp::PREFIX).filter(|it| !it.starts_with("anomaly.")) else {
+            return false;
+        };
+        let is_rule = self.policy.rules.iter().any(|rule| rule.name == ask.rule);
+        if is_rule {
             return false;
         }
         if let Err(refused) = self.clamp(ask, limit, now)
@@ -32,7 +36,8 @@ impl Guard {
         if source != Source::of(ask.address, self.settings.ipv6_prefix) {
             return Err(Refused::new("not_the_source", "the source is not what clients are told apart by"));
         }
-        if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || ask.signal != Signal::OverLimit {
+        let is_counted = matches!(ask.signal, Signal::Anomaly | Signal::OverLimit);
+        if ask.evidence.is_empty() || ask.evidence.len() > MAX_EVIDENCE || !is_counted {
             return Err(Refused::new("no_evidence", "the evidence is not what the limit refused"));
         }
         if ask.relay.is_some() {

@@ -27,7 +27,7 @@ pub(super) fn plans() -> Vec<PlanBudget> {
 }
 
 impl World {
-    fn with_budgets(name: &str) -> Self {
+    pub(super) fn with_budgets(name: &str) -> Self {
         let mut world = Self::new(name);
         drop(world.crash());
         world.start(Box::new(AtAccept::with_budgets()));

@@ -16,7 +16,12 @@ use crate::{
         },
     },
     launch::{End, Role},
-    message::{ToProxy, observer::ObserverConfig, telemetry::Metric},
+    message::{
+        ToProxy,
+        anomalies::{Contributors, Deviations},
+        observer::ObserverConfig,
+        telemetry::Metric,
+    },
     settings::admin::Listen,
 };
 
@@ -54,6 +59,7 @@ impl Service<'_> {
             return;
         }
         self.commands.relayed.iter().for_each(|calls| observer.relay(calls));
+        self.commands.findings.iter().for_each(|findings| observer.hear(findings));
         observer.follow(&self.guard.watchers());
         for (generation, socket) in observer.introduce(&self.supervisor.generations()) {
             self.supervisor.hand(generation, ToProxy::Telemetry, socket);
@@ -66,6 +72,11 @@ impl Service<'_> {
         for (signal, route, clients) in self.guard.failing_together(now) {
             samples.level(Metric::GoodClientsFail, &[signal, &route], clients);
         }
+        for (action, result, count) in self.guard.anomaly_actions() {
+            samples.count(Metric::AnomalyActions, &[action, result], count);
+        }
+        let slowed = self.guard.slowed_in_force().len();
+        samples.level(Metric::Slowed, &[], u64::try_from(slowed).unwrap_or(u64::MAX));
         samples.count(Metric::Repairs, &[], self.guard.repairs());
         if self.supervisor.quotas.is_needed() {
             samples.is(Metric::QuotaStoreUp, &[], self.quotas.is_open);
@@ -78,6 +89,21 @@ impl Service<'_> {
                 tracing::error!(pid, "the observer is ended: it has come to a standstill");
                 self.supervisor.launcher.end(pid, End::Kill);
             }
+        }
+    }
+
+    /// The observer says what is not usual: proxies are asked from whom it comes.
+    pub(in crate::guard::lifecycle) fn hear_deviations(&mut self, deviations: Deviations) {
+        self.guard.hear_deviations(&deviations, Now::read());
+        self.supervisor.tell(&ToProxy::Deviations(deviations));
+    }
+
+    /// A proxy says from whom it comes: what is to be done is done, and the observer is told.
+    pub(in crate::guard::lifecycle) fn hear_contributors(&mut self, told: &Contributors) {
+        if let Some(shown) = self.guard.hear_contributors(told, Now::read())
+            && let Some(observer) = &self.observer
+        {
+            observer.tell_contributors(shown);
         }
     }
 

@@ -80,6 +80,7 @@ impl Service<'_> {
                 self.compiled(generation, reload, Err(reason));
             }
             Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
+            Event::Said(_, ToGuard::Contributors(told)) => self.hear_contributors(&told),
             Event::Said(_, ToGuard::OurFault(fault)) => self.guard.hear_our_fault(&fault, Now::read()),
             Event::Said(_, ToGuard::WouldRefuse { limit, requests, sources }) => {
                 self.guard.hear_would_refuse(&limit, requests, &sources);

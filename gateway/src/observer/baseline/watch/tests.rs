@@ -1,6 +1,7 @@
 //! Weeks of generated minutes: what is usual is learned, and what is not is told in a sentence.
 
 use super::*;
+use crate::{message::anomalies::ContributorShown, settings::anomalies::Actions};
 
 /// A Monday, 2026-01-05T00:00:00Z, in minutes since 1970.
 const MONDAY: u64 = 29_459_520;
@@ -10,7 +11,7 @@ const DAY: u64 = 1_440;
 const WEEK: u64 = 7 * DAY;
 
 fn settings() -> Settings {
-    Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned() }
+    Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned(), actions: Actions::default(), capacity: 256 }
 }
 
 /// Numbers that look like chance, and are always the same.
@@ -79,6 +80,62 @@ fn requests_of(route: &str) -> SeriesKey {
 
 fn failures_of(route: &str) -> SeriesKey {
     (Scope::Route(route.to_owned()), Measure::Failures)
+}
+
+/// What proxies are asked in the minute that has just ended.
+fn asked(world: &World) -> Vec<(String, ClientMeasure, u64)> {
+    let found = world.watch.deviating(&settings(), world.now * 60_000);
+    found.into_iter().map(|one| (one.of, one.measure, one.alone)).collect()
+}
+
+#[test]
+fn proxies_are_asked_from_whom_it_comes() {
+    let mut world = World::new("UTC");
+    world.usual(4 * WEEK + 14 * 60 + 10);
+    let both = |failures| vec![(requests_of("/login"), 0.0), (failures_of("/login"), failures)];
+    world.minute(both(41.0));
+    assert_eq!(asked(&world), [], "one minute is none");
+    world.minute(both(41.0));
+    let found = asked(&world);
+    let [(of, ClientMeasure::Failures, alone)] = &found[..] else { panic!("{found:?}") };
+    assert!(of == "/login" && (12..=20).contains(alone), "of too few requests nobody is to blame: {alone}");
+    let deviating = world.watch.deviating(&settings(), world.now * 60_000).remove(0);
+    assert_eq!((deviating.minute, deviating.since), (world.now - 1, world.now - 2));
+    assert!(deviating.sentence.starts_with("/login: 41 failures a minute"), "{}", deviating.sentence);
+    // It is said with the number of each minute, and not of a minute that is usual.
+    world.minute(both(52.0));
+    let deviating = world.watch.deviating(&settings(), world.now * 60_000).remove(0);
+    assert!(deviating.sentence.starts_with("/login: 52 failures") && deviating.since == world.now - 3);
+    let list = ["192.0.2.7", "192.0.2.8"].map(|who| ContributorShown {
+        who: who.to_owned(),
+        count: 26,
+        stands_out: who == "192.0.2.7",
+        done: (who == "192.0.2.7").then(|| "banned".to_owned()),
+        ..ContributorShown::default()
+    });
+    let (measure, list) = (ClientMeasure::Failures, list.to_vec());
+    let shown = |of: &str| ContributorsShown {
+        of: of.to_owned(),
+        measure,
+        total: 52,
+        sources: 2,
+        principals: 0,
+        list: list.clone(),
+    };
+    world.watch.attribute(shown("/items"));
+    world.watch.attribute(shown("/login"));
+    let told: Vec<String> = world.watch.current.values().map(Deviation::whole_sentence).collect();
+    let (login, rest) = (told.iter().find(|it| it.contains("failures")).unwrap(), told.len());
+    assert!(login.ends_with("; 2 sources: 192.0.2.7 26 of 52 (banned), 192.0.2.8 26 of 52"), "{login}");
+    assert_eq!(rest, 2, "less requests than usual are one as well: {told:?}");
+    // Whoever was banned asks no more, and stays named; of a minute with none of them nothing is learned.
+    let list = vec![ContributorShown { who: "192.0.2.8".to_owned(), count: 20, ..ContributorShown::default() }];
+    world.watch.attribute(ContributorsShown { total: 20, sources: 1, list, ..shown("/login") });
+    world.watch.attribute(ContributorsShown { total: 0, sources: 0, list: Vec::new(), ..shown("/login") });
+    let told = world.watch.current.values().find(|it| it.measure == Measure::Failures).unwrap().whole_sentence();
+    assert!(told.ends_with("; 1 source: 192.0.2.7 (banned), 192.0.2.8 20 of 20"), "{told}");
+    world.minute(both(1.0));
+    assert_eq!(asked(&world), []);
 }
 
 #[test]

@@ -50,7 +50,9 @@ impl Control<'_> {
             broken.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
         let unjudged = in_force.snapshot.unjudged_responses();
         let unjudged: Vec<_> = unjudged.map(|(api, count)| (api.to_owned(), count)).collect();
+        let distinct = in_force.snapshot.detector.distinct_clients();
         self.telemetry.tell(&Current {
+            distinct: &distinct,
             broken_responses: &broken,
             unjudged_responses: &unjudged,
             deprecated: &deprecated,

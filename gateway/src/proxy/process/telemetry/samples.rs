@@ -31,6 +31,7 @@ impl Telemetry {
         concurrency(&mut samples, current);
         admission(&mut samples, current);
         limits(&mut samples, current);
+        distinct_clients(&mut samples, current);
         self.lost(&mut samples, current);
         samples
     }
@@ -232,5 +233,13 @@ fn limits(samples: &mut Samples, current: &Current<'_>) {
     for quota in current.quotas {
         samples.count(Metric::QuotaWarnings, &[&quota.name], quota.crossings);
         samples.level(Metric::QuotaReset, &[&quota.name], quota.end);
+    }
+}
+
+/// How many different sources and principals each route had.
+fn distinct_clients(samples: &mut Samples, current: &Current<'_>) {
+    for (of, [sources, principals]) in current.distinct {
+        samples.count(Metric::DistinctClients, &[of.as_str(), "sources"], *sources);
+        samples.count(Metric::DistinctClients, &[of.as_str(), "principals"], *principals);
     }
 }

@@ -1,0 +1,180 @@
+//! Who is named, and who is blamed: traffic of one minute as a table.
+
+use std::net::IpAddr;
+
+use super::*;
+
+/// Some minute.
+const NOW: u64 = 30_000_000;
+
+/// So many of one source alone are no longer usual.
+const ALONE: u64 = 14;
+
+/// One kind of clients: how many of them, how many requests each makes in the minute, and how they are answered. `before`:
+/// they were served on the route an hour ago.
+struct Crowd {
+    many: u8,
+    route: &'static str,
+    statuses: &'static [(u16, u32)],
+    before: bool,
+}
+
+const fn crowd(many: u8, route: &'static str, statuses: &'static [(u16, u32)], before: bool) -> Crowd {
+    Crowd { many, route, statuses, before }
+}
+
+fn address(kind: usize, number: u8) -> IpAddr {
+    IpAddr::from([192, 0, u8::try_from(kind).unwrap(), number])
+}
+
+fn completed<'a>(
+    route: &'a str,
+    address: IpAddr,
+    principal: Option<&'a str>,
+    status: u16,
+    minute: u64,
+) -> Completed<'a> {
+    let (source, id) = (Source::of(address, 64), RequestId(u128::from(status)));
+    Completed { route, source, address, relay: None, principal, status: Some(status), id, minute }
+}
+
+fn filled(capacity: usize, crowds: &[Crowd]) -> Contributors {
+    let contributors = Contributors::new(capacity);
+    for (kind, crowd) in crowds.iter().enumerate() {
+        for number in 0..crowd.many {
+            let address = address(kind, number);
+            if crowd.before {
+                contributors.note(&completed(crowd.route, address, None, 200, NOW - 60));
+            }
+            for (status, times) in crowd.statuses {
+                for _ in 0..*times {
+                    contributors.note(&completed(crowd.route, address, None, *status, NOW));
+                }
+            }
+            // The minute is over, and clients go on.
+            contributors.note(&completed(crowd.route, address, None, 200, NOW + 1));
+        }
+    }
+    contributors
+}
+
+fn deviating(of: &str, measure: ClientMeasure) -> Deviating {
+    let (of, sentence) = (of.to_owned(), String::new());
+    Deviating { of, measure, minute: NOW, since: NOW - 1, alone: ALONE, sentence }
+}
+
+/// Who stands out: how many of each crowd.
+#[track_caller]
+fn check(what: &str, of: &str, measure: ClientMeasure, crowds: &[Crowd], expect: &[usize]) {
+    let contribution = filled(10_000, crowds).name(&deviating(of, measure));
+    let blamed: Vec<usize> = (0..crowds.len())
+        .map(|kind| {
+            let is_its = |contributor: &&Contributor| match contributor.who {
+                Named::Source(_, IpAddr::V4(at), _) => usize::from(at.octets()[2]) == kind && contributor.stands_out,
+                _ => false,
+            };
+            contribution.named.iter().filter(is_its).count()
+        })
+        .collect();
+    assert_eq!(blamed, expect, "{what}: {contribution:?}");
+}
+
+#[test]
+fn who_is_blamed() {
+    use ClientMeasure::{Errors, Failures, Requests};
+    const GOOD: Crowd = crowd(20, "/login", &[(200, 5), (401, 1)], true);
+    check(
+        "one guesses beside 20 others",
+        "/login",
+        Failures,
+        &[GOOD, crowd(1, "/login", &[(401, 31)], false)],
+        &[0, 1],
+    );
+    check("all routes together", "all", Failures, &[GOOD, crowd(1, "/login", &[(401, 31)], false)], &[0, 1]);
+    check("another route", "/items", Failures, &[GOOD, crowd(1, "/login", &[(401, 31)], false)], &[0, 0]);
+    check("within what is usual", "/login", Failures, &[GOOD, crowd(1, "/login", &[(401, 13)], false)], &[0, 0]);
+    check("a crowd of small ones", "/login", Failures, &[crowd(200, "/login", &[(401, 13)], false)], &[0]);
+    check(
+        "a bot net that was never served",
+        "/login",
+        Failures,
+        &[GOOD, crowd(9, "/login", &[(401, 20)], false)],
+        &[0, 9],
+    );
+    check(
+        "a version of a client that broke",
+        "/login",
+        Failures,
+        &[GOOD, crowd(9, "/login", &[(401, 20)], true)],
+        &[0, 0],
+    );
+    check("two customers that broke", "/login", Failures, &[GOOD, crowd(2, "/login", &[(401, 20)], true)], &[0, 2]);
+    check("a key set that expired", "/login", Failures, &[crowd(20, "/login", &[(401, 20)], true)], &[0]);
+    check("the same, for new clients", "/login", Failures, &[crowd(20, "/login", &[(401, 20)], false)], &[0]);
+    check("nobody else, never served", "/login", Failures, &[crowd(1, "/login", &[(401, 20)], false)], &[1]);
+    check("nobody else, a customer", "/login", Failures, &[crowd(1, "/login", &[(401, 20)], true)], &[0]);
+    let scan = crowd(1, "(none)", &[(404, 40)], false);
+    check("a scan beside clients elsewhere", "(none)", Failures, &[GOOD, scan], &[0, 1]);
+    check("a route that is gone", "(none)", Failures, &[crowd(20, "(none)", &[(404, 40)], true)], &[0]);
+    let over = crowd(1, "/login", &[(429, 40)], false);
+    check("refused by a limit", "/login", Failures, &[GOOD, over], &[0, 0]);
+    let over = crowd(1, "/login", &[(429, 40)], false);
+    check("a flood over a limit", "/login", Requests, &[GOOD, over], &[0, 1]);
+    check("a limit that refuses everybody", "/login", Requests, &[crowd(20, "/login", &[(429, 40)], true)], &[0]);
+    check("errors are ours", "/login", Errors, &[GOOD, crowd(1, "/login", &[(500, 40)], false)], &[0, 0]);
+    check("retries after errors", "/login", Requests, &[GOOD, crowd(1, "/login", &[(503, 40)], false)], &[0, 0]);
+    check("a flood beside others", "/login", Requests, &[GOOD, crowd(1, "/login", &[(200, 90)], false)], &[0, 1]);
+    check("a flood at night", "/login", Requests, &[crowd(1, "/login", &[(200, 90)], true)], &[1]);
+    check("a flash crowd", "/login", Requests, &[crowd(250, "/login", &[(200, 13)], false)], &[0]);
+    check("a flash crowd of regulars", "/login", Requests, &[GOOD, crowd(20, "/login", &[(200, 20)], true)], &[0, 0]);
+    check("an upstream that fails", "/login", Requests, &[crowd(20, "/login", &[(200, 1), (502, 20)], true)], &[0]);
+}
+
+#[test]
+fn whom_it_comes_from() {
+    let contributors = Contributors::new(1_000);
+    for number in 0..60_u8 {
+        let who = if number < 31 { 7 } else { number };
+        let principal = ["ada", "bob"].get(usize::from(who) - 7).copied();
+        contributors.note(&completed("/login", address(0, who), principal, 401, NOW));
+    }
+    let found = contributors.name(&deviating("/login", ClientMeasure::Failures));
+    assert_eq!((found.total, found.sources, found.principals, found.named.len()), (60, 30, 1, MAX_NAMED));
+    let first = &found.named[0];
+    let source = Source::of(address(0, 7), 64);
+    assert_eq!((&first.who, first.count), (&Named::Source(source, address(0, 7), None), 31));
+    assert_eq!(first.requests, [RequestId(401); MAX_REQUESTS]);
+    assert_eq!((&found.named[1].who, found.named[1].count), (&Named::Principal("ada".to_owned()), 31));
+    assert!(found.fits());
+    // Nothing is known of the minutes before the last.
+    let long_ago = Deviating { minute: NOW - 2, ..deviating("/login", ClientMeasure::Failures) };
+    assert_eq!(contributors.name(&long_ago), Contribution::default());
+    let sums = contributors.distinct();
+    let of = |name: &str| sums.iter().find(|(of, _)| of == name).map(|(_, both)| *both).unwrap();
+    assert_eq!(of("/login"), of(ALL_ROUTES));
+    assert!((20..=40).contains(&of("/login")[0]) && of("/login")[1] == 1, "{sums:?}");
+}
+
+#[test]
+fn a_crowd_pushes_no_attacker_out() {
+    let contributors = Contributors::new(256);
+    (0..40).for_each(|_| contributors.note(&completed("/login", address(0, 1), None, 401, NOW)));
+    for number in 0..50_000_u32 {
+        let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
+        contributors.note(&completed("/login", address, None, 401, NOW));
+    }
+    let found = contributors.name(&deviating("/login", ClientMeasure::Failures));
+    assert_eq!((found.named[0].count, found.sources <= 256), (40, true));
+    // They are counted all the same: what is pushed out and comes again is nobody new.
+    let sources = contributors.distinct()[0].1[0];
+    assert!((35_000..65_000).contains(&sources), "{sources}");
+}
+
+#[test]
+fn routes_are_bounded() {
+    let contributors = Contributors::new(1_000);
+    for number in 0..1_000 {
+        contributors.note(&completed(&format!("/{number}"), address(0, 1), None, 200, NOW));
+    }
+    assert_eq!(contributors.distinct().len(), MOST_ROUTES);
+}

@@ -1,0 +1,50 @@
+//! What the proxy says of anomalies: from whom they come.
+
+use super::Control;
+use crate::{
+    clock,
+    detect::{BanRequest, Contribution, Contributor, Facts, Named, Observed},
+    message::{
+        Stage, ToGuard,
+        anomalies::{Contributors, Deviations},
+    },
+    signal::Signal,
+};
+
+impl Control<'_> {
+    /// Tells the guard from whom something comes that is not usual. Rules may count that, too.
+    pub(super) fn name_contributors(&mut self, deviations: &Deviations) {
+        // One that drains sees little of what there is.
+        if self.stage() != Stage::Serving {
+            return;
+        }
+        for deviating in &deviations.0 {
+            let Some(contribution) = self.snapshot().detector.contribution(deviating) else { return };
+            self.observe_contributors(&contribution);
+            let (of, measure, minute) = (deviating.of.clone(), deviating.measure, deviating.minute);
+            self.guard.say(ToGuard::Contributors(Box::new(Contributors { of, measure, minute, contribution })));
+        }
+    }
+
+    fn observe_contributors(&mut self, contribution: &Contribution) {
+        for Contributor { who, requests, .. } in contribution.named.iter().filter(|named| named.stands_out) {
+            let (Named::Source(source, address, relay), Some(id)) = (who, requests.last()) else { continue };
+            let (source, address, id) = (*source, *address, *id);
+            let observed = Observed {
+                signal: Signal::Anomaly,
+                source,
+                address,
+                principal: None,
+                id,
+                limits: &[],
+                facts: Facts::default(),
+            };
+            for ask in self.snapshot().detector.note(&observed, clock::monotonic()) {
+                let ask = BanRequest { relay: *relay, ..ask };
+                if let Some(ask) = self.shared.asks.ask(ask) {
+                    self.guard.say(ToGuard::BanRequest(Box::new(ask)));
+                }
+            }
+        }
+    }
+}
