@@ -25,6 +25,7 @@ use crate::{
         proxy::Settings,
         route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
+        validate::ContentEncoding,
     },
     swap::Swap,
     tls,
@@ -125,6 +126,8 @@ pub struct CompiledRoute {
     pub graphql: Option<graphql::Limits>,
     /// The rules that look for attacks; `None`: none do.
     pub waf: Option<Arc<Waf>>,
+    /// What becomes of bodies with a `Content-Encoding`.
+    pub content_encoding: Option<ContentEncoding>,
     /// The largest body, in bytes.
     pub max_body: u64,
     /// Who answers.
@@ -271,6 +274,13 @@ impl CompiledRoute {
         Ok(compiled)
     }
 
+    /// Whether its requests may need the threads that judge bodies.
+    #[must_use]
+    pub fn judges_bodies(&self) -> bool {
+        let judges = self.schema.is_some() || self.contract.is_some() || self.waf.is_some() || self.graphql.is_some();
+        judges || self.content_encoding == Some(ContentEncoding::Decode)
+    }
+
     /// The route as it is for the operation that a request asks for.
     pub(crate) fn of_operation(&self, method: &Method, target: &Target, headers: &HeaderMap) -> Result<&Self, Refusal> {
         let Some(contract) = &self.contract else { return Ok(self) };
@@ -328,6 +338,7 @@ impl CompiledRoute {
                 let rules = Arc::clone(wafs.get(of.index)?);
                 Some(Arc::new(Waf::new(rules, route.name.as_deref(), of.threshold)))
             }),
+            content_encoding: route.content_encoding,
             max_body,
             action: route.action.clone(),
             rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {

@@ -29,6 +29,7 @@ mod doctor;
 mod drain;
 mod drift;
 mod early;
+mod encodings;
 mod exchanges;
 mod fairness;
 mod fast_lane;

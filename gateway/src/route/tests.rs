@@ -43,6 +43,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         follows_document: false,
         graphql: None,
         waf: None,
+        content_encoding: None,
         max_body: None,
         upgrade: None,
         cors: None,

@@ -12,7 +12,7 @@ use super::{
     edits::Edits,
     graphql,
     timeouts::Timeouts,
-    validate::ParameterRule,
+    validate::{ContentEncoding, ParameterRule},
     waf::OfRoute,
 };
 use crate::{
@@ -82,6 +82,9 @@ pub struct Route {
     pub graphql: Option<graphql::Limits>,
     /// `route.waf`, `route.waf_threshold`: which rules look for attacks; `None`: none do.
     pub waf: Option<OfRoute>,
+    /// What becomes of bodies with a `Content-Encoding`; `None`: they are refused where something reads bodies, and pass
+    /// elsewhere. `route.content_encoding`.
+    pub content_encoding: Option<ContentEncoding>,
     /// `route.max_body`, in bytes.
     pub max_body: Option<u64>,
     /// Whether requests that were served are in the access log. `route.access_log`.

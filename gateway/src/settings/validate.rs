@@ -27,6 +27,29 @@ pub enum Details {
     Places,
 }
 
+/// What becomes of bodies with a `Content-Encoding`. `route.content_encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentEncoding {
+    /// They are decoded, and the upstream gets them decoded.
+    Decode,
+    /// They are decoded to be judged, and the upstream gets them as they came.
+    Inspect,
+    /// They are refused.
+    Refuse,
+}
+
+impl ContentEncoding {
+    /// The name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Inspect => "inspect",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// What a parameter of a route's requests must be. `route.query.NAME` and its like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterRule {

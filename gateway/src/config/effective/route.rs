@@ -13,6 +13,7 @@ use crate::{
         proxy::Settings,
         route::{Action, Rewrite, Route, RouteCondition, Subject, Test, TokenSource},
         timeouts::Timeouts,
+        validate::ContentEncoding,
     },
     violation::RequestPart,
 };
@@ -88,6 +89,7 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         })),
         "waf": route.waf.and_then(|of| proxy.wafs.get(of.index)).map(|waf| &waf.name),
         "waf_threshold": route.waf.and_then(|of| of.threshold),
+        "content_encoding": route.content_encoding.map(ContentEncoding::name),
         "max_body": route.action.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),

@@ -23,6 +23,8 @@ use crate::{
         edits::Side,
         route::{Action, Route},
         timeouts::Timeouts,
+        validate::ContentEncoding,
+        waf,
     },
 };
 
@@ -95,6 +97,11 @@ pub(super) const KEYS: Keys = &[
     ("graphql", "Limits on queries of GraphQL. Without it, they are not looked at."),
     ("waf", "The `[waf.NAME]` whose rules look for attacks. Without it, none do."),
     ("waf_threshold", "The score from which a request is an attack on this route. Without it: `waf.NAME.threshold`."),
+    (
+        "content_encoding",
+        "Bodies with a `Content-Encoding`: `refuse`, `inspect` (decoded to be judged, forwarded as they came) or `decode` \
+         (judged and forwarded decoded). Without it: refused where something reads bodies.",
+    ),
     ("max_body", "The largest request body. Without it: `proxy.max_body`."),
     ("upgrade", "The protocols that a connection may be upgraded to, such as `websocket`."),
     ("origins", "The origins whose pages may open a tunnel. Empty: any."),
@@ -158,6 +165,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: 
         }
         let graphql = graphql::read(&table);
         let waf = super::waf::of_route(&table, known.wafs);
+        let content_encoding = content_encoding(&table, waf.and_then(|of| known.wafs.get(of.index)));
         let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
         let upstream = action.as_ref().and_then(Action::upstream);
         let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
@@ -201,6 +209,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: 
                 follows_document,
                 graphql,
                 waf,
+                content_encoding,
                 max_body,
                 access_log,
                 upgrade,
@@ -258,6 +267,18 @@ fn allow_in_path(table: &Table<'_>, action: Option<&Action>) -> PathRules {
         table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
     }
     rules
+}
+
+/// What becomes of encoded bodies, and whether there is anything that would read them.
+fn content_encoding(table: &Table<'_>, waf: Option<&waf::Settings>) -> Option<ContentEncoding> {
+    const ALL: [ContentEncoding; 3] = [ContentEncoding::Decode, ContentEncoding::Inspect, ContentEncoding::Refuse];
+    let wanted = table.optional("content_encoding", value::choice(&ALL.map(|one| (one.name(), one))))?;
+    let judges = ["api", "graphql", "schema"].iter().any(|key| table.has(key));
+    if wanted == ContentEncoding::Inspect && !judges && waf.is_none_or(|waf| waf.inspect_body.is_none()) {
+        let wrong = Diagnostic::bare("has no effect, as nothing of this route reads bodies");
+        table.report("content_encoding", wrong.hint("leave it out, or write \"decode\" or \"refuse\""));
+    }
+    Some(wanted)
 }
 
 /// The deadlines of a route that has its own.

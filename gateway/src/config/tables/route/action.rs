@@ -37,7 +37,8 @@ const RESPOND_KEYS: Keys = &[
 const LONGEST_BODY: usize = 64 * 1_024;
 
 /// What is said of requests on their way to an upstream.
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 11] = [
+    "content_encoding",
     "graphql",
     "max_body",
     "request_headers",
