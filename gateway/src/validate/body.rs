@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) mod field;
-mod file_type;
+pub(super) mod file_type;
 pub(super) mod media;
 pub(super) mod multipart;
 

@@ -87,7 +87,7 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
         scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
-        scan.value(Collection::Body, b"", values.request.body, Scope::VALUE);
+        scan.value(Collection::Body, b"", &values.parts.text_of(values.request.body), Scope::VALUE);
     }
 }
 

@@ -109,8 +109,9 @@ impl Items {
         for value in &parts.attributes {
             self.add(&[Variable::Xml], Collection::Body, b"//@*", value);
         }
-        if !body.is_empty() {
-            self.add(&[Variable::RequestBody], Collection::Body, b"", body);
+        let text = parts.text_of(body);
+        if !text.is_empty() {
+            self.add(&[Variable::RequestBody], Collection::Body, b"", &text);
         }
         let error: &[u8] = if parts.error.is_some() { b"1" } else { b"0" };
         self.add(&[Variable::ReqbodyError], Collection::Other, b"", error);
