@@ -30,6 +30,7 @@ use crate::{
     swap::Swap,
     tls,
     validate::{
+        form_rules::FormRules,
         openapi::{Contract, NoOperation},
         route_rules::RouteRules,
         schema::Schema,
@@ -112,6 +113,8 @@ pub struct CompiledRoute {
     pub access: Access,
     /// What its bodies must match.
     pub schema: Option<Arc<Schema>>,
+    /// What its forms must be.
+    pub form: Option<Arc<FormRules>>,
     /// What the parameters of its requests must be.
     pub parameters: Option<Box<RouteRules>>,
     /// What its requests are held against.
@@ -277,7 +280,11 @@ impl CompiledRoute {
     /// Whether its requests may need the threads that judge bodies.
     #[must_use]
     pub fn judges_bodies(&self) -> bool {
-        let judges = self.schema.is_some() || self.contract.is_some() || self.waf.is_some() || self.graphql.is_some();
+        let judges = self.schema.is_some()
+            || self.form.is_some()
+            || self.contract.is_some()
+            || self.waf.is_some()
+            || self.graphql.is_some();
         judges || self.content_encoding == Some(ContentEncoding::Decode)
     }
 
@@ -312,6 +319,8 @@ impl CompiledRoute {
         let unknown = route.refuses_unknown_query;
         let parameters = RouteRules::new(&route.parameters, unknown, &route.path, settings.formats);
         let parameters = parameters.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Box::new);
+        let form = route.form.as_ref().map(|form| FormRules::new(form, settings.formats)).transpose();
+        let form = form.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Arc::new);
         if access.as_ref().is_some_and(Access::needs_identity) && route.accepted.methods.listed().is_empty() {
             diagnostics.push(
                 Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),
@@ -328,6 +337,7 @@ impl CompiledRoute {
             challenges: Challenges::new(&route.accepted.methods, &route.scopes, &settings.auth),
             access,
             schema,
+            form,
             parameters,
             contract: None,
             named_limits: None,

@@ -37,8 +37,7 @@ fn settings() -> Settings {
         ("/open/decode", "", "decode"),
     ];
     let routes = routes.map(|(path, judge, encoding)| {
-        let encoding =
-            if encoding.is_empty() { String::new() } else { format!("content_encoding = \"{encoding}\"\n") };
+        let encoding = if encoding.is_empty() { String::new() } else { format!("content_encoding = \"{encoding}\"\n") };
         route(path, "[]", "[\"public\"]", &format!("{judge}\n{encoding}rewrite = \"/echo\"\nmax_body = \"1MiB\""))
     });
     let more = format!("{tables}{}{}", routes.concat(), admin::TABLE);
@@ -155,7 +154,8 @@ fn b05_encoded_bodies_are_judged_decoded_or_refused() {
         }
     }
     // Without a body there is nothing to decode.
-    let empty = Request::new("POST", "/strict/inspect").header("Content-Encoding", "gzip").header("Content-Length", "0");
+    let empty =
+        Request::new("POST", "/strict/inspect").header("Content-Encoding", "gzip").header("Content-Length", "0");
     assert_eq!(send(&empty).status, 200);
 }
 

@@ -73,6 +73,7 @@ mod conditions;
 mod connection_limits;
 mod cors;
 mod customers;
+mod forms;
 mod forward;
 mod forwarded;
 mod graphql;

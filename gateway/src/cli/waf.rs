@@ -8,11 +8,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use http::{
-    HeaderMap, HeaderValue, header,
-    header::InvalidHeaderValue,
-    request::Parts,
-};
+use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue, request::Parts};
 use serde_json::{Value, json};
 
 use super::{

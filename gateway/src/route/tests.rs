@@ -39,6 +39,7 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         schema: None,
         parameters: Vec::new(),
         refuses_unknown_query: false,
+        form: None,
         api: None,
         follows_document: false,
         graphql: None,

@@ -79,6 +79,9 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         "cookie": validate::parameters(route, RequestPart::Cookie),
         "path_parameter": validate::parameters(route, RequestPart::Path),
         "unknown_query": route.refuses_unknown_query.then_some("refuse"),
+        "form": validate::form(route),
+        "unknown_fields": route.form.as_ref().map(|form| if form.refuses_unknown { "refuse" } else { "allow" }),
+        "max_fields": route.form.as_ref().map(|form| form.max_fields),
         "api": route.api.and_then(|it| proxy.apis.get(it)).map(|api| &api.name),
         "graphql": route.graphql.map(|limits| json!({
             "max_depth": limits.max_depth,

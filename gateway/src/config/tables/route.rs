@@ -32,6 +32,7 @@ mod action;
 mod authenticate;
 mod conditions;
 mod cors;
+mod form;
 mod graphql;
 mod headers;
 mod parameters;
@@ -93,6 +94,13 @@ pub(super) const KEYS: Keys = &[
     ("cookie", "What a cookie must be, by its name."),
     ("path_parameter", "What a parameter of `path` must be, by its name."),
     ("unknown_query", "Parameters of the query that `query` does not name: `allow` or `refuse`."),
+    (
+        "form",
+        "What a field of a form must be, by its name. Then bodies must be `application/x-www-form-urlencoded` or \
+         `multipart/form-data`.",
+    ),
+    ("unknown_fields", "Fields of a form that `form` does not name: `refuse` or `allow`."),
+    ("max_fields", "How many fields a form may have, files included."),
     ("api", "The `[api.NAME]` that requests are held against: paths, methods, parameters and bodies."),
     ("graphql", "Limits on queries of GraphQL. Without it, they are not looked at."),
     ("waf", "The `[waf.NAME]` whose rules look for attacks. Without it, none do."),
@@ -163,6 +171,11 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: 
             let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
             table.report("schema", wrong.hint("leave one of them out"));
         }
+        let form = form::read(&table);
+        for key in ["api", "graphql", "schema"].into_iter().filter(|key| form.is_some() && table.has(key)) {
+            let wrong = Diagnostic::bare(format!("cannot be beside `{key}`, which reads other bodies"));
+            table.report("form", wrong.hint("leave one of them out"));
+        }
         let graphql = graphql::read(&table);
         let waf = super::waf::of_route(&table, known.wafs);
         let content_encoding = content_encoding(&table, waf.and_then(|of| known.wafs.get(of.index)));
@@ -205,6 +218,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, known: &RouteReferences<'_>, reader: 
                 schema,
                 parameters,
                 refuses_unknown_query,
+                form,
                 api,
                 follows_document,
                 graphql,
@@ -273,7 +287,7 @@ fn allow_in_path(table: &Table<'_>, action: Option<&Action>) -> PathRules {
 fn content_encoding(table: &Table<'_>, waf: Option<&waf::Settings>) -> Option<ContentEncoding> {
     const ALL: [ContentEncoding; 3] = [ContentEncoding::Decode, ContentEncoding::Inspect, ContentEncoding::Refuse];
     let wanted = table.optional("content_encoding", value::choice(&ALL.map(|one| (one.name(), one))))?;
-    let judges = ["api", "graphql", "schema"].iter().any(|key| table.has(key));
+    let judges = ["api", "form", "graphql", "schema"].iter().any(|key| table.has(key));
     if wanted == ContentEncoding::Inspect && !judges && waf.is_none_or(|waf| waf.inspect_body.is_none()) {
         let wrong = Diagnostic::bare("has no effect, as nothing of this route reads bodies");
         table.report("content_encoding", wrong.hint("leave it out, or write \"decode\" or \"refuse\""));

@@ -72,7 +72,7 @@ impl Readers {
     fn miss(&mut self, route: &CompiledRoute, refusal: Refusal, exchange: &mut Exchange) -> Result<(), Refusal> {
         let rule_enforces = match &self.rule {
             Some(BodyRule::Contract(..)) => !route.is_report_only,
-            Some(BodyRule::Schema(_)) => true,
+            Some(BodyRule::Form(_) | BodyRule::Schema(_)) => true,
             None => false,
         };
         let waf = route.waf.as_ref().filter(|_| self.inspection != Inspection::Head);

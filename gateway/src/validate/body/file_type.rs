@@ -39,7 +39,10 @@ const FILE_TYPES: [FileType; 26] = [
     of(&[("application", "x-xz")], &[&[(0, b"\xfd7zXZ\0")]]),
     of(&[("application", "zstd")], &[&[(0, b"\x28\xb5\x2f\xfd")]]),
     of(&[("application", "wasm")], &[&[(0, b"\0asm")]]),
-    mostly(&[("application", "msword"), ("application", "vnd.ms-excel")], &[&[(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")]]),
+    mostly(
+        &[("application", "msword"), ("application", "vnd.ms-excel")],
+        &[&[(0, b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1")]],
+    ),
     of(&[("audio", "flac")], &[&[(0, b"fLaC")]]),
     of(&[("audio", "ogg"), ("video", "ogg"), ("application", "ogg")], &[&[(0, b"OggS")]]),
     mostly(&[("audio", "mpeg")], &[&[(0, b"ID3")], &[(0, b"\xff\xfb")], &[(0, b"\xff\xf3")], &[(0, b"\xff\xf2")]]),
@@ -109,8 +112,13 @@ fn is_text(start: &[u8]) -> bool {
     is_utf_8 && !start.iter().any(is_control)
 }
 
-/// Whether a file can be of the type that it says. Of types without a signature, every file can.
+/// Whether a file can be of the type that it says. Of types without a signature, every file can; what says that it is text must
+/// not be of a known type that is none.
 pub(super) fn is_plausible(media_type: &MediaType, content: &[u8]) -> bool {
+    if media_type.is_text() {
+        let start = content.get(..content.len().min(SHOWN)).unwrap_or_default();
+        return is_text(start) || !FILE_TYPES.iter().any(|known| known.begins(content));
+    }
     let known = FILE_TYPES.iter().find(|known| known.is_sure && known.is(media_type));
     known.is_none_or(|known| known.begins(content))
 }
@@ -131,7 +139,11 @@ mod tests {
             ("application/pdf", b"%PDF-1.4\n%\xe2\xe3\xcf\xd3\n", Likeness::Binary),
             ("image/gif", b"GIF89a\x01\0\x01\0", Likeness::Binary),
             ("image/webp", b"RIFF\x24\0\0\0WEBPVP8 ", Likeness::Binary),
-            ("application/vnd.openxmlformats-officedocument.wordprocessingml.document", b"PK\x03\x04", Likeness::Binary),
+            (
+                "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+                b"PK\x03\x04",
+                Likeness::Binary,
+            ),
             // What says that it is text is text.
             ("text/plain", png, Likeness::Unknown),
             ("application/json", png, Likeness::Unknown),

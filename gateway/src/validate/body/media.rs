@@ -52,6 +52,13 @@ impl MediaType {
         self.parameter("charset").is_none_or(|charset| is_utf_8(charset.as_bytes()))
     }
 
+    /// Whether it says of what has it that it is text.
+    pub(in crate::validate) fn is_text(&self) -> bool {
+        let subtype = self.subtype.as_str();
+        self.kind == "text"
+            || ["json", "xml", "javascript", "x-www-form-urlencoded"].iter().any(|it| subtype.ends_with(it))
+    }
+
     /// Whether it says of what has it that it is no text.
     pub(in crate::validate) fn is_binary(&self) -> bool {
         const APPLICATION: [&str; 17] = [

@@ -187,9 +187,8 @@ impl WatchedFiles {
                 None => reasons.push((why, vec![path])),
             }
         }
-        let told = |(why, files): (&str, Vec<String>)| {
-            format!("changed files are not in force ({}): {why}", files.join(", "))
-        };
+        let told =
+            |(why, files): (&str, Vec<String>)| format!("changed files are not in force ({}): {why}", files.join(", "));
         reasons.into_iter().map(told).collect()
     }
 }

@@ -330,7 +330,8 @@ fn a_body_is_inspected_whatever_its_type_says() {
 fn what_is_no_text_is_not_read_as_text_and_what_lies_is() {
     let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0' or 1=1--<script>alert(1)</script>";
     let part = |disposition: &str, media_type: &str, content: &[u8]| {
-        let head = format!("--b\r\nContent-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}\r\n\r\n");
+        let head =
+            format!("--b\r\nContent-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}\r\n\r\n");
         [head.as_bytes(), content, b"\r\n--b--\r\n"].concat()
     };
     let multipart = "multipart/form-data; boundary=b";
