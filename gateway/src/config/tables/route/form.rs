@@ -10,13 +10,11 @@ use crate::{
     config::{
         reader::Keys,
         table::{Table, values},
+        tables::proxy::LARGEST_BODY,
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::{
-        proxy::LARGEST_BODY,
-        validate::{FieldRule, FileRule, Form},
-    },
+    settings::validate::{FieldRule, FileRule, Form},
 };
 
 /// How many fields a form may have where the route does not say.

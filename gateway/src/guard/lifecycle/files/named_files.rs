@@ -134,7 +134,10 @@ impl WatchedFiles {
 
     /// These files hold something else than what is in force. Those to bring into force, and those to leave as they are: the ones
     /// that could not be used before, until they are all that is left.
-    pub(in crate::guard::lifecycle) fn found(&mut self, changed: Vec<ChangedFile>) -> Option<(Vec<ChangedFile>, Vec<PathBuf>)> {
+    pub(in crate::guard::lifecycle) fn found(
+        &mut self,
+        changed: Vec<ChangedFile>,
+    ) -> Option<(Vec<ChangedFile>, Vec<PathBuf>)> {
         self.apart.clear();
         self.unusable.retain(|(file, _)| changed.contains(file));
         self.changed = changed;

@@ -58,7 +58,11 @@ pub(in crate::guard::lifecycle) struct ReloadRequest {
 }
 
 impl ReloadRequest {
-    pub(in crate::guard::lifecycle) const fn new(actor: Actor, answer: Option<oneshot::Sender<Answer>>, dry_run: bool) -> Self {
+    pub(in crate::guard::lifecycle) const fn new(
+        actor: Actor,
+        answer: Option<oneshot::Sender<Answer>>,
+        dry_run: bool,
+    ) -> Self {
         let (files, held, losses) = (Vec::new(), Vec::new(), Vec::new());
         Self { actor, answer, dry_run, digest: String::new(), files, is_stale: false, held, losses }
     }
