@@ -89,6 +89,10 @@ impl ContentCoding {
         match ended {
             Ok(()) => Ok(decoded.bytes),
             Err(DecodeFault::Broken(why)) => Err(Refusal::new(Reject::BadRequest, format!("body: {name}: {why}"))),
+            Err(DecodeFault::Window) => {
+                let why = format!("body: {name}: needs a window of more than {} MiB", LARGEST_WINDOW >> 20);
+                Err(Refusal::new(Reject::BodyTooLarge, why))
+            }
             Err(DecodeFault::TooLarge) if most < largest => {
                 let why = format!("body: {name}: decodes to more than {LARGEST_RATIO} times its size");
                 Err(Refusal::new(Reject::BodyTooLarge, why))
@@ -105,6 +109,7 @@ impl ContentCoding {
 enum DecodeFault {
     Broken(&'static str),
     TooLarge,
+    Window,
 }
 
 const DAMAGED: DecodeFault = DecodeFault::Broken("is damaged");
@@ -231,7 +236,7 @@ fn zstd(encoded: &[u8], decoded: &mut Decoded) -> Result<(), DecodeFault> {
     let mut frame = FrameDecoder::new();
     frame.set_max_window_size(LARGEST_WINDOW);
     frame.init(&mut rest).map_err(|error| match error {
-        FrameDecoderError::WindowSizeTooBig { .. } => DecodeFault::TooLarge,
+        FrameDecoderError::WindowSizeTooBig { .. } => DecodeFault::Window,
         FrameDecoderError::DictNotProvided { .. } => DecodeFault::Broken("needs a dictionary"),
         _ => DecodeFault::Broken("does not begin as zstd"),
     })?;
