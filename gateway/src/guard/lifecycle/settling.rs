@@ -33,8 +33,8 @@ struct Seen {
 
 impl Settling {
     /// Looks at files. Whether all of them have stopped changing, and are not as they were when that was told last.
-    pub(super) fn look<'a>(&mut self, files: impl Iterator<Item = &'a Path>) -> bool {
-        let stats: HashMap<PathBuf, Stat> = files.map(|path| (path.to_owned(), stat(path))).collect();
+    pub(super) fn look(&mut self, files: impl Iterator<Item = PathBuf>) -> bool {
+        let stats: HashMap<PathBuf, Stat> = files.map(|path| (path.clone(), stat(&path))).collect();
         self.seen.retain(|path, _| stats.contains_key(path));
         for (path, stat) in &stats {
             match self.seen.get_mut(path) {
@@ -88,7 +88,7 @@ mod tests {
         let mut settling = Settling::default();
         let mut check = |looks: &[bool], why: &str| {
             for (at, expect) in looks.iter().enumerate() {
-                assert_eq!(settling.look([file.as_path()].into_iter()), *expect, "{why}: look {at}");
+                assert_eq!(settling.look([file.clone()].into_iter()), *expect, "{why}: look {at}");
             }
         };
         check(&[false, false, false, true, false], "the first");
@@ -107,7 +107,7 @@ mod tests {
         write("1");
         check(&[false, false, false, true], "back");
         settling = settling.again();
-        assert!(settling.look([file.as_path()].into_iter()), "told again");
+        assert!(settling.look([file.clone()].into_iter()), "told again");
         fs::remove_dir_all(folder).unwrap();
     }
 }

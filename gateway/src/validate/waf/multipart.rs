@@ -295,7 +295,7 @@ mod tests {
             let body = [head.as_bytes(), content, b"\r\n--b--\r\n"].concat();
             let mut parts = Parts::default();
             assert_eq!(
-                super::read("multipart/form-data; boundary=b", &body, &mut parts),
+                read("multipart/form-data; boundary=b", &body, &mut parts),
                 Ok(()),
                 "{name} {media_type}"
             );

@@ -32,7 +32,7 @@ pub(crate) struct TlsWatcher(Settling);
 impl TlsWatcher {
     /// Looks at every file of `settings`, which are in force. `None`: nothing has changed, or is still changing.
     pub(crate) fn poll(&mut self, settings: &Settings, now: Now) -> Option<TlsNews> {
-        if !self.0.look(watched(settings).map(|file| file.path.as_path())) {
+        if !self.0.look(watched(settings).map(|file| file.path.clone())) {
             return None;
         }
         // All are compared with what is in force: what could not be used alone may be good with what changed now.

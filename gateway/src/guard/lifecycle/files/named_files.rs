@@ -90,7 +90,7 @@ impl FileWatcher {
     /// Looks at every file. `None`: nothing has changed since the last look that told of something, or something is still
     /// changing. Otherwise those that hold something else than what is in force.
     pub(in crate::guard::lifecycle) fn poll(&mut self, named: &NamedFiles) -> Option<Vec<ChangedFile>> {
-        self.0.look(named.0.iter().map(|(path, _)| path.as_path())).then(|| named.changed())
+        self.0.look(named.0.iter().map(|(path, _)| path.clone())).then(|| named.changed())
     }
 }
 

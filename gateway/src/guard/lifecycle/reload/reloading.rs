@@ -63,8 +63,16 @@ impl ReloadRequest {
         answer: Option<oneshot::Sender<Answer>>,
         dry_run: bool,
     ) -> Self {
-        let (files, held, losses) = (Vec::new(), Vec::new(), Vec::new());
-        Self { actor, answer, dry_run, digest: String::new(), files, is_stale: false, held, losses }
+        Self {
+            actor,
+            answer,
+            dry_run,
+            digest: String::new(),
+            files: Vec::new(),
+            is_stale: false,
+            held: Vec::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// What the guard itself wants once these files have changed.
