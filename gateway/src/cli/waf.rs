@@ -33,8 +33,8 @@ const LARGEST: u64 = 32 * 1024 * 1024;
 Reads the configuration and does not ask the running gateway. Nothing is sent and nothing is counted.
 
 FILE is a request as HTTP/1.1 has it: a line with method, path and version, headers, an empty line, the body. A body in
-chunks or with a Content-Encoding is decoded. One with a Content-Length has that length. It is judged by the rules of its route, whatever
-`inspect_body` says. With --waf, it is judged by that table, and no route is looked for.
+chunks or with a Content-Encoding is decoded. One with a Content-Length has that length. It is judged by the rules of its
+route, whatever `inspect_body` says. With --waf, it is judged by that table, and no route is looked for.
 
 Ends with 0 if the request passes, with 1 if it is an attack, whatever `mode` says.
 

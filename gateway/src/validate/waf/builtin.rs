@@ -132,6 +132,9 @@ impl Scan<'_, '_> {
         for (name, value) in &parts.fields {
             self.pair(Collection::Body, name, value);
         }
+        for name in &parts.unread {
+            self.value(Collection::Body, name, name, Scope::NAME);
+        }
         for (name, value) in &parts.files {
             self.value(Collection::File, name, value, Scope::FILE);
         }

@@ -47,7 +47,7 @@ pub(super) fn read(content_type: &str, body: &[u8], parts: &mut Parts) -> Result
 
 /// One part: its headers and its body. `at`: where it begins.
 fn one(part: &[u8], at: usize, parts: &mut Parts) -> Result<(), &'static str> {
-    if parts.fields.len() + parts.files.len() + parts.binary.len() >= MOST_VALUES {
+    if parts.fields.len() + parts.files.len() + parts.unread.len() >= MOST_VALUES {
         parts.is_cut = true;
         return Err("multipart: too many parts");
     }
@@ -95,8 +95,12 @@ fn one(part: &[u8], at: usize, parts: &mut Parts) -> Result<(), &'static str> {
             parts.files_size += content.len();
             let begin = at + end + 4;
             parts.binary.push(begin..begin + content.len());
+            parts.unread.push(name);
         }
-        (Likeness::Unknown, true) => parts.files_size += content.len(),
+        (Likeness::Unknown, true) => {
+            parts.files_size += content.len();
+            parts.unread.push(name);
+        }
         (Likeness::Lying, _) | (Likeness::Unknown, false) => {
             parts.is_foreign |= charset::is_foreign(content);
             parts.fields.push((name, content.to_vec()));

@@ -15,6 +15,8 @@ pub(super) struct Parts {
     pub(super) fields: Vec<Pair>,
     /// Names of fields by which files come, and the names of the files.
     pub(super) files: Vec<Pair>,
+    /// Names of fields whose content is not looked at: of files, and of what is no text.
+    pub(super) unread: Vec<Vec<u8>>,
     /// The sizes of files together.
     pub(super) files_size: usize,
     /// Where in the body what is no text stands: nothing of it is looked at.

@@ -100,6 +100,9 @@ impl Items {
             self.add(&[Variable::Files], Collection::File, name, file);
             self.add(&[Variable::FilesNames], Collection::File, name, name);
         }
+        for name in parts.unread.iter().filter(|name| !parts.files.iter().any(|(file, _)| file == *name)) {
+            self.add(&[Variable::FilesNames], Collection::File, name, name);
+        }
         for (name, header) in &parts.part_headers {
             self.add(&[Variable::MultipartPartHeaders], Collection::Body, name, header);
         }
