@@ -44,7 +44,7 @@ fn b05_forms_must_be_what_the_route_says() {
         (FORM, b"rating=5".to_vec(), 422, "body: required"),
         (FORM, b"title=nail&title=bomb".to_vec(), 422, "body: once at /title"),
         (FORM, b"title=nail&admin=1".to_vec(), 422, "body: additionalProperties at /admin"),
-        (FORM, b"title=%ff".to_vec(), 400, "body: "),
+        (FORM, b"title=%ff".to_vec(), 422, "body: encoding at /title"),
         ("application/json", b"{}".to_vec(), 415, "Content-Type is not declared"),
         (MULTIPART, upload("filename=\"a.png\"", "image/png", PNG), 200, ""),
         (MULTIPART, upload("filename=\"a.png\"", "image/png", &large), 422, "body: maxSize at /photo"),
