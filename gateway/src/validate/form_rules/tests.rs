@@ -96,7 +96,7 @@ fn b05_parts_of_multipart_are_what_the_route_says() {
     let disposition = "body: part: Content-Disposition must be form-data with one quoted name";
     let whole = "body: multipart: must be parts between its boundary, and nothing else";
     let twice =
-        [&*file("filename=\"a.png\"").strip_suffix(b"--xyz--\r\n").unwrap(), &*file("filename=\"b.png\"")].concat();
+        [file("filename=\"a.png\"").strip_suffix(b"--xyz--\r\n").unwrap(), &*file("filename=\"b.png\"")].concat();
     let long = format!("filename=\"{}.png\"", "a".repeat(260));
     let large = [&png[..], &[0; 64]].concat();
     for (body, expect) in [

@@ -1,6 +1,6 @@
 //! What a request body consists of, once it is taken apart.
 
-use std::{borrow::Cow, ops::Range};
+use std::{borrow::Cow, iter, ops::Range};
 
 /// The most values that are taken out of one request.
 pub(super) const MOST_VALUES: usize = 1_000;
@@ -41,7 +41,7 @@ pub(super) struct Parts {
 impl Parts {
     /// Those of a body that is no text.
     pub(super) fn binary(body: &[u8]) -> Self {
-        Self { binary: vec![0..body.len()], ..Self::default() }
+        Self { binary: iter::once(0..body.len()).collect(), ..Self::default() }
     }
 
     /// What of `body` is text. All of it, where nobody knows where its parts begin.
@@ -56,7 +56,7 @@ impl Parts {
 
     /// The text of each element.
     pub(super) fn texts(&self) -> impl Iterator<Item = &[u8]> {
-        let begins = std::iter::once(0).chain(self.text_ends.iter().copied());
+        let begins = iter::once(0).chain(self.text_ends.iter().copied());
         begins.zip(&self.text_ends).filter_map(|(begin, &end)| self.text.get(begin..end))
     }
 }

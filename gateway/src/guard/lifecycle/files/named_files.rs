@@ -298,17 +298,17 @@ mod tests {
         assert_eq!(found(&mut watched, &all), Some(("abc".to_owned(), 0)));
         watched.separate(&all);
         let (first, held) = watched.next_apart().unwrap();
-        assert_eq!((first.clone(), held), (a.clone(), vec!["b".into(), "c".into()]));
+        assert_eq!((first, held), (a.clone(), vec!["b".into(), "c".into()]));
         assert!(watched.refused(&a, "bad"), "that is news");
         assert_eq!(watched.next_apart().unwrap().0, b);
         // That one comes into force.
         watched.renewed(NamedFiles(vec![("a".into(), [9; 32]), ("b".into(), [2; 32]), ("c".into(), [9; 32])]));
         assert!(watched.next_apart().is_none());
         assert_eq!(watched.warnings(), ["changed files are not in force (a): bad"]);
-        assert_eq!(found(&mut watched, &[a.clone(), c.clone()]), Some(("c".to_owned(), 1)));
+        assert_eq!(found(&mut watched, &[a.clone(), c]), Some(("c".to_owned(), 1)));
         watched.renewed(NamedFiles(vec![("a".into(), [9; 32]), ("b".into(), [2; 32]), ("c".into(), [3; 32])]));
         // What is left may be good with what came into force.
-        assert_eq!(found(&mut watched, &[a.clone()]), Some(("a".to_owned(), 0)));
+        assert_eq!(found(&mut watched, std::slice::from_ref(&a)), Some(("a".to_owned(), 0)));
         assert!(!watched.refused(&a, "bad") && watched.refused(&a, "worse"), "what is known is no news");
         // Another content is another file.
         assert_eq!(found(&mut watched, &[file("a", 7)]), Some(("a".to_owned(), 0)));
