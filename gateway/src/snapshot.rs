@@ -25,10 +25,12 @@ use crate::{
         proxy::Settings,
         route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
+        validate::ContentEncoding,
     },
     swap::Swap,
     tls,
     validate::{
+        form_rules::FormRules,
         openapi::{Contract, NoOperation},
         route_rules::RouteRules,
         schema::Schema,
@@ -111,6 +113,8 @@ pub struct CompiledRoute {
     pub access: Access,
     /// What its bodies must match.
     pub schema: Option<Arc<Schema>>,
+    /// What its forms must be.
+    pub form: Option<Arc<FormRules>>,
     /// What the parameters of its requests must be.
     pub parameters: Option<Box<RouteRules>>,
     /// What its requests are held against.
@@ -125,6 +129,8 @@ pub struct CompiledRoute {
     pub graphql: Option<graphql::Limits>,
     /// The rules that look for attacks; `None`: none do.
     pub waf: Option<Arc<Waf>>,
+    /// What becomes of bodies with a `Content-Encoding`.
+    pub content_encoding: Option<ContentEncoding>,
     /// The largest body, in bytes.
     pub max_body: u64,
     /// Who answers.
@@ -271,6 +277,17 @@ impl CompiledRoute {
         Ok(compiled)
     }
 
+    /// Whether its requests may need the threads that judge bodies.
+    #[must_use]
+    pub fn judges_bodies(&self) -> bool {
+        let judges = self.schema.is_some()
+            || self.form.is_some()
+            || self.contract.is_some()
+            || self.waf.is_some()
+            || self.graphql.is_some();
+        judges || self.content_encoding == Some(ContentEncoding::Decode)
+    }
+
     /// The route as it is for the operation that a request asks for.
     pub(crate) fn of_operation(&self, method: &Method, target: &Target, headers: &HeaderMap) -> Result<&Self, Refusal> {
         let Some(contract) = &self.contract else { return Ok(self) };
@@ -302,6 +319,8 @@ impl CompiledRoute {
         let unknown = route.refuses_unknown_query;
         let parameters = RouteRules::new(&route.parameters, unknown, &route.path, settings.formats);
         let parameters = parameters.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Box::new);
+        let form = route.form.as_ref().map(|form| FormRules::new(form, settings.formats)).transpose();
+        let form = form.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Arc::new);
         if access.as_ref().is_some_and(Access::needs_identity) && route.accepted.methods.listed().is_empty() {
             diagnostics.push(
                 Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),
@@ -318,6 +337,7 @@ impl CompiledRoute {
             challenges: Challenges::new(&route.accepted.methods, &route.scopes, &settings.auth),
             access,
             schema,
+            form,
             parameters,
             contract: None,
             named_limits: None,
@@ -328,6 +348,7 @@ impl CompiledRoute {
                 let rules = Arc::clone(wafs.get(of.index)?);
                 Some(Arc::new(Waf::new(rules, route.name.as_deref(), of.threshold)))
             }),
+            content_encoding: route.content_encoding,
             max_body,
             action: route.action.clone(),
             rewrite: route.rewrite.as_ref().map(|rewrite| match rewrite {

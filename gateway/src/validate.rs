@@ -1,5 +1,7 @@
 //! Validation: whether a request is what its route accepts, and whether it carries an attack.
 
+pub mod coding;
+pub mod form_rules;
 pub mod graphql;
 pub mod media_type;
 pub mod openapi;

@@ -103,6 +103,18 @@ fn m02_changed_files_come_into_force_and_broken_ones_are_told() {
         assert!(text.lines().any(|told| told == line), "{line}: {text}");
     }
 
+    // A broken file keeps no other out, and is told alone.
+    put(&world, "item.schema.json", "{\"type\": \"objekt\"}");
+    put(&world, "users", &format!("bob:{HASH}\n"));
+    until("the users beside a broken schema", SOON, || (enter("bob") == 404).then_some(()));
+    let told = until("the broken schema", SOON, || {
+        let warnings = daemon.status()["warnings"].as_array().cloned().unwrap_or_default();
+        let told: Vec<Value> = warnings.into_iter().filter(|it| it.to_string().contains("are not in force")).collect();
+        (!told.is_empty()).then_some(told)
+    });
+    assert!(told.len() == 1 && told[0].to_string().contains("item.schema.json): "), "{told:?}");
+    assert_eq!([cheap, dear].map(&mut status), [422, 201]);
+
     // A reload that comes in between waits; nothing else was reloaded, and nobody was replaced.
     put(&world, "item.schema.json", "{}");
     assert_eq!(daemon.cli(&["reload"]).code, 0);

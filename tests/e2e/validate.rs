@@ -74,7 +74,7 @@ fn bodies_must_be_what_the_schema_says() {
     let untyped = Request::new("POST", "/items").token(&token).header("Content-Length", "0");
     assert_eq!(client.send(&untyped).unwrap().status, 415);
     // What the upstream would decode is not what was judged (B05).
-    for coding in ["gzip", "deflate", "identity"] {
+    for coding in ["gzip", "deflate", "br", "gzip, identity"] {
         let coded = Request::new("POST", "/items").token(&token).header("Content-Encoding", coding);
         let response = client.send(&coded.body("application/json", br#"{"name":"nail"}"#)).unwrap();
         assert_eq!(response.status, 415, "Content-Encoding: {coding}");

@@ -86,6 +86,25 @@ fn attacks_are_refused_where_a_route_asks_for_it() {
     assert_eq!(send(&utf_16).status, 415);
     let without_body = Request::new("GET", "/strict/x").header("Content-Type", "text/plain; charset=utf-16");
     assert_ne!(send(&without_body).status, 415);
+    // What is no text is none of the firewall's business, unless it says that it is.
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0<script>alert(1)</script>";
+    let part = |head: &str| [head.as_bytes(), b"\r\n\r\n", png, b"\r\n--x--\r\n"].concat();
+    let named = |name: &str, kind: &str| {
+        part(&format!("--x\r\nContent-Disposition: form-data; name=\"f\"; {name}\r\nContent-Type: {kind}"))
+    };
+    let multipart = "multipart/form-data; boundary=x";
+    for (kind, body, passes) in [
+        ("image/png", png.to_vec(), true),
+        ("text/plain", png.to_vec(), false),
+        ("image/png", b"<script>alert(1)</script>".to_vec(), false),
+        (multipart, named("filename=\"a.png\"", "image/png"), true),
+        (multipart, named("filename*=UTF-8''a.png", "image/png"), true),
+        (multipart, named("filename*=UTF-8''a.png", "text/plain"), false),
+        (multipart, named("filename=\"../../a.png\"", "image/png"), false),
+    ] {
+        let status = send(&Request::new("POST", "/strict/x").body(kind, &body)).status;
+        assert_eq!(status != 403, passes, "{kind} {:?}: {status}", String::from_utf8_lossy(&body));
+    }
     // Exceptions and thresholds are those of the route; another route is not inspected at all.
     for (target, passes) in [
         ("/strict/x?file=../../a", true),

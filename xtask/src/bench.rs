@@ -24,6 +24,7 @@ mod proxy;
 mod reaction;
 mod reloads;
 mod soak;
+mod waf;
 
 use measured::{end_to_end, library, release};
 
@@ -109,6 +110,8 @@ enum What {
     HttpLibrary(http_library::Arguments),
     /// CPU time per request beside nginx and HAProxy, with targets (needs wrk, h2load and nginx).
     Proxy(proxy::Arguments),
+    /// What the firewall finds in corpora of attacks, and refuses of benign text: by category and at each paranoia level.
+    Waf(waf::Arguments),
 }
 
 #[derive(Debug, clap::Args)]
@@ -161,6 +164,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Limits(arguments) => limits::run(arguments),
         What::Route { json } => library("route", *json, &[]),
         What::Proxy(arguments) => proxy::run(arguments),
+        What::Waf(arguments) => waf::run(arguments),
         What::Reaction(arguments) => reaction::run(arguments),
         What::Reloads(arguments) => reloads::run(arguments),
         What::Soak(arguments) => soak::run(arguments),

@@ -8,7 +8,7 @@ use std::{
 };
 
 use clap::Subcommand;
-use http::request::Parts;
+use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
@@ -21,6 +21,7 @@ use crate::{
     config::{Config, Diagnostics, Disk},
     route::{Routes, target::Target},
     settings::waf::Settings,
+    validate::coding::ContentCoding,
     validate::waf::{Request, Rules, Waf as Compiled, WafVerdict, rule_names},
 };
 
@@ -33,10 +34,10 @@ Reads the configuration and does not ask the running gateway. Nothing is sent
 and nothing is counted.
 
 FILE is a request as HTTP/1.1 has it: a line with method, path and version,
-headers, an empty line, the body. A body in chunks is decoded. One with a
-Content-Length has that length. It is judged by the rules of its route, whatever
-`inspect_body` says. With --waf, it is judged by that table, and no route is
-looked for.
+headers, an empty line, the body. A body in chunks or with a Content-Encoding is
+decoded. One with a Content-Length has that length. It is judged by the rules of
+its route, whatever `inspect_body` says. With --waf, it is judged by that table,
+and no route is looked for.
 
 Ends with 0 if the request passes, with 1 if it is an attack, whatever `mode`
 says.
@@ -206,8 +207,23 @@ fn parse(bytes: &[u8]) -> Result<FileRequest, String> {
         headers.push((String::from_utf8_lossy(name).to_ascii_lowercase(), value));
     }
     let (method, target, protocol) = (method.to_owned(), target.to_owned(), protocol.to_owned());
-    let body = body(&headers, rest)?;
+    let body = decoded(&headers, body(&headers, rest)?)?;
     Ok(FileRequest { method, target, protocol, headers, body })
+}
+
+/// The body without its `Content-Encoding`.
+fn decoded(headers: &[(String, Vec<u8>)], body: Vec<u8>) -> Result<Vec<u8>, String> {
+    let values = headers.iter().filter(|(name, _)| name == "content-encoding").map(|(_, value)| value);
+    let values = values.map(|value| HeaderValue::from_bytes(value)).map(|value| Ok((header::CONTENT_ENCODING, value?)));
+    let values: Result<Vec<_>, InvalidHeaderValue> = values.collect();
+    let mut encodings = HeaderMap::new();
+    for (name, value) in values.map_err(|_bad| "Content-Encoding has characters that no header has")? {
+        encodings.append(name, value);
+    }
+    match ContentCoding::of(&encodings).map_err(|refusal| refusal.detail.into_owned())? {
+        Some(coding) => coding.decode(&body, LARGEST).map_err(|refusal| refusal.detail.into_owned()),
+        None => Ok(body),
+    }
 }
 
 /// The body that headers frame: by chunks, by its length, or up to the end of the file.

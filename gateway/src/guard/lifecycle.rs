@@ -14,6 +14,7 @@ mod quotas;
 mod relay;
 pub(crate) mod reload;
 mod service;
+mod settling;
 mod start;
 mod timer;
 mod unseen_roles;

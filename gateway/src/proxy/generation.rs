@@ -22,7 +22,7 @@ use crate::{
     message::{Bundle, InForce, bundle::file_digest},
     refusal::{Refusal, Reject},
     settings::{self, limit::Seed, listener::Listener},
-    snapshot::Snapshot,
+    snapshot::{CompiledRoute, Snapshot},
 };
 
 /// What of the process limits a configuration.
@@ -77,9 +77,7 @@ impl Compiled {
         let upstreams = snapshot.settings.upstreams.iter();
         let upstreams: Box<[_]> =
             upstreams.map(|upstream| SharedUpstream::new(upstream, find(known, &upstream.name))).collect();
-        let validates = snapshot.served.iter().any(|route| {
-            route.schema.is_some() || route.contract.is_some() || route.waf.is_some() || route.graphql.is_some()
-        });
+        let validates = snapshot.served.iter().any(CompiledRoute::judges_bodies);
         let validators = match before.map(|before| &before.validators) {
             Some(known) if known.are_started() || !validates => Arc::clone(known),
             _ if validates => {

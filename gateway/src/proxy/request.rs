@@ -1,6 +1,7 @@
 //! One request from its head to its answer. Read `pipeline` first.
 
 mod contract;
+mod encoded;
 pub(super) mod exchange;
 mod forward;
 mod grpc;

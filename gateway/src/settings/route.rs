@@ -12,7 +12,7 @@ use super::{
     edits::Edits,
     graphql,
     timeouts::Timeouts,
-    validate::ParameterRule,
+    validate::{ContentEncoding, Form, ParameterRule},
     waf::OfRoute,
 };
 use crate::{
@@ -74,6 +74,8 @@ pub struct Route {
     pub parameters: Vec<ParameterRule>,
     /// Whether the query may have no others. `route.unknown_query`.
     pub refuses_unknown_query: bool,
+    /// What forms must be; `None`: bodies need be no forms. `route.form`.
+    pub form: Option<Form>,
     /// The document that requests are held against: an index into [`Settings::apis`](crate::settings::proxy::Settings::apis). `route.api`.
     pub api: Option<usize>,
     /// Whether that document says who is let through. `route.require = ["openapi"]`.
@@ -82,6 +84,9 @@ pub struct Route {
     pub graphql: Option<graphql::Limits>,
     /// `route.waf`, `route.waf_threshold`: which rules look for attacks; `None`: none do.
     pub waf: Option<OfRoute>,
+    /// What becomes of bodies with a `Content-Encoding`; `None`: they are refused where something reads bodies, and pass
+    /// elsewhere. `route.content_encoding`.
+    pub content_encoding: Option<ContentEncoding>,
     /// `route.max_body`, in bytes.
     pub max_body: Option<u64>,
     /// Whether requests that were served are in the access log. `route.access_log`.

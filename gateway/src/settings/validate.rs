@@ -27,6 +27,29 @@ pub enum Details {
     Places,
 }
 
+/// What becomes of bodies with a `Content-Encoding`. `route.content_encoding`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ContentEncoding {
+    /// They are decoded, and the upstream gets them decoded.
+    Decode,
+    /// They are decoded to be judged, and the upstream gets them as they came.
+    Inspect,
+    /// They are refused.
+    Refuse,
+}
+
+impl ContentEncoding {
+    /// The name in configuration.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Decode => "decode",
+            Self::Inspect => "inspect",
+            Self::Refuse => "refuse",
+        }
+    }
+}
+
 /// What a parameter of a route's requests must be. `route.query.NAME` and its like.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ParameterRule {
@@ -38,6 +61,41 @@ pub struct ParameterRule {
     pub required: bool,
     /// What it must be, as JSON Schema.
     pub schema: Value,
+}
+
+/// What the forms of a route must be. `route.form`.
+#[derive(Clone, Debug, Default)]
+pub struct Form {
+    /// Their fields.
+    pub fields: Vec<FieldRule>,
+    /// Whether they may have no others. `route.unknown_fields`.
+    pub refuses_unknown: bool,
+    /// How many fields one may have. `route.max_fields`.
+    pub max_fields: usize,
+}
+
+/// What a field of a form must be. `route.form.NAME`.
+#[derive(Clone, Debug)]
+pub struct FieldRule {
+    /// Its name.
+    pub name: String,
+    /// Whether it must be there.
+    pub required: bool,
+    /// What it must be, as JSON Schema.
+    pub schema: Value,
+    /// What it must be besides, where it is a file; `None`: it is text.
+    pub file: Option<FileRule>,
+}
+
+/// What a file in a form must be.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct FileRule {
+    /// Its media types; empty: any. `content_types`.
+    pub content_types: Vec<String>,
+    /// Its largest size, in bytes. `max_size`.
+    pub max_size: Option<u64>,
+    /// A regular expression that its name matches. `file_name`.
+    pub file_name: Option<String>,
 }
 
 /// One API that a document describes. `[api.NAME]`.

@@ -23,7 +23,7 @@ use crate::{
 };
 
 pub(super) mod field;
-mod file_type;
+pub(super) mod file_type;
 pub(super) mod media;
 pub(super) mod multipart;
 
@@ -43,6 +43,8 @@ pub(super) enum Content {
         schema: SchemaId,
         fields: Vec<FormField>,
         shape: Shape,
+        /// How many fields it may have.
+        most: usize,
     },
     Json(Option<SchemaId>),
     /// One JSON text a line.
@@ -52,6 +54,8 @@ pub(super) enum Content {
         schema: SchemaId,
         fields: Vec<FormField>,
         shape: Shape,
+        /// How many fields it may have.
+        most: usize,
     },
     /// Whatever it is.
     Opaque,
@@ -133,16 +137,18 @@ impl Content {
                 let texts = style::Texts::One(utf_8(body)?.to_owned());
                 parameter::judge(schemas, Some(*schema), &Shape::text(), &texts, (RequestPart::Body, ""), limits)
             }
-            Self::Form { schema, fields, shape } => {
+            Self::Form { schema, fields, shape, most } => {
                 let text = utf_8(body)?;
                 let pairs = pairs::of_query(text).map_err(bad)?;
+                at_most(*most, pairs.len())?;
                 let read = members_of(fields, &pairs, shape);
                 read.and_then(|texts| {
                     parameter::judge(schemas, Some(*schema), shape, &texts, (RequestPart::Body, ""), limits)
                 })
             }
-            Self::Multipart { schema, fields, shape } => {
+            Self::Multipart { schema, fields, shape, most } => {
                 let parts = multipart::read(body, media_type).map_err(bad)?;
+                at_most(*most, parts.len())?;
                 let read = multipart::members_of(fields, parts, shape);
                 read.and_then(|texts| {
                     parameter::judge(schemas, Some(*schema), shape, &texts, (RequestPart::Body, ""), limits)
@@ -186,6 +192,14 @@ fn utf_8(body: &[u8]) -> Result<&str, Refusal> {
 
 fn bad(fault: ParameterError) -> Refusal {
     Refusal::new(Reject::BadRequest, format!("body: {}: {}", fault.rule, fault.expected))
+}
+
+/// Refuses a form with too many fields.
+fn at_most(most: usize, count: usize) -> Result<(), Refusal> {
+    if count <= most {
+        return Ok(());
+    }
+    Err(invalid(vec![Violation::new(RequestPart::Body, "", "maxFields", format!("must have at most {most} fields"))]))
 }
 
 /// The refusal of a body for what it breaks.

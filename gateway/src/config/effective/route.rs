@@ -13,6 +13,7 @@ use crate::{
         proxy::Settings,
         route::{Action, Rewrite, Route, RouteCondition, Subject, Test, TokenSource},
         timeouts::Timeouts,
+        validate::ContentEncoding,
     },
     violation::RequestPart,
 };
@@ -78,6 +79,9 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         "cookie": validate::parameters(route, RequestPart::Cookie),
         "path_parameter": validate::parameters(route, RequestPart::Path),
         "unknown_query": route.refuses_unknown_query.then_some("refuse"),
+        "form": validate::form(route),
+        "unknown_fields": route.form.as_ref().map(|form| if form.refuses_unknown { "refuse" } else { "allow" }),
+        "max_fields": route.form.as_ref().map(|form| form.max_fields),
         "api": route.api.and_then(|it| proxy.apis.get(it)).map(|api| &api.name),
         "graphql": route.graphql.map(|limits| json!({
             "max_depth": limits.max_depth,
@@ -88,6 +92,7 @@ pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Va
         })),
         "waf": route.waf.and_then(|of| proxy.wafs.get(of.index)).map(|waf| &waf.name),
         "waf_threshold": route.waf.and_then(|of| of.threshold),
+        "content_encoding": route.content_encoding.map(ContentEncoding::name),
         "max_body": route.action.upstream().map(|_| show_size(route.max_body.unwrap_or(proxy.max_body))),
         "upgrade": route.upgrade.as_ref().map(|upgrade| &upgrade.protocols),
         "origins": route.upgrade.as_ref().map(|upgrade| upgrade.origins.texts()),

@@ -6,10 +6,11 @@ use serde_json::{Value, json};
 
 use super::tls::file;
 use crate::{
+    config::value::show_size,
     settings::{
         proxy::Settings,
         route::Route,
-        validate::{Api, Details, Formats, ParameterRule},
+        validate::{Api, Details, FieldRule, Formats, ParameterRule},
     },
     violation::RequestPart,
 };
@@ -50,6 +51,27 @@ pub(super) fn parameters(route: &Route, part: RequestPart) -> Option<BTreeMap<&s
     let of_part = route.parameters.iter().filter(|rule| rule.part == part);
     let shown: BTreeMap<&str, Value> = of_part.map(|rule| (rule.name.as_str(), parameter(rule))).collect();
     (!shown.is_empty()).then_some(shown)
+}
+
+/// The rules of a route for the fields of forms.
+pub(super) fn form(route: &Route) -> Option<BTreeMap<&str, Value>> {
+    let shown = |rule: &FieldRule| {
+        let as_parameter = ParameterRule {
+            part: RequestPart::Body,
+            name: rule.name.clone(),
+            required: rule.required,
+            schema: rule.schema.clone(),
+        };
+        let mut shown = parameter(&as_parameter);
+        if let (Some(shown), Some(file)) = (shown.as_object_mut(), &rule.file) {
+            shown.insert("type".to_owned(), "file".into());
+            shown.insert("content_types".to_owned(), json!(file.content_types));
+            shown.insert("max_size".to_owned(), json!(file.max_size.map(show_size)));
+            shown.insert("file_name".to_owned(), json!(file.file_name));
+        }
+        shown
+    };
+    route.form.as_ref().map(|form| form.fields.iter().map(|rule| (rule.name.as_str(), shown(rule))).collect())
 }
 
 fn parameter(rule: &ParameterRule) -> Value {

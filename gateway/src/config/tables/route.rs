@@ -24,7 +24,8 @@ use crate::{
         edits::Side,
         route::{Action, Route},
         timeouts::Timeouts,
-        validate::ParameterRule,
+        validate::{ContentEncoding, ParameterRule},
+        waf,
     },
 };
 
@@ -32,6 +33,7 @@ mod action;
 mod authenticate;
 mod conditions;
 mod cors;
+mod form;
 mod graphql;
 mod headers;
 mod parameters;
@@ -93,10 +95,22 @@ pub(super) const KEYS: Keys = &[
     ("cookie", "What a cookie must be, by its name."),
     ("path_parameter", "What a parameter of `path` must be, by its name."),
     ("unknown_query", "Parameters of the query that `query` does not name: `allow` or `refuse`."),
+    (
+        "form",
+        "What a field of a form must be, by its name. Then bodies must be `application/x-www-form-urlencoded` or \
+         `multipart/form-data`.",
+    ),
+    ("unknown_fields", "Fields of a form that `form` does not name: `refuse` or `allow`."),
+    ("max_fields", "How many fields a form may have, files included."),
     ("api", "The `[api.NAME]` that requests are held against: paths, methods, parameters and bodies."),
     ("graphql", "Limits on queries of GraphQL. Without it, they are not looked at."),
     ("waf", "The `[waf.NAME]` whose rules look for attacks. Without it, none do."),
     ("waf_threshold", "The score from which a request is an attack on this route. Without it: `waf.NAME.threshold`."),
+    (
+        "content_encoding",
+        "Bodies with a `Content-Encoding`: `refuse`, `inspect` (decoded to be judged, forwarded as they came) or `decode` \
+         (judged and forwarded decoded). Without it: refused where something reads bodies.",
+    ),
     ("max_body", "The largest request body. Without it: `proxy.max_body`."),
     ("upgrade", "The protocols that a connection may be upgraded to, such as `websocket`."),
     ("origins", "The origins whose pages may open a tunnel. Empty: any."),
@@ -168,8 +182,14 @@ fn route(
     let timeouts = timeouts(table, known.timeouts);
     let Contract { schema, parameters, refuses_unknown_query, api } =
         contract(table, path.as_deref(), action.as_ref(), known);
+    let form = form::read(table);
+    for key in ["api", "graphql", "schema"].into_iter().filter(|key| form.is_some() && table.has(key)) {
+        let wrong = Diagnostic::bare(format!("cannot be beside `{key}`, which reads other bodies"));
+        table.report("form", wrong.hint("leave one of them out"));
+    }
     let graphql = graphql::read(table);
     let waf = super::waf::of_route(table, known.wafs);
+    let content_encoding = content_encoding(table, waf.and_then(|of| known.wafs.get(of.index)));
     let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
     let upstream = action.as_ref().and_then(Action::upstream);
     let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
@@ -207,10 +227,12 @@ fn route(
         schema,
         parameters,
         refuses_unknown_query,
+        form,
         api,
         follows_document,
         graphql,
         waf,
+        content_encoding,
         max_body,
         access_log,
         upgrade,
@@ -291,6 +313,18 @@ fn allow_in_path(table: &Table<'_>, action: Option<&Action>) -> PathRules {
         table.report("allow_in_path", wrong.hint("leave it out, or name an `upstream`"));
     }
     rules
+}
+
+/// What becomes of encoded bodies, and whether there is anything that would read them.
+fn content_encoding(table: &Table<'_>, waf: Option<&waf::Settings>) -> Option<ContentEncoding> {
+    const ALL: [ContentEncoding; 3] = [ContentEncoding::Decode, ContentEncoding::Inspect, ContentEncoding::Refuse];
+    let wanted = table.optional("content_encoding", value::choice(&ALL.map(|one| (one.name(), one))))?;
+    let judges = ["api", "form", "graphql", "schema"].iter().any(|key| table.has(key));
+    if wanted == ContentEncoding::Inspect && !judges && waf.is_none_or(|waf| waf.inspect_body.is_none()) {
+        let wrong = Diagnostic::bare("has no effect, as nothing of this route reads bodies");
+        table.report("content_encoding", wrong.hint("leave it out, or write \"decode\" or \"refuse\""));
+    }
+    Some(wanted)
 }
 
 /// The deadlines of a route that has its own.

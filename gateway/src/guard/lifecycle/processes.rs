@@ -33,7 +33,7 @@ impl Service<'_> {
         };
         let mut warnings = self.warnings.clone();
         warnings.extend(self.watched.certificates.warnings());
-        warnings.extend(self.watched.files.warning());
+        warnings.extend(self.watched.files.warnings());
         warnings.extend(self.background.anchors.warnings());
         warnings.extend(self.key_sets.warnings());
         warnings.extend(self.cluster.warnings(self.config.proxy.cluster.as_ref(), Now::read()));

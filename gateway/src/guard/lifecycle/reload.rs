@@ -98,6 +98,9 @@ impl Service<'_> {
     ) {
         self.reloading.is_preparing = false;
         match result {
+            _ if request.is_stale => {
+                self.refuse_reload(request, BUSY, "files have changed again meanwhile".to_owned());
+            }
             Ok(prepared) => self.compile(prepared, request),
             Err(message) => self.refuse_reload(request, "invalid_configuration", message),
         }

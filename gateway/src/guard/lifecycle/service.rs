@@ -38,7 +38,7 @@ use crate::{
             },
             files::{
                 access_log,
-                named_files::{ChangedFiles, FileWatcher, WatchedFiles},
+                named_files::{ChangedFile, FileWatcher, WatchedFiles},
             },
             operators::{denials::Denials, pace::RecordLimiter},
             processes::{handover_state::Handover, process_log::ProcessLog, resolved::Resolved},
@@ -245,7 +245,7 @@ pub(super) enum Done {
     Checkpointed(Result<(), StoreError>),
     Compressed(PathBuf, io::Result<()>),
     Credentials(Box<CredentialWork>),
-    Files(u64, FileWatcher, Option<ChangedFiles>),
+    Files(u64, FileWatcher, Option<Vec<ChangedFile>>),
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
     Revocations(RevokedFile, Option<FileRead>),

@@ -11,6 +11,7 @@ use crate::{
     refusal::{Refusal, Reject},
     snapshot::CompiledRoute,
     validate::{
+        form_rules::FormRules,
         openapi::{BodyReading, Contract, NoOperation, OperationId},
         schema::Schema,
     },
@@ -19,6 +20,7 @@ use crate::{
 /// What the body of a request is judged by.
 pub(super) enum BodyRule {
     Contract(Arc<Contract>, OperationId),
+    Form(Arc<FormRules>),
     Schema(Arc<Schema>),
 }
 
@@ -68,6 +70,10 @@ pub(super) fn judge_head(
         let target = exchange.target()?;
         parameters.judge(target.path(), target.origin().query().unwrap_or_default(), &head.headers)?;
     }
+    if let Some(form) = &route.form {
+        form.judge_head(&head.headers, length)?;
+        return Ok(Some(BodyRule::Form(Arc::clone(form))));
+    }
     let schema = || route.schema.clone().map(BodyRule::Schema);
     let Some((contract, operation)) = route.contract.as_ref().zip(exchange.routing.operation) else {
         return Ok(schema());
@@ -105,6 +111,13 @@ pub(super) async fn judge_body(
         BodyRule::Schema(schema) => match schema.validate_at_once(content_type, body) {
             Some(judged) => judged,
             None => validators.validate(body.clone(), move |body| schema.validate(body)).await,
+        },
+        BodyRule::Form(form) => match form.judge_at_once(content_type, body) {
+            Some(judged) => judged,
+            None => {
+                let content_type = content_type.cloned();
+                validators.validate(body.clone(), move |body| form.judge(content_type.as_ref(), body)).await
+            }
         },
         BodyRule::Contract(contract, operation) => match contract.judge_body_at_once(operation, content_type, body) {
             Some(judged) => judged,

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
 use super::{
-    contract::{self, BodyRule},
+    contract,
+    encoded::Readers,
     exchange::Exchange,
     grpc,
     inspect::{self, Inspection},
@@ -24,7 +25,7 @@ use crate::{
         upstream::{AttemptTimeouts, Attempts, ForwardError, ForwardJob, ServerGroup, UpstreamRequest, headers},
     },
     refusal::{Refusal, Reject},
-    settings::auth::Method,
+    settings::{auth::Method, validate::ContentEncoding},
     snapshot::CompiledRoute,
 };
 
@@ -40,7 +41,7 @@ pub(super) async fn upload(
     if length.is_some_and(|length| length > route.max_body) {
         return Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over the limit").into());
     }
-    let mut rule = contract::judge_head(route, exchange, head, length)?;
+    let rule = contract::judge_head(route, exchange, head, length)?;
     let nothing = Bytes::new();
     let Some(body) = exchange.request.body.as_ref() else {
         inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
@@ -51,18 +52,12 @@ pub(super) async fn upload(
         inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
         return Ok(Upload::Empty);
     }
-    // What is validated must be what the upstream reads (B05): nothing is decoded here.
-    if (rule.is_some() || route.graphql.is_some()) && head.headers.contains_key(header::CONTENT_ENCODING) {
-        let reports_only = route.is_report_only && matches!(rule, Some(BodyRule::Contract(..)));
-        if !reports_only || route.graphql.is_some() {
-            return Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding").into());
-        }
-        exchange.outcome.would_refuse = Some("Content-Encoding".into());
-        rule = None;
-    }
+    // What is judged must be what the upstream reads (B05).
+    let mut readers = Readers { rule, inspection };
+    let coding = readers.coding(route, head, exchange)?;
     let Some(body) = exchange.request.body.take() else { return Ok(Upload::Empty) };
     let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
-    let largest = if let Inspection::Whole { largest, .. } = inspection { largest } else { route.max_body };
+    let largest = if let Inspection::Whole { largest, .. } = readers.inspection { largest } else { route.max_body };
     let body = RequestBody::new(body, largest, &route.timeouts, received);
     let body = body.without(&exchange.snapshot().own_headers);
     let body = match exchange.throttles.upload.take() {
@@ -75,12 +70,13 @@ pub(super) async fn upload(
     } else {
         body
     };
-    if rule.is_none() && route.graphql.is_none() && inspection == Inspection::Head {
+    if coding.is_none() && readers.are_none(route) {
         inspect::judge(generation, route, head, (&nothing, &nothing), exchange).await?;
         return Ok(Upload::Streaming(Box::new(body)));
     }
     // What nothing else asks for is not held in memory.
-    let bytes = match inspection.ahead().filter(|_| rule.is_none() && route.graphql.is_none()) {
+    let reads_all = coding.is_some() || readers.rule.is_some() || route.graphql.is_some();
+    let bytes = match readers.inspection.ahead().filter(|_| !reads_all) {
         Some(most) => match Box::pin(body.read_ahead(most)).await.map_err(ForwardError::from)? {
             Some(bytes) => bytes,
             None => {
@@ -91,15 +87,21 @@ pub(super) async fn upload(
         // Boxed, as most requests do without it.
         None => Box::pin(body.whole()).await.map_err(ForwardError::from)?,
     };
-    let inspected = inspection.part_of(&bytes);
-    inspect::judge(generation, route, head, (&inspected, &bytes), exchange).await?;
-    if let Some(rule) = rule {
-        match contract::judge_body(generation, rule, &head.headers, &bytes).await {
+    let decoded = match coding.filter(|_| !bytes.is_empty()) {
+        Some(coding) => readers.decode((generation, route), (coding, &bytes, largest), exchange).await?,
+        None => None,
+    };
+    let judged = decoded.as_ref().unwrap_or(&bytes);
+    let inspected = readers.inspection.part_of(judged);
+    inspect::judge(generation, route, head, (&inspected, judged), exchange).await?;
+    if let Some(rule) = readers.rule {
+        match contract::judge_body(generation, rule, &head.headers, judged).await {
             Err(refusal) if route.is_report_only => exchange.outcome.would_refuse = Some(refusal.detail),
             judged => judged?,
         }
     }
-    Ok(Upload::Whole(bytes))
+    let is_sent_decoded = route.content_encoding == Some(ContentEncoding::Decode);
+    Ok(Upload::Whole(decoded.filter(|_| is_sent_decoded).unwrap_or(bytes)))
 }
 
 /// How a request is forwarded.
@@ -153,6 +155,9 @@ impl<'a> Plan<'a> {
             certificate,
             passing: &route.pass_headers,
         };
+        if route.content_encoding == Some(ContentEncoding::Decode) {
+            head.headers.remove(header::CONTENT_ENCODING);
+        }
         hide_password(&mut head.headers, route, exchange);
         if let Some(upgrade) = &route.upgrade {
             token::hide(&mut head.headers, upgrade);

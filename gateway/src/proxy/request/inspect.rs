@@ -52,7 +52,7 @@ impl Inspection {
 /// Whether the body is inspected, of this `length` where it is known.
 ///
 /// # Errors
-/// The body is larger than what is inspected, or encoded, and what cannot be inspected must not pass.
+/// The body is larger than what is inspected, or in another charset, and what cannot be inspected must not pass.
 pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> Result<Inspection, Refusal> {
     let Some((waf, largest)) = route.waf.as_ref().and_then(|waf| Some((waf, waf.inspect_body()?))) else {
         return Ok(Inspection::Head);
@@ -64,10 +64,6 @@ pub(super) fn plan(route: &CompiledRoute, head: &Parts, length: Option<u64>) -> 
     let is_larger = length.is_some_and(|length| length > largest);
     match waf.enforces() {
         true if is_larger => Err(Refusal::new(Reject::BodyTooLarge, "Content-Length over waf.inspect_body")),
-        // What is inspected must be what the upstream reads: nothing is decoded here.
-        true if head.headers.contains_key(header::CONTENT_ENCODING) => {
-            Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Encoding"))
-        }
         true if !head.headers.get_all(header::CONTENT_TYPE).iter().all(|it| waf::has_known_charset(it.as_bytes())) => {
             Err(Refusal::new(Reject::UnsupportedMediaType, "charset is none of UTF-8, US-ASCII, ISO-8859-1"))
         }

@@ -167,7 +167,7 @@ async fn answer(
     exchange.ended(Step::Authorize);
     let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let upload = forward::upload(&listener.generation, (group, route), &head, exchange).await?;
-    if route.schema.is_some() || route.contract.is_some() || route.waf.is_some() || route.graphql.is_some() {
+    if route.judges_bodies() {
         exchange.ended(Step::Validate);
     }
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);

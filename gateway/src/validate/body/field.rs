@@ -1,5 +1,7 @@
 //! A member of a form, or a part of a multipart body.
 
+use regex::Regex;
+
 use super::media::MediaRange;
 use crate::validate::parameter::Parameter;
 
@@ -11,4 +13,15 @@ pub(in crate::validate) struct FormField {
     pub(in crate::validate) types: Vec<MediaRange>,
     /// Whether it is a file, of which the content is not judged.
     pub(in crate::validate) is_file: bool,
+    /// What its files must be.
+    pub(in crate::validate) files: FileLimits,
+}
+
+/// What files must be besides their types.
+#[derive(Clone, Debug, Default)]
+pub(in crate::validate) struct FileLimits {
+    /// The largest, in bytes.
+    pub(in crate::validate) largest: Option<u64>,
+    /// What their names must match.
+    pub(in crate::validate) name: Option<Regex>,
 }

@@ -52,6 +52,45 @@ impl MediaType {
         self.parameter("charset").is_none_or(|charset| is_utf_8(charset.as_bytes()))
     }
 
+    /// Whether it says of what has it that it is text.
+    pub(in crate::validate) fn is_text(&self) -> bool {
+        let subtype = self.subtype.as_str();
+        self.kind == "text"
+            || ["json", "xml", "javascript", "x-www-form-urlencoded"].iter().any(|it| subtype.ends_with(it))
+    }
+
+    /// Whether it says of what has it that it is no text.
+    pub(in crate::validate) fn is_binary(&self) -> bool {
+        const APPLICATION: [&str; 17] = [
+            "gzip",
+            "java-archive",
+            "msword",
+            "octet-stream",
+            "ogg",
+            "pdf",
+            "wasm",
+            "x-7z-compressed",
+            "x-bzip2",
+            "x-gzip",
+            "x-rar-compressed",
+            "x-xz",
+            "x-zip-compressed",
+            "zip",
+            "zstd",
+            "epub+zip",
+            "x-tar",
+        ];
+        let subtype = self.subtype.as_str();
+        if subtype.ends_with("xml") || subtype.ends_with("json") {
+            return false;
+        }
+        match self.kind.as_str() {
+            "audio" | "font" | "image" | "video" => true,
+            "application" => APPLICATION.contains(&subtype) || subtype.starts_with("vnd."),
+            _ => false,
+        }
+    }
+
     pub(in crate::validate) fn is(&self, kind: &str, subtype: &str) -> bool {
         self.kind == kind && self.subtype == subtype
     }

@@ -60,6 +60,11 @@ pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> R
         let part = rest.strip_prefix(b"\r\n").ok_or(whole.clone())?;
         let end = finder.find(part).ok_or(whole.clone())?;
         let (part, behind) = part.split_at_checked(end).ok_or(whole.clone())?;
+        // Some take that for the end of the part.
+        let mut others = memmem::find_iter(part, first).filter_map(|begin| part.get(begin.checked_sub(1)?));
+        if others.any(|before| matches!(before, b'\n' | b'\r')) {
+            return Err(whole);
+        }
         parts.push(read_part(part)?);
         rest = behind.get(delimiter.len()..).unwrap_or_default();
     }
@@ -145,6 +150,19 @@ fn quoted(text: &str) -> Option<(String, &str)> {
     None
 }
 
+/// What a file breaks: the rule, and what it must be.
+fn judge_file(field: &FormField, part: &Part<'_>) -> Result<(), (&'static str, &'static str)> {
+    let length = u64::try_from(part.content.len()).unwrap_or(u64::MAX);
+    if field.files.largest.is_some_and(|largest| length > largest) {
+        return Err(("maxSize", "must not be larger than a file may be here"));
+    }
+    let Some(pattern) = &field.files.name else { return Ok(()) };
+    if part.file_name.as_deref().is_some_and(|name| pattern.is_match(name)) {
+        return Ok(());
+    }
+    Err(("filename", "must be a file with a name that matches the pattern"))
+}
+
 /// The object that the parts stand for. Of files only their types are judged.
 pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, ValueError> {
     let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
@@ -186,6 +204,9 @@ pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Sha
         // Of several types that are declared, a part has the one that it says.
         let says_text = part.media_type.as_ref().is_some_and(is_text) && types.iter().any(MediaRange::has_text);
         let is_json = claims_json || is_read_as_json && !says_text;
+        if let Some(field) = field.filter(|_| is_file) {
+            judge_file(field, &part).map_err(|(rule, expected)| wrong(rule, expected))?;
+        }
         let value = if is_file {
             Texts::One("file".to_owned())
         } else {

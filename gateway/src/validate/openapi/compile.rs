@@ -108,7 +108,9 @@ pub(super) fn set_shapes(operations: &mut [Operation], schemas: &SchemaSet) {
             *shape = schemas.shape(*schema);
         }
         for (_, content) in &mut operation.body.contents {
-            if let Content::Form { schema, fields, shape } | Content::Multipart { schema, fields, shape } = content {
+            if let Content::Form { schema, fields, shape, .. } | Content::Multipart { schema, fields, shape, .. } =
+                content
+            {
                 *shape = schemas.shape(*schema);
                 content::set_fields(fields, shape);
             }

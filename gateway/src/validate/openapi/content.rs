@@ -8,7 +8,11 @@ use super::{
 };
 use crate::{
     validate::{
-        body::{Content, field::FormField, media::MediaRange},
+        body::{
+            Content,
+            field::{FileLimits, FormField},
+            media::MediaRange,
+        },
         parameter::{Coding, Parameter, Style},
         schema::set::Shape,
     },
@@ -75,8 +79,8 @@ fn of<'d>(
         let fields = fields(collector, at, &resolved, is_multipart)?;
         let (schema, shape) = (collector.schema(&schema), Shape::text());
         return Ok(match is_form {
-            true => Content::Form { schema, fields, shape },
-            false => Content::Multipart { schema, fields, shape },
+            true => Content::Form { schema, fields, shape, most: usize::MAX },
+            false => Content::Multipart { schema, fields, shape, most: usize::MAX },
         });
     }
     if is_file(&resolved) {
@@ -178,7 +182,7 @@ fn field<'d>(
         schema: None,
         shape: Shape::text(),
     };
-    Ok(FormField { parameter, types, is_file })
+    Ok(FormField { parameter, types, is_file, files: FileLimits::default() })
 }
 
 /// Tells each field what its schema is about.

@@ -8,6 +8,10 @@ use super::{
     parts::{MOST_VALUES, Pair, Parts},
     xml,
 };
+use crate::validate::body::{
+    file_type::{self, Likeness},
+    media::MediaType,
+};
 
 /// The deepest JSON.
 const DEEPEST: usize = 64;
@@ -74,6 +78,12 @@ pub(super) fn read(format: Option<Format>, content_type: &str, body: &[u8]) -> P
 /// Whether a field is not the one by which a form names an encoding that is not inspected.
 pub(super) fn has_known_charset((name, value): &Pair) -> bool {
     !name.eq_ignore_ascii_case(b"_charset_") || charset::is_known(value.trim_ascii())
+}
+
+/// Whether a body says that it is no text, and is of a known type that is none.
+pub(super) fn is_binary(content_type: &str, body: &[u8]) -> bool {
+    let media_type = MediaType::read(content_type);
+    media_type.is_ok_and(|media_type| file_type::compare(&media_type, body) == Likeness::Binary)
 }
 
 /// What a body may be besides, for a server that does not believe its type: JSON, XML, a form, a multipart form.

@@ -87,7 +87,7 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
         scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
-        scan.value(Collection::Body, b"", values.request.body, Scope::VALUE);
+        scan.value(Collection::Body, b"", &values.parts.text_of(values.request.body), Scope::VALUE);
     }
 }
 
@@ -131,6 +131,9 @@ impl Scan<'_, '_> {
     fn parts(&mut self, parts: &Parts) {
         for (name, value) in &parts.fields {
             self.pair(Collection::Body, name, value);
+        }
+        for name in &parts.unread {
+            self.value(Collection::Body, name, name, Scope::NAME);
         }
         for (name, value) in &parts.files {
             self.value(Collection::File, name, name, Scope::NAME);

@@ -1,5 +1,5 @@
 //! Takes a multipart form apart (RFC 7578): names and values of fields, names of files, headers of parts. What is in files
-//! is not looked at.
+//! is not looked at, unless they cannot be of the type that they name; nor is a part of a known type that is no text.
 //!
 //! *Invariant:* what two parsers could read differently is an error: text before, between or after the parts, line ends
 //! other than CRLF, two dispositions. A part is a file only where every parser takes it for one.
@@ -8,7 +8,10 @@ use super::{
     charset,
     parts::{MOST_VALUES, Pair, Parts},
 };
-use crate::validate::body::media::MediaType;
+use crate::validate::body::{
+    file_type::{self, Likeness},
+    media::MediaType,
+};
 
 /// The most headers of one part, and the most parameters of its disposition.
 const MOST_HEADERS: usize = 16;
@@ -39,8 +42,10 @@ pub(super) fn read(content_type: &str, body: &[u8], parts: &mut Parts) -> Result
         }
         let part = rest.strip_prefix(b"\r\n").ok_or("multipart: text behind a boundary")?;
         let end = finder.find(part).ok_or("multipart: the last part does not end")?;
-        one(part.get(..end).unwrap_or_default(), parts)?;
-        rest = part.get(end + delimiter.len()..).unwrap_or_default();
+        let at = body.len() - part.len();
+        let (part, behind) = part.split_at_checked(end).unwrap_or_default();
+        one(part, at, parts)?;
+        rest = behind.get(delimiter.len()..).unwrap_or_default();
     }
 }
 
@@ -62,15 +67,15 @@ fn ends_line(bytes: &[u8]) -> bool {
     matches!(bytes.last(), Some(b'\r' | b'\n'))
 }
 
-/// One part: its headers and its body.
-fn one(part: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
-    if parts.fields.len() + parts.files.len() >= MOST_VALUES {
+/// One part: its headers and its body. `at`: where it begins.
+fn one(part: &[u8], at: usize, parts: &mut Parts) -> Result<(), &'static str> {
+    if parts.fields.len() + parts.files.len() + parts.unread.len() >= MOST_VALUES {
         parts.is_cut = true;
         return Err("multipart: too many parts");
     }
     let end = memchr::memmem::find(part, b"\r\n\r\n").ok_or("multipart: headers do not end")?;
     let (head, content) = (part.get(..end).unwrap_or_default(), part.get(end + 4..).unwrap_or_default());
-    let (mut disposition, mut headers) = (None, Vec::new());
+    let (mut disposition, mut headers, mut types) = (None, Vec::new(), Vec::new());
     for line in lines(head) {
         if headers.len() >= MOST_HEADERS {
             return Err("multipart: too many headers of a part");
@@ -89,8 +94,11 @@ fn one(part: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
         if name.eq_ignore_ascii_case(b"content-transfer-encoding") && !is_plain() {
             return Err("multipart: a part is encoded");
         }
-        if name.eq_ignore_ascii_case(b"content-type") && !charset::has_known(value) {
-            return Err("multipart: the charset of a part is none of UTF-8, US-ASCII, ISO-8859-1");
+        if name.eq_ignore_ascii_case(b"content-type") {
+            if !charset::has_known(value) {
+                return Err("multipart: the charset of a part is none of UTF-8, US-ASCII, ISO-8859-1");
+            }
+            types.push(value);
         }
         headers.push(line);
     }
@@ -104,13 +112,30 @@ fn one(part: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
     for (_, file) in parameters.iter().filter(|(name, _)| matches!(&**name, b"filename" | b"filename*")) {
         parts.files.push((name.clone(), file.clone()));
     }
-    if is_file(disposition) {
-        parts.files_size += content.len();
-    } else {
-        parts.is_foreign |= charset::is_foreign(content);
-        parts.fields.push((name, content.to_vec()));
+    match (likeness(&types, content), is_file(disposition)) {
+        (Likeness::Binary, _) => {
+            parts.files_size += content.len();
+            let begin = at + end + 4;
+            parts.binary.push(begin..begin + content.len());
+            parts.unread.push(name);
+        }
+        (Likeness::Unknown, true) => {
+            parts.files_size += content.len();
+            parts.unread.push(name);
+        }
+        (Likeness::Lying, _) | (Likeness::Unknown, false) => {
+            parts.is_foreign |= charset::is_foreign(content);
+            parts.fields.push((name, content.to_vec()));
+        }
     }
     Ok(())
+}
+
+/// What a part is, by its one type.
+fn likeness(types: &[&[u8]], content: &[u8]) -> Likeness {
+    let [text] = types else { return Likeness::Unknown };
+    let media_type = std::str::from_utf8(text).ok().and_then(|text| MediaType::read(text).ok());
+    media_type.map_or(Likeness::Unknown, |media_type| file_type::compare(&media_type, content))
 }
 
 /// The lines of a head.
@@ -249,6 +274,8 @@ mod tests {
             (file("x\n--b\nContent-Disposition: form-data; name=\"q\"\n\nw\n--b--"), &[]),
             (file("\n--b--"), &[]),
             (file("x\r--b\rContent-Disposition: form-data; name=\"q\"\r\rw"), &[]),
+            (field.replace("\r\nv", "\r\nv\n--b\n\nw"), &[]),
+            (field.replace("\r\nv", "\r\nv\r--b--"), &[]),
             ("--b\r\nContent-Disposition: form-data; name=\"q\"\r\n\r\nv".to_owned(), &[]),
             (String::new(), &[]),
         ] {
@@ -284,6 +311,43 @@ mod tests {
             ("form-data; name=\"f\"; filename=\"\\\\a\"", &["\\a"]),
         ] {
             check(&part(disposition), &[("f", "v")], files, true);
+        }
+    }
+
+    #[test]
+    fn what_is_no_text_is_not_looked_at_and_what_lies_is() {
+        const PNG: &str = "\u{89}PNG\r\n\u{1a}\n\0\0\0\rIHDR";
+        let png: Vec<u8> = PNG.chars().map(|character| u8::try_from(u32::from(character)).unwrap()).collect();
+        for (name, media_type, content, is_field) in [
+            ("name=\"f\"", "image/png", &*png, false),
+            ("name=\"f\"; filename=\"a.png\"", "image/png", &*png, false),
+            ("name=\"f\"; filename*=UTF-8''a", "image/png", &*png, false),
+            ("name=\"f\"", "application/octet-stream", &*png, false),
+            ("name=\"f\"", "image/jpeg", &*png, false),
+            ("name=\"f\"", "text/plain", &*png, true),
+            ("name=\"f\"", "", &*png, true),
+            ("name=\"f\"", "image/png\r\nContent-Type: text/plain", &*png, true),
+            ("name=\"f\"", "image/png", b"<script>", true),
+            ("name=\"f\"; filename=\"a.png\"", "image/png", b"<script>", true),
+            ("name=\"f\"; filename=\"a.png\"", "image/png", b"GIF89a=<script>", true),
+            ("name=\"f\"; filename=\"a.txt\"", "text/plain", b"<script>", false),
+            ("name=\"f\"; filename=\"a.heic\"", "image/heic", b"<script>", false),
+            ("name=\"f\"; filename=\"a.png\"", "image/png", b"", false),
+        ] {
+            let kind = if media_type.is_empty() { String::new() } else { format!("\r\nContent-Type: {media_type}") };
+            let head = format!("--b\r\nContent-Disposition: form-data; {name}{kind}\r\n\r\n");
+            let body = [head.as_bytes(), content, b"\r\n--b--\r\n"].concat();
+            let mut parts = Parts::default();
+            assert_eq!(
+                read("multipart/form-data; boundary=b", &body, &mut parts),
+                Ok(()),
+                "{name} {media_type}"
+            );
+            assert_eq!(parts.fields.len(), usize::from(is_field), "{name} {media_type} {content:?}");
+            let text = parts.text_of(&body);
+            let is_there = content.is_empty() || memchr::memmem::find(&text, content).is_some();
+            assert_eq!(is_there, parts.binary.is_empty(), "{name} {media_type}");
+            assert!(text.starts_with(head.as_bytes()) && text.ends_with(b"\r\n--b--\r\n"), "{name} {media_type}");
         }
     }
 }

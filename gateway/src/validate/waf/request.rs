@@ -91,12 +91,18 @@ impl<'a> Values<'a> {
         let content_type = String::from_utf8_lossy(request.header("content-type").unwrap_or_default());
         let format = Format::of(&content_type);
         let (cookies, has_more_cookies) = cookies(&request);
-        let mut parts = body::read(format, &content_type, request.body);
-        let other = body::guess(format, &content_type, request.body, &parts).unwrap_or_default();
         // Two types are read by two parsers.
         let types = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("content-type"));
         let mut types = types.map(|(_, value)| *value);
         let is_one = types.clone().zip(types.clone().skip(1)).all(|(one, next)| one == next);
+        let is_binary = format.is_none() && is_one && body::is_binary(&content_type, request.body);
+        let (mut parts, other) = if is_binary {
+            (Parts::binary(request.body), Parts::default())
+        } else {
+            let parts = body::read(format, &content_type, request.body);
+            let other = body::guess(format, &content_type, request.body, &parts).unwrap_or_default();
+            (parts, other)
+        };
         let is_read = request.body.is_empty() || is_one && types.all(charset::has_known);
         parts.is_foreign |= !is_read;
         Self {

@@ -37,7 +37,9 @@ const RESPOND_KEYS: Keys = &[
 const LONGEST_BODY: usize = 64 * 1_024;
 
 /// What is said of requests on their way to an upstream.
-const FORWARDED: [&str; 10] = [
+const FORWARDED: [&str; 12] = [
+    "content_encoding",
+    "form",
     "graphql",
     "max_body",
     "request_headers",

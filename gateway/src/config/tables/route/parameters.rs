@@ -56,6 +56,18 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>
 fn rule(name: String, part: RequestPart, table: Table<'_>) -> ParameterRule {
     let words = ["string", "integer", "number", "boolean"].map(|word| (word, word));
     let said = table.or("type", "string", value::choice(&words));
+    let one = simple_schema(&table, said);
+    let required = table.or("required", part == RequestPart::Path, value::boolean());
+    if table.has("repeated") && matches!(part, RequestPart::Path | RequestPart::Cookie) {
+        table.report("repeated", Diagnostic::bare("is for parameters of the query and headers").hint("leave it out"));
+    }
+    let schema = repeated(&table, one);
+    table.finish();
+    ParameterRule { part, name, required, schema }
+}
+
+/// What one value must be.
+pub(super) fn simple_schema(table: &Table<'_>, said: &str) -> Map<String, Value> {
     let mut schema = Map::from_iter([("type".to_owned(), Value::from(said))]);
     let mut put = |key: &str, value: Option<Value>| {
         if let Some(value) = value {
@@ -71,26 +83,25 @@ fn rule(name: String, part: RequestPart, table: Table<'_>) -> ParameterRule {
     put("pattern", table.optional("pattern", described("regular expression", value::line)).map(Value::from));
     let only = values(table.list("enum", described("string, number or boolean", simple)));
     put("enum", (!only.is_empty()).then(|| Value::from(only)));
-    let required = table.or("required", part == RequestPart::Path, value::boolean());
-    let repeated = table.or("repeated", false, value::boolean());
+    schema
+}
+
+/// The schema of a value that may be there several times, where the table says so.
+pub(super) fn repeated(table: &Table<'_>, schema: Map<String, Value>) -> Value {
+    let is_repeated = table.or("repeated", false, value::boolean());
     let max_items = table.optional("max_items", value::count(1..=1_000));
-    if repeated && matches!(part, RequestPart::Path | RequestPart::Cookie) {
-        table.report("repeated", Diagnostic::bare("is for parameters of the query and headers").hint("leave it out"));
-    }
-    if max_items.is_some() && !repeated {
+    if max_items.is_some() && !is_repeated {
         let wrong = Diagnostic::bare("has no effect: it may be there once");
         table.report("max_items", wrong.hint("write `repeated = true`, or leave it out"));
     }
-    let mut schema = Value::Object(schema);
-    if repeated {
-        let mut list = Map::from_iter([("type".to_owned(), "array".into()), ("items".to_owned(), schema)]);
-        if let Some(most) = max_items {
-            list.insert("maxItems".to_owned(), most.into());
-        }
-        schema = Value::Object(list);
+    if !is_repeated {
+        return Value::Object(schema);
     }
-    table.finish();
-    ParameterRule { part, name, required, schema }
+    let mut list = Map::from_iter([("type".to_owned(), "array".into()), ("items".to_owned(), Value::Object(schema))]);
+    if let Some(most) = max_items {
+        list.insert("maxItems".to_owned(), most.into());
+    }
+    Value::Object(list)
 }
 
 fn number(value: &DeValue<'_>) -> Result<Value, Diagnostic> {

@@ -1,4 +1,4 @@
-//! `[waf.NAME]` and `route.graphql`: what is refused, and where.
+//! `[waf.NAME]`, `route.graphql`, `route.form` and `route.content_encoding`: what is refused, and where.
 
 use super::super::{BASE, load};
 
@@ -49,4 +49,30 @@ fn what_means_nothing_is_refused() {
     check("", "graphql = { max_depth = 0 }", &["].graphql.max_depth: "]);
     check("", "graphql = { depth = 1 }", &["].graphql.depth: is unknown"]);
     check("", "graphql = {}", &[]);
+}
+
+#[test]
+fn what_means_nothing_of_bodies_is_refused() {
+    for (table, route, expect) in [
+        ("", "content_encoding = \"decode\"", &[][..]),
+        ("", "content_encoding = \"gzip\"", &["].content_encoding: "]),
+        ("", "content_encoding = \"inspect\"", &["].content_encoding: has no effect, as nothing of this route reads"]),
+        ("[waf.a]", "waf = \"a\"\ncontent_encoding = \"inspect\"", &["].content_encoding: has no effect, as"]),
+        ("[waf.a]\ninspect_body = \"1KiB\"", "waf = \"a\"\ncontent_encoding = \"inspect\"", &[]),
+        ("", "form.a = {}\ncontent_encoding = \"inspect\"", &[]),
+        ("", "form.a = { type = \"integer\", minimum = 1 }\nunknown_fields = \"allow\"\nmax_fields = 1", &[]),
+        ("", "form.a = { type = \"text\" }", &["].form.a.type: "]),
+        ("", "form.a = { max_size = \"1KiB\" }", &["].form.a.max_size: is for a file"]),
+        ("", "form.a = { type = \"file\", pattern = \"a\" }", &["].form.a.pattern: is not for a file"]),
+        (
+            "",
+            "form.a = { type = \"file\", content_types = [\"png\"] }",
+            &["].form.a.content_types[0]: \"png\" is no media"],
+        ),
+        ("", "form.a = { max_items = 2 }", &["].form.a.max_items: has no effect"]),
+        ("", "max_fields = 3", &["].max_fields: has no effect without `form`"]),
+        ("", "form.a = {}\ngraphql = {}", &["].form: cannot be beside `graphql`"]),
+    ] {
+        check(table, route, expect);
+    }
 }

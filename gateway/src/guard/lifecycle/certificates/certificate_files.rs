@@ -1,13 +1,7 @@
 //! Reads the files that TLS is made from, and the key sets of issuers, again: when one has changed and stopped changing. What they
 //! then hold comes into force as a whole, or not at all. Polled, so that it works however files are replaced.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use crate::{
     auth::jwt::Jwt,
@@ -15,13 +9,11 @@ use crate::{
     config::{Disk, Files as _},
     diagnostic::Diagnostic,
     file::NamedFile,
+    guard::lifecycle::settling::Settling,
     message::Bundle,
     settings::proxy::Settings,
     tls::{self, Chain, Tickets, Tls},
 };
-
-/// Modification time, size and inode; `None`: it cannot be looked at.
-pub(in crate::guard::lifecycle) type Stat = Option<(i64, i64, u64, u64)>;
 
 /// What became of a look.
 pub(crate) enum TlsNews {
@@ -35,22 +27,14 @@ pub(crate) enum TlsNews {
 
 /// What is remembered of the files.
 #[derive(Default)]
-pub(crate) struct TlsWatcher {
-    last: HashMap<PathBuf, Stat>,
-    handled: Option<HashMap<PathBuf, Stat>>,
-}
+pub(crate) struct TlsWatcher(Settling);
 
 impl TlsWatcher {
     /// Looks at every file of `settings`, which are in force. `None`: nothing has changed, or is still changing.
     pub(crate) fn poll(&mut self, settings: &Settings, now: Now) -> Option<TlsNews> {
-        let stats: HashMap<PathBuf, Stat> =
-            watched(settings).map(|file| (file.path.clone(), stat(&file.path))).collect();
-        let settled = self.last == stats;
-        self.last.clone_from(&stats);
-        if !settled || self.handled.as_ref() == Some(&stats) {
+        if !self.0.look(watched(settings).map(|file| file.path.clone())) {
             return None;
         }
-        self.handled = Some(stats);
         // All are compared with what is in force: what could not be used alone may be good with what changed now.
         Some(match read(settings, now) {
             Ok(None) => TlsNews::Same,
@@ -135,14 +119,10 @@ fn told(diagnostics: &[Diagnostic]) -> String {
     all.join("; ")
 }
 
-/// How a file is now.
-pub(in crate::guard::lifecycle) fn stat(path: &Path) -> Stat {
-    let found = fs::metadata(path).ok()?;
-    Some((found.mtime(), found.mtime_nsec(), found.size(), found.ino()))
-}
-
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
     use crate::config::Config;
 

@@ -13,7 +13,7 @@ use crate::{
         audit,
         bans::Actor,
         lifecycle::{
-            files::named_files::{AsInForce, ChangedFiles, FileWatcher},
+            files::named_files::{AsInForce, ChangedFile, FileWatcher},
             reload::{
                 BUSY,
                 prepare::{Prepared, read},
@@ -31,6 +31,9 @@ const LOSSES: &str = "asks_for_less";
 
 /// Files cannot be read any more.
 const GONE: &str = "gone";
+
+/// What becomes of these.
+const STAYS: &str = "what cannot be read any more stays as it was read: put it back, or reload without it";
 
 /// The most files that one record names.
 const MOST_NAMED: usize = 20;
@@ -54,25 +57,22 @@ impl Service<'_> {
         &mut self,
         epoch: u64,
         watcher: FileWatcher,
-        changed: Option<ChangedFiles>,
+        changed: Option<Vec<ChangedFile>>,
         prepared: &mpsc::Sender<Ready>,
     ) {
         if epoch != self.watched.files.epoch {
             return;
         }
         self.watched.files.watcher = Some(watcher);
-        match changed {
-            None => {}
-            Some(found) if found.is_empty() => self.watched.files.unusable = None,
-            Some(ChangedFiles { changed, gone }) if changed.is_empty() => {
-                const STAYS: &str =
-                    "what cannot be read any more stays as it was read: put it back, or reload without it";
-                self.refuse_files(ReloadRequest::of_files(gone), GONE, STAYS);
-            }
-            // One that a `*` names takes nothing away by being gone for a moment.
-            Some(ChangedFiles { changed, gone }) => {
-                self.prepare(ReloadRequest { held: gone, ..ReloadRequest::of_files(changed) }, prepared);
-            }
+        let Some(changed) = changed else { return };
+        let gone: Vec<ChangedFile> = changed.iter().filter(|file| file.is_gone()).cloned().collect();
+        let found = self.watched.files.found(changed);
+        // One that a `*` names takes nothing away by being gone for a moment.
+        if !gone.is_empty() {
+            self.refuse_files(ReloadRequest::of_files(gone), GONE, STAYS);
+        }
+        if let Some((files, held)) = found {
+            self.prepare(ReloadRequest { held, ..ReloadRequest::of_files(files) }, prepared);
         }
     }
 
@@ -105,12 +105,15 @@ impl Service<'_> {
     ) {
         self.watched.files.is_coming = true;
         let path = self.config.document.path().to_owned();
-        let in_force = self.supervisor.bundle.files.iter();
-        let held = in_force.filter(|(path, _)| request.held.contains(path)).cloned().collect();
+        let held = self.in_force(&request.held);
         let files = AsInForce::new(&self.config.document, &self.config.proxy, held);
         tokio::task::spawn_blocking(move || {
             let (result, digest) = read(&path, &files);
             request.digest = digest;
+            request.is_stale = match &result {
+                Ok(prepared) => !prepared.named.have(&request.files),
+                Err(_) => !request.files.iter().all(ChangedFile::is_same),
+            };
             let result = result.map(Box::new).map_err(|errors| errors.to_string());
             if prepared.blocking_send((result, request)).is_err() {
                 tracing::debug!("the guard stopped before changed files were read");
@@ -135,8 +138,8 @@ impl Service<'_> {
             return self.hand_to_proxy(prepared, request);
         }
         let held: Vec<PathBuf> = losses.iter().flat_map(|loss| self.changed_of_api(&loss.api, &prepared)).collect();
-        let gone = std::mem::take(&mut request.held);
-        let (held, others): (Vec<_>, Vec<_>) = request.files.iter().cloned().partition(|file| held.contains(file));
+        let is_held = |file: &ChangedFile| held.contains(&file.path);
+        let (held, others): (Vec<_>, Vec<_>) = request.files.iter().cloned().partition(is_held);
         if others.is_empty() || self.reloading.waiting.is_some() {
             let told = told.join("; ");
             let message = format!("{told}; `gateway reload` puts it in force if it is meant");
@@ -145,8 +148,20 @@ impl Service<'_> {
         // The next look finds the documents again, alone.
         tracing::info!(files = named(&held).join(", "), "documents that ask for less wait, other files do not");
         self.watched.files.is_coming = false;
-        let held = held.into_iter().chain(gone).collect();
+        let held = held.into_iter().map(|file| file.path).chain(request.held).collect();
         self.reloading.waiting = Some(ReloadRequest { held, ..ReloadRequest::of_files(others) });
+    }
+
+    /// What these files hold in force.
+    fn in_force(&self, paths: &[PathBuf]) -> Vec<(PathBuf, Vec<u8>)> {
+        // The bundle has none of what the observer alone knows.
+        let secrets: Vec<_> = self.config.observer_secrets().collect();
+        let held = |path: &PathBuf| {
+            let secret = secrets.iter().find(|secret| secret.path == *path).map(|secret| secret.bytes.to_vec());
+            let bundled = || self.supervisor.bundle.files.iter().find(|(known, _)| known == path);
+            secret.or_else(|| bundled().map(|(_, bytes)| bytes.clone())).map(|bytes| (path.clone(), bytes))
+        };
+        paths.iter().filter_map(held).collect()
     }
 
     /// The files that have changed of what an API is held against.
@@ -170,37 +185,54 @@ impl Service<'_> {
         self.guard.tell("files", now, audit::members(members));
     }
 
-    /// Changed files do not come into force.
+    /// Changed files do not come into force. Of several, each is tried alone, so that one keeps no other out.
     pub(in crate::guard::lifecycle) fn refuse_files(&mut self, request: ReloadRequest, code: &str, message: &str) {
         self.watched.files.is_coming = false;
-        if code == BUSY {
-            // The next look finds the same.
-            self.watched.files.watcher = Some(FileWatcher::default());
-            return;
+        let has_many = request.files.len() > 1 && ![GONE, LOSSES].contains(&code);
+        if code == BUSY || has_many && self.reloading.waiting.is_some() {
+            return self.watched.files.look_again();
         }
-        let files = named(&request.files);
-        tracing::error!(
-            code,
-            error = message,
-            files = files.join(", "),
-            "changed files cannot be used; those before stay in force"
-        );
-        let members = json!({"actor": Actor::Guard.to_string(), "files": files, "code": code});
-        self.guard.tell("files_refused", Now::read(), audit::members(members));
-        self.reloading.counts.files_refused += 1;
+        if has_many {
+            self.watched.files.separate(&request.files);
+            return self.try_next_file();
+        }
         let first = message.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-        self.watched.files.unusable = Some(format!("changed files are not in force ({}): {first}", files.join(", ")));
+        let told: Vec<ChangedFile> =
+            request.files.iter().filter(|file| self.watched.files.refused(file, first)).cloned().collect();
+        if !told.is_empty() {
+            let files = named(&told);
+            tracing::error!(
+                code,
+                error = message,
+                files = files.join(", "),
+                "changed files cannot be used; those before stay in force"
+            );
+            let members = json!({"actor": Actor::Guard.to_string(), "files": files, "code": code});
+            self.guard.tell("files_refused", Now::read(), audit::members(members));
+            self.reloading.counts.files_refused += 1;
+        }
+        self.try_next_file();
+    }
+
+    /// Tries the next of the files that cannot be used together.
+    fn try_next_file(&mut self) {
+        if self.reloading.waiting.is_some() {
+            return self.watched.files.look_again();
+        }
+        if let Some((file, held)) = self.watched.files.next_apart() {
+            self.reloading.waiting = Some(ReloadRequest { held, ..ReloadRequest::of_files(vec![file]) });
+        }
     }
 
     /// Whether files have changed and are not in force.
     pub(in crate::guard::lifecycle) fn has_unusable_files(&self) -> bool {
-        self.watched.files.unusable.is_some() || self.watched.certificates.unusable.is_some()
+        self.watched.files.has_unusable() || self.watched.certificates.unusable.is_some()
     }
 }
 
 /// The first of these, by name.
-fn named(files: &[PathBuf]) -> Vec<String> {
-    let mut names: Vec<String> = files.iter().take(MOST_NAMED).map(|path| path.display().to_string()).collect();
+fn named(files: &[ChangedFile]) -> Vec<String> {
+    let mut names: Vec<String> = files.iter().take(MOST_NAMED).map(|file| file.path.display().to_string()).collect();
     if files.len() > names.len() {
         names.push(format!("and {} more", files.len() - names.len()));
     }

@@ -5,7 +5,7 @@
 //! is still writing to `gateway.toml` comes into force by a reload alone.
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, VecDeque},
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Disk, Document, Files},
-    guard::lifecycle::certificates::certificate_files::{Stat, stat, watched},
+    guard::lifecycle::{certificates::certificate_files::watched, settling::Settling},
     settings::proxy::Settings,
 };
 
@@ -37,33 +37,48 @@ impl NamedFiles {
     }
 
     /// Those that hold something else now, or cannot be read.
-    fn changed(&self) -> ChangedFiles {
-        let mut found = ChangedFiles::default();
-        for (path, before) in &self.0 {
-            match Disk.read(path) {
-                Ok(bytes) if digest(&bytes) == *before => {}
-                Ok(_other) => found.changed.push(path.clone()),
-                Err(_unreadable) => found.gone.push(path.clone()),
-            }
-        }
-        found
+    fn changed(&self) -> Vec<ChangedFile> {
+        let now = self.0.iter().map(|(path, before)| (ChangedFile { path: path.clone(), digest: held(path) }, before));
+        now.filter(|(file, before)| file.digest.as_ref() != Some(before)).map(|(file, _)| file).collect()
+    }
+
+    /// Whether it was read with a file that holds this.
+    fn has(&self, path: &Path, digest: &Digest) -> bool {
+        self.0.iter().any(|(known, held)| known == path && held == digest)
+    }
+
+    /// Whether these files were read as they were looked at.
+    pub(in crate::guard::lifecycle) fn have(&self, files: &[ChangedFile]) -> bool {
+        files.iter().all(|file| match file.digest {
+            Some(digest) => self.has(&file.path, &digest),
+            None => !self.0.iter().any(|(path, _)| *path == file.path),
+        })
     }
 }
 
-/// Files that are not what is in force.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(in crate::guard::lifecycle) struct ChangedFiles {
-    /// They hold something else.
-    pub(in crate::guard::lifecycle) changed: Vec<PathBuf>,
-    /// They cannot be read any more.
-    pub(in crate::guard::lifecycle) gone: Vec<PathBuf>,
+/// A file that holds something else than what is in force.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::guard::lifecycle) struct ChangedFile {
+    pub(in crate::guard::lifecycle) path: PathBuf,
+    /// `None`: it cannot be read.
+    digest: Option<Digest>,
 }
 
-impl ChangedFiles {
-    /// Whether all files are as they are in force.
-    pub(in crate::guard::lifecycle) const fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.gone.is_empty()
+impl ChangedFile {
+    /// Whether it cannot be read any more.
+    pub(in crate::guard::lifecycle) const fn is_gone(&self) -> bool {
+        self.digest.is_none()
     }
+
+    /// Whether it still is as it was looked at.
+    pub(in crate::guard::lifecycle) fn is_same(&self) -> bool {
+        held(&self.path) == self.digest
+    }
+}
+
+/// What a file holds now.
+fn held(path: &Path) -> Option<Digest> {
+    Disk.read(path).ok().map(|bytes| digest(&bytes))
 }
 
 fn digest(bytes: &[u8]) -> Digest {
@@ -74,23 +89,13 @@ fn digest(bytes: &[u8]) -> Digest {
 
 /// What is remembered of the files.
 #[derive(Default)]
-pub(in crate::guard::lifecycle) struct FileWatcher {
-    last: HashMap<PathBuf, Stat>,
-    handled: Option<HashMap<PathBuf, Stat>>,
-}
+pub(in crate::guard::lifecycle) struct FileWatcher(Settling);
 
 impl FileWatcher {
     /// Looks at every file. `None`: nothing has changed since the last look that told of something, or something is still
     /// changing. Otherwise those that hold something else than what is in force.
-    pub(in crate::guard::lifecycle) fn poll(&mut self, named: &NamedFiles) -> Option<ChangedFiles> {
-        let stats: HashMap<PathBuf, Stat> = named.0.iter().map(|(path, _)| (path.clone(), stat(path))).collect();
-        let settled = self.last == stats;
-        self.last.clone_from(&stats);
-        if !settled || self.handled.as_ref() == Some(&stats) {
-            return None;
-        }
-        self.handled = Some(stats);
-        Some(named.changed())
+    pub(in crate::guard::lifecycle) fn poll(&mut self, named: &NamedFiles) -> Option<Vec<ChangedFile>> {
+        self.0.look(named.0.iter().map(|(path, _)| path.clone())).then(|| named.changed())
     }
 }
 
@@ -105,22 +110,98 @@ pub(in crate::guard::lifecycle) struct WatchedFiles {
     pub(in crate::guard::lifecycle) epoch: u64,
     /// Changed files are on their way into force.
     pub(in crate::guard::lifecycle) is_coming: bool,
-    /// Why what they hold is not in force.
-    pub(in crate::guard::lifecycle) unusable: Option<String>,
+    /// Those that the last look found changed.
+    changed: Vec<ChangedFile>,
+    /// Those that cannot be used, and why.
+    unusable: Vec<(ChangedFile, String)>,
+    /// Those that cannot be used together, and are tried one by one.
+    apart: VecDeque<ChangedFile>,
 }
 
 impl WatchedFiles {
     /// A configuration is in force that was read with these.
     pub(in crate::guard::lifecycle) fn renewed(&mut self, named: NamedFiles) {
+        self.unusable.retain(|(file, _)| {
+            let is_named = named.0.iter().any(|(path, _)| *path == file.path);
+            is_named && !file.digest.is_some_and(|digest| named.has(&file.path, &digest))
+        });
         self.named = Arc::new(named);
         self.epoch += 1;
-        self.watcher = Some(FileWatcher::default());
-        self.unusable = None;
+        self.look_again();
     }
 
-    /// What an operator should know of them.
-    pub(in crate::guard::lifecycle) fn warning(&self) -> Option<String> {
-        self.unusable.clone()
+    /// The next look tells of all that it finds.
+    pub(in crate::guard::lifecycle) fn look_again(&mut self) {
+        let FileWatcher(settling) = self.watcher.take().unwrap_or_default();
+        self.watcher = Some(FileWatcher(settling.again()));
+        self.apart.clear();
+    }
+
+    /// These files hold something else than what is in force. Those to bring into force, and those to leave as they are: the ones
+    /// that cannot be read any more, and the ones that could not be used before, until they are all that is left.
+    pub(in crate::guard::lifecycle) fn found(
+        &mut self,
+        changed: Vec<ChangedFile>,
+    ) -> Option<(Vec<ChangedFile>, Vec<PathBuf>)> {
+        self.apart.clear();
+        self.unusable.retain(|(file, _)| changed.contains(file));
+        self.changed = changed;
+        if self.changed.is_empty() {
+            return None;
+        }
+        let (gone, there): (Vec<_>, Vec<_>) = self.changed.iter().cloned().partition(ChangedFile::is_gone);
+        if there.is_empty() {
+            return None;
+        }
+        let gone = gone.into_iter().map(|file| file.path);
+        let is_unusable = |file: &ChangedFile| self.unusable.iter().any(|(known, _)| known == file);
+        let (unusable, fresh): (Vec<_>, Vec<_>) = there.iter().cloned().partition(is_unusable);
+        if fresh.is_empty() {
+            return Some((there, gone.collect()));
+        }
+        Some((fresh, unusable.into_iter().map(|file| file.path).chain(gone).collect()))
+    }
+
+    /// These files cannot be used together: each is to be tried.
+    pub(in crate::guard::lifecycle) fn separate(&mut self, files: &[ChangedFile]) {
+        self.apart = files.iter().cloned().collect();
+    }
+
+    /// The next file to be tried alone, and those to leave as they are meanwhile.
+    pub(in crate::guard::lifecycle) fn next_apart(&mut self) -> Option<(ChangedFile, Vec<PathBuf>)> {
+        let next = self.apart.pop_front()?;
+        let held = self.changed.iter().filter(|file| **file != next).map(|file| file.path.clone()).collect();
+        Some((next, held))
+    }
+
+    /// A file cannot be used. Whether that is news.
+    pub(in crate::guard::lifecycle) fn refused(&mut self, file: &ChangedFile, why: &str) -> bool {
+        let known = self.unusable.iter().position(|(known, _)| known.path == file.path);
+        let before = known.map(|index| self.unusable.remove(index));
+        let entry = (file.clone(), why.to_owned());
+        let is_news = before.as_ref() != Some(&entry);
+        self.unusable.push(entry);
+        is_news
+    }
+
+    /// Whether files have changed and are not in force.
+    pub(in crate::guard::lifecycle) fn has_unusable(&self) -> bool {
+        !self.unusable.is_empty()
+    }
+
+    /// What an operator should know of them: one text for all that fail for the same reason.
+    pub(in crate::guard::lifecycle) fn warnings(&self) -> Vec<String> {
+        let mut reasons: Vec<(&str, Vec<String>)> = Vec::new();
+        for (file, why) in &self.unusable {
+            let path = file.path.display().to_string();
+            match reasons.iter_mut().find(|(known, _)| known == why) {
+                Some((_, files)) => files.push(path),
+                None => reasons.push((why, vec![path])),
+            }
+        }
+        let told =
+            |(why, files): (&str, Vec<String>)| format!("changed files are not in force ({}): {why}", files.join(", "));
+        reasons.into_iter().map(told).collect()
     }
 }
 
@@ -203,34 +284,6 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_told_of_once_it_stops_changing_and_until_it_is_as_before() {
-        let folder = folder("poll");
-        let (_, named) = load(&folder.join("gateway.toml"), &Disk);
-        let body = folder.join("body.json");
-        assert_eq!(named.0.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&body], "TLS has a watcher of its own");
-        let mut watcher = FileWatcher::default();
-        let mut check = |expect: Option<ChangedFiles>, why: &str| {
-            assert_eq!(watcher.poll(&named), expect, "{why}");
-        };
-        let changed = ChangedFiles { changed: vec![body.clone()], gone: Vec::new() };
-        let gone = ChangedFiles { changed: Vec::new(), gone: vec![body.clone()] };
-        check(None, "the first look");
-        check(Some(ChangedFiles::default()), "all is as it is in force");
-        check(None, "that was told");
-        fs::write(&body, "{\"type\": \"object\"}").unwrap();
-        check(None, "it may still be changing");
-        check(Some(changed), "it has changed");
-        check(None, "that was told");
-        fs::remove_file(&body).unwrap();
-        check(None, "it is gone");
-        check(Some(gone), "what cannot be read is not what was read");
-        fs::write(&body, "{}").unwrap();
-        check(None, "it is back");
-        check(Some(ChangedFiles::default()), "as it is in force");
-        fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
     fn a_file_that_is_gone_is_there_as_it_was_read() {
         let folder = folder("gone");
         let (config, _) = load(&folder.join("gateway.toml"), &Disk);
@@ -243,6 +296,66 @@ mod tests {
         assert_eq!(listed.iter().filter(|path| **path == there).count(), 1, "{listed:?}");
         assert_eq!((&*files.read(&gone).unwrap(), &*files.read(&there).unwrap()), (&b"one"[..], &b"two"[..]));
         fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_file_is_told_of_once_it_stops_changing_and_until_it_is_as_before() {
+        let folder = folder("poll");
+        let (_, named) = load(&folder.join("gateway.toml"), &Disk);
+        let body = folder.join("body.json");
+        assert_eq!(named.0.iter().map(|(path, _)| path).collect::<Vec<_>>(), [&body], "TLS has a watcher of its own");
+        let mut watcher = FileWatcher::default();
+        // What is written in place is told of once it has stayed as it is for some looks.
+        let mut check = |expect: &[&Path], why: &str| {
+            let told = (0..10).find_map(|_| watcher.poll(&named)).expect(why);
+            assert_eq!(told.iter().map(|file| file.path.as_path()).collect::<Vec<_>>(), expect, "{why}");
+            assert!(told.iter().all(ChangedFile::is_same), "{why}");
+            assert_eq!(watcher.poll(&named), None, "{why}: that was told");
+        };
+        check(&[], "all is as it is in force");
+        fs::write(&body, "{\"type\": \"object\"}").unwrap();
+        check(&[&body], "it has changed");
+        fs::remove_file(&body).unwrap();
+        check(&[&body], "what cannot be read is not what was read");
+        fs::write(&body, "{}").unwrap();
+        check(&[], "as it is in force");
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn what_cannot_be_used_keeps_nothing_else_out() {
+        let file = |name: &str, digest: u8| ChangedFile { path: name.into(), digest: Some([digest; 32]) };
+        let names = |files: &[ChangedFile]| files.iter().map(|it| it.path.display().to_string()).collect::<String>();
+        let [a, b, c] = [file("a", 1), file("b", 2), file("c", 3)];
+        let mut watched = WatchedFiles::default();
+        let all = vec![a.clone(), b.clone(), c.clone()];
+        let found = |watched: &mut WatchedFiles, changed: &[ChangedFile]| {
+            watched.found(changed.to_vec()).map(|(files, held)| (names(&files), held.len()))
+        };
+        assert_eq!(found(&mut watched, &all), Some(("abc".to_owned(), 0)));
+        watched.separate(&all);
+        let (first, held) = watched.next_apart().unwrap();
+        assert_eq!((first, held), (a.clone(), vec!["b".into(), "c".into()]));
+        assert!(watched.refused(&a, "bad"), "that is news");
+        assert_eq!(watched.next_apart().unwrap().0, b);
+        // That one comes into force.
+        watched.renewed(NamedFiles(vec![("a".into(), [9; 32]), ("b".into(), [2; 32]), ("c".into(), [9; 32])]));
+        assert!(watched.next_apart().is_none());
+        assert_eq!(watched.warnings(), ["changed files are not in force (a): bad"]);
+        assert_eq!(found(&mut watched, &[a.clone(), c]), Some(("c".to_owned(), 1)));
+        watched.renewed(NamedFiles(vec![("a".into(), [9; 32]), ("b".into(), [2; 32]), ("c".into(), [3; 32])]));
+        // What is left may be good with what came into force.
+        assert_eq!(found(&mut watched, std::slice::from_ref(&a)), Some(("a".to_owned(), 0)));
+        assert!(!watched.refused(&a, "bad") && watched.refused(&a, "worse"), "what is known is no news");
+        // Another content is another file.
+        assert_eq!(found(&mut watched, &[file("a", 7)]), Some(("a".to_owned(), 0)));
+        assert!(!watched.has_unusable());
+        watched.refused(&a, "bad");
+        watched.renewed(NamedFiles(vec![("a".into(), [1; 32])]));
+        assert!(!watched.has_unusable(), "it is in force");
+        watched.refused(&a, "bad");
+        watched.renewed(NamedFiles(Vec::new()));
+        assert!(!watched.has_unusable(), "nobody names it");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use tokio::{sync::oneshot, time::Instant};
 use crate::guard::{
     bans::Actor,
     control::{Answer, ReloadRefused},
-    lifecycle::reload::prepare::Prepared,
+    lifecycle::{files::named_files::ChangedFile, reload::prepare::Prepared},
     observer::samples::Reloads,
     proxies::supervisor::NewSockets,
 };
@@ -48,7 +48,9 @@ pub(in crate::guard::lifecycle) struct ReloadRequest {
     /// Which file was read; empty: none was.
     pub(in crate::guard::lifecycle) digest: String,
     /// Files that have changed, and bring the configuration in force anew. Empty: the configuration is read from its file.
-    pub(in crate::guard::lifecycle) files: Vec<PathBuf>,
+    pub(in crate::guard::lifecycle) files: Vec<ChangedFile>,
+    /// These have changed again since they were looked at.
+    pub(in crate::guard::lifecycle) is_stale: bool,
     /// Files that have changed and stay as they are in force.
     pub(in crate::guard::lifecycle) held: Vec<PathBuf>,
     /// What OpenAPI documents protect no more by it, for people.
@@ -61,11 +63,20 @@ impl ReloadRequest {
         answer: Option<oneshot::Sender<Answer>>,
         dry_run: bool,
     ) -> Self {
-        Self { actor, answer, dry_run, digest: String::new(), files: Vec::new(), held: Vec::new(), losses: Vec::new() }
+        Self {
+            actor,
+            answer,
+            dry_run,
+            digest: String::new(),
+            files: Vec::new(),
+            is_stale: false,
+            held: Vec::new(),
+            losses: Vec::new(),
+        }
     }
 
     /// What the guard itself wants once these files have changed.
-    pub(in crate::guard::lifecycle) fn of_files(files: Vec<PathBuf>) -> Self {
+    pub(in crate::guard::lifecycle) fn of_files(files: Vec<ChangedFile>) -> Self {
         Self { files, ..Self::new(Actor::Guard, None, false) }
     }
 

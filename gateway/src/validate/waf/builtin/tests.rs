@@ -361,6 +361,39 @@ fn a_body_is_inspected_whatever_its_type_says() {
 }
 
 #[test]
+fn what_is_no_text_is_not_read_as_text_and_what_lies_is() {
+    let png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR\0\0\0' or 1=1--<script>alert(1)</script>";
+    let part = |disposition: &str, media_type: &str, content: &[u8]| {
+        let head =
+            format!("--b\r\nContent-Disposition: form-data; {disposition}\r\nContent-Type: {media_type}\r\n\r\n");
+        [head.as_bytes(), content, b"\r\n--b--\r\n"].concat()
+    };
+    let multipart = "multipart/form-data; boundary=b";
+    let script = b"<script>alert(1)</script>";
+    for (content_type, body, is_attack) in [
+        ("image/png", png.to_vec(), false),
+        ("image/jpeg", png.to_vec(), false),
+        ("application/octet-stream", png.to_vec(), false),
+        ("image/png", script.to_vec(), true),
+        ("text/plain", png.to_vec(), true),
+        ("application/json", png.to_vec(), true),
+        ("application/x-www-form-urlencoded", [b"a=", &png[..]].concat(), true),
+        ("", png.to_vec(), true),
+        (multipart, part("name=\"f\"", "image/png", png), false),
+        (multipart, part("name=\"f\"; filename=\"a.png\"", "image/png", png), false),
+        (multipart, part("name=\"f\"; filename*=UTF-8''a.png", "image/png", png), false),
+        (multipart, part("name=\"f\"", "text/plain", png), true),
+        (multipart, part("name=\"f\"; filename=\"a.png\"", "image/png", script), true),
+        (multipart, part("name=\"f\"; filename=\"../../a.png\"", "image/png", png), true),
+        (multipart, part("name=\"<script>\"; filename=\"a.png\"", "image/png", png), true),
+        (multipart, part("name=\"f\"; filename=\"a\0.png\"", "image/png", png), true),
+    ] {
+        let verdict = judge(settings(), "/items", &[("content-type", content_type)], &body);
+        assert_eq!(verdict.is_attack, is_attack, "{content_type}: {:?}: {verdict:?}", String::from_utf8_lossy(&body));
+    }
+}
+
+#[test]
 fn an_encoding_that_is_not_decoded_is_unreadable() {
     let (json, xml, form) = ("application/json", "text/xml", "application/x-www-form-urlencoded");
     let part = |head: &str, text: &[u8]| -> Vec<u8> {

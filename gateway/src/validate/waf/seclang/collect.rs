@@ -100,6 +100,9 @@ impl Items {
             self.add(&[Variable::Files], Collection::File, name, file);
             self.add(&[Variable::FilesNames], Collection::File, name, name);
         }
+        for name in parts.unread.iter().filter(|name| !parts.files.iter().any(|(file, _)| file == *name)) {
+            self.add(&[Variable::FilesNames], Collection::File, name, name);
+        }
         for (name, header) in &parts.part_headers {
             self.add(&[Variable::MultipartPartHeaders], Collection::Body, name, header);
         }
@@ -109,8 +112,9 @@ impl Items {
         for value in &parts.attributes {
             self.add(&[Variable::Xml], Collection::Body, b"//@*", value);
         }
-        if !body.is_empty() {
-            self.add(&[Variable::RequestBody], Collection::Body, b"", body);
+        let text = parts.text_of(body);
+        if !text.is_empty() {
+            self.add(&[Variable::RequestBody], Collection::Body, b"", &text);
         }
         let error: &[u8] = if parts.error.is_some() { b"1" } else { b"0" };
         self.add(&[Variable::ReqbodyError], Collection::Other, b"", error);
