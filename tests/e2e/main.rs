@@ -22,6 +22,7 @@ mod cluster_tickets;
 mod compile;
 mod contract;
 mod crash;
+mod crowdsec;
 mod deadlines;
 mod deployments;
 mod detection;
@@ -59,6 +60,7 @@ mod cli;
 mod config;
 mod docs;
 mod feeds;
+mod feeds_fetched;
 mod inheritance;
 mod init;
 

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
+    feed,
     table::{Table, bytes, clean, field, prose, seconds},
 };
 use crate::{
@@ -116,6 +117,15 @@ pub(super) fn render(status: &control::Status) -> String {
             table.row([name, entries, mode, origin, feed.loaded.clone()]);
         }
         lines.push(format!("\n{}", table.render()));
+    }
+    if let Some(crowdsec) = &status.crowdsec {
+        let control::CrowdsecStatus { url, decisions, waiting, told, .. } = crowdsec;
+        let state = crowdsec.failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
+        let text = format!("{url}, {state}; {decisions} decisions known, {told} bans told, {waiting} wait");
+        lines.push(field("crowdsec", 14, &clean(&text)));
+    }
+    if !status.fetches.is_empty() {
+        lines.push(format!("\n{}", feed::table(status)));
     }
     if !status.audit.anchors.is_empty() {
         let mut table = Table::new(["ANCHOR", "KIND", "RECORD", "SENT", "STATE"]);
