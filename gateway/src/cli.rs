@@ -21,6 +21,7 @@ mod cluster;
 mod confirm;
 mod detach;
 mod doctor;
+mod feed;
 mod init;
 mod key;
 mod limit;
@@ -97,6 +98,9 @@ enum Command {
     /// Block sources, list and unblock them
     #[command(subcommand)]
     Block(block::Block),
+    /// List the lists that are fetched by URL, and fetch them now
+    #[command(subcommand)]
+    Feed(feed::Feed),
     /// Keep a block that was added with `--confirm`
     Confirm(confirm::Confirm),
     /// Allowlist sources: never limit, block or ban them
@@ -218,6 +222,7 @@ pub fn main() -> ExitCode {
         Command::Token(token) => token.execute(&context).into(),
         Command::Status(status) => status.execute(&context).into(),
         Command::Block(block) => block.execute(&context).into(),
+        Command::Feed(feed) => feed.execute(&context).into(),
         Command::Confirm(confirm) => confirm.execute(&context).into(),
         Command::Allow(allow) => allow.execute(&context).into(),
         Command::Key(key) => key.execute(&context).into(),

@@ -91,11 +91,14 @@ impl Config {
 
     /// The files that only the observer may know.
     pub(crate) fn observer_secrets(&self) -> impl Iterator<Item = &NamedFile> {
+        let feeds = self.guard.feeds.iter().filter_map(|feed| feed.fetched());
+        let feeds = feeds.flat_map(|fetched| fetched.source.secrets());
+        let crowdsec = self.guard.crowdsec.iter().flat_map(|crowdsec| crowdsec.api.secrets());
         let admin = self.admin.iter().flat_map(settings::admin::Settings::secrets);
         let collectors = self.collectors().filter_map(|(_table, collector)| collector.headers.as_ref());
         let receivers = self.alerts.receivers.iter();
         let receivers = receivers.flat_map(|receiver| receiver.kind.secrets().chain(&receiver.dial.private_key));
-        admin.chain(collectors).chain(receivers)
+        admin.chain(collectors).chain(receivers).chain(feeds).chain(crowdsec)
     }
 
     /// Every collector, with the name of its table.

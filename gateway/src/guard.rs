@@ -18,6 +18,7 @@ pub mod store;
 
 pub mod doctor;
 
+mod crowdsec;
 mod enforcement;
 mod key_sets;
 mod launcher;

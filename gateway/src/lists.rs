@@ -5,10 +5,11 @@
 
 use line::{Each, text};
 
-use crate::settings::guard::ListFormat;
+use crate::settings::feed::ListFormat;
 
 mod crowdsec_csv;
 mod crowdsec_json;
+mod crowdsec_stream;
 mod ipset;
 mod json;
 mod line;
@@ -16,6 +17,7 @@ mod plain;
 mod range;
 mod spamhaus;
 
+pub use crowdsec_stream::{DecisionStream, stream};
 pub use line::{LineError, Listed, Unreadable};
 
 /// The largest list that is read, in bytes.

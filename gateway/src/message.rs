@@ -37,6 +37,7 @@ pub mod compiler;
 pub mod credentials;
 pub mod delivery;
 pub mod event;
+pub mod fetch;
 pub mod observer;
 pub mod relay;
 pub(crate) mod sealed;

@@ -25,6 +25,9 @@ use support::{
 /// Two minutes must be over on the clock, and a little more.
 const MINUTES: Duration = Duration::from_secs(200);
 
+/// An alert, without which the built-in ones are off.
+const ALERT: &str = "[[alert]]\nname = \"mine\"\nmetric = \"gateway_usual_ratio\"\ncondition = \"> 3\"\n";
+
 /// Four weeks in which there were so many in each minute: by route and measure.
 fn learned(usual: &[(&str, &str, f64)]) -> Value {
     let series = |(route, measure, many): &(&str, &str, f64)| {
@@ -68,10 +71,7 @@ fn an_anomaly_is_told_in_a_sentence() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     learn(&world, &[("(none)", "Failures", 1.0)]);
-    let more = format!(
-        "{}[anomalies]\nminutes = 1\n[[alert]]\nname = \"mine\"\nmetric = \"gateway_usual_ratio\"\ncondition = \"> 3\"\n",
-        admin::TABLE
-    );
+    let more = format!("{}{ALERT}[anomalies]\nminutes = 1\n", admin::TABLE);
     let daemon = Daemon::start(&world, &Settings { interfaces: Vec::new(), more, ..Settings::default() });
     let report = daemon.done(&["anomalies"]);
     assert_eq!(
@@ -147,7 +147,7 @@ fn acting(world: &World) -> Settings {
         route("/fresh/{*rest}", "[\"GET\"]", "[\"public\"]", ""),
     ];
     let actions = "[anomalies]\nminutes = 1\n[anomalies.actions]\nfailures = \"ban\"\nrequests = \"limit\"\n";
-    let more = format!("{}{actions}", admin::TABLE);
+    let more = format!("{}{ALERT}{actions}", admin::TABLE);
     Settings { routes: routes.concat(), rules: String::new(), more, ..Settings::default() }
 }
 

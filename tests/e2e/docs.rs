@@ -220,7 +220,7 @@ fn every_command_runs() {
                 place.clone_from(&fresh);
             }
             let arguments = localized(arguments, &daemon, &place);
-            let output = if needs_a_person(verb, &arguments) {
+            let output = if needs_somebody(verb, &arguments) {
                 run(&[&arguments[..], &["--help".to_owned()]].concat(), &place)
             } else {
                 run(&arguments, &place)
@@ -256,9 +256,10 @@ fn localized(arguments: &[String], daemon: &Daemon<'_>, place: &Path) -> Vec<Str
     local
 }
 
-/// What serves until it is ended, or asks at a terminal: its arguments alone are tried.
-fn needs_a_person(verb: &str, arguments: &[String]) -> bool {
-    verb == "run" || verb == "top" || verb == "init" && !arguments.iter().any(|word| word == "--upstream")
+/// What serves until it is ended, asks at a terminal, or fetches from somebody's server: its arguments alone are tried.
+fn needs_somebody(verb: &str, arguments: &[String]) -> bool {
+    let fetches = verb == "feed" && arguments.iter().any(|word| word == "refresh");
+    fetches || verb == "run" || verb == "top" || verb == "init" && !arguments.iter().any(|word| word == "--upstream")
 }
 
 fn run(arguments: &[String], place: &PathBuf) -> Output {

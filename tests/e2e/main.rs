@@ -22,6 +22,7 @@ mod cluster_tickets;
 mod compile;
 mod contract;
 mod crash;
+mod crowdsec;
 mod dashboard;
 mod deadlines;
 mod deployments;
@@ -61,6 +62,7 @@ mod cli;
 mod config;
 mod docs;
 mod feeds;
+mod feeds_fetched;
 mod inheritance;
 mod init;
 

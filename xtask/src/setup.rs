@@ -207,6 +207,9 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
     if level >= Level::All && !canaille().join("bin/canaille").exists() {
         steps.extend(python_provider());
     }
+    if level >= Level::All && !crowdsec().join("usr/bin/cscli").exists() {
+        steps.push(unpack_crowdsec());
+    }
     if level >= Level::All {
         steps.extend(from_npm("providers", "the identity providers of the tests, and the Node.js that runs them"));
         steps.extend(from_npm("browser", "what drives Chromium in the tests"));
@@ -273,6 +276,24 @@ fn python_provider() -> [Step; 2] {
         environment: Vec::new(),
         as_root: false,
     })
+}
+
+/// Where CrowdSec is, which the tests ask and tell.
+fn crowdsec() -> PathBuf {
+    root().join("target/crowdsec")
+}
+
+/// The command that unpacks Debian's package. It is not installed: that would start a service, and make this machine known
+/// to others.
+fn unpack_crowdsec() -> Step {
+    const SCRIPT: &str = "rm -rf \"$0\" && mkdir -p \"$0\" && cd \"$0\" && apt-get download crowdsec && \
+        dpkg-deb --fsys-tarfile crowdsec_*.deb | tar -x ./usr/bin && rm crowdsec_*.deb";
+    Step {
+        why: "CrowdSec, which the tests ask for decisions and tell of bans".to_owned(),
+        command: ["sh", "-c", SCRIPT, &crowdsec().display().to_string()].map(str::to_owned).to_vec(),
+        environment: Vec::new(),
+        as_root: false,
+    }
 }
 
 /// Whether both files are there and hold the same.

@@ -5,6 +5,7 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
+    feed,
     table::{Table, bytes, clean, field, prose, seconds},
 };
 use crate::{
@@ -71,9 +72,11 @@ pub(super) fn render(status: &control::Status) -> String {
         lines.push(field(name, 14, &clean(&value)));
     }
     lines.extend(kernel_budgets(&status.kernel).map(|text| field("kernel", 14, &clean(&text))));
+    lines.extend(crowdsec(status).map(|text| field("crowdsec", 14, &clean(&text))));
     let tables = [
         processes(&status.processes),
         feeds(&status.feeds),
+        (!status.fetches.is_empty()).then(|| feed::table(status)),
         anchors(&status.audit.anchors),
         key_sets(&status.key_sets),
         upstreams(&status.upstreams),
@@ -81,6 +84,13 @@ pub(super) fn render(status: &control::Status) -> String {
     ];
     lines.extend(tables.into_iter().flatten().map(|table| format!("\n{table}")));
     lines.join("\n")
+}
+
+/// What CrowdSec is asked and told; `None`: it is not used.
+fn crowdsec(status: &control::Status) -> Option<String> {
+    let control::CrowdsecStatus { url, decisions, waiting, told, failing, .. } = status.crowdsec.as_ref()?;
+    let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
+    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {waiting} wait"))
 }
 
 fn configuration(status: &control::Status) -> String {

@@ -101,6 +101,9 @@ fn arguments() {
     parses("block import", false);
     parses("block import a --format other", false);
     parses("block import a --feed a/b", false);
+    parses("feed list --json", true);
+    parses("feed refresh drop --accept", true);
+    parses("feed refresh", false);
     parses("block export --format csv --feed drop", true);
     parses("block export", true);
     parses("block flush", false);

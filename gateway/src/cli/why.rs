@@ -130,9 +130,8 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
         let left = seconds(clamp.remaining_seconds);
         let table = if clamp.limit.starts_with("anomaly.") { "" } else { "limit." };
         let limit = format!("{table}{}", clamp.limit);
-        let text = format!(
-            "budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets"
-        );
+        let text =
+            format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets");
         lines.add("clamped", text);
         for (index, id) in clamp.evidence.iter().enumerate() {
             lines.add(if index == 0 { "refused" } else { "" }, id.to_string());

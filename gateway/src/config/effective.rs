@@ -16,7 +16,7 @@ use crate::settings::{
     audit::{self, AnchorTarget},
     basic::Settings as Basic,
     cors::{Cors, HeaderNames},
-    guard::{AttachMode, Ladder, ListFormat, PacketScope, Settings as Guard, SourceLimit},
+    guard::{AttachMode, Ladder, PacketScope, Settings as Guard, SourceLimit},
     identity_headers::IdentityHeader,
     listener::Listener,
     operators::{Member, Operator},
@@ -31,7 +31,9 @@ use crate::settings::{
 mod access_log;
 mod alerts;
 mod cluster;
+mod crowdsec;
 mod detect;
+mod feeds;
 mod introspection;
 mod limits;
 mod otlp;
@@ -73,13 +75,8 @@ pub(super) fn describe(
             proxy.sources.iter().map(|(name, networks)| (name, texts(networks))).collect::<BTreeMap<_, _>>()
         }),
         "route": proxy.routes.iter().map(|it| route::route(it, proxy, sensitive)).collect::<Vec<_>>(),
-        "feed": guard.feeds.iter().map(|feed| json!({
-            "name": feed.name,
-            "path": feed.path,
-            "format": feed.format.map(ListFormat::name),
-            "ban": feed.ban.map(show_duration),
-            "shadow": feed.shadow,
-        })).collect::<Vec<_>>(),
+        "feed": guard.feeds.iter().map(|it| feeds::feed(it, sensitive)).collect::<Vec<_>>(),
+        "crowdsec": guard.crowdsec.as_ref().map(|it| crowdsec::crowdsec(it, sensitive)),
         "validate": validate::validate(proxy),
         "detect": detect::detect(&proxy.detect),
         "rule": proxy.detect.rules.iter().map(detect::rule).collect::<Vec<_>>(),

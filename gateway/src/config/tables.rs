@@ -27,6 +27,7 @@ mod client_certificates;
 mod cluster;
 mod connection_limit;
 mod cors;
+mod crowdsec;
 mod detect;
 mod feed;
 mod geo;
@@ -126,7 +127,8 @@ pub(super) const KEYS: Keys = &[
     ),
     ("detect", "Memory of the rules below."),
     ("rule", "Bans a source after a number of signals within a time."),
-    ("feed", "A list of sources in a file. It is loaded, followed, and swapped as a whole."),
+    ("feed", "A list of sources in a file, or fetched by URL. It is loaded, followed, and swapped as a whole."),
+    ("crowdsec", "CrowdSec, whose decisions are put in force, and which is told of bans. Without this table: neither."),
     ("validate", "How requests are checked against the schemas and documents of routes."),
     ("waf", "Rules that look for attacks in requests. Routes name it by `waf`. `NAME` is any name."),
 ];
@@ -147,7 +149,8 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     let mut guard = guard::read(root.table("guard", guard::KEYS), reader);
     guard.operators = operator::read(root.tables("operator", operator::KEYS), guard.control_mode, reader);
     guard.audit = audit::read(root.table("audit", audit::KEYS), root.has("admin"));
-    guard.feeds = feed::read(root.tables("feed", feed::KEYS));
+    guard.feeds = feed::read(root.tables("feed", feed::KEYS), root.has("admin"), reader);
+    guard.crowdsec = crowdsec::read(root.table("crowdsec", crowdsec::KEYS), root.has("admin"), &guard.feeds, reader);
     guard.revocation = revocation::read(root.table("revocation", revocation::KEYS));
     let mut proxy = proxy(&root, &guard, reader);
     proxy.fast_lane = fast_lane(&guard);

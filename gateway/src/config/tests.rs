@@ -250,14 +250,8 @@ fn wrong_resilience() {
 #[test]
 fn wrong_routes() {
     let key = |name: &str| format!("route[0].{name}");
-    wrong(
-        "upstream = \"items\"",
-        "upstream = \"item\"",
-        44,
-        &key("upstream"),
-        "no upstream \"item\"",
-        "mean \"items\"?",
-    );
+    let item = "no upstream \"item\"";
+    wrong("upstream = \"items\"", "upstream = \"item\"", 44, &key("upstream"), item, "mean \"items\"?");
     wrong("upstream = \"items\"", "upstream = \"xyz\"", 44, &key("upstream"), "no upstream", "[upstream.xyz]");
     wrong("upstream = \"items\"\n", "", 39, &key("upstream"), "missing", "upstream = \"items\"");
     wrong("127.0.0.1:9000", "127.0.0.1", 26, "upstream.items.servers[0]", "no port", "host and port");
@@ -489,6 +483,8 @@ mod access_log;
 mod admin;
 mod alerts;
 mod conditions;
+mod crowdsec;
+mod feeds;
 mod identity;
 mod limit;
 mod operator;

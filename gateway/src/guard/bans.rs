@@ -168,7 +168,8 @@ impl Guard {
             | Request::Upgrade
             | Request::Watch { .. }
             | Request::Whoami
-            | Request::BlockImportCommit { .. } => Err(Refused::new("not_here", "not a matter of bans")),
+            | Request::BlockImportCommit { .. }
+            | Request::FeedRefresh { .. } => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.shortfalls.note_full(&done);
         match done {

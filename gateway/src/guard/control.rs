@@ -19,6 +19,7 @@ pub(crate) mod caller;
 mod clamp;
 pub mod client;
 mod credentials;
+mod crowdsec;
 mod entry;
 mod lists;
 pub(crate) mod required;
@@ -32,11 +33,12 @@ mod why;
 pub use admin_token::{AdminToken, NewAdminToken};
 pub use clamp::{ClampEntry, KernelBudgets, PlanEntry, TotalBudget};
 pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, RevocationPage, RevocationShown, TokensOf};
+pub use crowdsec::CrowdsecStatus;
 pub use entry::Entry;
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, Interface, LogDrops, Lost, Process, ReloadRefused,
-    Requests, Status, Top, VerdictCount,
+    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, FeedFetch, Interface, LogDrops, Lost, Process,
+    ReloadRefused, Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
@@ -141,6 +143,14 @@ pub enum Request {
         feed: Option<String>,
         /// Where the page before ended.
         cursor: Option<Cursor>,
+    },
+    /// Fetch the list of a feed now.
+    FeedRefresh {
+        /// Which.
+        name: String,
+        /// Take what comes, however much is gone.
+        #[serde(default)]
+        accept: bool,
     },
     /// Let a source through, whatever else is said.
     AllowAdd {

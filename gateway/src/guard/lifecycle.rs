@@ -4,9 +4,12 @@ pub(crate) mod state;
 
 mod anchoring;
 mod background;
+mod brought;
 mod certificates;
 mod credentials;
+mod crowdsec;
 mod event_loop;
+mod fetching;
 mod files;
 mod operators;
 mod processes;

@@ -25,6 +25,7 @@ use crate::{
         anomalies::{ContributorsShown, Deviations},
         channel::{self, Channel, Sender},
         delivery::Delivery,
+        fetch::{Fetch, room},
         observer::{ObserverConfig, ToObserver},
         sealed::seal,
         telemetry::{Metric, Report, Samples},
@@ -248,6 +249,19 @@ impl Observer {
         let sealed = seal(delivery)?;
         running.channel.try_send_with(&ToObserver::Deliver, &[sealed.as_fd(), theirs.as_fd()])?;
         Ok(ours)
+    }
+
+    /// Has it fetch something, with a body of `most` bytes at most: the socket where it answers, and where the body is then.
+    ///
+    /// # Errors
+    /// There is none, or it is busy.
+    pub(crate) fn fetch(&self, fetch: &Fetch, most: u64) -> io::Result<(OwnedFd, OwnedFd)> {
+        let running = self.running.as_ref().ok_or_else(missing)?;
+        let (ours, theirs) = channel::pair()?;
+        let (sealed, memory) = (seal(fetch)?, room(most)?);
+        let descriptors = [sealed.as_fd(), theirs.as_fd(), memory.as_fd()];
+        running.channel.try_send_with(&ToObserver::Fetch, &descriptors)?;
+        Ok((ours, memory))
     }
 
     /// Asks it something: the socket where it answers.

@@ -106,6 +106,8 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             requests: Requests::default(),
             upstreams: Vec::new(),
             key_sets: Vec::new(),
+            fetches: Vec::new(),
+            crowdsec: None,
             cluster: None,
             config_since: String::new(),
             config_by: String::new(),

@@ -10,8 +10,8 @@ use crate::{
     file::NamedFile,
     outbound::Server,
     settings::{
-        alert::{Dial, ReceiverKind, SecretUrl, Settings},
-        outbound::Refusal,
+        alert::{ReceiverKind, Settings},
+        outbound::{Dial, Refusal, SecretUrl},
     },
     url::Url,
 };
@@ -186,7 +186,7 @@ pub fn secret(file: &NamedFile) -> &[u8] {
     file.bytes.trim_ascii()
 }
 
-fn word(file: &NamedFile, key: &str) -> Result<(), Diagnostic> {
+pub(super) fn word(file: &NamedFile, key: &str) -> Result<(), Diagnostic> {
     let held = secret(file);
     if !held.is_empty() && held.len() <= 4_096 && held.iter().all(|byte| byte.is_ascii_graphic() || *byte == b' ') {
         return Ok(());
@@ -196,7 +196,7 @@ fn word(file: &NamedFile, key: &str) -> Result<(), Diagnostic> {
 }
 
 /// The URL that a file holds, which is not told.
-fn address(url: &mut SecretUrl, dial: &Dial) -> Result<(), Diagnostic> {
+pub(super) fn address(url: &mut SecretUrl, dial: &Dial) -> Result<(), Diagnostic> {
     let Some(file) = &url.file else { return Ok(()) };
     let path = file.path.display();
     let wrong = |what: &str| Diagnostic::new("url_file", format!("what {path} holds {what}"));

@@ -7,6 +7,7 @@ use super::{
     anomalies::Deviations,
     cluster::{LONGEST_LETTER, MAX_LETTERS},
     delivery::{Delivered, LONGEST_RESPONSE},
+    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_TEXT},
     relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
     telemetry::Telemetry,
 };
@@ -185,6 +186,20 @@ impl Bounded for Delivered {
             Ok(response) if response.len() > LONGEST_RESPONSE => Err("bytes of a response"),
             _ => Ok(()),
         }
+    }
+}
+
+impl Bounded for Fetched {
+    fn check(&self) -> Result<(), &'static str> {
+        let fits = match &self.0 {
+            Ok(answer) => {
+                let texts = [&answer.etag, &answer.last_modified];
+                texts.iter().all(|text| text.len() <= LONGEST_TEXT)
+                    && answer.checksum.as_ref().is_none_or(|text| text.len() <= LONGEST_CHECKSUM)
+            }
+            Err(why) => why.len() <= LONGEST_TEXT,
+        };
+        if fits { Ok(()) } else { Err("bytes of what was fetched") }
     }
 }
 

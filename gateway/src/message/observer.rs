@@ -4,8 +4,16 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{alert, anomalies::ContributorsShown, collector::Collector, telemetry::Telemetry};
-use crate::{diagnostic::Diagnostic, settings, tls};
+use super::{alert, anomalies::ContributorsShown, collector::Collector, fetch, telemetry::Telemetry};
+use crate::{
+    diagnostic::Diagnostic,
+    settings::{
+        self,
+        crowdsec::{self, LocalApi},
+        feed::{Feed, FeedSource},
+    },
+    tls,
+};
 
 /// What the guard tells the observer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -22,6 +30,9 @@ pub enum ToObserver {
     /// Carries a sealed [`Delivery`](super::delivery::Delivery), and the socket that takes one
     /// [`Delivered`](super::delivery::Delivered).
     Deliver,
+    /// Carries a sealed [`Fetch`](fetch::Fetch), the socket that takes one [`Fetched`](fetch::Fetched), and a file in memory
+    /// with room for the body.
+    Fetch,
     /// Carries the socket by which commands of operators are relayed to the guard: [`Relayed`](super::relay::Relayed)
     /// there, [`Answered`](super::relay::Answered) back.
     Relay,
@@ -63,16 +74,22 @@ pub struct ObserverConfig {
     pub alerts: settings::alert::Settings,
     /// When something is not usual; `None`: nothing is learned.
     pub anomalies: Option<settings::anomalies::Settings>,
+    /// The lists that are fetched.
+    pub feeds: Vec<FeedSource>,
+    /// How CrowdSec is asked.
+    pub crowdsec: Option<LocalApi>,
 }
 
 /// Without the token and the private key.
 impl fmt::Debug for ObserverConfig {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies } = self;
+        let Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies, feeds, crowdsec } =
+            self;
         let (tls, token) = (tls.is_some(), token.is_some());
         write!(
             out,
-            "ObserverConfig({hosts:?}, {is_unix}, {tls}, {token}, {dashboard}, {traces:?}, {metrics:?}, {logs:?}, {alerts:?}, {anomalies:?})"
+            "ObserverConfig({hosts:?}, {is_unix}, {tls}, {token}, {dashboard}, {traces:?}, {metrics:?}, {logs:?}, \
+             {alerts:?}, {anomalies:?}, {feeds:?}, {crowdsec:?})"
         )
     }
 }
@@ -101,6 +118,7 @@ impl ObserverConfig {
         traces: Option<&settings::traces::Settings>,
         otlp: &settings::otlp::Settings,
         (alerts, anomalies): (&settings::alert::Settings, Option<&settings::anomalies::Settings>),
+        (feeds, crowdsec): (&[Feed], Option<&crowdsec::Settings>),
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let mut collector = |table: &str, settings: Option<&settings::otlp::Collector>| {
@@ -138,11 +156,15 @@ impl ObserverConfig {
             None
         });
         let alerts = alert::complete(alerts, &mut faults);
+        let feeds = feeds.iter().enumerate().filter_map(|(index, feed)| Some((index, feed.fetched()?.source.clone())));
+        let feeds = fetch::complete(feeds.collect(), &mut faults);
+        let crowdsec = crowdsec.map(|settings| settings.api.clone());
+        crowdsec.iter().for_each(|api| fetch::complete_crowdsec(api, &mut faults));
         if !faults.is_empty() {
             return Err(faults);
         }
         let (hosts, anomalies, dashboard) = (settings.hosts.clone(), anomalies.cloned(), settings.dashboard);
-        Ok(Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies })
+        Ok(Self { hosts, is_unix, tls, token, dashboard, traces, metrics, logs, alerts, anomalies, feeds, crowdsec })
     }
 }
 

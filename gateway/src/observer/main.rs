@@ -26,6 +26,7 @@ use super::{
     baseline::Baselines,
     deliver::deliver,
     export::Exports,
+    fetch::Fetcher,
     relay::Relay,
     report::said,
     store::Store,
@@ -91,6 +92,7 @@ struct Observer {
     alerts: Rc<Alerts>,
     baselines: Rc<Baselines>,
     relay: Rc<Relay>,
+    fetcher: Rc<Fetcher>,
     accepts: Option<JoinHandle<()>>,
 }
 
@@ -109,7 +111,8 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
     let told = (Rc::clone(&exports), Rc::clone(&alerts), Rc::clone(&baselines));
     let admin = Rc::new(Admin::new(config, own_store, told, Rc::clone(&relay), own)?);
     exports.run(&store);
-    let mut observer = Observer { admin, store, exports, alerts, baselines, relay, accepts: None };
+    let fetcher = Rc::new(Fetcher::default());
+    let mut observer = Observer { admin, store, exports, alerts, baselines, relay, fetcher, accepts: None };
     let mut second = interval(SECOND);
     second.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut full_until: Option<Instant> = None;
@@ -162,6 +165,7 @@ impl Observer {
                 let config: ObserverConfig =
                     unseal(config).context("cannot read the configuration that the guard sent")?;
                 let socket = listener(socket, config.is_unix).context("cannot use the admin listener's socket")?;
+                self.fetcher.configure(&config.feeds, config.crowdsec.as_ref());
                 self.admin.configure(config)?;
                 let accepts = tokio::task::spawn_local(serve(socket, Rc::clone(&self.admin)));
                 // Of the guard before. Whoever is connected is served to the end.
@@ -171,6 +175,10 @@ impl Observer {
             }
             (ToObserver::Deliver, Some(sealed), Some(answer)) => {
                 tokio::task::spawn_local(deliver(sealed, answer));
+            }
+            (ToObserver::Fetch, Some(sealed), Some(answer)) => {
+                let Some(memory) = descriptors.next() else { return Ok(()) };
+                tokio::task::spawn_local(Rc::clone(&self.fetcher).fetch(sealed, answer, memory));
             }
             (ToObserver::Files, Some(one), Some(other)) => {
                 self.alerts.restore([one, other], Now::read());
@@ -199,8 +207,11 @@ impl Observer {
             (ToObserver::Events, Some(socket), _) => {
                 tokio::task::spawn_local(hear_events(Channel::new(socket)?, Rc::clone(&self.exports)));
             }
-            (ToObserver::Configure, Some(config), _) => match unseal(config) {
-                Ok(config) => self.admin.configure(config)?,
+            (ToObserver::Configure, Some(config), _) => match unseal::<ObserverConfig>(config) {
+                Ok(config) => {
+                    self.fetcher.configure(&config.feeds, config.crowdsec.as_ref());
+                    self.admin.configure(config)?;
+                }
                 Err(error) => tracing::error!("the configuration that the guard sent cannot be read: {error}"),
             },
             (message, ..) => tracing::error!(?message, "the guard said what cannot be carried out"),

@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 pub use condition::{Aggregation, AlertCondition, Comparison, Match, Unit};
-pub use receiver::{Dial, Mail, MailSecurity, Receiver, ReceiverKind, SecretUrl};
+pub use receiver::{Mail, MailSecurity, Receiver, ReceiverKind};
 pub use severity::Severity;
 
 use crate::metric::Metric;

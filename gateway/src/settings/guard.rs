@@ -6,7 +6,8 @@ use gateway_common::source::Source;
 
 use super::{
     anomalies::Actions,
-    audit,
+    audit, crowdsec,
+    feed::Feed,
     limit::{Clamp, PlanBudget},
     operators::{ControlMode, Operator},
     revocation,
@@ -86,6 +87,8 @@ pub struct Settings {
     pub safety: Safety,
     /// `[[feed]]`: lists that are followed.
     pub feeds: Vec<Feed>,
+    /// `[crowdsec]`; `None`: it is neither asked nor told.
+    pub crowdsec: Option<crowdsec::Settings>,
     /// `[audit]`.
     pub audit: audit::Settings,
     /// `[revocation]`.
@@ -190,21 +193,6 @@ impl Default for Ladder {
     }
 }
 
-/// `[[feed]]`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Feed {
-    /// `name`.
-    pub name: String,
-    /// `path`: the file that is followed.
-    pub path: PathBuf,
-    /// `format`; `None`: as it looks.
-    pub format: Option<ListFormat>,
-    /// `ban`: how long an entry lasts from when it was loaded; `None`: for as long as it is listed.
-    pub ban: Option<Duration>,
-    /// `shadow`: count only.
-    pub shadow: bool,
-}
-
 /// How XDP is attached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum AttachMode {
@@ -258,40 +246,4 @@ pub struct SynCookies {
     pub per_second: u64,
     /// `burst`.
     pub burst: u64,
-}
-
-/// How a list is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum ListFormat {
-    /// An address, prefix or range a line; `#` and `;` start comments.
-    Plain,
-    /// `ipset save` of one set, and FireHOL's .netset and .ipset.
-    Ipset,
-    /// Spamhaus DROP and EDROP: text, or a JSON object a line.
-    Spamhaus,
-    /// CSV whose heading names the column of addresses: `cscli decisions list -o raw`, abuse.ch, AbuseIPDB; also what
-    /// `block export --format csv` writes.
-    CrowdsecCsv,
-    /// `cscli decisions list -o json`; also what `block export --format json` writes.
-    CrowdsecJson,
-    /// Other JSON of addresses: ranges of clouds, AbuseIPDB, abuse.ch.
-    Json,
-}
-
-impl ListFormat {
-    /// As it is written in the configuration and on the command line.
-    pub const NAMES: [(&'static str, Self); 6] = [
-        ("plain", Self::Plain),
-        ("ipset", Self::Ipset),
-        ("spamhaus", Self::Spamhaus),
-        ("crowdsec-csv", Self::CrowdsecCsv),
-        ("crowdsec-json", Self::CrowdsecJson),
-        ("json", Self::Json),
-    ];
-
-    /// The name.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::NAMES.into_iter().find(|(_, format)| *format == self).map_or("plain", |(name, _)| name)
-    }
 }

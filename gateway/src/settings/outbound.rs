@@ -1,10 +1,13 @@
 //! How the gateway asks a server by HTTP that is not behind it: whom to believe, which addresses to connect to, how long
 //! to wait.
 
-use std::time::Duration;
+use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+
+use serde::{Deserialize, Serialize};
 
 use super::tls;
 use crate::{
+    file::{NamedFile, whole},
     reach::{Reach, reach},
     url::Url,
 };
@@ -55,6 +58,89 @@ impl Server {
             Reach::Loopback if !self.allow_private => Err(Refusal::Private("is this host")),
             Reach::Private(what) if !self.allow_private => Err(Refusal::Private(what)),
             _ => Ok(()),
+        }
+    }
+}
+
+/// How a server that the observer asks is connected to: as [`Server`], in a form that processes hand to each other.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Dial {
+    /// `ca`.
+    #[serde(with = "whole")]
+    pub ca: NamedFile,
+    /// `certificate`.
+    #[serde(with = "whole::optional")]
+    pub certificate: Option<NamedFile>,
+    /// `private_key`.
+    #[serde(with = "whole::optional")]
+    pub private_key: Option<NamedFile>,
+    /// `allow_private`.
+    pub allow_private: bool,
+    /// `allow_http`.
+    pub allow_http: bool,
+    /// `timeout`.
+    pub timeout: Duration,
+}
+
+impl Dial {
+    /// From what every table of a server has.
+    #[must_use]
+    pub fn new(server: Server) -> Self {
+        let (certificate, private_key) = server.tls.certificate.unzip();
+        let Server { allow_private, allow_http, timeout, .. } = server;
+        Self { ca: server.tls.ca, certificate, private_key, allow_private, allow_http, timeout }
+    }
+
+    /// The same as a server that is asked.
+    #[must_use]
+    pub fn server(&self) -> Server {
+        let tls = tls::UpstreamTls {
+            ca: self.ca.clone(),
+            server_name: None,
+            certificate: self.certificate.clone().zip(self.private_key.clone()),
+            accepts_any: false,
+            pins: Vec::new(),
+        };
+        let Self { allow_private, allow_http, timeout, .. } = *self;
+        Server { tls, allow_private, allow_http, timeout }
+    }
+
+    /// Of what is not connected to by TCP.
+    #[must_use]
+    pub fn none() -> Self {
+        let ca = NamedFile { path: PathBuf::new(), bytes: Arc::default() };
+        let timeout = Duration::from_secs(10);
+        Self { ca, certificate: None, private_key: None, allow_private: true, allow_http: true, timeout }
+    }
+}
+
+/// A URL that may be a secret: whoever knows it can write to the channel.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUrl {
+    /// The URL.
+    pub text: String,
+    /// The file that has it; `None`: the configuration has it, and it is no secret.
+    #[serde(with = "whole::optional")]
+    pub file: Option<NamedFile>,
+}
+
+impl fmt::Debug for SecretUrl {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(out, "SecretUrl({file:?})"),
+            None => write!(out, "SecretUrl({})", self.text),
+        }
+    }
+}
+
+impl SecretUrl {
+    /// Who is asked, without the path: it may hold a key. The name of the file, where that has the URL.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        let url = || Url::parse(&self.text).ok().map(|url| url.with_path("/").to_string());
+        match &self.file {
+            Some(file) => file.path.display().to_string(),
+            None => url().unwrap_or_default(),
         }
     }
 }

@@ -28,7 +28,7 @@ use crate::{
         },
         feeds::{self, LineError, MAX_BYTES},
     },
-    settings::guard::ListFormat,
+    settings::feed::ListFormat,
 };
 
 /// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.

@@ -9,11 +9,11 @@ use crate::{
     config::value::show_duration,
     settings::{
         alert::{
-            Aggregation, AlertRule, MailSecurity, Match, Receiver, ReceiverKind, SecretUrl, Settings,
-            builtin::rules as brought,
+            Aggregation, AlertRule, MailSecurity, Match, Receiver, ReceiverKind, Settings, builtin::rules as brought,
         },
         anomalies::Settings as Anomalies,
         audit::AnchorTarget,
+        outbound::{Dial, SecretUrl},
     },
 };
 
@@ -107,7 +107,6 @@ fn receivers(alerts: &Settings, sensitive: Sensitive) -> Value {
 }
 
 fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
-    let dial = &receiver.dial;
     let mut table = Map::new();
     let mut put = |key: &str, value: Value| drop(table.insert(key.to_owned(), value));
     put("type", receiver.kind.name().into());
@@ -148,12 +147,7 @@ fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
         }
     }
     if !matches!(receiver.kind, ReceiverKind::Syslog(_)) {
-        put("ca", Some(&dial.ca).filter(|ca| !ca.path.as_os_str().is_empty()).map(file).into());
-        put("certificate", dial.certificate.as_ref().map(file).into());
-        put("private_key", dial.private_key.as_ref().map(file).into());
-        put("allow_private", dial.allow_private.into());
-        put("allow_http", dial.allow_http.into());
-        put("timeout", show_duration(dial.timeout).into());
+        dial(&receiver.dial, &mut put);
     }
     put("severity", receiver.severity.name().into());
     put("match", (!receiver.filter.is_empty()).then(|| json!(matches(&receiver.filter))).into());
@@ -165,4 +159,14 @@ fn receiver(receiver: &Receiver, sensitive: Sensitive) -> Value {
     put("resolved", receiver.resolved.into());
     put("heartbeat", receiver.heartbeat.map(show_duration).into());
     Value::Object(table)
+}
+
+/// How a server that the observer asks is connected to.
+pub(super) fn dial(dial: &Dial, mut put: impl FnMut(&'static str, Value)) {
+    put("ca", Some(&dial.ca).filter(|ca| !ca.path.as_os_str().is_empty()).map(file).into());
+    put("certificate", dial.certificate.as_ref().map(file).into());
+    put("private_key", dial.private_key.as_ref().map(file).into());
+    put("allow_private", dial.allow_private.into());
+    put("allow_http", dial.allow_http.into());
+    put("timeout", show_duration(dial.timeout).into());
 }

@@ -1,31 +1,65 @@
-//! Reads `[[feed]]`: lists of sources to ban, in files.
+//! Reads `[[feed]]`: lists of sources to ban, in files or fetched by URL.
 
 use std::time::Duration;
 
+use super::{certificate, outbound};
 use crate::{
     config::{
-        reader::Keys,
+        reader::{Keys, Reader},
         table::Table,
         value::{self, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::guard::{Feed, LONGEST_BAN, ListFormat},
+    lists::MAX_BYTES,
+    settings::{
+        feed::{Feed, FeedPlace, FeedSource, FetchedFeed, ListFormat},
+        guard::LONGEST_BAN,
+        outbound::{Dial, SecretUrl},
+    },
+    url::Url,
 };
 
-/// The keys of `[[feed]]`.
-pub(super) const KEYS: Keys = &[
+/// What only this table has.
+const OWN: [(&str, &str); 13] = [
     ("name", "The list's name."),
     ("path", "The file of the list. It is loaded again when it changes."),
-    ("format", "The format of the file. Without it: recognised by its content."),
+    ("url", "The URL of the list, where it is no file. It is fetched again and again."),
+    ("url_file", "A file with the URL, in one line, where the URL is a secret."),
+    ("token_file", "A file with the bearer token that the server of `url` asks for, in one line."),
+    ("sha256_url", "The URL of the list's SHA-256, as `sha256sum` writes it. A list with another one is refused."),
+    ("every", "How often the list is fetched. Up to a tenth of it is added at random."),
+    (
+        "stale_after",
+        "A list that its server has not confirmed for so long causes a warning and an alert. Without it: three times `every`.",
+    ),
+    ("max_size", "A longer list is refused."),
+    ("max_shrink", "The share of its entries that a list may lose at once. `1`: all of them."),
+    ("format", "The format of the list. Without it: recognised by its content."),
     ("ban", "How long an entry lasts after it was loaded. Without it: as long as it is listed."),
     ("shadow", "`true` counts what would be dropped and drops nothing."),
 ];
 
+/// The keys of `[[feed]]`.
+pub(super) const KEYS: Keys = &outbound::with::<13, 19>(&OWN);
+
+/// What belongs to a list that is fetched, besides how its server is connected to.
+const OF_URL: [&str; 6] = ["token_file", "sha256_url", "every", "stale_after", "max_size", "max_shrink"];
+
 const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
+const DAY: Duration = Duration::from_secs(86_400);
+
+const MIB: u64 = 1 << 20;
+
+/// More lists than this are not followed: each may be fetched in any second.
+const MOST: usize = 64;
+
+pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>) -> Vec<Feed> {
     let mut read: Vec<Feed> = Vec::new();
-    for table in tables {
+    for (index, table) in tables.into_iter().enumerate() {
+        if index == MOST {
+            table.report("name", Diagnostic::bare(format!("there are more than {MOST} feeds")));
+        }
         let name = table.required(
             "name",
             "\"firehol-level1\"",
@@ -38,9 +72,23 @@ pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
             let wrong = Diagnostic::bare(format!("the name is already used by feed[{earlier}]"));
             table.report("name", wrong.hint("give each feed a name of its own"));
         }
+        let name = name.unwrap_or_default();
+        let path = table.path("path");
+        let fetched = fetched(&name, &table, has_admin, reader);
+        let place = match (path, fetched) {
+            (path, None) => {
+                if !table.has("path") && !table.has("url") && !table.has("url_file") && !table.has_unknown() {
+                    let wrong = Diagnostic::bare("is missing: nobody knows where the list is");
+                    let hint = "write `path = \"/var/lib/lists/drop.txt\"`, or `url = \"https://...\"`";
+                    table.report("path", wrong.hint(hint));
+                }
+                FeedPlace::File(path.unwrap_or_default())
+            }
+            (_, Some(fetched)) => FeedPlace::Url(Box::new(fetched)),
+        };
         let feed = Feed {
-            name: name.unwrap_or_default(),
-            path: table.required_path("path", "\"/var/lib/lists/drop.txt\""),
+            name,
+            place,
             format: table.optional("format", value::choice(&ListFormat::NAMES)),
             ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
             shadow: table.or("shadow", false, value::boolean()),
@@ -49,4 +97,75 @@ pub(super) fn read(tables: Vec<Table<'_>>) -> Vec<Feed> {
         read.push(feed);
     }
     read
+}
+
+/// How a list is fetched; `None`: it is a file.
+fn fetched(name: &str, table: &Table<'_>, has_admin: bool, reader: &Reader<'_>) -> Option<FetchedFeed> {
+    let is_fetched = table.has("url") || table.has("url_file");
+    if !is_fetched && !reader.is_reference() {
+        let of_server = outbound::KEYS.iter().map(|(key, _)| *key);
+        for key in OF_URL.into_iter().chain(of_server).filter(|key| table.has(key)) {
+            let wrong =
+                Diagnostic::bare("has no effect without `url`").hint("leave it out, or name the URL of the list");
+            table.report(key, wrong);
+        }
+        return None;
+    }
+    let url = table.optional("url", described("URL", outbound::url));
+    let secret = |key| {
+        let file = table.file(key)?;
+        certificate::warn_of_mode(&file, table.key(key), reader);
+        Some(file)
+    };
+    let (url_file, token) = (secret("url_file"), secret("token_file"));
+    let checksum = table.optional("sha256_url", described("URL", outbound::url));
+    let server =
+        outbound::read_within(table, url.as_ref(), reader, (Duration::from_secs(30), Duration::from_secs(600)));
+    if !reader.is_reference() {
+        judge(table, has_admin);
+        let urls: [(&str, Option<&Url>); 2] = [("url", url.as_ref()), ("sha256_url", checksum.as_ref())];
+        for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
+            if let Err(wrong) = outbound::judge(url, &server, "") {
+                table.report(key, wrong);
+            }
+        }
+    }
+    let every = table.or("every", Duration::from_secs(3_600), value::duration_in(SECOND..=30 * DAY));
+    let stale_after = table.optional("stale_after", value::duration_in(SECOND..=365 * DAY));
+    let largest = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX);
+    let source = FeedSource {
+        name: name.to_owned(),
+        url: SecretUrl { text: url.map(|url| url.to_string()).unwrap_or_default(), file: url_file },
+        token,
+        checksum: checksum.map(|url| url.to_string()),
+        max_size: table.or("max_size", 32 * MIB, value::size_in(1_024..=largest)),
+        dial: Dial::new(server),
+    };
+    let max_shrink =
+        table.or("max_shrink", 500_000, described("number from 0 to 1", value::share).written(|_| "0.5".to_owned()));
+    if let Some(stale_after) = stale_after.filter(|stale_after| *stale_after < every) {
+        let wrong = Diagnostic::bare(format!(
+            "is shorter than `every`: the list would always be old after {} s",
+            stale_after.as_secs()
+        ));
+        table.report("stale_after", wrong.hint("write three times `every`, or leave it out"));
+    }
+    let stale_after = stale_after.unwrap_or_else(|| every.saturating_mul(3));
+    is_fetched.then_some(FetchedFeed { source, every, stale_after, max_shrink })
+}
+
+/// Reports keys that do not go together.
+fn judge(table: &Table<'_>, has_admin: bool) {
+    if table.has("path") {
+        let wrong = Diagnostic::bare("cannot be set beside `url`: a list is a file, or is fetched");
+        table.report("path", wrong.hint("leave one of them out"));
+    }
+    if table.has("url") && table.has("url_file") {
+        table.report("url_file", Diagnostic::bare("cannot be set beside `url`").hint("leave one of them out"));
+    }
+    if !has_admin {
+        let key = if table.has("url") { "url" } else { "url_file" };
+        let wrong = Diagnostic::bare("is fetched by the observer, and there is none without [admin]");
+        table.report(key, wrong.hint("add `[admin]` with `address = \"127.0.0.1:9901\"`"));
+    }
 }

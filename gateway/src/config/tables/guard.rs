@@ -190,6 +190,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         default_ban: table.or("default_ban", HOUR, value::duration_in(SECOND..=LONGEST_BAN)),
         safety: Safety::default(),
         feeds: Vec::new(),
+        crowdsec: None,
         revocation: revocation::Settings::default(),
         audit: crate::settings::audit::Settings::default(),
         clamps: Vec::new(),

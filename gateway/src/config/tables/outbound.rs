@@ -39,12 +39,21 @@ pub(super) const fn with<const MORE: usize, const ALL: usize>(
 
 /// The server. `url`: where it is, as far as that is known.
 pub(super) fn read(table: &Table<'_>, url: Option<&Url>, reader: &Reader<'_>) -> Server {
+    read_within(table, url, reader, (Duration::from_secs(5), Duration::from_secs(60)))
+}
+
+/// The same, with another usual and longest `timeout`.
+pub(super) fn read_within(
+    table: &Table<'_>,
+    url: Option<&Url>,
+    reader: &Reader<'_>,
+    (usual, longest): (Duration, Duration),
+) -> Server {
     let ca = table.file("ca");
     let certificate = certificate::pair(table, false, reader).map(|pair| (pair.certificate, pair.private_key));
     let allow_private = table.or("allow_private", false, value::boolean());
     let allow_http = table.or("allow_http", false, value::boolean());
-    let longest = Duration::from_secs(60);
-    let timeout = table.or("timeout", Duration::from_secs(5), value::duration_in(Duration::from_millis(100)..=longest));
+    let timeout = table.or("timeout", usual, value::duration_in(Duration::from_millis(100)..=longest));
     // Where it is asked by http alone, nobody needs to be believed.
     let needs_authority = url.is_none_or(Url::is_https) && !reader.is_reference();
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };

@@ -14,8 +14,8 @@ use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
     settings::{
-        alert::{Dial, Mail, MailSecurity, Match, Receiver, ReceiverKind, SecretUrl, Severity},
-        outbound::Refusal,
+        alert::{Mail, MailSecurity, Match, Receiver, ReceiverKind, Severity},
+        outbound::{Dial, Refusal, SecretUrl},
     },
     url::Url,
 };

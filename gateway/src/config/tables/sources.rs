@@ -19,7 +19,7 @@ use crate::{
     diagnostic::Diagnostic,
     file::NamedFile,
     lists,
-    settings::{guard::ListFormat, route::Route},
+    settings::{feed::ListFormat, route::Route},
 };
 
 /// What stands for the keys of `[sources]`, which are the operator's own.

@@ -8,10 +8,13 @@ use std::sync::Arc;
 use gateway_common::maps::{Ban, Rule};
 
 use super::*;
-use crate::guard::{
-    control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
-    feeds::content::{Content, Draft},
-    store::feeds::FeedRow,
+use crate::{
+    guard::{
+        control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
+        feeds::content::{Content, Draft},
+        store::feeds::FeedRow,
+    },
+    settings::crowdsec::LIST,
 };
 
 mod held;
@@ -169,11 +172,19 @@ impl Guard {
 
     /// Feeds, for `status`.
     pub(super) fn feed_list(&self) -> Vec<Feed> {
+        let feeds = &self.settings.feeds;
+        let is_fetched = |name: &str| feeds.iter().any(|feed| feed.name == name && feed.fetched().is_some());
         let feed = |one: &ActiveList| Feed {
             name: one.row.name.clone(),
             entries: u64::try_from(one.content.entries.len()).unwrap_or(u64::MAX),
             mode: one.mode().to_owned(),
-            origin: if one.row.file { "file" } else { "import" }.to_owned(),
+            origin: match one.row.file {
+                true if one.row.name == LIST && self.settings.crowdsec.is_some() => LIST,
+                true if is_fetched(&one.row.name) => "url",
+                true => "file",
+                false => "import",
+            }
+            .to_owned(),
             loaded: clock::rfc3339(one.row.loaded),
         };
         self.feeds.listed.iter().map(feed).collect()

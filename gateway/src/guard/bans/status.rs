@@ -12,8 +12,8 @@ use super::{
 use crate::anchor::schedule::AnchorState;
 use crate::guard::cluster::ClusterStatus;
 use crate::guard::control::{
-    AuditState, BanCount, BanHistory, Budget, CertificateEnd, DiskSpace, Entry, Interface, LogDrops, Past, Process,
-    ReloadRefused, Requests, Score, Status, Top, VerdictCount, Why,
+    AuditState, BanCount, BanHistory, Budget, CertificateEnd, CrowdsecStatus, DiskSpace, Entry, FeedFetch, Interface,
+    LogDrops, Past, Process, ReloadRefused, Requests, Score, Status, Top, VerdictCount, Why,
 };
 use crate::message::KeySetReport;
 
@@ -70,6 +70,10 @@ pub(crate) struct Processes {
     pub(crate) upstreams: Vec<UpstreamReport>,
     /// How the keys of issuers are that are fetched.
     pub(crate) key_sets: Vec<KeySetReport>,
+    /// How CrowdSec is; `None`: there is no `[crowdsec]`.
+    pub(crate) crowdsec: Option<CrowdsecStatus>,
+    /// The lists that are fetched.
+    pub(crate) fetches: Vec<FeedFetch>,
     /// The other machines; `None`: there are none.
     pub(crate) cluster: Option<ClusterStatus>,
     /// When the configuration came into force: RFC 3339, UTC.
@@ -273,6 +277,8 @@ impl Guard {
             blocks: u64::try_from(self.ledger.len()).unwrap_or(0),
             bans: self.ledger.counts().map(ban_count).collect(),
             feeds: self.feed_list(),
+            fetches: processes.fetches,
+            crowdsec: processes.crowdsec,
             allows: u64::try_from(self.enforcer.prefixes().allows.len()).unwrap_or(0),
             verdicts: self.enforcer.path().verdicts().into_iter().map(counted).collect(),
             upstreams: processes.upstreams,

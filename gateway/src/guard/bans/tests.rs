@@ -79,6 +79,7 @@ impl World {
             default_ban: Duration::from_secs(3_600),
             safety: Safety::default(),
             feeds: Vec::new(),
+            crowdsec: None,
             revocation: crate::settings::revocation::Settings::default(),
             audit: crate::settings::audit::Settings::default(),
             clamps: clamps::settings(),

@@ -39,6 +39,8 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
         // A list of its own name takes the place of what that list was: what it no longer names is let through.
         Request::BlockImportBegin { feed: Some(_), force: false, .. } => &[Block, Allow],
         Request::BlockImportBegin { feed: Some(_), force: true, .. } => &[Block, Allow, Configure],
+        Request::FeedRefresh { accept: false, .. } => &[Block, Allow],
+        Request::FeedRefresh { accept: true, .. } => &[Block, Allow, Configure],
         Request::BlockAdd { force: true, .. } | Request::BlockImportBegin { force: true, .. } => &[Block, Configure],
         Request::BlockAdd { .. }
         | Request::BlockImportBegin { .. }
@@ -173,6 +175,8 @@ mod tests {
         check(&format!("{import},\"feed\":\"a\"}}"), "block, allow");
         check(&format!("{import},\"force\":true}}"), "block, configure");
         check(&format!("{import},\"feed\":\"a\",\"force\":true}}"), "block, allow, configure");
+        check(r#"{"ask":"feed_refresh","name":"a"}"#, "block, allow");
+        check(r#"{"ask":"feed_refresh","name":"a","accept":true}"#, "block, allow, configure");
         check(r#"{"ask":"block_import_chunk","id":1,"entries":[]}"#, "block");
         check(r#"{"ask":"block_import_commit","id":1,"digest":""}"#, "block");
         check(r#"{"ask":"block_del","source":"192.0.2.1"}"#, "allow");

@@ -12,7 +12,7 @@ use crate::{
     sandbox::Confinement,
 };
 
-use super::{clamp::KernelBudgets, entry::Entry};
+use super::{clamp::KernelBudgets, crowdsec::CrowdsecStatus, entry::Entry};
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,6 +77,12 @@ pub struct Status {
     /// Lists in force.
     #[serde(default)]
     pub feeds: Vec<Feed>,
+    /// Lists that are fetched.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub fetches: Vec<FeedFetch>,
+    /// How CrowdSec is; absent: there is no `[crowdsec]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub crowdsec: Option<CrowdsecStatus>,
     /// Allowlisted sources.
     pub allows: u64,
     /// Packets and bytes per verdict, every verdict named.
@@ -377,8 +383,40 @@ pub struct Feed {
     pub entries: u64,
     /// `enforce` or `shadow`.
     pub mode: String,
-    /// `file` or `import`.
+    /// `file`, `url`, `crowdsec` or `import`.
     pub origin: String,
     /// When its content was loaded: RFC 3339, UTC.
     pub loaded: String,
+}
+
+/// A list that is fetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedFetch {
+    /// The feed's name.
+    pub name: String,
+    /// Whose it is, without the path; the file of the URL, where that is a secret.
+    pub from: String,
+    /// When the server last gave or confirmed it: RFC 3339, UTC; empty: never.
+    pub confirmed: String,
+    /// In how many seconds it is fetched next; absent: it is being fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub next_seconds: Option<u64>,
+    /// How many tries have failed since one succeeded.
+    pub failures: u32,
+    /// Why the last try failed; absent: it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failing: Option<String>,
+    /// Why what was fetched last is not taken; absent: it is.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
+    /// Not confirmed for longer than `stale_after`.
+    pub is_stale: bool,
+    /// How often another list came, since the guard started.
+    pub changed: u64,
+    /// How often the same list was there.
+    pub unchanged: u64,
+    /// How often there was no list.
+    pub failed: u64,
+    /// How often a list was refused.
+    pub refusals: u64,
 }

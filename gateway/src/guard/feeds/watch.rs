@@ -9,40 +9,11 @@ use std::{
     path::Path,
 };
 
-use aws_lc_rs::digest;
-use data_encoding::HEXLOWER;
-
-use super::{LineError, MAX_BYTES, read};
-use crate::{guard::control::ImportEntry, settings::guard::Feed};
-
-/// How many errors of one file are told one by one.
-const TOLD: usize = 100;
-
-/// What is new about a feed's file.
-#[derive(Debug)]
-pub(crate) enum FeedNews {
-    /// It has another content, which is ready to be judged.
-    Changed(FileContent),
-    /// It can be used again, and has the content that is in force.
-    Same,
-    /// It cannot be used, and why.
-    Unusable(String),
-}
-
-/// A feed's file as it was read.
-#[derive(Debug)]
-pub(crate) struct FileContent {
-    /// Of its bytes and of its settings.
-    pub(crate) digest: String,
-    /// What it lists.
-    pub(crate) entries: Vec<ImportEntry>,
-    /// Lines that cannot be read, the first of them.
-    pub(crate) errors: Vec<LineError>,
-    /// How many there are.
-    pub(crate) failed: u64,
-    /// There is nothing in it, not even a remark: it may be on its way.
-    pub(crate) is_blank: bool,
-}
+use super::{
+    MAX_BYTES,
+    list::{FeedNews, digest, read_list},
+};
+use crate::settings::feed::Feed;
 
 /// What is remembered of each file.
 #[derive(Debug, Default)]
@@ -65,10 +36,10 @@ impl FeedWatcher {
     pub(crate) fn poll(&mut self, feeds: &[Feed], in_force: &HashMap<String, String>) -> Vec<(Feed, FeedNews)> {
         self.seen.retain(|name, _| feeds.iter().any(|feed| feed.name == *name));
         let mut news = Vec::new();
-        for feed in feeds {
+        for (feed, path) in feeds.iter().filter_map(|feed| Some((feed, feed.path()?))) {
             let is_new = !self.seen.contains_key(&feed.name);
             let seen = self.seen.entry(feed.name.clone()).or_default();
-            if let Some(one) = look(feed, seen, is_new, in_force.get(&feed.name)) {
+            if let Some(one) = look((feed, path), seen, is_new, in_force.get(&feed.name)) {
                 news.push((feed.clone(), one));
             }
         }
@@ -76,14 +47,18 @@ impl FeedWatcher {
     }
 }
 
-fn look(feed: &Feed, seen: &mut FileState, is_new: bool, in_force: Option<&String>) -> Option<FeedNews> {
+fn look(
+    (feed, path): (&Feed, &Path),
+    seen: &mut FileState,
+    is_new: bool,
+    in_force: Option<&String>,
+) -> Option<FeedNews> {
     let unusable = |seen: &mut FileState, error: String| {
         let was = std::mem::replace(&mut seen.unusable, true);
-        (!was).then(|| {
-            FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", feed.path.display()))
-        })
+        (!was)
+            .then(|| FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", path.display())))
     };
-    let stat = match stat(&feed.path) {
+    let stat = match stat(path) {
         Ok(stat) => stat,
         Err(error) => {
             (seen.last, seen.handled) = (None, None);
@@ -95,7 +70,7 @@ fn look(feed: &Feed, seen: &mut FileState, is_new: bool, in_force: Option<&Strin
         return None;
     }
     seen.handled = Some(stat);
-    let bytes = match content(&feed.path, stat) {
+    let bytes = match content(path, stat) {
         Ok(Some(bytes)) => bytes,
         // It is looked at again once it has settled.
         Ok(None) => {
@@ -104,36 +79,16 @@ fn look(feed: &Feed, seen: &mut FileState, is_new: bool, in_force: Option<&Strin
         }
         Err(error) => return unusable(seen, error),
     };
-    let mut hash = digest::Context::new(&digest::SHA256);
-    hash.update(format!("{:?} {:?} {}\n", feed.format, feed.ban, feed.shadow).as_bytes());
-    hash.update(&bytes);
-    let digest = HEXLOWER.encode(hash.finish().as_ref());
+    let digest = digest(feed, &bytes);
     if in_force == Some(&digest) {
         return std::mem::take(&mut seen.unusable).then_some(FeedNews::Same);
     }
-    let (mut entries, mut errors, mut failed) = (Vec::new(), Vec::new(), 0);
-    let bound = feed.ban.map(|ban| ban.as_secs().max(1));
-    let read = read(&bytes, feed.format, |line, read| match read {
-        Ok(listed) => {
-            let seconds = match (bound, listed.seconds) {
-                (Some(bound), Some(said)) => Some(said.min(bound)),
-                (bound, said) => said.or(bound),
-            };
-            entries.push(ImportEntry(line, listed.source, seconds, listed.reason));
-        }
-        Err(message) => {
-            failed += 1;
-            if errors.len() < TOLD {
-                errors.push(LineError { line, message });
-            }
-        }
-    });
-    if let Err(error) = read {
-        return unusable(seen, error.to_string());
-    }
+    let content = match read_list(feed, &bytes, digest) {
+        Ok(content) => content,
+        Err(error) => return unusable(seen, error),
+    };
     seen.unusable = false;
-    let is_blank = bytes.trim_ascii().is_empty();
-    Some(FeedNews::Changed(FileContent { digest, entries, errors, failed, is_blank }))
+    Some(FeedNews::Changed(content))
 }
 
 fn stat(path: &Path) -> Result<Stat, String> {
@@ -165,6 +120,7 @@ fn content(path: &Path, looked: Stat) -> Result<Option<Vec<u8>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::settings::feed::FeedPlace;
 
     #[test]
     fn only_the_file_that_was_looked_at() {
@@ -188,7 +144,8 @@ mod tests {
     #[test]
     fn changes_once_they_have_settled() {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
-        let feed = Feed { name: "f".to_owned(), path: path.clone(), format: None, ban: None, shadow: false };
+        let feed =
+            Feed { name: "f".to_owned(), place: FeedPlace::File(path.clone()), format: None, ban: None, shadow: false };
         let feeds = [feed];
         let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();

@@ -210,10 +210,12 @@ impl Service<'_> {
         match done {
             Done::Anchored(written) => self.background.anchors.done(written, Now::read()),
             Done::Certificates(epoch, watcher, news) => self.looked_at_certificates(epoch, watcher, news),
+            Done::Fetched(fetched) => self.list_fetched(*fetched),
             Done::Files(epoch, watcher, changed) => self.looked_at_files(epoch, watcher, changed, prepared),
             Done::Checkpointed(done) => self.checkpointed(done),
             Done::Compressed(path, done) => self.guard.compressed(&path, done),
             Done::Credentials(worked) => self.credentials_done(*worked),
+            Done::Crowdsec(done) => self.crowdsec_done(*done),
             Done::Revocations(file, read) => self.looked_at_revocations(file, read),
             Done::Flushed(flushed) => self.flushed(flushed),
             Done::Tidied(faults) => self.tidied(&faults),
@@ -263,6 +265,8 @@ impl Service<'_> {
             self.look_for_addresses();
         }
         self.guard.tick(Now::read(), self.ticks);
+        self.fetch_lists(beside);
+        self.tick_crowdsec(beside);
         self.key_sets.write(&self.config.proxy.auth);
         self.supervisor.check();
         self.ping();
@@ -318,6 +322,7 @@ impl Service<'_> {
             | Request::AlertTest { .. }
             | Request::AlertUnsilence { .. }
             | Request::Anomalies => return self.ask_observer(call.request, &actor, call.answer),
+            Request::FeedRefresh { name, accept } => return self.refresh_feed(&name, accept, &actor, call.answer),
             Request::AdminTokenList => self.list_admin_tokens(),
             Request::AdminTokenNew { name, roles, seconds } => {
                 return self.new_admin_token((&name, &roles, seconds), &actor, call.answer);

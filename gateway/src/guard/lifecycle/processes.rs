@@ -36,6 +36,8 @@ impl Service<'_> {
         warnings.extend(self.watched.files.warnings());
         warnings.extend(self.background.anchors.warnings());
         warnings.extend(self.key_sets.warnings());
+        warnings.extend(self.crowdsec.warnings());
+        warnings.extend(self.watched.fetches.warnings(Now::read()));
         warnings.extend(self.cluster.warnings(self.config.proxy.cluster.as_ref(), Now::read()));
         warnings.extend(self.reports.unseen_roles.warnings());
         warnings.extend(self.commands.admin_tokens.warning());
@@ -77,6 +79,8 @@ impl Service<'_> {
             requests: self.reports.counts.told(),
             upstreams,
             key_sets: self.key_sets.reports(),
+            crowdsec: self.crowdsec.status(),
+            fetches: self.watched.fetches.states(Now::read()),
             cluster: self.cluster.status(&self.config.proxy, Now::read()),
             config_since,
             config_by: self.reloading.in_force.by.clone(),

@@ -28,10 +28,12 @@ use crate::{
             state::CredentialState,
             work::CredentialWork,
         },
-        feeds::watch::{FeedNews, FeedWatcher},
+        crowdsec::Crowdsec,
+        feeds::{fetches::Fetches, list::FeedNews, watch::FeedWatcher},
         key_sets::KeySets,
         launcher::LauncherFacts,
         lifecycle::{
+            brought::{CrowdsecDone, ListFetched},
             certificates::{
                 certificate_files::{TlsNews, TlsWatcher},
                 certificate_state::Certificates,
@@ -56,7 +58,7 @@ use crate::{
         store::StoreError,
     },
     message::anomalies::Deviations,
-    settings::guard::Feed,
+    settings::feed::Feed,
     sparse::Sparse,
 };
 
@@ -83,6 +85,7 @@ pub(crate) struct Service<'guard> {
     pub(super) absent: Vec<SocketAddr>,
     pub(super) key_sets: KeySets,
     pub(super) cluster: Cluster,
+    pub(super) crowdsec: Crowdsec,
     pub(super) background: Background,
     /// Whom else the configuration names.
     pub(super) resolved: Resolved,
@@ -115,6 +118,8 @@ pub(super) struct Ending {
 pub(super) struct Watched {
     /// Looks at the feeds' files; absent while it does.
     pub(super) feeds: Option<FeedWatcher>,
+    /// The lists that are fetched.
+    pub(super) fetches: Fetches,
     pub(super) certificates: Certificates,
     pub(super) files: WatchedFiles,
 }
@@ -163,6 +168,7 @@ impl<'guard> Service<'guard> {
         let rotates_in = access_log::rotates_in(&config.proxy.access_log);
         let key_sets = KeySets::open(&config.guard.state_dir);
         let admin_tokens = AdminTokens::open(&config.guard.state_dir);
+        let fetches = Fetches::open(&config.guard.state_dir);
         let seed::Seed { secret: seed, finding } = seed::open(&config.guard.state_dir);
         Self {
             path,
@@ -175,6 +181,7 @@ impl<'guard> Service<'guard> {
             handover: None,
             watched: Watched {
                 feeds: Some(FeedWatcher::default()),
+                fetches,
                 certificates: Certificates::default(),
                 files: WatchedFiles::default(),
             },
@@ -194,6 +201,7 @@ impl<'guard> Service<'guard> {
             absent: Vec::new(),
             key_sets,
             cluster: Cluster::default(),
+            crowdsec: Crowdsec::default(),
             background: Background::default(),
             resolved: Resolved::default(),
             launcher: LauncherFacts::default(),
@@ -245,6 +253,8 @@ pub(super) enum Done {
     Checkpointed(Result<(), StoreError>),
     Compressed(PathBuf, io::Result<()>),
     Credentials(Box<CredentialWork>),
+    Crowdsec(Box<CrowdsecDone>),
+    Fetched(Box<ListFetched>),
     Files(u64, FileWatcher, Option<Vec<ChangedFile>>),
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),

@@ -72,9 +72,37 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
     out.level(Metric::Allows, &[], status.allows);
     for feed in status.feeds.iter().take(MAX_NAMES) {
         out.level(Metric::ListEntries, &[&feed.name], feed.entries);
-        if let Some(loaded) = seconds(&feed.loaded) {
+        let fetched = status.fetches.iter().find(|fetch| fetch.name == feed.name && feed.origin == "url");
+        let confirmed = fetched.and_then(|fetch| seconds(&fetch.confirmed));
+        if let Some(loaded) = confirmed.max(seconds(&feed.loaded)) {
             out.moment(Metric::ListLoaded, &[&feed.name], loaded);
         }
+    }
+    for fetch in status.fetches.iter().take(MAX_NAMES) {
+        for (result, count) in [
+            ("changed", fetch.changed),
+            ("unchanged", fetch.unchanged),
+            ("failed", fetch.failed),
+            ("refused", fetch.refusals),
+        ] {
+            out.count(Metric::ListFetches, &[&fetch.name, result], count);
+        }
+        out.is(Metric::ListRefused, &[&fetch.name], fetch.refused.is_some());
+        out.is(Metric::ListStale, &[&fetch.name], fetch.is_stale);
+    }
+    if let Some(crowdsec) = &status.crowdsec {
+        out.is(Metric::CrowdsecUp, &[], crowdsec.is_up);
+        out.moment(Metric::CrowdsecAnswered, &[], seconds(&crowdsec.answered).unwrap_or(0));
+        out.level(Metric::CrowdsecDecisions, &[], crowdsec.decisions);
+        out.level(Metric::CrowdsecWaiting, &[], crowdsec.waiting);
+        out.count(Metric::CrowdsecPulls, &["ok"], crowdsec.pulled);
+        out.count(Metric::CrowdsecPulls, &["failed"], crowdsec.pull_failures);
+        out.count(Metric::CrowdsecSkipped, &["own"], crowdsec.skipped_own);
+        out.count(Metric::CrowdsecSkipped, &["other"], crowdsec.skipped_other);
+        out.count(Metric::CrowdsecSkipped, &["simulated"], crowdsec.skipped_simulated);
+        out.count(Metric::CrowdsecTold, &["ok"], crowdsec.told);
+        out.count(Metric::CrowdsecTold, &["failed"], crowdsec.tell_failures);
+        out.count(Metric::CrowdsecTold, &["dropped"], crowdsec.dropped);
     }
     out.level(Metric::Clamps, &["enforce"], status.kernel.clamps);
     out.level(Metric::Clamps, &["shadow"], status.kernel.shadow_clamps);

@@ -13,11 +13,15 @@ pub(super) use sending::{Sender, Sending};
 use super::dispatch::Outcome;
 use crate::{
     message::alert::secret,
+    observer::retry_after::retry_after,
     outbound::{
         Server,
         client::{Answer, Client, FailureKind, Question},
     },
-    settings::alert::{Receiver, ReceiverKind, SecretUrl},
+    settings::{
+        alert::{Receiver, ReceiverKind},
+        outbound::SecretUrl,
+    },
     url::Url,
 };
 
@@ -158,17 +162,6 @@ fn outcome(answer: &Answer) -> Outcome {
         }
         _ => Outcome::Failed { why: why(), wait: retry_after(&answer.headers) },
     }
-}
-
-/// How long a receiver wants to be left alone, in milliseconds: seconds or a date (RFC 9110 10.2.3).
-fn retry_after(headers: &HeaderMap) -> u64 {
-    let text = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()).unwrap_or_default().trim();
-    if let Ok(seconds) = text.parse::<u64>() {
-        return seconds.saturating_mul(1_000);
-    }
-    let date = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text);
-    let left = date.ok().map(|date| date.duration_since(jiff::Timestamp::now()));
-    left.and_then(|left| u64::try_from(left.as_millis()).ok()).unwrap_or(0)
 }
 
 #[cfg(test)]

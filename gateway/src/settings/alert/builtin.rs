@@ -155,6 +155,14 @@ fn rows() -> Vec<Row> {
             "the last reload was refused: the configuration before it is in force",
         )
         .when(Below, 1.0),
+        row(
+            "crowdsec_down",
+            Warning,
+            Metric::CrowdsecUp,
+            "CrowdSec does not answer: its decisions stay in force until they expire, and bans wait to be told",
+        )
+        .when(Below, 1.0)
+        .hold(60),
         Row {
             measure: Aggregation::DividedBy(Metric::DiskSize),
             ..row("disk_full", Critical, Metric::DiskAvailable, "{value} of the disk of {folder} is left")
@@ -212,12 +220,26 @@ fn rows() -> Vec<Row> {
         .by(&["issuer"])
         .when(Below, 1.0)
         .hold(60),
+        row(
+            "list_refused",
+            Warning,
+            Metric::ListRefused,
+            "what was fetched of the list {list} is not taken, and the list before stays in force; `gateway feed list` says why",
+        )
+        .by(&["list"]),
         Row {
             measure: Aggregation::Age,
             ..row("list_stale", Warning, Metric::ListLoaded, "the list {list} was last loaded {value} ago")
         }
         .by(&["list"])
         .when(Above, 7.0 * DAY),
+        row(
+            "list_unconfirmed",
+            Warning,
+            Metric::ListStale,
+            "the list {list} could not be fetched for longer than its stale_after; `gateway feed list` says why",
+        )
+        .by(&["list"]),
         row(
             "mass_ban_breaker",
             Critical,

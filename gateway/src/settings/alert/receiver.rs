@@ -1,13 +1,16 @@
 //! `[receiver.NAME]`: where alerts are sent, which ones, and how often.
 
-use std::{fmt, path::PathBuf, sync::Arc, time::Duration};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::{condition::Match, severity::Severity};
 use crate::{
     file::{NamedFile, whole},
-    settings::{audit::SyslogServer, outbound, tls},
+    settings::{
+        audit::SyslogServer,
+        outbound::{Dial, SecretUrl},
+    },
 };
 
 /// `[receiver.NAME]`.
@@ -123,25 +126,6 @@ impl ReceiverKind {
     }
 }
 
-/// A URL that may be a secret: whoever knows it can write to the channel.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SecretUrl {
-    /// The URL.
-    pub text: String,
-    /// The file that has it; `None`: the configuration has it, and it is no secret.
-    #[serde(with = "whole::optional")]
-    pub file: Option<NamedFile>,
-}
-
-impl fmt::Debug for SecretUrl {
-    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(file) => write!(out, "SecretUrl({file:?})"),
-            None => write!(out, "SecretUrl({})", self.text),
-        }
-    }
-}
-
 /// How mail is sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mail {
@@ -177,56 +161,4 @@ impl MailSecurity {
     /// By scheme.
     pub const SCHEMES: [(&str, Self); 3] =
         [("smtps", Self::Tls), ("smtp+plain", Self::Plain), ("smtp", Self::StartTls)];
-}
-
-/// How a receiver is connected to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Dial {
-    /// `ca`.
-    #[serde(with = "whole")]
-    pub ca: NamedFile,
-    /// `certificate`.
-    #[serde(with = "whole::optional")]
-    pub certificate: Option<NamedFile>,
-    /// `private_key`.
-    #[serde(with = "whole::optional")]
-    pub private_key: Option<NamedFile>,
-    /// `allow_private`.
-    pub allow_private: bool,
-    /// `allow_http`.
-    pub allow_http: bool,
-    /// `timeout`.
-    pub timeout: Duration,
-}
-
-impl Dial {
-    /// From what every table of a server has.
-    #[must_use]
-    pub fn new(server: outbound::Server) -> Self {
-        let (certificate, private_key) = server.tls.certificate.unzip();
-        let outbound::Server { allow_private, allow_http, timeout, .. } = server;
-        Self { ca: server.tls.ca, certificate, private_key, allow_private, allow_http, timeout }
-    }
-
-    /// The same as a server that is asked.
-    #[must_use]
-    pub fn server(&self) -> outbound::Server {
-        let tls = tls::UpstreamTls {
-            ca: self.ca.clone(),
-            server_name: None,
-            certificate: self.certificate.clone().zip(self.private_key.clone()),
-            accepts_any: false,
-            pins: Vec::new(),
-        };
-        let Self { allow_private, allow_http, timeout, .. } = *self;
-        outbound::Server { tls, allow_private, allow_http, timeout }
-    }
-
-    /// Of what is not connected to by TCP.
-    #[must_use]
-    pub fn none() -> Self {
-        let ca = NamedFile { path: PathBuf::new(), bytes: Arc::default() };
-        let timeout = Duration::from_secs(10);
-        Self { ca, certificate: None, private_key: None, allow_private: true, allow_http: true, timeout }
-    }
 }

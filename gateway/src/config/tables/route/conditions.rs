@@ -53,7 +53,12 @@ pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &R
         }
         let feed = known.feeds.iter().find(|feed| feed.name == *text && !known.sources.contains_key(text));
         if let Some(feed) = feed {
-            let list = reader.file_at(feed.path.clone(), false).and_then(|file| list(&file, feed.format));
+            let Some(path) = feed.path() else {
+                let wrong = Diagnostic::bare(format!("the feed {text} is fetched: routes know feeds in files alone"));
+                reader.report(wrong.at(key).hint("fetch it into a file, and name that file by `path`"));
+                continue;
+            };
+            let list = reader.file_at(path.clone(), false).and_then(|file| list(&file, feed.format));
             match list {
                 Ok(list) => {
                     list.unread.into_iter().for_each(|unread| reader.warn(unread.at(key)));

@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 use crate::{
     config::tables::upstream::NamedUpstream,
     geo::Geo,
-    settings::{auth::Method, authz, cors::Cors, guard::Feed, timeouts::Timeouts, validate::Api, waf},
+    settings::{auth::Method, authz, cors::Cors, feed::Feed, timeouts::Timeouts, validate::Api, waf},
 };
 
 /// What routes refer to.

@@ -2,8 +2,8 @@
 
 use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
-    guard::feeds::watch::{FeedNews, FileContent},
-    settings::guard,
+    guard::feeds::list::{FeedNews, FileContent},
+    settings::feed,
 };
 
 /// How many lists may be loaded at once.
@@ -29,9 +29,11 @@ impl Guard {
             if !crate::config::is_name(name) {
                 return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
             }
-            if self.feeds.find(name).is_some_and(|one| one.row.file) {
+            let is_configured = self.settings.feeds.iter().any(|feed| feed.name == *name);
+            let is_crowdsec = name == LIST && self.settings.crowdsec.is_some();
+            if is_configured || is_crowdsec || self.feeds.find(name).is_some_and(|one| one.row.file) {
                 let message =
-                    format!("{name} follows a file of the configuration: change the file, or choose another name");
+                    format!("{name} is a list of the configuration: change that list, or choose another name");
                 return Err(Refused::new("in_configuration", message));
             }
         }
@@ -202,8 +204,8 @@ impl Guard {
     }
 
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
-    pub(crate) fn feed_file(&mut self, feed: guard::Feed, news: FeedNews, now: Now) {
-        let guard::Feed { name, shadow, .. } = feed;
+    pub(crate) fn feed_file(&mut self, feed: feed::Feed, news: FeedNews, now: Now) {
+        let feed::Feed { name, shadow, .. } = feed;
         let FileContent { digest, entries, errors, failed, is_blank } = match news {
             FeedNews::Changed(content) => content,
             FeedNews::Same => {
@@ -230,7 +232,7 @@ impl Guard {
         // Remarks alone are a list of nobody.
         let is_useless = entries.is_empty() && (failed > 0 || is_blank);
         if is_useless && self.feeds.find(&name).is_some_and(|one| !one.content.entries.is_empty()) {
-            let message = if failed > 0 { lines } else { "its file is empty".to_owned() };
+            let message = if failed > 0 { lines } else { "it is empty".to_owned() };
             self.feeds.warnings.insert(name, format!("{message}; what was loaded before stays in force"));
             return;
         }
@@ -322,6 +324,21 @@ impl Guard {
         let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
         self.begin_job(ListUpdate::new(UpdateKind::Without(source), row, Draft::new(now.monotonic), 0, None));
         Ok(Some((format!("{source} is no longer blocked"), 1)))
+    }
+
+    /// How many entries of a list are in force; 0: there is no such list.
+    pub(crate) fn listed(&self, name: &str, now: Now) -> usize {
+        let content = self.feeds.find(name).map(|one| &one.content);
+        content.map_or(0, |content| content.entries.len().saturating_sub(content.ended(now.monotonic)))
+    }
+
+    /// A list that was fetched is not taken.
+    pub(crate) fn refuse_list(&mut self, name: &str, why: &str, now: Now) {
+        self.list_refused(
+            name,
+            Refused::new("not_taken", format!("{why}; what was loaded before stays in force")),
+            now,
+        );
     }
 
     /// Records and surfaces that a list was refused as a whole.

@@ -6,9 +6,9 @@ use super::*;
 use crate::{
     guard::{
         control::{Import, ImportEntry},
-        feeds::watch::{FeedNews, FileContent},
+        feeds::list::{FeedNews, FileContent},
     },
-    settings::guard::Feed,
+    settings::feed::{Feed, FeedPlace},
 };
 
 impl World {
@@ -47,7 +47,13 @@ impl World {
             failed: 0,
             is_blank: false,
         });
-        let feed = Feed { name: "f".to_owned(), path: PathBuf::new(), format: None, ban: None, shadow: false };
+        let feed = Feed {
+            name: "f".to_owned(),
+            place: FeedPlace::File(PathBuf::new()),
+            format: None,
+            ban: None,
+            shadow: false,
+        };
         let now = self.now;
         self.guard().feed_file(feed, news, now);
         self.finish();

@@ -11,6 +11,7 @@ use crate::{
         lifecycle::service::{Done, Service, in_background},
         proxies::listeners::{self, ABSENT},
     },
+    settings::crowdsec::LIST,
 };
 
 impl Service<'_> {
@@ -18,7 +19,8 @@ impl Service<'_> {
     pub(in crate::guard::lifecycle) fn look_at_feeds(&mut self, beside: &mpsc::Sender<Done>) {
         let Some(mut watcher) = self.watched.feeds.take() else { return };
         let feeds = self.config.guard.feeds.clone();
-        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).collect();
+        let crowdsec = self.config.guard.crowdsec.as_ref().filter(|crowdsec| crowdsec.pulls()).map(|_| LIST);
+        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).chain(crowdsec).collect();
         self.guard.keep_feed_files(&names, Now::read());
         if feeds.is_empty() || self.guard.has_work() {
             self.watched.feeds = Some(watcher);

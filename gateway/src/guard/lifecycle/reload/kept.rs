@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
-const FORM: u32 = 5;
+const FORM: u32 = 6;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]

@@ -117,7 +117,9 @@ pub(crate) fn beside(config: &Config) -> Result<Option<ObserverConfig>, Vec<Diag
     let mut faults: Vec<Diagnostic> = anchors.collect();
     faults.extend(config.proxy.cluster.as_ref().map(cluster::judge).unwrap_or_default());
     let new = |admin| {
-        ObserverConfig::new(admin, config.traces.as_ref(), &config.otlp, (&config.alerts, config.anomalies.as_ref()))
+        let lists = (&*config.guard.feeds, config.guard.crowdsec.as_ref());
+        let alerts = (&config.alerts, config.anomalies.as_ref());
+        ObserverConfig::new(admin, config.traces.as_ref(), &config.otlp, alerts, lists)
     };
     let observer = config.admin.as_ref().map(new).transpose().unwrap_or_else(|more| {
         faults.extend(more);

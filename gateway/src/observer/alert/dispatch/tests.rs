@@ -7,8 +7,9 @@ use crate::{
     clock::SECOND,
     message::alert::NewSilence,
     settings::{
-        alert::{Dial, Match, ReceiverKind, Severity},
+        alert::{Match, ReceiverKind, Severity},
         audit::SyslogServer,
+        outbound::Dial,
     },
 };
 
@@ -337,7 +338,7 @@ fn another_severity_is_news() {
     world.ends("down", "a", 900);
     world.sends(910, "-down-a");
     // Alertmanager takes it for another alert: the one before has ended.
-    let url = crate::settings::alert::SecretUrl { text: "https://alerts.example/".to_owned(), file: None };
+    let url = crate::settings::outbound::SecretUrl { text: "https://alerts.example/".to_owned(), file: None };
     let mut world = World::new(Receiver { kind: ReceiverKind::Alertmanager { url, token: None }, ..receiver() });
     world.begins("down", "a", 0);
     world.sends(10, "+down-a");

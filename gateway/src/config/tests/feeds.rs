@@ -1,0 +1,59 @@
+//! Wrong `[[feed]]` tables of lists that are fetched, each with what must be said about it.
+
+use std::time::Duration;
+
+use super::{BASE, load, wrong};
+
+const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
+
+/// A configuration with this feed, whose faulty line is `line` lines below its head.
+#[track_caller]
+fn feed(lines: &str, line: usize, key: &str, message: &str, hint: &str) {
+    let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 3;
+    let lines = format!("{ADMIN}[[feed]]\nname = \"a\"\n{lines}\n[guard]\n");
+    wrong("[guard]\n", &lines, first + 1 + line, &format!("feed[0].{key}"), message, hint);
+}
+
+#[test]
+fn a_list_is_a_file_or_is_fetched() {
+    let url = "url = \"https://lists.example/a\"";
+    feed("path = \"a\"\nurl = \"https://lists.example/a\"", 1, "path", "beside `url`", "leave one");
+    feed("path = \"a\"\nevery = \"1h\"", 2, "every", "no effect without `url`", "leave it out");
+    feed("path = \"a\"\nallow_private = true", 2, "allow_private", "no effect without `url`", "leave it out");
+    feed("url = \"lists.example\"", 1, "url", "does not begin with https://", "absolute URL");
+    feed("url = \"http://lists.example/a\"", 1, "url", "is http", "https://");
+    feed("url = \"http://127.0.0.1/a\"", 1, "url", "is http", "allow_http");
+    feed("url = \"https://10.0.0.1/a\"", 1, "url", "private", "allow_private");
+    feed("url = \"https://169.254.169.254/a\"", 1, "url", "metadata service", "another server");
+    feed(&format!("{url}\nsha256_url = \"https://10.0.0.1/a\""), 2, "sha256_url", "private", "allow_private");
+    feed(&format!("{url}\nmax_shrink = 2"), 2, "max_shrink", "is not a share", "from 0 to 1");
+    feed(&format!("{url}\nmax_size = \"1GiB\""), 2, "max_size", "out of range", "");
+    feed(
+        &format!("{url}\nevery = \"1h\"\nstale_after = \"10m\""),
+        3,
+        "stale_after",
+        "shorter than `every`",
+        "three times",
+    );
+    let without = "[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n[guard]\n";
+    let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 1;
+    wrong("[guard]\n", without, first + 2, "feed[0].url", "fetched by the observer", "[admin]");
+}
+
+#[test]
+fn what_is_usual() {
+    let text = BASE.replacen(
+        "[guard]\n",
+        &format!("{ADMIN}[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\nevery = \"2h\"\n[guard]\n"),
+        1,
+    );
+    let config = load(&text).unwrap();
+    let fetched = config.guard.feeds[0].fetched().unwrap();
+    assert_eq!((fetched.stale_after, fetched.max_shrink), (Duration::from_secs(6 * 3_600), 500_000));
+    assert_eq!(fetched.source.url.shown(), "https://lists.example/");
+    let shown = &config.effective()["feed"][0];
+    assert_eq!(
+        (&shown["url"], &shown["max_shrink"], &shown["path"]),
+        (&"https://lists.example/a".into(), &0.5.into(), &serde_json::Value::Null)
+    );
+}

@@ -1,0 +1,177 @@
+//! Fetches what the guard asks for: lists by URL, decisions of CrowdSec. The guard connects to nobody.
+//!
+//! *Invariant:* only servers of the configuration are asked; no URL, which may hold a key, is in what is said of a failure.
+
+use std::{
+    cell::RefCell,
+    fs::File,
+    os::{fd::OwnedFd, unix::fs::FileExt as _},
+    rc::Rc,
+};
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
+
+use super::{
+    crowdsec::{self, Session},
+    retry_after::retry_after,
+};
+use crate::{
+    message::{
+        channel::Channel,
+        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_TEXT, ToldBan},
+        sealed::unseal,
+    },
+    outbound::{
+        Server,
+        client::{Client, Question},
+    },
+    settings::{crowdsec::LocalApi, feed::FeedSource, outbound::Dial},
+    url::Url,
+};
+
+/// How much is fetched at once.
+const AT_ONCE: usize = 8;
+
+/// What is fetched, and by what.
+pub(super) struct Fetcher {
+    client: Client,
+    feeds: RefCell<Vec<FeedSource>>,
+    crowdsec: RefCell<Option<LocalApi>>,
+    session: Session,
+}
+
+impl Default for Fetcher {
+    fn default() -> Self {
+        Self {
+            client: Client::new(AT_ONCE),
+            feeds: RefCell::default(),
+            crowdsec: RefCell::default(),
+            session: Session::default(),
+        }
+    }
+}
+
+impl Fetcher {
+    /// Goes on with these lists, and this CrowdSec.
+    pub(super) fn configure(&self, feeds: &[FeedSource], crowdsec: Option<&LocalApi>) {
+        self.feeds.replace(feeds.to_vec());
+        if self.crowdsec.replace(crowdsec.cloned()).as_ref() != crowdsec {
+            self.session.forget();
+        }
+    }
+
+    /// Fetches what is asked for in `sealed` into `memory`, and answers on `answer`.
+    pub(super) async fn fetch(self: Rc<Self>, sealed: OwnedFd, answer: OwnedFd, memory: OwnedFd) {
+        let fetched = match unseal::<Fetch>(sealed) {
+            Ok(Fetch::Feed { name, etag, last_modified }) => self.feed(&name, &etag, &last_modified, memory).await,
+            Ok(Fetch::Decisions { startup }) => self.decisions(startup, memory).await,
+            Ok(Fetch::Alerts(bans)) => self.tell(&bans).await,
+            Err(error) => Err(format!("the question cannot be read: {error}")),
+        };
+        let fetched = fetched.map_err(|why| short(&why));
+        let told = async { Channel::new(answer)?.send(&Fetched(fetched), &[]).await };
+        if let Err(error) = told.await {
+            tracing::debug!(%error, "nobody waits for what was fetched");
+        }
+    }
+
+    async fn feed(&self, name: &str, etag: &str, last_modified: &str, memory: OwnedFd) -> Result<FetchAnswer, String> {
+        let found = self.feeds.borrow().iter().find(|feed| feed.name == name).cloned();
+        let source = found.ok_or("the observer does not know this list yet")?;
+        let server = server(&source.dial)?;
+        let url = Url::parse(&source.url.text).map_err(|what| format!("its URL {what}"))?;
+        let token =
+            source.token.as_ref().map(|file| format!("Bearer {}", String::from_utf8_lossy(file.bytes.trim_ascii())));
+        let mut headers = HeaderMap::new();
+        put(&mut headers, header::ACCEPT, "*/*");
+        put(&mut headers, header::IF_NONE_MATCH, etag);
+        put(&mut headers, header::IF_MODIFIED_SINCE, last_modified);
+        put(&mut headers, header::AUTHORIZATION, token.as_deref().unwrap_or_default());
+        let most = usize::try_from(source.max_size).unwrap_or(usize::MAX);
+        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most };
+        let answer = self.client.ask(&server, question).await.map_err(|failure| failure.to_string())?;
+        let said = |name: HeaderName| {
+            let text = answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+            if text.len() > LONGEST_TEXT { String::new() } else { text.to_owned() }
+        };
+        let mut fetched = FetchAnswer {
+            status: answer.status.as_u16(),
+            length: 0,
+            etag: said(header::ETAG),
+            last_modified: said(header::LAST_MODIFIED),
+            retry_after: retry_after(&answer.headers) / 1_000,
+            checksum: None,
+        };
+        if answer.status == StatusCode::OK {
+            fetched.length = u64::try_from(answer.body.len()).unwrap_or(u64::MAX);
+            write(memory, answer.body).await?;
+            fetched.checksum = match &source.checksum {
+                Some(url) => Some(self.checksum(&server, url).await?),
+                None => None,
+            };
+        }
+        Ok(fetched)
+    }
+
+    /// Decisions of CrowdSec.
+    async fn decisions(&self, startup: bool, memory: OwnedFd) -> Result<FetchAnswer, String> {
+        let api = self.api()?;
+        let answer = crowdsec::decisions(&self.client, &server(&api.dial)?, &api, startup).await?;
+        let fetched = FetchAnswer {
+            status: answer.status.as_u16(),
+            length: u64::try_from(answer.body.len()).unwrap_or(u64::MAX),
+            ..FetchAnswer::default()
+        };
+        write(memory, answer.body).await?;
+        Ok(fetched)
+    }
+
+    /// Tells CrowdSec of bans. What it says to that is of no interest.
+    async fn tell(&self, bans: &[ToldBan]) -> Result<FetchAnswer, String> {
+        let api = self.api()?;
+        let answer = self.session.tell(&self.client, &server(&api.dial)?, &api, bans).await?;
+        Ok(FetchAnswer { status: answer.status.as_u16(), ..FetchAnswer::default() })
+    }
+
+    fn api(&self) -> Result<LocalApi, String> {
+        self.crowdsec.borrow().clone().ok_or_else(|| "the observer does not know CrowdSec yet".to_owned())
+    }
+
+    /// What is at `sha256_url`. The token is not shown to that server: it may be another one.
+    async fn checksum(&self, server: &Server, url: &str) -> Result<String, String> {
+        let url = Url::parse(url).map_err(|what| format!("sha256_url {what}"))?;
+        let mut headers = HeaderMap::new();
+        put(&mut headers, header::ACCEPT, "*/*");
+        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most: LONGEST_CHECKSUM };
+        let answer = self.client.ask(server, question).await.map_err(|failure| format!("sha256_url: {failure}"))?;
+        if answer.status != StatusCode::OK {
+            return Err(format!("sha256_url: the server answers {}", answer.status));
+        }
+        String::from_utf8(answer.body.to_vec()).map_err(|_binary| "what is at sha256_url is no text".to_owned())
+    }
+}
+
+fn server(dial: &Dial) -> Result<Server, String> {
+    Server::new(&dial.server()).map_err(|faults| {
+        faults.first().map_or_else(|| "its settings cannot be used".to_owned(), |fault| fault.message.clone())
+    })
+}
+
+fn put(headers: &mut HeaderMap, name: HeaderName, value: &str) {
+    if let Some(mut value) = HeaderValue::try_from(value).ok().filter(|value| !value.is_empty()) {
+        value.set_sensitive(name == header::AUTHORIZATION);
+        headers.insert(name, value);
+    }
+}
+
+async fn write(memory: OwnedFd, body: Bytes) -> Result<(), String> {
+    let written = tokio::task::spawn_blocking(move || File::from(memory).write_all_at(&body, 0)).await;
+    let failed = |error: &dyn std::fmt::Display| format!("what was fetched cannot be handed on: {error}");
+    written.map_err(|error| failed(&error))?.map_err(|error| failed(&error))
+}
+
+/// What is said of a failure, on one line that is not too long.
+fn short(why: &str) -> String {
+    why.chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT / 4).collect()
+}
