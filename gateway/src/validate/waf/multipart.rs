@@ -298,11 +298,7 @@ mod tests {
             let head = format!("--b\r\nContent-Disposition: form-data; {name}{kind}\r\n\r\n");
             let body = [head.as_bytes(), content, b"\r\n--b--\r\n"].concat();
             let mut parts = Parts::default();
-            assert_eq!(
-                read("multipart/form-data; boundary=b", &body, &mut parts),
-                Ok(()),
-                "{name} {media_type}"
-            );
+            assert_eq!(read("multipart/form-data; boundary=b", &body, &mut parts), Ok(()), "{name} {media_type}");
             assert_eq!(parts.fields.len(), usize::from(is_field), "{name} {media_type} {content:?}");
             let text = parts.text_of(&body);
             let is_there = content.is_empty() || memchr::memmem::find(&text, content).is_some();
