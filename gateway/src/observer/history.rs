@@ -189,11 +189,7 @@ fn count(value: &Value) -> u64 {
 /// A gauge without labels.
 fn level(sums: &Sums, metric: Metric) -> u64 {
     match sums.get(&Series { metric, labels: Vec::new() }) {
-        #[expect(
-            clippy::cast_possible_truncation,
-            clippy::cast_sign_loss,
-            reason = "a number of things; `as` saturates"
-        )]
+        #[expect(clippy::cast_possible_truncation, reason = "a number of things; `as` saturates")]
         Some(Value::Level(level)) => *level as u64,
         _ => 0,
     }
