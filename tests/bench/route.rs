@@ -95,6 +95,8 @@ fn route(host: String, path: String) -> Route {
         follows_document: false,
         graphql: None,
         waf: None,
+        content_encoding: None,
+        form: None,
         max_body: None,
         access_log: true,
         upgrade: None,

@@ -88,10 +88,13 @@ fn target(category: &str) -> f64 {
     TARGETS.iter().find(|(name, _)| *name == category).map_or(OTHERS, |(_, target)| *target)
 }
 
-fn print(levels: &[(u8, BTreeMap<String, Sum>, BTreeMap<String, Sum>)], is_met: bool) {
+/// A paranoia level, and what became of attacks and of ordinary requests, by corpus.
+type Level = (u8, BTreeMap<String, Sum>, BTreeMap<String, Sum>);
+
+fn print(levels: &[Level], is_met: bool) {
     println!("{:<20} {:>9}  refused at paranoia 1, 2, 3, 4 in percent (threshold {THRESHOLD})", "corpus", "requests");
     for (index, kind) in ["attack", "benign"].into_iter().enumerate() {
-        let of = |level: &'_ (u8, BTreeMap<String, Sum>, BTreeMap<String, Sum>)| -> Vec<(String, usize, f64)> {
+        let of = |level: &Level| -> Vec<(String, usize, f64)> {
             let sums = if index == 0 { &level.1 } else { &level.2 };
             sums.iter().map(|(name, sum)| (name.clone(), sum.sent, sum.share())).collect()
         };

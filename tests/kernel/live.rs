@@ -129,6 +129,7 @@ pub(crate) fn settings() -> Settings {
         default_ban: Duration::from_secs(600),
         safety: Safety::default(),
         feeds: Vec::new(),
+        crowdsec: None,
         revocation: gateway::settings::revocation::Settings::default(),
         audit: gateway::settings::audit::Settings::default(),
         clamps: Vec::new(),
