@@ -186,6 +186,10 @@ impl Crowdsec {
         }
         let bans = self.outgoing.begin(now.unix_millis);
         self.push.is_under_way = !bans.is_empty();
+        if bans.is_empty() {
+            // What waited has ended: it is not told, and what failed does not matter any more.
+            self.push.failing = None;
+        }
         bans
     }
 
@@ -201,6 +205,8 @@ impl Crowdsec {
         tracing::warn!(error = why, "CrowdSec does not take bans");
         self.outgoing.refuse();
         self.push.interrupted(now.monotonic);
+        // It answers.
+        (self.push.failing, self.push.failures, self.answered) = (None, 0, now.unix_millis);
     }
 
     /// It could not be told: it is told again.

@@ -9,13 +9,21 @@ use super::{
     line::{Listed, Unreadable},
 };
 
+/// The most decisions of one answer: each takes many times as much memory as the shortest has bytes.
+const MOST: usize = 2_000_000;
+
 #[derive(Deserialize)]
 struct Answer<'a> {
     /// `null` for none.
     #[serde(borrow, default)]
     new: Option<Vec<Decision<'a>>>,
-    #[serde(borrow, default)]
-    deleted: Option<Vec<Decision<'a>>>,
+    #[serde(default)]
+    deleted: Option<Vec<Ended>>,
+}
+
+#[derive(Deserialize)]
+struct Ended {
+    id: i64,
 }
 
 #[derive(Deserialize)]
@@ -55,8 +63,12 @@ pub struct DecisionStream {
 /// Reads an answer; decisions of the origin `own` are left out.
 ///
 /// # Errors
-/// It is none.
+/// It is none, or has too many.
 pub fn stream(bytes: &[u8], own: Option<&str>) -> Result<DecisionStream, Unreadable> {
+    // Every decision begins with one of these.
+    if bytes.iter().filter(|byte| matches!(**byte, b'{' | b'[')).count() > MOST {
+        return Err(Unreadable(format!("has more than {MOST} decisions")));
+    }
     let answer: Answer<'_> =
         serde_json::from_slice(bytes).map_err(|error| Unreadable(format!("is no stream of decisions: {error}")))?;
     let (new, deleted) = (answer.new.unwrap_or_default(), answer.deleted.unwrap_or_default());

@@ -212,6 +212,11 @@ impl Admin {
             }
         };
         if !self.connections.borrow_mut().streams(place) {
+            // The token is good, and no longer judged.
+            let mut connections = self.connections.borrow_mut();
+            if !connections.is_known(place) {
+                connections.is_strange(place);
+            }
             return text(StatusCode::SERVICE_UNAVAILABLE, "as many are told what happens as may be: try again\n");
         }
         let (sender, receiver) = mpsc::channel(stream::PENDING);
@@ -246,7 +251,11 @@ impl Admin {
         if config.dashboard && request.uri().path() == dashboard::EVENTS {
             return match commands::caller(request, peer, is_tls) {
                 Err(refused) => RequestDecision::Answered(*refused),
-                Ok(_) if request.method() != Method::GET => RequestDecision::Answered(only_get()),
+                Ok(_) if request.method() != Method::GET => {
+                    let mut refused = text(StatusCode::METHOD_NOT_ALLOWED, "GET is allowed\n");
+                    refused.headers_mut().insert(header::ALLOW, HeaderValue::from_static("GET"));
+                    RequestDecision::Answered(refused)
+                }
                 Ok(token) => RequestDecision::Stream(stream::command(peer, token)),
             };
         }

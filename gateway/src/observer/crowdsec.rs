@@ -81,9 +81,10 @@ impl Session {
                     login(client, server, api, machine).await?
                 }
             };
-            self.token.replace(Some(token.clone()));
             let mut headers = headers();
             headers.insert(header::AUTHORIZATION, secret(format!("Bearer {token}").as_bytes())?);
+            // One that no header can hold is not kept: the next try begins another session.
+            self.token.replace(Some(token));
             let question = Question {
                 method: Method::POST,
                 url: url(api, "/v1/alerts")?,

@@ -312,7 +312,8 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, question: Questi
         .method(method)
         .uri(url.path())
         .header(header::HOST, url.authority())
-        .header(header::USER_AGENT, "gateway")
+        // CrowdSec begins a session for nobody whose agent is not `NAME/VERSION`.
+        .header(header::USER_AGENT, concat!("gateway/", env!("CARGO_PKG_VERSION")))
         .header(header::ACCEPT_ENCODING, "identity")
         .header(header::CONNECTION, "close")
         .body(Full::new(body))

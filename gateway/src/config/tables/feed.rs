@@ -51,14 +51,15 @@ const DAY: Duration = Duration::from_secs(86_400);
 
 const MIB: u64 = 1 << 20;
 
-/// More lists than this are not followed: each may be fetched in any second.
+/// More lists than this are not fetched: each may be in any second. There may be any number of files.
 const MOST: usize = 64;
 
 pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>) -> Vec<Feed> {
     let mut read: Vec<Feed> = Vec::new();
-    for (index, table) in tables.into_iter().enumerate() {
-        if index == MOST {
-            table.report("name", Diagnostic::bare(format!("there are more than {MOST} feeds")));
+    for table in tables {
+        let is_fetched = table.has("url") || table.has("url_file");
+        if is_fetched && read.iter().filter(|feed| feed.fetched().is_some()).count() == MOST {
+            table.report("name", Diagnostic::bare(format!("there are more than {MOST} feeds that are fetched")));
         }
         let name = table.required(
             "name",

@@ -40,8 +40,8 @@ pub(super) fn judge(measure: ClientMeasure, alone: u64, mut rows: Vec<&mut Clien
         let is_by_errors = row.fares.errors.saturating_mul(2) >= row.fares.requests;
         let fares_well = measure == ClientMeasure::Requests && is_served(row.fares);
         let is_to_blame = match (works, is_anybody) {
-            // Some clients fail and others do not: a few of them, or such as nobody knows.
-            (true, _) => !is_crowd || !row.was_served,
+            // Some clients fail and others do not: a few of them, or such as nobody knows and that do not fare well.
+            (true, _) => !is_crowd || !row.was_served && !fares_well,
             // Nobody fares well, or there is nobody else who could show that the route works.
             (false, true) => false,
             (false, false) => !is_crowd && (!row.was_served || fares_well),

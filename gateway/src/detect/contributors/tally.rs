@@ -13,6 +13,8 @@ pub(super) struct Counts {
     pub(super) errors: u32,
     /// Refused by a limit: limits see to that, and these are no failures.
     pub(super) limited: u32,
+    /// Not answered at all: the client has left, be it because it waited in vain.
+    pub(super) left: u32,
 }
 
 impl Counts {
@@ -21,6 +23,7 @@ impl Counts {
         self.failures = self.failures.saturating_add(more.failures);
         self.errors = self.errors.saturating_add(more.errors);
         self.limited = self.limited.saturating_add(more.limited);
+        self.left = self.left.saturating_add(more.left);
     }
 
     pub(super) const fn of(self, measure: ClientMeasure) -> u32 {
@@ -33,7 +36,8 @@ impl Counts {
 
     /// How many were served.
     pub(super) const fn served(self) -> u32 {
-        self.requests.saturating_sub(self.failures).saturating_sub(self.errors).saturating_sub(self.limited)
+        let answered = self.requests.saturating_sub(self.left);
+        answered.saturating_sub(self.failures).saturating_sub(self.errors).saturating_sub(self.limited)
     }
 }
 
@@ -104,7 +108,8 @@ impl Tally {
         let class = completed.status.map_or(0, |status| status / 100);
         let limited = u32::from(completed.status == Some(429));
         let (failures, errors) = (u32::from(class == 4) - limited, u32::from(class == 5));
-        self.counts[0].add(Counts { requests: 1, failures, errors, limited });
+        let left = u32::from(completed.status.is_none());
+        self.counts[0].add(Counts { requests: 1, failures, errors, limited, left });
         if matches!(class, 2 | 3) && self.served == 0 {
             self.served = self.minute;
         }
@@ -117,7 +122,7 @@ impl Tally {
 
     /// What it had in a minute, where that is known.
     pub(super) const fn at(&self, minute: u64) -> Counts {
-        const NONE: Counts = Counts { requests: 0, failures: 0, errors: 0, limited: 0 };
+        const NONE: Counts = Counts { requests: 0, failures: 0, errors: 0, limited: 0, left: 0 };
         match self.minute.checked_sub(minute) {
             Some(0) => self.counts[0],
             Some(1) => self.counts[1],

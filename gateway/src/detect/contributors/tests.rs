@@ -10,6 +10,9 @@ const NOW: u64 = 30_000_000;
 /// So many of one source alone are no longer usual.
 const ALONE: u64 = 14;
 
+/// The client has left, and was not answered.
+const LEFT: u16 = 0;
+
 /// One kind of clients: how many of them, how many requests each makes in the minute, and how they are answered. `before`:
 /// they were served on the route an hour ago.
 struct Crowd {
@@ -35,7 +38,8 @@ fn completed<'a>(
     minute: u64,
 ) -> Completed<'a> {
     let (source, id) = (Source::of(address, 64), RequestId(u128::from(status)));
-    Completed { route, source, address, relay: None, principal, status: Some(status), id, minute }
+    let status = (status != LEFT).then_some(status);
+    Completed { route, source, address, relay: None, principal, status, id, minute }
 }
 
 fn filled(capacity: usize, crowds: &[Crowd]) -> Contributors {
@@ -127,6 +131,8 @@ fn who_is_blamed() {
     check("a flood at night", "/login", Requests, &[crowd(1, "/login", &[(200, 90)], true)], &[1]);
     check("a flash crowd", "/login", Requests, &[crowd(250, "/login", &[(200, 13)], false)], &[0]);
     check("a flash crowd of regulars", "/login", Requests, &[GOOD, crowd(20, "/login", &[(200, 20)], true)], &[0, 0]);
+    let hangs = [crowd(20, "/login", &[(LEFT, 1)], true), crowd(1, "/login", &[(LEFT, 20)], true)];
+    check("an upstream that hangs", "/login", Requests, &hangs, &[0, 0]);
     check("an upstream that fails", "/login", Requests, &[crowd(20, "/login", &[(200, 1), (502, 20)], true)], &[0]);
 }
 

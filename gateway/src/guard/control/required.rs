@@ -81,7 +81,8 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
 }
 
 /// Whether a command is given on this host alone, at the control socket: a token that was stolen must not make others, nor
-/// end those of whoever is in its way, nor change which program runs or by which key records are signed; and what is told for as long as somebody listens is no answer to a request.
+/// end those of whoever is in its way, nor change which program runs or by which key records are signed; and what is told
+/// for as long as somebody listens is no answer to a request.
 pub(crate) const fn is_local(request: &Request) -> bool {
     matches!(
         request,

@@ -15,6 +15,9 @@ use crate::{
 /// The most decisions that are kept.
 const MOST: usize = 2_000_000;
 
+/// Seconds: what ends so soon is left to end by itself.
+const SOON: u64 = 2;
+
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Decision {
     source: Source,
@@ -36,12 +39,12 @@ impl Decisions {
     /// `now`: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) fn take(&mut self, stream: DecisionStream, is_all: bool, now: u64) -> bool {
         let now = now / SECOND;
-        let before = self.known.len();
+        // The kernel ends what ends by itself: that alone is no reason to write the list anew.
         self.known.retain(|_, decision| decision.expires > now);
-        let mut is_changed = self.known.len() != before;
+        let mut is_changed = false;
         let mut old = if is_all { std::mem::take(&mut self.known) } else { HashMap::new() };
         for id in stream.deleted {
-            is_changed |= self.known.remove(&id).is_some();
+            is_changed |= self.known.remove(&id).is_some_and(|decision| decision.expires > now + SOON);
         }
         for (id, Listed { source, seconds, reason }) in stream.new {
             let Some(seconds) = seconds else { continue };
@@ -112,7 +115,7 @@ mod tests {
         check(&decisions, 20, &[("192.0.2.1", 50), ("192.0.2.3", 5)]);
         check(&decisions, 25, &[("192.0.2.1", 45)]);
         // All of them again: what stayed has the end that it had.
-        assert!(decisions.take(stream(&[(1, "192.0.2.1", 44)], &[]), true, 26 * SECOND), "one has ended");
+        assert!(!decisions.take(stream(&[(1, "192.0.2.1", 44)], &[]), true, 26 * SECOND), "one has ended by itself");
         assert!(!decisions.take(stream(&[(1, "192.0.2.1", 43)], &[]), true, 27 * SECOND));
         check(&decisions, 27, &[("192.0.2.1", 43)]);
         assert!(decisions.take(stream(&[(4, "192.0.2.4", 10)], &[]), true, 30 * SECOND));

@@ -3,13 +3,18 @@
 //! *Invariant:* nothing that cannot be read as a list replaces one: an error page, a list without entries, one that has
 //! lost most of them, one whose checksum is another.
 
+use std::borrow::Cow;
+
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER_PERMISSIVE;
 
 use super::list::{FileContent, digest, read_list};
 use crate::{
     message::fetch::FetchAnswer,
-    settings::feed::{Feed, SMALL},
+    settings::{
+        feed::{Feed, SMALL},
+        outbound::SecretUrl,
+    },
 };
 
 /// What was fetched.
@@ -57,7 +62,7 @@ pub(crate) fn judge(
     let digest = digest(feed, bytes);
     if let Some(fetched) = feed.fetched()
         && let Some(url) = &fetched.source.checksum
-        && let Err(why) = verify(bytes, answer.checksum.as_deref().unwrap_or_default(), url, &fetched.source.url.text)
+        && let Err(why) = verify(bytes, answer.checksum.as_deref().unwrap_or_default(), url, &fetched.source.url)
     {
         return FetchOutcome::Refused(digest, why);
     }
@@ -95,7 +100,12 @@ pub(crate) fn weigh(content: &FileContent, before: usize, max_shrink: u32) -> Re
 
 /// Holds a list against a file of checksums: `HEX`, `HEX  NAME` or `SHA256 (NAME) = HEX`, a line each. Where there are
 /// several, the line counts that names the list.
-fn verify(bytes: &[u8], checksums: &str, url: &str, list: &str) -> Result<(), String> {
+fn verify(bytes: &[u8], checksums: &str, url: &str, list: &SecretUrl) -> Result<(), String> {
+    // Only the observer has read the file as a URL.
+    let list = match &list.file {
+        Some(file) => String::from_utf8_lossy(file.bytes.trim_ascii()),
+        None => Cow::Borrowed(list.text.as_str()),
+    };
     let is_sum = |word: &&str| word.len() == 64 && word.bytes().all(|byte| byte.is_ascii_hexdigit());
     let lines: Vec<(&str, &str)> =
         checksums.lines().filter_map(|line| Some((line, line.split_ascii_whitespace().find(is_sum)?))).collect();
@@ -111,7 +121,7 @@ fn verify(bytes: &[u8], checksums: &str, url: &str, list: &str) -> Result<(), St
         [(_, one)] => one,
         many => match many.iter().find(|(line, _)| !name.is_empty() && names(line)) {
             Some((_, sum)) => sum,
-            None => return Err(format!("none of the checksums at {} is of {name:?}", host(url))),
+            None => return Err(format!("none of the checksums at {} is of this list", host(url))),
         },
     };
     let expect = HEXLOWER_PERMISSIVE.decode(found.as_bytes()).unwrap_or_default();
@@ -135,7 +145,7 @@ mod tests {
         guard::feeds::LineError,
         settings::{
             feed::{FeedPlace, FeedSource, FetchedFeed},
-            outbound::{Dial, SecretUrl},
+            outbound::Dial,
         },
     };
 

@@ -230,9 +230,9 @@ impl Fetches {
         known.refusals += 1;
         (known.accepts, known.failing) = (false, None);
         known.schedule.answered(known.every(), chance(), now.monotonic);
-        let refused = Some((digest, why.to_owned()));
-        let is_new = known.refused != refused;
-        known.refused = refused;
+        // What is said of it may differ, as entries of the list in force end.
+        let is_new = known.refused.as_ref().is_none_or(|(before, _)| *before != digest);
+        known.refused = Some((digest, why.to_owned()));
         answer(known.waiting.take(), Answer::Refused { code: "refused".to_owned(), message: format!("{name}: {why}") });
         is_new
     }
@@ -244,6 +244,8 @@ impl Fetches {
             tracing::warn!(feed = name, error = why, "the list of a feed cannot be fetched");
         }
         known.failed += 1;
+        // Whoever waits is told that it failed: a list that comes hours later is not what was meant.
+        known.accepts = false;
         known.failing = Some(why.to_owned());
         known.schedule.failed(known.every(), alone, chance(), now.monotonic);
         answer(
@@ -256,6 +258,7 @@ impl Fetches {
     pub(crate) fn interrupted(&mut self, name: &str, why: &str, now: Now) {
         let Some(known) = self.known.get_mut(name) else { return };
         tracing::debug!(feed = name, why, "a fetch is tried again");
+        known.accepts = false;
         known.schedule.interrupted(now.monotonic);
         answer(
             known.waiting.take(),

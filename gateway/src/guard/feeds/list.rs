@@ -9,6 +9,9 @@ use crate::{guard::control::ImportEntry, settings::feed::Feed};
 /// How many errors of one list are told one by one.
 const TOLD: usize = 100;
 
+/// The most entries of a list that is fetched: a short range of CSV may stand for many.
+const MOST_FETCHED: usize = 2_000_000;
+
 /// What is new about a feed.
 #[derive(Debug)]
 pub(crate) enum FeedNews {
@@ -48,9 +51,11 @@ pub(crate) fn digest(feed: &Feed, bytes: &[u8]) -> String {
 /// # Errors
 /// It is none.
 pub(crate) fn read_list(feed: &Feed, bytes: &[u8], digest: String) -> Result<FileContent, String> {
-    let (mut entries, mut errors, mut failed) = (Vec::new(), Vec::new(), 0);
+    let (mut entries, mut errors, mut failed, mut is_too_long) = (Vec::new(), Vec::new(), 0, false);
+    let most = if feed.fetched().is_some() { MOST_FETCHED } else { usize::MAX };
     let bound = feed.ban.map(|ban| ban.as_secs().max(1));
     let read = read(bytes, feed.format, |line, read| match read {
+        Ok(_) if entries.len() >= most => is_too_long = true,
         Ok(listed) => {
             let seconds = match (bound, listed.seconds) {
                 (Some(bound), Some(said)) => Some(said.min(bound)),
@@ -66,5 +71,8 @@ pub(crate) fn read_list(feed: &Feed, bytes: &[u8], digest: String) -> Result<Fil
         }
     });
     read.map_err(|error| error.to_string())?;
+    if is_too_long {
+        return Err(format!("has more than {most} entries"));
+    }
     Ok(FileContent { digest, entries, errors, failed, is_blank: bytes.trim_ascii().is_empty() })
 }

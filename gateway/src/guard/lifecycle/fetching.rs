@@ -97,7 +97,12 @@ impl Service<'_> {
             }
             FetchOutcome::Changed(content, validators) => {
                 let before = self.guard.listed(&name, now);
-                let weighed = fetches.may_shrink(&name).map_or(Ok(()), |most| weigh(&content, before, most));
+                let weighed = match fetches.may_shrink(&name) {
+                    Some(most) => weigh(&content, before, most),
+                    // An operator may empty it, though not by what is no list.
+                    None if content.entries.is_empty() && content.failed > 0 => weigh(&content, before, 1_000_000),
+                    None => Ok(()),
+                };
                 if let Err(why) = weighed {
                     return self.refuse_list(&name, content.digest, &why, now);
                 }

@@ -3,6 +3,7 @@
 use crate::{
     guard::control::Status,
     message::telemetry::{MAX_NAMES, Metric, Samples},
+    settings::crowdsec::LIST,
 };
 
 /// What is not in [`Status`].
@@ -73,7 +74,10 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
     for feed in status.feeds.iter().take(MAX_NAMES) {
         out.level(Metric::ListEntries, &[&feed.name], feed.entries);
         let fetched = status.fetches.iter().find(|fetch| fetch.name == feed.name && feed.origin == "url");
-        let confirmed = fetched.and_then(|fetch| seconds(&fetch.confirmed));
+        let fetched = fetched.map(|fetch| &fetch.confirmed);
+        // CrowdSec confirms what has not changed by each answer.
+        let answered = status.crowdsec.as_ref().filter(|_| feed.origin == LIST).map(|crowdsec| &crowdsec.answered);
+        let confirmed = fetched.or(answered).and_then(|at| seconds(at));
         if let Some(loaded) = confirmed.max(seconds(&feed.loaded)) {
             out.moment(Metric::ListLoaded, &[&feed.name], loaded);
         }

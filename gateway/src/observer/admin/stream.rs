@@ -59,7 +59,9 @@ impl Stream {
             };
             match sender.try_send(Bytes::from(events)) {
                 Ok(()) if !is_last => {}
-                Ok(()) | Err(TrySendError::Closed(_)) => return,
+                // Whoever does not read that has its place no longer than a stranger has one.
+                Ok(()) => return self.connections.borrow_mut().is_strange(self.place),
+                Err(TrySendError::Closed(_)) => return,
                 Err(TrySendError::Full(_)) => {
                     tracing::debug!("a client of the dashboard does not read what it is told");
                     return self.connections.borrow_mut().close(self.place);

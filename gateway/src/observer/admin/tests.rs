@@ -125,6 +125,23 @@ fn whoever_does_not_read_is_let_go() {
 }
 
 #[test]
+fn whoever_is_told_the_end_keeps_no_place() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let admin = admin(config(None), Rc::default());
+        let place = admin.connections.borrow_mut().admit(None, Instant::now());
+        assert!(admin.connections.borrow_mut().streams(place));
+        let (sender, mut receiver) = mpsc::channel(stream::PENDING);
+        let command = stream::command(None, "gwat_a".to_owned());
+        admin.stream_of(command, place).run(b"{}".to_vec(), sender, stream::EVERY).await;
+        let told = receiver.recv().await.unwrap();
+        assert_eq!(String::from_utf8(told.to_vec()).unwrap(), "event: end\ndata: {\"status\":404}\n\n");
+        let later = Instant::now() + Duration::from_secs(10);
+        assert!(admin.connections.borrow().is_over(place, later), "it reads nothing");
+    });
+}
+
+#[test]
 fn the_dashboard_is_there_where_it_is_turned_on() {
     let secret = ObserverConfig { dashboard: true, ..config(Some("0123456789abcdef")) };
     let status = |config: ObserverConfig, method: &str, path: &str| {

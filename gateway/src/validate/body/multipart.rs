@@ -87,7 +87,8 @@ fn read_part(part: &[u8]) -> Result<Part<'_>, ParameterError> {
     for line in head.split("\r\n") {
         let (name, value) = line.split_once(':').ok_or(bad.clone())?;
         let value = value.trim_matches([' ', '\t']);
-        if value.bytes().any(|byte| byte.is_ascii_control()) || name.is_empty() || name.contains([' ', '\t']) {
+        let is_name = !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+        if value.bytes().any(|byte| byte.is_ascii_control()) || !is_name {
             return Err(bad);
         }
         match name.to_ascii_lowercase().as_str() {
@@ -125,11 +126,13 @@ fn read_disposition(text: &str) -> Result<(String, Option<String>), ParameterErr
         }
     }
     if let Some(file) = &file_name {
-        let is_plain = file.len() <= LONGEST_NAME && !file.contains(['/', '\\', '\0']) && file != ".." && file != ".";
+        // Not every parser takes a backslash for an escape: a quote may end the name.
+        let is_plain = file.len() <= LONGEST_NAME && !file.contains(['/', '\\', '"']) && file != ".." && file != ".";
         if !is_plain || file.chars().any(char::is_control) {
             return Err(ParameterError::new("filename", "the name of a file must be one name of at most 255 bytes"));
         }
     }
+    let name = name.filter(|name| !name.contains(['"', '\\']));
     Ok((name.ok_or(bad)?, file_name))
 }
 

@@ -123,6 +123,12 @@ fn b05_parts_of_multipart_are_what_the_route_says() {
             file("filename=\"a\0.png\""),
             bad("body: part: must have a head with one Content-Disposition: form-data and a name"),
         ),
+        (file("filename=\"a\\\".png\""), bad(name)),
+        (with("name=\"count\\\"\"", "", b"7"), bad(disposition)),
+        (
+            with("name=\"count\"", "text/plain\r\nX\nContent-Disposition: form-data", b"7"),
+            bad("body: part: must have a head with one Content-Disposition: form-data and a name"),
+        ),
         (file(&long), bad(name)),
         (file("filename*=UTF-8''a.png"), bad(disposition)),
         (file("filename=\"a.png\"; filename*=UTF-8''b.png"), bad(disposition)),

@@ -1,5 +1,5 @@
 //! Takes a multipart form apart (RFC 7578): names and values of fields, names of files, headers of parts. What is in files
-//! is not looked at, unless they cannot be of the type that they name; nor is a part of a known type that is no text.
+//! is not looked at, unless they cannot be of the type that they name.
 //!
 //! *Invariant:* what two parsers could read differently is an error: text before, between or after the parts, line ends
 //! other than CRLF, two dispositions. A part is a file only where every parser takes it for one.
@@ -113,7 +113,7 @@ fn one(part: &[u8], at: usize, parts: &mut Parts) -> Result<(), &'static str> {
         parts.files.push((name.clone(), file.clone()));
     }
     match (likeness(&types, content), is_file(disposition)) {
-        (Likeness::Binary, _) => {
+        (Likeness::Binary, true) => {
             parts.files_size += content.len();
             let begin = at + end + 4;
             parts.binary.push(begin..begin + content.len());
@@ -123,7 +123,8 @@ fn one(part: &[u8], at: usize, parts: &mut Parts) -> Result<(), &'static str> {
             parts.files_size += content.len();
             parts.unread.push(name);
         }
-        (Likeness::Lying, _) | (Likeness::Unknown, false) => {
+        // Many frameworks ignore the type of a field.
+        (Likeness::Lying, _) | (Likeness::Binary | Likeness::Unknown, false) => {
             parts.is_foreign |= charset::is_foreign(content);
             parts.fields.push((name, content.to_vec()));
         }
@@ -319,11 +320,11 @@ mod tests {
         const PNG: &str = "\u{89}PNG\r\n\u{1a}\n\0\0\0\rIHDR";
         let png: Vec<u8> = PNG.chars().map(|character| u8::try_from(u32::from(character)).unwrap()).collect();
         for (name, media_type, content, is_field) in [
-            ("name=\"f\"", "image/png", &*png, false),
+            ("name=\"f\"", "image/png", &*png, true),
             ("name=\"f\"; filename=\"a.png\"", "image/png", &*png, false),
-            ("name=\"f\"; filename*=UTF-8''a", "image/png", &*png, false),
-            ("name=\"f\"", "application/octet-stream", &*png, false),
-            ("name=\"f\"", "image/jpeg", &*png, false),
+            ("name=\"f\"; filename*=UTF-8''a", "image/png", &*png, true),
+            ("name=\"f\"", "application/octet-stream", &*png, true),
+            ("name=\"f\"", "image/jpeg", &*png, true),
             ("name=\"f\"", "text/plain", &*png, true),
             ("name=\"f\"", "", &*png, true),
             ("name=\"f\"", "image/png\r\nContent-Type: text/plain", &*png, true),

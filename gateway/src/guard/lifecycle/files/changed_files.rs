@@ -65,6 +65,10 @@ impl Service<'_> {
         }
         self.watched.files.watcher = Some(watcher);
         let Some(changed) = changed else { return };
+        // Files that had waited went on their way meanwhile.
+        if self.watched.files.is_coming {
+            return self.watched.files.look_again();
+        }
         let gone: Vec<ChangedFile> = changed.iter().filter(|file| file.is_gone()).cloned().collect();
         let found = self.watched.files.found(changed);
         // One that a `*` names takes nothing away by being gone for a moment.
@@ -145,7 +149,8 @@ impl Service<'_> {
             let message = format!("{told}; `gateway reload` puts it in force if it is meant");
             return self.refuse_files(request, LOSSES, &message);
         }
-        // The next look finds the documents again, alone.
+        // The next look finds the documents again. Where the others are refused there is none: they are tried then.
+        self.watched.files.separate(&held);
         tracing::info!(files = named(&held).join(", "), "documents that ask for less wait, other files do not");
         self.watched.files.is_coming = false;
         let held = held.into_iter().map(|file| file.path).chain(request.held).collect();

@@ -49,9 +49,10 @@ impl NamedFiles {
 
     /// Whether these files were read as they were looked at.
     pub(in crate::guard::lifecycle) fn have(&self, files: &[ChangedFile]) -> bool {
-        files.iter().all(|file| match file.digest {
-            Some(digest) => self.has(&file.path, &digest),
-            None => !self.0.iter().any(|(path, _)| *path == file.path),
+        files.iter().all(|file| match self.0.iter().find(|(path, _)| *path == file.path) {
+            Some((_, held)) => file.digest.as_ref() == Some(held),
+            // Another file that has changed may name it no more. One that a `*` names may be gone for a moment.
+            None => file.is_same(),
         })
     }
 }
@@ -164,7 +165,7 @@ impl WatchedFiles {
 
     /// These files cannot be used together: each is to be tried.
     pub(in crate::guard::lifecycle) fn separate(&mut self, files: &[ChangedFile]) {
-        self.apart = files.iter().cloned().collect();
+        self.apart.extend(files.iter().cloned());
     }
 
     /// The next file to be tried alone, and those to leave as they are meanwhile.

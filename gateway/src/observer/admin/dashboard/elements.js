@@ -14,8 +14,8 @@ const LISTENERS = ["onclick", "onsubmit", "onchange", "ontoggle", "oninput"];
 function visible(value) {
   const text = String(value ?? "");
   const short = text.length > LONGEST ? `${text.slice(0, LONGEST)}…` : text;
-  return short.replace(/[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb]/g, (char) =>
-    `\\u{${char.codePointAt(0).toString(16)}}`);
+  const hidden = /[\p{Default_Ignorable_Code_Point}\u0000-\u001f\u007f-\u009f\u2028-\u202e\ufff9-\ufffb]/gu;
+  return short.replace(hidden, (char) => `\\u{${char.codePointAt(0).toString(16)}}`);
 }
 
 /** An element with attributes, listeners and children: elements, texts, or lists of them. */
@@ -60,6 +60,8 @@ function renew(old, fresh) {
       old.insertBefore(wanted, place);
       continue;
     }
+    // Another of the same key, as of names that are cut, is another element.
+    keyed.delete(key);
     if (known === place) {
       place = place.nextSibling;
     } else {

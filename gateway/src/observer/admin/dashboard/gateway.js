@@ -37,6 +37,7 @@ function ask(path, options) {
 
 /** Has a command carried out; its answer. */
 async function command(name, parameters = {}) {
+  const { token } = session;
   let response;
   try {
     response = await ask(`/v1/${name}`, {
@@ -55,7 +56,8 @@ async function command(name, parameters = {}) {
     answer = { code: "", message: text.trim() };
   }
   if (response.ok) return answer;
-  if (response.status === 401) listeners.ended("The token is unknown, expired or revoked.");
+  // Of somebody who has signed out meanwhile, nobody needs to hear.
+  if (response.status === 401 && token === session.token) listeners.ended("The token is unknown, expired or revoked.");
   throw new Refused(response.status, answer.code, answer.message || `The gateway answered ${response.status}.`);
 }
 
@@ -125,9 +127,12 @@ async function follow() {
         wait = 1;
         await read(response, stream);
       } else {
+        // Where the guard is not there, this says so instead.
+        const status = await command("status");
+        if (stop.signal.aborted) return;
+        note(status);
         live("Updates every 10 seconds: too many watch already");
-        note(await command("status"));
-        wait = 5;
+        wait = 10;
       }
     } catch (error) {
       if (!stop.signal.aborted) live(error instanceof Refused ? error.message : "Connection lost, trying again");

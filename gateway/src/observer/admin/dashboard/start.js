@@ -49,6 +49,7 @@ function upgraded() {
 }
 
 async function load() {
+  if (!session.token) return;
   const view = VIEWS[shown.name];
   const mine = shown.loading += 1;
   try {
@@ -111,7 +112,10 @@ async function start(token, keep) {
     await signIn(token, keep);
     enter();
   } catch (error) {
+    const stored = sessionStorage.getItem(KEPT);
     leave(error.message);
+    // It may be good once the gateway answers.
+    if (stored && ![401, 403].includes(error.status)) sessionStorage.setItem(KEPT, stored);
   }
 }
 
