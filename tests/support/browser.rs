@@ -13,7 +13,7 @@ use nix::{
 };
 use serde_json::Value;
 
-use crate::{child_lines::ChildLines, provider::node, world::World};
+use crate::{child_lines::ChildLines, provider::node, wait::SOON, world::World};
 
 /// Where `cargo xtask setup --all` installs what the script needs.
 const MODULES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/browser/node_modules");
@@ -43,7 +43,7 @@ impl<'world> Browser<'world> {
         // The browser is ended with the script, whatever becomes of that.
         std::os::unix::process::CommandExt::process_group(&mut command, 0);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(log).spawn().unwrap();
-        let (to, lines) = (child.stdin.take().unwrap(), ChildLines::of(&mut child));
+        let (to, lines) = (child.stdin.take().unwrap(), ChildLines::of(&mut child).patient(3 * SOON));
         Self { child, to, lines, world }
     }
 

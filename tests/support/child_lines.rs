@@ -1,18 +1,20 @@
-//! The lines that a child process prints, each waited for no longer than a state may take.
+//! The lines that a child process prints, each waited for no longer than a state may take, or than is said.
 
 use std::{
     io::{BufRead as _, BufReader},
     process::Child,
     sync::mpsc::{Receiver, channel},
     thread,
+    time::Duration,
 };
 
-use crate::wait::until;
+use crate::wait::{SOON, until};
 
 /// What a child prints, line by line.
 #[derive(Debug)]
 pub struct ChildLines {
     lines: Receiver<String>,
+    patience: Duration,
 }
 
 impl ChildLines {
@@ -28,7 +30,13 @@ impl ChildLines {
             // The test may have ended.
             output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
         });
-        Self { lines }
+        Self { lines, patience: SOON }
+    }
+
+    /// Waits so long for each line.
+    #[must_use]
+    pub fn patient(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 }
 
@@ -38,7 +46,7 @@ impl Iterator for ChildLines {
     /// The next line; `None` once the child has closed its output.
     fn next(&mut self) -> Option<String> {
         use std::sync::mpsc::TryRecvError::{Disconnected, Empty};
-        until("a line of a child", crate::wait::SOON, || match self.lines.try_recv() {
+        until("a line of a child", self.patience, || match self.lines.try_recv() {
             Ok(line) => Some(Some(line)),
             Err(Disconnected) => Some(None),
             Err(Empty) => None,

@@ -29,7 +29,7 @@ const browser = await chromium.launch({
     "--disable-sync", "--no-first-run"],
 });
 const context = await browser.newContext({ viewport: { width: 1280, height: 900 } });
-context.setDefaultTimeout(15_000);
+context.setDefaultTimeout(60_000);
 const page = await context.newPage();
 const wrong = [];
 page.on("pageerror", (error) => wrong.push(`error: ${error.stack}`));
@@ -143,7 +143,7 @@ function shows(told, ...parts) {
 /** The first points of the last hour have come meanwhile, or do now. */
 async function charts() {
   await open("Overview");
-  await page.getByRole("img", { name: /^Requests, .* all: now/ }).waitFor({ timeout: 25_000 });
+  await page.getByRole("img", { name: /^Requests, .* all: now/ }).waitFor();
   await page.getByText("The same in numbers, by minute").click();
   await page.getByRole("table", { name: "Numbers of the last hour" }).waitFor();
   await judgeAll("charts");
