@@ -5,7 +5,7 @@
 
 use gateway::{
     guard::control::{Answer, Request},
-    launch::{LauncherCommand, Fixed, Notice},
+    launch::{Fixed, LauncherCommand, Notice},
     message::{
         Bounded, Bundle, ToGuard, ToProxy,
         compiler::{CompileResult, CompileTask},
