@@ -129,7 +129,7 @@ impl<'world> Real<'world> {
 
     /// Who it has decided to ban, and whose decision that is.
     fn bans(&self) -> Vec<(String, String)> {
-        let alerts = self.cscli(&["decisions", "list"]);
+        let alerts = self.cscli(&["decisions", "list", "--all"]);
         let decisions =
             alerts.as_array().into_iter().flatten().flat_map(|alert| alert["decisions"].as_array().unwrap());
         let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -183,7 +183,7 @@ fn both_ways() {
         status["crowdsec"]["skipped_own"].as_u64() > Some(0) && status["crowdsec"]["told"] == 1
     });
     assert_eq!(entries(&daemon.status()), 1, "it came back as a decision of CrowdSec");
-    let alerts = crowdsec.cscli(&["alerts", "list"]).to_string();
+    let alerts = crowdsec.cscli(&["alerts", "list", "--all"]).to_string();
     assert!(alerts.contains("gateway/operator") && alerts.contains("by hand"), "{alerts}");
     assert!(!crowdsec.bans().iter().any(|(value, _)| value == "203.0.113.10"), "a ban in shadow mode is told");
 

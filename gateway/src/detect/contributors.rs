@@ -11,7 +11,10 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasher as _, RandomState},
-    sync::{Mutex, PoisonError},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
 };
 
 use blame::ClientRow;
@@ -35,6 +38,9 @@ mod tests;
 /// The most routes whose sources and principals are counted: as many as the observer watches.
 const MOST_ROUTES: usize = 252;
 
+/// Minutes. Whether somebody was served before is known once requests were counted for so long.
+const YOUNG: u64 = 30;
+
 /// Who has a tally.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
@@ -52,11 +58,19 @@ pub(super) struct Contributors {
     distinct: Mutex<BTreeMap<Box<str>, [Distinct; 2]>>,
     capacity: usize,
     seed: RandomState,
+    /// The minute of the first request.
+    first: AtomicU64,
 }
 
 impl Contributors {
     pub(super) fn new(capacity: usize) -> Self {
-        Self { all: Sharded::new(capacity), distinct: Mutex::default(), capacity, seed: RandomState::new() }
+        Self {
+            all: Sharded::new(capacity),
+            distinct: Mutex::default(),
+            capacity,
+            seed: RandomState::new(),
+            first: AtomicU64::new(u64::MAX),
+        }
     }
 
     pub(super) const fn capacity(&self) -> usize {
@@ -74,6 +88,7 @@ impl Contributors {
             return;
         }
         // Whoever was pushed out comes as somebody new: these tell them apart.
+        self.first.fetch_min(completed.minute, Ordering::Relaxed);
         let source = self.seed.hash_one(completed.source);
         let mut distinct = self.distinct.lock().unwrap_or_else(PoisonError::into_inner);
         for of in [completed.route, ALL_ROUTES] {
@@ -138,6 +153,8 @@ impl Contributors {
     fn rows(&self, deviating: &Deviating) -> HashMap<Who, ClientRow> {
         let (is_whole, is_none) = (deviating.of == ALL_ROUTES, deviating.of == NO_ROUTE);
         let place = self.seed.hash_one(&*deviating.of);
+        // Nobody is new to a process that has just begun.
+        let is_young = deviating.since < self.first.load(Ordering::Relaxed).saturating_add(YOUNG);
         let mut rows: HashMap<Who, ClientRow> = HashMap::new();
         self.all.each(|(route, who), tally| {
             let is_here = is_whole || *route == place;
@@ -148,7 +165,7 @@ impl Contributors {
             let counts = tally.at(deviating.minute);
             let row = rows.entry(*who).or_default();
             row.fares.add(counts);
-            row.was_served |= (1..deviating.since).contains(&tally.served);
+            row.was_served |= is_young || (1..deviating.since).contains(&tally.served);
             if is_here {
                 row.count = row.count.saturating_add(counts.of(deviating.measure));
             }

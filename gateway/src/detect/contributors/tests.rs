@@ -15,6 +15,7 @@ const LEFT: u16 = 0;
 
 /// One kind of clients: how many of them, how many requests each makes in the minute, and how they are answered. `before`:
 /// they were served on the route an hour ago.
+#[derive(Clone, Copy)]
 struct Crowd {
     many: u8,
     route: &'static str,
@@ -42,8 +43,16 @@ fn completed<'a>(
     Completed { route, source, address, relay: None, principal, status, id, minute }
 }
 
+/// The route of somebody who came long before: requests have been counted for an hour.
+const ELSEWHERE: &str = "/elsewhere";
+
 fn filled(capacity: usize, crowds: &[Crowd]) -> Contributors {
     let contributors = Contributors::new(capacity);
+    contributors.note(&completed(ELSEWHERE, IpAddr::from([198, 51, 100, 1]), None, 200, NOW - 60));
+    new_clients(contributors, crowds)
+}
+
+fn new_clients(contributors: Contributors, crowds: &[Crowd]) -> Contributors {
     for (kind, crowd) in crowds.iter().enumerate() {
         for number in 0..crowd.many {
             let address = address(kind, number);
@@ -134,6 +143,20 @@ fn who_is_blamed() {
     let hangs = [crowd(20, "/login", &[(LEFT, 1)], true), crowd(1, "/login", &[(LEFT, 20)], true)];
     check("an upstream that hangs", "/login", Requests, &hangs, &[0, 0]);
     check("an upstream that fails", "/login", Requests, &[crowd(20, "/login", &[(200, 1), (502, 20)], true)], &[0]);
+}
+
+#[test]
+fn nobody_is_new_to_a_process_that_has_just_begun() {
+    let bots = crowd(9, "/login", &[(401, 20)], false);
+    let good = crowd(20, "/login", &[(200, 5)], false);
+    for (first, expect) in [(NOW - 60, 9), (NOW - 31, 9), (NOW - 30, 0), (NOW, 0)] {
+        let contributors = Contributors::new(10_000);
+        contributors.note(&completed(ELSEWHERE, IpAddr::from([198, 51, 100, 1]), None, 200, first));
+        let contributors = new_clients(contributors, &[good, bots]);
+        let contribution = contributors.name(&deviating("/login", ClientMeasure::Failures));
+        let blamed = contribution.named.iter().filter(|contributor| contributor.stands_out).count();
+        assert_eq!(blamed, expect, "{} minutes", NOW - first);
+    }
 }
 
 #[test]
