@@ -171,7 +171,7 @@ fn both_ways() {
     // And what it takes back is served again.
     crowdsec.cscli(&["decisions", "delete", "--ip", "10.0.0.66"]);
     wait(&daemon, "the decision to be gone", |status| entries(status) == 1);
-    until("the attacker to be served", SOON, || (!Client::new(&world, ATTACKER_V4).is_ignored(SILENCE)).then_some(()));
+    until("the attacker to be served", SOON, || Client::new(&world, ATTACKER_V4).is_answered().then_some(()));
 
     // Here and there: what is banned here is told, and does not come back as a decision of CrowdSec.
     daemon.done(&["block", "add", "203.0.113.9", "--for", "1h", "--reason", "by hand"]);

@@ -32,7 +32,7 @@ fn imported() {
     assert_eq!((&told["errors"][0]["line"], &told["refusals"][0]["line"]), (&json!(4), &json!(3)), "{told}");
     assert_eq!(told["refusals"][0]["code"], "own_address", "{told}");
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a listed source is answered");
-    assert!(!Client::new(&world, GOOD_V4).is_ignored(SILENCE));
+    assert!(Client::new(&world, GOOD_V4).is_answered());
     let why = daemon.done(&["why", "10.0.0.66"]);
     assert_eq!((&why["verdict"], &why["entry"]["actor"]), (&json!("blocked"), &json!("feed:a")), "{why}");
     assert!(why["entry"]["packets"].as_u64() > Some(0), "{why}");
@@ -41,7 +41,7 @@ fn imported() {
     let other = write(&world, "other", "10.0.0.67\n192.0.2.1\n198.51.100.0/24\n");
     let told = daemon.done(&["block", "import", &other, "--feed", "a"]);
     assert_eq!(counts(&told), [3, 2, 1, 3, 0, 0], "{told}");
-    assert!(!Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "what is listed no more is dropped");
+    assert!(Client::new(&world, ATTACKER_V4).is_answered(), "what is listed no more is dropped");
     for (address, verdict) in [("10.0.0.67", "blocked"), ("192.0.2.9", "passed"), ("198.51.100.9", "blocked")] {
         assert_eq!(daemon.done(&["why", address])["verdict"], verdict, "{address}");
     }
@@ -158,7 +158,7 @@ fn removed(world: &World, daemon: &mut Daemon<'_>) {
     daemon.kill();
     daemon.start_again();
     assert_eq!(daemon.status()["feeds"], json!([]), "a list is back after it was flushed");
-    assert!(!Client::new(world, ATTACKER_V4).is_ignored(SILENCE), "what was flushed is dropped");
+    assert!(Client::new(world, ATTACKER_V4).is_answered(), "what was flushed is dropped");
 }
 
 /// What `block export` writes, imported under another name, lists the same.

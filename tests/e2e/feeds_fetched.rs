@@ -171,7 +171,9 @@ fn told(world: &World, daemon: &Daemon<'_>, reply: &Reply) {
     say(reply, "500 Internal Server Error", "", "");
     // The observer may still tell of the time before.
     wait(daemon, "the list to be old", |status| status["fetches"][0]["is_stale"] == true);
-    until("the list to be told as old", LONG, || (metric(world, "gateway_list_stale{list=\"f\"}") == Some(1.0)).then_some(()));
+    until("the list to be told as old", LONG, || {
+        (metric(world, "gateway_list_stale{list=\"f\"}") == Some(1.0)).then_some(())
+    });
     assert!(metric(world, "gateway_list_fetches_total{list=\"f\",result=\"failed\"}") > Some(0.0));
     assert!(metric(world, "gateway_list_fetches_total{list=\"f\",result=\"refused\"}") > Some(0.0));
     let refused = daemon.cli(&["feed", "refresh", "f"]);

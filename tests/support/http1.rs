@@ -152,6 +152,12 @@ impl<'world> Client<'world> {
     pub fn is_ignored(&self, timeout: Duration) -> bool {
         self.tcp(timeout).is_err_and(|error| error.kind() == io::ErrorKind::TimedOut)
     }
+
+    /// Whether anything comes back when this client tries to connect. On a busy machine that may be late.
+    #[must_use]
+    pub fn is_answered(&self) -> bool {
+        !self.is_ignored(wait::SOON)
+    }
 }
 
 impl Request {
