@@ -222,8 +222,9 @@ fn a_reload_moves_the_access_log_where_the_guard_may_write() {
 
 fn threads(pid: u32) -> Vec<BTreeMap<String, String>> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
-    let read = threads.map(|thread| {
-        let text = fs::read_to_string(thread.unwrap().path().join("status")).unwrap();
+    // One that has ended between the listing and the reading holds nothing.
+    let texts = threads.filter_map(|thread| fs::read_to_string(thread.unwrap().path().join("status")).ok());
+    let read = texts.map(|text| {
         let fields = text.lines().filter_map(|line| line.split_once(':'));
         fields.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
     });
