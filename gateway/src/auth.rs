@@ -287,8 +287,10 @@ impl Judge<'_> {
     /// By a bearer token. Its form says whether it is verified by keys, or whether its server is asked about it; a JWT of
     /// no known issuer is asked about where that is set.
     fn token(&self, token: &[u8], methods: &[Method]) -> Outcome {
-        let (asks, is_jwt) = (methods.contains(&Method::Introspection), introspection::is_jwt(token));
-        match self.all.jwt.as_ref().filter(|_| methods.contains(&Method::Jwt) && (is_jwt || !asks)) {
+        let asks = methods.contains(&Method::Introspection);
+        // The form is looked at only where it decides anything.
+        let may_verify = || methods.contains(&Method::Jwt) && (!asks || introspection::is_jwt(token));
+        match self.all.jwt.as_ref().filter(|_| may_verify()) {
             Some(jwt) => {
                 match jwt.authenticate(token, self.presented.answers, &self.all.tables.revocations, self.now) {
                     Outcome::Decided(Err(refusal))

@@ -117,7 +117,7 @@ impl Files for Texts<'_> {
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
         let found = self.0.iter().find(|(name, _)| path.ends_with(name));
         // What is not of the configuration is the machine's: the authorities that it trusts.
-        found.map_or_else(|| std::fs::read(path).map(Arc::from), |(_, content)| Ok(Arc::from(*content)))
+        found.map_or_else(|| fs::read(path).map(Arc::from), |(_, content)| Ok(Arc::from(*content)))
     }
 
     fn mode(&self, _path: &Path) -> Option<u32> {

@@ -99,12 +99,13 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 /// CPU microseconds that the gateway takes for a request.
 fn measure(bench: &Bench, program: &Path, port: u16, case: Case) -> anyhow::Result<f64> {
     let [plain, ..] = &PROFILES;
-    let (listener, admin, collector) = (port + 1, port + 2, port + 3);
-    fs::write(bench.folder.join("costs"), configuration(&bench.folder, [listener, admin, collector], case))?;
+    let (listener, admin) = (port + 1, port + 2);
+    // At a port of its own each time, as collectors stay until the program ends.
+    let collector = TcpListener::bind(("127.0.0.1", 0)).context("a collector of traces")?;
+    let ports = [listener, admin, collector.local_addr()?.port()];
+    fs::write(bench.folder.join("costs"), configuration(&bench.folder, ports, case))?;
     let collected = Arc::new(AtomicU64::new(0));
-    if case.traces {
-        collect(TcpListener::bind(("127.0.0.1", collector)).context("a collector of traces")?, &collected);
-    }
+    collect(collector, &collected);
     let running = bench.start(program, &["--config", "costs", "run", "--detach-on-exit"], listener)?;
     let (over, scraped) = (AtomicBool::new(false), AtomicU64::new(0));
     let each = thread::scope(|scope| {
