@@ -260,11 +260,9 @@ impl Bench {
         };
         match good {
             Some(good) if good > 0 && bad == 0 => Ok(good),
-            _ => bail!(
-                "{} on port {port}: {bad} refused\n{text}{}",
-                profile.name,
-                String::from_utf8_lossy(&out.stderr)
-            ),
+            _ => {
+                bail!("{} on port {port}: {bad} refused\n{text}{}", profile.name, String::from_utf8_lossy(&out.stderr))
+            }
         }
     }
 
