@@ -94,7 +94,7 @@ impl Service<'_> {
 
     /// The observer says what is not usual: proxies are asked from whom it comes.
     pub(in crate::guard::lifecycle) fn hear_deviations(&mut self, deviations: Deviations) {
-        self.guard.hear_deviations(&deviations, Now::read());
+        let deviations = self.guard.hear_deviations(deviations, Now::read());
         self.supervisor.tell(&ToProxy::Deviations(deviations));
     }
 
