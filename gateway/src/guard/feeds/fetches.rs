@@ -293,7 +293,7 @@ impl Fetches {
         let warning = move |(name, known): (&String, &Known)| {
             let from = known.settings.as_ref().map_or_else(String::new, |fetched| fetched.source.url.shown());
             let since = match known.kept.confirmed {
-                0 => "it never was".to_owned(),
+                0 => "never fetched".to_owned(),
                 confirmed => format!("last fetched or confirmed at {}", rfc3339(confirmed)),
             };
             let is_stale = known.is_stale(now);
@@ -312,6 +312,12 @@ impl Fetches {
         };
         self.finding.iter().cloned().chain(self.known.iter().filter_map(warning))
     }
+                (None, true) if known.kept.confirmed == 0 => Some(match &known.refused {
+                    Some((_, why)) => {
+                        format!("feed:{name}: whatever is fetched is refused, for longer than stale_after: {why}")
+                    }
+                    None => format!("feed:{name}: never fetched, for longer than stale_after"),
+                }),
 
     /// Writes the file if it has not what is kept. To be called every second.
     pub(crate) fn write(&mut self) {

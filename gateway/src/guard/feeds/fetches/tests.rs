@@ -86,7 +86,7 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     fetches.failed("a", "the server answers 503", 0, at(1));
     let told: Vec<_> = fetches.warnings(at(1)).collect();
     assert!(
-        told[0].contains("from https://a.example/ (1 tries; it never was)") && !told[0].contains("secret"),
+        told[0].contains("from https://a.example/ (1 tries; never fetched)") && !told[0].contains("secret"),
         "{told:?}"
     );
     assert!(!fetches.states(at(100))[0].is_stale && fetches.states(at(181))[0].is_stale);
@@ -97,6 +97,8 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     assert!(fetches.states(at(310))[0].is_stale, "a refused list confirms nothing");
     assert!(fetches.unchanged("a", "d1".to_owned(), None, at(320)), "it was refused before");
     let state = &fetches.states(at(320))[0];
+    let told: Vec<_> = fetches.warnings(at(310)).collect();
+    assert!(told[0].contains("is refused, for longer than stale_after: too short"), "{told:?}");
     assert!(!state.is_stale && state.refused.is_none() && state.failing.is_none());
     assert_eq!(fetches.warnings(at(320)).count(), 0);
 
