@@ -109,7 +109,7 @@ metrics! {
     CrowdsecDecisions = Current Guard "gateway_crowdsec_decisions" [] "Decisions of CrowdSec that are known.";
     CrowdsecPulls = Counter Guard "gateway_crowdsec_pulls_total" ["result"] "How often CrowdSec was asked for decisions: ok or failed.";
     CrowdsecSkipped = Counter Guard "gateway_crowdsec_skipped_total" ["reason"] "Decisions of CrowdSec that are not put in force: own (this gateway told them), other (no bans of addresses), simulated.";
-    CrowdsecTold = Counter Guard "gateway_crowdsec_told_total" ["result"] "Bans that CrowdSec was told of: ok or dropped (there was no room, or it does not take them). failed: tries, which are repeated.";
+    CrowdsecTold = Counter Guard "gateway_crowdsec_told_total" ["result"] "Bans that CrowdSec was told of: ok, lifted (that they were), or dropped (there was no room, or it does not take them). failed: tries, which are repeated.";
     CrowdsecWaiting = Current Guard "gateway_crowdsec_waiting" [] "Bans that CrowdSec is still to be told of.";
     ListRefused = Current Guard "gateway_list_refused" ["list"] "Whether what was fetched last of a list is not taken, so that the list before stays in force.";
     ListStale = Current Guard "gateway_list_stale" ["list"] "Whether the server of a list has not confirmed it for longer than stale_after.";

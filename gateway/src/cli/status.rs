@@ -88,9 +88,9 @@ pub(super) fn render(status: &control::Status) -> String {
 
 /// What CrowdSec is asked and told; `None`: it is not used.
 fn crowdsec(status: &control::Status) -> Option<String> {
-    let control::CrowdsecStatus { url, decisions, waiting, told, failing, .. } = status.crowdsec.as_ref()?;
+    let control::CrowdsecStatus { url, decisions, waiting, told, lifted, failing, .. } = status.crowdsec.as_ref()?;
     let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
-    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {waiting} wait"))
+    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {lifted} lifted, {waiting} wait"))
 }
 
 fn configuration(status: &control::Status) -> String {

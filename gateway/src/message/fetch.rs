@@ -38,6 +38,8 @@ pub enum Fetch {
     },
     /// Bans that CrowdSec is told of.
     Alerts(Vec<ToldBan>),
+    /// Sources whose bans CrowdSec was told of and that were lifted; `None`: all of them.
+    Lifted(Vec<Option<String>>),
 }
 
 /// The most bans that CrowdSec is told of at once.
@@ -87,6 +89,12 @@ pub const LONGEST_CHECKSUM: usize = 16 * 1_024;
 
 /// A file in memory with room for `most` bytes, that nobody can make shorter or longer.
 ///
+/// The longest signature, in bytes: minisign has room for comments of 8 KiB.
+pub const LONGEST_SIGNATURE: usize = 16 * 1_024;
+
+/// The most sources that CrowdSec is told of at once whose bans were lifted.
+pub const MAX_LIFTED: usize = 10;
+
 /// # Errors
 /// Out of descriptors.
 pub(crate) fn room(most: u64) -> io::Result<OwnedFd> {

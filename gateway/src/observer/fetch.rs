@@ -19,7 +19,7 @@ use super::{
 use crate::{
     message::{
         channel::Channel,
-        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_TEXT, ToldBan},
+        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_TEXT, MAX_LIFTED, ToldBan},
         sealed::unseal,
     },
     outbound::{
@@ -67,6 +67,7 @@ impl Fetcher {
             Ok(Fetch::Feed { name, etag, last_modified }) => self.feed(&name, &etag, &last_modified, memory).await,
             Ok(Fetch::Decisions { startup }) => self.decisions(startup, memory).await,
             Ok(Fetch::Alerts(bans)) => self.tell(&bans).await,
+            Ok(Fetch::Lifted(sources)) => self.lift(&sources).await,
             Err(error) => Err(format!("the question cannot be read: {error}")),
         };
         let fetched = fetched.map_err(|why| short(&why));
@@ -149,6 +150,21 @@ impl Fetcher {
             return Err(format!("sha256_url: the server answers {}", answer.status));
         }
         String::from_utf8(answer.body.to_vec()).map_err(|_binary| "what is at sha256_url is no text".to_owned())
+    /// Tells CrowdSec of bans that were lifted. The first that it does not take ends it: all are told again.
+    async fn lift(&self, sources: &[Option<String>]) -> Result<FetchAnswer, String> {
+        let api = self.api()?;
+        let server = server(&api.dial)?;
+        let mut status = StatusCode::OK;
+        for source in sources.iter().take(MAX_LIFTED) {
+            let answer = self.session.lift(&self.client, &server, &api, source.as_deref()).await?;
+            status = answer.status;
+            if !status.is_success() {
+                break;
+            }
+        }
+        Ok(FetchAnswer { status: status.as_u16(), ..FetchAnswer::default() })
+    }
+
     }
 }
 

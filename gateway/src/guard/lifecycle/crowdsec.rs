@@ -53,11 +53,13 @@ impl Service<'_> {
                 Err(_away) => self.crowdsec.pull_interrupted(now),
             }
         }
-        let bans = self.crowdsec.push(now);
-        if !bans.is_empty() {
-            match self.ask_crowdsec(&Fetch::Alerts(bans), 0) {
+        if let Some(told) = self.crowdsec.push(now) {
+            match self.ask_crowdsec(&told, 0) {
                 Ok((answer, _memory)) => {
-                    let (patience, beside) = (settings.api.dial.timeout * 3, beside.clone());
+                    // Another session may have to be begun first.
+                    let questions = if let Fetch::Lifted(sources) = &told { sources.len() } else { 1 };
+                    let questions = u32::try_from(questions).unwrap_or(u32::MAX).saturating_add(2);
+                    let (patience, beside) = (settings.api.dial.timeout * questions, beside.clone());
                     tokio::spawn(async move {
                         let outcome = CrowdsecOutcome::Pushed(answered(heard(answer, patience).await).and_then(taken));
                         let done = CrowdsecDone(epoch, outcome);
