@@ -7,7 +7,7 @@ use super::{
     anomalies::Deviations,
     cluster::{LONGEST_LETTER, MAX_LETTERS},
     delivery::{Delivered, LONGEST_RESPONSE},
-    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_TEXT},
+    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT},
     relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
     telemetry::Telemetry,
 };
@@ -196,6 +196,7 @@ impl Bounded for Fetched {
                 let texts = [&answer.etag, &answer.last_modified];
                 texts.iter().all(|text| text.len() <= LONGEST_TEXT)
                     && answer.checksum.as_ref().is_none_or(|text| text.len() <= LONGEST_CHECKSUM)
+                    && answer.signature.as_ref().is_none_or(|text| text.len() <= LONGEST_SIGNATURE)
             }
             Err(why) => why.len() <= LONGEST_TEXT,
         };

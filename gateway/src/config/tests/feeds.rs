@@ -20,7 +20,7 @@ fn a_list_is_a_file_or_is_fetched() {
     feed("path = \"a\"\nurl = \"https://lists.example/a\"", 1, "path", "beside `url`", "leave one");
     feed("path = \"a\"\nevery = \"1h\"", 2, "every", "no effect without `url`", "leave it out");
     feed("path = \"a\"\nallow_private = true", 2, "allow_private", "no effect without `url`", "leave it out");
-    feed("url = \"lists.example\"", 1, "url", "does not begin with https://", "absolute URL");
+    feed("url = \"lists.example\"", 1, "url", "does not begin with https://", "https://lists.example/drop.txt");
     feed("url = \"http://lists.example/a\"", 1, "url", "is http", "https://");
     feed("url = \"http://127.0.0.1/a\"", 1, "url", "is http", "allow_http");
     feed("url = \"https://10.0.0.1/a\"", 1, "url", "private", "allow_private");
@@ -38,6 +38,28 @@ fn a_list_is_a_file_or_is_fetched() {
     let without = "[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n[guard]\n";
     let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 1;
     wrong("[guard]\n", without, first + 2, "feed[0].url", "fetched by the observer", "[admin]");
+}
+
+#[test]
+fn signatures_and_crawlers() {
+    const KEY: &str = "minisign = \"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"";
+    let url = "url = \"https://lists.example/a\"";
+    let signature = "signature_url = \"https://lists.example/a.sig\"";
+    feed("path = \"a\"\nminisign = \"RW\"", 2, "minisign", "no effect without `url`", "leave it out");
+    feed(&format!("{url}\nminisign = \"RWQf\""), 2, "minisign", "no public key", "minisign.pub");
+    feed(&format!("{url}\n{signature}"), 2, "signature_url", "no effect without `minisign`", "public key");
+    let private = "signature_url = \"https://10.0.0.1/a\"";
+    feed(&format!("{url}\n{KEY}\n{private}"), 3, "signature_url", "private", "allow_private");
+    feed(&format!("{url}\nuse = \"crawler\""), 2, "use", "is unknown", "crawlers");
+    feed(&format!("{url}\nuse = \"crawlers\"\nban = \"1h\""), 3, "ban", "nobody is banned", "leave it out");
+    let text = format!("{ADMIN}[[feed]]\nname = \"a\"\n{url}\n{KEY}\n{signature}\n[guard]\n");
+    let config = load(&BASE.replacen("[guard]\n", &text, 1)).unwrap();
+    let shown = &config.effective()["feed"][0];
+    assert_eq!((&shown["signature_url"], &shown["use"]), (&"https://lists.example/a.sig".into(), &"ban".into()));
+    // What was taken without a signature, or by another key, is not what the server may call unchanged.
+    let source = &config.guard.feeds[0].fetched().unwrap().source;
+    let unsigned = crate::settings::feed::FeedSource { signed: None, ..source.clone() };
+    assert_ne!(source.identity(), unsigned.identity());
 }
 
 #[test]

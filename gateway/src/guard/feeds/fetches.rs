@@ -24,7 +24,7 @@ use crate::{
         state_files::set_aside,
     },
     message::fetch::Fetch,
-    settings::feed::{Feed, FetchedFeed},
+    settings::feed::{Feed, FeedPurpose, FetchedFeed},
 };
 
 /// The file in the state folder.
@@ -55,6 +55,7 @@ pub(crate) type Waiting = oneshot::Sender<Answer>;
 #[derive(Debug, Default)]
 struct Known {
     settings: Option<FetchedFeed>,
+    purpose: FeedPurpose,
     kept: KeptFetch,
     schedule: FetchSchedule,
     /// Since when it is known: milliseconds since 1970.
@@ -119,15 +120,20 @@ impl Fetches {
                 let kept = self.found.remove(&feed.name).unwrap_or_default();
                 Known { kept, since: now.unix_millis, ..Known::default() }
             });
-            if known.settings.as_ref() == Some(fetched) {
+            let is_for_same = known.settings.is_none() || known.purpose == feed.purpose;
+            if is_for_same && known.settings.as_ref() == Some(fetched) {
                 continue;
             }
-            known.settings = Some(fetched.clone());
+            (known.settings, known.purpose) = (Some(fetched.clone()), feed.purpose);
             let source = source(fetched);
             if known.kept.source != source {
                 known.is_elsewhere = !known.kept.source.is_empty();
                 known.kept = KeptFetch { source, ..KeptFetch::default() };
                 (known.since, known.refused, known.failing) = (now.unix_millis, None, None);
+            }
+            if !is_for_same {
+                // What is in force is for something else: the list is fetched as a whole.
+                known.kept.digest.clear();
             }
             let age = now.unix_millis.saturating_sub(known.kept.confirmed);
             let is_known = known.kept.confirmed > 0 && in_force.get(&feed.name) == Some(&known.kept.digest);
@@ -306,18 +312,18 @@ impl Fetches {
                          loaded before stays in force"
                     ))
                 }
-                (None, true) => Some(format!("feed:{name}: older than stale_after ({since})")),
-                (None, false) => None,
-            }
-        };
-        self.finding.iter().cloned().chain(self.known.iter().filter_map(warning))
-    }
                 (None, true) if known.kept.confirmed == 0 => Some(match &known.refused {
                     Some((_, why)) => {
                         format!("feed:{name}: whatever is fetched is refused, for longer than stale_after: {why}")
                     }
                     None => format!("feed:{name}: never fetched, for longer than stale_after"),
                 }),
+                (None, true) => Some(format!("feed:{name}: older than stale_after ({since})")),
+                (None, false) => None,
+            }
+        };
+        self.finding.iter().cloned().chain(self.known.iter().filter_map(warning))
+    }
 
     /// Writes the file if it has not what is kept. To be called every second.
     pub(crate) fn write(&mut self) {

@@ -23,7 +23,7 @@ use crate::{
     message::fetch::{Fetch, FetchAnswer, copy},
     settings::{
         crowdsec::{LIST, Settings},
-        feed::{Feed, FeedPlace},
+        feed::{Feed, FeedPlace, FeedPurpose},
     },
 };
 
@@ -107,7 +107,8 @@ impl Service<'_> {
             return;
         }
         let place = FeedPlace::File(PathBuf::new());
-        let feed = Feed { name: LIST.to_owned(), place, format: None, ban: None, shadow: settings.shadow };
+        let (name, shadow, purpose) = (LIST.to_owned(), settings.shadow, FeedPurpose::Ban);
+        let feed = Feed { name, place, format: None, ban: None, shadow, purpose };
         // Whole seconds: what stays has the same end as before, and is not entered anew.
         let now = Now { monotonic: now.monotonic / SECOND * SECOND, ..now };
         let entries = self.crowdsec.decisions().entries(now.monotonic);
