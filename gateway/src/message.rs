@@ -52,7 +52,7 @@ mod plan_member;
 pub(crate) use bounds::MAX_PATH;
 pub use bounds::{Bounded, MAX_GOOD, MAX_SHADOWED, MAX_USED};
 pub use counts::{ANSWERS, Counted, Lost, MAX_LABELS, add_counts, place_of_answer};
-pub use in_force::{AllowInForce, BanInForce, InForce, MAX_SLOWED, Probation, Slowed};
+pub use in_force::{AllowInForce, BanInForce, CrawlerRanges, InForce, MAX_SLOWED, Probation, Slowed};
 pub use key_sets::{KeptKeys, KeySetReport, MAX_KEPT, MAX_KEY_SETS, MAX_WHY};
 pub use plan_member::{MAX_PLAN_MEMBERS, PlanMember};
 
@@ -398,6 +398,8 @@ pub enum ToProxy {
     Deviations(Deviations),
     /// The requests of a source are limited.
     Slowed(Slowed),
+    /// Another list of the ranges of a crawler has come.
+    CrawlerRanges(CrawlerRanges),
     /// To be answered with [`ToGuard::Profiles`]: who fails and asks most.
     Profiles {
         /// Larger than any before.

@@ -153,6 +153,8 @@ metrics! {
     IntrospectionPaused = Current Proxy "gateway_introspection_paused" ["server"] "Whether an introspection server is not asked, as it failed before.";
     LookupsWaiting = Gauge Proxy "gateway_lookups_waiting" [] "Requests that wait for something to be looked up.";
     LookupsUnanswered = Counter Proxy "gateway_lookups_unanswered_total" [] "Requests that got no answer in time, or no place to wait.";
+    CrawlerRequests = Counter Proxy "gateway_crawler_requests_total" ["crawler", "result"] "Requests whose User-Agent says that they are of a crawler: verified, false, or unknown (not looked up yet, or not to be known).";
+    CrawlerLookups = Counter Proxy "gateway_crawler_lookups_total" ["result"] "Addresses that name servers were asked about: verified, false, failed (no answer), busy (not asked: too many at once).";
     FastLane = Gauge Proxy "gateway_fast_lane_connections" [] "Connections that the kernel serves before unknown clients while its packet budget of all sources is spent.";
     FastLaneOver = Counter Proxy "gateway_fast_lane_over_limit_total" [] "Times that a connection was not marked for the fast lane, as its principal has enough marked ones. Each is tried again once a second, or when one of those has left.";
     LimitRequests = Counter Proxy "gateway_limit_requests_total" ["limit", "result"] "Requests that a limit counted: admitted, refused, or shadow (it would have refused them).";

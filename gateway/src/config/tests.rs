@@ -483,6 +483,7 @@ mod access_log;
 mod admin;
 mod alerts;
 mod conditions;
+mod crawlers;
 mod crowdsec;
 mod feeds;
 mod identity;

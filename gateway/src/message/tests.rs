@@ -96,6 +96,7 @@ fn messages() -> Vec<Vec<u8>> {
             probations: vec![Probation { source: source(), until: 3 }],
             promoted: vec!["rule.a".to_owned()],
             slowed: vec![Slowed { source: source(), per_minute: 60, until: 7 }],
+            ranges: vec![CrawlerRanges::new("google", Some(&[source()]))],
         },
         ..Bundle::default()
     };
@@ -158,6 +159,7 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToGuard::Contributors(Box::new(contributors(address)))),
         written(&ToProxy::Deviations(deviations())),
         written(&ToProxy::Slowed(Slowed { source: source(), per_minute: 60, until: 7 })),
+        written(&ToProxy::CrawlerRanges(CrawlerRanges::new("google", Some(&[source()])))),
         written(&deviations()),
         written(&shown),
         written(&ToGuard::Pong { number: 7 }),

@@ -17,6 +17,7 @@ use crate::{
     settings::crowdsec::LIST,
 };
 
+mod crawlers;
 mod held;
 mod import;
 pub(super) mod lists;
@@ -187,7 +188,14 @@ impl Guard {
             .to_owned(),
             loaded: clock::rfc3339(one.row.loaded),
         };
-        self.feeds.listed.iter().map(feed).collect()
+        let ranges = self.range_lists().map(|(name, networks, loaded)| Feed {
+            name: name.to_owned(),
+            entries: u64::try_from(networks).unwrap_or(u64::MAX),
+            mode: "crawlers".to_owned(),
+            origin: if is_fetched(name) { "url" } else { "file" }.to_owned(),
+            loaded: clock::rfc3339(loaded),
+        });
+        self.feeds.listed.iter().map(feed).chain(ranges).collect()
     }
 
     /// What an operator should know about feeds.

@@ -14,6 +14,7 @@ use std::{
 use crate::{
     admission::{self, ClassSum},
     auth::introspection::{Introspection, RESULTS},
+    detect::Crawlers,
     limit::{self, bandwidth::Bandwidth},
     message::{
         ANSWERS, Counted, KeptKeys, KeySetReport, Lost, UpstreamReport, add_counts,
@@ -93,6 +94,7 @@ pub(super) struct Current<'a> {
     pub(super) log_waiting: usize,
     /// Requests that wait for something to be looked up, and those that got no answer.
     pub(super) lookups: (u64, u64),
+    pub(super) crawlers: &'a Crawlers,
     /// Connections marked for the fast lane, and how often one was not because its principal has enough.
     pub(super) fast_lane: (u64, u64),
     /// How it is with the store between machines; `None`: there is no cluster.

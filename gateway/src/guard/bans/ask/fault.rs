@@ -214,6 +214,7 @@ impl Guard {
             Signal::InactiveToken => {
                 "look at [introspection.NAME]: another server may have made them, or they are revoked or expired"
             }
+            Signal::FalseCrawler => "look at `hosts` and `feeds` of [crawler.NAME]",
             Signal::BadHandshake => "look at [client_certificates] and the listeners' TLS",
             Signal::UpstreamError
             | Signal::UpstreamForbidden

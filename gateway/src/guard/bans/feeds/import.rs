@@ -205,8 +205,8 @@ impl Guard {
 
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
     pub(crate) fn feed_file(&mut self, feed: feed::Feed, news: FeedNews, now: Now) {
-        let feed::Feed { name, shadow, .. } = feed;
-        let FileContent { digest, entries, errors, failed, is_blank } = match news {
+        let feed::Feed { name, shadow, purpose, .. } = feed;
+        let content = match news {
             FeedNews::Changed(content) => content,
             FeedNews::Same => {
                 self.feeds.warnings.remove(&name);
@@ -218,9 +218,13 @@ impl Guard {
                 return;
             }
         };
-        for error in errors.iter().take(10) {
+        for error in content.errors.iter().take(10) {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
+        if purpose == feed::FeedPurpose::Crawlers {
+            return self.take_ranges(name, content, now);
+        }
+        let FileContent { digest, entries, errors, failed, is_blank } = content;
         let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
         let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
@@ -267,11 +271,12 @@ impl Guard {
     /// Which files' contents are in force, by feed: for the watcher.
     pub(crate) fn feed_digests(&self) -> HashMap<String, String> {
         let file = self.feeds.listed.iter().filter(|one| one.row.file);
-        file.map(|one| (one.row.name.clone(), one.row.digest.clone())).collect()
+        file.map(|one| (one.row.name.clone(), one.row.digest.clone())).chain(self.range_digests()).collect()
     }
 
-    /// Removes feeds of files that are in the configuration no more.
+    /// Removes lists that are in the configuration no more; `names` are those that ban.
     pub(crate) fn keep_feed_files(&mut self, names: &[&str], now: Now) {
+        self.keep_ranges();
         self.feeds.held.retain(|name, _| names.contains(&name.as_str()));
         let gone = self.feeds.listed.iter().filter(|one| one.row.file && !names.contains(&one.row.name.as_str()));
         let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
@@ -328,6 +333,9 @@ impl Guard {
 
     /// How many entries of a list are in force; 0: there is no such list.
     pub(crate) fn listed(&self, name: &str, now: Now) -> usize {
+        if let Some(networks) = self.range_count(name) {
+            return networks;
+        }
         let content = self.feeds.find(name).map(|one| &one.content);
         content.map_or(0, |content| content.entries.len().saturating_sub(content.ended(now.monotonic)))
     }

@@ -30,6 +30,14 @@ pub(in crate::guard::bans) struct ActiveList {
     pub(in crate::guard::bans) content: Arc<Content>,
 }
 
+/// A list of the ranges of a crawler.
+pub(super) struct RangeList {
+    pub(super) digest: String,
+    pub(super) networks: Vec<Source>,
+    /// When it came: milliseconds since 1970.
+    pub(super) loaded: u64,
+}
+
 /// All lists, and what is being done about them.
 #[derive(Default)]
 pub(crate) struct Feeds {
@@ -49,6 +57,8 @@ pub(crate) struct Feeds {
     pub(super) waiting: VecDeque<ListUpdate>,
     pub(super) scrub: Option<Scrub>,
     pub(super) slots: Slots,
+    /// The ranges of crawlers.
+    pub(super) ranges: BTreeMap<String, RangeList>,
     /// Lines that are judged again, by feed.
     pub(super) held: BTreeMap<String, FeedFile>,
     /// What is wrong, by feed.

@@ -4,6 +4,7 @@ use super::{Current, Telemetry};
 use crate::{
     admission::Shed,
     auth::introspection::RESULTS,
+    detect::Crawlers,
     log::drops::DropReason,
     message::{
         ANSWERS, Lost, ServerState,
@@ -25,6 +26,7 @@ impl Telemetry {
         self.upstream_requests(&mut samples);
         self.keys(&mut samples);
         lookups(&mut samples, current);
+        crawlers(&mut samples, current.crawlers);
         samples.sandbox("proxy", &self.sandbox);
         self.signals(&mut samples);
         upstreams(&mut samples, current);
@@ -157,6 +159,18 @@ fn lookups(samples: &mut Samples, current: &Current<'_>) {
         samples.count(Metric::ClusterCalls, &["failed"], store.failures);
         samples.count(Metric::ClusterAlone, &[], store.alone);
         samples.count(Metric::ClusterLettersLost, &[], store.lost);
+    }
+}
+
+/// Who said that they were crawlers.
+fn crawlers(samples: &mut Samples, crawlers: &Crawlers) {
+    for (crawler, result, count) in crawlers.requests() {
+        samples.count(Metric::CrawlerRequests, &[&crawler, result], count);
+    }
+    if crawlers.asks_name_servers() {
+        for (result, count) in crawlers.lookups() {
+            samples.count(Metric::CrawlerLookups, &[result], count);
+        }
     }
 }
 
