@@ -67,6 +67,10 @@ impl Contract {
         if status.is_informational() || status == StatusCode::NOT_MODIFIED {
             return Ok(None);
         }
+        if declared.is_shared {
+            self.note_unjudged();
+            return Ok(None);
+        }
         let code = status.as_u16();
         let is_it = |of: Status| match of {
             Status::Code(of) => of == code,

@@ -32,6 +32,8 @@ pub(super) struct Responses {
 #[derive(Default)]
 pub(super) struct Declared {
     pub(super) all: Vec<(Status, Response)>,
+    /// Whether a request may also have asked for another operation, which has other responses: none is judged.
+    pub(super) is_shared: bool,
     pub(super) violations: AtomicU64,
     /// When it was told of last, in seconds since the machine began; 0: never.
     pub(super) told: AtomicU64,

@@ -75,6 +75,17 @@ fn responses_are_held_against_the_document() {
 }
 
 #[test]
+fn responses_of_operations_that_nothing_tells_apart_are_not_judged() {
+    let text = TEXT.replace("  /a:\n", "  /a#first:\n    get: {responses: {'500': {description: no}}}\n  /a:\n");
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let reading = Reading { responses: true, ..Reading::default() };
+    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    let operation = contract.find(&Method::GET, "/a", "", &HeaderMap::new()).unwrap().operation;
+    assert_eq!(contract.judge_response(operation, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), false), Ok(None));
+    assert_eq!(contract.unjudged_responses(), 1);
+}
+
+#[test]
 fn what_is_off_costs_nothing_and_what_is_told_is_bounded() {
     let off = contract(false);
     assert!(!off.judges_responses() && !off.begin_copy());
