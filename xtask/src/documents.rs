@@ -71,7 +71,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 sums.broken +=
                     told.get("broken_examples").and_then(Value::as_array).map_or(0, |broken| broken.len() as u64);
             }
-            Some(1) if message.is_some() => {
+            // Refused, or too large to be read.
+            Some(1 | 2) if message.is_some() => {
                 let message = message.unwrap_or_default();
                 sums.refused.entry(kind(message)).or_default().push(format!("{name}: {message}"));
             }
