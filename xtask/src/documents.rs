@@ -52,7 +52,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     files.sort();
     ensure!(!files.is_empty(), "{} has no documents", arguments.folder.display());
     let mut sums = Sums::default();
-    for file in &files {
+    for (number, file) in files.iter().enumerate() {
+        if number % 100 == 0 {
+            eprintln!("== {number} of {}", files.len());
+        }
         let name = file.strip_prefix(&arguments.folder).unwrap_or(file).display().to_string();
         let began = Instant::now();
         let output = lint(&gateway, file)?;
