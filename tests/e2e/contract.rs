@@ -117,6 +117,7 @@ fn responses_that_break_the_document_are_counted_and_pass() {
     assert_eq!(violations("POST /items"), 2.0);
     let log = daemon.standard_error();
     assert!(log.contains("breaks the document") && log.contains("required"), "{log}");
+    assert!(log.lines().filter(|line| line.contains("breaks the document")).all(|line| line.contains("request_id")));
     assert!(!log.contains("secret-name"), "{log}");
     assert_eq!(log.matches("breaks the document").count(), 3, "one line for each operation: {log}");
 }

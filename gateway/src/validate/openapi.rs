@@ -78,6 +78,8 @@ struct LintMaterial<'d> {
     schemas: Vec<(usize, &'d Value)>,
     places: Vec<String>,
     examples: Vec<Example<'d>>,
+    /// Those of responses.
+    response_examples: Vec<Example<'d>>,
 }
 
 /// The operation of a request.
@@ -164,13 +166,15 @@ impl Contract {
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
         }));
-        let responses = read.responses.map(|(operations, wanted)| {
+        let mut response_examples = Vec::new();
+        let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
-            let schemas = SchemaSet::compile(&documents.all, &wanted, openapi, formats).map_err(|fault| {
+            let schemas = SchemaSet::compile(&documents.all, &wanted.schemas, openapi, formats).map_err(|fault| {
                 let message = format!("no response is reported: {}", fault.message);
                 warnings.push(documents.fault_at(fault.document, &fault.place, message));
             });
-            Some(Box::new(Responses::new(schemas.ok()?, operations)))
+            response_examples = wanted.examples;
+            Some(Box::new(Responses::new(schemas.ok()?, wanted.operations)))
         });
         let contract = Self {
             responses: responses.flatten(),
@@ -183,7 +187,8 @@ impl Contract {
             schemes: read.schemes,
             warnings,
         };
-        Ok((contract, LintMaterial { schemas: read.schemas, places: read.places, examples: read.examples }))
+        let (schemas, places, examples) = (read.schemas, read.places, read.examples);
+        Ok((contract, LintMaterial { schemas, places, examples, response_examples }))
     }
 
     /// What is not checked, though it looks as if it were.

@@ -92,9 +92,9 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
     }
     let Compiler { collector, of_responses, schemes, rules, operations, templates, paths, .. } = compiler;
     let Collector { version, schemas, places, mut warnings, examples, .. } = collector;
-    let responses = of_responses.map(|(collector, declared)| {
+    let responses = of_responses.map(|(collector, operations)| {
         warnings.extend(collector.warnings);
-        (declared, collector.schemas)
+        Wanted { operations, schemas: collector.schemas, examples: collector.examples }
     });
     Ok(Read { responses, version, schemas, places, warnings, examples, schemes, rules, operations, templates, paths })
 }

@@ -8,7 +8,7 @@ use http::header;
 use serde_json::Value;
 
 use super::{
-    collector::Collector,
+    collector::{Collector, Example},
     document::{At, DocumentFault},
 };
 use crate::{
@@ -71,6 +71,9 @@ pub(super) fn read<'d>(collector: &mut Collector<'d>, operation: &At<'d>) -> Dec
             Err(fault) => collector.warnings.push(fault),
         }
     }
+    if all.is_empty() {
+        collector.warn(operation, "declares no response: none is reported");
+    }
     all.sort_by_key(|(status, _)| *status);
     Declared { all, ..Declared::default() }
 }
@@ -109,7 +112,10 @@ fn response<'d>(collector: &mut Collector<'d>, at: At<'d>) -> Result<Response, D
         let Some(range) = MediaRange::read(range) else {
             return Err(collector.fault(&media, format!("{range:?} is no media type")));
         };
-        let schema = media.get("schema").filter(|_| range.is_json()).map(|schema| collector.schema(&schema));
+        let schema = media.get("schema").filter(|_| range.is_json()).map(|schema| {
+            collector.examples(&media, &schema);
+            collector.schema(&schema)
+        });
         response.contents.push((range, schema));
     }
     response.contents.sort_by_key(|(range, _)| range.openness());
@@ -129,5 +135,9 @@ impl Responses {
     }
 }
 
-/// The responses of all operations, and their schemas.
-pub(super) type Wanted<'d> = (Vec<Declared>, Vec<(usize, &'d Value)>);
+/// The responses of all operations, before their schemas are compiled.
+pub(super) struct Wanted<'d> {
+    pub(super) operations: Vec<Declared>,
+    pub(super) schemas: Vec<(usize, &'d Value)>,
+    pub(super) examples: Vec<Example<'d>>,
+}
