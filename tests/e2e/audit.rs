@@ -11,7 +11,7 @@ use data_encoding::HEXLOWER;
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{
-    daemon::{Daemon, binary, gateway},
+    daemon::{Daemon, binary, gateway, send},
     report,
     settings::Settings,
     upstream::Upstream,
@@ -64,6 +64,7 @@ fn last_signed(state: &Path) -> u64 {
     last["seq"].as_u64().unwrap() - 1
 }
 
+/// Of a gateway that does not run, or has a guard that stands still: else files come and go meanwhile.
 fn copy(from: &Path, to: &Path) {
     fs::create_dir_all(to).unwrap();
     for entry in fs::read_dir(from).unwrap().flatten().filter(|entry| entry.path().is_file()) {
@@ -170,7 +171,10 @@ impl Kept<'_> {
     /// So is a tail that was cut off, where the store is of no help, and a compressed file that was changed.
     #[track_caller]
     fn torn_files_are_found(&self, cut: &Path, compressed: &Path) {
+        let guard = self.daemon.guard_pid();
+        send(guard, Signal::SIGSTOP);
         copy(&self.state, cut);
+        send(guard, Signal::SIGCONT);
         let chain = fs::read_to_string(cut.join("audit.jsonl")).unwrap();
         fs::write(cut.join("audit.jsonl"), chain.lines().next().unwrap().to_owned() + "\n").unwrap();
         verify(cut, &["--no-store"], 0, "\"valid\":true");

@@ -374,9 +374,12 @@ fn wrong_answers(world: &World, daemon: &Daemon<'_>, reply: &Reply) {
         say(reply, "200 OK", &stream(&[decision(20, "192.0.2.20", ""), decision(3, "198.51.100.0/24", "")], &[]));
         wait(daemon, "CrowdSec to be well again", |status| status["crowdsec"]["is_up"] == true);
     }
-    let text = admin::get(world, "/metrics", "").unwrap().text();
-    assert!(value(&text, "gateway_crowdsec_pulls_total{result=\"failed\"}") > Some(5.0), "{text}");
-    assert!(value(&text, "gateway_crowdsec_skipped_total{reason=\"simulated\"}") > Some(0.0), "{text}");
+    until("the metrics", LONG, || {
+        let text = admin::get(world, "/metrics", "").ok()?.text();
+        let failed = value(&text, "gateway_crowdsec_pulls_total{result=\"failed\"}") > Some(5.0);
+        let skipped = value(&text, "gateway_crowdsec_skipped_total{reason=\"simulated\"}") > Some(0.0);
+        (failed && skipped).then_some(())
+    });
 }
 
 /// After an outage all decisions are asked for: what is not among them is gone.

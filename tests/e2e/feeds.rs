@@ -190,7 +190,7 @@ fn followed() {
     };
     let daemon = Daemon::start(&world, &settings);
     let loaded = |entries: u64| {
-        until("the list to be loaded", Duration::from_secs(20), || {
+        until("the list to be loaded", SOON, || {
             let status = daemon.status();
             (status["feeds"][0]["entries"] == entries).then_some(status)
         })
@@ -209,19 +209,17 @@ fn followed() {
 
     // The last entry can be taken out: remarks alone are a list of nobody. What is cut off in the middle is none.
     fs::write(&path, "").unwrap();
-    until("the empty file to be told", Duration::from_secs(20), || {
+    until("the empty file to be told", SOON, || {
         daemon.status()["warnings"].to_string().contains("stays in force").then_some(())
     });
     assert_eq!(daemon.status()["feeds"][0]["entries"], 3);
     fs::write(&path, "# nobody at present\n").unwrap();
-    until("the list to be empty", Duration::from_secs(20), || {
-        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
-    });
+    until("the list to be empty", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
     fs::write(&path, "10.0.0.67\n10.0.0.68\n10.0.0.69\n").unwrap();
     loaded(3);
 
     fs::remove_file(&path).unwrap();
-    let status = until("the missing file to be told", Duration::from_secs(20), || {
+    let status = until("the missing file to be told", SOON, || {
         let status = daemon.status();
         status["warnings"].to_string().contains("stays in force").then_some(status)
     });
@@ -230,7 +228,7 @@ fn followed() {
 
     let many: String = (0..2_000).map(|number| format!("203.0.{}.{}\n", number / 250, number % 250)).collect();
     fs::write(&path, many).unwrap();
-    let status = until("the list to be refused", Duration::from_secs(20), || {
+    let status = until("the list to be refused", SOON, || {
         let status = daemon.status();
         status["warnings"].to_string().contains("guard.max_bans").then_some(status)
     });
@@ -240,9 +238,7 @@ fn followed() {
 
     daemon.edit(&format!("[[feed]]\nname = \"f\"\npath = \"{path}\"\n"), "");
     daemon.done(&["reload"]);
-    until("the list to go with its setting", Duration::from_secs(20), || {
-        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
-    });
+    until("the list to go with its setting", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
     assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "passed");
 }
 
