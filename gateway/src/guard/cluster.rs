@@ -364,6 +364,13 @@ impl Cluster {
         } else if !letters.is_empty() {
             warnings.push(format!("the store of the cluster carries no letters between guards: {letters}"));
         }
+        if self.store.disbelieved > 0 {
+            warnings.push(format!(
+                "the store of the cluster has given back what was used up of quotas {} times, and no operator has said so: it \
+                 was not believed; see who can write to the store",
+                self.store.disbelieved
+            ));
+        }
         if self.is_stale(now) == Some(true) {
             warnings.push(
                 "requests with tokens and API keys get 503: no other machine is heard, so that it is not known \

@@ -86,7 +86,7 @@ impl Allowed {
             Allowance::Quota(most) => {
                 let counts = quota.zip(limit.quota.as_ref()).map(|(counts, it)| {
                     let circle = circle.filter(|_| limit.shared);
-                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it.nodes, &it.asks, counts));
+                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it, counts));
                     (counts, Rules::new(it, *most, shared))
                 });
                 let window = limit.quota.as_ref().map_or(0, |quota| quota.period.usual_seconds());

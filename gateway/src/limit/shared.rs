@@ -18,6 +18,7 @@ use super::{
     key::Hasher,
     lease::{Lease, Leases},
     queue::{BudgetQueue, PendingKey, SharedBudget},
+    quota::Seal,
 };
 use crate::{
     clock::SECOND,
@@ -34,6 +35,7 @@ pub(super) struct Circle {
     pub(super) asks: Arc<BudgetQueue>,
     /// Makes the keys of what is shared.
     pub(super) hasher: Hasher,
+    pub(super) seal: Arc<Seal>,
 }
 
 /// A budget that machines share, as one of them spends it.
@@ -60,7 +62,8 @@ impl Circle {
     pub(super) fn new(settings: &Settings, before: Option<&Self>) -> Option<Self> {
         let sharing = settings.sharing.as_ref().filter(|_| settings.limits.iter().any(|limit| limit.shared))?;
         let asks = before.map_or_else(Arc::default, |before| Arc::clone(&before.asks));
-        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing) })
+        let seal = Arc::new(Seal::new(&sharing.secret.bytes));
+        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing), seal })
     }
 }
 
@@ -73,7 +76,7 @@ impl Shared {
         circle: Option<&Circle>,
         known: Option<&Self>,
     ) -> Option<Self> {
-        let Circle { nodes, asks, hasher } = circle.filter(|_| limit.shared)?;
+        let Circle { nodes, asks, hasher, .. } = circle.filter(|_| limit.shared)?;
         let secret = hasher.seed();
         // By another secret, the keys of leases mean nothing.
         let leases = known.filter(|known| known.budget.secret == secret).map(|known| &known.budget.leases);

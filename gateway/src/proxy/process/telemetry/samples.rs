@@ -156,6 +156,7 @@ fn lookups(samples: &mut Samples, current: &Current<'_>) {
         samples.count(Metric::ClusterCalls, &["answered"], store.calls.saturating_sub(store.failures));
         samples.count(Metric::ClusterCalls, &["failed"], store.failures);
         samples.count(Metric::ClusterAlone, &[], store.alone);
+        samples.count(Metric::ClusterDisbelieved, &[], store.disbelieved);
         samples.count(Metric::ClusterLettersLost, &[], store.lost);
     }
 }
