@@ -9,6 +9,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     auth::{
         api_key::{
+            Tag,
             record::{KeyRecord, MOST, Profile},
             table::PERIOD,
             text::KeyId,
@@ -117,6 +118,13 @@ impl Service<'_> {
         self.credentials.wholes.clear();
         if self.credentials.writer.is_some() {
             self.give(Job::Share { nodes, now: Now::read() });
+        }
+    }
+
+    /// Asks for the next API keys that other machines are to be told of, if there are more than they are told of all the time.
+    pub(super) fn ask_for_page(&mut self, now: Now) {
+        if self.cluster.tells_keys() && self.credentials.shared.take_page_due() && !self.give(Job::Page(now)) {
+            self.credentials.shared.know_page(Vec::new(), Tag::default());
         }
     }
 
@@ -313,17 +321,21 @@ impl Service<'_> {
 
     /// The writer has done something: the audit chain has it, then every proxy, then whoever asked.
     pub(super) fn credentials_done(&mut self, worked: CredentialWork) {
-        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, taken } = worked;
+        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, page, taken } = worked;
         self.record_credentials(records);
         if own.is_some_and(|own| self.credentials.shared.know(own)) {
             self.cluster.tell_whole_soon();
+        }
+        if let Some((keys, pepper)) = page {
+            self.credentials.shared.know_page(keys, pepper);
         }
         if is_new {
             // It may be another store.
             self.credentials.wholes.clear();
         }
-        if let Some(PeerOutcome { node, whole, changed, refused }) = taken {
+        if let Some(PeerOutcome { node, whole, changed, refused, no_room }) = taken {
             self.cluster.note_taken(changed, refused);
+            self.cluster.note_no_room(&node, no_room, Now::read());
             self.credentials.wholes.extend(whole.map(|whole| (node, whole)));
         }
         if let Some(warnings) = warnings {
