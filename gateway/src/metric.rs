@@ -134,6 +134,7 @@ metrics! {
 
     Connections = Gauge Proxy "gateway_http_connections" [] "Open connections of clients.";
     Requests = Counter Proxy "gateway_http_requests_total" ["route", "status"] "Requests by route and class of the response: 1xx to 5xx, client_left.";
+    RequestsLimited = Counter Proxy "gateway_http_limited_total" ["route"] "Requests that were answered 429, mostly by limits: they are no failures of clients. (limited): refused before a route was looked for.";
     RequestDuration = Histogram Proxy "gateway_http_request_duration_seconds" ["route"] "From the head of a request to the end of its response.";
     RequestBytes = Counter Proxy "gateway_http_request_body_bytes_total" ["route"] "Bytes of request bodies.";
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";

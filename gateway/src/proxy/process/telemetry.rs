@@ -66,6 +66,7 @@ struct FetchedKeys {
 #[derive(Default)]
 struct Requests {
     answers: [u64; ANSWERS.len()],
+    limited: u64,
     bytes_in: u64,
     bytes_out: u64,
     durations: Histogram,
@@ -232,6 +233,7 @@ fn add_requests(sums: &mut BTreeMap<Arc<str>, Requests>, deltas: Vec<RequestsDel
     for delta in deltas {
         let sum = sums.entry(delta.name).or_default();
         add_counts(&mut sum.answers, &delta.answers);
+        sum.limited = sum.limited.saturating_add(delta.limited);
         sum.bytes_in = sum.bytes_in.saturating_add(delta.bytes_in);
         sum.bytes_out = sum.bytes_out.saturating_add(delta.bytes_out);
         sum.durations.add(&delta.durations);

@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{exchange::Exchange, looked::Looked, outcome::CLIENT_LEFT};
 use crate::{
     detect::{
-        BanRequest, Completed, Facts, Finished, NO_ROUTE, Observed, ObservedValues, OurFault, UpstreamAnswer,
+        BanRequest, Completed, Facts, Finished, LIMITED, NO_ROUTE, Observed, ObservedValues, OurFault, UpstreamAnswer,
         is_sought_by_scanners,
     },
     message::MAX_PATH,
-    proxy::worker::messages::Event,
+    proxy::worker::{measures::LIMITED_STATUS, messages::Event},
     route::target::Target,
     signal::Signal,
 };
@@ -106,7 +106,11 @@ impl Exchange {
         }
         let ended = self.began.unix_millis.saturating_add(took.unwrap_or(0) / 1_000_000);
         detector.completed(&Completed {
-            route: self.compiled_route().map_or(NO_ROUTE, |route| &*route.template),
+            route: match self.compiled_route() {
+                Some(route) => &route.template,
+                None if self.outcome.status == LIMITED_STATUS => LIMITED,
+                None => NO_ROUTE,
+            },
             source: self.client.source,
             address: self.client.address.ip(),
             relay: self.client.relay,

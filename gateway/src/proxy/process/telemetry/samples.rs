@@ -42,6 +42,7 @@ impl Telemetry {
             for (class, count) in ANSWERS.iter().zip(route.answers).filter(|(_, count)| *count > 0) {
                 samples.count(Metric::Requests, &[name, class], count);
             }
+            samples.count(Metric::RequestsLimited, &[name], route.limited);
             samples.histogram(Metric::RequestDuration, &[name], route.durations.clone());
             samples.count(Metric::RequestBytes, &[name], route.bytes_in);
             samples.count(Metric::ResponseBytes, &[name], route.bytes_out);
