@@ -133,8 +133,8 @@ fn a_key_that_the_issuer_has_changed_bans_no_customer() {
     let settings = Settings { guard, rules: bad_tokens(STRIKES, "10m"), ..Settings::default() };
     let mut daemon = Daemon::start(&world, &settings);
     let request = |token: &str| Request::new("GET", "/items/7").token(token);
-    let token = tokens::good("ada", &["reader"]);
     for number in 0..CUSTOMERS {
+        let token = tokens::good(&format!("customer-{number}"), &["reader"]);
         assert_eq!(Client::new(&world, customer(number)).send(&request(&token)).unwrap().status, 200);
     }
     let why = |daemon: &Daemon<'_>, address: IpAddr| daemon.done(&["why", &address.to_string()]);
