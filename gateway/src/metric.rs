@@ -128,7 +128,7 @@ metrics! {
     AnchorFailing = Current Guard "gateway_audit_anchor_failing" ["anchor"] "Whether an anchor of the audit chain cannot be reached.";
     DiskAvailable = Current Guard "gateway_disk_available_bytes" ["folder"] "Bytes that are left where the state and rotated logs are.";
     DiskSize = Current Guard "gateway_disk_size_bytes" ["folder"] "Bytes that there are where the state and rotated logs are.";
-    AuditFailing = Current Guard "gateway_audit_failing" [] "Whether decisions cannot be recorded, so that none are made.";
+    AuditFailing = Current Guard "gateway_audit_failing" [] "Whether decisions cannot be recorded, so that nobody is banned.";
 
     CertificateEnd = Current Guard "gateway_certificate_not_after_timestamp_seconds" ["certificate", "file"] "When a certificate expires, in seconds since 1970.";
 

@@ -20,6 +20,9 @@ pub enum StoreError {
     /// What was decided before is not written yet.
     #[error("the ban store is locked by another process")]
     Behind,
+    /// Nothing could be recorded before, and nothing was tried since: why, as it was said then.
+    #[error("{0}")]
+    Failing(String),
     /// Nothing can be written to it at the moment.
     #[error("the ban store cannot be written: {0}")]
     Unwritable(String),

@@ -97,7 +97,7 @@ fn rows() -> Vec<Row> {
             "audit_failing",
             Critical,
             Metric::AuditFailing,
-            "decisions cannot be recorded, so that no ban begins or ends by a decision",
+            "decisions cannot be recorded: nobody is banned, and what an operator lifts is recorded later",
         ),
         row("anomaly", Warning, Metric::Anomalies, "{sentence}")
             .only(&[
