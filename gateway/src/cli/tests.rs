@@ -252,9 +252,20 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 
 #[test]
 fn blocks() {
-    assert_eq!(block::render(&[], &[]), "nothing is blocked");
-    let shown =
-        block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")], &[]);
+    assert_eq!(block::render(&[], &[], None), "nothing is blocked");
+    let list = control::Feed {
+        name: "drop".to_owned(),
+        entries: 42,
+        mode: "enforce".to_owned(),
+        origin: "import".to_owned(),
+        loaded: String::new(),
+    };
+    for (unattached, says) in [(None, "lists block 42 more: drop (42)"), (Some("XDP is detached"), "XDP is detached")] {
+        let shown = block::render(&[], std::slice::from_ref(&list), unattached);
+        assert!(shown.contains(says) && shown.contains("block none") == unattached.is_some(), "{shown}");
+    }
+    let entries = [entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")];
+    let shown = block::render(&entries, &[], None);
     // 80 columns: what has blanks goes on below.
     let expect = "\
 ID  SOURCE         MODE     LEFT     PACKETS  BYTES  REFUSED  BY               REASON
@@ -283,6 +294,7 @@ fn explanations() {
         asn: Some(64_500),
         address: "203.0.113.7".parse().unwrap(),
         verdict: "blocked".to_owned(),
+        unattached: Some("XDP is detached".to_owned()),
         entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),
         evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
@@ -307,6 +319,7 @@ fn explanations() {
   since       2026-11-23T19:00:00Z
   until       2026-11-23T19:10:00Z (9m59s left)
   dropped     21 packets, 7.0 KiB
+  enforced    when it connects, by no packet: XDP is detached
   reaction    1.234 ms from the offence to the kernel
   closed      2 connections
   evidence    00000000000000000000000000000001

@@ -300,10 +300,11 @@ impl Fetches {
             match (&known.failing, is_stale) {
                 (Some(why), _) => {
                     let failures = known.schedule.failures;
+                    let is_loaded = known.kept.confirmed > 0 || known.is_elsewhere;
+                    let stays = if is_loaded { "; what was loaded before stays in force" } else { "" };
                     let old = if is_stale { ", for longer than stale_after" } else { "" };
                     Some(format!(
-                        "feed:{name}: cannot be fetched from {from}{old} ({failures} tries; {since}): {why}; what was \
-                         loaded before stays in force"
+                        "feed:{name}: cannot be fetched from {from}{old} ({failures} tries; {since}): {why}{stays}"
                     ))
                 }
                 (None, true) => Some(format!("feed:{name}: older than stale_after ({since})")),

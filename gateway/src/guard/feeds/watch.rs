@@ -55,8 +55,7 @@ fn look(
 ) -> Option<FeedNews> {
     let unusable = |seen: &mut FileState, error: String| {
         let was = std::mem::replace(&mut seen.unusable, true);
-        (!was)
-            .then(|| FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", path.display())))
+        (!was).then(|| FeedNews::Unusable(format!("{}: {error}", path.display())))
     };
     let stat = match stat(path) {
         Ok(stat) => stat,

@@ -11,7 +11,18 @@ use crate::{
     settings::feed::{Feed, FeedPlace},
 };
 
+mod told;
+
 impl World {
+    /// As [`Self::new`], where the kernel drops packets.
+    fn attached(name: &str) -> Self {
+        let mut world = Self::new(name);
+        drop(world.crash());
+        world.start(Box::new(AtAccept::attached()));
+        world.guard().settings.interfaces = vec!["eth0".to_owned()];
+        world
+    }
+
     fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
         let feed = feed.map(str::to_owned);
         self.import_as(Request::BlockImportBegin { feed, seconds, shadow, force: false }, sources)
@@ -187,7 +198,7 @@ fn what_two_lists_name_stays_for_the_other() {
 
 #[test]
 fn unbanned_by_hand_and_still_listed() {
-    let mut world = World::new("feed-unban");
+    let mut world = World::attached("feed-unban");
     done(&world.import(Some("a"), None, false, &["192.0.2.0/24"]), 1, 0, 0, 0);
     assert_eq!(world.add("192.0.2.1"), "done 1");
     let now = world.now;
@@ -230,7 +241,7 @@ fn a_named_list_is_replaced_and_one_without_a_name_grows() {
 
 #[test]
 fn a_block_made_by_hand_lies_over_a_list() {
-    let mut world = World::new("feed-over");
+    let mut world = World::attached("feed-over");
     done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
     let now = world.now;
     for source in ["192.0.2.1", "192.0.2.0/24"] {
