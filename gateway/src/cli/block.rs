@@ -126,16 +126,16 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>
     let each = each.join(", ");
     let also = match unattached {
         None => format!("lists block {listed} more: {each}; see `gateway block export --feed NAME`"),
-        Some(why) => prose(&format!(
+        Some(why) => format!(
             "lists name {listed} more and block none of them, as they are enforced in the kernel alone: {why}. The \
              lists are {each}; see `gateway block export --feed NAME`"
-        )),
+        ),
     };
     match (entries.is_empty(), lists.is_empty()) {
         (true, true) => "nothing is blocked".to_owned(),
-        (true, false) => format!("nothing is blocked one by one; {also}"),
+        (true, false) => prose(&format!("nothing is blocked one by one; {also}")),
         (false, true) => table(entries),
-        (false, false) => format!("{}\n\n{also}", table(entries)),
+        (false, false) => format!("{}\n\n{}", table(entries), prose(&also)),
     }
 }
 
