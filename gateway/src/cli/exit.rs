@@ -48,7 +48,7 @@ Exit codes:
   3  the running gateway cannot be reached
   4  denied: `gateway whoami` shows what you may do
   5  cannot be told here: `gateway can`, `gateway token inspect`,
-     `gateway check --online`
+     `gateway check --online`, `gateway audit verify` with a damaged store
 
 Examples:
   gateway check --config gateway.toml

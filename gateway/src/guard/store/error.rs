@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rusqlite::ErrorCode;
+
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
 pub(super) const SCHEMA: i64 = 3;
 
@@ -37,4 +39,18 @@ pub enum StoreError {
         /// Whose.
         id: u64,
     },
+}
+
+impl StoreError {
+    /// Whoever asks lacks a right to its files.
+    pub(crate) fn is_denied(&self) -> bool {
+        match self {
+            Self::Database(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
+            ),
+            Self::File(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
 }
