@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+pub mod asked_key;
 pub mod bandwidth;
 pub mod connection;
 pub mod quota;

@@ -451,6 +451,9 @@ impl Answer {
 /// The code of [`Answer::Refused`] where whoever asks lacks a role.
 pub const DENIED: &str = "denied";
 
+/// The code of a refusal: no limit counts by such a key, or there is no limit of that name. It is wrong usage.
+pub const UNKNOWN_KEY: &str = "unknown_key";
+
 /// The code of [`Answer::Refused`] where whoever asks has shown no token that is in force.
 pub const BAD_TOKEN: &str = "bad_token";
 
