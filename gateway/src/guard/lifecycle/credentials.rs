@@ -202,7 +202,7 @@ impl Service<'_> {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
                 CredentialCommand::Rotate { prefix, what, overlap, expires: after(seconds) }
             }
-            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: short(reason)? },
+            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: given(reason)? },
             Request::KeyShow { what } => CredentialCommand::Show { what },
             Request::KeyList { after } => {
                 let after = after.map(|(name, id)| id.parse().map(|KeyId(id)| (name, id)));
@@ -219,7 +219,7 @@ impl Service<'_> {
             Request::TokenRevoke { what, seconds, reason } => CredentialCommand::Revoke {
                 revoked: self.read_tokens(what)?,
                 expires: after(seconds),
-                reason: short(reason)?,
+                reason: given(reason)?,
             },
             Request::TokenRevocations { after } => CredentialCommand::Revocations { after },
             Request::TokenRevocationDel { number } => CredentialCommand::Lift { number },
@@ -468,6 +468,14 @@ impl Service<'_> {
         });
         self.give(Job::File { revoked, is_whole, now: Now::read() });
     }
+}
+
+/// A reason, which somebody must have given.
+fn given(reason: String) -> Result<String, Refused> {
+    if reason.is_empty() {
+        return Err(Refused::new("bad_reason", format!("write a reason of 1 to {LONGEST} bytes: it is empty")));
+    }
+    short(reason)
 }
 
 /// A text that fits into records.

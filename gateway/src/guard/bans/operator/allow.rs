@@ -1,6 +1,6 @@
 //! Adds and removes allowances: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
 
-use super::block::judge_reason;
+use super::block::{judge_own_reason, judge_reason};
 use crate::guard::{
     bans::{change::count, *},
     cluster::fact,
@@ -15,12 +15,15 @@ impl Guard {
         actor: &Actor,
         now: Now,
     ) -> Result<(String, u64), Refused> {
-        judge_reason(reason)?;
+        if matches!(actor, Actor::Peer(_)) {
+            judge_reason(reason)?
+        } else {
+            judge_own_reason(reason)?
+        }
         if self.enforcer.prefixes().allows.get(&source).is_some_and(|allow| allow.actor == "config") {
             return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
         }
-        let Settings { widest_ipv4, widest_ipv6, .. } = self.settings;
-        let widest = if source.address().is_ipv4() { widest_ipv4 } else { widest_ipv6 };
+        let widest = self.settings.widest(source);
         if source.length() < widest && !yes {
             let message = format!(
                 "{source} is wider than /{widest}: nobody in it would be limited, blocked or banned, whatever they do; \
