@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{exit::Exit, output::Output, table};
 use crate::{
-    config::{self, Diagnostics, Disk, Locations},
+    config::{self, Config, Diagnostics, Disk, Locations, Permitted},
     guard::{
         control::{
-            Answer, DENIED, Request,
+            Answer, DENIED, Request, UNKNOWN_KEY,
             client::{self, Unreachable},
         },
         offline,
@@ -25,6 +25,19 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn config(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
+    }
+
+    /// The configuration, for whoever needs no secret of it, and what this user may not read, which is taken for empty.
+    pub(super) fn without_secrets(&self) -> Result<(Config, Vec<PathBuf>), Diagnostics> {
+        let errors = match Config::load(self.config(), &Disk) {
+            Ok(config) => return Ok((config, Vec::new())),
+            Err(errors) => errors,
+        };
+        let files = Permitted::default();
+        // Where it is still not valid, the first errors are those of the files as they are.
+        let config = Config::load(self.config(), &files).map_err(|_of_empty_files| errors.clone())?;
+        let denied = files.denied();
+        if denied.iter().any(|path| path == self.config()) { Err(errors) } else { Ok((config, denied)) }
     }
 
     /// Where the gateway keeps its things. A configuration that is not named and not there leaves the defaults; what is
@@ -158,6 +171,7 @@ impl Context {
 fn exit_of(answer: &Answer) -> Exit {
     match answer {
         Answer::Refused { code, .. } if code == DENIED => Exit::Denied,
+        Answer::Refused { code, .. } if code == UNKNOWN_KEY => Exit::Usage,
         Answer::Refused { .. } => Exit::Refused,
         // A test that did not arrive.
         Answer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,

@@ -125,6 +125,7 @@ fn observer(status: &control::Status) -> String {
     let restarts = status.observer_restarts;
     match (&status.admin, status.observer_pid) {
         (None, _) => "none: there is no [admin]".to_owned(),
+        (Some(admin), _) if status.guard_pid == 0 => format!("not running; [admin] has {admin}"),
         (Some(admin), Some(pid)) => format!("pid {pid}, restarted {restarts} times, {admin}"),
         (Some(admin), None) => format!("being restarted, {restarts} times so far, {admin}"),
     }

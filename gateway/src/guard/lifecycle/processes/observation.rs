@@ -22,7 +22,7 @@ use crate::{
         observer::ObserverConfig,
         telemetry::Metric,
     },
-    settings::admin::Listen,
+    settings,
 };
 
 impl Service<'_> {
@@ -135,10 +135,6 @@ impl Service<'_> {
 
     /// Where the admin listener is.
     pub(in crate::guard::lifecycle) fn admin(&self) -> Option<String> {
-        self.config.admin.as_ref().map(|admin| match &admin.listen {
-            Listen::Tcp(address) if admin.certificate.is_some() => format!("https://{address}"),
-            Listen::Tcp(address) => format!("http://{address}"),
-            Listen::Unix(path) => format!("unix:{}", path.display()),
-        })
+        self.config.admin.as_ref().map(settings::admin::Settings::place)
     }
 }
