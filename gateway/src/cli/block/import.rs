@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        arguments::{ban_duration, name},
+        arguments::{name, whole_seconds},
         context::Context,
         exit::Exit,
         output::Output,
@@ -64,7 +64,7 @@ pub(in crate::cli) struct Import {
     #[arg(long, value_name = "NAME", value_parser = name)]
     feed: Option<String>,
     /// How long at most: 10m, 1d [default: as the list says, or until it is replaced]
-    #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = whole_seconds)]
     duration: Option<Duration>,
     /// Count what would be dropped, and drop nothing
     #[arg(long)]
