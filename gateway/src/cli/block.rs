@@ -6,10 +6,10 @@ use clap::Subcommand;
 use gateway_common::source::Source;
 
 use super::{
-    arguments::{ban_duration, reason},
+    arguments::{ban_duration, reason, whole_seconds},
     context::Context,
     exit::Exit,
-    table::{Table, bytes, clean, seconds},
+    table::{Table, bytes, clean, prose, seconds},
 };
 use crate::guard::control::{Answer, Entry, Feed, Request};
 
@@ -45,7 +45,7 @@ pub(super) enum Block {
         #[arg(long)]
         shadow: bool,
         /// Remove the block after this time unless `gateway confirm` runs: you cannot lock yourself out
-        #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = whole_seconds)]
         confirm: Option<Duration>,
         /// Block even if it covers many good clients (guard.shield_clients), or your own session
         #[arg(long)]
@@ -126,9 +126,9 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed]) -> String {
     let also = format!("lists block {listed} more: {}; see `gateway block export --feed NAME`", each.join(", "));
     match (entries.is_empty(), lists.is_empty()) {
         (true, true) => "nothing is blocked".to_owned(),
-        (true, false) => format!("nothing is blocked one by one; {also}"),
+        (true, false) => prose(&format!("nothing is blocked one by one; {also}")),
         (false, true) => table(entries),
-        (false, false) => format!("{}\n\n{also}", table(entries)),
+        (false, false) => format!("{}\n\n{}", table(entries), prose(&also)),
     }
 }
 

@@ -186,6 +186,14 @@ fn tables_fit_the_terminal() {
             "ID  SOURCE  REASON\n 1  a       three\n            short\n            words",
         ),
         (&[["1", "a", "onewordofmanyletters"]], 20, "ID  SOURCE  REASON\n 1  a       onewordofmanyletters"),
+        // Too wide by its words: a column of dashes goes, and the columns are closer.
+        (&[["1", "-", "onewordofmanyletters"]], 24, "ID  REASON\n 1  onewordofmanyletters"),
+        (&[["1", "-", "onewordofmanyletters"]], 23, "ID REASON\n 1 onewordofmanyletters"),
+        (
+            &[["1", "-", "x"], ["2", "a", "onewordofmanyletters"]],
+            30,
+            "ID SOURCE REASON\n 1 -      x\n 2 a      onewordofmanyletters",
+        ),
         (&[["1", "two words", "x"]], 15, "ID  SOURCE  REASON\n 1  two     x\n    words"),
         (&[], 80, "ID  SOURCE  REASON"),
     ] {
@@ -367,6 +375,17 @@ audit chain   9 records in 2 files, signed up to 7 at T
 VERDICT  PACKETS    BYTES
 blocked       12  2.0 KiB";
     assert_eq!(status::render(&status), expect);
+    let admin = || Some("http://127.0.0.1:9901".to_owned());
+    for (guard_pid, admin, observer_pid, expect) in [
+        (1, None, None, "none: there is no [admin]"),
+        (1, admin(), Some(3), "pid 3, restarted 0 times, http://127.0.0.1:9901"),
+        (1, admin(), None, "being restarted, 0 times so far, http://127.0.0.1:9901"),
+        (0, admin(), None, "not running; [admin] has http://127.0.0.1:9901"),
+        (0, None, None, "none: there is no [admin]"),
+    ] {
+        let shown = status::render(&control::Status { guard_pid, admin, observer_pid, ..control::Status::default() });
+        assert!(shown.contains(&format!("observer      {expect}\n")), "{shown}");
+    }
 }
 
 #[test]
