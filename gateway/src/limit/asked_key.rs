@@ -11,14 +11,15 @@ use crate::settings::limit::{KeyPart, Limit};
 ///
 /// # Errors
 /// No limit does: why, and which keys there are.
-pub fn judge<'a>(question: &Question, limits: impl Iterator<Item = &'a Limit>) -> Result<(), String> {
+pub fn judge(question: &Question, limits: &[&Limit]) -> Result<(), String> {
     let (quota, key, what) = match question {
         Question::Reset(key) | Question::Show(key) => (None, key, "limit"),
         Question::SetQuota { quota, key, .. } => (quota.as_ref(), key, "quota"),
         Question::ShowQuota(key) => (None, key, "quota"),
         Question::List | Question::Quotas | Question::Top => return Ok(()),
     };
-    let limits: Vec<&Limit> = limits.filter(|limit| what == "limit" || limit.quota.is_some()).collect();
+    let is_asked = |limit: &&&Limit| what == "limit" || limit.quota.is_some();
+    let limits: Vec<&Limit> = limits.iter().filter(is_asked).copied().collect();
     if limits.is_empty() {
         return Err(format!("there is no {what}"));
     }
@@ -130,7 +131,7 @@ mod tests {
             (set(Some("daily"), "foo=bar"), Some("no quota counts by \"foo=bar\"; the keys are: principal=...")),
             (Question::List, None),
         ] {
-            let told = judge(&question, limits.iter());
+            let told = judge(&question, &limits.iter().collect::<Vec<_>>());
             let is_expected = |expect: &str| told.as_ref().is_err_and(|told| told.contains(expect));
             assert!(expect.map_or(told.is_ok(), is_expected), "{question:?}: {told:?}");
         }
@@ -138,7 +139,7 @@ mod tests {
             (Question::Show(key("address=192.0.2.7")), "there is no limit"),
             (Question::ShowQuota(key("address=192.0.2.7")), "there is no quota"),
         ] {
-            assert_eq!(judge(&question, [].iter()), Err(expect.to_owned()));
+            assert_eq!(judge(&question, &[]), Err(expect.to_owned()));
         }
     }
 }

@@ -96,7 +96,8 @@ impl Service<'_> {
         let Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
         let connections = [&connection_limits.accepted, &connection_limits.handshake];
         let all = [limits, &bandwidth.upload, &bandwidth.download].into_iter().chain(connections);
-        if let Err(why) = asked_key::judge(&question, all.flat_map(|settings| &settings.limits)) {
+        let all: Vec<_> = all.flat_map(|settings| &settings.limits).collect();
+        if let Err(why) = asked_key::judge(&question, &all) {
             return reply(Some(to), Refused::new(UNKNOWN_KEY, why).into());
         }
         if let Question::SetQuota { quota, key, used } = &question {

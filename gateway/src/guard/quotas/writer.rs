@@ -178,7 +178,7 @@ mod tests {
     #[test]
     fn what_failed_is_written_at_the_end() {
         let folder = std::env::temp_dir().join(format!("gateway-quota-writer-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let now = Now::read();
         let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
         let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
@@ -202,7 +202,7 @@ mod tests {
         loaded.sort_unstable();
         let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
         assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
-        std::fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
     }
 
     /// The file is no more, or has nothing, while nobody has it open: each loss is told once, and no first start is one.

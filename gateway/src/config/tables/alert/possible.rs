@@ -79,7 +79,7 @@ pub(in crate::config) fn judge(metric: Metric, one: &Match) -> Result<(), (Strin
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{log::drops::DropReason, message::counts::ANSWERS, settings::alert::builtin};
+    use crate::{log::drops::DropReason, message::ANSWERS, settings::alert::builtin};
 
     /// What is written out here is what is counted.
     #[test]
