@@ -198,6 +198,16 @@ impl Contract {
         &self.rules
     }
 
+    /// An operation whose path has a parameter of the style `matrix` that a request can have, if its route takes
+    /// parameters in paths.
+    #[must_use]
+    pub fn matrix_operation(&self) -> Option<&str> {
+        let has = |operation: &&Operation| {
+            operation.parameters.matrix().any(|name| !paths::begins_segment(&operation.name, name))
+        };
+        self.operations.iter().find(has).map(|operation| &*operation.name)
+    }
+
     /// The security schemes.
     #[must_use]
     pub const fn schemes(&self) -> &Schemes {

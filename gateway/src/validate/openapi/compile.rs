@@ -166,6 +166,14 @@ impl<'d> Compiler<'d> {
         let mut parameters = parameters::read(&mut self.collector, item, at)?;
         let (end, conditions) = self.conditions(path, &mut parameters, at);
         let plain = path.get(..end).unwrap_or(path);
+        for name in parameters.matrix().filter(|name| paths::begins_segment(plain, name)) {
+            let message = format!(
+                "{path:?} begins a segment with the parameter {name:?} of the style \"matrix\": every request is \
+                 refused with 400, as programs read a segment that begins with \";\" in different ways. Put it behind a \
+                 literal (\"/items{{{name}}}\"), or choose the style \"simple\""
+            );
+            self.collector.warn(at, message);
+        }
         let rule = security::rule(self.collector.documents, root, at, &self.schemes)?;
         parameters.also_known.extend(self.schemes.in_query(&rule));
         let body = match at.get("requestBody") {
