@@ -21,7 +21,10 @@ pub use self::{
     row::{MAX_ROWS_TOLD, UsedRow, Warned},
     shared::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
 };
-pub(super) use self::{rules::Rules, spend::Left};
+pub(super) use self::{
+    rules::Rules,
+    spend::{Left, TooFew},
+};
 use super::counter::Counts;
 use crate::{bounded::BoundedTable, clock::Now, settings::limit::quota::Quota as Configured};
 

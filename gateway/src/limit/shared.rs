@@ -50,8 +50,9 @@ pub(super) struct Admitted {
     pub(super) reset: u64,
 }
 
-/// It is not: in so many seconds there may be enough.
+/// It is not: so many units are left, as far as this machine knows, and in so many seconds there may be enough.
 pub(super) struct Refused {
+    pub(super) left: u64,
     pub(super) reset: u64,
 }
 
@@ -144,7 +145,8 @@ impl Shared {
         if !may {
             part.count_over(over);
             let wait = lease.refused_until.saturating_sub(now);
-            return Some(Err(Refused { reset: wait.div_ceil(SECOND).max(1) }));
+            let left = if is_spent { 0 } else { self.left(&lease) };
+            return Some(Err(Refused { left, reset: wait.div_ceil(SECOND).max(1) }));
         }
         part.counts.admitted += 1;
         let left = self.left(&lease);
