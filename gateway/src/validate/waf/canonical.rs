@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::decode;
+use super::decode::{self, Wide};
 
 /// So often a value is decoded.
 const DEPTH: usize = 4;
@@ -71,7 +71,7 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
         decoded = Cow::Owned(decode::html_entities(&decoded));
     }
     if memchr::memmem::find(&decoded, b"\\u").is_some() || memchr::memmem::find(&decoded, b"\\x").is_some() {
-        decoded = Cow::Owned(decode::javascript(&decoded));
+        decoded = Cow::Owned(decode::javascript(&decoded, Wide::Kept));
     }
     if decoded.iter().any(|byte| matches!(byte, 0xc0 | 0xc1 | 0xe0 | 0xe5 | 0xef)) {
         decoded = Cow::Owned(decode::fold_unicode(&decoded));
@@ -133,7 +133,7 @@ pub(super) fn unquoted(form: &[u8]) -> Option<Vec<u8>> {
 fn percent(form: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(form, b"%u").is_some() || memchr::memmem::find(form, b"%U").is_some() {
         let kept = form.iter().flat_map(|&byte| if byte == b'+' { b"%2b".to_vec() } else { vec![byte] });
-        return decode::percent_unicode(&kept.collect::<Vec<u8>>());
+        return decode::percent_unicode(&kept.collect::<Vec<u8>>(), Wide::Kept);
     }
     decode::percent(form, false)
 }
