@@ -23,7 +23,8 @@ pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Map<Stri
         if !header.get("typ").and_then(Value::as_str).is_some_and(|found| is_type(found, typ)) {
             return Err(Invalid::forged("its typ is another"));
         }
-        keys.find(kid, algorithm)?.check(signed)?;
+        let (key, algorithm) = keys.find(kid, algorithm)?;
+        key.check(algorithm, signed)?;
         Ok(claims)
     };
     let claims = read().map_err(|invalid| invalid.why)?;
