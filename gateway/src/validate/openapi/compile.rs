@@ -218,14 +218,15 @@ impl<'d> Compiler<'d> {
     fn place(&mut self, path: &str, method: &str, number: usize, at: &At<'d>) -> Result<(), DocumentFault> {
         let pieces = paths::template(path).map_err(|why| self.collector.fault(at, format!("{path:?}: {why}")))?;
         let names = paths::names(&pieces);
-        if let Some(name) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|it| it == *name)) {
+        let is_twice = |at: usize, name: &str| name != servers::ANY && names.iter().take(at).any(|it| **it == *name);
+        if let Some(name) = names.iter().enumerate().find(|(at, name)| is_twice(*at, name)) {
             return Err(self.collector.fault(at, format!("{path:?} has the parameter {:?} twice", name.1)));
         }
         if let Some(operation) = self.operations.get(number) {
             let declared = |name: &str| {
                 operation.parameters.all.iter().any(|it| it.part == RequestPart::Path && *it.name == *name)
             };
-            if let Some(name) = names.iter().find(|name| !declared(name)) {
+            if let Some(name) = names.iter().find(|name| ***name != *servers::ANY && !declared(name)) {
                 self.collector
                     .warn(at, format!("{path:?} has the parameter {name:?}, which is not declared: any value passes"));
             }
