@@ -60,13 +60,13 @@ fn with_variables(path: &str, server: &At<'_>) -> Vec<String> {
         if !path.contains(&placeholder) {
             continue;
         }
+        let any = any();
         let mut words: Vec<&str> = variable
             .get("enum")
             .into_iter()
             .flat_map(|words| words.elements())
             .filter_map(|it| it.value.as_str())
             .collect();
-        let any = any();
         if words.is_empty() {
             words.push(&any);
             words.extend(variable.text("default").filter(|default| default.is_empty() || default.contains('/')));
