@@ -82,8 +82,7 @@ impl Context {
 
     /// Says why the running gateway does not answer.
     pub(super) fn unreachable(&self, error: &Unreachable) -> Exit {
-        let exit = if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable };
-        self.out.fail(&error.to_string(), exit)
+        self.out.fail(&error.to_string(), exit_of_unreachable(error))
     }
 
     pub(super) fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
@@ -157,10 +156,42 @@ impl Context {
 
 fn exit_of(answer: &Answer) -> Exit {
     match answer {
-        Answer::Refused { code, .. } if code == DENIED => Exit::Denied,
-        Answer::Refused { .. } => Exit::Refused,
+        Answer::Refused { code, .. } => exit_of_refusal(code),
         // A test that did not arrive.
         Answer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,
         _ => Exit::Done,
+    }
+}
+
+/// How a command ends that is refused with this code.
+pub(super) fn exit_of_refusal(code: &str) -> Exit {
+    if code == DENIED { Exit::Denied } else { Exit::Refused }
+}
+
+/// How a command ends that the running gateway does not answer.
+pub(super) const fn exit_of_unreachable(error: &Unreachable) -> Exit {
+    if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_has_its_exit_code() {
+        let refused = |code: &str| Answer::Refused { code: code.to_owned(), message: String::new() };
+        for (answer, expect) in [
+            (Answer::Done { message: String::new(), changed: 0 }, Exit::Done),
+            (refused("too_wide"), Exit::Refused),
+            (refused(DENIED), Exit::Denied),
+        ] {
+            assert_eq!(exit_of(&answer), expect, "{answer:?}");
+        }
+        let socket = || std::path::PathBuf::from("/run/gateway/control.sock");
+        for (error, expect) in
+            [(Unreachable::Denied(socket()), Exit::Denied), (Unreachable::Missing(socket()), Exit::Unreachable)]
+        {
+            assert_eq!(exit_of_unreachable(&error), expect, "{error}");
+        }
     }
 }

@@ -114,11 +114,7 @@ impl Import {
             Ok(Ok(report)) => report.show(context),
             Ok(Err(message)) => context.out.fail(&message, Exit::Refused),
             Err(Stop::Unreachable(error)) => context.unreachable(&error),
-            Err(Stop::Refused(answer)) if context.out.json => context.out.value(&answer, Exit::Refused),
-            Err(Stop::Refused(Answer::Refused { code, message })) => {
-                context.out.complain(&format!("refused ({}): {}", clean(&code), clean(&message)), Exit::Refused)
-            }
-            Err(Stop::Refused(_)) => context.out.fail("the gateway answered something else", Exit::Unreachable),
+            Err(Stop::Refused(answer)) => context.tell(&answer, &socket, |_answer| None),
         }
     }
 
