@@ -60,9 +60,15 @@ impl Guard {
         now: Now,
     ) -> Result<(String, u64), Refused> {
         match self.enforcer.prefixes().allows.get(&source) {
-            None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
+            None => {
+                let message = match self.still_allowed(source) {
+                    Some(how) => format!("{source} has no allowance of its own, and it is {how}"),
+                    None => format!("{source} is not allowed"),
+                };
+                return Err(Refused::new("not_found", message));
+            }
             Some(allow) if allow.actor == "config" => {
-                let message = format!("{source} is in guard.allow: remove it there and reload");
+                let message = format!("{source} is in {}: remove it there and reload", allow.reason);
                 return Err(Refused::new("in_configuration", message));
             }
             // It says so again and again: deleted here alone, it would be back within seconds.
@@ -86,6 +92,19 @@ impl Guard {
             self.note_fact(Fact::Disallow { source });
         }
         self.refresh(source);
-        Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
+        let done = match self.still_allowed(source) {
+            Some(how) => format!("the allowance of {source} is removed, and it is still {how}"),
+            None => format!("{source} is no longer always let through"),
+        };
+        Ok((format!("{done}; blocks that it lifted stay lifted"), 1))
+    }
+
+    /// How `source` is allowed by something around it, as `allowed as part of ...`.
+    fn still_allowed(&self, source: Source) -> Option<String> {
+        let Allow { source: wide, actor, reason } = self.enforcer.prefixes().allowed(source)?;
+        Some(match actor == enforcer::CONFIG {
+            true => format!("allowed as part of {wide} in {reason}"),
+            false => format!("allowed as part of {wide}, by {actor}"),
+        })
     }
 }
