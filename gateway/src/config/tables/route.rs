@@ -14,7 +14,7 @@ use crate::{
         value::{
             self, address,
             form::described,
-            word::{method, simple_name},
+            word::{method, simple_name, unregistered},
         },
     },
     diagnostic::Diagnostic,
@@ -349,6 +349,7 @@ fn methods(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
         if named.iter().take(index).any(|(_, earlier)| earlier == method) {
             reader.report(Diagnostic::new(key, format!("{method} is listed twice")).hint("name each method once"));
         }
+        unregistered(key, method).into_iter().for_each(|warning| reader.warn(warning));
     }
     named.into_iter().map(|(_, method)| method).collect()
 }
