@@ -45,7 +45,8 @@ fn methods_that_nobody_has_registered_are_told() {
         }
     }
     for registered in ["PROPFIND", "PROPPATCH", "UPDATE", "QUERY", "VERSION-CONTROL", "PURGE"] {
-        assert_eq!(warnings("\"HEAD\"", &format!("{registered:?}")), [], "{registered}");
+        let warned = warnings("\"HEAD\"", &format!("{registered:?}"));
+        assert!(warned.is_empty(), "{registered}: {warned:?}");
     }
 }
 
