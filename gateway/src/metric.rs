@@ -180,7 +180,7 @@ metrics! {
     UpstreamIdle = Gauge Proxy "gateway_upstream_idle_connections" ["upstream"] "Open connections over HTTP/1.1 that wait for a request.";
     UpstreamBusy = Gauge Proxy "gateway_upstream_busy_connections" ["upstream"] "Connections that carry requests: over HTTP/1.1 one each, over HTTP/2 many.";
     UpstreamPending = Gauge Proxy "gateway_upstream_pending_requests" ["upstream"] "Requests that wait for a connection, where max_pending limits them.";
-    UpstreamServer = Current Proxy "gateway_upstream_server_state" ["upstream", "server", "state"] "1 for the state that a server is in: up, slow, ejected, down.";
+    UpstreamServer = Current Proxy "gateway_upstream_server_state" ["upstream", "server", "state"] "1 for the state that a server is in: up, slow, failing, ejected, down.";
     UpstreamRetries = Counter Proxy "gateway_upstream_retries_total" ["upstream"] "Tries after the first of a request.";
     UpstreamOverLimit = Counter Proxy "gateway_upstream_over_limit_total" ["upstream"] "Requests over max_requests, max_pending or concurrency.";
     UpstreamConcurrency = Gauge Proxy "gateway_upstream_concurrency_limit" ["upstream"] "Requests that may wait for a response of an upstream at once, as concurrency has found it.";

@@ -12,7 +12,7 @@ use crate::{
     anchor::schedule::AnchorState,
     clock::rfc3339,
     guard::control::{self, Answer, Feed, KernelBudgets, Process, Request, VerdictCount},
-    message::{KeySetReport, UpstreamReport},
+    message::{FailingServer, KeySetReport, UpstreamReport},
     sandbox::Confinement,
 };
 
@@ -175,16 +175,27 @@ fn key_sets(sets: &[KeySetReport]) -> Option<String> {
     (!sets.is_empty()).then(|| table.render())
 }
 
-fn upstreams(upstreams: &[UpstreamReport]) -> Option<String> {
+pub(super) fn upstreams(upstreams: &[UpstreamReport]) -> Option<String> {
     let mut table = Table::new(["UPSTREAM", "SERVER", "STATE", "AT ONCE"]);
     for upstream in upstreams {
         for (server, state) in &upstream.servers {
-            let state = format!("{state:?}").to_lowercase();
+            let why = upstream.failing.iter().find(|failing| failing.server == *server).map(failure);
+            let state =
+                [Some(format!("{state:?}").to_lowercase()), why].into_iter().flatten().collect::<Vec<_>>().join(": ");
             let limit = upstream.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
             table.row([upstream.name.clone(), server.clone(), state, limit]);
         }
     }
     (!upstreams.is_empty()).then(|| table.render())
+}
+
+/// Why a server could not be connected to, and since when.
+pub(super) fn failure(failing: &FailingServer) -> String {
+    let why = match failing.why.split_once("cannot be resolved: ") {
+        Some((_, why)) => format!("not resolved: {why}"),
+        None => failing.why.clone(),
+    };
+    format!("{why}, since {}", rfc3339(failing.since))
 }
 
 fn verdicts(verdicts: &[VerdictCount]) -> Option<String> {

@@ -376,3 +376,40 @@ fn events() {
     let shown = watch::render(event.as_object().unwrap());
     assert_eq!(shown, "T ban id=7 reason=\"by \\u{1b}hand\" source=10.0.0.66");
 }
+
+#[test]
+fn servers_say_why_they_fail() {
+    use crate::message::{FailingServer, ServerState, UpstreamReport};
+    let failing = |server: &str, why: &str| FailingServer {
+        server: server.to_owned(),
+        why: why.to_owned(),
+        since: 1_764_000_000_000,
+    };
+    let report = UpstreamReport {
+        name: "a".to_owned(),
+        servers: [("h:1", ServerState::Up), ("h:2", ServerState::Failing), ("n:3", ServerState::Failing)]
+            .map(|(server, state)| (server.to_owned(), state))
+            .to_vec(),
+        failing: vec![
+            failing("h:2", "Connection refused (os error 111)"),
+            failing("n:3", "its name cannot be resolved: Name or service not known"),
+        ],
+        without_server: 0,
+        over_limit: 0,
+        retries: 0,
+        limit: None,
+    };
+    let texts: Vec<String> = report.failing.iter().map(status::failure).collect();
+    assert_eq!(
+        texts,
+        [
+            "Connection refused (os error 111), since 2025-11-24T16:00:00.000Z",
+            "not resolved: Name or service not known, since 2025-11-24T16:00:00.000Z",
+        ]
+    );
+    let table = status::upstreams(&[report]).unwrap();
+    for (server, state) in [("h:1", "up"), ("h:2", "failing: Connection"), ("n:3", "failing: not resolved:")] {
+        let line = table.lines().find(|line| line.contains(server)).unwrap();
+        assert!(line.contains(state), "{state:?} is not in:\n{table}");
+    }
+}

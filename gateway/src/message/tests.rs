@@ -81,6 +81,7 @@ fn messages() -> Vec<Vec<u8>> {
     let upstream = UpstreamReport {
         name: "items".to_owned(),
         servers: vec![("10.0.0.5:9000".to_owned(), ServerState::Ejected)],
+        failing: vec![FailingServer { server: "10.0.0.5:9000".to_owned(), why: "refused".to_owned(), since: 4 }],
         without_server: 1,
         over_limit: 2,
         retries: 3,

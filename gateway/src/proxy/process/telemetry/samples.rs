@@ -171,6 +171,7 @@ fn upstreams(samples: &mut Samples, current: &Current<'_>) {
             for (state, text) in [
                 (ServerState::Up, "up"),
                 (ServerState::Slow, "slow"),
+                (ServerState::Failing, "failing"),
                 (ServerState::Ejected, "ejected"),
                 (ServerState::Down, "down"),
             ] {
