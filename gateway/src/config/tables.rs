@@ -159,6 +159,7 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.clamps = proxy.limits.clamps().collect();
     guard.shadow_limits = proxy.limits.in_shadow().chain(proxy.connection_limits.in_shadow()).collect();
     guard.shadow_routes = proxy.routes.iter().flat_map(Route::in_shadow).collect();
+    feed::warn_without_xdp(&guard, &proxy.routes, reader);
     jwt::warn_of_guessing(&proxy, reader);
     let admin = admin::read(root.table("admin", admin::KEYS), &proxy.listeners, reader);
     let traces = traces::read(root.table("traces", traces::KEYS), admin.is_some(), reader);

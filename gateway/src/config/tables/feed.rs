@@ -13,8 +13,9 @@ use crate::{
     lists::MAX_BYTES,
     settings::{
         feed::{Feed, FeedPlace, FeedSource, FetchedFeed, ListFormat},
-        guard::LONGEST_BAN,
+        guard::{LONGEST_BAN, Settings},
         outbound::{Dial, SecretUrl},
+        route::Route,
     },
     url::Url,
 };
@@ -98,6 +99,23 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
         read.push(feed);
     }
     read
+}
+
+/// Warns of lists, and of CrowdSec's decisions, where no interface is guarded: only the kernel looks at them. A list that a
+/// route names is of use all the same.
+pub(super) fn warn_without_xdp(guard: &Settings, routes: &[Route], reader: &Reader<'_>) {
+    if !guard.interfaces.is_empty() || reader.is_reference() {
+        return;
+    }
+    let texts: Vec<&String> = routes.iter().flat_map(|route| &route.sources).flat_map(|it| &it.texts).collect();
+    let lists = guard.feeds.iter().enumerate().filter(|(_, feed)| !texts.contains(&&feed.name));
+    let lists = lists.map(|(index, _)| (format!("feed[{index}]"), "its sources"));
+    let crowdsec =
+        guard.crowdsec.as_ref().filter(|crowdsec| crowdsec.pulls()).map(|_| ("crowdsec".to_owned(), "its decisions"));
+    for (key, what) in lists.chain(crowdsec) {
+        let message = format!("blocks nobody: XDP alone enforces {what}, and no interface is guarded");
+        reader.warn(Diagnostic::new(key, message).hint("name the interface in [guard]: interfaces = [\"eth0\"]"));
+    }
 }
 
 /// How a list is fetched; `None`: it is a file.

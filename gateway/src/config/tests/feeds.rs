@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BASE, load, wrong};
+use super::{BASE, load, spoiled, wrong};
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
 
@@ -38,6 +38,32 @@ fn a_list_is_a_file_or_is_fetched() {
     let without = "[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n[guard]\n";
     let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 1;
     wrong("[guard]\n", without, first + 2, "feed[0].url", "fetched by the observer", "[admin]");
+}
+
+#[test]
+fn lists_without_an_interface_cause_a_warning() {
+    let by_url = format!("{ADMIN}[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n");
+    // The file's content is its name.
+    let by_path = "[[feed]]\nname = \"a\"\npath = \"192.0.2.1\"\n".to_owned();
+    let crowdsec = format!("{ADMIN}[crowdsec]\nurl = \"https://crowdsec.example\"\nkey_file = \"server.key\"\n");
+    let route = "require = [\"items:read\"]\n";
+    for (tables, of_route, with_interface, expect) in [
+        (&by_url, "", true, None),
+        (&by_url, "", false, Some("feed[0]")),
+        (&by_path, "", false, Some("feed[0]")),
+        // A route asks for it.
+        (&by_path, "sources = [\"a\"]\n", false, None),
+        (&crowdsec, "", true, None),
+        (&crowdsec, "", false, Some("crowdsec")),
+    ] {
+        let text =
+            spoiled(route, &format!("{route}{of_route}")).replacen("[guard]\n", &format!("{tables}[guard]\n"), 1);
+        let text = if with_interface { text } else { text.replacen("interfaces = [\"eth0\"]\n", "", 1) };
+        let config = load(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        let told = config.warnings.iter().filter(|it| it.message.contains("blocks nobody"));
+        let keys: Vec<&str> = told.map(|it| &*it.key).collect();
+        assert_eq!(keys, expect.into_iter().collect::<Vec<_>>(), "{text}");
+    }
 }
 
 #[test]
