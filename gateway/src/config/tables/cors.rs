@@ -52,13 +52,13 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
         } else if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
         }
-        groups.push(group(name, &table));
+        groups.push(group(name, &table, reader));
         table.finish();
     }
     groups
 }
 
-fn group(name: String, table: &Table<'_>) -> Cors {
+fn group(name: String, table: &Table<'_>, reader: &Reader<'_>) -> Cors {
     let credentials = table.or("credentials", false, value::boolean());
     let origins = table.required_list(
         "origins",

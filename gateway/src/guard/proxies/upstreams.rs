@@ -76,7 +76,8 @@ fn failing(upstream: &UpstreamReport) -> Option<String> {
     let told = told.join(", ");
     (some > 0).then(|| {
         format!(
-            "upstream {name}: {some} of {all} servers could not be connected to when a request last tried: {told};              `health` in the upstream would take them out"
+            "upstream {name}: {some} of {all} servers could not be connected to when a request last tried: {told}; \
+             `health` in the upstream would take them out"
         )
     })
 }
