@@ -146,7 +146,8 @@ impl Authenticators {
     /// What works and is unwise.
     #[must_use]
     pub fn warnings(&self) -> Vec<Diagnostic> {
-        self.basic.iter().flat_map(basic::Basic::warnings).collect()
+        let keys = self.jwt.iter().flat_map(|jwt| jwt.warnings());
+        self.basic.iter().flat_map(basic::Basic::warnings).chain(keys).collect()
     }
 
     /// Goes on with files of keys that have changed.

@@ -88,14 +88,15 @@ pub struct ClaimCondition {
 }
 
 impl ClaimCondition {
-    /// Whether `claim` is what it has to be. Of an array, one element does.
+    /// Whether `claim` is what it has to be. Of an array, one element does, where a string or a number is wanted: such claims
+    /// are lists of what the client has. `true` and `false` say something of the client as a whole: no list says it.
     #[must_use]
     pub fn holds(&self, claim: Option<&Value>) -> bool {
         let fits = |value: &Value| self.any_of.iter().any(|wanted| same(wanted, value));
         match claim {
             None | Some(Value::Null) => false,
             Some(_) if self.any_of.is_empty() => true,
-            Some(Value::Array(values)) => values.iter().any(fits),
+            Some(Value::Array(values)) => values.iter().any(|value| !value.is_boolean() && fits(value)),
             Some(value) => fits(value),
         }
     }
@@ -175,6 +176,12 @@ mod tests {
             (json!([true]), json!(true), true),
             (json!([true]), json!("true"), false),
             (json!([true]), json!(1), false),
+            (json!([true]), json!([true]), false),
+            (json!([true]), json!([false, true]), false),
+            (json!([false]), json!([false]), false),
+            (json!([true, "a"]), json!([true]), false),
+            (json!([true, "a"]), json!([true, "a"]), true),
+            (json!([1]), json!([2, 1]), true),
             (json!(["a", "b"]), json!("b"), true),
             (json!(["a"]), json!("A"), false),
             (json!(["a"]), json!(["b", "a"]), true),

@@ -65,7 +65,7 @@ struct Arguments {
     /// The running gateway's control socket [default: guard.control_socket of the configuration]
     #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
     socket: Option<PathBuf>,
-    /// Print the result as one JSON value
+    /// Print the result as one JSON value; `watch`, `logs` and `audit show`: one per line
     #[arg(long, global = true, help_heading = "Global options")]
     json: bool,
     #[command(subcommand)]
@@ -184,6 +184,9 @@ pub fn main() -> ExitCode {
                 let message = asked.render().to_string();
                 let message = message.trim().trim_start_matches("error: ");
                 return Output::new(true).fail(message, exit).into();
+            }
+            if exit == Exit::Usage {
+                return Output::new(false).complain(&table::prose(asked.render().to_string().trim_end()), exit).into();
             }
             // Nothing is left to be told to whom the message could not be.
             drop(asked.print());

@@ -46,6 +46,7 @@ use crate::{
 mod bucket;
 mod completed;
 mod contributors;
+mod crawlers;
 mod faults;
 mod novelty;
 mod observed;
@@ -58,9 +59,10 @@ mod standing;
 mod suspects;
 
 pub use contributors::deviating::{
-    ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LONGEST_NAME as LONGEST_CONTRIBUTOR, LONGEST_SENTENCE,
-    MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
+    ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME as LONGEST_CONTRIBUTOR,
+    LONGEST_SENTENCE, MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
 };
+pub use crawlers::{CrawlerClaim, CrawlerStanding, Crawlers, HostAnswer, HostQuestion};
 pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
 pub use novelty::ObservedValues;
 pub use observed::{Facts, Observed, UpstreamAnswer};

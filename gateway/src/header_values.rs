@@ -16,6 +16,17 @@ pub fn has_member(headers: &HeaderMap, name: impl AsHeaderName, member: &[u8]) -
     members(headers, name).any(|known| known.eq_ignore_ascii_case(member))
 }
 
+/// What comes after a scheme, in any case, and at least one space (RFC 9110 11.4, RFC 6750 2.1). `None`: it is another
+/// scheme.
+pub fn credentials<'a>(line: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
+    let (start, rest) = line.split_at_checked(scheme.len())?;
+    let mut credentials = rest.strip_prefix(b" ").filter(|_| start.eq_ignore_ascii_case(scheme))?;
+    while let Some(rest) = credentials.strip_prefix(b" ") {
+        credentials = rest;
+    }
+    Some(credentials)
+}
+
 /// Headers of the connection itself: no upstream gets them, whether `Connection` names them or not.
 const OF_CONNECTIONS: [&str; 6] = ["connection", "http2-settings", "keep-alive", "proxy-connection", "te", "upgrade"];
 
@@ -44,6 +55,25 @@ mod tests {
             assert!(has_member(&headers, &header::CONNECTION, member.to_ascii_uppercase().as_bytes()), "{lines:?}");
         }
         assert!(!has_member(&headers, header::CONNECTION, b"other"), "{lines:?}");
+    }
+
+    #[test]
+    fn what_comes_after_a_scheme() {
+        for (line, expect) in [
+            ("Basic eDp5", Some("eDp5")),
+            ("basic   eDp5", Some("eDp5")),
+            ("BASIC \teDp5", Some("\teDp5")),
+            ("Basic ", Some("")),
+            ("Basic", None),
+            ("BasiceDp5", None),
+            ("Basic\teDp5", None),
+            (" Basic eDp5", None),
+            ("Basis eDp5", None),
+            ("", None),
+        ] {
+            let found = credentials(line.as_bytes(), b"Basic");
+            assert_eq!(found, expect.map(str::as_bytes), "{line:?}");
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ use thiserror::Error;
 
 pub mod document;
 
+mod number_text;
+
 #[cfg(test)]
 mod tests;
 

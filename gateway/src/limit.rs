@@ -33,6 +33,7 @@ use crate::{
     },
 };
 
+pub mod asked_key;
 pub mod bandwidth;
 pub mod connection;
 pub mod quota;
@@ -243,7 +244,7 @@ impl Limits {
                         judged.told.admitted(left, limit.headers, limit.quota_headers.is_sent());
                     }
                 }
-                Judgement::Over { reset } => {
+                Judgement::Over { left, reset } => {
                     limit.offenders.note(key.own, now, || self.hasher.tell(&limit.by, &self.parts, &facts));
                     // Fails open while the limit is in shadow mode.
                     if over == Over::Shadow {
@@ -253,8 +254,10 @@ impl Limits {
                     let wait = reset.unwrap_or(1).max(1);
                     is_over_quota |= limit.quota.is_some();
                     if refuse(&mut refusal, limit, wait) {
-                        let left =
-                            RemainingUnits { limit: charge.limit, allowed: place, left: 0, reset: reset.map(|_| wait) };
+                        // Whatever is left is too few. What other machines hold may make it look like more.
+                        let left = left.min(charge.weight.max(1) - 1);
+                        let reset = reset.map(|_| wait);
+                        let left = RemainingUnits { limit: charge.limit, allowed: place, left, reset };
                         judged.told.refused(left, limit.headers, limit.quota_headers.is_sent());
                     }
                 }

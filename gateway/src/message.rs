@@ -48,13 +48,15 @@ mod counts;
 mod in_force;
 mod key_sets;
 mod plan_member;
+mod upstreams;
 
 pub(crate) use bounds::MAX_PATH;
 pub use bounds::{Bounded, MAX_GOOD, MAX_SHADOWED, MAX_USED};
 pub use counts::{ANSWERS, Counted, Lost, MAX_LABELS, add_counts, place_of_answer};
-pub use in_force::{AllowInForce, BanInForce, InForce, MAX_SLOWED, Probation, Slowed};
+pub use in_force::{AllowInForce, BanInForce, CrawlerRanges, InForce, MAX_SLOWED, Probation, Slowed};
 pub use key_sets::{KeptKeys, KeySetReport, MAX_KEPT, MAX_KEY_SETS, MAX_WHY};
 pub use plan_member::{MAX_PLAN_MEMBERS, PlanMember};
+pub use upstreams::{FailingServer, LONGEST_FAILURE, ServerState, UpstreamReport};
 
 /// The largest message, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
@@ -235,37 +237,6 @@ pub enum Stage {
     Draining,
 }
 
-/// How the servers of an upstream are.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct UpstreamReport {
-    /// Its name.
-    pub name: String,
-    /// Addresses as configured, and how each server is.
-    pub servers: Vec<(String, ServerState)>,
-    /// Requests that found no server to use.
-    pub without_server: u64,
-    /// Requests over `max_requests`, `max_pending` or `concurrency`, refused.
-    pub over_limit: u64,
-    /// Tries after the first of a request.
-    pub retries: u64,
-    /// Requests that may wait for a response at once, where that is limited by `concurrency`.
-    pub limit: Option<u32>,
-}
-
-/// How a server is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ServerState {
-    /// Its health checks fail.
-    Down,
-    /// It failed too many requests in a row.
-    Ejected,
-    /// It came back and gets less than its share for a while.
-    Slow,
-    /// It is used.
-    Up,
-}
-
 /// The most bans that one [`ToGuard::Refused`] names.
 pub const MAX_REFUSED: usize = 1_000;
 
@@ -398,6 +369,8 @@ pub enum ToProxy {
     Deviations(Deviations),
     /// The requests of a source are limited.
     Slowed(Slowed),
+    /// Another list of the ranges of a crawler has come.
+    CrawlerRanges(CrawlerRanges),
     /// To be answered with [`ToGuard::Profiles`]: who fails and asks most.
     Profiles {
         /// Larger than any before.

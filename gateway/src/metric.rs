@@ -109,7 +109,7 @@ metrics! {
     CrowdsecDecisions = Current Guard "gateway_crowdsec_decisions" [] "Decisions of CrowdSec that are known.";
     CrowdsecPulls = Counter Guard "gateway_crowdsec_pulls_total" ["result"] "How often CrowdSec was asked for decisions: ok or failed.";
     CrowdsecSkipped = Counter Guard "gateway_crowdsec_skipped_total" ["reason"] "Decisions of CrowdSec that are not put in force: own (this gateway told them), other (no bans of addresses), simulated.";
-    CrowdsecTold = Counter Guard "gateway_crowdsec_told_total" ["result"] "Bans that CrowdSec was told of: ok or dropped (there was no room, or it does not take them). failed: tries, which are repeated.";
+    CrowdsecTold = Counter Guard "gateway_crowdsec_told_total" ["result"] "Bans that CrowdSec was told of: ok, lifted (that they were), or dropped (there was no room, or it does not take them). failed: tries, which are repeated.";
     CrowdsecWaiting = Current Guard "gateway_crowdsec_waiting" [] "Bans that CrowdSec is still to be told of.";
     ListRefused = Current Guard "gateway_list_refused" ["list"] "Whether what was fetched last of a list is not taken, so that the list before stays in force.";
     ListStale = Current Guard "gateway_list_stale" ["list"] "Whether the server of a list has not confirmed it for longer than stale_after.";
@@ -128,12 +128,13 @@ metrics! {
     AnchorFailing = Current Guard "gateway_audit_anchor_failing" ["anchor"] "Whether an anchor of the audit chain cannot be reached.";
     DiskAvailable = Current Guard "gateway_disk_available_bytes" ["folder"] "Bytes that are left where the state and rotated logs are.";
     DiskSize = Current Guard "gateway_disk_size_bytes" ["folder"] "Bytes that there are where the state and rotated logs are.";
-    AuditFailing = Current Guard "gateway_audit_failing" [] "Whether decisions cannot be recorded, so that none are made.";
+    AuditFailing = Current Guard "gateway_audit_failing" [] "Whether decisions cannot be recorded, so that nobody is banned.";
 
     CertificateEnd = Current Guard "gateway_certificate_not_after_timestamp_seconds" ["certificate", "file"] "When a certificate expires, in seconds since 1970.";
 
     Connections = Gauge Proxy "gateway_http_connections" [] "Open connections of clients.";
     Requests = Counter Proxy "gateway_http_requests_total" ["route", "status"] "Requests by route and class of the response: 1xx to 5xx, client_left.";
+    RequestsLimited = Counter Proxy "gateway_http_limited_total" ["route"] "Requests that were answered 429, mostly by limits: they are no failures of clients. (limited): refused before a route was looked for.";
     RequestDuration = Histogram Proxy "gateway_http_request_duration_seconds" ["route"] "From the head of a request to the end of its response.";
     RequestBytes = Counter Proxy "gateway_http_request_body_bytes_total" ["route"] "Bytes of request bodies.";
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
@@ -153,6 +154,8 @@ metrics! {
     IntrospectionPaused = Current Proxy "gateway_introspection_paused" ["server"] "Whether an introspection server is not asked, as it failed before.";
     LookupsWaiting = Gauge Proxy "gateway_lookups_waiting" [] "Requests that wait for something to be looked up.";
     LookupsUnanswered = Counter Proxy "gateway_lookups_unanswered_total" [] "Requests that got no answer in time, or no place to wait.";
+    CrawlerRequests = Counter Proxy "gateway_crawler_requests_total" ["crawler", "result"] "Requests whose User-Agent says that they are of a crawler: verified, false, or unknown (not looked up yet, or not to be known).";
+    CrawlerLookups = Counter Proxy "gateway_crawler_lookups_total" ["result"] "Addresses that name servers were asked about: verified, false, failed (no answer), busy (not asked: too many at once).";
     FastLane = Gauge Proxy "gateway_fast_lane_connections" [] "Connections that the kernel serves before unknown clients while its packet budget of all sources is spent.";
     FastLaneOver = Counter Proxy "gateway_fast_lane_over_limit_total" [] "Times that a connection was not marked for the fast lane, as its principal has enough marked ones. Each is tried again once a second, or when one of those has left.";
     LimitRequests = Counter Proxy "gateway_limit_requests_total" ["limit", "result"] "Requests that a limit counted: admitted, refused, or shadow (it would have refused them).";
@@ -165,6 +168,7 @@ metrics! {
     ClusterCalls = Counter Proxy "gateway_cluster_calls_total" ["result"] "Calls to the store by result: answered, failed.";
     ClusterLettersLost = Counter Proxy "gateway_cluster_letters_lost_total" [] "Letters between guards that the proxy threw away, as they were too long or the store did not take them. The next whole makes up for them.";
     ClusterAlone = Counter Proxy "gateway_cluster_alone_total" [] "Requests that shared limits and quotas judged by this machine's share alone, as the store did not answer.";
+    ClusterDisbelieved = Counter Proxy "gateway_cluster_disbelieved_total" [] "Answers of the store that would have given back what was used up of a quota, without an operator's word. They change nothing. Somebody may be writing to the store.";
     BandwidthBytes = Counter Proxy "gateway_bandwidth_bytes_total" ["bandwidth", "direction"] "Bytes of bodies that a bandwidth counted, by direction: upload or download.";
     BandwidthWaits = Counter Proxy "gateway_bandwidth_waits_total" ["bandwidth", "direction"] "Pieces of bodies that the next piece had to wait for.";
     QuotaWarnings = Counter Proxy "gateway_quota_warnings_total" ["quota"] "Keys that have used up as much of a quota as warn_at says.";
@@ -180,7 +184,7 @@ metrics! {
     UpstreamIdle = Gauge Proxy "gateway_upstream_idle_connections" ["upstream"] "Open connections over HTTP/1.1 that wait for a request.";
     UpstreamBusy = Gauge Proxy "gateway_upstream_busy_connections" ["upstream"] "Connections that carry requests: over HTTP/1.1 one each, over HTTP/2 many.";
     UpstreamPending = Gauge Proxy "gateway_upstream_pending_requests" ["upstream"] "Requests that wait for a connection, where max_pending limits them.";
-    UpstreamServer = Current Proxy "gateway_upstream_server_state" ["upstream", "server", "state"] "1 for the state that a server is in: up, slow, ejected, down.";
+    UpstreamServer = Current Proxy "gateway_upstream_server_state" ["upstream", "server", "state"] "1 for the state that a server is in: up, slow, failing, ejected, down.";
     UpstreamRetries = Counter Proxy "gateway_upstream_retries_total" ["upstream"] "Tries after the first of a request.";
     UpstreamOverLimit = Counter Proxy "gateway_upstream_over_limit_total" ["upstream"] "Requests over max_requests, max_pending or concurrency.";
     UpstreamConcurrency = Gauge Proxy "gateway_upstream_concurrency_limit" ["upstream"] "Requests that may wait for a response of an upstream at once, as concurrency has found it.";

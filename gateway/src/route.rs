@@ -3,8 +3,10 @@
 //! An exact host comes before a wildcard, a wildcard before no host; a more literal path before a less literal one.
 //! The first of these that has the path at all decides: what its routes do not take is refused, and not handed to
 //! something more general, which may ask for less. Among routes of one host and path, the one with more conditions is
-//! asked first. Everything below a path is the path, too. Templates are read as canonical paths are (see [`target`](crate::route::target)), so a template matches the one form in
-//! which a path arrives. *Invariant:* the order of routes in the file never matters, and finding one allocates nothing.
+//! asked first. Everything below a path is the path, too. A path with and without a slash at its end is one path, as far as
+//! something more general would take it otherwise. Templates are read as canonical paths are (see
+//! [`target`](crate::route::target)), so a template matches the one form in which a path arrives. *Invariant:* the order
+//! of routes in the file never matters, and finding one allocates nothing.
 
 use std::collections::HashMap;
 
@@ -27,6 +29,9 @@ pub mod target;
 
 mod condition;
 pub mod cors;
+
+/// Why a query is refused that something decides by.
+const BROKEN_ESCAPE: &str = "% without two hexadecimal digits in a query that the route reads";
 
 /// Every route, ready to be looked up. A route is its position in the configuration.
 #[derive(Default)]
@@ -51,6 +56,8 @@ struct TemplateRoute {
     when: Box<[RouteCondition]>,
     /// What its paths may hold.
     allow_in_path: PathRules,
+    /// Whether something else than rules of parameters, which decode it themselves, reads the query.
+    inspects_query: bool,
 }
 
 /// Why no route was found.
@@ -91,6 +98,7 @@ impl Routes {
                 methods: route.methods.clone().into(),
                 when: route.when.clone().into(),
                 allow_in_path: route.allow_in_path,
+                inspects_query: route.waf.is_some() || route.graphql.is_some(),
             };
             if inserted.contains_key(&(host, template.clone())) {
                 let Ok(found) = table.at_mut(&template) else { continue };
@@ -121,19 +129,62 @@ impl Routes {
         for ((host, template), _) in inserted.iter().filter(|((_, template), _)| template.contains("{*")) {
             made.take_base(*host, template);
         }
+        made.take_siblings(&inserted);
         Ok(made)
+    }
+
+    /// Lets the routes of `/items/new` take `/items/new/`, too, and the other way about, where the path would be taken by
+    /// something more general. Many upstreams take both for one resource, and `/{*rest}` may ask for less (P01). A route
+    /// that has the other path for its own keeps it, and what no route takes stays unknown.
+    fn take_siblings(&mut self, inserted: &HashMap<(Option<&str>, String), usize>) {
+        let siblings = inserted.keys().filter(|(_, template)| !template.contains("{*") && template.len() > 1);
+        let siblings: Vec<(Option<&str>, &str, String)> = siblings
+            .filter_map(|(host, template)| {
+                let other = template.strip_suffix('/').map_or_else(|| format!("{template}/"), ToOwned::to_owned);
+                self.takes_from_general(*host, &other, inserted).then_some((*host, template.as_str(), other))
+            })
+            .collect();
+        for (host, template, other) in siblings {
+            let Some(table) = self.table_mut(host) else { continue };
+            // A template finds itself: what stands for a parameter is a text like any other.
+            let Ok(served) = table.at(template).map(|found| found.value.clone()) else { continue };
+            // What cannot be inserted is there already, in a route of its own.
+            drop(table.insert(other, served));
+        }
+    }
+
+    /// Whether a path of this form, which no route of `host` names, is taken by a more general template.
+    fn takes_from_general(
+        &self,
+        host: Option<&str>,
+        other: &str,
+        inserted: &HashMap<(Option<&str>, String), usize>,
+    ) -> bool {
+        let exact = host.filter(|host| !host.starts_with("*."));
+        let parent = host.and_then(|host| host.split_once('.')).map(|(_, parent)| parent);
+        let wildcard = parent.map(|parent| format!("*.{parent}"));
+        let tables = [
+            (exact, exact.and_then(|host| self.hosts.get(host))),
+            (wildcard.as_deref(), parent.and_then(|parent| self.wildcards.get(parent))),
+            (None, self.any.as_ref()),
+        ];
+        let taking = tables.into_iter().find(|(_, table)| table.is_some_and(|table| table.at(other).is_ok()));
+        taking.is_some_and(|(host, _)| !inserted.contains_key(&(host, other.to_owned())))
+    }
+
+    fn table_mut(&mut self, host: Option<&str>) -> Option<&mut HostRoutes> {
+        match host.map(|host| (host, host.strip_prefix("*."))) {
+            Some((_, Some(parent))) => self.wildcards.get_mut(parent),
+            Some((host, None)) => self.hosts.get_mut(host),
+            None => self.any.as_mut(),
+        }
     }
 
     /// Lets the routes of `/files/{*rest}` take `/files/` and `/files`, too, where no route names these: whoever
     /// guards everything below a path means the path itself.
     fn take_base(&mut self, host: Option<&str>, template: &str) {
         let Some((base, _)) = template.rsplit_once('/') else { return };
-        let table = match host.map(|host| (host, host.strip_prefix("*."))) {
-            Some((_, Some(parent))) => self.wildcards.get_mut(parent),
-            Some((host, None)) => self.hosts.get_mut(host),
-            None => self.any.as_mut(),
-        };
-        let Some(table) = table else { return };
+        let Some(table) = self.table_mut(host) else { return };
         let Ok(served) = table.at(template).map(|found| found.value.clone()) else { return };
         for path in [format!("{base}/"), base.to_owned()].into_iter().filter(|path| !path.is_empty()) {
             // What cannot be inserted is there already, in a route of its own.
@@ -161,7 +212,10 @@ impl Routes {
     pub fn find(&self, target: &Target, method: &Method, headers: &HeaderMap) -> Result<usize, NoRoute> {
         let found = self.find_any(target, method, headers);
         let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
-        match rules.refuses(target.odd()) {
+        // What a program behind us makes of it is not what was inspected.
+        let is_unread = target.has_whole_escapes() || found.as_ref().is_ok_and(|served| !served.inspects_query);
+        let refused = rules.refuses(target.odd());
+        match refused.or_else(|| (found.is_ok() && !is_unread).then_some(BROKEN_ESCAPE)) {
             None => found.map(|served| served.route),
             Some(detail) => Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
         }
@@ -184,6 +238,10 @@ impl Routes {
         if found.value.iter().any(|served| served.when.iter().any(is_nominated)) {
             let detail = "Connection names a header that the routes of this path depend on";
             return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
+        }
+        let is_by_query = |condition: &RouteCondition| matches!(condition.subject, Subject::Query(_));
+        if !target.has_whole_escapes() && found.value.iter().any(|served| served.when.iter().any(is_by_query)) {
+            return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, BROKEN_ESCAPE), allow: None });
         }
         let query = target.origin().query().unwrap_or_default();
         for served in found.value.iter().filter(|served| served.takes(method)) {

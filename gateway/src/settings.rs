@@ -18,6 +18,7 @@ pub mod tls;
 pub mod traces;
 
 pub mod cors;
+pub mod crawlers;
 pub mod edits;
 pub mod route;
 pub mod upstream;

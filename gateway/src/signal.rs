@@ -14,6 +14,8 @@ pub enum Signal {
     BadRequest,
     /// A token or client certificate that has expired.
     ExpiredToken,
+    /// It says that it is a crawler, and is found not to be.
+    FalseCrawler,
     /// Authenticated, and asked for what it may not have.
     Forbidden,
     /// A token that no issuer makes: its signature is not its key's, it has none, or it brings a key of its own.
@@ -75,11 +77,12 @@ pub const FORMER: (&str, Signal) = ("bad_token", Signal::ForgedToken);
 
 impl Signal {
     /// Every signal.
-    pub const ALL: [Self; 31] = [
+    pub const ALL: [Self; 32] = [
         Self::Anomaly,
         Self::BadHandshake,
         Self::BadRequest,
         Self::ExpiredToken,
+        Self::FalseCrawler,
         Self::Forbidden,
         Self::ForgedToken,
         Self::HandshakeAbuse,
@@ -112,6 +115,18 @@ impl Signal {
     /// What a page of another site can cause in the name of whoever visits it, as the path alone causes it.
     pub const BY_LINK: [Self; 3] = [Self::ScanPath, Self::UnknownRoute, Self::UpstreamNotFound];
 
+    /// What following every link of a site causes: nothing that is held against a crawler that is known to be one.
+    pub const BY_CRAWLING: [Self; 8] = [
+        Self::MissingToken,
+        Self::ScanPath,
+        Self::Served,
+        Self::UnknownRoute,
+        Self::UpstreamError,
+        Self::UpstreamForbidden,
+        Self::UpstreamNotFound,
+        Self::UpstreamUnauthorized,
+    ];
+
     /// The name in configuration, logs and the CLI.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -120,6 +135,7 @@ impl Signal {
             Self::BadHandshake => "bad_handshake",
             Self::BadRequest => "bad_request",
             Self::ExpiredToken => "expired_token",
+            Self::FalseCrawler => "false_crawler",
             Self::Forbidden => "forbidden",
             Self::ForgedToken => "forged_token",
             Self::HandshakeAbuse => "handshake_abuse",
@@ -158,6 +174,7 @@ impl Signal {
             Self::BadHandshake => "bad handshakes",
             Self::BadRequest => "bad requests",
             Self::ExpiredToken => "expired tokens",
+            Self::FalseCrawler => "requests of false crawlers",
             Self::Forbidden => "forbidden requests",
             Self::ForgedToken => "forged tokens",
             Self::HandshakeAbuse => "connections over a limit",
@@ -213,6 +230,7 @@ impl Signal {
             Self::Anomaly
             | Self::BadHandshake
             | Self::BadRequest
+            | Self::FalseCrawler
             | Self::HandshakeAbuse
             | Self::InactiveToken
             | Self::MalformedToken
@@ -250,6 +268,7 @@ impl Signal {
             | Self::TooLarge => false,
             Self::BadHandshake
             | Self::ExpiredToken
+            | Self::FalseCrawler
             | Self::Forbidden
             | Self::ForgedToken
             | Self::InactiveToken

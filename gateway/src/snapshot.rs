@@ -10,7 +10,7 @@ use crate::{
     authz::{self, Access, ShadowParts, shadow::ShadowDenials},
     client::Trusted,
     clock::Now,
-    detect::Detector,
+    detect::{Crawlers, Detector},
     diagnostic::Diagnostic,
     file::NamedFile,
     limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
@@ -91,6 +91,8 @@ pub struct Snapshot {
     pub trusted: Trusted,
     /// When signals become bans.
     pub detector: Detector,
+    /// Who is a crawler.
+    pub crawlers: Crawlers,
     /// What the access log says of requests.
     pub access_log: AccessLog,
     /// What requests of APIs are held against, in the order of the configuration.

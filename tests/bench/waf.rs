@@ -1,8 +1,9 @@
 //! Holds the built-in rules of the firewall against corpora: which share of attacks they find, by category, and which share of
 //! benign values they refuse; with the default threshold, at the default and at each paranoia level, in one run.
 //!
-//! A folder has `attack/CATEGORY.txt` and `benign/NAME.txt`, one value a line. Each value is sent as a parameter of the query, as
-//! a field of a form and as a string in JSON. `cargo xtask bench waf` collects the corpora and runs this.
+//! A folder has `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line. Probes are values
+//! from lists of attacks that say nothing by themselves; they have no target. Each value is sent as a parameter of the query,
+//! as a field of a form and as a string in JSON. `cargo xtask bench waf` collects the corpora and runs this.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests: whatever fails names its line")]
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -27,6 +28,9 @@ const OTHERS: f64 = 90.0;
 
 /// What may be refused of benign values, in percent.
 const FALSE_POSITIVES: f64 = 0.1;
+
+/// The folders of corpora.
+const KINDS: [&str; 3] = ["attack", "benign", "probe"];
 
 /// The default paranoia level.
 const DEFAULT: u8 = 1;
@@ -55,28 +59,29 @@ fn main() -> ExitCode {
     let is_json = arguments.iter().any(|argument| argument == "--json");
     let folder = arguments.iter().find(|argument| !argument.starts_with("--"));
     let folder = folder.unwrap_or_else(|| panic!("name a folder of corpora"));
-    let [attacks, benign] = ["attack", "benign"].map(|kind| corpora(&Path::new(folder).join(kind)));
+    let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
     let mut levels = Vec::new();
     for level in 1..=4 {
+        eprintln!("== paranoia {level} of 4");
         let waf = waf(level);
-        let judge = |corpora: &BTreeMap<String, Vec<String>>, is_attack| -> BTreeMap<String, Sum> {
-            corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, is_attack))).collect()
-        };
-        levels.push((level, judge(&attacks, true), judge(&benign, false)));
+        let mut kinds = KINDS.iter().zip(&corpora).map(|(kind, corpora)| -> Sums {
+            corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, *kind != "benign"))).collect()
+        });
+        levels.push((level, std::array::from_fn(|_| kinds.next().unwrap_or_default())));
     }
-    let is_met = levels.iter().filter(|(level, ..)| *level == DEFAULT).all(|(_, attacks, benign)| {
+    let is_met = levels.iter().filter(|(level, _)| *level == DEFAULT).all(|(_, [attacks, benign, _])| {
         attacks.iter().all(|(name, sum)| sum.share() >= target(name))
             && benign.values().all(|sum| sum.share() < FALSE_POSITIVES)
     });
     if is_json {
-        let shown = |sums: &BTreeMap<String, Sum>| -> Value {
+        let shown = |sums: &Sums| -> Value {
             sums.iter()
                 .map(|(name, sum)| (name.clone(), json!({ "requests": sum.sent, "refused": sum.refused })))
                 .collect()
         };
-        let rows = levels.iter().map(
-            |(level, attacks, benign)| json!({ "paranoia": level, "attack": shown(attacks), "benign": shown(benign) }),
-        );
+        let rows = levels.iter().map(|(level, [attacks, benign, probes])| {
+            json!({ "paranoia": level, "attack": shown(attacks), "benign": shown(benign), "probe": shown(probes) })
+        });
         println!("{}", json!({ "threshold": THRESHOLD, "levels": rows.collect::<Vec<_>>(), "targets_met": is_met }));
     } else {
         print(&levels, is_met);
@@ -88,33 +93,47 @@ fn target(category: &str) -> f64 {
     TARGETS.iter().find(|(name, _)| *name == category).map_or(OTHERS, |(_, target)| *target)
 }
 
-/// A paranoia level, and what became of attacks and of ordinary requests, by corpus.
-type Level = (u8, BTreeMap<String, Sum>, BTreeMap<String, Sum>);
+/// What became of the corpora of one kind, by name.
+type Sums = BTreeMap<String, Sum>;
+
+/// A paranoia level, and what became of each of [`KINDS`].
+type Level = (u8, [Sums; 3]);
 
 fn print(levels: &[Level], is_met: bool) {
-    println!("{:<20} {:>9}  refused at paranoia 1, 2, 3, 4 in percent (threshold {THRESHOLD})", "corpus", "requests");
-    for (index, kind) in ["attack", "benign"].into_iter().enumerate() {
+    println!("refused at paranoia 1 to 4, in percent, with threshold {THRESHOLD}");
+    println!("{:<18} {:>9} {:>8} {:>8} {:>8} {:>8}  target", "corpus", "requests", 1, 2, 3, 4);
+    for (index, kind) in KINDS.into_iter().enumerate() {
         let of = |level: &Level| -> Vec<(String, usize, f64)> {
-            let sums = if index == 0 { &level.1 } else { &level.2 };
-            sums.iter().map(|(name, sum)| (name.clone(), sum.sent, sum.share())).collect()
+            let sums = level.1.get(index).into_iter().flatten();
+            sums.map(|(name, sum)| (name.clone(), sum.sent, sum.share())).collect()
         };
         let rows: Vec<Vec<(String, usize, f64)>> = levels.iter().map(of).collect();
         for (row, (name, sent, _)) in rows.first().into_iter().flatten().enumerate() {
             let shares: Vec<String> =
                 rows.iter().filter_map(|level| level.get(row)).map(|(.., share)| format!("{share:>8.3}")).collect();
-            println!("{name:<20} {sent:>9}  {}  {kind}", shares.join(" "));
+            let target = match kind {
+                "attack" => format!(">= {}", target(name)),
+                "benign" => format!("< {FALSE_POSITIVES}"),
+                other => other.to_owned(),
+            };
+            println!("{name:<18} {sent:>9} {}  {target}", shares.join(" "));
         }
     }
-    for (_, attacks, benign) in levels.iter().filter(|(level, ..)| *level == DEFAULT) {
+    for (_, [attacks, benign, _]) in levels.iter().filter(|(level, _)| *level == DEFAULT) {
         for (name, sum) in attacks.iter().chain(benign) {
-            sum.wrong.iter().take(TOLD).for_each(|value| println!("{name}: wrong: {value:?}"));
+            // One line of a terminal for each.
+            let short = |value: &String| value.chars().take(50).collect::<String>();
+            sum.wrong.iter().take(TOLD).for_each(|value| println!("{name}: wrong: {:?}", short(value)));
         }
     }
     println!("targets at the default: {}", if is_met { "met" } else { "missed" });
 }
 
 /// Every corpus of a folder, by name.
-fn corpora(folder: &Path) -> BTreeMap<String, Vec<String>> {
+fn corpora(folder: &Path, may_lack: bool) -> BTreeMap<String, Vec<String>> {
+    if may_lack && !folder.exists() {
+        return BTreeMap::new();
+    }
     let files = fs::read_dir(folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
     let files = files.map(|entry| entry.unwrap().path());
     let read = |path: &Path| {

@@ -235,9 +235,10 @@ fn written(world: &World) -> Vec<(String, Vec<u8>)> {
     let mut all = Vec::new();
     let mut folders = vec![world.folder.clone()];
     while let Some(folder) = folders.pop() {
-        for entry in fs::read_dir(folder).unwrap().flatten() {
+        // What the gateway has taken away meanwhile holds nothing.
+        for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
             let path = entry.path();
-            if entry.file_type().unwrap().is_dir() {
+            if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                 folders.push(path);
             } else if let Ok(content) = fs::read(&path) {
                 all.push((path.display().to_string(), content));

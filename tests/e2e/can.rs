@@ -181,7 +181,7 @@ fn what_is_fetched_is_told_by_the_running_gateway() {
     issuer.publish(&[("a", &ISSUERS)]);
     let more = format!(
         "[issuer.idp]\nissuer = \"{}\"\naudience = \"api\"\ndiscovery = true\nroles = [\"reader\"]\n\
-         fetch = {{ allow_http = true, timeout = \"1s\" }}\n\
+         fetch = {{ allow_http = true, timeout = \"10s\" }}\n\
          [issuer.gone]\nissuer = \"http://127.0.0.1:9101\"\naudience = \"api\"\nroles = []\n\
          jwks_url = \"http://127.0.0.1:9101/keys\"\nfetch = {{ allow_http = true, timeout = \"1s\" }}\n",
         issuer.issuer

@@ -2,6 +2,7 @@
 
 use std::{fs, process::Command};
 
+use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 use support::{
     daemon::{Daemon, binary, gateway},
@@ -78,7 +79,7 @@ fn commands_through_the_socket() {
         guard: "allow = [\"10.0.0.110\", \"10.0.0.112/30\"]\ndefault_ban = \"10m\"".to_owned(),
         ..Settings::default()
     };
-    let daemon = Daemon::start(&world, &settings);
+    let mut daemon = Daemon::start(&world, &settings);
 
     let status = daemon.status();
     assert_eq!(status["answer"], "status");
@@ -102,7 +103,7 @@ fn commands_through_the_socket() {
     assert!(own["shields"].as_array().is_some_and(|shields| !shields.is_empty()), "{own}");
 
     assert_eq!(daemon.done(&["reload"])["answer"], "done");
-    audit(&world, &daemon);
+    audit(&world, &mut daemon);
 }
 
 fn blocks(daemon: &Daemon<'_>) {
@@ -189,13 +190,15 @@ fn allows(daemon: &Daemon<'_>) {
     daemon.done(&["block", "flush", "--yes"]);
 }
 
-fn audit(world: &World, daemon: &Daemon<'_>) {
+fn audit(world: &World, daemon: &mut Daemon<'_>) {
     let told = daemon.done(&["audit", "verify"]);
     assert_eq!((&told["valid"], &told["first_bad"]), (&json!(true), &Value::Null), "{told}");
     let records = told["records"].as_u64().unwrap();
     assert!(records > 10, "{told}");
 
-    // A copy with one byte changed, in the middle of its largest file.
+    // A copy with one byte changed, in the middle of its largest file. Nothing comes or goes while it is made.
+    daemon.signal(Signal::SIGTERM);
+    assert!(daemon.ended().success());
     let copy = world.folder.join("copy");
     fs::create_dir_all(&copy).unwrap();
     let mut chains = Vec::new();

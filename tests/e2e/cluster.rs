@@ -59,7 +59,7 @@ impl<'world> Machines<'world> {
             let more = format!(
                 "[cluster]\nnode = \"n{number}\"\nkey_file = \"node.key\"\nsecret_file = \"cluster.secret\"\n\
                  {cluster}[cluster.nodes]\n{nodes}[cluster.store]\nservers = [\"{server}\"]\n\
-                 password_file = \"redis.password\"\ntls = false\ntimeout = \"100ms\"\n{limit}"
+                 password_file = \"redis.password\"\ntls = false\ntimeout = \"500ms\"\n{limit}"
             );
             let settings = Settings { interfaces: Vec::new(), rules: String::new(), more, ..Settings::default() };
             Daemon::start(world, &settings)
@@ -102,6 +102,18 @@ impl<'world> Machines<'world> {
         }
         admitted
     }
+
+    /// Offers requests to machines in turn until nothing more is let through, and at least `least` were; how many were.
+    #[track_caller]
+    pub(super) fn spend(&self, machines: &[usize], least: u64) -> u64 {
+        let mut admitted = 0;
+        until(&format!("{least} requests to be let through, and then no more"), SOON, || {
+            let more = self.offer(machines, Duration::from_millis(500));
+            admitted += more;
+            (more == 0 && admitted >= least).then_some(())
+        });
+        admitted
+    }
 }
 
 /// How often everything is done to the store: once, or as `cargo xtask bench cluster` says.
@@ -128,10 +140,8 @@ fn d05_machines_share_a_budget() {
     let limit = "[limit.address]\nrequests = 30\nper = \"1h\"\nshared = true\n";
     let machines = Machines::start(&worlds, &store, limit);
     machines.see(true);
-    let time = Duration::from_secs(2);
-    let admitted = machines.offer(&[0, 1, 2], time);
-    assert!((30..=bound(0, 30, time)).contains(&admitted), "{admitted}");
-    assert_eq!(machines.offer(&[0, 1, 2], Duration::from_millis(300)), 0, "it is spent on all of them");
+    let admitted = machines.spend(&[0, 1, 2], 30);
+    assert!(admitted <= bound(0, 30, Duration::ZERO), "{admitted}");
     let status = machines.daemons[1].done(&["cluster", "status"]);
     assert_eq!((&status["node"], status["limits"][0]["error"].as_u64()), (&"n1".into(), Some(30)), "{status}");
     machines.daemons[0].done(&["limit", "reset", &GOOD_V4.to_string()]);
@@ -160,7 +170,7 @@ fn d05_the_store_goes_and_comes() {
         match trouble {
             "killed" => store.kill(),
             "paused" => store.signal(Signal::SIGSTOP),
-            "slow" => slow = Some(store.slow(Duration::from_millis(400))),
+            "slow" => slow = Some(store.slow(Duration::from_secs(2))),
             _ => worlds.iter().for_each(|world| store.cut(world, true)),
         }
         machines.see(false);
@@ -169,8 +179,11 @@ fn d05_the_store_goes_and_comes() {
         // Each its share, and what it had saved up.
         let most = 60 * u64::try_from(now.elapsed().as_millis()).unwrap() / 1_000 + 30 + 3;
         assert!((60..=most).contains(&alone), "{trouble}: {alone} of {most}");
-        let status = machines.daemons[0].status();
-        assert!(status["warnings"].to_string().contains("the store of the cluster is away"), "{status}");
+        // A slow one may have answered in time just now.
+        until(&format!("a warning, as it is {trouble}"), SOON, || {
+            let warnings = machines.daemons[0].status()["warnings"].to_string();
+            warnings.contains("the store of the cluster is away").then_some(())
+        });
         match trouble {
             "killed" => store.start_again(),
             "paused" => store.signal(Signal::SIGCONT),
@@ -201,8 +214,8 @@ fn d05_a_machine_is_cut_off() {
     store.cut(&worlds[1], true);
     let cut_off = || machines.daemons[1].done(&["cluster", "status"])["store"]["reachable"] == false;
     until("it to notice", SOON, || cut_off().then_some(()));
-    assert_eq!(machines.offer(&[1], Duration::from_secs(2)), 20, "its share");
-    let admitted = machines.offer(&[0], Duration::from_secs(2));
+    assert_eq!(machines.spend(&[1], 20), 20, "its share");
+    let admitted = machines.spend(&[0], 40);
     assert!((40..=40 + 2 * 2 * 10).contains(&admitted), "{admitted}");
     store.cut(&worlds[1], false);
     machines.see(true);
@@ -357,8 +370,10 @@ fn j16_machines_tell_each_other_of_revocations() {
     becomes(1, &two, 503);
     let open = clients[1].send(&Request::new("GET", "/health")).unwrap();
     assert_eq!(open.status, 200, "who needs no token is served");
-    let status = machines.daemons[1].done(&["cluster", "status"]);
-    assert_eq!(status["stale"], true, "{status}");
+    // The guard and the proxy see the time pass each by itself.
+    until("the guard to say so", SOON, || {
+        (machines.daemons[1].done(&["cluster", "status"])["stale"] == true).then_some(())
+    });
     revoke(0, "two");
     store.cut(&worlds[1], false);
     becomes(1, &two, 401);

@@ -113,7 +113,7 @@ fn a_new_proxy_serves_on_the_same_listeners() {
             let client = Client::new(&world, bystander(0));
             let mut connects = 0;
             while !over.load(Ordering::Relaxed) {
-                client.tcp(Duration::from_secs(2)).unwrap_or_else(|error| panic!("refused after {connects}: {error}"));
+                client.tcp(SOON).unwrap_or_else(|error| panic!("refused after {connects}: {error}"));
                 connects += 1;
                 pause(Duration::from_millis(2));
             }

@@ -129,9 +129,18 @@ impl<'world> Real<'world> {
 
     /// Who it has decided to ban, and whose decision that is.
     fn bans(&self) -> Vec<(String, String)> {
+        self.decisions(|_| true)
+    }
+
+    /// The same, as far as they have not ended. Those that were deleted have: cscli shows them with a time that is over.
+    fn lasting(&self) -> Vec<(String, String)> {
+        self.decisions(|decision| !decision["duration"].as_str().unwrap().starts_with('-'))
+    }
+
+    fn decisions(&self, is_one: impl Fn(&Value) -> bool) -> Vec<(String, String)> {
         let alerts = self.cscli(&["decisions", "list", "--all"]);
-        let decisions =
-            alerts.as_array().into_iter().flatten().flat_map(|alert| alert["decisions"].as_array().unwrap());
+        let alerts = alerts.as_array().into_iter().flatten();
+        let decisions = alerts.flat_map(|alert| alert["decisions"].as_array().unwrap()).filter(|one| is_one(one));
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         decisions.map(|decision| (text(&decision["value"]), text(&decision["origin"]))).collect()
     }
@@ -186,6 +195,27 @@ fn both_ways() {
     let alerts = crowdsec.cscli(&["alerts", "list", "--all"]).to_string();
     assert!(alerts.contains("gateway/operator") && alerts.contains("by hand"), "{alerts}");
     assert!(!crowdsec.bans().iter().any(|(value, _)| value == "203.0.113.10"), "a ban in shadow mode is told");
+
+    // Lifted here, it ends there. What CrowdSec has decided itself about the same address stays.
+    crowdsec.cscli(&["decisions", "add", "--ip", "203.0.113.9", "--duration", "1h"]);
+    wait(&daemon, "its own decision to be in force", |status| entries(status) == 2);
+    daemon.done(&["block", "del", "203.0.113.9"]);
+    until("the decision of the lifted ban to be deleted", LONG, || {
+        (!crowdsec.lasting().contains(&("203.0.113.9".to_owned(), "edge-1".to_owned()))).then_some(())
+    });
+    assert!(crowdsec.lasting().contains(&("203.0.113.9".to_owned(), "cscli".to_owned())), "{:?}", crowdsec.lasting());
+    daemon.done(&["block", "add", "198.51.100.64/26", "--for", "1h"]);
+    until("the prefix to be told", LONG, || {
+        crowdsec.lasting().contains(&("198.51.100.64/26".to_owned(), "edge-1".to_owned())).then_some(())
+    });
+    daemon.done(&["block", "flush", "--yes"]);
+    until("all own decisions to be deleted", LONG, || {
+        crowdsec.lasting().iter().all(|(_, origin)| origin != "edge-1").then_some(())
+    });
+    crowdsec.cscli(&["decisions", "delete", "--ip", "203.0.113.9"]);
+    wait(&daemon, "the unbans to be counted", |status| {
+        status["crowdsec"]["lifted"].as_u64() > Some(2) && status["crowdsec"]["waiting"] == 0 && entries(status) == 1
+    });
 
     // CrowdSec is away: what is in force stays, bans wait, and it is told of them when it is back.
     crowdsec.stop();
@@ -374,9 +404,12 @@ fn wrong_answers(world: &World, daemon: &Daemon<'_>, reply: &Reply) {
         say(reply, "200 OK", &stream(&[decision(20, "192.0.2.20", ""), decision(3, "198.51.100.0/24", "")], &[]));
         wait(daemon, "CrowdSec to be well again", |status| status["crowdsec"]["is_up"] == true);
     }
-    let text = admin::get(world, "/metrics", "").unwrap().text();
-    assert!(value(&text, "gateway_crowdsec_pulls_total{result=\"failed\"}") > Some(5.0), "{text}");
-    assert!(value(&text, "gateway_crowdsec_skipped_total{reason=\"simulated\"}") > Some(0.0), "{text}");
+    until("the metrics", LONG, || {
+        let text = admin::get(world, "/metrics", "").ok()?.text();
+        let failed = value(&text, "gateway_crowdsec_pulls_total{result=\"failed\"}") > Some(5.0);
+        let skipped = value(&text, "gateway_crowdsec_skipped_total{reason=\"simulated\"}") > Some(0.0);
+        (failed && skipped).then_some(())
+    });
 }
 
 /// After an outage all decisions are asked for: what is not among them is gone.
@@ -420,5 +453,25 @@ fn told(daemon: &Daemon<'_>, server: &Scripted, reply: &Reply) {
     wait(daemon, "the ban to be dropped", |status| {
         status["crowdsec"]["waiting"] == 0 && status["crowdsec"]["dropped"] == 1
     });
+    say_of_bans(reply, "201 Created");
+    lifted(daemon, server, reply);
+}
+
+/// That a ban was lifted waits as bans do, behind what was told before.
+fn lifted(daemon: &Daemon<'_>, server: &Scripted, reply: &Reply) {
+    let before = daemon.status()["crowdsec"]["lifted"].as_u64().unwrap();
+    say_of_bans(reply, "503 Service Unavailable");
+    server.forget();
+    daemon.done(&["block", "del", "203.0.113.20"]);
+    wait(daemon, "the unban to wait", |status| status["crowdsec"]["waiting"] == 1);
+    until("a try", LONG, || server.heard().iter().any(|heard| heard.line.starts_with("DELETE")).then_some(()));
+    // What comes later waits behind it.
+    daemon.done(&["block", "add", "203.0.113.22", "--for", "1h"]);
+    say_of_bans(reply, "200 OK");
+    let status = wait(daemon, "the unban to be told", |status| status["crowdsec"]["lifted"] == before + 1);
+    assert!(status["crowdsec"]["failing"].is_null(), "{status}");
+    let line = server.heard().into_iter().find(|heard| heard.line.starts_with("DELETE")).unwrap().line;
+    assert!(line.contains("/v1/decisions?origin=edge-1&type=ban&value=203.0.113.20 "), "{line}");
+    wait(daemon, "the later ban to be told", |status| status["crowdsec"]["waiting"] == 0);
     say_of_bans(reply, "201 Created");
 }

@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::{
     daemon::Daemon,
     flood::Flood,
-    http1::{Client, Request, tls},
+    http1::{Client, PATIENCE, Request, tls},
     report,
     scripted::{Exchange, Scripted},
     settings::{Settings, route},
@@ -32,7 +32,7 @@ pub(super) const ENFORCE: &str = "[detect]\ndefaults = \"enforce\"\n";
 pub(super) const GOOD: u8 = 20;
 
 /// The longest that a client waits that may be banned.
-const SILENCE: Duration = Duration::from_millis(500);
+const SILENCE: Duration = Duration::from_secs(2);
 
 const USERS: &str = "ada:$2a$05$CCCCCCCCCCCCCCCCCCCCC.E5YPO9kmyuRGyh0XouQYb4YMJKvyOeW\n";
 
@@ -47,7 +47,7 @@ pub(super) fn settings(world: &World, rules: &str) -> Settings {
     Settings {
         rules: rules.to_owned(),
         routes: routes.concat(),
-        timeouts: "headers = \"500ms\"".to_owned(),
+        timeouts: "headers = \"1500ms\"".to_owned(),
         guard: "established = \"1s\"\n".to_owned(),
         more: "[basic]\nusers = \"users.htpasswd\"\n".to_owned(),
         ..Settings::default()
@@ -153,7 +153,7 @@ const ATTACKS: [(&str, u32, Attack); 11] = [
         send(client, &Request::new("GET", "/open/1").header("Host", "another.example"));
     }),
     ("slow-clients", 10, |client, _nth| {
-        if let Ok(mut connection) = client.connect_with(tls(), Duration::from_secs(3)) {
+        if let Ok(mut connection) = client.connect_with(tls(), PATIENCE) {
             drop(connection.write(b"GET /open/1 HT"));
             connection.ends();
         }

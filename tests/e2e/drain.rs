@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use nix::sys::signal::Signal;
 use support::{
     daemon::Daemon,
-    http1::{Client, Request},
+    http1::{Client, PATIENCE, Request},
     report,
     settings::Settings,
     upstream::Upstream,
@@ -25,15 +25,16 @@ fn requests_in_flight_finish_and_bans_go_on() {
     let client = Client::new(&world, GOOD_V4);
 
     thread::scope(|scope| {
-        let slow = scope.spawn(|| client.send(&Request::new("GET", "/slow?4000")));
+        let slow = scope.spawn(|| client.send(&Request::new("GET", "/slow?6000")));
         let streamed = scope.spawn(|| client.send(&Request::new("GET", "/stream?20")));
         // Once used, it is idle; a connection that is new may still send its first request.
         let mut idle = client.connect().unwrap();
         assert_eq!(idle.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
         until("the requests to reach the upstream", SOON, || (upstream.received().len() == 3).then_some(()));
         daemon.signal(Signal::SIGTERM);
-        idle.set_patience(Duration::from_secs(3)).unwrap();
-        assert!(idle.ends(), "an idle connection outlives the drain");
+        idle.set_patience(PATIENCE).unwrap();
+        // While others are still served, not with them.
+        assert!(idle.ends() && !slow.is_finished(), "an idle connection lasts as long as the drain");
 
         let response = slow.join().unwrap().unwrap();
         assert_eq!(response.status, 200, "{}", response.text());

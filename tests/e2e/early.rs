@@ -241,6 +241,19 @@ fn half_closed_is_not_gone() {
             assert!(length == 0 || answer.body.len() == length, "{request:?}, tls: {tls}");
             assert!(connection.ends());
         }
+        // The end of a body that is not there yet: the usual form, and no offence.
+        for framing in [("Content-Length", "10"), ("Transfer-Encoding", "chunked")] {
+            let mut short = connect(&client, tls);
+            short.write(&Request::new("POST", "/early/whole").header(framing.0, framing.1).bytes()).unwrap();
+            short.write(b"3\r\nab").unwrap();
+            short.end_sending().unwrap();
+            let answer = short.response("POST").unwrap_or_else(|error| panic!("{framing:?}, tls: {tls}: {error}"));
+            assert_eq!((answer.status, answer.header("connection")), (400, Some("close")), "{framing:?}, tls: {tls}");
+            assert_eq!(answer.json()["request_id"], answer.id(), "{framing:?}, tls: {tls}");
+            assert!(short.ends());
+            let line = daemon.logged(&answer.id());
+            assert_eq!((&line["status"], &line["signal"]), (&499.into(), &serde_json::Value::Null), "{line}");
+        }
         // All of what came before the end is answered.
         let mut piped = connect(&client, tls);
         piped.write(&[Request::new("GET", "/slow").bytes(), Request::new("GET", "/health").bytes()].concat()).unwrap();

@@ -198,9 +198,7 @@ fn an_interface_that_goes_is_told_and_guarded_again_when_it_returns() {
 
     world.unplug();
     let start = Instant::now();
-    until("a warning that the interface is gone", Duration::from_secs(5), || {
-        warns(&daemon.status(), "gate0").then_some(())
-    });
+    until("a warning that the interface is gone", SOON, || warns(&daemon.status(), "gate0").then_some(()));
     report::note(&format!("faults: a warning {:?} after the interface went", start.elapsed()));
     // The guard itself goes on: what is decided meanwhile counts when the interface is back.
     daemon.done(&["block", "add", "10.0.0.100", "--for", "1h"]);
@@ -208,7 +206,7 @@ fn an_interface_that_goes_is_told_and_guarded_again_when_it_returns() {
 
     world.plug();
     let start = Instant::now();
-    until("the guard to be attached again", Duration::from_secs(5), || {
+    until("the guard to be attached again", SOON, || {
         let status = daemon.status();
         (status["enforcement"] == "xdp" && !warns(&status, "no network interface")).then_some(())
     });

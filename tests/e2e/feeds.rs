@@ -114,21 +114,38 @@ fn formats(world: &World, daemon: &Daemon<'_>) {
 /// What cannot be read, or says nothing, leaves a list as it is.
 fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
     let before = daemon.done(&["block", "export", "--feed", "a"]);
-    for (name, text) in [
-        ("empty", ""),
-        ("remarks", "# nobody\n"),
-        ("page", "<html><p>403 Forbidden</p></html>\n"),
-        ("limited", "{\"errors\":[{\"status\":429}]}\n"),
-        ("words", "no address\nat all\n"),
-        ("own", "10.0.0.1\n"),
+    // Each is told by the command and in the status alike, however many there were before.
+    for (name, text, code) in [
+        ("empty", "", "empty"),
+        ("remarks", "# nobody\n", "empty"),
+        ("page", "<html><p>403 Forbidden</p></html>\n", "unreadable"),
+        ("page", "<html><p>404 Not Found</p></html>\n", "unreadable"),
+        ("page", "<html><p>502 Bad Gateway</p></html>\n", "unreadable"),
+        ("page", "<html><p>503 Service Unavailable</p></html>\n", "unreadable"),
+        ("page", "<html><p>504 Gateway Timeout</p></html>\n", "unreadable"),
+        ("limited", "{\"errors\":[{\"status\":429}]}\n", "unreadable"),
+        ("words", "no address\nat all\n", "empty"),
+        ("own", "10.0.0.1\n", "empty"),
     ] {
         let path = write(world, name, text);
         let told = daemon.cli(&["block", "import", &path, "--feed", "a"]);
         assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{name}: {}", told.json);
         assert_eq!(daemon.done(&["block", "export", "--feed", "a"]), before, "{name}");
-        let warnings = daemon.status()["warnings"].to_string();
-        assert!(warnings.contains("feed:a: refused (empty)"), "{name}: {warnings}");
+        let status = daemon.status();
+        let warnings = status["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
+        let warning = warnings.filter(|one| one.starts_with("feed:a: ")).collect::<Vec<_>>().join("\n");
+        let said = told.json["message"].as_str().unwrap();
+        let reason = said.split(": nothing was changed").next().unwrap();
+        assert!(warning.starts_with(&format!("feed:a: refused ({code}): {reason}")), "{name}: {warning}\n{said}");
     }
+    // A name that was mistyped: there is nothing to keep, and the warning can be dismissed.
+    let page = write(world, "page", "<html>404</html>");
+    assert_eq!(daemon.cli(&["block", "import", &page, "--feed", "mistyped"]).code, 1);
+    let warns = || daemon.status()["warnings"].to_string().contains("feed:mistyped");
+    assert!(warns());
+    let told = daemon.done(&["block", "del", "--feed", "mistyped"]);
+    assert!(told["message"].to_string().contains("the warning about it is gone") && !warns(), "{told}");
+    assert_eq!(daemon.cli(&["block", "del", "--feed", "mistyped"]).json["code"], "not_found");
     let empty = write(world, "empty", "");
     assert_eq!(counts(&daemon.done(&["block", "import", &empty, "--feed", "a", "--allow-empty"]))[3], 3);
 }
@@ -190,7 +207,7 @@ fn followed() {
     };
     let daemon = Daemon::start(&world, &settings);
     let loaded = |entries: u64| {
-        until("the list to be loaded", Duration::from_secs(20), || {
+        until("the list to be loaded", SOON, || {
             let status = daemon.status();
             (status["feeds"][0]["entries"] == entries).then_some(status)
         })
@@ -209,19 +226,17 @@ fn followed() {
 
     // The last entry can be taken out: remarks alone are a list of nobody. What is cut off in the middle is none.
     fs::write(&path, "").unwrap();
-    until("the empty file to be told", Duration::from_secs(20), || {
+    until("the empty file to be told", SOON, || {
         daemon.status()["warnings"].to_string().contains("stays in force").then_some(())
     });
     assert_eq!(daemon.status()["feeds"][0]["entries"], 3);
     fs::write(&path, "# nobody at present\n").unwrap();
-    until("the list to be empty", Duration::from_secs(20), || {
-        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
-    });
+    until("the list to be empty", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
     fs::write(&path, "10.0.0.67\n10.0.0.68\n10.0.0.69\n").unwrap();
     loaded(3);
 
     fs::remove_file(&path).unwrap();
-    let status = until("the missing file to be told", Duration::from_secs(20), || {
+    let status = until("the missing file to be told", SOON, || {
         let status = daemon.status();
         status["warnings"].to_string().contains("stays in force").then_some(status)
     });
@@ -230,7 +245,7 @@ fn followed() {
 
     let many: String = (0..2_000).map(|number| format!("203.0.{}.{}\n", number / 250, number % 250)).collect();
     fs::write(&path, many).unwrap();
-    let status = until("the list to be refused", Duration::from_secs(20), || {
+    let status = until("the list to be refused", SOON, || {
         let status = daemon.status();
         status["warnings"].to_string().contains("guard.max_bans").then_some(status)
     });
@@ -240,10 +255,26 @@ fn followed() {
 
     daemon.edit(&format!("[[feed]]\nname = \"f\"\npath = \"{path}\"\n"), "");
     daemon.done(&["reload"]);
-    until("the list to go with its setting", Duration::from_secs(20), || {
-        daemon.status()["feeds"].as_array()?.is_empty().then_some(())
-    });
+    until("the list to go with its setting", SOON, || daemon.status()["feeds"].as_array()?.is_empty().then_some(()));
     assert_eq!(daemon.done(&["why", "10.0.0.67"])["verdict"], "passed");
+
+    // One that never was there.
+    let missing = "[[feed]]\nname = \"gone\"\npath = \"/nonexistent/list\"\n";
+    daemon.edit("[guard]\n", &format!("{missing}[guard]\n"));
+    let check = Command::new(binary()).arg("--config").arg(&daemon.config).arg("check").output().unwrap();
+    let told = String::from_utf8_lossy(&check.stderr).into_owned();
+    assert!(check.status.success() && told.contains("/nonexistent/list cannot be read"), "{told}");
+    daemon.done(&["reload"]);
+    let warning = || {
+        let status = daemon.status();
+        let mut all = status["warnings"].as_array().unwrap().iter();
+        all.find_map(|one| one.as_str().filter(|one| one.starts_with("feed:gone")).map(str::to_owned))
+    };
+    let told = until("the missing file to be told", Duration::from_secs(20), warning);
+    assert!(told.contains("/nonexistent/list") && !told.contains("loaded before"), "{told}");
+    daemon.edit(missing, "");
+    daemon.done(&["reload"]);
+    until("the warning to go with its setting", Duration::from_secs(20), || warning().is_none().then_some(()));
 }
 
 fn write(world: &World, name: &str, text: &str) -> String {

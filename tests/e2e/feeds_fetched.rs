@@ -226,6 +226,54 @@ fn with_a_checksum_and_a_token() {
     wait(&daemon, "the list to be gone", |status| status["feeds"] == json!([]) && status.get("fetches").is_none());
 }
 
+#[test]
+fn signed() {
+    if !report::may_run("feeds_fetched::signed") {
+        return;
+    }
+    const LIST: &str = include_str!("../fixtures/minisign/list.txt");
+    const SIGNATURE: &str = include_str!("../fixtures/minisign/list.txt.minisig");
+    let key = include_str!("../fixtures/minisign/minisign.pub").lines().nth(1).unwrap();
+    let world = World::new();
+    let (list, signature) = (Reply::default(), Reply::default());
+    let (lists, signatures) = (Arc::clone(&list), Arc::clone(&signature));
+    let server = Scripted::start(&world.gate, "127.0.0.1:9200", move |exchange| {
+        let of = if exchange.line.contains(".minisig") { &signatures } else { &lists };
+        let (status, headers, body) = of.lock().unwrap().clone();
+        exchange.answer(&status, &headers, &body)?;
+        Ok(false)
+    });
+    say(&list, "200 OK", "", LIST);
+    say(&signature, "404 Not Found", "", "");
+    let daemon = Daemon::start(&world, &settings(&format!("minisign = \"{key}\"")));
+    wait(&daemon, "the missing signature to be told", |status| {
+        status["fetches"][0]["failing"].to_string().contains("the signature: the server answers 404")
+    });
+    say(&signature, "200 OK", "", include_str!("../fixtures/minisign/list.txt.legacy.minisig"));
+    wait(&daemon, "an old signature to be told", |status| {
+        status["fetches"][0]["refused"].to_string().contains("old form")
+    });
+    assert_eq!(daemon.status()["feeds"], json!([]));
+    say(&signature, "200 OK", "", SIGNATURE);
+    wait(&daemon, "the list to be in force", |status| {
+        status["feeds"][0]["entries"] == 2 && status["fetches"][0]["refused"].is_null()
+    });
+    let asked = server.heard().into_iter().rfind(|heard| heard.line.contains(".minisig")).unwrap().line;
+    assert!(asked.starts_with("GET /lists/f.txt.minisig?key=hidden "), "{asked}");
+
+    // A list that somebody has changed is not taken, and that is told.
+    say(&list, "200 OK", "", &format!("{LIST}10.0.0.66\n"));
+    let status = wait(&daemon, "the changed list to be refused", |status| {
+        status["fetches"][0]["refused"].to_string().contains("not of this list")
+    });
+    assert_eq!(status["feeds"][0]["entries"], 2, "{status}");
+    assert!(Client::new(&world, ATTACKER_V4).is_answered());
+    until("the refusal to be told", LONG, || {
+        (metric(&world, "gateway_list_refused{list=\"f\"}") == Some(1.0)).then_some(())
+    });
+    assert_eq!(daemon.done(&["audit", "verify"])["valid"], true);
+}
+
 fn sha256(bytes: &[u8]) -> String {
     let mut command = std::process::Command::new("sha256sum");
     let mut child = command.stdin(std::process::Stdio::piped()).stdout(std::process::Stdio::piped()).spawn().unwrap();

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use support::{
     daemon::Daemon,
-    http1::{Client, Request},
+    http1::{Client, PATIENCE, Request},
     http2,
     pki::PKI,
     report,
@@ -169,7 +169,7 @@ fn connections(client: &Client<'_>, upstream: &Upstream) {
 fn streams(client: &Client<'_>) {
     let mut connection = client.connect().unwrap();
     let start = Instant::now();
-    connection.write(&Request::new("GET", "/stream?10").bytes()).unwrap();
+    connection.write(&Request::new("GET", "/stream?30").bytes()).unwrap();
     assert_eq!(connection.head().unwrap().status, 200);
     assert_eq!(connection.chunk().unwrap().unwrap(), b"piece 0\n");
     let first = start.elapsed();
@@ -216,7 +216,7 @@ fn http2(world: &World, upstream: &Upstream, daemon: &Daemon<'_>) {
 fn tls_versions(client: &Client<'_>) {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = PKI.client(&[version], &[b"http/1.1"]);
-        let mut connection = client.connect_with(config, Duration::from_secs(5)).unwrap();
+        let mut connection = client.connect_with(config, PATIENCE).unwrap();
         assert_eq!(connection.tls_version(), Some(version.version));
         assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
     }

@@ -1,11 +1,11 @@
 //! What trusted proxies say of a request besides whom it comes from: scheme, host, port, prefix and id are theirs to tell,
 //! and nobody else's (T04, T05).
 
-use std::{net::IpAddr, time::Duration};
+use std::net::IpAddr;
 
 use support::{
     daemon::Daemon,
-    http1::{Connection, Request, Response},
+    http1::{Connection, PATIENCE, Request, Response},
     pki::HOST,
     report,
     settings::{Settings, route},
@@ -33,8 +33,8 @@ fn settings(proxy: &str) -> Settings {
 
 #[track_caller]
 fn send(world: &World, from: IpAddr, port: u16, lines: &[(&str, &str)]) -> Response {
-    let tcp = world.outside.connect(from, (GATEWAY_V4, port).into(), Duration::from_secs(5)).unwrap();
-    tcp.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let tcp = world.outside.connect(from, (GATEWAY_V4, port).into(), PATIENCE).unwrap();
+    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
     let request = Request::new("GET", "/files/x");
     let request = lines.iter().fold(request, |request, (name, value)| request.header(name, value));
     Connection::plain(tcp).exchange(&request).unwrap()

@@ -121,7 +121,7 @@ fn h04_one_byte_references_to_a_field() {
         for number in 0..10 {
             drop(raw.write(&bomb(number)));
         }
-        let heard = raw.hear(Duration::from_secs(2), |heard| heard.heads.len() + heard.resets.len() >= 10);
+        let heard = raw.hear(PATIENCE, |heard| heard.heads.len() + heard.resets.len() >= 10);
         let refused = heard.heads.iter().all(|(_, block)| has_status(block, "431"));
         assert!(!heard.heads.is_empty() && refused, "{heard:?}");
         assert!(upstream.received().is_empty(), "{:?}", upstream.received());

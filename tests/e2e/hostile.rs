@@ -4,11 +4,9 @@
 //! Behind every malformed request follows a good one in the same write. Whoever reads the first one's end elsewhere
 //! would answer it: nothing may reach the upstream, and the connection must end.
 
-use std::time::Duration;
-
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, Request},
+    http1::{Client, Connection, PATIENCE, Request},
     pki::HOST,
     report,
     settings::Settings,
@@ -38,7 +36,7 @@ fn settings() -> Settings {
 
 /// What became of a malformed request.
 fn send(mut connection: Connection, bytes: &[u8]) -> Result<(u16, bool), String> {
-    connection.set_patience(Duration::from_secs(5)).map_err(|error| error.to_string())?;
+    connection.set_patience(PATIENCE).map_err(|error| error.to_string())?;
     // The gateway may have heard enough, and closed, before the last byte of it.
     drop(connection.write(&[bytes, SMUGGLED.as_bytes()].concat()));
     let response = connection.response("GET").map_err(|error| format!("no answer: {error}"))?;

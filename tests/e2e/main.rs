@@ -22,6 +22,7 @@ mod cluster_tickets;
 mod compile;
 mod contract;
 mod crash;
+mod crawlers;
 mod crowdsec;
 mod dashboard;
 mod deadlines;

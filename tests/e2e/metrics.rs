@@ -4,7 +4,10 @@ use std::{
     fs,
     net::TcpStream,
     process::{Child, Command, Stdio},
-    thread,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use serde_json::Value;
@@ -13,6 +16,7 @@ use support::{
     daemon::Daemon,
     http1::{Client, PATIENCE, Request},
     report,
+    scripted::Scripted,
     settings::Settings,
     tokens,
     upstream::Upstream,
@@ -27,7 +31,12 @@ fn connections_to_upstreams_are_busy_or_idle() {
         return;
     }
     let world = World::new();
-    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let may_answer = Arc::new(AtomicBool::new(false));
+    let answers = Arc::clone(&may_answer);
+    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", move |exchange| {
+        until("leave to answer", 4 * SOON, || answers.load(Ordering::Relaxed).then_some(()));
+        exchange.answer("200 OK", "", "").map(|()| true)
+    });
     let settings = Settings { interfaces: Vec::new(), more: admin::TABLE.to_owned(), ..Settings::default() };
     let _daemon = Daemon::start(&world, &settings);
     let client = Client::new(&world, GOOD_V4);
@@ -40,11 +49,11 @@ fn connections_to_upstreams_are_busy_or_idle() {
         });
     };
     shown(0, 0);
-    thread::scope(|scope| {
-        let slow = scope.spawn(|| client.get("/slow?6000", "").unwrap().status);
-        shown(1, 0);
-        assert_eq!(slow.join().unwrap(), 200);
-    });
+    let mut slow = client.connect().unwrap();
+    slow.write(&Request::new("GET", "/slow").bytes()).unwrap();
+    shown(1, 0);
+    may_answer.store(true, Ordering::Relaxed);
+    assert_eq!(slow.response("GET").unwrap().status, 200);
     shown(0, 1);
 }
 

@@ -104,6 +104,9 @@ fn roles_are_judged_by_user_and_group() {
     for nobody in [Person(EVE, EDGE, &[]), Person(EVE, EVE, &[EDGE])] {
         nobody.checks(&socket, &["status"], 4, "denied");
         nobody.checks(&socket, &["watch", "--count", "1"], 4, "");
+        nobody.checks(&socket, &["block", "export"], 4, "denied");
+        nobody.checks(&socket, &["key", "list"], 4, "denied");
+        nobody.checks(&socket, &["top", "--once"], 4, "denied");
         let (code, said) = nobody.runs(&socket, &["whoami"]);
         assert_eq!((code, &said["actor"], &said["roles"]), (0, &json!("operator:471008"), &json!([])), "{said}");
         assert!(
@@ -119,6 +122,10 @@ fn roles_are_judged_by_user_and_group() {
     }
     watcher.checks(&socket, &["block", "add", "10.0.0.66"], 4, "denied");
     watcher.checks(&socket, &["block", "del", "10.0.0.66"], 4, "denied");
+    // Commands that ask more than once end the same.
+    let list = world.folder.join("list.txt");
+    fs::write(&list, "10.0.0.66\n").unwrap();
+    watcher.checks(&socket, &["block", "import", list.to_str().unwrap(), "--feed", "a"], 4, "denied");
 
     let on_call = Person(EVE, EVE, &[EDGE, ON_CALL]);
     on_call.checks(&socket, &["block", "add", "10.0.0.66", "--for", "1h", "--reason", "by hand"], 0, "");

@@ -82,7 +82,9 @@ fn d03_others_are_served_beside_whoever_connects_all_the_time() {
         assert_eq!(served, 100, "each over a connection of its own");
     });
     assert!(taken.load(Ordering::Relaxed) > 100);
-    assert!(daemon.access_log().iter().any(|line| line["signal"] == "over_limit"));
+    until("the refusals in the access log", SOON, || {
+        daemon.access_log().iter().any(|line| line["signal"] == "over_limit").then_some(())
+    });
 }
 
 #[test]

@@ -139,7 +139,9 @@ fn d05_the_highest_class_is_served_whole_at_twice_the_capacity() {
     let counted = refused.load(Ordering::Relaxed);
     assert_eq!(gate["refused"].as_u64(), u64::try_from(counted).ok(), "{gate}");
     assert!(served.load(Ordering::Relaxed) > 0);
-    let line = daemon.access_log().into_iter().find(|line| line["status"] == 503).unwrap();
+    let line = until("a refusal in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["status"] == 503)
+    });
     assert_eq!((&line["reject"], &line["detail"]), (&json!("unavailable"), &json!("over upstream.concurrency")));
 }
 
@@ -188,7 +190,9 @@ fn d05_a_worker_that_is_late_refuses_the_lowest_class() {
     let (paying, unknown) = (listed(&daemon, "priority.paying"), listed(&daemon, "priority.unknown"));
     assert_eq!((&paying["refused"], &paying["admitted"]), (&json!(0), &json!(100)), "{paying}");
     assert!(unknown["refused"].as_u64() > Some(100), "{unknown}");
-    let line = daemon.access_log().into_iter().find(|line| line["status"] == 503).unwrap();
+    let line = until("a refusal in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["status"] == 503)
+    });
     assert_eq!(line["detail"], "the worker has too much to do: [overload]");
     until("the metrics to tell", SOON, || {
         let text = admin::get(&world, "/metrics", "").ok()?.text();
@@ -405,6 +409,8 @@ fn the_limit_follows_what_an_upstream_can_do() {
         let found = until("the limit to come down", SOON * 2, || Some(limit()).filter(|limit| *limit <= 16));
         assert!(found >= 1);
     });
-    let status = daemon.status();
-    assert!(status["upstreams"][0]["limit"].as_u64().is_some_and(|limit| limit <= 24), "{}", status["upstreams"]);
+    // The proxy tells once a second.
+    until("the limit in the status", SOON, || {
+        daemon.status()["upstreams"][0]["limit"].as_u64().filter(|limit| *limit <= 24)
+    });
 }

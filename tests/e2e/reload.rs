@@ -288,7 +288,7 @@ fn listeners_go() {
     let proxy = daemon.proxy_pid();
     let connect = |port: u16| -> io::Result<Connection> {
         let target = (support::world::GATEWAY_V4, port).into();
-        let tcp = world.outside.connect(GOOD_V4, target, Duration::from_secs(1))?;
+        let tcp = world.outside.connect(GOOD_V4, target, PATIENCE)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         Connection::secure(tcp, HOST, tls())
     };
@@ -357,9 +357,8 @@ fn listeners_come() {
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let daemon = Daemon::start(&world, &settings());
     let proxy = daemon.proxy_pid();
-    let connects = |port: u16| {
-        world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, port).into(), Duration::from_secs(1)).is_ok()
-    };
+    let connects =
+        |port: u16| world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, port).into(), PATIENCE).is_ok();
     let more = "[[listener]]\naddress = \"10.0.0.1:81\"\n";
     let listeners = settings().listeners;
     // Nothing of a reload that is refused stays: the second of its addresses is taken.

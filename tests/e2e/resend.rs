@@ -82,6 +82,42 @@ fn what_a_kept_connection_loses_is_sent_again_whole() {
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }
 
+/// Whatever closes, kept connections or new ones: servers read a request at most `tries` times.
+#[test]
+fn servers_read_a_request_no_more_often_than_it_may_be_tried() {
+    if !report::may_run("resend: tries") {
+        return;
+    }
+    let drops = |exchange: &mut Exchange<'_>| {
+        exchange.body(usize::MAX)?;
+        if exchange.line.contains("/drop") {
+            return Ok(false);
+        }
+        exchange.answer("200 OK", "", "ok")?;
+        Ok(true)
+    };
+    for tries in [1, 2, 3] {
+        let world = World::new();
+        let servers = ["127.0.0.1:9001", "127.0.0.1:9002"].map(|address| Scripted::start(&world.gate, address, drops));
+        let upstream = format!(
+            "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\"]\n\
+             [upstream.items.retry]\ntries = {tries}\nbudget = 100\nreserve = 100\n"
+        );
+        let _daemon = Daemon::start(&world, &settings(&upstream));
+        let client = Client::new(&world, GOOD_V4);
+        for method in ["DELETE", "PUT"] {
+            // So that each server has a connection that is kept.
+            for _ in 0..4 {
+                assert_eq!(client.get("/health", "").unwrap().status, 200);
+            }
+            let path = format!("/judged/drop-{method}");
+            let status = client.send(&json(method, &path)).unwrap().status;
+            let sent: usize = servers.iter().map(|server| bodies(server, &path).len()).sum();
+            assert_eq!((status, sent), (502, tries), "{method}, {tries} tries");
+        }
+    }
+}
+
 /// An answer that is not taken: the other server gets the same request, or none.
 #[test]
 fn what_is_answered_early_is_sent_again_whole_or_not() {

@@ -132,7 +132,7 @@ fn one_client_alone_ejects_nobody() {
     let _first = Http2Upstream::start(&world.gate, "127.0.0.1:9001", &Kind::default());
     let _second = Http2Upstream::start(&world.gate, "127.0.0.1:9002", &Kind::default());
     let mut settings = settings(eject);
-    settings.timeouts = "response = \"300ms\"".to_owned();
+    settings.timeouts = "response = \"800ms\"".to_owned();
     let daemon = Daemon::start(&world, &settings);
     // Whatever was asked, by any number of clients: the server still answers a question of our own.
     for (path, status, clients) in
@@ -212,10 +212,11 @@ fn too_many_at_once_are_refused_at_once() {
     let world = World::new();
     let _good = Upstream::start(&world.gate, "127.0.0.1:9001");
     let _other = Upstream::start(&world.gate, "127.0.0.1:9002");
-    let _daemon = Daemon::start(&world, &settings("max_requests = 2\n"));
+    let timeouts = "response = \"20s\"".to_owned();
+    let _daemon = Daemon::start(&world, &Settings { timeouts, ..settings("max_requests = 2\n") });
     let client = Client::new(&world, GOOD_V4);
     let mut held: Vec<_> = (0..2).map(|_| client.connect().unwrap()).collect();
-    held.iter_mut().for_each(|it| it.write(&Request::new("GET", "/slow?1500").bytes()).unwrap());
+    held.iter_mut().for_each(|it| it.write(&Request::new("GET", "/slow?6000").bytes()).unwrap());
     until("503", SOON, || {
         let answer = client.get("/health", "").unwrap();
         (answer.status == 503 && answer.header("retry-after") == Some("1")).then_some(())
@@ -234,7 +235,9 @@ fn slow_tries_are_given_up() {
     // Accepts by its backlog, and says nothing.
     let _silent = world.gate.enter(|| TcpListener::bind("127.0.0.1:9001")).unwrap();
     let _good = Upstream::start(&world.gate, "127.0.0.1:9002");
-    let _daemon = Daemon::start(&world, &settings("[upstream.items.retry]\ntimeout = \"200ms\"\n"));
+    let timeouts = "response = \"10s\"".to_owned();
+    let settings = Settings { timeouts, ..settings("[upstream.items.retry]\ntimeout = \"1s\"\n") };
+    let _daemon = Daemon::start(&world, &settings);
     let client = Client::new(&world, GOOD_V4);
     for _ in 0..4 {
         assert_eq!(client.get("/health", "").unwrap().status, 200);
@@ -257,9 +260,9 @@ fn tries_share_the_time_of_a_request() {
     let servers = servers.map(|address| Scripted::start(&world.gate, address, silent));
     let mut settings = settings("");
     settings.upstream = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\", \"127.0.0.1:9003\"]\n\
-                         [upstream.items.retry]\ntries = 3\ntimeout = \"600ms\"\n"
+                         [upstream.items.retry]\ntries = 3\ntimeout = \"1800ms\"\n"
         .to_owned();
-    settings.timeouts = "response = \"1s\"".to_owned();
+    settings.timeouts = "response = \"3s\"".to_owned();
     let _daemon = Daemon::start(&world, &settings);
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 504);
     assert_eq!(servers.iter().map(|server| server.heard().len()).sum::<usize>(), 2);

@@ -26,7 +26,7 @@ fn an_unconfirmed_block_is_taken_back_even_without_a_guard() {
     let attacker = Client::new(&world, ATTACKER_V4);
     let knock = || attacker.tcp(SILENCE).map(|_stream| ()).map_err(|error| error.kind());
 
-    let added = daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "2s"]);
+    let added = daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "5s"]);
     assert!(added["message"].as_str().is_some_and(|text| text.contains("gateway confirm")), "{added}");
     assert_eq!(knock(), Err(io::ErrorKind::TimedOut));
     daemon.kill();
@@ -35,10 +35,10 @@ fn an_unconfirmed_block_is_taken_back_even_without_a_guard() {
     let why = daemon.done(&["why", "10.0.0.66"]);
     assert_eq!(why["history"][0]["how"], "taken back: not confirmed in time", "{why}");
 
-    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "1s"]);
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h", "--confirm", "5s"]);
     daemon.done(&["confirm"]);
     assert_eq!(daemon.cli(&["confirm"]).json["code"], "not_found");
-    pause(Duration::from_millis(1_500));
+    pause(Duration::from_millis(5_500));
     assert_eq!(knock(), Err(io::ErrorKind::TimedOut), "a confirmed block was taken back");
 }
 
@@ -122,7 +122,7 @@ fn who_comes_back_is_banned_sooner_and_longer() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let settings = Settings { rules: bad_tokens(4, "1s"), ..Settings::default() };
+    let settings = Settings { rules: bad_tokens(4, "3s"), ..Settings::default() };
     let daemon = Daemon::start(&world, &settings);
     let attacker = Client::new(&world, ATTACKER_V4);
     let why = || daemon.done(&["why", "10.0.0.66"]);
@@ -135,7 +135,8 @@ fn who_comes_back_is_banned_sooner_and_longer() {
     offend(&attacker, 2);
     let banned = until("the second ban", SOON, || Some(why()).filter(|why| why["verdict"] == "blocked"));
     assert_eq!(banned["standing"]["factor"], 3, "{banned}");
-    assert_eq!(banned["entry"]["remaining_seconds"], 3, "{banned}");
+    // Three times as long, of which some has gone by.
+    assert!(banned["entry"]["remaining_seconds"].as_u64().is_some_and(|left| (4..=9).contains(&left)), "{banned}");
     assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(2), "{banned}");
 }
 

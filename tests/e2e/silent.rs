@@ -28,7 +28,7 @@ fn a_client_that_leaves_or_sends_on_while_it_is_answered() {
     leaving.write(&Request::new("GET", "/slow?20000").bytes()).unwrap();
     until("the request to reach the upstream", SOON, || (upstream.received().len() == 1).then_some(()));
     leaving.tcp().shutdown(Shutdown::Both).unwrap();
-    let left = until("the line of a client that left", Duration::from_secs(15), || {
+    let left = until("the line of a client that left", SOON, || {
         daemon.access_log().into_iter().find(|line| line["status"] == 499)
     });
     assert_eq!((&left["path"], &left["reject"]), (&"/slow".into(), &serde_json::Value::Null), "{left}");

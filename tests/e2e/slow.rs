@@ -24,7 +24,7 @@ fn settings() -> Settings {
         routes: served.routes.clone()
             + &route("/sink", "[\"POST\"]", "[\"public\"]", "")
             + &route("/patient/sink", "[\"POST\"]", "[\"public\"]", "[route.timeouts]\nleast_rate = 0"),
-        timeouts: "body = \"1s\"\nleast_rate = \"64KiB\"".to_owned(),
+        timeouts: "headers = \"1s\"\nbody = \"1s\"\nleast_rate = \"64KiB\"".to_owned(),
         upstream: "servers = [\"127.0.0.1:9001\"]\nprotocol = \"http2\"".to_owned(),
         ..served
     }
@@ -75,6 +75,17 @@ fn d01_slow_bodies_and_slow_readers() {
         (reader.raw(512).is_err() || slow() > 2).then_some(())
     });
     until("the reader in the log", SOON, || (slow() == 3).then_some(()));
+    // A head that does not come to its end is answered, and nothing that is no request.
+    let mut late = client.connect().unwrap();
+    late.write(b"GET /health HTTP/1.1\r\nHost: api.exam").unwrap();
+    let answer = late.response("GET").unwrap();
+    assert_eq!((answer.status, answer.header("connection")), (408, Some("close")));
+    assert_eq!(answer.json()["request_id"], answer.id());
+    assert!(late.ends());
+    until("the head in the log", SOON, || (slow() == 4).then_some(()));
+    let mut nothing = client.connect().unwrap();
+    assert!(nothing.ends());
+    assert!(nothing.response("GET").is_err());
     // Whoever behaves is served.
     assert_eq!(client.get("/files/big", "").unwrap().body.len(), 4 << 20);
     assert!(upstream.of("/sink").len() >= 2);

@@ -130,12 +130,23 @@ fn a_disk_that_cannot_be_written_lets_bans_be_lifted_and_keeps_the_rest() {
     assert!(full, "a full disk takes no ban");
     let told = daemon.done(&["block", "del", "10.0.0.100"]);
     assert!(told["message"].as_str().unwrap().contains("could not be recorded"), "{told}");
+    // What still has to be recorded is no lock that is worth waiting for.
+    let list = world.folder.join("list");
+    fs::write(&list, "10.0.0.103\n").unwrap();
+    let told = daemon.cli(&["block", "import", list.to_str().unwrap(), "--feed", "late"]);
+    let message = told.json["message"].as_str().unwrap_or_default();
+    assert_eq!((told.code, &told.json["code"]), (1, &"store_failed".into()), "{} {}", told.json, told.errors);
+    assert!(
+        message.starts_with("nothing was changed") && message.matches("cannot be written").count() < 2,
+        "{message}"
+    );
     assert!(served(0) && !served(1), "a false ban is lifted, and no other");
     enforced(&world, "full");
     disk.clear();
     until("what was lifted to be recorded", SOON, || {
         (!daemon.status()["warnings"].to_string().contains("cannot be recorded")).then_some(())
     });
+    assert_eq!(daemon.status()["feeds"].as_array().map(Vec::len), Some(0), "an import that failed is in force");
     daemon.kill();
     daemon.start_again();
     assert!(served(0) && !served(1), "what was lifted comes back");

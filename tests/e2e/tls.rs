@@ -4,7 +4,7 @@ use std::{
     fs,
     io::{self, Read as _, Write as _},
     process::{Command, Stdio},
-    sync::Arc,
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -19,7 +19,7 @@ use support::{
     settings::Settings,
     tokens,
     upstream::Upstream,
-    wait::{SOON, pause, until},
+    wait::{SOON, until},
     world::{GOOD_V4, World, bystander},
 };
 
@@ -132,18 +132,34 @@ fn l01_old_and_weak_handshakes() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let daemon = Daemon::start(&world, &settings("", ""));
-    let openssl = |arguments: &[&str], input: &str| {
+    // It is told to leave once it has ended by itself, or has said this.
+    let openssl = |arguments: &[&str], input: &str, says: &str| {
         let mut command = world.outside.command("openssl".as_ref());
         command.args(["s_client", "-connect", "10.0.0.1:443", "-servername", HOST]).args(arguments);
         let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
         let mut stdin = child.stdin.take().unwrap();
         stdin.write_all(input.as_bytes()).unwrap();
-        // What it does with a line, it does at once; then it is told to leave.
-        pause(Duration::from_millis(300));
+        let said = Arc::new(Mutex::new(String::new()));
+        let pipes: [Box<dyn io::Read + Send>; 2] =
+            [Box::new(child.stdout.take().unwrap()), Box::new(child.stderr.take().unwrap())];
+        let readers = pipes.map(|mut pipe| {
+            let said = Arc::clone(&said);
+            thread::spawn(move || {
+                let mut piece = [0; 4_096];
+                while let Ok(read @ 1..) = pipe.read(&mut piece) {
+                    said.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..read]));
+                }
+            })
+        });
+        until(says, SOON, || {
+            (said.lock().unwrap().contains(says) || child.try_wait().unwrap().is_some()).then_some(())
+        });
         drop(stdin);
-        let output = child.wait_with_output().unwrap();
-        String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned()
+        child.wait().unwrap();
+        readers.into_iter().for_each(|reader| reader.join().unwrap());
+        said.lock().unwrap().clone()
     };
+    const DONE: &str = "Verify return code";
     let weak = "DEFAULT:@SECLEVEL=0";
     for arguments in [
         &["-tls1", "-cipher", weak][..],
@@ -154,7 +170,7 @@ fn l01_old_and_weak_handshakes() {
         &["-tls1_2", "-cipher", "DHE"],
         &["-tls1_3", "-ciphersuites", "TLS_AES_128_CCM_SHA256"],
     ] {
-        let said = openssl(arguments, "");
+        let said = openssl(arguments, "", DONE);
         assert!(
             said.contains("alert")
                 && !said.contains("Verify return code: 21 (unable to verify the first certificate)\n---\nread"),
@@ -162,12 +178,12 @@ fn l01_old_and_weak_handshakes() {
         );
         assert!(said.contains("Cipher is (NONE)") || said.contains("no cipher match"), "{arguments:?}: {said}");
     }
-    let good = openssl(&["-tls1_2"], "");
+    let good = openssl(&["-tls1_2"], "", DONE);
     assert!(good.contains("Cipher is ECDHE-ECDSA-") && good.contains("Compression: NONE"), "{good}");
     // `R` asks for renegotiation.
-    let renegotiated = openssl(&["-tls1_2"], "R\n");
+    let renegotiated = openssl(&["-tls1_2"], "R\n", "no renegotiation");
     assert!(renegotiated.contains("RENEGOTIATING") && renegotiated.contains("no renegotiation"), "{renegotiated}");
-    let early = openssl(&["-tls1_3"], "");
+    let early = openssl(&["-tls1_3"], "", "Max Early Data");
     assert!(early.contains("Max Early Data: 0") && !early.contains("Max Early Data: 1"), "L04: {early}");
     assert!(early.contains("TLSv1.3"), "L04: {early}");
     until("the offences", SOON, || {
@@ -253,7 +269,7 @@ fn d02_hostile_hellos() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let mut settings = settings("", "");
-    settings.timeouts = "handshake = \"4s\"\n".to_owned();
+    settings.timeouts = "handshake = \"8s\"\n".to_owned();
     let daemon = Daemon::start(&world, &settings);
     let record = |kind: u8, content: &[u8]| {
         [&[kind, 3, 1][..], &u16::try_from(content.len()).unwrap().to_be_bytes(), content].concat()
@@ -282,6 +298,7 @@ fn d02_hostile_hellos() {
             scope.spawn(move || {
                 let client = Client::new(world, bystander(number));
                 let mut stream = client.tcp(PATIENCE).unwrap();
+                stream.set_read_timeout(Some(SOON)).unwrap();
                 let start = std::time::Instant::now();
                 // It may have hung up before everything is sent.
                 stream.write_all(bytes).unwrap_or_default();
@@ -292,7 +309,7 @@ fn d02_hostile_hellos() {
                     "{name}: {ended:?}"
                 );
                 assert!(answer.len() <= 7 && answer.first().is_none_or(|kind| *kind == 21), "{name}: {answer:?}");
-                let quick = start.elapsed() < Duration::from_millis(3_500);
+                let quick = start.elapsed() < Duration::from_secs(7);
                 assert_eq!(quick, *at_once, "{name}: {:?}", start.elapsed());
             });
         }

@@ -201,7 +201,9 @@ fn servers_are_named_by_their_own_certificates_and_by_fingerprints() {
         }
     }
     // What is told of one that is not pinned is what a pin takes.
-    let said = daemon.access_log().iter().find(|line| line["path"] == "/none-leaf").cloned().unwrap();
+    let said = until("its line in the access log", SOON, || {
+        daemon.access_log().into_iter().find(|line| line["path"] == "/none-leaf")
+    });
     let pinned = pins(&own[0].1).0.replace(':', "").replace("sha256", "sha256:").to_lowercase();
     assert!(said["detail"].as_str().unwrap().contains(&pinned), "{pinned}: {said}");
 }

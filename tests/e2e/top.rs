@@ -4,6 +4,7 @@ use std::{
     io,
     net::IpAddr,
     process::{Command, Stdio},
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -39,13 +40,23 @@ fn a_frame_of_real_packets() {
     let (IpAddr::V4(attacker), IpAddr::V4(over)) = (ATTACKER_V4, support::world::bystander(0)) else {
         unreachable!("both are of IPv4")
     };
+    let is_told = AtomicBool::new(false);
     let (code, text) = thread::scope(|scope| {
         let flood = |from| {
-            let world = &world;
-            scope.spawn(move || Flood::from_one(from, 443).at(2_000, Duration::from_millis(2_500)).send(world))
+            let (world, is_told) = (&world, &is_told);
+            // Until it was told of, however long that takes to begin.
+            scope.spawn(move || {
+                let mut sent = Flood::from_one(from, 443).at(2_000, Duration::from_millis(2_500)).send(world);
+                while !is_told.load(Ordering::Relaxed) {
+                    sent = Flood::from_one(from, 443).at(2_000, Duration::from_millis(500)).send(world);
+                }
+                sent
+            })
         };
         let floods = [flood(attacker), flood(over)];
-        let told = once(&daemon, &["--json"]);
+        let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| once(&daemon, &["--json"])));
+        is_told.store(true, Ordering::Relaxed);
+        let told = told.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
         for flood in floods {
             assert!(flood.join().unwrap().packets > 0);
         }

@@ -313,6 +313,36 @@ fn files_that_lost_their_rules_do_not_switch_the_firewall_off() {
     }
 }
 
+/// A list of words is deleted together with the rule that names it: nothing is missed.
+#[test]
+fn a_file_that_goes_with_what_names_it_is_not_missed() {
+    if !report::may_run("waf: files that go together") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let file = |name: &str| world.folder.join(name);
+    fs::write(file("words.data"), "forbidden\n").unwrap();
+    fs::write(file("own.conf"), OWN).unwrap();
+    let table = "[waf.own]\nmode = \"enforce\"\nbuiltin = false\nrules = [\"own.conf\"]\n";
+    let more = format!("{table}{}", route("/own", "[]", "[\"public\"]", "waf = \"own\""));
+    let daemon = Daemon::start(&world, &Settings { more, rules: String::new(), ..Settings::default() });
+    let client = Client::new(&world, GOOD_V4);
+    let ask = |query: &str| client.send(&Request::new("GET", &format!("/own?{query}"))).unwrap().status;
+    assert_eq!((ask("other=bad") == 403, ask("word=forbidden")), (false, 403));
+    fs::write(file("next"), "SecRule ARGS:other \"@rx bad\" \"id:2,phase:2,deny\"\n").unwrap();
+    fs::remove_file(file("words.data")).unwrap();
+    fs::rename(file("next"), file("own.conf")).unwrap();
+    until("the other rule", SOON, || (ask("other=bad") == 403).then_some(()));
+    // What the next looks find is told by the metrics of files, and in the record.
+    fs::write(file("item.schema.json"), "{}").unwrap();
+    let chain = || fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    let took = || chain().lines().filter(|line| line.contains("\"event\":\"files\"")).count() == 2;
+    until("the next files", SOON, || took().then_some(()));
+    assert!(!chain().contains("files_refused"), "{}", chain());
+    assert!(!daemon.status()["warnings"].to_string().contains("not in force"), "{}", daemon.status()["warnings"]);
+}
+
 #[test]
 fn a_file_that_is_gone_for_a_moment_takes_no_rule_away() {
     if !report::may_run("waf: files that are gone") {

@@ -91,6 +91,8 @@ fn d05_packets_are_traced_while_somebody_watches_and_no_ban_is_interrupted() {
     });
     assert!(child.wait().unwrap().success());
     let told: Vec<Value> = told.collect();
+    // The last of them may still be in a queue.
+    until("all packets to be counted", SOON, || (daemon.packets("blocked") >= sent.packets).then_some(()));
     assert_eq!(daemon.packets("blocked"), sent.packets, "none got through in {swaps} swaps");
     for (name, expect) in [
         ("event", json!("trace")),
@@ -110,6 +112,7 @@ fn d05_packets_are_traced_while_somebody_watches_and_no_ban_is_interrupted() {
     // Passed packets, and a setting that comes and goes with reloads.
     let (mut passed, mut lines) = watch(&[&GOOD_V4.to_string(), "--verdict", "passed", "--count", "1"]);
     let knock = |from| drop(world.outside.knock(from, (GATEWAY_V4, 443).into()).unwrap());
+    until("the trace of passed packets", SOON, || (attached() != untraced).then_some(()));
     knock(GOOD_V4);
     let line = lines.next().unwrap();
     assert_eq!((&line["verdict"], &line["source"]), (&json!("passed"), &json!(GOOD_V4.to_string())), "{line}");

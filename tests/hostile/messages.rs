@@ -6,8 +6,8 @@ use gateway::{
     detect::{BanRequest, Contribution, Contributor, Named},
     limit::report::Row,
     message::{
-        ANSWERS, Counted, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED, PlanMember, ServerState,
-        ShadowedSource, ToGuard, UpstreamReport,
+        ANSWERS, Counted, FailingServer, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED,
+        PlanMember, ServerState, ShadowedSource, ToGuard, UpstreamReport,
         anomalies::Contributors,
         channel::{self, Sender},
     },
@@ -69,6 +69,9 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         6 => ToGuard::Upstream(Box::new(UpstreamReport {
             name: name(random),
             servers: (0..below(random, 80)).map(|_| (name(random), ServerState::Down)).collect(),
+            failing: (0..below(random, 80))
+                .map(|_| FailingServer { server: name(random), why: name(random), since: number(random) })
+                .collect(),
             without_server: number(random),
             over_limit: number(random),
             retries: number(random),

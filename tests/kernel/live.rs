@@ -298,6 +298,42 @@ fn an_interface_that_is_made_anew_is_guarded_again() {
 }
 
 #[test]
+fn an_interface_is_guarded_whatever_becomes_of_the_file_system_of_pins() {
+    Cable::with(|cable| {
+        let run = |program: &str, arguments: &[&str]| {
+            assert!(Command::new(program).args(arguments).status().unwrap().success(), "{program} {arguments:?}");
+        };
+        let link = settings().pin_dir.join("links/v0-native");
+        let mut kernel = load(&settings());
+        drop_rights();
+        kernel.ban(key(BAD), ban(1)).unwrap();
+        // Over the pins, another file system: one that takes pins, and one that takes none.
+        for (kind, takes_pins) in [("bpf", true), ("tmpfs", false)] {
+            run("mount", &["-t", kind, kind, "/sys/fs/bpf"]);
+            ip(&["link", "delete", "v0"]);
+            drop(kernel.reattach());
+            cable.plug();
+            let (again, failing) = kernel.reattach();
+            assert!(again.contains(&"v0".to_owned()), "{kind}: {again:?} {failing:?}");
+            assert_eq!((failing.is_empty(), link.exists()), (takes_pins, takes_pins), "{kind}: {failing:?}");
+            let note = kernel.interfaces()[0].note.clone().unwrap_or_default();
+            assert_eq!(note.contains("not pinned") && note.contains("`gateway attach`"), !takes_pins, "{kind}: {note}");
+            assert!(!cable.answers(BAD) && cable.answers(GOOD), "{kind}");
+            assert!(takes_pins || settings().pin_dir.parent().unwrap().read_dir().unwrap().next().is_none(), "{kind}");
+        }
+        assert_eq!(kernel.attach().unwrap().0, Vec::<String>::new(), "it cannot be pinned yet");
+        run("umount", &["/sys/fs/bpf"]);
+        assert_eq!(kernel.attach().unwrap().0, ["v0, which is pinned again"]);
+        assert_eq!(kernel.interfaces()[0].note, None);
+        assert!(link.exists() && !cable.answers(BAD) && cable.answers(GOOD));
+        // So that it outlives the guard, with its maps.
+        drop(kernel);
+        assert!(!cable.answers(BAD) && cable.answers(GOOD));
+        assert!(settings().pin_dir.join(format!("v{LAYOUT}")).join(name::BANS).exists());
+    });
+}
+
+#[test]
 fn what_is_let_go_of_can_be_taken_hold_of_again_and_foreign_pins_are_left() {
     Cable::with(|cable| {
         let mut kernel = load(&settings());

@@ -26,6 +26,7 @@ pub mod http1;
 pub mod http2;
 pub mod http2_call;
 pub mod link;
+pub mod name_server;
 pub mod provider;
 pub mod scripted;
 pub mod store;

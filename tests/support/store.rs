@@ -126,7 +126,7 @@ impl Store {
     pub fn say(&self, command: &str) -> Option<String> {
         let connect = || TcpStream::connect_timeout(&([127, 0, 0, 1], PORT).into(), Duration::from_secs(1)).ok();
         let mut stream = self.namespace.enter(connect)?;
-        stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
+        stream.set_read_timeout(Some(SOON)).ok()?;
         write!(stream, "AUTH \"{PASSWORD}\"\r\n{command}\r\n").ok()?;
         let mut lines = BufReader::new(stream).lines();
         lines.next()?.ok().filter(|answer| answer == "+OK")?;

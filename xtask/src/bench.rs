@@ -24,6 +24,7 @@ mod proxy;
 mod reaction;
 mod reloads;
 mod soak;
+mod validation;
 mod waf;
 
 use measured::{end_to_end, library, release};
@@ -110,6 +111,8 @@ enum What {
     HttpLibrary(http_library::Arguments),
     /// CPU time per request beside nginx and HAProxy, with targets (needs wrk, h2load and nginx).
     Proxy(proxy::Arguments),
+    /// CPU time per request of each stage of validation at 1 KB and 100 KB, beside ModSecurity and ajv (needs wrk and nginx).
+    Validation(validation::Arguments),
     /// What the firewall finds in corpora of attacks, and refuses of benign text: by category and at each paranoia level.
     Waf(waf::Arguments),
 }
@@ -164,6 +167,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Limits(arguments) => limits::run(arguments),
         What::Route { json } => library("route", *json, &[]),
         What::Proxy(arguments) => proxy::run(arguments),
+        What::Validation(arguments) => validation::run(arguments),
         What::Waf(arguments) => waf::run(arguments),
         What::Reaction(arguments) => reaction::run(arguments),
         What::Reloads(arguments) => reloads::run(arguments),

@@ -52,7 +52,10 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     files.sort();
     ensure!(!files.is_empty(), "{} has no documents", arguments.folder.display());
     let mut sums = Sums::default();
-    for file in &files {
+    for (number, file) in files.iter().enumerate() {
+        if number % 100 == 0 {
+            eprintln!("== {number} of {}", files.len());
+        }
         let name = file.strip_prefix(&arguments.folder).unwrap_or(file).display().to_string();
         let began = Instant::now();
         let output = lint(&gateway, file)?;
@@ -71,7 +74,8 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
                 sums.broken +=
                     told.get("broken_examples").and_then(Value::as_array).map_or(0, |broken| broken.len() as u64);
             }
-            Some(1) if message.is_some() => {
+            // Refused, or too large to be read.
+            Some(1 | 2) if message.is_some() => {
                 let message = message.unwrap_or_default();
                 sums.refused.entry(kind(message)).or_default().push(format!("{name}: {message}"));
             }

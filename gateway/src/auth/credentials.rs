@@ -3,15 +3,16 @@
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
 use crate::{
+    header_values,
     refusal::{Refusal, Reject},
     settings::auth::Method,
 };
 
-/// What comes before a bearer token: the scheme in any case and exactly one space (RFC 6750 2.1).
-const BEARER: &[u8] = b"Bearer ";
+/// The scheme of a bearer token, in any case (RFC 6750 2.1).
+const BEARER: &[u8] = b"Bearer";
 
 /// The same of name and password (RFC 7617 2).
-const BASIC: &[u8] = b"Basic ";
+const BASIC: &[u8] = b"Basic";
 
 /// What a request's `Authorization` holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,14 +30,8 @@ pub(super) enum Authorization<'a> {
 /// Whether `Authorization` holds a name and a password.
 #[must_use]
 pub fn holds_password(headers: &HeaderMap) -> bool {
-    let begins = |line: &HeaderValue| after(line.as_bytes(), BASIC).is_some();
+    let begins = |line: &HeaderValue| header_values::credentials(line.as_bytes(), BASIC).is_some();
     headers.get_all(AUTHORIZATION).iter().any(begins)
-}
-
-/// What comes after the scheme, if it is this one.
-fn after<'a>(line: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
-    let (start, rest) = line.split_at_checked(scheme.len())?;
-    start.eq_ignore_ascii_case(scheme).then_some(rest)
 }
 
 impl<'a> Authorization<'a> {
@@ -57,10 +52,10 @@ impl<'a> Authorization<'a> {
             (Some(line), None, None) => line.as_bytes(),
         };
         let accepts_tokens = methods.iter().any(|method| method.is_token());
-        if let Some(token) = after(line, BEARER).filter(|_| accepts_tokens) {
+        if let Some(token) = header_values::credentials(line, BEARER).filter(|_| accepts_tokens) {
             return Ok(Self::Bearer(token));
         }
-        let basic = after(line, BASIC).filter(|_| methods.contains(&Method::Basic));
+        let basic = header_values::credentials(line, BASIC).filter(|_| methods.contains(&Method::Basic));
         Ok(basic.map_or(Self::Other, Self::Basic))
     }
 }

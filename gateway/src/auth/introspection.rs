@@ -6,6 +6,7 @@
 
 use std::sync::Arc;
 
+use data_encoding::BASE64URL_NOPAD;
 use gateway_common::source::Source;
 
 use self::{question::Question, server::Server};
@@ -151,5 +152,13 @@ fn is_token(text: &str) -> bool {
 pub(super) fn is_jwt(token: &[u8]) -> bool {
     let mut parts = token.split(|byte| *byte == b'.');
     let header = parts.next().unwrap_or_default();
-    matches!(header, [b'e', b'w'..=b'z', ..]) && parts.clone().count() == 2 && parts.all(|part| !part.is_empty())
+    let begins_as_object = match header {
+        [b'e', b'w'..=b'z', ..] => true,
+        // White space may stand before the object. No issuer is known that writes it.
+        [b'C' | b'D' | b'I', ..] => {
+            BASE64URL_NOPAD.decode(header).is_ok_and(|text| text.trim_ascii_start().starts_with(b"{"))
+        }
+        _ => false,
+    };
+    begins_as_object && parts.clone().count() == 2 && parts.all(|part| !part.is_empty())
 }

@@ -122,8 +122,11 @@ impl Jwt {
     pub fn renew(&self, files: &[(PathBuf, Vec<u8>)]) -> Result<(), Vec<Diagnostic>> {
         let read = self.sets.iter().map(|set| Ok((set, set.read_again(files)?)));
         let read: Vec<_> = read.collect::<Result<_, Vec<Diagnostic>>>()?;
-        for (set, keys) in read {
-            keys.into_iter().for_each(|keys| set.put(keys));
+        for (set, keys) in read.into_iter().filter_map(|(set, keys)| Some((set, keys?))) {
+            if let Some(skipped) = keys::told(keys.skipped()) {
+                tracing::warn!(issuer = set.key(), skipped, "keys of its file cannot be used");
+            }
+            set.put(keys);
         }
         Ok(())
     }
@@ -199,7 +202,7 @@ impl Jwt {
             Some(keys) if set.is_usable(now.monotonic) => keys.find(kid.as_deref(), &algorithm),
             _ => Err(Invalid::new(TokenFault::UnknownKey, "the keys of its issuer are not there")),
         };
-        let key = match found {
+        let (key, algorithm) = match found {
             Err(Invalid { fault: TokenFault::UnknownKey, .. })
                 if set.fetch().is_some() && Keys::is_known(&algorithm) =>
             {
@@ -208,12 +211,20 @@ impl Jwt {
             }
             found => found?,
         };
-        key.check(token)?;
+        key.check(algorithm, token)?;
         let mut identity = Identity { expires: validity.until, ..identity };
         for what in &mut identity.rests_on {
             Arc::make_mut(what).signer = key.kid.clone();
         }
         Ok((Proved { issuer, identity, validity, role_paths }, revision))
+    }
+
+    /// Which keys in files cannot be used. Those of sets that are fetched are told of when they are fetched.
+    pub(super) fn warnings(&self) -> impl Iterator<Item = Diagnostic> {
+        self.sets.iter().filter(|set| set.fetch().is_none()).filter_map(|set| {
+            let warning = set.load().as_ref().as_ref().and_then(Keys::warning);
+            Some(warning?.under(set.key()))
+        })
     }
 
     /// Where roles are read from that no token has had yet, of many.

@@ -148,7 +148,7 @@ fn list(report: &Report) -> String {
             table.row([
                 silence.id.to_string(),
                 of.join(" "),
-                silence.until.replace(".000Z", "Z"),
+                silence.until.replace(".000Z", "Z").replace('T', " "),
                 silence.by.clone(),
                 silence.reason.clone(),
             ]);

@@ -107,7 +107,7 @@ impl Document {
             Ok(NamedFile { path, bytes })
         };
         let others = self.others.iter().map(file).collect::<Result<Vec<_>, _>>()?;
-        let reading = Reading { base_path: self.base_path.as_deref(), ..Reading::default() };
+        let reading = Reading { base_path: self.base_path.as_deref(), responses: true, ..Reading::default() };
         lint(&file(&self.file)?, &others, Formats::Annotate, &reading).map_err(|fault| (line(&fault), Exit::Refused))
     }
 

@@ -12,12 +12,22 @@ use crate::{
 
 /// A ban's length: whole seconds.
 pub(super) fn ban_duration(text: &str) -> Result<Duration, String> {
+    whole_seconds(text).map_err(|wrong| format!("{wrong}; --forever blocks until removed"))
+}
+
+/// How long something lasts that also lasts for ever where no time is named.
+pub(super) fn lifetime(text: &str) -> Result<Duration, String> {
+    whole_seconds(text).map_err(|wrong| format!("{wrong}; without this option there is no end"))
+}
+
+/// How long something lasts: at least a second, at most ten years.
+pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
     let duration = value::duration(text).map_err(|wrong| wrong.hint.unwrap_or(wrong.message))?;
     if duration < Duration::from_secs(1) || duration.subsec_nanos() != 0 {
-        return Err("write at least 1s, in whole seconds; --forever blocks until removed".to_owned());
+        return Err("write at least 1s, in whole seconds".to_owned());
     }
     if duration > LONGEST_BAN {
-        return Err("write at most 3650d; --forever blocks until removed".to_owned());
+        return Err("write at most 3650d".to_owned());
     }
     Ok(duration)
 }
@@ -44,4 +54,30 @@ pub(super) fn claim(text: &str) -> Result<(ClaimPath, Value), String> {
     let path = ClaimPath::parse(path).ok_or_else(|| format!("{path:?} is no path of a claim"))?;
     let value = serde_json::from_str(value).unwrap_or_else(|_no_json| Value::from(value));
     Ok((path, value))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Each hint names what the command has, and nothing else.
+    #[test]
+    fn durations() {
+        type Parser = fn(&str) -> Result<Duration, String>;
+        let all: [(&str, Parser, &str); 3] = [
+            ("ban", ban_duration, "; --forever blocks until removed"),
+            ("lifetime", lifetime, "; without this option there is no end"),
+            ("whole seconds", whole_seconds, ""),
+        ];
+        for (name, parse, hint) in all {
+            for (text, expect) in [
+                ("0d", Err("write at least 1s, in whole seconds")),
+                ("1500ms", Err("write at least 1s, in whole seconds")),
+                ("4000d", Err("write at most 3650d")),
+                ("1h", Ok(Duration::from_secs(3_600))),
+            ] {
+                assert_eq!(parse(text), expect.map_err(|wrong| format!("{wrong}{hint}")), "{name} {text}");
+            }
+        }
+    }
 }

@@ -6,10 +6,10 @@ use clap::Subcommand;
 use gateway_common::source::Source;
 
 use super::{
-    arguments::{ban_duration, reason},
+    arguments::{ban_duration, reason, whole_seconds},
     context::Context,
     exit::Exit,
-    table::{Table, bytes, clean, seconds},
+    table::{Table, bytes, clean, prose, seconds},
 };
 use crate::guard::control::{Answer, Entry, Feed, Request};
 
@@ -45,7 +45,7 @@ pub(super) enum Block {
         #[arg(long)]
         shadow: bool,
         /// Remove the block after this time unless `gateway confirm` runs: you cannot lock yourself out
-        #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = whole_seconds)]
         confirm: Option<Duration>,
         /// Block even if it covers many good clients (guard.shield_clients), or your own session
         #[arg(long)]
@@ -97,7 +97,7 @@ impl Block {
             Self::Flush { .. } => Request::BlockFlush,
         };
         context.ask(&request, |answer| match answer {
-            Answer::Blocks { entries, lists } => Some(render(entries, lists)),
+            Answer::Blocks { entries, lists, unattached } => Some(render(entries, lists, unattached.as_deref())),
             _ => None,
         })
     }
@@ -113,7 +113,7 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
 }
 
 /// The blocks, and what lists block besides.
-pub(super) fn render(entries: &[Entry], lists: &[Feed]) -> String {
+pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>) -> String {
     let listed: u64 = lists.iter().map(|list| list.entries).sum();
     let each: Vec<String> = lists
         .iter()
@@ -123,12 +123,19 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed]) -> String {
             format!("{} ({}{shadow})", clean(name), list.entries)
         })
         .collect();
-    let also = format!("lists block {listed} more: {}; see `gateway block export --feed NAME`", each.join(", "));
+    let each = each.join(", ");
+    let also = match unattached {
+        None => format!("lists block {listed} more: {each}; see `gateway block export --feed NAME`"),
+        Some(why) => format!(
+            "lists name {listed} more and block none of them, as they are enforced in the kernel alone: {why}. The \
+             lists are {each}; see `gateway block export --feed NAME`"
+        ),
+    };
     match (entries.is_empty(), lists.is_empty()) {
         (true, true) => "nothing is blocked".to_owned(),
-        (true, false) => format!("nothing is blocked one by one; {also}"),
+        (true, false) => prose(&format!("nothing is blocked one by one; {also}")),
         (false, true) => table(entries),
-        (false, false) => format!("{}\n\n{also}", table(entries)),
+        (false, false) => format!("{}\n\n{}", table(entries), prose(&also)),
     }
 }
 

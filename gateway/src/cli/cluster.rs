@@ -135,7 +135,8 @@ fn status(context: &Context) -> Exit {
 }
 
 fn render(cluster: &ClusterStatus) -> String {
-    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone } = &cluster.store;
+    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, disbelieved } =
+        &cluster.store;
     let state = match (since, reachable) {
         (0, _) => "not asked yet".to_owned(),
         (since, true) => format!("answers since {}", rfc3339(*since)),
@@ -156,6 +157,9 @@ fn render(cluster: &ClusterStatus) -> String {
     let mut lines: Vec<String> = lines.iter().map(|(name, value)| field(name, 14, value)).collect();
     if !letters.is_empty() {
         lines.push(field("letters", 14, &format!("not carried: {}", clean(letters))));
+    }
+    if *disbelieved > 0 {
+        lines.push(field("not believed", 14, &format!("{disbelieved} answers that would have given quotas back")));
     }
     if *lost > 0 {
         lines.push(field("letters", 14, &format!("{lost} thrown away")));

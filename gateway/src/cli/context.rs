@@ -4,10 +4,10 @@ use std::path::{Path, PathBuf};
 
 use super::{exit::Exit, output::Output, table};
 use crate::{
-    config::{self, Diagnostics, Disk, Locations},
+    config::{self, Config, Diagnostics, Disk, Locations, Permitted},
     guard::{
         control::{
-            Answer, DENIED, Request,
+            Answer, DENIED, Request, UNKNOWN_KEY,
             client::{self, Unreachable},
         },
         offline,
@@ -25,6 +25,19 @@ pub(super) struct Context {
 impl Context {
     pub(super) fn config(&self) -> &Path {
         self.config.as_deref().unwrap_or(Path::new(config::DEFAULT_PATH))
+    }
+
+    /// The configuration, for whoever needs no secret of it, and what this user may not read, which is taken for empty.
+    pub(super) fn without_secrets(&self) -> Result<(Config, Vec<PathBuf>), Diagnostics> {
+        let errors = match Config::load(self.config(), &Disk) {
+            Ok(config) => return Ok((config, Vec::new())),
+            Err(errors) => errors,
+        };
+        let files = Permitted::default();
+        // Where it is still not valid, the first errors are those of the files as they are.
+        let config = Config::load(self.config(), &files).map_err(|_of_empty_files| errors.clone())?;
+        let denied = files.denied();
+        if denied.iter().any(|path| path == self.config()) { Err(errors) } else { Ok((config, denied)) }
     }
 
     /// Where the gateway keeps its things. A configuration that is not named and not there leaves the defaults; what is
@@ -82,8 +95,7 @@ impl Context {
 
     /// Says why the running gateway does not answer.
     pub(super) fn unreachable(&self, error: &Unreachable) -> Exit {
-        let exit = if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable };
-        self.out.fail(&error.to_string(), exit)
+        self.out.fail(&error.to_string(), exit_of_unreachable(error))
     }
 
     pub(super) fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
@@ -157,10 +169,46 @@ impl Context {
 
 fn exit_of(answer: &Answer) -> Exit {
     match answer {
-        Answer::Refused { code, .. } if code == DENIED => Exit::Denied,
-        Answer::Refused { .. } => Exit::Refused,
+        Answer::Refused { code, .. } => exit_of_refusal(code),
         // A test that did not arrive.
         Answer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,
         _ => Exit::Done,
+    }
+}
+
+/// How a command ends that is refused with this code.
+pub(super) fn exit_of_refusal(code: &str) -> Exit {
+    match code {
+        DENIED => Exit::Denied,
+        UNKNOWN_KEY => Exit::Usage,
+        _ => Exit::Refused,
+    }
+}
+
+/// How a command ends that the running gateway does not answer.
+pub(super) const fn exit_of_unreachable(error: &Unreachable) -> Exit {
+    if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_answer_has_its_exit_code() {
+        let refused = |code: &str| Answer::Refused { code: code.to_owned(), message: String::new() };
+        for (answer, expect) in [
+            (Answer::Done { message: String::new(), changed: 0 }, Exit::Done),
+            (refused("too_wide"), Exit::Refused),
+            (refused(DENIED), Exit::Denied),
+        ] {
+            assert_eq!(exit_of(&answer), expect, "{answer:?}");
+        }
+        let socket = || PathBuf::from("/run/gateway/control.sock");
+        for (error, expect) in
+            [(Unreachable::Denied(socket()), Exit::Denied), (Unreachable::Missing(socket()), Exit::Unreachable)]
+        {
+            assert_eq!(exit_of_unreachable(&error), expect, "{error}");
+        }
     }
 }

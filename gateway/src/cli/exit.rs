@@ -13,9 +13,9 @@ pub(super) enum Exit {
     Usage = 2,
     /// The running gateway cannot be reached.
     Unreachable = 3,
-    /// Whoever asks lacks a role, or may not open the control socket.
+    /// Whoever asks lacks a role, or may not open the control socket or a file.
     Denied = 4,
-    /// What was asked cannot be told here: keys, or an answer of another server, are needed.
+    /// What was asked cannot be told here: keys, an answer of another server, or a sound store are needed.
     Unknown = 5,
 }
 
@@ -48,7 +48,7 @@ Exit codes:
   3  the running gateway cannot be reached
   4  denied: `gateway whoami` shows what you may do
   5  cannot be told here: `gateway can`, `gateway token inspect`,
-     `gateway check --online`
+     `gateway check --online`, `gateway audit verify` with a damaged store
 
 Examples:
   gateway check --config gateway.toml

@@ -71,5 +71,34 @@ fn state(fetch: &FeedFetch) -> String {
         (None, Some(why)) => format!("refused: {why}"),
         (None, None) => "ok".to_owned(),
     };
-    if fetch.is_stale { format!("old, {state}") } else { state }
+    match (fetch.is_stale, fetch.confirmed.is_empty()) {
+        (true, true) if fetch.refused.is_none() => format!("never fetched, {state}"),
+        (true, false) => format!("old, {state}"),
+        _ => state,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn how_a_list_is() {
+        let text = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        for (confirmed, is_stale, failing, refused, expect) in [
+            ("2026-11-30T10:00:00.000Z", false, "", "", "ok"),
+            ("2026-11-30T10:00:00.000Z", true, "", "", "old, ok"),
+            ("2026-11-30T10:00:00.000Z", true, "503", "", "old, failing: 503"),
+            ("", false, "", "", "ok"),
+            ("", true, "503", "", "never fetched, failing: 503"),
+            ("", true, "", "", "never fetched, ok"),
+            // Lists came, and none was taken.
+            ("", true, "", "too short", "refused: too short"),
+        ] {
+            let (failing, refused) = (text(failing), text(refused));
+            let fetch =
+                FeedFetch { confirmed: confirmed.to_owned(), is_stale, failing, refused, ..FeedFetch::default() };
+            assert_eq!(state(&fetch), expect);
+        }
+    }
 }

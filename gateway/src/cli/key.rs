@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use gateway_common::source::Source;
 
 use super::{
-    arguments::{ban_duration, name, reason},
+    arguments::{lifetime, name, reason, whole_seconds},
     context::Context,
     exit::Exit,
     table::{Table, clean},
@@ -48,7 +48,7 @@ pub(super) enum Key {
         #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = overlap)]
         overlap: Duration,
         /// How long the new key is good [default: as long as the old one]
-        #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
+        #[arg(long, value_name = "DURATION", value_parser = whole_seconds)]
         expires: Option<Duration>,
     },
     /// Revoke a key, or all keys of a name, at once and for good
@@ -72,7 +72,7 @@ pub(super) struct New {
     #[arg(long, value_name = "ROLES", value_delimiter = ',')]
     roles: Vec<String>,
     /// How long it is good: 90d, 12h [default: until it is revoked]
-    #[arg(long, value_name = "DURATION", value_parser = ban_duration)]
+    #[arg(long, value_name = "DURATION", value_parser = lifetime)]
     expires: Option<Duration>,
     /// Addresses and prefixes that it may be used from [default: all]
     #[arg(long, value_name = "SOURCES", value_delimiter = ',')]
@@ -116,7 +116,7 @@ impl Key {
 
 /// Zero is a time here: the old key ends at once.
 fn overlap(text: &str) -> Result<Duration, String> {
-    if text == "0s" { Ok(Duration::ZERO) } else { ban_duration(text) }
+    if text == "0s" { Ok(Duration::ZERO) } else { whole_seconds(text) }
 }
 
 /// All pages.

@@ -15,12 +15,7 @@ use gateway_common::source::Source;
 
 use self::{entry::Entry, filter::Filter, follow::follow, lines::next_line};
 use super::{context::Context, exit::Exit, table::clean};
-use crate::{
-    clock::Now,
-    config::{Config, Disk, value},
-    log::rotated::list,
-    settings::access_log::Statuses,
-};
+use crate::{clock::Now, config::value, log::rotated::list, settings::access_log::Statuses};
 
 mod entry;
 mod filter;
@@ -112,8 +107,8 @@ impl Logs {
         if let Some(path) = &self.file {
             return Ok(path.clone());
         }
-        let config = Config::load(context.config(), &Disk)
-            .map_err(|errors| context.out.fail(&errors.to_string(), Exit::Usage))?;
+        let (config, _denied) =
+            context.without_secrets().map_err(|errors| context.out.fail(&errors.to_string(), Exit::Usage))?;
         let file = config.proxy.access_log.files().next().map(|file| file.path.clone());
         file.ok_or_else(|| {
             let message = "the access log goes to no file: name one with --file, or add an output of type \"file\"";

@@ -95,7 +95,8 @@ fn resets(row: &Row) -> String {
         || "-".to_owned(),
         |resets| {
             let left = seconds(resets.saturating_sub(Now::read().unix_seconds()));
-            let moment = rfc3339(resets.saturating_mul(1_000)).replace(".000Z", "Z");
+            // With a blank, where a line can be cut.
+            let moment = rfc3339(resets.saturating_mul(1_000)).replace(".000Z", "Z").replace('T', " ");
             format!("{moment} (in {left})")
         },
     )

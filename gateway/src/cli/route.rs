@@ -11,7 +11,7 @@ use super::{
     table::{clean, field, prose},
 };
 use crate::{
-    config::{Config, Diagnostics, Disk},
+    config::{Config, Diagnostics},
     path::PathRules,
     refusal::Refusal,
     route::{NoRoute, Routes, explain::Way, target::Target},
@@ -48,18 +48,25 @@ struct RouteAnswer {
 
 impl Route {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        let loaded = Config::load(context.config(), &Disk).and_then(|config| {
+        let loaded = context.without_secrets().and_then(|(config, denied)| {
             let routes = Routes::new(&config.proxy.routes);
             let routes = routes.map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
-            Ok((config, routes))
+            Ok((config, routes, denied))
         });
-        let (config, routes) = match loaded {
+        let (config, routes, denied) = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => {
                 let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
                 return context.out.fail(&errors.to_string(), exit);
             }
         };
+        if let Some(denied) = denied.first().filter(|_| has_preflights(&config, &self.request.method)) {
+            let what = format!(
+                "whether this is a preflight cannot be told: this user may not read {}; run as root, or as a user who may",
+                denied.display()
+            );
+            return context.out.fail(&what, Exit::Denied);
+        }
         let found = match self.request.head().and_then(|head| {
             let target = Target::read(&head, NOWHERE, config.proxy.head.target)?;
             let preflight = preflight(&config, &head, &target);
@@ -138,10 +145,14 @@ fn find(routes: &Routes, settings: &[Settings], head: &Parts, target: &Target) -
     RouteAnswer { taken, others, elsewhere: elsewhere.len(), preflight: None }
 }
 
+fn has_preflights(config: &Config, method: &Method) -> bool {
+    !config.proxy.cors.is_empty() && method == Method::OPTIONS
+}
+
 /// Whether the gateway answers by itself what a browser asks for a page.
 fn preflight(config: &Config, head: &Parts, target: &Target) -> Option<bool> {
     // All of it is compiled only where that can be.
-    if config.proxy.cors.is_empty() || head.method != Method::OPTIONS {
+    if !has_preflights(config, &head.method) {
         return None;
     }
     Snapshot::new(config.proxy.clone()).ok()?.answers_preflight(target, head)

@@ -12,7 +12,7 @@ use crate::{
     anchor::schedule::AnchorState,
     clock::rfc3339,
     guard::control::{self, Answer, Feed, KernelBudgets, Process, Request, VerdictCount},
-    message::{KeySetReport, UpstreamReport},
+    message::{FailingServer, KeySetReport, UpstreamReport},
     sandbox::Confinement,
 };
 
@@ -88,9 +88,9 @@ pub(super) fn render(status: &control::Status) -> String {
 
 /// What CrowdSec is asked and told; `None`: it is not used.
 fn crowdsec(status: &control::Status) -> Option<String> {
-    let control::CrowdsecStatus { url, decisions, waiting, told, failing, .. } = status.crowdsec.as_ref()?;
+    let control::CrowdsecStatus { url, decisions, waiting, told, lifted, failing, .. } = status.crowdsec.as_ref()?;
     let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
-    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {waiting} wait"))
+    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {lifted} lifted, {waiting} wait"))
 }
 
 fn configuration(status: &control::Status) -> String {
@@ -125,6 +125,7 @@ fn observer(status: &control::Status) -> String {
     let restarts = status.observer_restarts;
     match (&status.admin, status.observer_pid) {
         (None, _) => "none: there is no [admin]".to_owned(),
+        (Some(admin), _) if status.guard_pid == 0 => format!("not running; [admin] has {admin}"),
         (Some(admin), Some(pid)) => format!("pid {pid}, restarted {restarts} times, {admin}"),
         (Some(admin), None) => format!("being restarted, {restarts} times so far, {admin}"),
     }
@@ -175,16 +176,27 @@ fn key_sets(sets: &[KeySetReport]) -> Option<String> {
     (!sets.is_empty()).then(|| table.render())
 }
 
-fn upstreams(upstreams: &[UpstreamReport]) -> Option<String> {
+pub(super) fn upstreams(upstreams: &[UpstreamReport]) -> Option<String> {
     let mut table = Table::new(["UPSTREAM", "SERVER", "STATE", "AT ONCE"]);
     for upstream in upstreams {
         for (server, state) in &upstream.servers {
-            let state = format!("{state:?}").to_lowercase();
+            let why = upstream.failing.iter().find(|failing| failing.server == *server).map(failure);
+            let state =
+                [Some(format!("{state:?}").to_lowercase()), why].into_iter().flatten().collect::<Vec<_>>().join(": ");
             let limit = upstream.limit.map_or_else(|| "-".to_owned(), |limit| limit.to_string());
             table.row([upstream.name.clone(), server.clone(), state, limit]);
         }
     }
     (!upstreams.is_empty()).then(|| table.render())
+}
+
+/// Why a server could not be connected to, and since when.
+pub(super) fn failure(failing: &FailingServer) -> String {
+    let why = match failing.why.split_once("cannot be resolved: ") {
+        Some((_, why)) => format!("not resolved: {why}"),
+        None => failing.why.clone(),
+    };
+    format!("{why}, since {}", rfc3339(failing.since))
 }
 
 fn verdicts(verdicts: &[VerdictCount]) -> Option<String> {

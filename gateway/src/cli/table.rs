@@ -19,7 +19,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.rows.push(cells.map(|cell| clean(&cell)));
     }
 
-    /// The whole table without a line's end. Where it is wider than the terminal, its longest texts go on below.
+    /// The whole table without a line's end. Where it is wider than the terminal, its longest texts go on below. Where even
+    /// their longest words are too wide, columns in which every row has a dash are left out, and then columns are set
+    /// closer together.
     pub(super) fn render(&self) -> String {
         self.render_within(width())
     }
@@ -35,16 +37,39 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 *least = longest_word.max(*least);
             }
         }
-        narrow(&mut widths, &least, most.saturating_sub(2 * COLUMNS.saturating_sub(1)));
+        let mut shown = [true; COLUMNS];
+        let taken = |shown: &[bool; COLUMNS], gap: usize| {
+            let gaps = gap * shown.iter().filter(|shown| **shown).count().saturating_sub(1);
+            least.iter().zip(shown).filter(|(_, shown)| **shown).map(|(least, _)| least).sum::<usize>() + gaps
+        };
+        if taken(&shown, 2) > most && !self.rows.is_empty() {
+            shown = std::array::from_fn(|at| self.rows.iter().any(|row| row.get(at).is_some_and(|cell| cell != "-")));
+        }
+        let gap = if taken(&shown, 2) > most && taken(&shown, 1) <= most { 1 } else { 2 };
+        for ((width, least), shown) in widths.iter_mut().zip(&mut least).zip(shown) {
+            if !shown {
+                (*width, *least) = (0, 0);
+            }
+        }
+        let columns = shown.iter().filter(|shown| **shown).count();
+        narrow(&mut widths, &least, most.saturating_sub(gap * columns.saturating_sub(1)));
         let line = |row: &[String; COLUMNS]| {
             let mut cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| wrap(cell, width).into_iter()).collect();
-            let height = cells.iter().map(ExactSizeIterator::len).max().unwrap_or_default();
+            let height = cells
+                .iter()
+                .zip(shown)
+                .filter(|(_, shown)| *shown)
+                .map(|(cell, _)| cell)
+                .map(ExactSizeIterator::len)
+                .max()
+                .unwrap_or_default();
             let lines = (0..height).map(|_| {
-                let cells = cells.iter_mut().zip(widths).zip(self.headings).map(|((cell, width), heading)| {
+                let all = cells.iter_mut().zip(widths).zip(self.headings).zip(shown).filter(|(_, shown)| *shown);
+                let cells = all.map(|(((cell, width), heading), _)| {
                     let cell = cell.next().unwrap_or_default();
                     if NUMBERS.contains(&heading) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
                 });
-                cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+                cells.collect::<Vec<_>>().join(" ".repeat(gap).as_str()).trim_end().to_owned()
             });
             lines.collect::<Vec<_>>().join("\n")
         };

@@ -186,6 +186,14 @@ fn tables_fit_the_terminal() {
             "ID  SOURCE  REASON\n 1  a       three\n            short\n            words",
         ),
         (&[["1", "a", "onewordofmanyletters"]], 20, "ID  SOURCE  REASON\n 1  a       onewordofmanyletters"),
+        // Too wide by its words: a column of dashes goes, and the columns are closer.
+        (&[["1", "-", "onewordofmanyletters"]], 24, "ID  REASON\n 1  onewordofmanyletters"),
+        (&[["1", "-", "onewordofmanyletters"]], 23, "ID REASON\n 1 onewordofmanyletters"),
+        (
+            &[["1", "-", "x"], ["2", "a", "onewordofmanyletters"]],
+            30,
+            "ID SOURCE REASON\n 1 -      x\n 2 a      onewordofmanyletters",
+        ),
         (&[["1", "two words", "x"]], 15, "ID  SOURCE  REASON\n 1  two     x\n    words"),
         (&[], 80, "ID  SOURCE  REASON"),
     ] {
@@ -252,9 +260,20 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 
 #[test]
 fn blocks() {
-    assert_eq!(block::render(&[], &[]), "nothing is blocked");
-    let shown =
-        block::render(&[entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")], &[]);
+    assert_eq!(block::render(&[], &[], None), "nothing is blocked");
+    let list = control::Feed {
+        name: "drop".to_owned(),
+        entries: 42,
+        mode: "enforce".to_owned(),
+        origin: "import".to_owned(),
+        loaded: String::new(),
+    };
+    for (unattached, says) in [(None, "lists block 42 more: drop (42)"), (Some("XDP is detached"), "XDP is detached")] {
+        let shown = block::render(&[], std::slice::from_ref(&list), unattached);
+        assert!(shown.contains(says) && shown.contains("block none") == unattached.is_some(), "{shown}");
+    }
+    let entries = [entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")];
+    let shown = block::render(&entries, &[], None);
     // 80 columns: what has blanks goes on below.
     let expect = "\
 ID  SOURCE         MODE     LEFT     PACKETS  BYTES  REFUSED  BY               REASON
@@ -283,6 +302,7 @@ fn explanations() {
         asn: Some(64_500),
         address: "203.0.113.7".parse().unwrap(),
         verdict: "blocked".to_owned(),
+        unattached: Some("XDP is detached".to_owned()),
         entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),
         evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
@@ -307,6 +327,7 @@ fn explanations() {
   since       2026-11-23T19:00:00Z
   until       2026-11-23T19:10:00Z (9m59s left)
   dropped     21 packets, 7.0 KiB
+  enforced    when it connects, by no packet: XDP is detached
   reaction    1.234 ms from the offence to the kernel
   closed      2 connections
   evidence    00000000000000000000000000000001
@@ -367,6 +388,17 @@ audit chain   9 records in 2 files, signed up to 7 at T
 VERDICT  PACKETS    BYTES
 blocked       12  2.0 KiB";
     assert_eq!(status::render(&status), expect);
+    let admin = || Some("http://127.0.0.1:9901".to_owned());
+    for (guard_pid, admin, observer_pid, expect) in [
+        (1, None, None, "none: there is no [admin]"),
+        (1, admin(), Some(3), "pid 3, restarted 0 times, http://127.0.0.1:9901"),
+        (1, admin(), None, "being restarted, 0 times so far, http://127.0.0.1:9901"),
+        (0, admin(), None, "not running; [admin] has http://127.0.0.1:9901"),
+        (0, None, None, "none: there is no [admin]"),
+    ] {
+        let shown = status::render(&control::Status { guard_pid, admin, observer_pid, ..control::Status::default() });
+        assert!(shown.contains(&format!("observer      {expect}\n")), "{shown}");
+    }
 }
 
 #[test]
@@ -375,4 +407,41 @@ fn events() {
         serde_json::json!({"time": "T", "event": "ban", "id": 7, "reason": "by \u{1b}hand", "source": "10.0.0.66"});
     let shown = watch::render(event.as_object().unwrap());
     assert_eq!(shown, "T ban id=7 reason=\"by \\u{1b}hand\" source=10.0.0.66");
+}
+
+#[test]
+fn servers_say_why_they_fail() {
+    use crate::message::{FailingServer, ServerState, UpstreamReport};
+    let failing = |server: &str, why: &str| FailingServer {
+        server: server.to_owned(),
+        why: why.to_owned(),
+        since: 1_764_000_000_000,
+    };
+    let report = UpstreamReport {
+        name: "a".to_owned(),
+        servers: [("h:1", ServerState::Up), ("h:2", ServerState::Failing), ("n:3", ServerState::Failing)]
+            .map(|(server, state)| (server.to_owned(), state))
+            .to_vec(),
+        failing: vec![
+            failing("h:2", "Connection refused (os error 111)"),
+            failing("n:3", "its name cannot be resolved: Name or service not known"),
+        ],
+        without_server: 0,
+        over_limit: 0,
+        retries: 0,
+        limit: None,
+    };
+    let texts: Vec<String> = report.failing.iter().map(status::failure).collect();
+    assert_eq!(
+        texts,
+        [
+            "Connection refused (os error 111), since 2025-11-24T16:00:00.000Z",
+            "not resolved: Name or service not known, since 2025-11-24T16:00:00.000Z",
+        ]
+    );
+    let table = status::upstreams(&[report]).unwrap();
+    for (server, state) in [("h:1", "up"), ("h:2", "failing: Connection"), ("n:3", "failing: not resolved:")] {
+        let line = table.lines().find(|line| line.contains(server)).unwrap();
+        assert!(line.contains(state), "{state:?} is not in:\n{table}");
+    }
 }

@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{
-    arguments::{ban_duration, reason},
+    arguments::{lifetime, reason},
     context::Context,
     exit::Exit,
     table::Table,
@@ -59,7 +59,7 @@ pub(super) struct Revoke {
     #[arg(long, value_name = "TIME", value_parser = before)]
     issued_before: Option<u64>,
     /// How long: 1h, 7d [default: until it is lifted]
-    #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = lifetime)]
     duration: Option<Duration>,
     /// The reason, for the record
     #[arg(long, default_value = "by hand", value_parser = reason)]

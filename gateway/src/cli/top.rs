@@ -19,7 +19,11 @@ use self::{
     screen::Screen,
     view::{Snapshot, View},
 };
-use super::{context::Context, exit::Exit, table::clean};
+use super::{
+    context::{Context, exit_of_refusal, exit_of_unreachable},
+    exit::Exit,
+    table::clean,
+};
 use crate::guard::control::{Answer, Request, client};
 
 mod draw;
@@ -69,7 +73,7 @@ const HIGHEST: u16 = 100;
 
 /// What happens to a screen.
 enum Happens {
-    Looked(Box<Result<Snapshot, String>>),
+    Looked(Box<Result<Snapshot, Failure>>),
     Did(String),
     Terminal(Event),
     End,
@@ -94,7 +98,7 @@ impl Top {
         // What cannot work at all is said before the screen is taken.
         let first = match source.look() {
             Ok(first) => first,
-            Err(reason) => return context.out.fail(&reason, Exit::Unreachable),
+            Err(failure) => return context.out.fail(&failure.reason, failure.exit),
         };
         let mut terminal = match ratatui::try_init() {
             Ok(terminal) => terminal,
@@ -115,11 +119,11 @@ impl Top {
             source.samples.gather(source.socket.clone());
             let before = source.look()?;
             thread::sleep(Duration::from_secs(self.interval));
-            Ok::<_, String>((before, source.look()?))
+            Ok::<_, Failure>((before, source.look()?))
         });
         let (before, now) = match found {
             Ok(Ok(found)) => found,
-            Ok(Err(reason)) => return context.out.fail(&reason, Exit::Unreachable),
+            Ok(Err(failure)) => return context.out.fail(&failure.reason, failure.exit),
             Err(exit) => return exit,
         };
         let exit = if now.is_down { Exit::Unreachable } else { Exit::Done };
@@ -170,7 +174,7 @@ impl Top {
                     looks = false;
                     match *found {
                         Ok(found) => before = Some(std::mem::replace(&mut now, found)),
-                        Err(reason) => screen.says = Some(reason),
+                        Err(failure) => screen.says = Some(failure.reason),
                     }
                 }
                 Ok(Happens::Did(said)) => {
@@ -190,6 +194,12 @@ impl Top {
     }
 }
 
+/// Why nothing can be shown, and how the command ends because of that.
+struct Failure {
+    reason: String,
+    exit: Exit,
+}
+
 /// Whom to ask, and what is gathered meanwhile.
 #[derive(Clone)]
 struct Source {
@@ -206,26 +216,28 @@ impl Source {
     }
 
     /// Asks the running gateway, or else the store and the pinned maps; whether it was these.
-    fn ask(&self, request: &Request) -> Result<(Answer, bool), String> {
+    fn ask(&self, request: &Request) -> Result<(Answer, bool), Failure> {
         let error = match client::ask(&self.socket, request) {
             Ok(answer) => return Ok((answer, false)),
             Err(error) => error,
         };
         match self.context.ask_offline(request, &error) {
             Some(Ok(answer)) => Ok((answer, true)),
-            Some(Err(reason)) => Err(format!("{error}\n{reason}")),
-            None => Err(error.to_string()),
+            Some(Err(reason)) => Err(Failure { reason: format!("{error}\n{reason}"), exit: Exit::Unreachable }),
+            None => Err(Failure { reason: error.to_string(), exit: exit_of_unreachable(&error) }),
         }
     }
 
     /// How things are.
-    fn look(&self) -> Result<Snapshot, String> {
+    fn look(&self) -> Result<Snapshot, Failure> {
         match self.ask(&Request::Top)? {
             (Answer::Top(top), is_down) => {
                 Ok(Snapshot { top: *top, samples: self.samples.take(), at: self.begun.elapsed(), is_down })
             }
-            (Answer::Refused { message, .. }, _) => Err(clean(&message)),
-            _ => Err("the gateway answered something else".to_owned()),
+            (Answer::Refused { code, message }, _) => {
+                Err(Failure { reason: clean(&message), exit: exit_of_refusal(&code) })
+            }
+            _ => Err(Failure { reason: "the gateway answered something else".to_owned(), exit: Exit::Unreachable }),
         }
     }
 
@@ -233,7 +245,7 @@ impl Source {
         match self.ask(&Request::BlockDel { source }) {
             Ok((Answer::Done { message, .. } | Answer::Refused { message, .. }, _)) => message,
             Ok(_) => "the gateway answered something else".to_owned(),
-            Err(reason) => reason,
+            Err(failure) => failure.reason,
         }
     }
 

@@ -10,11 +10,11 @@ use tokio::{
 };
 
 use super::{
-    context::Context,
+    context::{Context, exit_of_refusal},
     exit::Exit,
     table::{bytes, clean},
 };
-use crate::guard::control::{DENIED, Request, Traced};
+use crate::guard::control::{Request, Traced};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -120,8 +120,7 @@ impl Watch {
             if members.contains_key("answer") {
                 // Refused: too many watch, this one did not keep up, or may not watch.
                 let message = members.get("message").and_then(Value::as_str).unwrap_or_default();
-                let is_denied = members.get("code").is_some_and(|code| code == DENIED);
-                let exit = if is_denied { Exit::Denied } else { Exit::Refused };
+                let exit = exit_of_refusal(members.get("code").and_then(Value::as_str).unwrap_or_default());
                 return Ok(context.out.complain(&clean(message), exit));
             }
             if !self.shows(&members) {

@@ -43,6 +43,10 @@ pub(super) fn render(why: &control::Why) -> String {
     if let Some(entry) = &why.entry {
         block(&mut lines, entry);
     }
+    if let Some(unattached) = &why.unattached {
+        let how = if why.verdict == "blocked" { "when it connects, by no packet" } else { "not at all" };
+        lines.add("enforced", format!("{how}: {unattached}"));
+    }
     evidence(&mut lines, why);
     for limit in &why.limits {
         let left = limit.left.unwrap_or(0);

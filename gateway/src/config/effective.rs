@@ -31,6 +31,7 @@ use crate::settings::{
 mod access_log;
 mod alerts;
 mod cluster;
+mod crawlers;
 mod crowdsec;
 mod detect;
 mod feeds;
@@ -107,6 +108,7 @@ pub(super) fn describe(
     if let (Some(root), false) = (root.as_object_mut(), proxy.apis.is_empty()) {
         root.insert("api".to_owned(), proxy.apis.iter().map(validate::api).collect());
     }
+    crawlers::add(&mut root, &proxy.crawlers);
     alerts::add(&mut root, alerts, anomalies, sensitive);
     without_nulls(&mut root);
     root

@@ -27,6 +27,7 @@ mod client_certificates;
 mod cluster;
 mod connection_limit;
 mod cors;
+mod crawlers;
 mod crowdsec;
 mod detect;
 mod feed;
@@ -125,6 +126,12 @@ pub(super) const KEYS: Keys = &[
         "overload",
         "What is refused while the gateway itself has too much to do. Without this table: nothing because of that.",
     ),
+    (
+        "crawler",
+        "A well-known crawler: how it is told from who only says that it is one. Rules about scanning do not ban it. `NAME` is \
+         any name.",
+    ),
+    ("crawlers", "How crawlers are verified."),
     ("detect", "Memory of the rules below."),
     ("rule", "Bans a source after a number of signals within a time."),
     ("feed", "A list of sources in a file, or fetched by URL. It is loaded, followed, and swapped as a whole."),
@@ -159,6 +166,7 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.clamps = proxy.limits.clamps().collect();
     guard.shadow_limits = proxy.limits.in_shadow().chain(proxy.connection_limits.in_shadow()).collect();
     guard.shadow_routes = proxy.routes.iter().flat_map(Route::in_shadow).collect();
+    feed::warn_without_xdp(&guard, &proxy.routes, reader);
     jwt::warn_of_guessing(&proxy, reader);
     let admin = admin::read(root.table("admin", admin::KEYS), &proxy.listeners, reader);
     let traces = traces::read(root.table("traces", traces::KEYS), admin.is_some(), reader);
@@ -212,6 +220,9 @@ fn proxy(root: &Table<'_>, guard: &Guard, reader: &Reader<'_>) -> Proxy {
         with_keys: proxy.auth.api_keys.is_some(),
         with_ja4: has_ja4(&proxy),
     };
+    let crawlers = root.named_tables("crawler", crawlers::KEYS);
+    let all = root.table("crawlers", crawlers::ALL_KEYS);
+    proxy.crawlers = crawlers::read(crawlers, all, &guard.feeds, reader);
     proxy.detect.rules = rule::read(root.tables("rule", rule::KEYS), known, reader);
     proxy.detect.clamps = proxy.limits.clamps().map(|(limit, clamp)| limit::clamp::rule(&limit, clamp)).collect();
     validate::read(root.table("validate", validate::KEYS), &mut proxy);

@@ -389,6 +389,9 @@ fn warnings() {
     warned("certificate = \"server.crt\"\nprivate_key = \"server.key\"\n", "", "listener[0].address", "plain HTTP");
     warned("\"1h\"", "\"1h\"\npin_dir = \"/run/bpf\"", "guard.pin_dir", "not below /sys/fs/bpf");
     warned("require = [\"items:read\"]\n", "", "route[0].require", "nobody");
+    let schema = "schema = \"item.schema.json\"";
+    let inspected = format!("{schema}\ncontent_encoding = \"inspect\"");
+    warned(schema, &inspected, "route[0].content_encoding", "reads other bytes");
     let start = BASE.find("[limit.address]").unwrap();
     let rest = &BASE[start..BASE.find("[[route]]").unwrap()];
     let unlimited = BASE.replace(rest, "");
@@ -483,6 +486,7 @@ mod access_log;
 mod admin;
 mod alerts;
 mod conditions;
+mod crawlers;
 mod crowdsec;
 mod feeds;
 mod identity;

@@ -19,7 +19,8 @@ use std::{
 
 use blame::ClientRow;
 use deviating::{
-    ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LONGEST_NAME, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
+    ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME, MAX_NAMED, MAX_REQUESTS,
+    NO_ROUTE, Named,
 };
 use distinct::Distinct;
 use gateway_common::source::Source;
@@ -151,7 +152,7 @@ impl Contributors {
 
     /// What everybody had, who had anything on the route or on any.
     fn rows(&self, deviating: &Deviating) -> HashMap<Who, ClientRow> {
-        let (is_whole, is_none) = (deviating.of == ALL_ROUTES, deviating.of == NO_ROUTE);
+        let (is_whole, is_none) = (deviating.of == ALL_ROUTES, [NO_ROUTE, LIMITED].contains(&&*deviating.of));
         let place = self.seed.hash_one(&*deviating.of);
         // Nobody is new to a process that has just begun.
         let is_young = deviating.since < self.first.load(Ordering::Relaxed).saturating_add(YOUNG);

@@ -33,7 +33,7 @@ pub use exported::verify_export;
 pub use finding::Finding;
 pub use outside::{Outside, Stamp};
 pub use public_keys::{PublicKeys, pem};
-pub use verify::{Against, BadRecord, Verification, read_records, verify, verify_against};
+pub use verify::{Against, BadRecord, Unjudged, Verification, read_records, verify, verify_against};
 pub use walk::ChainLine;
 
 #[cfg(test)]

@@ -119,7 +119,10 @@ impl Guard {
             Request::Resume => self.resume(actor, now),
             Request::BlockDel { source } => self.del(source, actor, now),
             Request::BlockFlush => self.flush(actor, now),
-            Request::BlockList => return Answer::Blocks { entries: self.entries(now), lists: self.feed_list() },
+            Request::BlockList => {
+                let (entries, lists) = (self.entries(now), self.feed_list());
+                return Answer::Blocks { entries, lists, unattached: self.unattached() };
+            }
             Request::BlockFind { text, before, most } => return self.found(&text, before, most, now),
             Request::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
             Request::AllowDel { source } => self.disallow(source, actor, now),
@@ -135,6 +138,7 @@ impl Guard {
             Request::BlockImportBegin { feed, seconds, shadow, force } => {
                 return self.import_begin(feed, seconds, shadow, force, actor, now).unwrap_or_else(Into::into);
             }
+            Request::BlockImportAbort { id, reason } => self.import_abort(id, reason, actor, now),
             Request::BlockImportChunk { id, entries } => {
                 return self.import_chunk(id, entries, actor, now).unwrap_or_else(Into::into);
             }

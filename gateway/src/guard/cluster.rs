@@ -42,6 +42,10 @@ const WHOLE: u64 = 10 * SECOND;
 /// A machine that was not heard of for so many seconds is told of.
 const LATE: u64 = 35;
 
+/// So long it is told that there is no room for API keys of another machine: in nanoseconds. It speaks of all of them again in
+/// less.
+const NO_ROOM: u64 = 1_200 * SECOND;
+
 /// Where the epoch of the last start is kept, in the state folder.
 const EPOCH: &str = "cluster.epoch";
 
@@ -68,6 +72,8 @@ pub(crate) struct Cluster {
     since: u64,
     /// Facts of others that changed something here, and facts that this machine's safety rules refused.
     taken: (u64, u64),
+    /// For so many API keys of other machines there was no room, and when that was seen last: `CLOCK_MONOTONIC`, nanoseconds.
+    no_room: BTreeMap<String, (u64, u64)>,
 }
 
 /// The cluster, as an operator is shown it.
@@ -287,11 +293,23 @@ impl Cluster {
         self.told = None;
     }
 
-    /// Letters about all of it.
-    pub(crate) fn whole(&mut self, facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+    /// Letters about all of it, and about as many of `more` as there is room for: how many these are.
+    pub(crate) fn whole(&mut self, facts: Vec<Fact>, more: Vec<Fact>, now: Now) -> (Vec<Vec<u8>>, usize) {
         let facts = facts.into_iter().filter(|fact| self.tells(fact)).collect();
         self.told = Some(now.monotonic);
-        self.writer.as_mut().and_then(|writer| writer.whole(facts, now)).unwrap_or_default()
+        self.writer.as_mut().and_then(|writer| writer.whole(facts, more, now)).unwrap_or_default()
+    }
+
+    /// Whether the machines tell each other of API keys.
+    pub(crate) fn tells_keys(&self) -> bool {
+        self.writer.is_some() && self.settings.as_ref().is_some_and(|settings| settings.api_keys)
+    }
+
+    /// For some API keys of another machine there is no room here; `count`: how many, just now.
+    pub(crate) fn note_no_room(&mut self, node: &str, count: u64, now: Now) {
+        if count > 0 {
+            self.no_room.insert(node.to_owned(), (count, now.monotonic));
+        }
     }
 
     /// A letter has come; what it says, if it counts.
@@ -364,12 +382,26 @@ impl Cluster {
         } else if !letters.is_empty() {
             warnings.push(format!("the store of the cluster carries no letters between guards: {letters}"));
         }
+        if self.store.disbelieved > 0 {
+            warnings.push(format!(
+                "the store of the cluster has given back what was used up of quotas {} times, and no operator has said so: it \
+                 was not believed; see who can write to the store",
+                self.store.disbelieved
+            ));
+        }
         if self.is_stale(now) == Some(true) {
             warnings.push(
                 "requests with tokens and API keys get 503: no other machine is heard, so that it is not known \
                            what they have revoked (cluster.revocation_stale)"
                     .to_owned(),
             );
+        }
+        let lasts = |seen: u64| now.monotonic.saturating_sub(seen) < NO_ROOM;
+        for (name, (count, _)) in self.no_room.iter().filter(|(_, (_, seen))| lasts(*seen)) {
+            warnings.push(format!(
+                "there is no room for {count} or more API keys of {name}: they are not good here; revoke keys that nobody \
+                 uses, or let them expire"
+            ));
         }
         for (name, peer) in self.peers.each() {
             let (_, wrong) = peer.refused();

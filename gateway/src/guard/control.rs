@@ -34,7 +34,7 @@ pub use admin_token::{AdminToken, NewAdminToken};
 pub use clamp::{ClampEntry, KernelBudgets, PlanEntry, TotalBudget};
 pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, RevocationPage, RevocationShown, TokensOf};
 pub use crowdsec::CrowdsecStatus;
-pub use entry::Entry;
+pub use entry::{Allow, Entry};
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
     AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, FeedFetch, Interface, LogDrops, Lost, Process,
@@ -124,6 +124,14 @@ pub enum Request {
         /// Nothing may be put in the place of what is there.
         #[serde(default)]
         allow_empty: bool,
+    },
+    /// The list is not put in force after all.
+    BlockImportAbort {
+        /// What [`Answer::Import`] said.
+        id: u64,
+        /// What is wrong with the list, for the record and for `status`; absent: nobody needs to know.
+        #[serde(default)]
+        reason: Option<String>,
     },
     /// Find blocks in force, the youngest first, a page at a time.
     BlockFind {
@@ -361,6 +369,9 @@ pub enum Answer {
         /// Lists in force, whose entries are not among them.
         #[serde(default)]
         lists: Vec<Feed>,
+        /// Why no packet is dropped in the kernel, and what to do about it; absent: packets are.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        unattached: Option<String>,
     },
     /// To [`Request::BlockFind`].
     Found {
@@ -451,6 +462,9 @@ impl Answer {
 /// The code of [`Answer::Refused`] where whoever asks lacks a role.
 pub const DENIED: &str = "denied";
 
+/// The code of a refusal: no limit counts by such a key, or there is no limit of that name. It is wrong usage.
+pub const UNKNOWN_KEY: &str = "unknown_key";
+
 /// The code of [`Answer::Refused`] where whoever asks has shown no token that is in force.
 pub const BAD_TOKEN: &str = "bad_token";
 
@@ -479,18 +493,6 @@ pub struct Shadowed {
     /// Clients among them that were served with a valid token lately; absent: not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub good_clients: Option<u64>,
-}
-
-/// An allowlisted source.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allow {
-    /// Who.
-    #[serde(with = "crate::text")]
-    pub source: Source,
-    /// Why, for people.
-    pub reason: String,
-    /// `config` or `operator:UID`.
-    pub actor: String,
 }
 
 #[cfg(test)]

@@ -14,7 +14,7 @@ use crate::{
     clock::{Now, SECOND, rfc3339},
     guard::control::{CrowdsecStatus, watch::Watchers},
     lists::DecisionStream,
-    message::fetch::ToldBan,
+    message::fetch::Fetch,
     settings::crowdsec::Settings,
 };
 
@@ -179,18 +179,18 @@ impl Crowdsec {
         &self.decisions
     }
 
-    /// The bans that it is to be told of now; empty: none.
-    pub(crate) fn push(&mut self, now: Now) -> Vec<ToldBan> {
+    /// What it is to be told of now: bans, or that they were lifted; `None`: nothing.
+    pub(crate) fn push(&mut self, now: Now) -> Option<Fetch> {
         if self.push.is_under_way || now.monotonic < self.push.next || self.outgoing.len() == 0 {
-            return Vec::new();
+            return None;
         }
-        let bans = self.outgoing.begin(now.unix_millis);
-        self.push.is_under_way = !bans.is_empty();
-        if bans.is_empty() {
+        let told = self.outgoing.begin(now.unix_millis);
+        self.push.is_under_way = told.is_some();
+        if told.is_none() {
             // What waited has ended: it is not told, and what failed does not matter any more.
             self.push.failing = None;
         }
-        bans
+        told
     }
 
     /// It was told.
@@ -245,6 +245,7 @@ impl Crowdsec {
             skipped_simulated: self.counts.simulated,
             waiting: count(self.outgoing.len()),
             told: self.outgoing.sent,
+            lifted: self.outgoing.lifted,
             tell_failures: self.outgoing.failed,
             dropped: self.outgoing.dropped,
         })

@@ -4,7 +4,7 @@
 
 use serde::Serialize;
 
-use facts::{Daemon, Fact, Interface};
+use facts::{Daemon, Fact, Interface, Unanswered};
 
 use super::{control::Process, kernel::PinnedAt};
 use crate::launch::Role;
@@ -44,8 +44,24 @@ fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: im
     Check { name: name.into(), state, what: what.into(), fix: fix.into() }
 }
 
+/// What helps whoever may not look, and nobody else.
+const AS_ROOT: &str = "run as root on the gateway's host";
+
 fn unknown(name: impl Into<String>, reason: &str) -> Check {
-    check(name, State::Warn, format!("not looked at: {reason}"), "run as root on the gateway's host")
+    check(name, State::Warn, format!("not looked at: {reason}"), AS_ROOT)
+}
+
+/// What helps root where something could not be looked at.
+fn remedy(unknown: &Check, runs: bool) -> &'static str {
+    let is_of_store = unknown.what.contains("the ban store");
+    let is_pinned = ["drift", "maps", "pins"].contains(&&*unknown.name);
+    match (is_of_store, is_pinned, runs) {
+        (true, _, false) => "start the gateway (`gateway run`): it repairs a damaged store from the audit chain",
+        (true, _, true) => "see `gateway status`: the running gateway repairs its store",
+        (_, true, false) => "start the gateway (`gateway run`): it loads its program and pins its maps",
+        (_, true, true) => "restart the gateway: it pins its maps again",
+        _ => "run it on the host itself, outside of containers, or see the permissions of what is named",
+    }
 }
 
 /// Every check, in the order in which one would look.
@@ -80,6 +96,11 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
         let what =
             "no gateway has run here by this configuration yet: there are no pins, no store and no record to look at";
         checks.push(check("daemon", State::Warn, what, "start it: `gateway run`"));
+    }
+    if facts.is_root {
+        for unknown in checks.iter_mut().filter(|check| check.fix == AS_ROOT) {
+            unknown.fix = remedy(unknown, facts.daemon.is_ok()).to_owned();
+        }
     }
     checks
 }
@@ -373,9 +394,12 @@ fn files(files: &Fact<(u64, u64)>) -> Check {
     }
 }
 
-fn daemon(daemon: &Fact<Daemon>) -> Vec<Check> {
+fn daemon(daemon: &Result<Daemon, Unanswered>) -> Vec<Check> {
+    let one = |state, what: &str, fix| vec![check("daemon", state, what, fix)];
     let Daemon { proxy, warnings, processes } = match daemon {
-        Err(reason) => return vec![check("daemon", State::Fail, reason, "start it: `gateway run`")],
+        Err(Unanswered::Denied(reason)) => return vec![unknown("daemon", reason)],
+        Err(Unanswered::Down(reason)) => return one(State::Fail, reason, "start it: `gateway run`"),
+        Err(Unanswered::Silent(reason)) => return one(State::Fail, reason, "see the gateway's log"),
         Ok(daemon) => daemon,
     };
     let mut checks = vec![

@@ -229,6 +229,8 @@ pub(crate) struct AtAccept {
     budgets: BTreeMap<SourceKey, Budget>,
     /// As if there were budgets: for tests.
     gives_budgets: bool,
+    /// As if it were attached there: for tests.
+    attached: Vec<Attached>,
 }
 
 #[cfg(test)]
@@ -236,11 +238,16 @@ impl AtAccept {
     pub(crate) fn with_budgets() -> Self {
         Self { gives_budgets: true, ..Self::default() }
     }
+
+    pub(crate) fn attached() -> Self {
+        let at = Attached { name: "eth0".to_owned(), index: 2, native: true, adopted: false, note: None };
+        Self { attached: vec![at], ..Self::default() }
+    }
 }
 
 impl Enforcement for AtAccept {
     fn interfaces(&self) -> &[Attached] {
-        &[]
+        &self.attached
     }
     fn ban(&mut self, key: SourceKey, ban: Ban) -> Result<(), KernelError> {
         self.bans.insert(key, ban);
@@ -303,6 +310,7 @@ impl Enforcement for AtAccept {
         Ok(())
     }
     fn release(&mut self) -> Result<Removed, KernelError> {
+        self.attached.clear();
         Ok(Removed::default())
     }
     fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {

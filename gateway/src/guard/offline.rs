@@ -19,6 +19,7 @@ use crate::{
         lifecycle::state::{self, OpenedState},
         state_files::{self, lock::borrow},
     },
+    settings,
 };
 
 /// How long a command waits for another one.
@@ -50,6 +51,7 @@ pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer
 
 fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, String> {
     let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
+    let admin = config.admin.as_ref().map(settings::admin::Settings::place);
     let settings = config.guard;
     let store = settings.state_dir.join(state_files::STORE);
     if !store.exists() {
@@ -96,7 +98,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             proxy_standstills: 0,
             observer_pid: None,
             observer_restarts: 0,
-            admin: None,
+            admin,
             guard_restarts: 0,
             upgrade_reverted: false,
             all: Vec::new(),

@@ -146,7 +146,13 @@ impl OperatorIdentity {
         let mut others: Vec<String> =
             operators.who_has(|role| lacked.contains(&role)).into_iter().map(|grant| grant.by).collect();
         others.dedup();
+        // No table of the configuration gives a token a role: a token has those that it was made with.
+        let is_token = self.actor.starts_with("token:");
         let ask = match others.as_slice() {
+            _ if is_token => {
+                let roles: String = lacked.iter().map(|role| format!(" --role {}", role.name())).collect();
+                format!("ask for another token, made by `gateway admin-token new{roles}`")
+            }
             [] => "ask root, or for an [[operator]] table that gives it".to_owned(),
             others => format!("ask for {}, or root", others.join(" or ")),
         };
@@ -211,6 +217,18 @@ mod tests {
         );
         let denial = if lacked.is_empty() { String::new() } else { standing.denial(&lacked, &operators) };
         assert!(denial.contains(denied) && denial.is_empty() == denied.is_empty(), "{denial:?} {denied:?}");
+    }
+
+    /// What `[[operator]]` says helps no token.
+    #[test]
+    fn a_token_is_denied_by_its_own_roles() {
+        let holder = Holder { name: "ci".to_owned(), roles: [Role::View].into_iter().collect() };
+        for operators in [operators(), Operators(Vec::new())] {
+            let standing = OperatorIdentity::of_token(holder.clone());
+            let denial = standing.denial(&[Role::Block, Role::Allow], &operators);
+            assert!(denial.contains("made by `gateway admin-token new --role block --role allow`"), "{denial}");
+            assert!(!denial.contains("[[operator]]") && !denial.contains("group on-call"), "{denial}");
+        }
     }
 
     #[test]

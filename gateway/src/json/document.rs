@@ -7,7 +7,10 @@ use std::cmp::Ordering;
 use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess, Visitor};
 use serde_json::Number;
 
-use super::{JsonError, MAX_DEPTH, MAX_VALUES};
+use super::{
+    JsonError, MAX_DEPTH, MAX_VALUES,
+    number_text::{self, numbers},
+};
 
 #[cfg(test)]
 mod tests;
@@ -24,10 +27,12 @@ pub struct JsonDocument {
     values: Vec<Stored>,
     /// The elements of each array, in order, and the members of each object, by name.
     children: Vec<Id>,
+    /// Numbers that are whole only because a float cannot hold them: `1.0000000000000000000001`. In order.
+    rounded: Vec<Id>,
 }
 
 /// Which value of a [`JsonDocument`], or which name of a member.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Id(u32);
 
 /// A value, as it is looked at.
@@ -100,7 +105,11 @@ impl JsonDocument {
         DocumentReader { building: &mut building, depth: 0, parent: Id::ROOT, name: Span::default() }
             .deserialize(&mut deserializer)?;
         deserializer.end()?;
-        Ok(building.document)
+        let Building { mut document, has_round, .. } = building;
+        if has_round {
+            document.rounded = rounded(&document.values, bytes);
+        }
+        Ok(document)
     }
 
     /// How many values it has.
@@ -129,6 +138,13 @@ impl JsonDocument {
             Some(StoredValue::Array(span)) => JsonView::Array(span.of(&self.children)),
             Some(StoredValue::Object(span)) => JsonView::Object(span.of(&self.children)),
         }
+    }
+
+    /// Whether a value is a whole number, as it was written: `1.0` and `1e3` are, too (JSON Schema 2020-12, 6.1.1).
+    #[must_use]
+    pub fn is_whole(&self, id: Id) -> bool {
+        let Some(StoredValue::Number(number)) = self.stored(id).map(|stored| &stored.value) else { return false };
+        !number.is_f64() || is_round(number) && self.rounded.binary_search(&id).is_err()
     }
 
     /// The name of a member.
@@ -244,6 +260,11 @@ pub fn compare_numbers(left: &Number, right: &Number) -> Ordering {
     }
 }
 
+/// Whether a float has nothing behind the point.
+fn is_round(number: &Number) -> bool {
+    number.as_f64().is_some_and(|value| value.fract() == 0.0)
+}
+
 fn whole(number: &Number) -> Option<i128> {
     number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from))
 }
@@ -261,12 +282,25 @@ fn compare_whole(whole: i128, other: f64) -> Ordering {
     whole.cmp(&(floor as i128)).then(if other > floor { Ordering::Less } else { Ordering::Equal })
 }
 
+/// The floats that are whole and were not written so. The text has its numbers in the order of `values`.
+fn rounded(values: &[Stored], bytes: &[u8]) -> Vec<Id> {
+    let stored = (0..).zip(values).filter_map(|(at, stored)| match &stored.value {
+        StoredValue::Number(number) => Some((Id(at), number)),
+        _ => None,
+    });
+    let is_rounded = |number: &Number, text: &[u8]| number.is_f64() && is_round(number) && !number_text::is_whole(text);
+    let rounded = stored.zip(numbers(bytes)).filter(|((_, number), text)| is_rounded(number, text));
+    rounded.map(|((id, _), _)| id).collect()
+}
+
 /// What is read so far.
 #[derive(Default)]
 struct Building {
     document: JsonDocument,
     /// The children read so far of everything that is not at its end.
     open: Vec<Id>,
+    /// Whether a number with a point or an exponent was read that is whole.
+    has_round: bool,
 }
 
 impl Building {
@@ -359,6 +393,7 @@ impl<'de> Visitor<'de> for DocumentReader<'_> {
 
     fn visit_f64<E: serde::de::Error>(mut self, value: f64) -> Result<Id, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
+        self.building.has_round |= is_round(&number);
         self.put(StoredValue::Number(number))
     }
 
@@ -382,7 +417,7 @@ impl<'de> Visitor<'de> for DocumentReader<'_> {
             let member = members.next_value_seed(self.below(object, name))?;
             self.building.open.push(member);
         }
-        let Building { document, open } = &mut *self.building;
+        let Building { document, open, .. } = &mut *self.building;
         let members = open.get_mut(before..).unwrap_or_default();
         members.sort_unstable_by(|one, other| document.name(*one).cmp(document.name(*other)));
         if members.windows(2).any(|pair| matches!(pair, [one, other] if document.name(*one) == document.name(*other))) {

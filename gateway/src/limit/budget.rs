@@ -11,7 +11,7 @@ use super::{
     in_flight::{Entered, InFlight},
     key::Key,
     queue::SharedQuota,
-    quota::{Left, Quota, Rules},
+    quota::{Left, Quota, Rules, TooFew},
     shared::{Admitted, Circle, Refused, Shared},
 };
 use crate::{
@@ -59,8 +59,9 @@ pub(super) enum Judgement {
         /// Its key has used up nothing of the quota before.
         is_new: bool,
     },
-    /// In so many seconds there is enough; `None`: once another request is over.
-    Over { reset: Option<u64> },
+    /// So many units are left, too few for the request. In so many seconds there are enough; `None`: once another request
+    /// is over.
+    Over { left: u64, reset: Option<u64> },
 }
 
 impl Allowed {
@@ -86,7 +87,7 @@ impl Allowed {
             Allowance::Quota(most) => {
                 let counts = quota.zip(limit.quota.as_ref()).map(|(counts, it)| {
                     let circle = circle.filter(|_| limit.shared);
-                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it.nodes, &it.asks, counts));
+                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it, counts));
                     (counts, Rules::new(it, *most, shared))
                 });
                 let window = limit.quota.as_ref().map_or(0, |quota| quota.period.usual_seconds());
@@ -135,14 +136,14 @@ impl Allowed {
                 Ok((entered, left)) => {
                     Judgement::Admitted { left, reset: None, wait: 0, entered: Some(entered), is_new: false }
                 }
-                Err(()) => Judgement::Over { reset: None },
+                Err(left) => Judgement::Over { left, reset: None },
             },
             Budgets::Quota(counts, rules) => {
                 match counts.spend(key.own, if is_later { 0 } else { weight }, rules, now, over) {
                     Ok(Left { units, reset, is_new }) => {
                         Judgement::Admitted { left: units, reset: Some(reset), wait: 0, entered: None, is_new }
                     }
-                    Err(reset) => Judgement::Over { reset: Some(reset) },
+                    Err(TooFew { units, reset }) => Judgement::Over { left: units, reset: Some(reset) },
                 }
             }
             Budgets::Rate(counter, _) => {
@@ -153,7 +154,7 @@ impl Allowed {
                         counter.drain(key.own, cost, now);
                         return Judgement::Admitted { left, reset: Some(reset), wait: 0, entered: None, is_new: false };
                     }
-                    Some(Err(Refused { reset })) => return Judgement::Over { reset: Some(reset) },
+                    Some(Err(Refused { left, reset })) => return Judgement::Over { left, reset: Some(reset) },
                     None => {}
                 }
                 match counter.spend(key.own, cost, self.delay, now, over) {
@@ -170,6 +171,7 @@ impl Allowed {
                         }
                     }
                     Err(Budget { arrival, pace }) => Judgement::Over {
+                        left: pace.left(arrival, now),
                         reset: Some(pace.wait(arrival, now, cost).saturating_sub(self.delay).div_ceil(SECOND)),
                     },
                 }

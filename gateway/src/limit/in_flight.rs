@@ -65,8 +65,9 @@ impl InFlight {
         lock(&self.parts[place & (self.parts.len() - 1)])
     }
 
-    /// One more request of `key`, which counts as `weight`. `Ok`: how many more there may be. `Err`: there are too many.
-    pub(super) fn enter(&self, key: u64, weight: u64, over: Over) -> Result<(Entered, u64), ()> {
+    /// One more request of `key`, which counts as `weight`. `Ok`: how many more there may be. `Err`: the
+    /// same, which is too few for it.
+    pub(super) fn enter(&self, key: u64, weight: u64, over: Over) -> Result<(Entered, u64), u64> {
         let mut part = self.part(key);
         let part = &mut *part;
         let most = part.most;
@@ -89,10 +90,11 @@ impl InFlight {
                 Over::Refused => part.counts.refused += 1,
                 Over::Shadow => part.counts.shadow += 1,
             }
+            let left = most.saturating_sub(*count);
             if *count == 0 && !is_shared {
                 part.held.forget(key, &key);
             }
-            return Err(());
+            return Err(left);
         }
         *count = next;
         part.counts.admitted += 1;
@@ -171,7 +173,7 @@ mod tests {
         let enter = |key| limit.enter(key, 1, Over::Refused);
         let held: Vec<_> = (0..3).map(|_| enter(7).unwrap()).collect();
         assert_eq!(held.iter().map(|(_, left)| *left).collect::<Vec<_>>(), [2, 1, 0]);
-        assert_eq!((enter(7), limit.find(7)), (Err(()), Some((3, 3))));
+        assert_eq!((enter(7), limit.find(7)), (Err(0), Some((3, 3))));
         assert!(enter(8).is_ok(), "another key");
         limit.leave(held[0].0);
         let again = enter(7).unwrap().0;

@@ -10,7 +10,10 @@ use std::{
     task::{Poll, Waker},
 };
 
-use super::{lease::Leases, quota::Quota};
+use super::{
+    lease::Leases,
+    quota::{Quota, Seal},
+};
 use crate::settings::limit::Rate;
 
 /// The most asks that wait. Each key waits once, so that only a flood of keys comes here.
@@ -42,6 +45,8 @@ pub(super) struct SharedQuota {
     pub(super) most: u64,
     pub(super) portion: u64,
     pub(super) asks: Arc<BudgetQueue>,
+    /// Tells operators' words from what the store makes up.
+    pub(super) seal: Arc<Seal>,
     pub(super) counts: Arc<Quota>,
 }
 
@@ -64,6 +69,8 @@ pub struct BudgetQueue {
     is_first: AtomicBool,
     /// Requests that were judged by this machine's share alone, as the store was away.
     alone: AtomicU64,
+    /// Answers of the store that would have given back what was used up of a quota, without an operator's word.
+    disbelieved: AtomicU64,
 }
 
 /// What waits, and whoever waits for it.
@@ -146,6 +153,21 @@ impl BudgetQueue {
     /// Requests that were judged by this machine's share alone.
     pub fn alone(&self) -> u64 {
         self.alone.load(Ordering::Relaxed)
+    }
+
+    /// The store says that less of a quota was used up than this machine knows, and shows no operator's word for it.
+    pub(super) fn disbelieve(&self) {
+        if self.disbelieved.fetch_add(1, Ordering::Relaxed) == 0 {
+            tracing::error!(
+                "the store of the cluster gives back what was used up of a quota, and no operator has said so: it is not \
+                 believed; see who can write to it"
+            );
+        }
+    }
+
+    /// How often the store was not believed.
+    pub fn disbelieved(&self) -> u64 {
+        self.disbelieved.load(Ordering::Relaxed)
     }
 
     /// `false`: there is no room.

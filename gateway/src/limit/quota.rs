@@ -21,7 +21,11 @@ pub use self::{
     row::{MAX_ROWS_TOLD, UsedRow, Warned},
     shared::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
 };
-pub(super) use self::{rules::Rules, spend::Left};
+pub(super) use self::{
+    rules::Rules,
+    seal::Seal,
+    spend::{Left, TooFew},
+};
 use super::counter::Counts;
 use crate::{bounded::BoundedTable, clock::Now, settings::limit::quota::Quota as Configured};
 
@@ -29,6 +33,7 @@ mod calendar;
 mod clock;
 mod row;
 mod rules;
+mod seal;
 mod seen;
 mod shard;
 mod shared;

@@ -15,7 +15,8 @@ pub(super) struct RemainingUnits {
     pub(super) limit: usize,
     pub(super) allowed: usize,
     pub(super) left: u64,
-    /// In how many seconds more is left; `None`: once another request is over.
+    /// In how many seconds all of them are there again, or, of a request that is refused, as many as it takes: the same
+    /// moment as `Retry-After`, as the draft asks for. `None`: once another request is over.
     pub(super) reset: Option<u64>,
 }
 

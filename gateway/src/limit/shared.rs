@@ -18,6 +18,7 @@ use super::{
     key::Hasher,
     lease::{Lease, Leases},
     queue::{BudgetQueue, PendingKey, SharedBudget},
+    quota::Seal,
 };
 use crate::{
     clock::SECOND,
@@ -34,6 +35,7 @@ pub(super) struct Circle {
     pub(super) asks: Arc<BudgetQueue>,
     /// Makes the keys of what is shared.
     pub(super) hasher: Hasher,
+    pub(super) seal: Arc<Seal>,
 }
 
 /// A budget that machines share, as one of them spends it.
@@ -50,8 +52,9 @@ pub(super) struct Admitted {
     pub(super) reset: u64,
 }
 
-/// It is not: in so many seconds there may be enough.
+/// It is not: so many units are left, as far as this machine knows, and in so many seconds there may be enough.
 pub(super) struct Refused {
+    pub(super) left: u64,
     pub(super) reset: u64,
 }
 
@@ -60,7 +63,8 @@ impl Circle {
     pub(super) fn new(settings: &Settings, before: Option<&Self>) -> Option<Self> {
         let sharing = settings.sharing.as_ref().filter(|_| settings.limits.iter().any(|limit| limit.shared))?;
         let asks = before.map_or_else(Arc::default, |before| Arc::clone(&before.asks));
-        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing) })
+        let seal = Arc::new(Seal::new(&sharing.secret.bytes));
+        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing), seal })
     }
 }
 
@@ -73,7 +77,7 @@ impl Shared {
         circle: Option<&Circle>,
         known: Option<&Self>,
     ) -> Option<Self> {
-        let Circle { nodes, asks, hasher } = circle.filter(|_| limit.shared)?;
+        let Circle { nodes, asks, hasher, .. } = circle.filter(|_| limit.shared)?;
         let secret = hasher.seed();
         // By another secret, the keys of leases mean nothing.
         let leases = known.filter(|known| known.budget.secret == secret).map(|known| &known.budget.leases);
@@ -144,7 +148,8 @@ impl Shared {
         if !may {
             part.count_over(over);
             let wait = lease.refused_until.saturating_sub(now);
-            return Some(Err(Refused { reset: wait.div_ceil(SECOND).max(1) }));
+            let left = if is_spent { 0 } else { self.left(&lease) };
+            return Some(Err(Refused { left, reset: wait.div_ceil(SECOND).max(1) }));
         }
         part.counts.admitted += 1;
         let left = self.left(&lease);

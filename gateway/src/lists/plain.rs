@@ -1,7 +1,7 @@
 //! Reads a line of a plain list: addresses, prefixes and ranges, then anything; also the lines of DShield, of the Tor
 //! project's exits, of eMule and PeerGuardian, of fail2ban's status, and addresses with a mask.
 
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use gateway_common::source::Source;
 
@@ -42,6 +42,12 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
     {
         return peers(first, last, rest, each);
     }
+    if let [first, rest @ ..] = words.as_slice()
+        && !line.contains(',')
+        && is_of_hosts(first, rest)
+    {
+        return Err("a line of a hosts file names a host, not a client".to_owned());
+    }
     // PeerGuardian: a name, a colon, a range. IPv6 has colons and no such range.
     if let Some((name, between)) = line.rsplit_once(':')
         && let Some((first, last)) = between.split_once('-')
@@ -51,22 +57,18 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
         return range::prefixes(first.trim(), last.trim(), each);
     }
     let [first, rest @ ..] = words.as_slice() else { return Ok(()) };
-    if let ([second, ..], Ok(address)) = (rest, first.parse::<Ipv4Addr>()) {
-        if (address.is_unspecified() || address.is_loopback()) && second.contains(|letter: char| letter.is_alphabetic())
-        {
-            return Err("a line of a hosts file names a host, not a client".to_owned());
+    if let ([second, ..], Ok(address)) = (rest, first.parse::<Ipv4Addr>())
+        && let Ok(second) = second.parse::<Ipv4Addr>()
+    {
+        // No client has an address that begins with 255 or 0: it is a mask.
+        if matches!(second.octets()[0], 255 | 0) {
+            return range::masked(address, second, each);
         }
-        if let Ok(second) = second.parse::<Ipv4Addr>() {
-            // No client has an address that begins with 255 or 0: it is a mask.
-            if matches!(second.octets()[0], 255 | 0) {
-                return range::masked(address, second, each);
-            }
-            // DShield: first, last, length of the prefix, then numbers and names.
-            if let [_, length, ..] = rest
-                && length.parse().is_ok_and(|length| range::is_prefix(address, second, length))
-            {
-                return range::prefixes(first, &second.to_string(), each);
-            }
+        // DShield: first, last, length of the prefix, then numbers and names.
+        if let [_, length, ..] = rest
+            && length.parse().is_ok_and(|length| range::is_prefix(address, second, length))
+        {
+            return range::prefixes(first, &second.to_string(), each);
         }
     }
     let is_source = |word: &&str| sources(word, |_source| {}).is_ok();
@@ -81,6 +83,52 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
         all if all == rest.len() => words.iter().try_for_each(|word| sources(word, &mut each)),
         _ => Err(format!("{:?}: addresses and other words: write one address a line", shortened(line))),
     }
+}
+
+/// Names of hosts files that have no dot.
+const OWN_NAMES: [&str; 10] = [
+    "broadcasthost",
+    "ip6-allhosts",
+    "ip6-allnodes",
+    "ip6-allrouters",
+    "ip6-localhost",
+    "ip6-localnet",
+    "ip6-loopback",
+    "ip6-mcastprefix",
+    "local",
+    "localhost",
+];
+
+/// Whether an address is followed by names of hosts and nothing else. Words without a dot are a note, but behind an
+/// address that no client has.
+fn is_of_hosts(first: &str, rest: &[&str]) -> bool {
+    // `fe80::1%lo0 localhost`
+    let Ok(address) = first.split('%').next().unwrap_or_default().parse::<IpAddr>() else { return false };
+    let Some(name) = rest.first() else { return false };
+    let is_nobody = address.is_unspecified() || address.is_loopback();
+    if is_nobody && name.contains(|letter: char| letter.is_alphabetic()) && name.parse::<IpAddr>().is_err() {
+        return true;
+    }
+    let is_own = OWN_NAMES.iter().any(|own| name.eq_ignore_ascii_case(own));
+    (is_own || is_full_name(name)) && rest.iter().all(|word| is_host_name(word))
+}
+
+/// Whether it is a name as DNS has it, below a top-level domain: `bad.example`.
+fn is_full_name(word: &str) -> bool {
+    let Some((_, domain)) = word.trim_end_matches('.').rsplit_once('.') else { return false };
+    let is_domain = domain.len() >= 2
+        && domain.starts_with(|letter: char| letter.is_ascii_alphabetic())
+        && domain.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    is_domain && is_host_name(word)
+}
+
+fn is_host_name(word: &str) -> bool {
+    let is_label = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_') || byte >= 0x80)
+    };
+    word.len() <= 253 && word.strip_suffix('.').unwrap_or(word).split('.').all(is_label)
 }
 
 /// Whether a word takes addresses out of what stands before it, as pf and others write it.

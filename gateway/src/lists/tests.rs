@@ -179,6 +179,35 @@ fn what_publishers_write() {
         b"0.0.0.0 bad.example\n127.0.0.1 localhost\n",
         &["1 ! a line of a hosts file", "2 ! a line of a hosts"],
     );
+    for hosts in [
+        "203.0.113.5 bad.example",
+        "203.0.113.5\tbad.example www.bad.example bad # a note",
+        "203.0.113.5 bad.example.",
+        "203.0.113.5 a_b.xn--bcher-kva.example",
+        "2001:db8::5 bad.example",
+        "2001:db8::5 a.very-bad.example",
+        "0.0.0.0 bad",
+        "::1 localhost ip6-localhost",
+        "fe80::1%lo0 localhost",
+        "ff02::1 ip6-allnodes",
+        "255.255.255.255 broadcasthost",
+    ] {
+        check(None, format!("{hosts}\n203.0.113.9\n").as_bytes(), &["1 ! a line of a hosts", "2 203.0.113.9"]);
+    }
+    // These are notes.
+    for note in [
+        "bad host",
+        "e.g. a scanner",
+        "2026-11-28 07:03:49 bad.example",
+        "bad.example: 12 attempts",
+        "ssh 22",
+        "AS64500 Example",
+        ", bad.example",
+        "1.5",
+        "# bad.example",
+    ] {
+        check(None, format!("203.0.113.5 {note}\n").as_bytes(), &["1 203.0.113.5"]);
+    }
     // Several on a line: all of them, or the line is told.
     check(
         None,

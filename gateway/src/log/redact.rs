@@ -4,7 +4,7 @@
 use std::borrow::Cow;
 
 use aws_lc_rs::{hmac, rand};
-use data_encoding::HEXLOWER;
+use data_encoding::{HEXLOWER, HEXUPPER};
 use memchr::memmem::Finder;
 use regex::{Regex, RegexBuilder};
 
@@ -77,16 +77,25 @@ impl Redactor {
     /// A path without the values of secret parameters, such as `/a;jsessionid=1`, and without what patterns match.
     pub(super) fn path<'a>(&self, path: &'a str) -> Cow<'a, str> {
         // Most have none.
-        if memchr::memchr(b';', path.as_bytes()).is_none() { self.text(path) } else { self.pairs(path, ['/', ';']) }
+        if memchr::memchr3(b';', b'@', b'%', path.as_bytes()).is_none() {
+            return self.text(path);
+        }
+        match without_userinfo(Cow::Borrowed(path)) {
+            Cow::Borrowed(path) => self.pairs(path, ['/', ';'], Inside::Read),
+            Cow::Owned(path) => Cow::Owned(self.pairs(&path, ['/', ';'], Inside::Read).into_owned()),
+        }
     }
 
     /// A query without the values of secret parameters, and without what patterns match.
     pub(super) fn query<'a>(&self, query: &'a str) -> Cow<'a, str> {
-        self.pairs(query, ['&', ';'])
+        self.pairs(query, ['&', ';'], Inside::Read)
     }
 
-    fn pairs<'a>(&self, pairs: &'a str, separators: [char; 2]) -> Cow<'a, str> {
-        if !pairs.split(separators).any(|pair| self.secret_at(pair).is_some()) {
+    fn pairs<'a>(&self, pairs: &'a str, separators: [char; 2], inside: Inside) -> Cow<'a, str> {
+        let is_read = inside == Inside::Read
+            && memchr::memchr2(b'@', b'%', pairs.as_bytes()).is_some()
+            && pairs.split(separators).any(may_hold_url);
+        if !is_read && !pairs.split(separators).any(|pair| self.secret_at(pair).is_some()) {
             return self.text(pairs);
         }
         let mut without = String::with_capacity(pairs.len());
@@ -97,11 +106,28 @@ impl Redactor {
             };
             match self.secret_at(value).and_then(|at| value.get(..at)) {
                 Some(before) => without.extend([before, REDACTED]),
+                None if is_read => without.push_str(&self.inside(value)),
                 None => without.push_str(value),
             }
             without.push_str(end);
         }
         Cow::Owned(self.text(&without).into_owned())
+    }
+
+    /// A pair whose value may be a URL or a query, as it is or percent-encoded, without the secrets in it. Encoded more than
+    /// once, it is not read.
+    fn inside<'a>(&self, pair: &'a str) -> Cow<'a, str> {
+        let at = pair.find('=').map_or(0, |at| at + 1);
+        let (name, value) = pair.split_at_checked(at).unwrap_or(("", pair));
+        let value = without_userinfo(Cow::Borrowed(value));
+        let plain = String::from_utf8_lossy(&percent_decoded(&value)).into_owned();
+        let bare = without_userinfo(Cow::Borrowed(plain.as_str()));
+        let without = self.pairs(&bare, ['&', ';'], Inside::Left);
+        match (*without != *plain, value) {
+            (true, _) => Cow::Owned(format!("{name}{}", percent_encoded(&without))),
+            (false, Cow::Owned(value)) => Cow::Owned(format!("{name}{value}")),
+            (false, Cow::Borrowed(_)) => Cow::Borrowed(pair),
+        }
     }
 
     /// The value of a header. One that is a URL has a query, and a fragment that may have one as well.
@@ -118,8 +144,8 @@ impl Redactor {
         Cow::Owned([&self.path(before), mark, &parts.join("#")].concat())
     }
 
-    /// Where the secret value of a pair begins. The name is what is behind the last `?`: a fragment, and a value that is a
-    /// URL, may have a query of their own.
+    /// Where the secret value of a pair begins. The name is what is behind the last `?` or `#`: a fragment, and a value that
+    /// is a URL, may have a query of their own.
     fn secret_at(&self, pair: &str) -> Option<usize> {
         let mut from = 0;
         loop {
@@ -127,11 +153,11 @@ impl Redactor {
             let start = from + name.len() + 1;
             // `token`, `user[password]`, `TOKEN`, `%74oken`, `api-key`, `accessToken`, `X-Amz-Signature`.
             let name = decoded(name);
-            let name = name.rsplit('?').next().unwrap_or_default();
+            let name = name.rsplit(['?', '#']).next().unwrap_or_default();
             if !value.is_empty() && name.split(['[', ']', '.']).any(|part| self.is_secret_name(part)) {
                 return Some(start);
             }
-            from = start + value.find('?')? + 1;
+            from = start + value.find(['?', '#'])? + 1;
         }
     }
 
@@ -142,9 +168,25 @@ impl Redactor {
     }
 }
 
+/// Whether values of pairs are read as well, as they may be URLs with secrets.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Inside {
+    Left,
+    Read,
+}
+
+/// Whether a pair can have a URL or a query for its value. Most have no letter of what that takes.
+fn may_hold_url(pair: &str) -> bool {
+    let has_pair = |value: &str| value.contains('=') && value.contains('%');
+    pair.contains("%3")
+        || pair.contains("%40")
+        || (pair.contains('@') && pair.contains("://"))
+        || pair.split_once('=').is_some_and(|(_, value)| has_pair(value))
+}
+
 /// A value without the user and the password of the URLs in it: `https://user:password@host/`.
 fn without_userinfo(value: Cow<'_, str>) -> Cow<'_, str> {
-    if !value.contains('@') {
+    if !value.contains('@') || !value.contains("://") {
         return value;
     }
     let mut without = String::with_capacity(value.len());
@@ -159,13 +201,17 @@ fn without_userinfo(value: Cow<'_, str>) -> Cow<'_, str> {
         rest = host.unwrap_or(behind);
     }
     without.push_str(rest);
-    Cow::Owned(without)
+    if without == *value { value } else { Cow::Owned(without) }
 }
 
 /// A name as whoever reads the query takes it: decoded, and without what makes no difference.
 fn decoded(name: &str) -> String {
-    let mut bytes = Vec::with_capacity(name.len());
-    let mut rest = name.as_bytes();
+    compact_parameter(&String::from_utf8_lossy(&percent_decoded(name)))
+}
+
+fn percent_decoded(text: &str) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(text.len());
+    let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
         let digits = behind.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
         match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
@@ -179,7 +225,21 @@ fn decoded(name: &str) -> String {
             }
         }
     }
-    compact_parameter(&String::from_utf8_lossy(&bytes))
+    bytes
+}
+
+/// The text percent-encoded, so that it is one value of a query. `+` stays, as it may stand for a blank.
+fn percent_encoded(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        if byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~' | b'+') {
+            encoded.push(char::from(byte));
+        } else {
+            encoded.push('%');
+            encoded.push_str(&HEXUPPER.encode(&[byte]));
+        }
+    }
+    encoded
 }
 
 /// Hashes principals by a key.
@@ -262,6 +322,40 @@ mod tests {
     }
 
     #[test]
+    fn secrets_are_taken_out_of_urls_in_values() {
+        let redactor = redactor(&[]);
+        for (query, expect) in [
+            ("r=https%3A%2F%2Fh%2F%3Ftoken%3DS", "r=https%3A%2F%2Fh%2F%3Ftoken%3DREDACTED"),
+            ("r=https%3a%2f%2fh%2f%3ftoken%3dS", "r=https%3A%2F%2Fh%2F%3Ftoken%3DREDACTED"),
+            (
+                "r=https%3A%2F%2Fh%2F%3Fa%3D1%26token%3DS%26b%3D2&c=3",
+                "r=https%3A%2F%2Fh%2F%3Fa%3D1%26token%3DREDACTED%26b%3D2&c=3",
+            ),
+            ("r=https%3A%2F%2Fh%2F%23code%3DS", "r=https%3A%2F%2Fh%2F%23code%3DREDACTED"),
+            ("r=https://h/?token=S", "r=https://h/?token=REDACTED"),
+            ("r=https://u:S@h/", "r=https://REDACTED@h/"),
+            ("a=1&r=https://u:S@h/&b=x@y", "a=1&r=https://REDACTED@h/&b=x@y"),
+            ("r=https%3A%2F%2Fu%3AS%40h%2F", "r=https%3A%2F%2FREDACTED%40h%2F"),
+            ("r=https://u:S%40h/", "r=https%3A%2F%2FREDACTED%40h%2F"),
+            ("r=https://u:S@h/%3Ftoken%3DT", "r=https%3A%2F%2FREDACTED%40h%2F%3Ftoken%3DREDACTED"),
+            ("state=token%3DS", "state=token%3DREDACTED"),
+            ("r=%26token=S", "r=%26token%3DREDACTED"),
+            ("https%3A%2F%2Fh%2F%3Ftoken%3DS", "https%3A%2F%2Fh%2F%3Ftoken%3DREDACTED"),
+            // Nothing secret: as it came.
+            ("r=https%3a%2f%2fh%2f%3fq%3d1", "r=https%3a%2f%2fh%2f%3fq%3d1"),
+            ("mail=a@b.example", "mail=a@b.example"),
+            ("r=https://h/@u", "r=https://h/@u"),
+            ("t=12%3A30&x=%E4%3D1&y=%3", "t=12%3A30&x=%E4%3D1&y=%3"),
+            // Encoded twice.
+            ("r=https%253A%252F%252Fh%253Ftoken%253DS", "r=https%253A%252F%252Fh%253Ftoken%253DS"),
+        ] {
+            assert_eq!(redactor.query(query), expect, "{query:?}");
+            let (url, without) = (format!("https://a.example/?{query}"), format!("https://a.example/?{expect}"));
+            assert_eq!(redactor.header(url.as_str().into()), without, "{url:?}");
+        }
+    }
+
+    #[test]
     fn configured_names_match_however_they_are_spelled() {
         for (name, query, expect) in [
             ("x-secret", "x-secret=abc&X_Secret=d", "x-secret=REDACTED&X_Secret=REDACTED"),
@@ -284,6 +378,9 @@ mod tests {
             ("/items;v=1;JSESSIONID=abc", "/items;v=1;JSESSIONID=REDACTED"),
             ("/a;%74oken=abc/b;token=", "/a;%74oken=REDACTED/b;token="),
             ("/token=abc", "/token=abc"),
+            ("/go/https%3A%2F%2Fh%2F%3Ftoken%3DS/x", "/go/https%3A%2F%2Fh%2F%3Ftoken%3DREDACTED/x"),
+            ("/go/https://u:S@h/x", "/go/https://REDACTED@h/x"),
+            ("/@u/x%3Ay%40z", "/@u/x%3Ay%40z"),
         ] {
             assert_eq!(redactor.path(path), expect, "{path:?}");
         }

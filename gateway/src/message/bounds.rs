@@ -2,12 +2,12 @@
 //! many times as much memory, and work.
 
 use super::{
-    ANSWERS, MAX_LABELS, MAX_PLAN_MEMBERS, MAX_REASON, MAX_REFUSED, ToGuard, ToProxy,
+    ANSWERS, LONGEST_FAILURE, MAX_LABELS, MAX_PLAN_MEMBERS, MAX_REASON, MAX_REFUSED, ToGuard, ToProxy,
     alert::{LONGEST_REPORT, ObserverAnswer},
     anomalies::Deviations,
     cluster::{LONGEST_LETTER, MAX_LETTERS},
     delivery::{Delivered, LONGEST_RESPONSE},
-    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_TEXT},
+    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT},
     relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
     telemetry::Telemetry,
 };
@@ -104,8 +104,13 @@ impl Bounded for ToGuard {
                 "counters, or too long a label",
             ),
             Self::Upstream(report) => (
-                report.name.len() <= MAX_NAME && report.servers.iter().all(|(address, _)| address.len() <= MAX_ADDRESS),
-                "letters in a name",
+                report.name.len() <= MAX_NAME
+                    && report.servers.iter().all(|(address, _)| address.len() <= MAX_ADDRESS)
+                    && report
+                        .failing
+                        .iter()
+                        .all(|it| it.server.len() <= MAX_ADDRESS && it.why.len() <= LONGEST_FAILURE),
+                "letters in a name or reason",
             ),
             Self::KeySet(report) => (report.fits(), "letters in a name or reason"),
             Self::Letters(letters) => (
@@ -196,6 +201,7 @@ impl Bounded for Fetched {
                 let texts = [&answer.etag, &answer.last_modified];
                 texts.iter().all(|text| text.len() <= LONGEST_TEXT)
                     && answer.checksum.as_ref().is_none_or(|text| text.len() <= LONGEST_CHECKSUM)
+                    && answer.signature.as_ref().is_none_or(|text| text.len() <= LONGEST_SIGNATURE)
             }
             Err(why) => why.len() <= LONGEST_TEXT,
         };
@@ -243,7 +249,7 @@ mod tests {
     use crate::{
         detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, Named},
         limit::quota::{Span, UsedRow, Warned},
-        message::{Counted, GoodClient, UpstreamReport, anomalies::Contributors},
+        message::{Counted, FailingServer, GoodClient, UpstreamReport, anomalies::Contributors},
         request_id::RequestId,
         settings::anomalies::ClientMeasure,
     };
@@ -306,11 +312,13 @@ mod tests {
         let good = GoodClient { source: "192.0.2.1".parse().unwrap(), principal: 1 };
         let row =
             |name: usize, key: usize| Row { limit: "a".repeat(name), key: Some("a".repeat(key)), ..Row::default() };
-        let upstream = |name: usize, address: usize| {
+        let upstream = |name: usize, address: usize, why: usize| {
             let servers = vec![("a".repeat(address), crate::message::ServerState::Up)];
+            let why = "a".repeat(why);
             let report = UpstreamReport {
                 name: "a".repeat(name),
                 servers,
+                failing: vec![FailingServer { server: "a".repeat(address), why, since: 1 }],
                 without_server: 0,
                 over_limit: 0,
                 retries: 0,
@@ -350,9 +358,10 @@ mod tests {
             (counted(0, MAX_LABELS + 1, 0, 0), false),
             (counted(0, 1, MAX_NAME + 1, 0), false),
             (counted(0, 0, 0, Signal::ALL.len() + 1), false),
-            (upstream(MAX_NAME, MAX_ADDRESS), true),
-            (upstream(MAX_NAME + 1, 1), false),
-            (upstream(1, MAX_ADDRESS + 1), false),
+            (upstream(MAX_NAME, MAX_ADDRESS, LONGEST_FAILURE), true),
+            (upstream(MAX_NAME + 1, 1, 1), false),
+            (upstream(1, MAX_ADDRESS + 1, 1), false),
+            (upstream(1, 1, LONGEST_FAILURE + 1), false),
             (
                 ToGuard::Score {
                     number: 1,

@@ -22,7 +22,7 @@ pub(super) use crate::seqpacket::receive_bytes;
 /// type, also in what messages hold ([`Bundle`](super::Bundle), [`ObserverConfig`](super::observer::ObserverConfig),
 /// records of credentials, metrics), and another meaning of what is there, such as descriptors that come along. Nothing
 /// translates between versions: a process of another program is replaced, as `docs/architecture.md` has it.
-const VERSION: u8 = 17;
+const VERSION: u8 = 18;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]
@@ -133,12 +133,30 @@ pub fn receive_now<T: DeserializeOwned>(socket: BorrowedFd<'_>) -> io::Result<Op
     }
 }
 
+/// The other side is of another version.
+#[derive(Debug)]
+struct OtherVersion(u8);
+
+impl std::fmt::Display for OtherVersion {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Self(version) = self;
+        write!(out, "it speaks version {version} and not {VERSION}: restart the gateway to change its program")
+    }
+}
+
+impl std::error::Error for OtherVersion {}
+
+/// Whether one message alone could not be read, which is gone: each is a datagram, so the next one may be whole. A peer of
+/// another version says nothing that can be read.
+#[must_use]
+pub fn is_unreadable(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidData && !error.get_ref().is_some_and(|error| error.is::<OtherVersion>())
+}
+
 fn decode<T: DeserializeOwned>(bytes: &[u8]) -> io::Result<Option<T>> {
     let Some((&version, body)) = bytes.split_first() else { return Ok(None) };
     if version != VERSION {
-        return Err(invalid(format!(
-            "it speaks version {version} and not {VERSION}: restart the gateway to change its program"
-        )));
+        return Err(io::Error::new(io::ErrorKind::InvalidData, OtherVersion(version)));
     }
     postcard::from_bytes(body).map(Some).map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
 }
@@ -318,6 +336,7 @@ mod tests {
             other[0] = version;
             run(async {
                 let says = |error: io::Error| {
+                    assert!(!is_unreadable(&error), "nothing of it can be read");
                     let expect = format!("it speaks version {version} and not {VERSION}");
                     assert!(error.to_string().starts_with(&expect), "{error}");
                     assert_eq!(error.kind(), io::ErrorKind::InvalidData);
@@ -344,6 +363,25 @@ mod tests {
                 send(left.as_fd(), bytes, &[]).unwrap();
                 let right = Channel::new(right).unwrap();
                 assert!(right.receive::<ToProxy>().await.is_err(), "{bytes:?}");
+            });
+        }
+    }
+
+    /// What cannot be read is gone alone: each message is a datagram.
+    #[test]
+    fn what_cannot_be_read_takes_nothing_with_it() {
+        let long = [VERSION; MAX_BYTES + 1];
+        for (bytes, expect) in [(&[VERSION, 0xff, 0xff][..], true), (&long, true), (&[VERSION + 1, 4], false)] {
+            run(async {
+                let (left, right) = pair().unwrap();
+                send(left.as_fd(), bytes, &[]).unwrap();
+                let (left, right) = (Channel::new(left).unwrap(), Channel::new(right).unwrap());
+                let error = right.receive_whole::<ToProxy>().await.unwrap_err();
+                assert_eq!(is_unreadable(&error), expect, "{error}");
+                left.send(&ToProxy::Drain, &[]).await.unwrap();
+                assert_eq!(right.receive_whole::<ToProxy>().await.unwrap().unwrap().0, ToProxy::Drain);
+                drop(left);
+                assert!(right.receive_whole::<ToProxy>().await.unwrap().is_none(), "it is gone");
             });
         }
     }

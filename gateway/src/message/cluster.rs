@@ -36,6 +36,9 @@ pub struct StoreReport {
     pub latency_micros: u64,
     /// Requests that shared limits judged by this machine's share alone, as the store did not answer.
     pub alone: u64,
+    /// Answers of the store that would have given back what was used up of a quota, without an operator's word.
+    #[serde(default)]
+    pub disbelieved: u64,
 }
 
 impl StoreReport {

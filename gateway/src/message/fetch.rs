@@ -38,6 +38,8 @@ pub enum Fetch {
     },
     /// Bans that CrowdSec is told of.
     Alerts(Vec<ToldBan>),
+    /// Sources whose bans CrowdSec was told of and that were lifted; `None`: all of them.
+    Lifted(Vec<Option<String>>),
 }
 
 /// The most bans that CrowdSec is told of at once.
@@ -77,6 +79,8 @@ pub struct FetchAnswer {
     pub retry_after: u64,
     /// What is at `sha256_url`, where there is one.
     pub checksum: Option<String>,
+    /// The signature of the list, where it is signed.
+    pub signature: Option<String>,
 }
 
 /// The longest text that a server may call something by, and the longest reason, in bytes.
@@ -84,6 +88,12 @@ pub const LONGEST_TEXT: usize = 512;
 
 /// The longest file of checksums, in bytes.
 pub const LONGEST_CHECKSUM: usize = 16 * 1_024;
+
+/// The longest signature, in bytes: minisign has room for comments of 8 KiB.
+pub const LONGEST_SIGNATURE: usize = 16 * 1_024;
+
+/// The most sources that CrowdSec is told of at once whose bans were lifted.
+pub const MAX_LIFTED: usize = 10;
 
 /// A file in memory with room for `most` bytes, that nobody can make shorter or longer.
 ///

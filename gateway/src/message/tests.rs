@@ -81,6 +81,7 @@ fn messages() -> Vec<Vec<u8>> {
     let upstream = UpstreamReport {
         name: "items".to_owned(),
         servers: vec![("10.0.0.5:9000".to_owned(), ServerState::Ejected)],
+        failing: vec![FailingServer { server: "10.0.0.5:9000".to_owned(), why: "refused".to_owned(), since: 4 }],
         without_server: 1,
         over_limit: 2,
         retries: 3,
@@ -96,6 +97,7 @@ fn messages() -> Vec<Vec<u8>> {
             probations: vec![Probation { source: source(), until: 3 }],
             promoted: vec!["rule.a".to_owned()],
             slowed: vec![Slowed { source: source(), per_minute: 60, until: 7 }],
+            ranges: vec![CrawlerRanges::new("google", Some(&[source()]))],
         },
         ..Bundle::default()
     };
@@ -158,6 +160,7 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToGuard::Contributors(Box::new(contributors(address)))),
         written(&ToProxy::Deviations(deviations())),
         written(&ToProxy::Slowed(Slowed { source: source(), per_minute: 60, until: 7 })),
+        written(&ToProxy::CrawlerRanges(CrawlerRanges::new("google", Some(&[source()])))),
         written(&deviations()),
         written(&shown),
         written(&ToGuard::Pong { number: 7 }),

@@ -211,13 +211,14 @@ impl Admin {
                 return commands::answered(other);
             }
         };
-        if !self.connections.borrow_mut().streams(place) {
+        if !self.connections.borrow_mut().streams(place, &command.token) {
             // The token is good, and no longer judged.
             let mut connections = self.connections.borrow_mut();
             if !connections.is_known(place) {
                 connections.is_strange(place);
             }
-            return text(StatusCode::SERVICE_UNAVAILABLE, "as many are told what happens as may be: try again\n");
+            let why = "as many are told what happens as may be, or as many with this token: try again\n";
+            return text(StatusCode::SERVICE_UNAVAILABLE, why);
         }
         let (sender, receiver) = mpsc::channel(stream::PENDING);
         let stream = self.stream_of(command, place);

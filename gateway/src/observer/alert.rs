@@ -194,6 +194,11 @@ impl Alerts {
                 continue;
             }
             let values = sampler.values(rule, sums, now);
+            // Until the processes have told what they measure, that there is nothing to compare with ends no alert that an
+            // earlier observer knew.
+            if values.is_empty() && !is_warm {
+                continue;
+            }
             changes.extend(self.tracker.borrow_mut().observe(rule, &values, words, now));
         }
         self.hear(&changes, now);

@@ -71,6 +71,34 @@ impl Session {
         let machine = api.machine.as_ref().ok_or("there is no machine")?;
         let alerts: Vec<Value> = bans.iter().filter_map(|ban| alert(ban, &machine.name)).collect();
         let body = Bytes::from(Value::from(alerts).to_string());
+        self.ask((client, server, api), machine, (Method::POST, "/v1/alerts"), body).await
+    }
+
+    /// Deletes the decisions about a source that this machine has told of; `None`: about all sources. Decisions of others
+    /// stay. There may be none.
+    ///
+    /// # Errors
+    /// For people: why it could not be told.
+    pub(super) async fn lift(
+        &self,
+        client: &Client,
+        server: &Server,
+        api: &LocalApi,
+        source: Option<&str>,
+    ) -> Result<Answer, String> {
+        let machine = api.machine.as_ref().ok_or("there is no machine")?;
+        let path = lifted(source, &machine.name)?;
+        self.ask((client, server, api), machine, (Method::DELETE, &path), Bytes::new()).await
+    }
+
+    /// Asks something as the machine.
+    async fn ask(
+        &self,
+        (client, server, api): (&Client, &Server, &LocalApi),
+        machine: &Machine,
+        (method, path): (Method, &str),
+        body: Bytes,
+    ) -> Result<Answer, String> {
         let mut is_new = false;
         loop {
             let known = self.token.borrow().clone();
@@ -85,13 +113,8 @@ impl Session {
             headers.insert(header::AUTHORIZATION, secret(format!("Bearer {token}").as_bytes())?);
             // One that no header can hold is not kept: the next try begins another session.
             self.token.replace(Some(token));
-            let question = Question {
-                method: Method::POST,
-                url: url(api, "/v1/alerts")?,
-                headers,
-                body: body.clone(),
-                most: LONGEST,
-            };
+            let (method, url, body) = (method.clone(), url(api, path)?, body.clone());
+            let question = Question { method, url, headers, body, most: LONGEST };
             let answer = client.ask(server, question).await.map_err(|failure| failure.to_string())?;
             if answer.status != StatusCode::UNAUTHORIZED || is_new {
                 return Ok(answer);
@@ -122,11 +145,28 @@ async fn login(client: &Client, server: &Server, api: &LocalApi, machine: &Machi
     token.map(str::to_owned).ok_or_else(|| "no session: CrowdSec names no token".to_owned())
 }
 
+/// What deletes the decisions of a machine, which are those of its name as origin.
+fn lifted(source: Option<&str>, origin: &str) -> Result<String, String> {
+    let mut query = form_urlencoded::Serializer::new(String::new());
+    query.append_pair("origin", origin).append_pair("type", "ban");
+    if let Some(source) = source {
+        let source: Source = source.parse().map_err(|_other| "what was lifted is no source")?;
+        query.append_pair("value", &named(source).1);
+    }
+    Ok(format!("/v1/decisions?{}", query.finish()))
+}
+
+/// What CrowdSec calls a source: its scope and its value.
+fn named(source: Source) -> (&'static str, String) {
+    let is_address = source.length() == if source.address().is_ipv4() { 32 } else { 128 };
+    if is_address { ("Ip", source.address().to_string()) } else { ("Range", source.to_string()) }
+}
+
 /// A ban as an alert with its decision.
 fn alert(ban: &ToldBan, origin: &str) -> Option<Value> {
     let source: Source = ban.source.parse().ok()?;
-    let is_address = source.length() == if source.address().is_ipv4() { 32 } else { 128 };
-    let (scope, value) = if is_address { ("Ip", source.address().to_string()) } else { ("Range", source.to_string()) };
+    let (scope, value) = named(source);
+    let is_address = scope == "Ip";
     let began = rfc3339(ban.began);
     let about = if is_address {
         json!({ "scope": scope, "value": value, "ip": value })
@@ -198,5 +238,20 @@ mod tests {
             );
         }
         assert!(alert(&ban("x"), "edge-1").is_none());
+    }
+
+    #[test]
+    fn what_is_deleted() {
+        for (source, expect) in [
+            (Some("192.0.2.7"), "&value=192.0.2.7"),
+            (Some("192.0.2.0/24"), "&value=192.0.2.0%2F24"),
+            (Some("2001:db8::/64"), "&value=2001%3Adb8%3A%3A%2F64"),
+            (None, ""),
+        ] {
+            // Without its origin the decisions of others would go as well.
+            let path = format!("/v1/decisions?origin=edge-1&type=ban{expect}");
+            assert_eq!(lifted(source, "edge-1"), Ok(path), "{source:?}");
+        }
+        assert!(lifted(Some("everybody"), "edge-1").is_err());
     }
 }

@@ -19,7 +19,7 @@ use super::{
 use crate::{
     message::{
         channel::Channel,
-        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_TEXT, ToldBan},
+        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT, MAX_LIFTED, ToldBan},
         sealed::unseal,
     },
     outbound::{
@@ -67,6 +67,7 @@ impl Fetcher {
             Ok(Fetch::Feed { name, etag, last_modified }) => self.feed(&name, &etag, &last_modified, memory).await,
             Ok(Fetch::Decisions { startup }) => self.decisions(startup, memory).await,
             Ok(Fetch::Alerts(bans)) => self.tell(&bans).await,
+            Ok(Fetch::Lifted(sources)) => self.lift(&sources).await,
             Err(error) => Err(format!("the question cannot be read: {error}")),
         };
         let fetched = fetched.map_err(|why| short(&why));
@@ -89,7 +90,7 @@ impl Fetcher {
         put(&mut headers, header::IF_MODIFIED_SINCE, last_modified);
         put(&mut headers, header::AUTHORIZATION, token.as_deref().unwrap_or_default());
         let most = usize::try_from(source.max_size).unwrap_or(usize::MAX);
-        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most };
+        let question = Question { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), most };
         let answer = self.client.ask(&server, question).await.map_err(|failure| failure.to_string())?;
         let said = |name: HeaderName| {
             let text = answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
@@ -102,12 +103,27 @@ impl Fetcher {
             last_modified: said(header::LAST_MODIFIED),
             retry_after: retry_after(&answer.headers) / 1_000,
             checksum: None,
+            signature: None,
         };
         if answer.status == StatusCode::OK {
             fetched.length = u64::try_from(answer.body.len()).unwrap_or(u64::MAX);
             write(memory, answer.body).await?;
             fetched.checksum = match &source.checksum {
-                Some(url) => Some(self.checksum(&server, url).await?),
+                Some(url) => {
+                    let url = Url::parse(url).map_err(|what| format!("sha256_url {what}"))?;
+                    Some(self.beside(&server, url, "sha256_url", None, LONGEST_CHECKSUM).await?)
+                }
+                None => None,
+            };
+            fetched.signature = match &source.signed {
+                Some(signed) => {
+                    let elsewhere = signed.url.as_deref().map(Url::parse).transpose();
+                    let elsewhere = elsewhere.map_err(|what| format!("signature_url {what}"))?;
+                    // Only the server of the list knows the token.
+                    let token = token.as_deref().filter(|_| elsewhere.is_none());
+                    let url = elsewhere.unwrap_or_else(|| url.with_path(&signature_path(url.path())));
+                    Some(self.beside(&server, url, "the signature", token, LONGEST_SIGNATURE).await?)
+                }
                 None => None,
             };
         }
@@ -134,21 +150,52 @@ impl Fetcher {
         Ok(FetchAnswer { status: answer.status.as_u16(), ..FetchAnswer::default() })
     }
 
+    /// Tells CrowdSec of bans that were lifted. The first that it does not take ends it: all are told again.
+    async fn lift(&self, sources: &[Option<String>]) -> Result<FetchAnswer, String> {
+        let api = self.api()?;
+        let server = server(&api.dial)?;
+        let mut status = StatusCode::OK;
+        for source in sources.iter().take(MAX_LIFTED) {
+            let answer = self.session.lift(&self.client, &server, &api, source.as_deref()).await?;
+            status = answer.status;
+            if !status.is_success() {
+                break;
+            }
+        }
+        Ok(FetchAnswer { status: status.as_u16(), ..FetchAnswer::default() })
+    }
+
     fn api(&self) -> Result<LocalApi, String> {
         self.crowdsec.borrow().clone().ok_or_else(|| "the observer does not know CrowdSec yet".to_owned())
     }
 
-    /// What is at `sha256_url`. The token is not shown to that server: it may be another one.
-    async fn checksum(&self, server: &Server, url: &str) -> Result<String, String> {
-        let url = Url::parse(url).map_err(|what| format!("sha256_url {what}"))?;
+    /// What proves a list: its checksum or its signature, which `what` calls it. Without `token` the server may be
+    /// another one than that of the list.
+    async fn beside(
+        &self,
+        server: &Server,
+        url: Url,
+        what: &str,
+        token: Option<&str>,
+        most: usize,
+    ) -> Result<String, String> {
         let mut headers = HeaderMap::new();
         put(&mut headers, header::ACCEPT, "*/*");
-        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most: LONGEST_CHECKSUM };
-        let answer = self.client.ask(server, question).await.map_err(|failure| format!("sha256_url: {failure}"))?;
+        put(&mut headers, header::AUTHORIZATION, token.unwrap_or_default());
+        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most };
+        let answer = self.client.ask(server, question).await.map_err(|failure| format!("{what}: {failure}"))?;
         if answer.status != StatusCode::OK {
-            return Err(format!("sha256_url: the server answers {}", answer.status));
+            return Err(format!("{what}: the server answers {}", answer.status));
         }
-        String::from_utf8(answer.body.to_vec()).map_err(|_binary| "what is at sha256_url is no text".to_owned())
+        String::from_utf8(answer.body.to_vec()).map_err(|_binary| format!("{what}: what the server answers is no text"))
+    }
+}
+
+/// Where the signature of a list is: `.minisig` behind its path, before what the list is asked by besides.
+fn signature_path(path: &str) -> String {
+    match path.split_once('?') {
+        Some((path, query)) => format!("{path}.minisig?{query}"),
+        None => format!("{path}.minisig"),
     }
 }
 
@@ -174,4 +221,18 @@ async fn write(memory: OwnedFd, body: Bytes) -> Result<(), String> {
 /// What is said of a failure, on one line that is not too long.
 fn short(why: &str) -> String {
     why.chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT / 4).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn signatures_are_beside_their_lists() {
+        for (path, expect) in
+            [("/drop.txt", "/drop.txt.minisig"), ("/drop?key=a.b/c", "/drop.minisig?key=a.b/c"), ("/", "/.minisig")]
+        {
+            assert_eq!(signature_path(path), expect);
+        }
+    }
 }

@@ -36,7 +36,7 @@ use crate::{
     launch,
     message::{
         alert::{ObserverAnswer, Question},
-        channel::Channel,
+        channel::{Channel, is_unreadable},
         event::Event,
         observer::{ObserverConfig, ToObserver},
         sealed::unseal,
@@ -142,6 +142,7 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
                 Ok(Some((message, descriptors))) => observer.handle(message, descriptors)?,
                 Ok(None) => channel = None,
                 Err(error) if is_full(&error) => full_until = Some(Instant::now() + FULL_FOR),
+                Err(error) if is_unreadable(&error) => skip("a message", &error, &observer.store),
                 Err(error) => return Err(error.into()),
             },
             () = sleep(FULL_FOR), if !has_room => full_until = full_until.filter(|until| *until > Instant::now()),
@@ -205,7 +206,11 @@ impl Observer {
             (ToObserver::Findings, Some(socket), _) => self.baselines.connect(socket),
             (ToObserver::Contributors(shown), ..) => self.baselines.attribute(*shown),
             (ToObserver::Events, Some(socket), _) => {
-                tokio::task::spawn_local(hear_events(Channel::new(socket)?, Rc::clone(&self.exports)));
+                tokio::task::spawn_local(hear_events(
+                    Channel::new(socket)?,
+                    Rc::clone(&self.exports),
+                    Rc::clone(&self.store),
+                ));
             }
             (ToObserver::Configure, Some(config), _) => match unseal::<ObserverConfig>(config) {
                 Ok(config) => {
@@ -245,12 +250,19 @@ async fn answer_question(alerts: &Rc<Alerts>, baselines: &Baselines, sealed: Own
     }
 }
 
+/// One message of the guard cannot be read: it is told and counted, and the next one is heard.
+fn skip(what: &str, error: &io::Error, store: &RefCell<Store>) {
+    tracing::error!(%error, "{what} of the guard cannot be read, and is left out");
+    store.borrow_mut().refuse(1);
+}
+
 /// Takes decisions of the guard until it tells no more.
-async fn hear_events(channel: Channel, exports: Rc<Exports>) {
+async fn hear_events(channel: Channel, exports: Rc<Exports>, store: Rc<RefCell<Store>>) {
     loop {
         match channel.receive::<Event>().await {
             Ok(Some((event, _none))) => exports.add_event(event),
             Ok(None) => return,
+            Err(error) if is_unreadable(&error) => skip("a decision", &error, &store),
             Err(error) => return tracing::error!(%error, "a decision of the guard cannot be read"),
         }
     }

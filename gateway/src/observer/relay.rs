@@ -1,4 +1,6 @@
 //! Hands commands of operators to the guard, and its answers back to whoever waits for them. Nothing is judged here.
+//!
+//! *Invariant:* however many commands one token gives at once, others have room.
 
 use std::{
     cell::{Cell, RefCell},
@@ -20,6 +22,9 @@ use crate::message::{
 /// How long the guard may take. A reload takes until a proxy serves it.
 const TIMEOUT: Duration = Duration::from_secs(25);
 
+/// How many of [`AT_ONCE`] one token may have.
+const OF_ONE: usize = 6;
+
 /// What the guard answers: the status of the response, and its body.
 pub(super) type RelayedAnswer = (u16, Vec<u8>);
 
@@ -38,8 +43,14 @@ pub(super) enum NoAnswer {
 #[derive(Default)]
 pub(super) struct Relay {
     channel: RefCell<Option<Rc<Channel>>>,
-    waiting: RefCell<HashMap<u64, oneshot::Sender<RelayedAnswer>>>,
+    waiting: RefCell<HashMap<u64, Waiting>>,
     last: Cell<u64>,
+}
+
+/// Whoever waits for an answer.
+struct Waiting {
+    token: String,
+    sender: oneshot::Sender<RelayedAnswer>,
 }
 
 impl Relay {
@@ -60,13 +71,13 @@ impl Relay {
     /// There is no answer.
     pub(super) async fn ask(&self, command: Relayed) -> Result<RelayedAnswer, NoAnswer> {
         let channel = self.channel.borrow().clone().ok_or(NoAnswer::Gone)?;
-        if self.waiting.borrow().len() >= AT_ONCE {
+        if !self.has_room(&command.token) {
             return Err(NoAnswer::Busy);
         }
         let number = self.last.get() + 1;
         self.last.set(number);
         let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().insert(number, sender);
+        self.waiting.borrow_mut().insert(number, Waiting { token: command.token.clone(), sender });
         // Whoever does not wait any more takes no place.
         let _place = PendingAnswer(self, number);
         let answered = timeout(TIMEOUT, async {
@@ -74,6 +85,11 @@ impl Relay {
             receiver.await.map_err(|_gone| NoAnswer::Gone)
         });
         answered.await.map_err(|_late| NoAnswer::Late)?
+    }
+
+    fn has_room(&self, token: &str) -> bool {
+        let waiting = self.waiting.borrow();
+        waiting.len() < AT_ONCE && waiting.values().filter(|waiting| waiting.token == token).count() < OF_ONE
     }
 
     /// Takes answers until the guard is gone.
@@ -94,7 +110,7 @@ impl Relay {
                 }
             };
             let waits = self.waiting.borrow_mut().remove(&number);
-            if waits.is_none_or(|waits| waits.send((status, text)).is_err()) {
+            if waits.is_none_or(|waits| waits.sender.send((status, text)).is_err()) {
                 tracing::debug!(number, "nobody waits for the answer to a command any more");
             }
         }
@@ -112,5 +128,28 @@ struct PendingAnswer<'relay>(&'relay Relay, u64);
 impl Drop for PendingAnswer<'_> {
     fn drop(&mut self) {
         self.0.waiting.borrow_mut().remove(&self.1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_token_leaves_room_for_others() {
+        let relay = Relay::default();
+        let wait = |number: u64, token: &str| {
+            let has_room = relay.has_room(token);
+            if has_room {
+                let waiting = Waiting { token: token.to_owned(), sender: oneshot::channel().0 };
+                relay.waiting.borrow_mut().insert(number, waiting);
+            }
+            has_room
+        };
+        let of_one = (0..20).filter(|number| wait(*number, "ada")).count();
+        let of_others = (20..40).filter(|number| wait(*number, &format!("token {number}"))).count();
+        assert_eq!((of_one, of_others), (OF_ONE, AT_ONCE - OF_ONE));
+        relay.waiting.borrow_mut().remove(&0);
+        assert!(wait(40, "ada"), "whoever is answered makes room");
     }
 }

@@ -43,6 +43,9 @@ const NEXT_REQUEST: Duration = Duration::from_millis(250);
 /// How long an idle HTTP/2 client may take to read our GOAWAY.
 const GOODBYE: Duration = Duration::from_secs(1);
 
+/// How long a client whose head came too late has to be told so.
+const LATE_HEAD: Duration = Duration::from_secs(1);
+
 /// After how long an idle connection is treated as silent: from then on it keeps little memory.
 const SILENT: Duration = Duration::from_secs(2);
 
@@ -76,6 +79,8 @@ pub(super) struct Connection {
     class: Cell<Option<Class>>,
     /// What it takes of limits on connections.
     held: RefCell<ConnectionPermit>,
+    /// Whether the client was to be told that the head of its request takes too long.
+    is_head_late: Cell<bool>,
     activity: Activity,
     writes: WriteProgress,
     closing: Closing,
@@ -95,6 +100,7 @@ impl Connection {
             plan: ProvedPlan::default(),
             class: Cell::new(None),
             held: RefCell::default(),
+            is_head_late: Cell::new(false),
             activity: Activity::new(),
             writes: WriteProgress::default(),
             closing: Closing::new(),
@@ -142,7 +148,13 @@ impl Connection {
 
     /// A request begins.
     pub(super) fn begin(&self) {
+        self.is_head_late.set(false);
         self.activity.begin();
+    }
+
+    /// Whether the head that is arriving takes too long: the client is told so if any of it has come.
+    pub(super) const fn is_head_late(&self) -> bool {
+        self.is_head_late.get()
     }
 
     /// A request is answered, to the last byte or not.
@@ -235,7 +247,9 @@ impl Connection {
             // The certificate may be revoked by now.
             _ if self.is_stale() && over(closing, drain) => (Close::Now, CloseReason::Reverify),
             Phase::Handshake if over(since, timeouts.handshake) => (Close::Now, CloseReason::Slow),
-            Phase::Head if over(since, timeouts.headers) => (Close::Now, CloseReason::Slow),
+            // An answer first, for a client that is slow and still there.
+            Phase::Head if over(since, timeouts.headers.saturating_add(LATE_HEAD)) => (Close::Now, CloseReason::Slow),
+            Phase::Head if over(since, timeouts.headers) && !self.is_head_late.replace(true) => return self.wake(),
             Phase::Fresh if close == Close::Graceful && over(since, NEXT_REQUEST) => (Close::Now, CloseReason::Drain),
             Phase::Idle if self.leaves() && !is_multiplexed && quiet(NEXT_REQUEST) => (Close::Now, CloseReason::Drain),
             // Browsers open connections in advance: this is no offence.
@@ -349,6 +363,34 @@ mod tests {
         let now = deadline::now() + after * 1_000_000;
         connection.sweep(now, &TIMEOUTS, TIMEOUTS.idle);
         assert_eq!(connection.closing(&Context::from_waker(Waker::noop())), expect, "{after} ms");
+    }
+
+    /// Whose head takes too long is told so, and is cut off a little later.
+    #[test]
+    fn a_late_head_is_told_before_it_is_cut() {
+        type Prepare = fn(&Connection);
+        let rows: [(Prepare, u64, (bool, Close)); 6] = [
+            (Connection::received, 59_000, (false, Close::No)),
+            (Connection::received, 60_700, (true, Close::No)),
+            (Connection::received, 61_700, (false, Close::Now)),
+            // A connection without a request is closed without a word, and no offence.
+            (|_fresh| {}, 60_700, (false, Close::Now)),
+            (served, 60_700, (false, Close::Graceful)),
+            (Connection::begin, 61_700, (false, Close::No)),
+        ];
+        for (prepare, after, expect) in rows {
+            let trusted = Trusted::new(&Trust::default(), 64);
+            let client = trusted.peer("192.0.2.1:1".parse().unwrap());
+            let connection = Connection::new(client, "192.0.2.2:443".parse().unwrap());
+            connection.established(false);
+            prepare(&connection);
+            let now = deadline::now() + after * 1_000_000;
+            connection.sweep(now, &TIMEOUTS, TIMEOUTS.idle);
+            let close = connection.closing(&Context::from_waker(Waker::noop()));
+            assert_eq!((connection.is_head_late(), close), expect, "{after} ms");
+            connection.begin();
+            assert!(!connection.is_head_late());
+        }
     }
 
     fn served(connection: &Connection) {

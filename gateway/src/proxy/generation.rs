@@ -19,7 +19,7 @@ use crate::{
     auth::PasswordCheck,
     clock::{self, Now},
     config::{self, Config},
-    message::{Bundle, InForce, bundle::file_digest},
+    message::{Bundle, CrawlerRanges, InForce, bundle::file_digest},
     refusal::{Refusal, Reject},
     settings::{self, limit::Seed, listener::Listener},
     snapshot::{CompiledRoute, Snapshot},
@@ -133,6 +133,12 @@ impl Compiled {
             self.snapshot.detector.watch(probation.source, probation.until, now);
         }
         in_force.promoted.iter().for_each(|what| self.snapshot.enforce(what));
+        in_force.ranges.iter().for_each(|ranges| self.take_ranges(ranges));
+    }
+
+    /// Another list of the ranges of a crawler has come.
+    pub(super) fn take_ranges(&self, ranges: &CrawlerRanges) {
+        self.snapshot.crawlers.take_ranges(&ranges.list, ranges.sources().as_deref());
     }
 
     /// New connections to servers speak TLS by the files of this moment.

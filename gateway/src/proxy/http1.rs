@@ -18,6 +18,7 @@ use super::{
     service::{SendBody, Service},
     timing::{deadline::within, write_batching::WriteTurn},
 };
+use crate::refusal::Reject;
 
 mod head;
 mod request_reader;
@@ -60,11 +61,14 @@ where
             Ok(Some(head)) => head,
             Ok(None) => return Ended::Done,
             Err(malformed) => {
+                let is_late = malformed.refusal.reject == Reject::RequestTimeout;
+                // Nobody listens to a slow client for longer.
+                let ended = || if is_late { Ended::Done } else { Ended::Refused };
                 let (response, manner) = refuse(&service, malformed);
                 // Nothing is left to be done where it is not taken.
                 return deliver(&connection.write_turn, &reader, io, &mut ResponseWriter::new(response, manner))
                     .await
-                    .map_or(Ended::Cut, |()| Ended::Refused);
+                    .map_or(Ended::Cut, |()| ended());
             }
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);

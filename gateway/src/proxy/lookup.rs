@@ -1,5 +1,5 @@
-//! Finds out for requests what only others know: the keys of issuers. On a thread of its own, so that no worker waits and
-//! no document that somebody else wrote keeps anybody from serving.
+//! Finds out for requests what only others know: the keys of issuers, the names of crawlers. On a thread of its own, so
+//! that no worker waits and no document that somebody else wrote keeps anybody from serving.
 //!
 //! *Invariant:* a worker hands over what it needs and goes on. Everything is bounded: how much waits, how long, how large
 //! an answer is. Whoever asks for the same gets the same answer.
@@ -17,8 +17,13 @@ use tokio::{
     time::timeout,
 };
 
-use crate::auth::{Answer, Authenticators, Lookup, jwt::KeySet};
+use crate::{
+    auth::{Answer, Authenticators, Lookup, jwt::KeySet},
+    detect::HostQuestion,
+};
 
+mod crawlers;
+mod dns;
 pub(in crate::proxy) mod flights;
 mod introspection;
 mod job;
@@ -93,6 +98,18 @@ impl Lookups {
             Ok(()) => self.jobs.send(LookupJob::Keep(sets)).await.unwrap_or_default(),
             Err(error) => tracing::error!("nothing can be looked up: there is no thread for it: {error}"),
         }
+    }
+
+    /// Looks crawlers up from now on.
+    pub(in crate::proxy) fn serve_crawlers(&self) {
+        if let Err(error) = self.start() {
+            tracing::error!("no crawler can be verified: there is no thread for it: {error}");
+        }
+    }
+
+    /// Looks a crawler up. Nobody waits for it; where there is no room it is asked again later.
+    pub(in crate::proxy) fn verify(&self, question: HostQuestion) {
+        drop(self.jobs.try_send(LookupJob::Verify(question)));
     }
 
     /// What becomes of what is kept up to date. To be called once.

@@ -25,6 +25,7 @@ use crate::{
 mod balance;
 mod dial;
 mod error;
+mod failing;
 mod gate;
 mod group;
 pub(super) mod headers;

@@ -79,7 +79,8 @@ pub(super) fn are_in_conflict(one: &[RouteCondition], two: &[RouteCondition]) ->
     one.len() == two.len() && !one.iter().any(|condition| two.iter().any(|other| condition.excludes(other)))
 }
 
-/// The bytes that a part of a query stands for, as forms write them. A target's query holds whole escapes only.
+/// The bytes that a part of a query stands for, as forms write them. Queries with other escapes than whole ones
+/// do not come here.
 fn decoded(text: &str) -> impl Iterator<Item = u8> {
     let mut rest = text.bytes();
     std::iter::from_fn(move || {

@@ -29,6 +29,8 @@ pub struct Target {
     odd: PathRules,
     /// The path without parameters and empty segments, where it has some.
     matched: Option<Box<str>>,
+    /// Whether each `%` in the query begins an escape.
+    has_whole_escapes: bool,
 }
 
 impl Target {
@@ -61,7 +63,8 @@ impl Target {
             _ => canonical(origin)?,
         };
         let matched = (odd.parameters || odd.empty_segments).then(|| plain_segments(origin.path()));
-        Ok(Self { authority, origin, limit, odd, matched })
+        let has_whole_escapes = origin.query().map_or(Ok(true), |query| check_query(query.as_bytes()))?;
+        Ok(Self { authority, origin, limit, odd, matched, has_whole_escapes })
     }
 
     /// The path by which its route is found.
@@ -78,6 +81,12 @@ impl Target {
     #[must_use]
     pub fn is_odd(&self) -> bool {
         self.odd != PathRules::default()
+    }
+
+    /// Whether each `%` in the query begins an escape (RFC 3986 2.1). Programs read others in different ways: as it is,
+    /// as nothing, or not at all. Whoever decides by the query refuses them, and whoever does not hands them on.
+    pub(super) const fn has_whole_escapes(&self) -> bool {
+        self.has_whole_escapes
     }
 
     /// The host, lower case, without its port.
@@ -127,9 +136,6 @@ pub(crate) fn canonical_authority(text: &[u8]) -> Option<Box<str>> {
 
 /// The canonical form of a path and its query, and what it holds that only some routes take.
 fn canonical(origin: &PathAndQuery) -> Result<(PathAndQuery, PathRules), Refusal> {
-    if let Some(query) = origin.query() {
-        check_query(query.as_bytes())?;
-    }
     let (path, odd) = read_path(origin.path())?;
     let Some(path) = path else { return Ok((origin.clone(), odd)) };
     let text = match origin.query() {
@@ -150,24 +156,22 @@ fn plain_segments(path: &str) -> Box<str> {
     out.into()
 }
 
-fn check_query(query: &[u8]) -> Result<(), Refusal> {
-    let mut rest = query.iter();
-    while let Some(&byte) = rest.next() {
+/// Whether each `%` of a query begins an escape.
+fn check_query(query: &[u8]) -> Result<bool, Refusal> {
+    let (mut rest, mut is_whole) = (query, true);
+    while let Some((&byte, behind)) = rest.split_first() {
+        rest = behind;
         match byte {
-            b'%' => {
-                let digits = [rest.next(), rest.next()];
-                if !digits.iter().all(|digit| digit.is_some_and(u8::is_ascii_hexdigit)) {
-                    return Err(bad("% without two hexadecimal digits"));
-                }
-                if matches!(digits, [Some(b'0'), Some(b'0')]) {
-                    return Err(bad("encoded NUL"));
-                }
-            }
+            b'%' => match behind {
+                [b'0', b'0', ..] => return Err(bad("encoded NUL")),
+                [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}
+                _ => is_whole = false,
+            },
             0x21..=0x7e => {}
             _ => return Err(bad("character that no query may hold")),
         }
     }
-    Ok(())
+    Ok(is_whole)
 }
 
 fn bad(detail: &'static str) -> Refusal {

@@ -12,6 +12,8 @@ use crate::{
     },
 };
 
+mod around;
+
 const LOCAL: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 80);
 
 fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {

@@ -29,6 +29,16 @@ impl Settings {
     pub fn secrets(&self) -> impl Iterator<Item = &NamedFile> {
         self.certificate.iter().map(|pair| &pair.private_key).chain(&self.token)
     }
+
+    /// Where it listens, for people.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.listen {
+            Listen::Tcp(address) if self.certificate.is_some() => format!("https://{address}"),
+            Listen::Tcp(address) => format!("http://{address}"),
+            Listen::Unix(path) => format!("unix:{}", path.display()),
+        }
+    }
 }
 
 /// Where the admin listener is.

@@ -23,6 +23,23 @@ pub struct Feed {
     pub ban: Option<Duration>,
     /// `shadow`: count only.
     pub shadow: bool,
+    /// `use`: what its entries are for.
+    pub purpose: FeedPurpose,
+}
+
+/// What the entries of a list are for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum FeedPurpose {
+    /// They are banned.
+    #[default]
+    Ban,
+    /// They are the ranges of a crawler, which `[crawler.NAME]` refers to. Nobody is banned by them.
+    Crawlers,
+}
+
+impl FeedPurpose {
+    /// Their names in the configuration.
+    pub const NAMES: [(&str, Self); 2] = [("ban", Self::Ban), ("crawlers", Self::Crawlers)];
 }
 
 impl Feed {
@@ -79,6 +96,8 @@ pub struct FeedSource {
     pub token: Option<NamedFile>,
     /// `sha256_url`: where the checksum of the list is.
     pub checksum: Option<String>,
+    /// `minisign`, `signature_url`: how the list is signed; `None`: no signature is asked for.
+    pub signed: Option<FeedSignature>,
     /// `max_size`: the longest list, in bytes.
     pub max_size: u64,
     /// How the server is connected to.
@@ -91,11 +110,26 @@ impl FeedSource {
         self.token.iter().chain(&self.url.file).chain(&self.dial.private_key)
     }
 
-    /// Which source it is, by what the configuration says: a list of another source may be another list.
+    /// Which source it is, by what the configuration says: a list of another source may be another list. What was not
+    /// signed by the same key is fetched anew, and not taken for unchanged.
     #[must_use]
     pub fn identity(&self) -> String {
-        self.url.file.as_ref().map_or_else(|| self.url.text.clone(), |file| format!("file:{}", file.path.display()))
+        let url = self
+            .url
+            .file
+            .as_ref()
+            .map_or_else(|| self.url.text.clone(), |file| format!("file:{}", file.path.display()));
+        self.signed.as_ref().map_or(url.clone(), |signed| format!("{url} minisign:{}", signed.key))
     }
+}
+
+/// How a list is signed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FeedSignature {
+    /// `minisign`: the public key, as the second line of `minisign.pub` has it.
+    pub key: String,
+    /// `signature_url`; `None`: `.minisig` is added to the path of the list.
+    pub url: Option<String>,
 }
 
 /// How a list is written.

@@ -104,6 +104,14 @@ pub struct Compile {
     pub time: Duration,
 }
 
+impl Settings {
+    /// The shortest prefix of the address family of `source` that may be blocked, or allowed without a second word.
+    #[must_use]
+    pub const fn widest(&self, source: Source) -> u8 {
+        if source.address().is_ipv4() { self.widest_ipv4 } else { self.widest_ipv6 }
+    }
+}
+
 impl Default for Compile {
     fn default() -> Self {
         Self { memory: 1 << 30, time: Duration::from_secs(30) }

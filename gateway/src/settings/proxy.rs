@@ -10,7 +10,7 @@ use super::{
     auth::{self, Method},
     authz, bandwidth, cluster, connection_limit,
     cors::Cors,
-    detect, identity_headers, internal_token,
+    crawlers, detect, identity_headers, internal_token,
     jwt::KeySource,
     limit,
     listener::Listener,
@@ -103,6 +103,8 @@ pub struct Settings {
     pub fast_lane: Option<u32>,
     /// When signals become bans. `[[rule]]` and `[detect]`.
     pub detect: detect::Settings,
+    /// Which crawlers are known. `[crawler.NAME]` and `[crawlers]`.
+    pub crawlers: crawlers::Settings,
 }
 
 impl Settings {

@@ -13,7 +13,7 @@ use crate::{
     authz,
     client::Trusted,
     clock::Now,
-    detect::Detector,
+    detect::{Crawlers, Detector},
     diagnostic::Diagnostic,
     limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
     log::access::AccessLog,
@@ -87,6 +87,7 @@ impl Snapshot {
                 Some(before) => before.detector.succeeded_by(&settings.detect),
                 None => Detector::new(&settings.detect),
             },
+            crawlers: Crawlers::new(&settings.crawlers, before.map(|before| &before.crawlers)),
             access_log,
             settings: Arc::new(settings),
         })

@@ -203,6 +203,19 @@ pub(super) fn warnings(settings: &Settings, contracts: &Contracts) -> Vec<Diagno
             let rest = format!("{} more warnings", of_document.len() - MOST_WARNINGS);
             warnings.push(Diagnostic::new(key(api), rest).hint("see them all with `gateway api lint`"));
         }
+        if let Some(operation) = contract.matrix_operation() {
+            let routes = settings.routes.iter().enumerate();
+            let refusing = routes.filter(|(_, it)| it.api == Some(index) && !it.allow_in_path.parameters);
+            warnings.extend(refusing.map(|(route, _)| {
+                let message = format!(
+                    "refuses \";\" in paths, which {operation:?} of api.{} needs: it has a parameter of the style \
+                     \"matrix\"",
+                    api.name
+                );
+                let warning = Diagnostic::new(format!("route[{route}].allow_in_path"), message);
+                warning.hint("write allow_in_path = [\"parameters\"], or choose the style \"simple\"")
+            }));
+        }
         let is_followed = settings.routes.iter().any(|route| route.api == Some(index) && route.follows_document);
         let undeclared = contract.rules().iter().find(|rule| is_followed && rule.is_undeclared());
         if let Some(rule) = undeclared {
@@ -223,7 +236,43 @@ fn key(api: &Api) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::{io, path::Path};
+
     use super::*;
+    use crate::config::{Config, Files};
+
+    /// A configuration, and the document that it names.
+    struct Text(String, &'static str);
+
+    impl Files for Text {
+        fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
+            let is_document = path.extension().is_some_and(|extension| extension == "yaml");
+            Ok(if is_document { self.1.as_bytes().into() } else { self.0.as_bytes().into() })
+        }
+
+        fn mode(&self, _path: &Path) -> Option<u32> {
+            None
+        }
+    }
+
+    #[test]
+    fn a_route_that_refuses_what_its_document_needs() {
+        crate::auth::ensure_crypto().unwrap();
+        let document = "openapi: 3.1.0\ninfo: {title: a, version: '1'}\npaths: {'/a{id}': {get: {security: [], parameters: [\
+                        {name: id, in: path, required: true, style: matrix, schema: {type: integer}}]}}}\n";
+        for (allowed, expect) in [("", &["route[0].allow_in_path"][..]), ("\"parameters\"", &[])] {
+            let text = format!(
+                "upstream.items.servers = [\"127.0.0.1:9000\"]\nlistener = [{{ address = \"127.0.0.1:8080\" }}]\n\
+                 [api.shop]\nopenapi = \"shop.yaml\"\n[[route]]\npath = \"/{{*rest}}\"\nrequire = [\"public\"]\n\
+                 upstream = \"items\"\napi = \"shop\"\nallow_in_path = [{allowed}]\n"
+            );
+            let config = Config::load(Path::new("/gateway.toml"), &Text(text, document));
+            let settings = config.unwrap_or_else(|faults| panic!("{faults}")).proxy;
+            let contracts = compile(&settings, None, &mut Vec::new());
+            let found: Vec<String> = warnings(&settings, &contracts).into_iter().map(|warning| warning.key).collect();
+            assert_eq!(found, expect, "{allowed}");
+        }
+    }
 
     #[test]
     fn a_file_that_was_cut_off() {

@@ -54,6 +54,9 @@ pub fn judge(
     match json::parse(body).map_err(|error| malformed(&error.to_string()))? {
         Value::Object(request) => entry(limits, &request),
         Value::Array(batch) => {
+            if batch.is_empty() {
+                return Err(malformed("no query"));
+            }
             let count = u32::try_from(batch.len()).unwrap_or(u32::MAX);
             if count > limits.max_batch {
                 return Err(over("a batch of queries", u64::from(count), u64::from(limits.max_batch)));

@@ -23,7 +23,7 @@ pub use self::{
 use self::{
     collector::{Example, Version},
     document::Documents,
-    operation::{Operation, Template},
+    operation::{Condition, Operation, Template},
     paths::Paths,
     responses::Responses,
 };
@@ -78,6 +78,8 @@ struct LintMaterial<'d> {
     schemas: Vec<(usize, &'d Value)>,
     places: Vec<String>,
     examples: Vec<Example<'d>>,
+    /// Those of responses.
+    response_examples: Vec<Example<'d>>,
 }
 
 /// The operation of a request.
@@ -164,13 +166,15 @@ impl Contract {
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
         }));
-        let responses = read.responses.map(|(operations, wanted)| {
+        let mut response_examples = Vec::new();
+        let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
-            let schemas = SchemaSet::compile(&documents.all, &wanted, openapi, formats).map_err(|fault| {
+            let schemas = SchemaSet::compile(&documents.all, &wanted.schemas, openapi, formats).map_err(|fault| {
                 let message = format!("no response is reported: {}", fault.message);
                 warnings.push(documents.fault_at(fault.document, &fault.place, message));
             });
-            Some(Box::new(Responses::new(schemas.ok()?, operations)))
+            response_examples = wanted.examples;
+            Some(Box::new(Responses::new(schemas.ok()?, wanted.operations)))
         });
         let contract = Self {
             responses: responses.flatten(),
@@ -183,7 +187,8 @@ impl Contract {
             schemes: read.schemes,
             warnings,
         };
-        Ok((contract, LintMaterial { schemas: read.schemas, places: read.places, examples: read.examples }))
+        let (schemas, places, examples) = (read.schemas, read.places, read.examples);
+        Ok((contract, LintMaterial { schemas, places, examples, response_examples }))
     }
 
     /// What is not checked, though it looks as if it were.
@@ -196,6 +201,16 @@ impl Contract {
     #[must_use]
     pub fn rules(&self) -> &[SecurityRule] {
         &self.rules
+    }
+
+    /// An operation whose path has a parameter of the style `matrix` that a request can have, if its route takes
+    /// parameters in paths.
+    #[must_use]
+    pub fn matrix_operation(&self) -> Option<&str> {
+        let has = |operation: &&Operation| {
+            operation.parameters.matrix().any(|name| !paths::begins_segment(&operation.name, name))
+        };
+        self.operations.iter().find(has).map(|operation| &*operation.name)
     }
 
     /// The security schemes.
@@ -218,20 +233,35 @@ impl Contract {
         let (template, values) = self.paths.find(path).ok_or(NoOperation::NotFound)?;
         let operations = self.templates.get(template).map_or(&[][..], |template| &template.operations);
         let of_method = || operations.iter().filter(|(known, _, _)| &**known == method.as_str());
-        let mut chosen = None;
+        let head_of = |names: &[Box<str>]| -> Vec<(Box<str>, &'r str)> {
+            names.iter().cloned().zip(values.iter().copied()).collect()
+        };
+        let mut chosen: Option<(usize, &[Box<str>])> = None;
+        // Whether the chosen one fits, once there is another that might.
+        let mut fits = None;
         for (_, number, names) in of_method() {
             let mut is_met = true;
             // Each condition of each operation is read: what is unclear is refused, whichever would be chosen.
-            for condition in self.operations.get(*number).map_or(&[][..], |operation| &operation.conditions) {
+            for condition in self.conditions(*number) {
                 is_met &= condition.is_met(query, headers).map_err(NoOperation::Unclear)?;
             }
-            if is_met && chosen.is_none() {
+            if !is_met {
+                continue;
+            }
+            let Some((first, first_names)) = chosen else {
                 chosen = Some((*number, names));
+                continue;
+            };
+            let has_same_conditions = self.conditions(first) == self.conditions(*number);
+            let is_unfit = has_same_conditions
+                && !*fits.get_or_insert_with(|| self.fits(first, &head_of(first_names), query, headers));
+            if is_unfit && self.fits(*number, &head_of(names), query, headers) {
+                chosen = Some((*number, names));
+                fits = Some(true);
             }
         }
         if let Some((number, names)) = chosen {
-            let values = names.iter().cloned().zip(values).collect();
-            return Ok(MatchedOperation { operation: OperationId(number), values });
+            return Ok(MatchedOperation { operation: OperationId(number), values: head_of(names) });
         }
         if of_method().next().is_some() {
             return Err(NoOperation::NotFound);
@@ -239,6 +269,36 @@ impl Contract {
         let mut others: Vec<&str> = operations.iter().map(|(method, _, _)| &**method).collect();
         others.dedup();
         Err(NoOperation::Method(HeaderValue::try_from(others.join(", ")).ok()))
+    }
+
+    fn conditions(&self, number: usize) -> &[Condition] {
+        self.operations.get(number).map_or(&[], |operation| &operation.conditions)
+    }
+
+    /// Whether a request keeps what an operation says of its parameters, and has a body of a type that it declares. By
+    /// this, operations are told apart that nothing else tells apart; they ask for the same of clients.
+    fn fits(&self, number: usize, values: &[(Box<str>, &str)], query: &str, headers: &HeaderMap) -> bool {
+        let Some(operation) = self.operations.get(number) else { return false };
+        let takes_body = match headers.get(header::CONTENT_TYPE) {
+            Some(content_type) if operation.body.is_declared() => operation.body.reading(Some(content_type)).is_ok(),
+            Some(_) => true,
+            None => !operation.body.is_required,
+        };
+        takes_body && self.judge_parameters(operation, values, query, headers).is_ok()
+    }
+
+    fn judge_parameters(
+        &self,
+        operation: &Operation,
+        values: &[(Box<str>, &str)],
+        query: &str,
+        headers: &HeaderMap,
+    ) -> Result<(), Refusal> {
+        if operation.parameters.is_empty() {
+            return Ok(());
+        }
+        let path: Vec<(&str, &str)> = values.iter().map(|(name, value)| (&**name, *value)).collect();
+        operation.parameters.judge(&self.schemas, Head { path: &path, query, headers })
     }
 
     /// The method and path of an operation, as the document has them.
@@ -277,11 +337,7 @@ impl Contract {
     /// [`Reject::InvalidParameter`] with all that is wrong.
     pub fn judge_head(&self, found: &MatchedOperation<'_>, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
         let Some(operation) = self.operations.get(found.operation.0) else { return Err(gone()) };
-        if operation.parameters.is_empty() {
-            return Ok(());
-        }
-        let path: Vec<(&str, &str)> = found.values.iter().map(|(name, value)| (&**name, *value)).collect();
-        operation.parameters.judge(&self.schemas, Head { path: &path, query, headers })
+        self.judge_parameters(operation, &found.values, query, headers)
     }
 
     /// What is to be done with the body of a request, by its head. `length`: how long it is, where that is known.

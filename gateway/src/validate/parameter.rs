@@ -63,6 +63,12 @@ impl Parameters {
         self.all.is_empty() && !self.refuses_unknown && self.query.is_none()
     }
 
+    /// The names of those of the path that have the style `matrix`.
+    pub(super) fn matrix(&self) -> impl Iterator<Item = &str> {
+        let is_matrix = |it: &&Parameter| matches!(it.coding, Coding::Styled { style: Style::Matrix, .. });
+        self.all.iter().filter(is_matrix).map(|it| &*it.name)
+    }
+
     /// Judges the parameters of a request.
     ///
     /// # Errors

@@ -8,7 +8,7 @@ use std::{
     io::{self, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+    process::{Child, Command, Output, Stdio},
     thread,
     time::{Duration, Instant},
 };
@@ -169,9 +169,14 @@ impl Bench {
 
     /// CPU microseconds that a program takes for each request of one kind of load.
     pub(super) fn each(&self, running: &Running, profile: &Profile, port: u16, token: &str) -> anyhow::Result<f64> {
-        self.load(profile, port, token, 1)?;
+        self.each_by(running, |seconds| self.load(profile, port, token, seconds))
+    }
+
+    /// The same for a load that says how many requests were answered in so many seconds.
+    pub(super) fn each_by(&self, running: &Running, load: impl Fn(u32) -> anyhow::Result<u32>) -> anyhow::Result<f64> {
+        load(1)?;
         let before = running.cpu();
-        let requests = self.load(profile, port, token, self.seconds)?;
+        let requests = load(self.seconds)?;
         let took = running.cpu().saturating_sub(before);
         Ok(took.as_secs_f64() * 1e6 / f64::from(requests.max(1)))
     }
@@ -246,24 +251,15 @@ impl Bench {
             command.args(["-H", &format!("Authorization: Bearer {}", token.trim())]);
         }
         let out = command.current_dir(&self.folder).arg(url).output().context("the load generator")?;
-        let text = String::from_utf8_lossy(&out.stdout);
-        let number = |end: &str| {
-            let line = text.lines().find(|line| line.contains(end))?;
-            line.split(end).next()?.rsplit(' ').find(|word| !word.is_empty())?.parse::<u32>().ok()
-        };
-        let (good, bad) = if multiplexed {
-            (number(" 2xx"), number(" 4xx").unwrap_or(0) + number(" 5xx").unwrap_or(0))
-        } else {
-            let refused =
-                text.lines().find_map(|line| line.trim().strip_prefix("Non-2xx or 3xx responses: ")?.parse().ok());
-            (number(" requests in"), refused.unwrap_or(0))
-        };
-        match good {
-            Some(good) if good > 0 && bad == 0 => Ok(good),
-            _ => {
-                bail!("{} on port {port}: {bad} refused\n{text}{}", profile.name, String::from_utf8_lossy(&out.stderr))
-            }
-        }
+        answered(&out, multiplexed).with_context(|| format!("{} on port {port}", profile.name))
+    }
+
+    /// Has wrk send what a script says, for so many seconds. How many requests were answered as they should be.
+    pub(super) fn wrk(&self, script: &str, connections: u32, url: &str, seconds: u32) -> anyhow::Result<u32> {
+        let mut command = Command::new("wrk");
+        command.args(["-t1", &format!("-c{connections}"), &format!("-d{seconds}s"), "-s", script, url]);
+        let out = command.current_dir(&self.folder).output().context("the load generator")?;
+        answered(&out, false).with_context(|| url.to_owned())
     }
 
     pub(super) fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
@@ -288,6 +284,26 @@ impl Bench {
             thread::sleep(Duration::from_millis(20));
         }
         Ok(running)
+    }
+}
+
+/// How many requests were answered as they should be, as wrk or h2load says.
+fn answered(out: &Output, multiplexed: bool) -> anyhow::Result<u32> {
+    let text = String::from_utf8_lossy(&out.stdout);
+    let number = |end: &str| {
+        let line = text.lines().find(|line| line.contains(end))?;
+        line.split(end).next()?.rsplit(' ').find(|word| !word.is_empty())?.parse::<u32>().ok()
+    };
+    let (good, bad) = if multiplexed {
+        (number(" 2xx"), number(" 4xx").unwrap_or(0) + number(" 5xx").unwrap_or(0))
+    } else {
+        let refused =
+            text.lines().find_map(|line| line.trim().strip_prefix("Non-2xx or 3xx responses: ")?.parse().ok());
+        (number(" requests in"), refused.unwrap_or(0))
+    };
+    match good {
+        Some(good) if good > 0 && bad == 0 => Ok(good),
+        _ => bail!("{bad} refused\n{text}{}", String::from_utf8_lossy(&out.stderr)),
     }
 }
 

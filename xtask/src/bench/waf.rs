@@ -1,5 +1,8 @@
 //! `cargo xtask bench waf`: what the firewall finds in corpora from packages of Debian, and what of benign text it refuses.
-//! Attacks are those of wfuzz and sqlmap; benign are descriptions of packages and names.
+//! Attacks are those of wfuzz, sqlmap and wapiti; benign are descriptions of packages and names.
+//!
+//! Lists of attacks also have values that ask how a program fails, such as `'` or `select`. Text is full of them, so they
+//! are a corpus of their own, which has no target (see [`is_probe`]).
 
 use std::{
     collections::BTreeSet,
@@ -17,7 +20,8 @@ use crate::{places::root, step::step};
 /// What `cargo xtask bench waf` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A folder with `attack/CATEGORY.txt` and `benign/NAME.txt`, one value a line [default: from packages of Debian]
+    /// A folder with `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line
+    /// [default: from packages of Debian]
     folder: Option<PathBuf>,
     /// Print one JSON value.
     #[arg(long)]
@@ -25,13 +29,22 @@ pub(super) struct Arguments {
 }
 
 /// The packages that have attacks.
-const PACKAGES: [&str; 2] = ["wfuzz", "sqlmap"];
+const PACKAGES: [&str; 3] = ["wfuzz", "sqlmap", "wapiti"];
 
-/// The lists of wfuzz, by category.
-const LISTS: [(&str, &[&str]); 3] = [
-    ("path_traversal", &["Injections/Traversal.txt", "vulns/dirTraversal-nix.txt", "vulns/dirTraversal-win.txt"]),
-    ("sql_injection", &["Injections/SQL.txt", "vulns/sql_inj.txt"]),
-    ("xss", &["Injections/XSS.txt"]),
+/// A category: its lists in wfuzz, and in wapiti.
+type Lists = (&'static str, &'static [&'static str], &'static [&'static str]);
+
+/// The lists by category.
+const LISTS: [Lists; 5] = [
+    ("command_injection", &[], &["execPayloads.txt"]),
+    (
+        "path_traversal",
+        &["Injections/Traversal.txt", "vulns/dirTraversal-nix.txt", "vulns/dirTraversal-win.txt"],
+        &["fileHandlingPayloads.ini"],
+    ),
+    ("sql_injection", &["Injections/SQL.txt", "vulns/sql_inj.txt"], &["blindSQLPayloads.txt"]),
+    ("xss", &["Injections/XSS.txt"], &["xssPayloads.ini"]),
+    ("xxe", &[], &["xxePayloads.ini"]),
 ];
 
 /// What sqlmap puts in the place of its marks.
@@ -52,6 +65,24 @@ const MARKS: [(&str, &str); 14] = [
     ("[DELAYED]", "5000000"),
 ];
 
+/// What wapiti puts in the place of its marks. A line feed ends a value in our files, so another line break stands for it.
+const MARKS_OF_WAPITI: [(&str, &str); 14] = [
+    ("[LF]", "\r"),
+    ("[TAB]", "\t"),
+    ("[FF]", "\u{c}"),
+    ("[VALUE]", "1"),
+    ("[DIRVALUE]", "docs"),
+    ("[EXTVALUE]", "txt"),
+    ("[TIME]", "5"),
+    ("[TIMEOUT]", ""),
+    ("[ATTR_SEP]", "\" "),
+    ("[VALUE_SEP]", "\""),
+    ("[EXTERNAL_ENDPOINT]", "https://attacker.example/"),
+    ("[SESSION_ID]/[PATH_ID]", "1/2"),
+    ("[PARAM_AS_HEX]", "74"),
+    ("\\0", "\0"),
+];
+
 /// How many descriptions are taken.
 const DESCRIPTIONS: usize = 20_000;
 
@@ -67,33 +98,39 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 fn collect() -> anyhow::Result<PathBuf> {
     let folder = root().join("target/corpora");
     let packages = folder.join("packages");
-    let [attack, benign] = ["attack", "benign"].map(|kind| folder.join(kind));
-    for folder in [&packages, &attack, &benign] {
+    let [attack, benign, probe] = ["attack", "benign", "probe"].map(|kind| folder.join(kind));
+    for folder in [&packages, &attack, &benign, &probe] {
         fs::create_dir_all(folder)?;
     }
     let lists = packages.join("usr/share/wfuzz/wordlist");
     let payloads = packages.join("usr/share/sqlmap/data/xml/payloads");
-    if !lists.exists() || !payloads.exists() {
-        step("download", Command::new("apt-get").arg("download").args(PACKAGES).current_dir(&packages))?;
+    let wapiti = packages.join("usr/lib/python3/dist-packages/wapitiCore/data/attacks");
+    if ![&lists, &payloads, &wapiti].into_iter().all(|folder| folder.exists()) {
+        // Quietly: standard output has the figures.
+        step("download", Command::new("apt-get").args(["-qq", "download"]).args(PACKAGES).current_dir(&packages))?;
         for file in files(&packages, "deb")? {
             step("extract", Command::new("dpkg-deb").arg("-x").arg(file).arg(&packages))?;
         }
     }
-    for (category, names) in LISTS {
+    for (category, of_wfuzz, of_wapiti) in LISTS {
         let mut values = BTreeSet::new();
-        for name in names {
-            let text = fs::read(lists.join(name)).with_context(|| name.to_string())?;
-            values.extend(String::from_utf8_lossy(&text).lines().map(str::to_owned));
+        for name in of_wfuzz {
+            values.extend(text(&lists.join(name))?.lines().map(str::to_owned));
+        }
+        for name in of_wapiti {
+            values.extend(listed(&text(&wapiti.join(name))?, name.ends_with(".ini")));
         }
         if category == "sql_injection" {
             for file in files(&payloads, "xml")? {
-                values.extend(rendered(&fs::read_to_string(file)?));
+                values.extend(rendered(&text(&file)?));
             }
         }
-        write(&attack.join(category).with_extension("txt"), &values)?;
+        let (probes, attacks) = values.into_iter().partition(|value| is_probe(value));
+        write(&probe.join(category).with_extension("txt"), &probes)?;
+        write(&attack.join(category).with_extension("txt"), &attacks)?;
     }
-    let names = fs::read(lists.join("others/names.txt"))?;
-    write(&benign.join("names.txt"), &String::from_utf8_lossy(&names).lines().map(str::to_owned).collect())?;
+    let names = text(&lists.join("others/names.txt"))?;
+    write(&benign.join("names.txt"), &names.lines().map(str::to_owned).collect())?;
     let available = Command::new("apt-cache").arg("dumpavail").output().context("apt-cache")?;
     let available = String::from_utf8_lossy(&available.stdout).into_owned();
     let described = available.lines().filter_map(|line| line.strip_prefix("Description: "));
@@ -101,6 +138,13 @@ fn collect() -> anyhow::Result<PathBuf> {
     ensure!(!described.is_empty(), "apt knows no packages: run `apt-get update`");
     write(&benign.join("descriptions.txt"), &described)?;
     Ok(folder)
+}
+
+/// The text of a file that a package should have.
+fn text(path: &Path) -> anyhow::Result<String> {
+    let text =
+        fs::read(path).with_context(|| format!("cannot read {}: does the package still have it?", path.display()))?;
+    Ok(String::from_utf8_lossy(&text).into_owned())
 }
 
 /// The files of a folder that end so.
@@ -124,6 +168,30 @@ fn write(path: &Path, values: &BTreeSet<String>) -> anyhow::Result<()> {
     Ok(fs::write(path, text)?)
 }
 
+/// Whether a value says nothing by itself: one character, or letters, digits and blanks alone, once percent-encoding is
+/// decoded. This rule is older than the first run of the firewall on these lists.
+fn is_probe(value: &str) -> bool {
+    let bytes = value.trim().as_bytes();
+    let (mut decoded, mut at) = (Vec::new(), 0);
+    while let Some(byte) = bytes.get(at) {
+        let digits = bytes.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|two| std::str::from_utf8(two).ok());
+        let encoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        decoded.push(encoded.unwrap_or(*byte));
+        at += if encoded.is_some() { 3 } else { 1 };
+    }
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b' ' || *byte == b'_';
+    decoded.len() < 2 || decoded.iter().all(is_word)
+}
+
+/// The payloads of a file of wapiti, without those whose whole meaning is in what wapiti puts there.
+fn listed(text: &str, is_ini: bool) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| if is_ini { line.strip_prefix("payload = ") } else { Some(line) });
+    let lines = lines.filter(|line| !line.starts_with("[EXTERNAL_ENDPOINT]") && !line.starts_with("[FILE_NAME]"));
+    lines
+        .map(|line| MARKS_OF_WAPITI.iter().fold(line.to_owned(), |value, (mark, text)| value.replace(mark, text)))
+        .collect()
+}
+
 /// The payloads of a file of sqlmap, behind a value in quotes and behind a number.
 fn rendered(text: &str) -> Vec<String> {
     let mut payloads = Vec::new();
@@ -145,4 +213,26 @@ fn rendered(text: &str) -> Vec<String> {
         }
     }
     payloads
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{is_probe, listed};
+
+    #[test]
+    fn probes_are_told_from_attacks() {
+        for probe in ["'", "%27", "select", "order by", "1e100", " | ", ""] {
+            assert!(is_probe(probe), "{probe} is taken for an attack");
+        }
+        for attack in ["admin'--", "%27%20or%201=1", "|env", "../", "%2e%2e%2f", "%zz"] {
+            assert!(!is_probe(attack), "{attack} is taken for a probe");
+        }
+    }
+
+    #[test]
+    fn marks_of_wapiti_are_replaced() {
+        assert_eq!(listed("a;sleep 60;[TIMEOUT]\n[VALUE][LF]env;\n[FILE_NAME]", false), ["a;sleep 60;", "1\renv;"]);
+        let ini = "[name]\npayload = [ATTR_SEP]onload=[VALUE_SEP]x\nrules = none\n";
+        assert_eq!(listed(ini, true), ["\" onload=\"x"]);
+    }
 }

@@ -1,6 +1,7 @@
 //! One introspection server: what it was found to say, which sources may ask, and whether it is well.
 
 use std::{
+    cell::RefCell,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
@@ -21,7 +22,7 @@ use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value};
 
 use super::{
-    answer::{self, Failure, IntrospectionResult, Verify},
+    answer::{self, Failure, IntrospectionResult},
     breaker::Breaker,
     request::{Request, ServerCredentials},
 };
@@ -30,6 +31,7 @@ use crate::{
         Identity,
         claims::{self, Read, Validity},
         invalid::Invalid,
+        jwt::statement::Statement,
         revocation::Revocable,
         role_paths::RolePaths,
     },
@@ -112,6 +114,9 @@ struct BadToken {
     /// As [`GoodToken::until`].
     until: u64,
 }
+
+/// Verifies what is signed, and says what it claims and by which key.
+pub(super) type VerifyStatement<'a> = &'a dyn Fn(&[u8]) -> Result<Statement, &'static str>;
 
 /// What becomes of requests with tokens of a server: labels of metrics. Those of answers come first.
 pub const RESULTS: [&str; 6] = ["active", "inactive", "failed", "credentials", "paused", "over_limit"];
@@ -246,19 +251,26 @@ impl Server {
         &self,
         hash: &TokenHash,
         received: Result<ServerResponse<'_>, &str>,
-        verify: Verify<'_>,
+        verify: VerifyStatement<'_>,
         now: Now,
     ) -> (Result<Arc<Identity>, Refusal>, Option<ServerEvent>) {
+        let signer = RefCell::new(None);
         let said = match received {
             Err(why) => return self.failed("failed", why.to_owned(), now),
             Ok(ServerResponse { status, headers, body }) => {
-                let verify = |signed: &[u8]| self.verified(verify(signed)?, now);
+                let verify = |signed: &[u8]| {
+                    let Statement { claims, signer: key } = verify(signed)?;
+                    signer.replace(key);
+                    self.verified(claims, now)
+                };
                 let verify: Option<&dyn Fn(&[u8]) -> _> = if self.settings.signed { Some(&verify) } else { None };
                 answer::read(status, headers, body, verify)
             }
         };
         match said {
-            Ok(IntrospectionResult::Active(claims)) => (self.active(hash, &claims, now), self.succeeded()),
+            Ok(IntrospectionResult::Active(claims)) => {
+                (self.active(hash, &claims, signer.into_inner(), now), self.succeeded())
+            }
             Ok(IntrospectionResult::Inactive) => {
                 self.counts.add("inactive");
                 (Err(self.bad(hash, INACTIVE.into(), now)), self.succeeded())
@@ -298,8 +310,15 @@ impl Server {
         if is_fresh { Ok(claims) } else { Err("the signed answer's iat is not now") }
     }
 
-    /// The identity of a token that its server calls active.
-    fn active(&self, hash: &TokenHash, claims: &Map<String, Value>, now: Now) -> Result<Arc<Identity>, Refusal> {
+    /// The identity of a token that its server calls active. `signer`: the key that has signed this answer. The identity rests
+    /// on it too: once it is revoked, nothing counts that it has signed.
+    fn active(
+        &self,
+        hash: &TokenHash,
+        claims: &Map<String, Value>,
+        signer: Option<Box<str>>,
+        now: Now,
+    ) -> Result<Arc<Identity>, Refusal> {
         self.counts.add("active");
         let seconds = now.unix_seconds();
         let read = self
@@ -311,7 +330,10 @@ impl Server {
         };
         self.role_paths.note(role_paths);
         let expires = if claims.contains_key("exp") { validity.until } else { seconds.saturating_add(WITHOUT_EXPIRY) };
-        let rests_on = identity.rests_on.iter().map(|what| self.of_issuer(what)).collect();
+        let mut rests_on: Vec<Arc<Revocable>> = identity.rests_on.iter().map(|what| self.of_issuer(what)).collect();
+        for what in &mut rests_on {
+            Arc::make_mut(what).signer.clone_from(&signer);
+        }
         let identity = Arc::new(Identity { expires, rests_on, ..identity });
         let until = now.monotonic.saturating_add(nanos(self.settings.cache_for));
         let good = GoodToken { identity: Arc::clone(&identity), validity, until };

@@ -7,7 +7,11 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
-    auth::claims::tests::rules,
+    auth::{
+        claims::tests::rules,
+        jwt::statement::Statement,
+        revocation::{Change, Revocations, Revoked},
+    },
     clock::SECOND,
     file::NamedFile,
     refusal::Reject,
@@ -399,7 +403,7 @@ fn signed_answers_are_for_us_and_of_now() {
         let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
         let verify = |signed: &[u8]| {
             assert_eq!(signed, b"a.b.c");
-            Ok(claims.as_object().unwrap().clone())
+            Ok(Statement { claims: claims.as_object().unwrap().clone(), signer: None })
         };
         shown(&question.server.received(&question.hash, Ok(received), &verify, at(0)).0)
     };
@@ -421,4 +425,35 @@ fn signed_answers_are_for_us_and_of_now() {
     ] {
         assert_eq!(answer(claims.clone()), expect, "{claims}");
     }
+}
+
+/// Once a key is revoked, what it has signed counts no more: also what is remembered of it.
+#[test]
+fn j16_answers_by_a_revoked_key_count_no_more() {
+    let scene = Scene::new(Settings { signed: true, ..settings("corp") });
+    let ask = |token: &str| scene.introspection.authenticate(token.as_bytes(), source(), None, None, at(0));
+    let said = json!({"aud": "gateway", "iat": NOW, "token_introspection": active(json!({"iat": NOW - 9}))});
+    let mut found = Vec::new();
+    for (token, signer) in [("abc", Some("k1")), ("def", Some("k2")), ("ghi", None)] {
+        let Outcome::Needs(Lookup::Introspection(question)) = ask(token) else { unreachable!("nothing is remembered") };
+        let media_type = HeaderValue::from_static("application/token-introspection+jwt");
+        let headers: HeaderMap = [(CONTENT_TYPE, media_type)].into_iter().collect();
+        let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
+        let verify =
+            |_: &[u8]| Ok(Statement { claims: said.as_object().unwrap().clone(), signer: signer.map(Into::into) });
+        let answer = question.server.received(&question.hash, Ok(received), &verify, at(0)).0;
+        let remembered = question.server.remember(&question.hash, at(1)).unwrap();
+        found.push([answer.unwrap(), remembered.unwrap()]);
+    }
+    let revocations = Revocations::default();
+    let is_revoked = |revocations: &Revocations| -> Vec<[bool; 2]> {
+        let is = |identity: &Arc<Identity>| identity.rests_on().any(|what| revocations.revokes(what));
+        found.iter().map(|both| both.each_ref().map(is)).collect()
+    };
+    assert_eq!(is_revoked(&revocations), [[false; 2]; 3]);
+    revocations.change([Change::Revoked(Revoked::Signer {
+        issuer: "https://issuer.example".to_owned(),
+        kid: "k1".to_owned(),
+    })]);
+    assert_eq!(is_revoked(&revocations), [[true; 2], [false; 2], [false; 2]]);
 }

@@ -1,8 +1,9 @@
 //! Reads a key set (JWKS, RFC 7517): which of its keys may verify tokens, and with which algorithm each.
 //!
-//! *Invariant:* a key has one algorithm, its own; a token's header can only agree with it. A set that contradicts
-//! itself or gives a secret away is refused whole. Keys that are plainly for something else (`use` of `enc`, a key
-//! type or an algorithm that signs nothing here) are passed over, as RFC 7517 5 wants.
+//! *Invariant:* a key has the algorithms of its type and of its own `alg`; a token's header can only agree with them. A
+//! set that has two keys of one name or gives a secret away is refused whole. As RFC 7517 5 wants, keys that are plainly
+//! for something else (`use` of `enc`, a key type or an algorithm that signs nothing here) are passed over, and keys that
+//! cannot be used (too weak, incomplete, of an unknown `alg`) are skipped with a warning.
 
 use std::fmt;
 
@@ -12,8 +13,7 @@ use aws_lc_rs::{
     signature as sig,
 };
 use data_encoding::BASE64URL_NOPAD;
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
-use serde::de::IgnoredAny;
+use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value, json};
 
 use crate::{auth::invalid::Invalid, diagnostic::Diagnostic, json, refusal::TokenFault, settings::jwt::KeySource};
@@ -47,6 +47,8 @@ pub struct KeyName {
 #[derive(Debug)]
 pub struct Keys {
     keys: Vec<VerificationKey>,
+    /// Which keys of the set cannot be used, and why.
+    skipped: Vec<String>,
     /// They are one shared secret: its tokens may have any key id.
     is_secret: bool,
 }
@@ -55,50 +57,89 @@ pub struct Keys {
 pub(super) struct VerificationKey {
     /// Its name in the key set.
     pub(super) kid: Option<Box<str>>,
-    algorithm: Algorithm,
-    /// The algorithm's name in a token's header.
-    name: &'static str,
+    /// What it verifies, under the names that a token's header has for it.
+    algorithms: Algorithms,
+    /// Whether its `alg` or its type says so. An RSA key without `alg` only may be for all of them.
+    is_declared: bool,
     pub(super) decoding: DecodingKey,
     /// SHA-256 of the key itself.
     print: [u8; 32],
 }
 
 impl VerificationKey {
-    /// Whether a JWT in compact form is signed by it.
+    /// Whether a JWT in compact form is signed by it, by the algorithm that [`Keys::find`] has found with it.
     ///
     /// # Errors
     /// It is not, for the log.
-    pub(super) fn check(&self, signed: &[u8]) -> Result<(), Invalid> {
-        // Claims are judged elsewhere: which ones count is the issuer's, and the library would read a clock.
-        let mut validation = Validation::new(self.algorithm);
-        validation.set_required_spec_claims::<&str>(&[]);
-        validation.validate_aud = false;
-        validation.validate_exp = false;
-        validation.validate_nbf = false;
-        jsonwebtoken::decode::<IgnoredAny>(signed, &self.decoding, &validation)
-            .map(drop)
-            .map_err(|_why| Invalid::forged("its signature is not its key's"))
+    pub(super) fn check(&self, algorithm: Algorithm, signed: &[u8]) -> Result<(), Invalid> {
+        let forged = Invalid::forged("its signature is not its key's");
+        // Header and claims are judged elsewhere. The library would read both again: it refuses a header whose `jwk` it
+        // does not know the form of, though nothing uses that, and the name `Ed25519`.
+        let end = memchr::memrchr(b'.', signed).and_then(|dot| signed.split_at_checked(dot));
+        let (message, signature) = end.ok_or(forged)?;
+        let signature = std::str::from_utf8(signature.get(1..).unwrap_or_default()).map_err(|_other| forged)?;
+        match jsonwebtoken::crypto::verify(signature, message, &self.decoding, algorithm) {
+            Ok(true) => Ok(()),
+            Ok(false) | Err(_) => Err(forged),
+        }
     }
 
-    fn new(kid: Option<&str>, (name, algorithm): (&'static str, Algorithm), decoding: DecodingKey, key: &[u8]) -> Self {
+    fn new(kid: Option<&str>, algorithms: Algorithms, decoding: DecodingKey, key: &[u8]) -> Self {
         let mut print = [0; 32];
         print.copy_from_slice(digest(&SHA256, key).as_ref());
-        Self { kid: kid.map(Into::into), algorithm, name, decoding, print }
+        Self { kid: kid.map(Into::into), algorithms, is_declared: true, decoding, print }
+    }
+
+    /// What it verifies under this name.
+    fn algorithm(&self, name: &str) -> Option<Algorithm> {
+        self.algorithms.iter().find(|(known, _)| *known == name).map(|(_, algorithm)| *algorithm)
+    }
+
+    /// Whether its `alg` or its type says that it is for this algorithm. An RSA key without `alg` is for RS256 before it is
+    /// for anything else.
+    fn is_declared_for(&self, name: &str) -> bool {
+        let mut own = self.algorithms.iter();
+        if self.is_declared {
+            own.any(|(known, _)| *known == name)
+        } else {
+            own.next().is_some_and(|(first, _)| *first == name)
+        }
+    }
+
+    /// Whether this is what a key of its type may sign by, though this key does not.
+    fn is_of_its_type(&self, name: &str) -> bool {
+        let is_rsa = |(known, _): &(&str, Algorithm)| *known == name;
+        RSA.iter().any(is_rsa) && self.algorithms.iter().any(|own| RSA.contains(own))
     }
 }
 
 impl fmt::Debug for VerificationKey {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "VerificationKey({:?}, {})", self.kid, self.name)
+        let names: Vec<&str> = self.algorithms.iter().map(|(name, _)| *name).collect();
+        write!(out, "VerificationKey({:?}, {names:?})", self.kid)
     }
 }
 
-/// The algorithms of public keys.
-const PUBLIC: [&str; 9] = ["ES256", "ES384", "EdDSA", "PS256", "PS384", "PS512", "RS256", "RS384", "RS512"];
+/// Algorithms, and their names in a token's header.
+type Algorithms = &'static [(&'static str, Algorithm)];
+
+const P256: Algorithms = &[("ES256", Algorithm::ES256)];
+const P384: Algorithms = &[("ES384", Algorithm::ES384)];
+/// RFC 9864 calls by its own name what RFC 8037 calls EdDSA.
+const ED25519: Algorithms = &[("EdDSA", Algorithm::EdDSA), ("Ed25519", Algorithm::EdDSA)];
+/// The first is what a key without `alg` is most likely for.
+const RSA: Algorithms = &[
+    ("RS256", Algorithm::RS256),
+    ("RS384", Algorithm::RS384),
+    ("RS512", Algorithm::RS512),
+    ("PS256", Algorithm::PS256),
+    ("PS384", Algorithm::PS384),
+    ("PS512", Algorithm::PS512),
+];
 
 /// A shared secret has to be as long as what the hash gives (RFC 7518 3.2), in bytes.
-const HMAC: [(&str, Algorithm, usize); 3] =
-    [("HS256", Algorithm::HS256, 32), ("HS384", Algorithm::HS384, 48), ("HS512", Algorithm::HS512, 64)];
+const HMAC: [(Algorithms, usize); 3] =
+    [(&[("HS256", Algorithm::HS256)], 32), (&[("HS384", Algorithm::HS384)], 48), (&[("HS512", Algorithm::HS512)], 64)];
 
 /// The longest shared secret, in bytes.
 const MAX_SECRET: usize = 4_096;
@@ -128,19 +169,17 @@ impl Keys {
             let hint = "name public keys by `jwks`; make a secret by `openssl rand -hex 64`";
             return Err(diagnostic("is a key for something else, which others may know".to_owned()).hint(hint));
         }
-        let fitting = HMAC.iter().filter(|(_, _, least)| secret.len() >= *least);
-        let key = |(name, algorithm, _): &(&'static str, Algorithm, usize)| {
-            VerificationKey::new(None, (name, *algorithm), DecodingKey::from_secret(secret), secret)
-        };
-        let keys: Vec<_> = fitting.map(key).collect();
+        let fitting = HMAC.iter().filter(|(_, least)| secret.len() >= *least);
+        let key = |algorithms| VerificationKey::new(None, algorithms, DecodingKey::from_secret(secret), secret);
+        let keys: Vec<_> = fitting.map(|(algorithms, _)| key(*algorithms)).collect();
         if keys.is_empty() {
             let hint = "make one by `openssl rand -hex 64`";
             return Err(diagnostic(format!("the secret has {} bytes; HS256 needs 32", secret.len())).hint(hint));
         }
-        Ok(Self { keys, is_secret: true })
+        Ok(Self { keys, skipped: Vec::new(), is_secret: true })
     }
 
-    /// Reads a key set.
+    /// Reads a key set. Keys that cannot be used are [skipped](Self::skipped), unless none is left.
     ///
     /// # Errors
     /// Everything that is wrong with it.
@@ -157,11 +196,16 @@ impl Keys {
         if listed.len() > MAX_KEYS {
             return Err(diagnostic(format!("the key set has over {MAX_KEYS} keys")));
         }
-        let (mut keys, mut diagnostics) = (Vec::new(), Vec::new());
+        let (mut keys, mut skipped, mut diagnostics) = (Vec::new(), Vec::new(), Vec::new());
         for (at, jwk) in listed.iter().enumerate() {
+            let kid = jwk.get("kid").and_then(Value::as_str).filter(|kid| kid.len() <= MAX_KID);
+            let kid = kid.map(|kid| format!(" (kid {kid:?})")).unwrap_or_default();
             match read(jwk) {
                 Ok(key) => keys.extend(key),
-                Err(message) => diagnostics.push(Diagnostic::new(AT, format!("keys[{at}] {message}"))),
+                Err(Fault::Secret(message)) => {
+                    diagnostics.push(Diagnostic::new(AT, format!("keys[{at}]{kid} {message}")));
+                }
+                Err(Fault::Unusable(message)) => skipped.push(format!("keys[{at}]{kid} {message}")),
             }
         }
         let mut kids: Vec<_> = listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)).collect();
@@ -169,11 +213,28 @@ impl Keys {
         if let Some([kid, _]) = kids.array_windows().find(|[one, other]| one == other) {
             diagnostics.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
         }
-        if keys.is_empty() && diagnostics.is_empty() {
+        if keys.is_empty() && diagnostics.is_empty() && skipped.is_empty() {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";
             diagnostics.push(Diagnostic::new(AT, "no key of the set can vouch for tokens").hint(hint));
         }
-        if diagnostics.is_empty() { Ok(Self { keys, is_secret: false }) } else { Err(diagnostics) }
+        if keys.is_empty() || !diagnostics.is_empty() {
+            diagnostics.extend(skipped.into_iter().map(|message| Diagnostic::new(AT, message)));
+            return Err(diagnostics);
+        }
+        Ok(Self { keys, skipped, is_secret: false })
+    }
+
+    /// The keys of the set that cannot be used, and why.
+    #[must_use]
+    pub fn skipped(&self) -> &[String] {
+        &self.skipped
+    }
+
+    /// A warning of them.
+    pub(super) fn warning(&self) -> Option<Diagnostic> {
+        let told = told(&self.skipped)?;
+        let hint = "tokens by these keys are refused; ask the issuer, or remove them from the file";
+        Some(Diagnostic::new(AT, told).hint(hint))
     }
 
     /// The keys of a set that [`Self::new`] accepts, in as few bytes as may be: no certificate, no key for something
@@ -212,26 +273,30 @@ impl Keys {
     /// Whether all of them are among `others`, under the same names.
     pub(super) fn are_among(&self, others: &Self) -> bool {
         let is_same = |one: &VerificationKey, other: &VerificationKey| {
-            (&one.kid, one.name, one.print) == (&other.kid, other.name, other.print)
+            (&one.kid, one.algorithms, one.print) == (&other.kid, other.algorithms, other.print)
         };
         self.keys.iter().all(|key| others.keys.iter().any(|other| is_same(key, other)))
     }
 
     /// Whether tokens may be signed by this algorithm at all, whichever key it takes.
     pub(super) fn is_known(algorithm: &str) -> bool {
-        PUBLIC.contains(&algorithm)
+        [P256, P384, ED25519, RSA].iter().any(|public| public.iter().any(|(name, _)| *name == algorithm))
     }
 
-    /// The key that a token's header means. A token without a key id means the only key with its algorithm.
+    /// The key that a token's header means, and how it verifies the token. A token without a key id means the only key with
+    /// its algorithm.
     ///
     /// # Errors
     /// Why there is none, for the log.
-    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<&VerificationKey, Invalid> {
+    pub(super) fn find(&self, kid: Option<&str>, algorithm: &str) -> Result<(&VerificationKey, Algorithm), Invalid> {
         let unknown = |why| Invalid::new(TokenFault::UnknownKey, why);
         let Some(kid) = kid.filter(|_| !self.is_secret) else {
-            let mut fitting = self.keys.iter().filter(|key| key.name == algorithm);
+            // A key that says that it is for this algorithm comes before those that may be for it.
+            let is_declared = self.keys.iter().any(|key| key.is_declared_for(algorithm));
+            let candidates = self.keys.iter().filter(|key| !is_declared || key.is_declared_for(algorithm));
+            let mut fitting = candidates.filter_map(|key| Some((key, key.algorithm(algorithm)?)));
             return match (fitting.next(), fitting.next()) {
-                (Some(key), None) => Ok(key),
+                (Some(found), None) => Ok(found),
                 (None, _) => Err(unknown("no key has its alg")),
                 (Some(_), Some(_)) => Err(unknown("it has no kid and several keys have its alg")),
             };
@@ -241,23 +306,59 @@ impl Keys {
             .iter()
             .find(|key| key.kid.as_deref() == Some(kid))
             .ok_or_else(|| unknown("no key has its kid"))?;
-        if key.name == algorithm { Ok(key) } else { Err(Invalid::forged("its alg is not its key's")) }
+        match key.algorithm(algorithm) {
+            Some(algorithm) => Ok((key, algorithm)),
+            // Its issuer could make it by this key: it, or the key set, is set up wrongly.
+            None if key.is_of_its_type(algorithm) => Err(Invalid::unfit("its key is for another alg")),
+            None => Err(Invalid::forged("its alg is not its key's")),
+        }
+    }
+}
+
+/// What is told of keys that are skipped: the first few of them.
+#[must_use]
+pub fn told(skipped: &[String]) -> Option<String> {
+    const MOST: usize = 3;
+    let first: Vec<&str> = skipped.iter().take(MOST).map(String::as_str).collect();
+    let rest = skipped.len().saturating_sub(MOST);
+    let rest = if rest == 0 { String::new() } else { format!("; {rest} more") };
+    (!skipped.is_empty()).then(|| format!("keys are skipped: {}{rest}", first.join("; ")))
+}
+
+/// Why a key is not taken.
+enum Fault {
+    /// It gives a secret away: whoever made the set has to know.
+    Secret(String),
+    Unusable(String),
+}
+
+impl From<String> for Fault {
+    fn from(message: String) -> Self {
+        Self::Unusable(message)
+    }
+}
+
+impl From<&str> for Fault {
+    fn from(message: &str) -> Self {
+        Self::Unusable(message.to_owned())
     }
 }
 
 /// Reads one key: nothing if it is for something else.
-fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
+fn read(jwk: &Value) -> Result<Option<VerificationKey>, Fault> {
     let jwk = jwk.as_object().ok_or("is no object")?;
-    let kty = text(jwk, "kty")?.ok_or("has no \"kty\"")?;
-    if kty == "oct" {
-        return Err("is a shared secret (\"oct\"): whoever can check a token with it can make one".to_owned());
+    if jwk.get("kty").and_then(Value::as_str) == Some("oct") {
+        let message = "is a shared secret (\"oct\"): whoever can check a token with it can make one";
+        return Err(Fault::Secret(message.to_owned()));
     }
+    // First, so that nothing else that is wrong with it hides that.
     if let Some(private) = PRIVATE.iter().find(|member| jwk.contains_key(**member)) {
-        return Err(format!("is a private key (it has {private:?}): only public keys belong here"));
+        return Err(Fault::Secret(format!("is a private key (it has {private:?}): only public keys belong here")));
     }
+    let kty = text(jwk, "kty")?.ok_or("has no \"kty\"")?;
     let kid = text(jwk, "kid")?;
     if kid.is_some_and(|kid| kid.is_empty() || kid.len() > MAX_KID) {
-        return Err(format!("has a \"kid\" that is empty or over {MAX_KID} bytes"));
+        return Err(format!("has a \"kid\" that is empty or over {MAX_KID} bytes").into());
     }
     if text(jwk, "use")?.is_some_and(|usage| usage != "sig") {
         return Ok(None);
@@ -269,62 +370,58 @@ fn read(jwk: &Value) -> Result<Option<VerificationKey>, String> {
         }
     }
     let alg = text(jwk, "alg")?;
-    let (name, algorithm, decoding, key) = match kty {
+    let (algorithms, decoding, key) = match kty {
         "RSA" => {
-            let Some((name, algorithm, parameters)) = rsa_algorithm(alg)? else { return Ok(None) };
-            let (decoding, key) = rsa(jwk, parameters)?;
-            (name, algorithm, decoding, key)
+            let Some(algorithms) = rsa_algorithms(alg)? else { return Ok(None) };
+            let (decoding, key) = rsa(jwk)?;
+            (algorithms, decoding, key)
         }
         "EC" => {
-            let (name, algorithm, parameters, bytes) = match text(jwk, "crv")? {
-                Some("P-256") => ("ES256", Algorithm::ES256, &sig::ECDSA_P256_SHA256_FIXED, 32),
-                Some("P-384") => ("ES384", Algorithm::ES384, &sig::ECDSA_P384_SHA384_FIXED, 48),
+            let (algorithms, parameters, bytes) = match text(jwk, "crv")? {
+                Some("P-256") => (P256, &sig::ECDSA_P256_SHA256_FIXED, 32),
+                Some("P-384") => (P384, &sig::ECDSA_P384_SHA384_FIXED, 48),
                 Some(_) => return Ok(None),
-                None => return Err("has no \"crv\"".to_owned()),
+                None => return Err("has no \"crv\"".into()),
             };
             if alg.is_some_and(|alg| alg.starts_with("ECDH-")) {
                 return Ok(None);
             }
-            agree(alg, name)?;
+            agree(alg, algorithms)?;
             let mut point = vec![4];
             point.extend(octets(jwk, "x", bytes)?);
             point.extend(octets(jwk, "y", bytes)?);
             sig::ParsedPublicKey::new(parameters, &point)
                 .map_err(|_rejected| "is not a point on its curve".to_owned())?;
-            (name, algorithm, DecodingKey::from_ec_der(&point), point)
+            (algorithms, DecodingKey::from_ec_der(&point), point)
         }
         "OKP" => {
             match text(jwk, "crv")? {
-                Some("Ed25519") => agree(alg, "EdDSA")?,
+                Some("Ed25519") => agree(alg, ED25519)?,
                 Some(_) => return Ok(None),
-                None => return Err("has no \"crv\"".to_owned()),
+                None => return Err("has no \"crv\"".into()),
             }
             let point = octets(jwk, "x", 32)?;
             sig::ParsedPublicKey::new(&sig::ED25519, &point).map_err(|_rejected| "is no Ed25519 key".to_owned())?;
-            ("EdDSA", Algorithm::EdDSA, DecodingKey::from_ed_der(&point), point)
+            (ED25519, DecodingKey::from_ed_der(&point), point)
         }
         _ => return Ok(None),
     };
-    Ok(Some(VerificationKey::new(kid, (name, algorithm), decoding, &key)))
+    let is_declared = kty != "RSA" || alg.is_some();
+    Ok(Some(VerificationKey { is_declared, ..VerificationKey::new(kid, algorithms, decoding, &key) }))
 }
 
-type RsaAlgorithm = (&'static str, Algorithm, &'static sig::RsaParameters);
-
-/// What an RSA key signs with: RS256 unless it says otherwise.
-fn rsa_algorithm(alg: Option<&str>) -> Result<Option<RsaAlgorithm>, String> {
-    Ok(Some(match alg {
-        None | Some("RS256") => ("RS256", Algorithm::RS256, &sig::RSA_PKCS1_2048_8192_SHA256),
-        Some("RS384") => ("RS384", Algorithm::RS384, &sig::RSA_PKCS1_2048_8192_SHA384),
-        Some("RS512") => ("RS512", Algorithm::RS512, &sig::RSA_PKCS1_2048_8192_SHA512),
-        Some("PS256") => ("PS256", Algorithm::PS256, &sig::RSA_PSS_2048_8192_SHA256),
-        Some("PS384") => ("PS384", Algorithm::PS384, &sig::RSA_PSS_2048_8192_SHA384),
-        Some("PS512") => ("PS512", Algorithm::PS512, &sig::RSA_PSS_2048_8192_SHA512),
-        Some(encryption) if encryption.starts_with("RSA") => return Ok(None),
-        Some(other) => return Err(format!("has the \"alg\" {other:?}, which is not RSA's")),
-    }))
+/// What an RSA key verifies: all that RSA signs by, unless it says otherwise (`alg` is optional, RFC 7517 4.4).
+fn rsa_algorithms(alg: Option<&str>) -> Result<Option<Algorithms>, String> {
+    let Some(alg) = alg else { return Ok(Some(RSA)) };
+    let at = RSA.iter().position(|(name, _)| *name == alg);
+    match at.and_then(|at| RSA.get(at..=at)) {
+        Some(own) => Ok(Some(own)),
+        None if alg.starts_with("RSA") => Ok(None),
+        None => Err(format!("has the \"alg\" {:?}, which is not RSA's", short(alg))),
+    }
 }
 
-fn rsa(jwk: &Map<String, Value>, parameters: &'static sig::RsaParameters) -> Result<(DecodingKey, Vec<u8>), String> {
+fn rsa(jwk: &Map<String, Value>) -> Result<(DecodingKey, Vec<u8>), String> {
     let (n, e) = (number(jwk, "n")?, number(jwk, "e")?);
     let bits = n.len() * 8 - n.first().map_or(0, |first| first.leading_zeros() as usize);
     if !RSA_BITS.contains(&bits) {
@@ -335,18 +432,25 @@ fn rsa(jwk: &Map<String, Value>, parameters: &'static sig::RsaParameters) -> Res
     let is_odd = |number: &[u8]| number.last().is_some_and(|last| last % 2 == 1);
     let key = PublicKeyComponents { n: &n, e: &e };
     let sound = is_odd(&n) && is_odd(&e) && e != [1] && e.len() <= 4;
-    if !sound || key.to_parsed_public_key(parameters).is_err() {
+    if !sound || key.to_parsed_public_key(&sig::RSA_PKCS1_2048_8192_SHA256).is_err() {
         return Err("is no sound RSA key".to_owned());
     }
     Ok((DecodingKey::from_rsa_raw_components(&n, &e), [n, e].concat()))
 }
 
 /// The key's own `alg`, if it has one, must be the one that its type implies.
-fn agree(alg: Option<&str>, name: &str) -> Result<(), String> {
-    match alg {
-        Some(alg) if alg != name => Err(format!("has the \"alg\" {alg:?}, but its type and curve make it {name}")),
+fn agree(alg: Option<&str>, algorithms: Algorithms) -> Result<(), String> {
+    match (alg, algorithms) {
+        (Some(alg), [(name, _), ..]) if algorithms.iter().all(|(known, _)| *known != alg) => {
+            Err(format!("has the \"alg\" {:?}, but its type and curve make it {name}", short(alg)))
+        }
         _ => Ok(()),
     }
+}
+
+/// As much of a text as fits into a message.
+fn short(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(40)).unwrap_or_default()
 }
 
 fn text<'a>(jwk: &'a Map<String, Value>, member: &str) -> Result<Option<&'a str>, String> {

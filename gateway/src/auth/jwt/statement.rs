@@ -9,11 +9,20 @@ use super::{
 };
 use crate::{auth::invalid::Invalid, clock::Now};
 
-/// The claims of a JWT of this `typ` that the issuer of `set` signed. What they say is not judged, but for the issuer.
+/// What an issuer has signed.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Statement {
+    /// Its claims.
+    pub claims: Map<String, Value>,
+    /// The `kid` of the key that has verified it: as the key set has it, whatever its header says.
+    pub signer: Option<Box<str>>,
+}
+
+/// A JWT of this `typ` that the issuer of `set` signed. What they say is not judged, but for the issuer.
 ///
 /// # Errors
 /// It is of another type or issuer, not by a key of the set, or no JWT. For the log.
-pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Map<String, Value>, &'static str> {
+pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Statement, &'static str> {
     let keys = set.load();
     let keys = keys.as_ref().as_ref().filter(|_| set.is_usable(now.monotonic));
     let keys = keys.ok_or("the keys of its issuer are not there")?;
@@ -23,11 +32,13 @@ pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Map<Stri
         if !header.get("typ").and_then(Value::as_str).is_some_and(|found| is_type(found, typ)) {
             return Err(Invalid::forged("its typ is another"));
         }
-        keys.find(kid, algorithm)?.check(signed)?;
-        Ok(claims)
+        let (key, algorithm) = keys.find(kid, algorithm)?;
+        key.check(algorithm, signed)?;
+        Ok(Statement { claims, signer: key.kid.clone() })
     };
-    let claims = read().map_err(|invalid| invalid.why)?;
-    if claims.get("iss").and_then(Value::as_str) == Some(set.issuer()) { Ok(claims) } else { Err("its iss is another") }
+    let said = read().map_err(|invalid| invalid.why)?;
+    let is_its = said.claims.get("iss").and_then(Value::as_str) == Some(set.issuer());
+    if is_its { Ok(said) } else { Err("its iss is another") }
 }
 
 /// The key by which a statement says that it is signed, where that is not among those of `set` and may be at its issuer:

@@ -25,9 +25,12 @@ use crate::{
 /// The longest token, in bytes.
 pub(super) const MAX_TOKEN: usize = 8 * 1024;
 
-/// Header members that bring their own key, change what is signed, or ask for what is not done here (RFC 7515 4.1,
-/// RFC 7516 4.1, RFC 7797): a token with one of them is not meant for us, whatever its signature.
-const REFUSED: [&str; 11] = ["b64", "crit", "enc", "epk", "jku", "jwk", "p2c", "p2s", "x5c", "x5u", "zip"];
+/// Header members that change what is signed, or ask for what is not done here (RFC 7515 4.1.11, RFC 7516 4.1,
+/// RFC 7797): a token with one of them is not meant for us, whatever its signature.
+///
+/// Members that name or bring a key (`jku`, `jwk`, `x5c`, `x5u`, `x5t`) are not among them: nothing reads them (J04),
+/// and some issuers always write them.
+const REFUSED: [&str; 7] = ["b64", "crit", "enc", "epk", "p2c", "p2s", "zip"];
 
 /// A token that may be shown to the library.
 #[derive(Debug, PartialEq, Eq)]
@@ -90,7 +93,9 @@ fn find_issuer<'a>(claims: &Map<String, Value>, settings: &'a Settings) -> Resul
 /// Decodes a part once: what is judged here is what the library reads again.
 fn object(part: &[u8]) -> Result<Map<String, Value>, Invalid> {
     let text = BASE64URL_NOPAD.decode(part).map_err(|_undecodable| Invalid::malformed("a part is no base64url"))?;
-    if text.first() != Some(&b'{') || text.last() != Some(&b'}') {
+    // White space may stand around the object (RFC 8259 2).
+    let within = text.trim_ascii();
+    if within.first() != Some(&b'{') || within.last() != Some(&b'}') {
         return Err(Invalid::malformed("a part is no JSON object"));
     }
     match json::parse(&text) {

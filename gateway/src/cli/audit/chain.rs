@@ -1,10 +1,16 @@
 //! Where a chain is, whose keys it is verified by, and how far a long one is read: what all commands about it ask.
 
-use std::path::{Path, PathBuf};
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
 
 use crate::{
-    cli::{context::Context, exit::Exit, progress::Progress},
-    guard::{audit::PublicKeys, state_files},
+    cli::{context::Context, exit::Exit, progress::Progress, table::clean},
+    guard::{
+        audit::{PublicKeys, Unjudged},
+        state_files,
+    },
 };
 
 /// The folder of a chain: the one that is named, or the configuration's. How the command ends if there is none.
@@ -18,6 +24,10 @@ pub(super) fn folder(named: Option<PathBuf>, context: &Context) -> Result<PathBu
     };
     // A folder that was mistyped is no chain that is broken.
     if let Err(error) = std::fs::read_dir(&state_dir) {
+        if error.kind() == io::ErrorKind::PermissionDenied {
+            let message = format!("{}: {error}: run as root, or as a user who may read it", state_dir.display());
+            return Err(context.out.fail(&message, Exit::Denied));
+        }
         let message = format!("{}: {error}: name the folder of a gateway", state_dir.display());
         return Err(context.out.fail(&message, Exit::Usage));
     }
@@ -35,6 +45,17 @@ pub(super) fn keys(path: Option<&Path>, context: &Context) -> Result<Option<Publ
     let keys = text.and_then(|text| PublicKeys::parse(&text));
     let told = |what: String| context.out.fail(&format!("{} {what}", path.display()), Exit::Usage);
     keys.map(Some).map_err(told)
+}
+
+/// Says why it cannot be told whether the chain is whole.
+pub(super) fn untold(unjudged: &Unjudged, context: &Context) -> Exit {
+    let exit = if unjudged.is_denied { Exit::Denied } else { Exit::Unknown };
+    context.out.fail(&clean(&unjudged.reason), exit)
+}
+
+/// How a command ends that could not read a file.
+pub(super) fn exit_of(error: &io::Error) -> Exit {
+    if error.kind() == io::ErrorKind::PermissionDenied { Exit::Denied } else { Exit::Refused }
 }
 
 /// Tells how much of a long chain is read.

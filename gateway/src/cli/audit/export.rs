@@ -77,9 +77,15 @@ impl Export {
         let mut out = BufWriter::new(io::stdout().lock());
         let mut written = Written::default();
         let exported = self.write(&state_dir, &mut out, &mut written);
+        if let Ok(Verification { unjudged: Some(unjudged), .. }) = &exported {
+            return chain::untold(unjudged, context);
+        }
         match exported.and_then(|found| self.end(&found, &written, &mut out, context).map(|()| found)) {
             Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Exit::Done,
-            Err(error) => context.out.complain(&format!("error: the export is not complete: {error}"), Exit::Refused),
+            Err(error) => {
+                let exit = chain::exit_of(&error);
+                context.out.complain(&format!("error: the export is not complete: {error}"), exit)
+            }
             Ok(found) => match found.first_bad {
                 None => Exit::Done,
                 Some(bad) => context.out.complain(&clean(&format!("broken at {bad}")), Exit::Refused),

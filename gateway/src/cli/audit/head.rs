@@ -45,6 +45,9 @@ impl Head {
             Err(exit) => return exit,
         };
         let found = verify_against(&state_dir, &Against::default(), &mut chain::progress(context));
+        if let Some(unjudged) = &found.unjudged {
+            return chain::untold(unjudged, context);
+        }
         if let Some(bad) = found.first_bad {
             return context.out.fail(&format!("the chain is broken at {bad}"), Exit::Refused);
         }

@@ -80,9 +80,12 @@ impl Show {
             // Whoever reads has seen enough.
             Err(error) if error.kind() == std::io::ErrorKind::BrokenPipe => return Exit::Done,
             Err(error) => {
-                return context.out.fail(&format!("the audit chain cannot be read: {error}"), Exit::Refused);
+                return context.out.fail(&format!("the audit chain cannot be read: {error}"), chain::exit_of(&error));
             }
         };
+        if let Some(unjudged) = &found.unjudged {
+            return chain::untold(unjudged, context);
+        }
         for text in last {
             if write(context.out, &text).is_err() {
                 return Exit::Done;

@@ -24,7 +24,9 @@ use crate::{
 #[command(after_help = "\
 Reads all files of the chain. Notes tell what happened to the files of the
 state folder, as the chain itself records it. Ends with 0 if the chain is
-whole, with 1 if it is broken, and with 2 if there is none.
+whole, with 1 if it is broken, and with 2 if there is none. If it cannot be
+told, it ends with 4 where you may not read a file, and with 5 where the store
+is damaged.
 
 The store in the folder knows where the chain ends. A copy without the store
 needs --no-store; give --anchor then, or a cut end is not found.
@@ -118,6 +120,9 @@ fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, VerifyErr
 }
 
 fn tell(found: &Verification, context: &Context) -> Exit {
+    if let Some(unjudged) = &found.unjudged {
+        return chain::untold(unjudged, context);
+    }
     let exit = if found.first_bad.is_none() { Exit::Done } else { Exit::Refused };
     if context.out.json {
         let first_bad = found

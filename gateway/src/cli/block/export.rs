@@ -6,11 +6,8 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    cli::{context::Context, exit::Exit, table::clean},
-    guard::control::{
-        Answer, Exported, Request,
-        client::{Conversation, Unreachable},
-    },
+    cli::{context::Context, exit::Exit},
+    guard::control::{Answer, Exported, Request, client::Conversation},
 };
 
 #[derive(Debug, Args)]
@@ -55,17 +52,7 @@ impl Export {
             let answer = guard.ask(&Request::BlockExport { feed: self.feed.clone(), cursor });
             let (entries, next) = match answer {
                 Ok(Answer::Exported { entries, next }) => (entries, next),
-                Ok(answer @ Answer::Refused { .. }) if context.out.json => {
-                    return context.out.value(&answer, Exit::Refused);
-                }
-                Ok(Answer::Refused { code, message }) => {
-                    let told = format!("refused ({}): {}", clean(&code), clean(&message));
-                    return context.out.complain(&told, Exit::Refused);
-                }
-                Ok(_) => {
-                    let garbled = Unreachable::Garbled(socket, "it answered something else".to_owned());
-                    return context.out.fail(&garbled.to_string(), Exit::Unreachable);
-                }
+                Ok(answer) => return context.tell(&answer, &socket, |_answer| None),
                 Err(error) => return context.unreachable(&error),
             };
             let written = entries.iter().try_for_each(|entry| {

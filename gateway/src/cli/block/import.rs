@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::{
     cli::{
-        arguments::{ban_duration, name},
+        arguments::{name, whole_seconds},
         context::Context,
         exit::Exit,
         output::Output,
@@ -64,7 +64,7 @@ pub(in crate::cli) struct Import {
     #[arg(long, value_name = "NAME", value_parser = name)]
     feed: Option<String>,
     /// How long at most: 10m, 1d [default: as the list says, or until it is replaced]
-    #[arg(long = "for", value_name = "DURATION", value_parser = ban_duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = whole_seconds)]
     duration: Option<Duration>,
     /// Count what would be dropped, and drop nothing
     #[arg(long)]
@@ -114,11 +114,7 @@ impl Import {
             Ok(Ok(report)) => report.show(context),
             Ok(Err(message)) => context.out.fail(&message, Exit::Refused),
             Err(Stop::Unreachable(error)) => context.unreachable(&error),
-            Err(Stop::Refused(answer)) if context.out.json => context.out.value(&answer, Exit::Refused),
-            Err(Stop::Refused(Answer::Refused { code, message })) => {
-                context.out.complain(&format!("refused ({}): {}", clean(&code), clean(&message)), Exit::Refused)
-            }
-            Err(Stop::Refused(_)) => context.out.fail("the gateway answered something else", Exit::Unreachable),
+            Err(Stop::Refused(answer)) => context.tell(&answer, &socket, |_answer| None),
         }
     }
 
@@ -168,14 +164,13 @@ impl Import {
             Ok(format) => format,
             Err(error) => {
                 sending.progress.clear();
-                // The guard tells in its status that nothing came.
-                let begun = far_of(sending.guard.ask(&begin))?;
-                let commit = Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: false };
-                let stays = match far_of(sending.guard.ask(&commit)) {
-                    Err(Stop::Unreachable(error)) => return Err(Stop::Unreachable(error)),
-                    _ => "; what was loaded before stays in force",
+                let message = format!("{} {error}", self.source());
+                // The guard tells in its status what is wrong with the list.
+                let abort = Request::BlockImportAbort { id: sending.id, reason: Some(message.clone()) };
+                return match sending.guard.ask(&abort).map_err(Stop::Unreachable)? {
+                    Answer::Done { message: told, .. } => Ok(Err(format!("{message}: {told}"))),
+                    _ => Ok(Err(message)),
                 };
-                return Ok(Err(format!("{} {error}{stays}", self.source())));
             }
         };
         sending.flush();
@@ -272,14 +267,14 @@ impl Report {
         let errors: Vec<_> = errors.iter().map(|error| json!({"line": error.line, "message": error.message})).collect();
         json!({"answer": "import", "feed": far.feed, "format": format.name(), "listed": far.taken, "added": far.added,
             "unchanged": far.unchanged, "removed": far.removed, "refused": far.refused, "refusals": refusals,
-            "failed": failed, "errors": errors})
+            "failed": failed, "errors": errors, "unattached": far.unattached})
     }
 
     fn show(&self, context: &Context) -> Exit {
         let Self { far, format, refusals, errors, failed } = self;
         tell_lines(errors, *failed, refusals, far.refused, false);
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
-        context.out.text(
+        let exit = context.out.text(
             &prose(&format!(
                 "{name} ({}): {} sources listed; {} added, {} unchanged, {} removed, {} refused, {} lines not read",
                 format.name(),
@@ -291,7 +286,13 @@ impl Report {
                 failed
             )),
             Exit::Done,
-        )
+        );
+        match &far.unattached {
+            Some(why) => {
+                context.out.complain(&prose(&format!("warning: the list blocks nobody: {}", clean(why))), exit)
+            }
+            None => exit,
+        }
     }
 }
 
@@ -338,6 +339,9 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
             message: format!("the list {feed} is removed: {} sources", far.removed),
             changed: far.removed,
         },
+        Ok(far) if far.dismissed => {
+            Answer::Done { message: format!("there is no list {feed}; the warning about it is gone"), changed: 0 }
+        }
         Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no list {feed}") },
         Err(Stop::Unreachable(error)) => return context.unreachable(&error),
         Err(Stop::Refused(answer)) => answer,

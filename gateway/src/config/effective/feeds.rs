@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::{Sensitive, alerts::dial, tls::file};
 use crate::{
     config::value::{show_duration, show_size},
-    settings::feed::{Feed, FeedPlace, FetchedFeed, ListFormat},
+    settings::feed::{Feed, FeedPlace, FeedPurpose, FetchedFeed, ListFormat},
 };
 
 pub(super) fn feed(feed: &Feed, sensitive: Sensitive) -> Value {
@@ -17,7 +17,11 @@ pub(super) fn feed(feed: &Feed, sensitive: Sensitive) -> Value {
         members.insert("name".to_owned(), feed.name.clone().into());
         members.insert("format".to_owned(), feed.format.map(ListFormat::name).into());
         members.insert("ban".to_owned(), feed.ban.map(show_duration).into());
-        members.insert("shadow".to_owned(), feed.shadow.into());
+        if feed.purpose == FeedPurpose::Ban {
+            members.insert("shadow".to_owned(), feed.shadow.into());
+        }
+        let purpose = FeedPurpose::NAMES.iter().find(|(_, it)| *it == feed.purpose).map(|(name, _)| *name);
+        members.insert("use".to_owned(), purpose.into());
     }
     shown
 }
@@ -27,6 +31,9 @@ fn fetched(feed: &FetchedFeed, sensitive: Sensitive) -> Value {
     let mut shown = json!({
         "token_file": source.token.as_ref().map(file),
         "sha256_url": source.checksum.as_ref().map(|url| sensitive.show(url.clone())),
+        "minisign": source.signed.as_ref().map(|signed| &signed.key),
+        "signature_url":
+            source.signed.as_ref().and_then(|signed| signed.url.as_ref()).map(|url| sensitive.show(url.clone())),
         "every": show_duration(feed.every),
         "stale_after": show_duration(feed.stale_after),
         "max_shrink": f64::from(feed.max_shrink) / 1e6,

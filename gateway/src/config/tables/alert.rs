@@ -23,6 +23,8 @@ use crate::{
     },
 };
 
+mod possible;
+
 /// The keys of `[[alert]]`.
 pub(super) const KEYS: Keys = &[
     ("name", "The alert's name. The name of a built-in alert puts this one in its place."),
@@ -175,6 +177,10 @@ fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<AlertRule> {
             known(table_key, &one.label, &|wrong| {
                 reader.report(wrong.at(format!("{}.{}", table.key(table_key), one.label)))
             });
+            if let Err((wrong, hint)) = possible::judge(metric, one) {
+                let key = format!("{}.{}", table.key(table_key), one.label);
+                reader.report(Diagnostic::new(key, wrong).hint(hint));
+            }
         }
     }
     let by = values(by);

@@ -13,7 +13,7 @@ use crate::{
             self,
             address::origin,
             form::described,
-            word::{header, method, simple_name},
+            word::{header, method, simple_name, unregistered},
         },
     },
     diagnostic::Diagnostic,
@@ -52,13 +52,13 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
         } else if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
         }
-        groups.push(group(name, &table));
+        groups.push(group(name, &table, reader));
         table.finish();
     }
     groups
 }
 
-fn group(name: String, table: &Table<'_>) -> Cors {
+fn group(name: String, table: &Table<'_>, reader: &Reader<'_>) -> Cors {
     let credentials = table.or("credentials", false, value::boolean());
     let origins = table.required_list(
         "origins",
@@ -76,7 +76,9 @@ fn group(name: String, table: &Table<'_>) -> Cors {
         let wrong = Diagnostic::bare("has \"*\" and other origins, which it covers");
         table.report("origins", wrong.hint("write [\"*\"] alone, or the origins alone"));
     }
-    let methods = table.list("methods", method).into_iter().map(|(_, method)| method).collect();
+    let methods = table.list("methods", method);
+    methods.iter().filter_map(|(key, method)| unregistered(key, method)).for_each(|warning| reader.warn(warning));
+    let methods = methods.into_iter().map(|(_, method)| method).collect();
     let names = |table: &Table<'_>, key, default: &[&'static str]| {
         let default = default.iter().map(|name| Some(HeaderName::from_static(name))).collect();
         let shown = |name: &Option<HeaderName>| format!("\"{}\"", name.as_ref().map_or("*", HeaderName::as_str));

@@ -39,7 +39,11 @@ pub(super) fn read(table: Table<'_>, has_admin: bool, feeds: &[Feed], reader: &R
     if !is_present && !reader.is_reference() {
         return None;
     }
-    let url = table.required("url", "\"http://127.0.0.1:8080\"", described("URL", outbound::url));
+    let url = table.required(
+        "url",
+        "\"http://127.0.0.1:8080\"",
+        described("URL", |value| outbound::url_like(value, "https://crowdsec.example:8080")),
+    );
     let secret = |key| {
         let file = table.file(key)?;
         certificate::warn_of_mode(&file, table.key(key), reader);

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::{certificate, outbound};
 use crate::{
     config::{
@@ -12,21 +14,28 @@ use crate::{
     diagnostic::Diagnostic,
     lists::MAX_BYTES,
     settings::{
-        feed::{Feed, FeedPlace, FeedSource, FetchedFeed, ListFormat},
-        guard::LONGEST_BAN,
+        feed::{Feed, FeedPlace, FeedPurpose, FeedSignature, FeedSource, FetchedFeed, ListFormat},
+        guard::{LONGEST_BAN, Settings},
         outbound::{Dial, SecretUrl},
+        route::Route,
     },
     url::Url,
 };
 
 /// What only this table has.
-const OWN: [(&str, &str); 13] = [
+const OWN: [(&str, &str); 16] = [
     ("name", "The list's name."),
     ("path", "The file of the list. It is loaded again when it changes."),
     ("url", "The URL of the list, where it is no file. It is fetched again and again."),
     ("url_file", "A file with the URL, in one line, where the URL is a secret."),
     ("token_file", "A file with the bearer token that the server of `url` asks for, in one line."),
     ("sha256_url", "The URL of the list's SHA-256, as `sha256sum` writes it. A list with another one is refused."),
+    (
+        "minisign",
+        "The public key that the list must be signed by: the line of `minisign.pub` that begins with `RW`. A list without a \
+         valid signature is refused.",
+    ),
+    ("signature_url", "The URL of the signature. Without it: the URL of the list, with `.minisig` added to its path."),
     ("every", "How often the list is fetched. Up to a tenth of it is added at random."),
     (
         "stale_after",
@@ -37,19 +46,28 @@ const OWN: [(&str, &str); 13] = [
     ("format", "The format of the list. Without it: recognised by its content."),
     ("ban", "How long an entry lasts after it was loaded. Without it: as long as it is listed."),
     ("shadow", "`true` counts what would be dropped and drops nothing."),
+    (
+        "use",
+        "What the entries are for. `ban`: they are banned. `crawlers`: they are ranges that `[crawler.NAME]` refers to, and \
+         ban nobody.",
+    ),
 ];
 
 /// The keys of `[[feed]]`.
-pub(super) const KEYS: Keys = &outbound::with::<13, 19>(&OWN);
+pub(super) const KEYS: Keys = &outbound::with::<16, 22>(&OWN);
 
 /// What belongs to a list that is fetched, besides how its server is connected to.
-const OF_URL: [&str; 6] = ["token_file", "sha256_url", "every", "stale_after", "max_size", "max_shrink"];
+const OF_URL: [&str; 8] =
+    ["token_file", "sha256_url", "minisign", "signature_url", "every", "stale_after", "max_size", "max_shrink"];
 
 const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
 const MIB: u64 = 1 << 20;
+
+/// What a URL of a list looks like.
+const EXAMPLE: &str = "https://lists.example/drop.txt";
 
 /// More lists than this are not fetched: each may be in any second. There may be any number of files.
 const MOST: usize = 64;
@@ -93,11 +111,39 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
             format: table.optional("format", value::choice(&ListFormat::NAMES)),
             ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
             shadow: table.or("shadow", false, value::boolean()),
+            purpose: table.or("use", FeedPurpose::Ban, value::choice(&FeedPurpose::NAMES)),
         };
+        if feed.purpose == FeedPurpose::Crawlers {
+            for key in ["ban", "shadow"].into_iter().filter(|key| table.has(key)) {
+                let wrong = Diagnostic::bare("has no effect beside `use = \"crawlers\"`: nobody is banned");
+                table.report(key, wrong.hint("leave it out"));
+            }
+        }
         table.finish();
         read.push(feed);
     }
     read
+}
+
+/// Warns of lists, and of CrowdSec's decisions, where no interface is guarded: only the kernel looks at them. A list that a
+/// route names is of use all the same.
+pub(super) fn warn_without_xdp(guard: &Settings, routes: &[Route], reader: &Reader<'_>) {
+    if !guard.interfaces.is_empty() || reader.is_reference() {
+        return;
+    }
+    let texts: Vec<&String> = routes.iter().flat_map(|route| &route.sources).flat_map(|it| &it.texts).collect();
+    let lists = guard
+        .feeds
+        .iter()
+        .enumerate()
+        .filter(|(_, feed)| feed.purpose == FeedPurpose::Ban && !texts.contains(&&feed.name));
+    let lists = lists.map(|(index, _)| (format!("feed[{index}]"), "its sources"));
+    let crowdsec =
+        guard.crowdsec.as_ref().filter(|crowdsec| crowdsec.pulls()).map(|_| ("crowdsec".to_owned(), "its decisions"));
+    for (key, what) in lists.chain(crowdsec) {
+        let message = format!("blocks nobody: XDP alone enforces {what}, and no interface is guarded");
+        reader.warn(Diagnostic::new(key, message).hint("name the interface in [guard]: interfaces = [\"eth0\"]"));
+    }
 }
 
 /// How a list is fetched; `None`: it is a file.
@@ -112,19 +158,24 @@ fn fetched(name: &str, table: &Table<'_>, has_admin: bool, reader: &Reader<'_>) 
         }
         return None;
     }
-    let url = table.optional("url", described("URL", outbound::url));
+    let url = table.optional("url", described("URL", |value| outbound::url_like(value, EXAMPLE)));
     let secret = |key| {
         let file = table.file(key)?;
         certificate::warn_of_mode(&file, table.key(key), reader);
         Some(file)
     };
     let (url_file, token) = (secret("url_file"), secret("token_file"));
-    let checksum = table.optional("sha256_url", described("URL", outbound::url));
+    let of_sum = |value: &DeValue<'_>| outbound::url_like(value, "https://lists.example/drop.txt.sha256");
+    let checksum = table.optional("sha256_url", described("URL", of_sum));
+    let key = table.optional("minisign", described("public key of minisign", public_key));
+    let of_signature = |value: &DeValue<'_>| outbound::url_like(value, "https://lists.example/drop.txt.minisig");
+    let signature = table.optional("signature_url", described("URL", of_signature));
     let server =
         outbound::read_within(table, url.as_ref(), reader, (Duration::from_secs(30), Duration::from_secs(600)));
     if !reader.is_reference() {
         judge(table, has_admin);
-        let urls: [(&str, Option<&Url>); 2] = [("url", url.as_ref()), ("sha256_url", checksum.as_ref())];
+        let urls: [(&str, Option<&Url>); 3] =
+            [("url", url.as_ref()), ("sha256_url", checksum.as_ref()), ("signature_url", signature.as_ref())];
         for (key, url) in urls.into_iter().filter_map(|(key, url)| Some((key, url?))) {
             if let Err(wrong) = outbound::judge(url, &server, "") {
                 table.report(key, wrong);
@@ -139,6 +190,7 @@ fn fetched(name: &str, table: &Table<'_>, has_admin: bool, reader: &Reader<'_>) 
         url: SecretUrl { text: url.map(|url| url.to_string()).unwrap_or_default(), file: url_file },
         token,
         checksum: checksum.map(|url| url.to_string()),
+        signed: key.map(|key| FeedSignature { key, url: signature.map(|url| url.to_string()) }),
         max_size: table.or("max_size", 32 * MIB, value::size_in(1_024..=largest)),
         dial: Dial::new(server),
     };
@@ -155,6 +207,16 @@ fn fetched(name: &str, table: &Table<'_>, has_admin: bool, reader: &Reader<'_>) 
     is_fetched.then_some(FetchedFeed { source, every, stale_after, max_shrink })
 }
 
+/// A public key of minisign, without the comment above it.
+fn public_key(value: &DeValue<'_>) -> Result<String, Diagnostic> {
+    let key = value::line(value)?;
+    match minisign_verify::PublicKey::from_base64(&key) {
+        Ok(_) => Ok(key),
+        Err(_malformed) => Err(Diagnostic::bare(format!("{key:?} is no public key of minisign"))
+            .hint("write the line of `minisign.pub` that begins with \"RW\" and has 56 letters")),
+    }
+}
+
 /// Reports keys that do not go together.
 fn judge(table: &Table<'_>, has_admin: bool) {
     if table.has("path") {
@@ -163,6 +225,10 @@ fn judge(table: &Table<'_>, has_admin: bool) {
     }
     if table.has("url") && table.has("url_file") {
         table.report("url_file", Diagnostic::bare("cannot be set beside `url`").hint("leave one of them out"));
+    }
+    if table.has("signature_url") && !table.has("minisign") {
+        let wrong = Diagnostic::bare("has no effect without `minisign`: nobody knows by which key the list is signed");
+        table.report("signature_url", wrong.hint("add `minisign`, the public key of whoever signs the list"));
     }
     if !has_admin {
         let key = if table.has("url") { "url" } else { "url_file" };

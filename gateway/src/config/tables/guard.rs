@@ -148,7 +148,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         control_mode: ControlMode::Owner,
         operators: Vec::new(),
         pin_dir: table.path_or("pin_dir", PIN_DIR),
-        allow: allow.into_iter().map(|(_, source)| source).collect(),
+        allow: allow.iter().map(|(_, source)| *source).collect(),
         trusted_proxies: Vec::new(),
         ipv6_prefix: table.or("ipv6_prefix", gateway_common::source::IPV6_PREFIX, value::integer(1..=64)),
         widest_ipv4: table.or("widest_ipv4", 16, value::integer(1..=32)),
@@ -199,6 +199,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
     };
+    wide_allowances(&allow, &guard, reader);
     guard.control_mode = control_mode(&table, guard.control_group.as_deref());
     guard.safety = safety(&table, guard.ipv6_prefix, guard.widest_ipv6);
     if guard.widest_ipv6 > guard.ipv6_prefix {
@@ -218,6 +219,20 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     pin_dir(&guard.pin_dir, &table, reader);
     table.finish();
     guard
+}
+
+/// `allow add` takes such a prefix only with `--yes`: as good as nobody may be left to be limited, blocked or banned.
+fn wide_allowances(allow: &[(String, Source)], guard: &Settings, reader: &Reader<'_>) {
+    for (key, source) in allow {
+        let widest = guard.widest(*source);
+        if source.length() < widest {
+            let what = format!(
+                "{source} is wider than /{widest}: nobody in it is limited, blocked or banned, whatever they do; \
+                 blocks of it are lifted for good"
+            );
+            reader.warn(Diagnostic::new(key, what).hint("write the networks that you mean, no wider than needed"));
+        }
+    }
 }
 
 /// The keys that keep bans from doing harm.

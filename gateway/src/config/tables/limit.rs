@@ -127,15 +127,42 @@ pub(super) fn read(
         let wrong = Diagnostic::new("limit", format!("there are {} limits", limits.len()));
         reader.report(wrong.hint(format!("at most {MAX_LIMITS} are judged")));
     }
-    let is_of_choice = |limit: &Limit| limit.by.iter().any(KeyPart::is_of_choice);
-    if !limits.is_empty() && limits.iter().all(is_of_choice) {
+    warn_of_choice(&limits, known.routes, reader);
+    limits
+}
+
+/// Warns where nothing but what clients choose decides which counter a request meets. A limit of other routes helps nobody.
+fn warn_of_choice(limits: &[Limit], routes: &[Route], reader: &Reader<'_>) {
+    let (of_choice, firm): (Vec<_>, Vec<_>) =
+        limits.iter().partition(|limit| limit.by.iter().any(KeyPart::is_of_choice));
+    if firm.is_empty() && !of_choice.is_empty() {
         let warning = Diagnostic::new(
             "limit",
             "every limit counts by something that clients choose: whoever changes it gets another counter",
         );
         reader.warn(warning.hint("add a limit by = [\"address\"], too"));
+        return;
     }
-    limits
+    // Which operations name a limit, the documents say.
+    let has_no_names = |limit: &Limit| limit.routes.as_ref().is_some_and(Vec::is_empty);
+    let counts = |limit: &Limit, route: &Route| {
+        limit.routes.as_ref().is_none_or(|names| names.iter().any(|name| route.is_called(name)))
+    };
+    let is_firm = |route: &Route| firm.iter().any(|limit| has_no_names(limit) || counts(limit, route));
+    for limit in of_choice {
+        let Some((index, _)) = routes.iter().enumerate().find(|(_, route)| counts(limit, route) && !is_firm(route))
+        else {
+            continue;
+        };
+        let warning = Diagnostic::new(
+            format!("limit.{}", limit.name),
+            format!(
+                "counts by something that clients choose, and is the only kind of limit of route[{index}]: whoever changes \
+                 it gets another counter"
+            ),
+        );
+        reader.warn(warning.hint("add a limit by = [\"address\"] that counts the same routes"));
+    }
 }
 
 fn one(table: &Table<'_>, name: String, known: &LimitReferences<'_>, reader: &Reader<'_>) -> Option<Limit> {

@@ -74,9 +74,8 @@ pub(super) fn refused(refusal: Refusal, whom: &str, table: &str) -> Diagnostic {
         Refusal::Private(what) => wrong(format!("{what}, and is not connected to"))
             .hint(format!("name a server on the internet, or allow this one: `{table}allow_private = true`")),
         Refusal::Never(why) => wrong(format!("{why}, and is never connected to")).hint("name another server"),
-        Refusal::Http => {
-            wrong("is http: anybody on the path could read what is sent, and answer".to_owned()).hint("write https://")
-        }
+        Refusal::Http => wrong("is http: anybody on the path could read what is sent, and answer".to_owned())
+            .hint(format!("write https://; `{table}allow_http = true` allows http to this host alone")),
         Refusal::HttpHere => wrong("is http".to_owned())
             .hint(format!("write https://, or allow it on this host: `{table}allow_http = true`")),
     }
@@ -84,9 +83,14 @@ pub(super) fn refused(refusal: Refusal, whom: &str, table: &str) -> Diagnostic {
 
 /// An absolute URL.
 pub(super) fn url(value: &DeValue<'_>) -> Result<Url, Diagnostic> {
+    url_like(value, "https://id.example.com/keys")
+}
+
+/// An absolute URL, such as `example`.
+pub(super) fn url_like(value: &DeValue<'_>, example: &str) -> Result<Url, Diagnostic> {
     let text = value::line(value)?;
     let wrong = |wrong| Diagnostic::bare(format!("{text:?} {wrong}"));
-    Url::parse(&text).map_err(|what| wrong(what).hint("write an absolute URL: \"https://id.example.com/keys\""))
+    Url::parse(&text).map_err(|what| wrong(what).hint(format!("write an absolute URL: \"{example}\"")))
 }
 
 /// Where distributions keep the authorities that they trust: Debian, Fedora, openSUSE, Alpine.

@@ -15,7 +15,7 @@ use crate::{
     geo::Geo,
     settings::{
         access_log::{self, LogFile, Output},
-        auth, authz, detect,
+        auth, authz, crawlers, detect,
         proxy::{ClientHeader, HeadLimits, Settings, Trust},
         timeouts::Timeouts,
         validate::{Details, Formats},
@@ -112,6 +112,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
         wafs: Vec::new(),
         fast_lane: None,
         detect: detect::Settings::default(),
+        crawlers: crawlers::Settings::default(),
     }
 }
 

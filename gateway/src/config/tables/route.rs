@@ -14,7 +14,7 @@ use crate::{
         value::{
             self, address,
             form::described,
-            word::{method, simple_name},
+            word::{method, simple_name, unregistered},
         },
     },
     diagnostic::Diagnostic,
@@ -189,7 +189,7 @@ fn route(
     }
     let graphql = graphql::read(table);
     let waf = super::waf::of_route(table, known.wafs);
-    let content_encoding = content_encoding(table, waf.and_then(|of| known.wafs.get(of.index)));
+    let content_encoding = content_encoding(table, waf.and_then(|of| known.wafs.get(of.index)), reader);
     let max_body = table.optional("max_body", value::size_in(0..=LARGEST_BODY));
     let upstream = action.as_ref().and_then(Action::upstream);
     let upstream_of = upstream.and_then(|index| known.upstreams.get(index));
@@ -316,13 +316,17 @@ fn allow_in_path(table: &Table<'_>, action: Option<&Action>) -> PathRules {
 }
 
 /// What becomes of encoded bodies, and whether there is anything that would read them.
-fn content_encoding(table: &Table<'_>, waf: Option<&waf::Settings>) -> Option<ContentEncoding> {
+fn content_encoding(table: &Table<'_>, waf: Option<&waf::Settings>, reader: &Reader<'_>) -> Option<ContentEncoding> {
     const ALL: [ContentEncoding; 3] = [ContentEncoding::Decode, ContentEncoding::Inspect, ContentEncoding::Refuse];
     let wanted = table.optional("content_encoding", value::choice(&ALL.map(|one| (one.name(), one))))?;
     let judges = ["api", "form", "graphql", "schema"].iter().any(|key| table.has(key));
     if wanted == ContentEncoding::Inspect && !judges && waf.is_none_or(|waf| waf.inspect_body.is_none()) {
         let wrong = Diagnostic::bare("has no effect, as nothing of this route reads bodies");
         table.report("content_encoding", wrong.hint("leave it out, or write \"decode\" or \"refuse\""));
+    } else if wanted == ContentEncoding::Inspect {
+        let warning = "an upstream that ignores Content-Encoding reads other bytes than those that are inspected";
+        let warning = Diagnostic::bare(warning).at(table.key("content_encoding"));
+        reader.warn(warning.hint("write \"decode\", unless the upstream decodes bodies itself, or refuses them"));
     }
     Some(wanted)
 }
@@ -349,6 +353,7 @@ fn methods(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Method> {
         if named.iter().take(index).any(|(_, earlier)| earlier == method) {
             reader.report(Diagnostic::new(key, format!("{method} is listed twice")).hint("name each method once"));
         }
+        unregistered(key, method).into_iter().for_each(|warning| reader.warn(warning));
     }
     named.into_iter().map(|(_, method)| method).collect()
 }

@@ -18,7 +18,7 @@ fn table(head: &str, lines: &str, line: usize, key: &str, message: &str, hint: &
 #[track_caller]
 fn alert(lines: &str, key: &str, message: &str, hint: &str) {
     let lines = format!("name = \"a\"\n{lines}");
-    let line = lines.lines().position(|line| line.starts_with(key.split('[').next().unwrap())).unwrap() + 1;
+    let line = lines.lines().position(|line| line.starts_with(key.split(['[', '.']).next().unwrap())).unwrap() + 1;
     table("[[alert]]", &lines, line, &format!("alert[0].{key}"), message, hint);
 }
 
@@ -45,6 +45,30 @@ fn alerts_look_at_what_there_is() {
         "cannot be",
         "two gauges",
     );
+    for (metric, filter, message, hint) in [
+        ("gateway_http_requests_total", "status = \"404\"", "is never \"404\"", "4xx, 5xx, client_left"),
+        ("requests", "status = \"!404\"", "is never \"404\"", "4xx, 5xx, client_left"),
+        ("requests", "status = \"!*\"", "is always \"*\"", "4xx, 5xx, client_left"),
+        ("requests", "status = \"6*\"", "is never \"6*\"", "4xx"),
+        ("upstream_error_share", "status = \"client_left\"", "is never", "error"),
+        ("gateway_http_refusals_total", "reason = \"no_token\"", "is never", "missing_token"),
+        ("gateway_signals_total", "signal = \"forged\"", "is never", "forged_token"),
+        ("gateway_packets_total", "verdict = \"drop\"", "is never", "blocked"),
+        ("gateway_process_up", "role = \"workers\"", "is never", "observer"),
+    ] {
+        let label = filter.split(' ').next().unwrap();
+        let name = format!("metric = \"{metric}\"\ncondition = \"> 1\"\nwhere = {{ {filter} }}");
+        alert(&name, &format!("where.{label}"), message, hint);
+    }
+    let share = "metric = \"gateway_http_requests_total\"\ncondition = \"> 1 %\"\nshare = { status = \"500\" }";
+    alert(share, "share.status", "is never \"500\"", "5xx");
+    for filter in ["status = \"4*\"", "status = \"!5xx\"", "status = \"*\"", "route = \"/anything\""] {
+        let text = format!(
+            "{ADMIN}[[alert]]\nname = \"a\"\nmetric = \"requests\"\ncondition = \"> 1\"\nwhere = {{ {filter} }}\n[guard]\n"
+        );
+        let read = load(&BASE.replacen("[guard]\n", &text, 1));
+        assert!(read.is_ok(), "{filter}: {}", read.unwrap_err());
+    }
     let without = "[[alert]]\nname = \"a\"\nmetric = \"requests\"\ncondition = \"> 1\"\n[guard]\n";
     wrong("[guard]\n", without, 2, "alert[0].name", "needs the observer", "[admin]");
     table("[alerts]", "except = [\"disk_ful\"]", 1, "alerts.except[0]", "unknown", "disk_full");

@@ -18,7 +18,14 @@ fn table(lines: &str, line: usize, key: &str, message: &str, hint: &str) {
 fn what_belongs_together() {
     table("key_file = \"server.key\"", 0, "url", "missing", "http://127.0.0.1:8080");
     table("url = \"https://crowdsec.example\"", 0, "key_file", "neither be asked nor told", "cscli bouncers add");
-    table("url = \"http://crowdsec.example\"\nkey_file = \"server.key\"", 1, "url", "is http", "https://");
+    table("url = \"http://crowdsec.example\"\nkey_file = \"server.key\"", 1, "url", "is http", "allow_http = true");
+    table(
+        "url = \"crowdsec.example\"\nkey_file = \"server.key\"",
+        1,
+        "url",
+        "does not begin with https://",
+        "crowdsec.example:8080",
+    );
     table("url = \"http://127.0.0.1:8080\"\nkey_file = \"server.key\"", 1, "url", "is http", "allow_http");
     table("url = \"https://10.0.0.1\"\nkey_file = \"server.key\"", 1, "url", "private", "allow_private");
     table(&format!("{URL}\nmachine = \"edge\""), 0, "password_file", "belong together", "cscli machines add");

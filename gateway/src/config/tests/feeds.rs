@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{BASE, load, wrong};
+use super::{BASE, load, spoiled, wrong};
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
 
@@ -20,7 +20,7 @@ fn a_list_is_a_file_or_is_fetched() {
     feed("path = \"a\"\nurl = \"https://lists.example/a\"", 1, "path", "beside `url`", "leave one");
     feed("path = \"a\"\nevery = \"1h\"", 2, "every", "no effect without `url`", "leave it out");
     feed("path = \"a\"\nallow_private = true", 2, "allow_private", "no effect without `url`", "leave it out");
-    feed("url = \"lists.example\"", 1, "url", "does not begin with https://", "absolute URL");
+    feed("url = \"lists.example\"", 1, "url", "does not begin with https://", "https://lists.example/drop.txt");
     feed("url = \"http://lists.example/a\"", 1, "url", "is http", "https://");
     feed("url = \"http://127.0.0.1/a\"", 1, "url", "is http", "allow_http");
     feed("url = \"https://10.0.0.1/a\"", 1, "url", "private", "allow_private");
@@ -38,6 +38,54 @@ fn a_list_is_a_file_or_is_fetched() {
     let without = "[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n[guard]\n";
     let first = BASE.lines().position(|line| line == "[guard]").unwrap() + 1;
     wrong("[guard]\n", without, first + 2, "feed[0].url", "fetched by the observer", "[admin]");
+}
+
+#[test]
+fn signatures_and_crawlers() {
+    const KEY: &str = "minisign = \"RWQf6LRCGA9i53mlYecO4IzT51TGPpvWucNSCh1CBM0QTaLn73Y7GFO3\"";
+    let url = "url = \"https://lists.example/a\"";
+    let signature = "signature_url = \"https://lists.example/a.sig\"";
+    feed("path = \"a\"\nminisign = \"RW\"", 2, "minisign", "no effect without `url`", "leave it out");
+    feed(&format!("{url}\nminisign = \"RWQf\""), 2, "minisign", "no public key", "minisign.pub");
+    feed(&format!("{url}\n{signature}"), 2, "signature_url", "no effect without `minisign`", "public key");
+    let private = "signature_url = \"https://10.0.0.1/a\"";
+    feed(&format!("{url}\n{KEY}\n{private}"), 3, "signature_url", "private", "allow_private");
+    feed(&format!("{url}\nuse = \"crawler\""), 2, "use", "is unknown", "crawlers");
+    feed(&format!("{url}\nuse = \"crawlers\"\nban = \"1h\""), 3, "ban", "nobody is banned", "leave it out");
+    let text = format!("{ADMIN}[[feed]]\nname = \"a\"\n{url}\n{KEY}\n{signature}\n[guard]\n");
+    let config = load(&BASE.replacen("[guard]\n", &text, 1)).unwrap();
+    let shown = &config.effective()["feed"][0];
+    assert_eq!((&shown["signature_url"], &shown["use"]), (&"https://lists.example/a.sig".into(), &"ban".into()));
+    // What was taken without a signature, or by another key, is not what the server may call unchanged.
+    let source = &config.guard.feeds[0].fetched().unwrap().source;
+    let unsigned = crate::settings::feed::FeedSource { signed: None, ..source.clone() };
+    assert_ne!(source.identity(), unsigned.identity());
+}
+
+#[test]
+fn lists_without_an_interface_cause_a_warning() {
+    let by_url = format!("{ADMIN}[[feed]]\nname = \"a\"\nurl = \"https://lists.example/a\"\n");
+    // The file's content is its name.
+    let by_path = "[[feed]]\nname = \"a\"\npath = \"192.0.2.1\"\n".to_owned();
+    let crowdsec = format!("{ADMIN}[crowdsec]\nurl = \"https://crowdsec.example\"\nkey_file = \"server.key\"\n");
+    let route = "require = [\"items:read\"]\n";
+    for (tables, of_route, with_interface, expect) in [
+        (&by_url, "", true, None),
+        (&by_url, "", false, Some("feed[0]")),
+        (&by_path, "", false, Some("feed[0]")),
+        // A route asks for it.
+        (&by_path, "sources = [\"a\"]\n", false, None),
+        (&crowdsec, "", true, None),
+        (&crowdsec, "", false, Some("crowdsec")),
+    ] {
+        let text =
+            spoiled(route, &format!("{route}{of_route}")).replacen("[guard]\n", &format!("{tables}[guard]\n"), 1);
+        let text = if with_interface { text } else { text.replacen("interfaces = [\"eth0\"]\n", "", 1) };
+        let config = load(&text).unwrap_or_else(|errors| panic!("{errors}"));
+        let told = config.warnings.iter().filter(|it| it.message.contains("blocks nobody"));
+        let keys: Vec<&str> = told.map(|it| &*it.key).collect();
+        assert_eq!(keys, expect.into_iter().collect::<Vec<_>>(), "{text}");
+    }
 }
 
 #[test]

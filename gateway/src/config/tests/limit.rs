@@ -47,6 +47,36 @@ fn a_fingerprint_that_nobody_computes() {
     assert!(fault.contains("no listener computes JA4") && fault.contains("ja4 = true"), "{fault}");
 }
 
+/// Who chooses the counter is bounded by a limit by address of the same routes, and by none of others.
+#[test]
+fn counters_that_clients_choose() {
+    const CHOICE: &str = "[limit.choice]\nrequests = 1\nby = [\"header:x-tenant\"]\n";
+    const FIRM: &str = "[limit.firm]\nrequests = 1\nby = [\"address\"]\n";
+    for (choice, firm, expect) in [
+        ("", None, Some("limit")),
+        ("", Some(""), None),
+        ("routes = [\"items\"]\n", Some(""), None),
+        ("", Some("routes = [\"items\"]\n"), Some("limit.choice")),
+        ("", Some("routes = [\"both\"]\n"), None),
+        ("routes = [\"items\"]\n", Some("routes = [\"items\"]\n"), None),
+        ("routes = [\"items\"]\n", Some("routes = [\"both\"]\n"), None),
+        ("routes = [\"items\"]\n", Some("routes = [\"others\"]\n"), Some("limit.choice")),
+        ("routes = [\"both\"]\n", Some("routes = [\"others\"]\n"), Some("limit.choice")),
+        ("routes = [\"items\", \"others\"]\n", Some("routes = [\"both\"]\n"), None),
+        ("routes = [\"items\"]\n", None, Some("limit")),
+    ] {
+        let firm = firm.map(|routes| format!("{FIRM}{routes}")).unwrap_or_default();
+        let others = "[[route]]\nname = \"others\"\ntags = [\"both\"]\npath = \"/others\"\nmethods = [\"GET\"]\n\
+                      require = [\"items:read\"]\nupstream = \"items\"\n";
+        let named = format!("{others}\n[[route]]\nname = \"items\"\ntags = [\"both\"]\nhost = ");
+        let text = spoiled(TABLE, &format!("{CHOICE}{choice}{firm}")).replace("[[route]]\nhost = ", &named);
+        let warnings = load(&text).unwrap_or_else(|errors| panic!("{errors}")).warnings;
+        let found: Vec<&str> =
+            warnings.iter().filter(|it| it.message.contains("clients choose")).map(|it| it.key.as_str()).collect();
+        assert_eq!(found, expect.into_iter().collect::<Vec<_>>(), "{text}");
+    }
+}
+
 #[test]
 fn wrong_allowances() {
     limit("", 0, ".requests", "missing", "requests = 100");

@@ -37,3 +37,28 @@ fn wrong_control_sockets() {
     wrong("\"1h\"", closed, 8, "guard.control_mode", "root alone", "\"0660\"");
     wrong("\"1h\"", "\"1h\"\ncontrol_group = 7", 8, "guard.control_group", "expected a string", "as a string");
 }
+
+/// By the width that `gateway allow add` asks for `--yes` by.
+#[test]
+fn wide_allowances_are_warned_of() {
+    let allow = |source: &str| format!("allow = [\"192.0.2.0/24\", \"{source}\"]");
+    for (source, widest) in [
+        ("0.0.0.0/0", Some(16)),
+        ("0.0.0.0/1", Some(16)),
+        ("128.0.0.0/1", Some(16)),
+        ("10.0.0.0/15", Some(16)),
+        ("10.0.0.0/16", None),
+        ("::/0", Some(32)),
+        ("8000::/1", Some(32)),
+        ("2001:db8::/31", Some(32)),
+        ("2001:db8::/32", None),
+    ] {
+        let base = "allow = [\"192.0.2.0/24\"]";
+        match widest {
+            Some(widest) => {
+                warned(base, &allow(source), "guard.allow[1]", &format!("{source} is wider than /{widest}: nobody"));
+            }
+            None => assert!(load(&spoiled(base, &allow(source))).unwrap().warnings.is_empty(), "{source}"),
+        }
+    }
+}

@@ -21,6 +21,36 @@ fn condition(text: &str, at: &str, message: &str, hint: &str) {
 }
 
 #[test]
+fn methods_that_nobody_has_registered_are_told() {
+    let warnings = |from: &str, to: &str| {
+        let config = load(&spoiled(from, to)).unwrap_or_else(|errors| panic!("{errors}"));
+        config.warnings.into_iter().map(|it| (it.key, it.message, it.hint.unwrap_or_default())).collect::<Vec<_>>()
+    };
+    for (slip, expect) in [
+        ("GTE", "did you mean \"GET\"?"),
+        ("PTU", "did you mean \"PUT\"?"),
+        ("MKCLO", "did you mean \"MKCOL\"?"),
+        ("PROPFINDS", "did you mean \"PROPFIND\"?"),
+        ("FROB", "leave it so"),
+    ] {
+        let cors = format!("[cors.default]\norigins = [\"https://a.example\"]\nmethods = [{slip:?}]\n[[route]]\n");
+        for (from, to, at) in [
+            ("\"HEAD\"", format!("{slip:?}"), key("methods[1]")),
+            ("[[route]]\n", cors, "cors.default.methods[0]".to_owned()),
+        ] {
+            let warned = warnings(from, &to);
+            let [(key, message, hint)] = warned.as_slice() else { panic!("{slip}: {warned:?}") };
+            assert_eq!(*key, at);
+            assert!(message.contains("not a registered method") && hint.contains(expect), "{slip}: {warned:?}");
+        }
+    }
+    for registered in ["PROPFIND", "PROPPATCH", "UPDATE", "QUERY", "VERSION-CONTROL", "PURGE"] {
+        let warned = warnings("\"HEAD\"", &format!("{registered:?}"));
+        assert!(warned.is_empty(), "{registered}: {warned:?}");
+    }
+}
+
+#[test]
 fn hosts() {
     let host = "\"api.example.com\"";
     for right in ["*.example.com", "*.com", "127.0.0.1", "*.xn--bcher-kva.example"] {

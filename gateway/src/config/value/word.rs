@@ -25,15 +25,73 @@ pub(in crate::config) fn permission(value: &DeValue<'_>) -> Result<String, Diagn
     Ok(word)
 }
 
+/// Methods of extensions: of the IANA HTTP Method Registry (WebDAV and others), QUERY, and what caches and UPnP use.
+const EXTENSIONS: [&str; 36] = [
+    "ACL",
+    "BASELINE-CONTROL",
+    "BIND",
+    "CHECKIN",
+    "CHECKOUT",
+    "COPY",
+    "LABEL",
+    "LINK",
+    "LOCK",
+    "M-SEARCH",
+    "MERGE",
+    "MKACTIVITY",
+    "MKCALENDAR",
+    "MKCOL",
+    "MKREDIRECTREF",
+    "MKWORKSPACE",
+    "MOVE",
+    "NOTIFY",
+    "ORDERPATCH",
+    "PROPFIND",
+    "PROPPATCH",
+    "PURGE",
+    "QUERY",
+    "REBIND",
+    "REPORT",
+    "SEARCH",
+    "SOURCE",
+    "SUBSCRIBE",
+    "UNBIND",
+    "UNCHECKOUT",
+    "UNLINK",
+    "UNLOCK",
+    "UNSUBSCRIBE",
+    "UPDATE",
+    "UPDATEREDIRECTREF",
+    "VERSION-CONTROL",
+];
+
+/// What an operator should know of a method that nobody has registered: it may be a slip, and no client asks by it then.
+pub(in crate::config) fn unregistered(key: &str, method: &Method) -> Option<Diagnostic> {
+    let text = method.as_str();
+    let known = || KNOWN.into_iter().chain(EXTENSIONS);
+    if known().any(|known| known == text) {
+        return None;
+    }
+    let warning = Diagnostic::new(key, format!("{text} is not a registered method: few clients send it"));
+    let near = known().map(|known| (strsim::osa_distance(text, known), known));
+    // One letter too many, too few or wrong, or two that changed places.
+    Some(match near.filter(|(distance, _)| *distance == 1).min() {
+        Some((_, near)) => warning.hint(format!("did you mean {near:?}?")),
+        None => warning.hint("leave it so if your clients do send it"),
+    })
+}
+
+/// The methods that most clients send.
+const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
+
 /// A method that routes may take.
 pub(in crate::config) fn method(value: &DeValue<'_>) -> Result<Method, Diagnostic> {
-    const KNOWN: [&str; 7] = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
     let text = super::text(value)?;
     if matches!(text, "CONNECT" | "TRACE") {
         let hint = "tunnels and echoes are never forwarded: leave it out";
         return Err(Diagnostic::bare(format!("{text} is not supported")).hint(hint));
     }
-    if KNOWN.contains(&text) {
+    if KNOWN.contains(&text) || EXTENSIONS.contains(&text) {
         return Method::from_bytes(text.as_bytes()).map_err(|_no_token| Diagnostic::bare("is not a method"));
     }
     // Methods of extensions (RFC 9110 16.1) are in capitals, too; what is close to a known one is a slip.

@@ -28,6 +28,9 @@ pub const ALL_ROUTES: &str = "all";
 /// The route of requests that have none.
 pub const NO_ROUTE: &str = "(none)";
 
+/// The same of those that a limit refused before a route was looked for.
+pub const LIMITED: &str = "(limited)";
+
 /// A series that deviates: what is asked of proxies.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Deviating {

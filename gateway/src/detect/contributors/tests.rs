@@ -131,6 +131,10 @@ fn who_is_blamed() {
     check("a route that is gone", "(none)", Failures, &[crowd(20, "(none)", &[(404, 40)], true)], &[0]);
     let over = crowd(1, "/login", &[(429, 40)], false);
     check("refused by a limit", "/login", Failures, &[GOOD, over], &[0, 0]);
+    let over = crowd(1, "(limited)", &[(429, 40)], false);
+    check("refused before the route", "(limited)", Failures, &[GOOD, over], &[0, 0]);
+    let over = crowd(1, "(limited)", &[(429, 40)], false);
+    check("a flood over a limit of addresses", "(limited)", Requests, &[GOOD, over], &[0, 1]);
     let over = crowd(1, "/login", &[(429, 40)], false);
     check("a flood over a limit", "/login", Requests, &[GOOD, over], &[0, 1]);
     check("a limit that refuses everybody", "/login", Requests, &[crowd(20, "/login", &[(429, 40)], true)], &[0]);

@@ -137,7 +137,7 @@ fn they_are_in_force_by_one_line() {
     assert!(!shadow.contains_key("scraping"), "it looks at every request");
     let enforced = shadows("[detect]\ndefaults = \"enforce\"\n");
     let stay: Vec<_> = enforced.iter().filter(|(_, shadow)| **shadow).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(stay, ["account-under-attack", "error-storm", "object-guessing", "upstream-logins"]);
+    assert_eq!(stay, ["account-under-attack", "error-storm", "false-crawler", "object-guessing", "upstream-logins"]);
     assert_eq!(shadow.keys().collect::<Vec<_>>(), enforced.keys().collect::<Vec<_>>());
     for (tables, name, expect) in [
         ("[[rule]]\nname = \"path-scan\"\n", "path-scan", Some(true)),

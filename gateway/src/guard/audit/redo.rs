@@ -1,5 +1,5 @@
-//! Collects what the audit chain tells of bans and allowances that the store never heard of: it was locked, it is a copy
-//! from before, or it was lost. Pure.
+//! Collects what the audit chain tells of bans, allowances and promotions that the store never heard of: it was locked,
+//! it is a copy from before, or it was lost. Pure.
 //!
 //! *Invariant:* no more is kept than was in force at one time, and at most [`MOST`] of what has ended.
 
@@ -23,6 +23,8 @@ pub(crate) struct Redo {
     pub(crate) flushed: bool,
     /// Sources, and the record of what allows them; `None`: they are not allowed any more.
     pub(crate) allowed: BTreeMap<String, Option<Map<String, Value>>>,
+    /// What was promoted, and by whom; `None`: that is over.
+    pub(crate) promoted: BTreeMap<String, Option<String>>,
 }
 
 impl Redo {
@@ -34,6 +36,7 @@ impl Redo {
             confirmed: BTreeSet::new(),
             flushed: false,
             allowed: BTreeMap::new(),
+            promoted: BTreeMap::new(),
         }
     }
 
@@ -44,14 +47,25 @@ impl Redo {
 
     /// Reads one record.
     pub(super) fn note(&mut self, event: &str, line: &[u8]) {
-        const EVENTS: [&str; 9] =
-            ["ban", "unban", "expiry", "rollback", "flush", "allow_add", "allow_del", "confirm", "promote"];
+        const EVENTS: [&str; 10] = [
+            "ban",
+            "unban",
+            "expiry",
+            "rollback",
+            "flush",
+            "allow_add",
+            "allow_del",
+            "confirm",
+            "promote",
+            "promotion_over",
+        ];
         if !EVENTS.contains(&event) {
             return;
         }
         let Ok(Value::Object(record)) = serde_json::from_slice(line) else { return };
         let id = |member: &str| record.get(member).and_then(Value::as_u64);
-        let source = || record.get("source").and_then(Value::as_str).map(str::to_owned);
+        let text = |member: &str| record.get(member).and_then(Value::as_str).map(str::to_owned);
+        let source = || text("source");
         match event {
             "ban" => {
                 if let Some(replaced) = id("replaces") {
@@ -82,6 +96,14 @@ impl Redo {
             "promote" => {
                 if let Some(begun) = id("what").and_then(|id| self.begun.get_mut(&id)) {
                     begun.insert("mode".to_owned(), "enforce".into());
+                }
+                if let Some(what) = text("what") {
+                    self.promoted.insert(what, text("actor"));
+                }
+            }
+            "promotion_over" => {
+                if let Some(what) = text("what") {
+                    self.promoted.insert(what, None);
                 }
             }
             "allow_add" => {
@@ -120,6 +142,9 @@ mod tests {
             ("confirm", r#"{"ban":7}"#),
             ("promote", r#"{"what":7}"#),
             ("confirm", r#"{"ban":2}"#),
+            ("promote", r#"{"what":"rule.a","actor":"operator:0"}"#),
+            ("promote", r#"{"what":"limit.b","actor":"operator:0"}"#),
+            ("promotion_over", r#"{"what":"limit.b"}"#),
             ("allow_add", r#"{"source":"192.0.2.1"}"#),
             ("allow_del", r#"{"source":"192.0.2.2"}"#),
             ("start", "{}"),
@@ -131,6 +156,9 @@ mod tests {
         assert_eq!((&redo.begun[&7]["mode"], redo.begun[&7].get("confirm_by")), (&"enforce".into(), None));
         assert_eq!((redo.ended.clone(), redo.confirmed.clone()), (BTreeSet::from([3]), BTreeSet::from([2])));
         assert!(redo.allowed["192.0.2.1"].is_some() && redo.allowed["192.0.2.2"].is_none());
+        let promoted = [("limit.b", None), ("rule.a", Some("operator:0"))];
+        let promoted = promoted.map(|(what, actor)| (what.to_owned(), actor.map(str::to_owned)));
+        assert_eq!(redo.promoted, BTreeMap::from(promoted));
         redo.note("flush", b"{}");
         assert!(redo.flushed && redo.begun.is_empty() && redo.ended.is_empty());
     }

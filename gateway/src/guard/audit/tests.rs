@@ -297,3 +297,31 @@ fn a_record_that_is_too_long_is_shortened() {
     let (_, audit, findings) = place.open();
     assert_eq!((audit.anchor().seq, findings.len()), (4, 0), "{findings:?}");
 }
+
+/// A store that cannot be read says nothing of the chain: it is neither whole nor broken.
+#[test]
+fn a_damaged_store_breaks_no_chain() {
+    type Spoil = fn(&Place);
+    let table: [(&str, Spoil, bool, &str); 4] = [
+        ("junk", |place| fs::write(place.0.join(STORE), [7; 20_000]).unwrap(), true, "not a database"),
+        ("cut", |place| fs::write(place.0.join(STORE), b"SQLite format 3\0").unwrap(), true, "cannot be used"),
+        ("missing", |place| fs::remove_file(place.0.join(STORE)).unwrap(), false, "is missing"),
+        ("empty", |place| fs::write(place.0.join(STORE), b"").unwrap(), true, "no such table"),
+    ];
+    for (name, spoil, is_unjudged, reason) in table {
+        let place = Place::new(&format!("store-{name}"));
+        place.fill(7);
+        for ending in ["-wal", "-shm"] {
+            fs::remove_file(place.0.join(format!("{STORE}{ending}"))).unwrap_or_default();
+        }
+        spoil(&place);
+        let found = verify(&place.0);
+        let bad = found.first_bad.expect("nothing that cannot be judged is whole");
+        assert!(bad.reason.contains(reason), "{name}: {bad}");
+        let unjudged = found.unjudged.as_ref();
+        assert_eq!(unjudged.is_some(), is_unjudged, "{name}: {unjudged:?}");
+        assert!(unjudged.is_none_or(|it| !it.is_denied && it.reason.contains("`gateway run` repairs")), "{unjudged:?}");
+        let alone = verify_against(&place.0, &Against { without_store: true, ..Against::default() }, &mut |_, _| {});
+        assert_eq!((alone.records, alone.first_bad, alone.unjudged), (8, None, None), "{name}");
+    }
+}

@@ -1,11 +1,15 @@
 //! Verifies the audit chain over all its files: whether it is whole, and which line is the first that is not.
 
 use std::{
-    fmt, io,
+    fmt,
+    fs::{self, File},
+    io,
     path::{Path, PathBuf},
     thread,
     time::Duration,
 };
+
+use nix::unistd::geteuid;
 
 use super::{
     files,
@@ -16,8 +20,8 @@ use super::{
 use crate::{
     anchor::SignedHead,
     guard::{
-        state_files::{LOG, STORE, not_files},
-        store::{self, Anchor},
+        state_files::{LOG, PUBLIC, STORE, not_files},
+        store::{self, Anchor, StoreError},
     },
 };
 
@@ -33,6 +37,9 @@ pub struct Verification {
     pub files: usize,
     /// The first that is not; `None`: the chain is whole.
     pub first_bad: Option<BadRecord>,
+    /// Why nothing can be said of the chain. Then `first_bad` only says where the reading ended, so that it is never
+    /// taken for whole.
+    pub unjudged: Option<Unjudged>,
     /// What happened to the files of the chain and its store, as the chain itself tells.
     pub notes: Vec<String>,
     /// The last checkpoint whose signature is right. What follows it nobody has signed yet.
@@ -62,6 +69,34 @@ impl fmt::Display for BadRecord {
     }
 }
 
+/// Why it cannot be told whether a chain is whole.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unjudged {
+    /// For people.
+    pub reason: String,
+    /// Whoever asks lacks the right to read a file.
+    pub is_denied: bool,
+}
+
+impl Unjudged {
+    fn denied(path: &Path) -> Self {
+        let reason = format!(
+            "whether the chain is whole cannot be told: this user may not read {}; run as root, or as a user who may",
+            path.display()
+        );
+        Self { reason, is_denied: true }
+    }
+
+    fn unusable(path: &Path, error: &StoreError) -> Self {
+        let reason = format!(
+            "whether the chain is whole cannot be told: {} cannot be used ({error}); `gateway run` repairs a damaged \
+             store from the chain and records that, --no-store verifies the chain's files without it",
+            path.display()
+        );
+        Self { reason, is_denied: false }
+    }
+}
+
 /// What a chain is compared with.
 #[derive(Clone, Debug, Default)]
 pub struct Against {
@@ -84,8 +119,12 @@ pub fn verify(state_dir: &Path) -> Verification {
 pub fn verify_against(state_dir: &Path, against: &Against, progress: &mut dyn FnMut(u64, u64)) -> Verification {
     let mut tries = 0;
     loop {
-        let (found, is_passing) = read(state_dir, against, &mut |_line| Ok(()), progress)
-            .unwrap_or_else(|error| (stopped(state_dir, format!("the chain cannot be read: {error}")), false));
+        let read = read(state_dir, against, &mut |_line| Ok(()), progress);
+        let (found, is_passing) = read.unwrap_or_else(|error| {
+            let unjudged = (error.kind() == io::ErrorKind::PermissionDenied).then(|| Unjudged::denied(state_dir));
+            let found = stopped(state_dir, format!("the chain cannot be read: {error}"));
+            (Verification { unjudged, ..found }, false)
+        });
         tries += 1;
         if !is_passing || tries > 2 {
             return found;
@@ -119,10 +158,14 @@ fn read(
     if let Some(odd) = not_files(state_dir).next() {
         return stop(format!("{} is no regular file", odd.display()));
     }
+    if let Some(unjudged) = unreadable(state_dir, against) {
+        return Ok((stopped_by(state_dir, unjudged), false));
+    }
     // The anchor first: what the guard appends meanwhile is ahead of it, which is no fault.
     let anchor = match anchor(state_dir, against.without_store) {
         Ok(anchor) => anchor,
-        Err(reason) => return stop(reason),
+        Err(AnchorError::Missing(reason)) => return stop(reason),
+        Err(AnchorError::Unusable(unjudged)) => return Ok((stopped_by(state_dir, unjudged), false)),
     };
     let keys = match &against.keys {
         Some(keys) => keys.clone(),
@@ -151,14 +194,41 @@ fn read(
     Ok((verification(walked, files.len()), is_passing))
 }
 
-fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, String> {
+/// A file that whoever asks may not read: what it would say is not known, and nothing is broken by that.
+fn unreadable(state_dir: &Path, against: &Against) -> Option<Unjudged> {
+    let store = (!against.without_store).then_some(STORE);
+    let key = against.keys.is_none().then_some(PUBLIC);
+    let mut files = store.into_iter().chain(key).chain([LOG]).map(|name| state_dir.join(name));
+    let is_denied =
+        |path: &PathBuf| File::open(path).is_err_and(|error| error.kind() == io::ErrorKind::PermissionDenied);
+    files.find(is_denied).map(|path| Unjudged::denied(&path))
+}
+
+/// Why there is no anchor to compare with.
+enum AnchorError {
+    /// There is none, where there must be one.
+    Missing(String),
+    /// It cannot be known.
+    Unusable(Unjudged),
+}
+
+fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, AnchorError> {
     if without_store {
         return Ok(None);
     }
-    match store::read_anchor(&state_dir.join(STORE)) {
+    let path = state_dir.join(STORE);
+    if fs::symlink_metadata(&path).is_err_and(|error| error.kind() == io::ErrorKind::NotFound) {
+        let missing = format!("{} is missing; verify a copy of the files alone with --no-store", path.display());
+        return Err(AnchorError::Missing(missing));
+    }
+    match store::read_anchor(&path) {
         Ok(Some(anchor)) => Ok(Some(anchor)),
-        Ok(None) => Err("the store has no anchor: no chain was begun, or the store was replaced".to_owned()),
-        Err(error) => Err(format!("the anchor cannot be read: {error}")),
+        Ok(None) => Err(AnchorError::Missing(
+            "the store has no anchor: no chain was begun, or the store was replaced".to_owned(),
+        )),
+        // Its file may be read, and not what SQLite keeps beside it.
+        Err(error) if error.is_denied() && !geteuid().is_root() => Err(AnchorError::Unusable(Unjudged::denied(&path))),
+        Err(error) => Err(AnchorError::Unusable(Unjudged::unusable(&path, &error))),
     }
 }
 
@@ -166,18 +236,15 @@ pub(super) fn verification(walked: Walked, files: usize) -> Verification {
     let Walked { good, fault, notes, checkpoint, checkpoints, times, .. } = walked;
     let first_bad =
         fault.map(|fault| BadRecord { file: fault.file, line: fault.line, seq: fault.seq, reason: fault.reason });
-    Verification { records: good, files, first_bad, notes, checkpoint, checkpoints, times }
+    Verification { records: good, files, first_bad, unjudged: None, notes, checkpoint, checkpoints, times }
 }
 
 /// Nothing was read.
 fn stopped(state_dir: &Path, reason: String) -> Verification {
-    Verification {
-        records: 0,
-        files: 0,
-        first_bad: Some(BadRecord { file: state_dir.join(LOG), line: 1, seq: 1, reason }),
-        notes: Vec::new(),
-        checkpoint: None,
-        checkpoints: 0,
-        times: None,
-    }
+    let first_bad = Some(BadRecord { file: state_dir.join(LOG), line: 1, seq: 1, reason });
+    Verification { first_bad, ..Verification::default() }
+}
+
+fn stopped_by(state_dir: &Path, unjudged: Unjudged) -> Verification {
+    Verification { unjudged: Some(unjudged.clone()), ..stopped(state_dir, unjudged.reason) }
 }

@@ -17,6 +17,7 @@ use crate::{
     settings::crowdsec::LIST,
 };
 
+mod crawlers;
 mod held;
 mod import;
 pub(super) mod lists;
@@ -28,7 +29,9 @@ mod work;
 pub(crate) use lists::Reply;
 pub(crate) use plan::Planned;
 
-use lists::{ActiveList, FeedFile, Feeds, Holding, ImportSession, ListUpdate, RuleScrub, Scrub, UpdateStage, actor};
+use lists::{
+    ActiveList, FeedFile, Feeds, Holding, ImportSession, ListUpdate, ListWarning, RuleScrub, Scrub, UpdateStage, actor,
+};
 use shield::Shield;
 
 /// Set in the id of a kernel's entry that is a feed's.
@@ -108,7 +111,8 @@ impl Guard {
             self.feeds.is_broken = true;
             let warning =
                 "what was stored of it cannot be read: what the kernel holds of it is taken over; load it again";
-            self.feeds.warnings.insert(name, warning.to_owned());
+            let is_of_file = self.settings.feeds.iter().any(|feed| feed.name == name);
+            self.feeds.warnings.insert(name, ListWarning { text: warning.to_owned(), is_of_file });
         }
         for (row, mut content) in feeds {
             if row.boot != self.ledger.boot() {
@@ -187,21 +191,30 @@ impl Guard {
             .to_owned(),
             loaded: clock::rfc3339(one.row.loaded),
         };
-        self.feeds.listed.iter().map(feed).collect()
+        let ranges = self.range_lists().map(|(name, networks, loaded)| Feed {
+            name: name.to_owned(),
+            entries: u64::try_from(networks).unwrap_or(u64::MAX),
+            mode: "crawlers".to_owned(),
+            origin: if is_fetched(name) { "url" } else { "file" }.to_owned(),
+            loaded: clock::rfc3339(loaded),
+        });
+        self.feeds.listed.iter().map(feed).chain(ranges).collect()
     }
 
     /// What an operator should know about feeds.
     pub(super) fn feed_warnings(&self) -> Vec<String> {
         let mut warnings: Vec<String> =
-            self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {warning}", actor(name))).collect();
+            self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {}", actor(name), warning.text)).collect();
         warnings.extend(self.feeds.held_warnings());
-        if self.enforcer.path().interfaces().is_empty() && !self.feeds.listed.is_empty() {
-            warnings.push(
-                "lists are in force in the kernel alone, and no interface is guarded: name one in guard.interfaces"
-                    .to_owned(),
-            );
+        if let Some(why) = self.unattached().filter(|_| !self.feeds.listed.is_empty()) {
+            warnings.push(format!("lists block nobody, as they are enforced in the kernel alone: {why}"));
         }
         warnings
+    }
+
+    /// How many sources lists block that are to be enforced.
+    pub(super) fn listed_to_block(&self) -> usize {
+        self.feeds.listed.iter().filter(|one| !one.row.shadow).map(|one| one.content.entries.len()).sum()
     }
 
     /// The entry of a feed that decides about an address.

@@ -66,6 +66,8 @@ const MADE_ANEW: &str = "it was made anew of what is in force";
 /// Why a decision was not recorded.
 enum Failed {
     Audit(std::io::Error),
+    /// As before: nothing was tried again. Why, as it was said then.
+    Still(String),
     Store(StoreError),
 }
 
@@ -79,13 +81,14 @@ impl Failed {
     const fn code(&self) -> &'static str {
         match self {
             Self::Audit(_) => "audit_failed",
-            Self::Store(_) => "store_failed",
+            Self::Still(_) | Self::Store(_) => "store_failed",
         }
     }
 
     fn message(&self) -> String {
         match self {
             Self::Audit(error) => format!("the audit chain cannot be written: {error}"),
+            Self::Still(why) => why.clone(),
             Self::Store(error) => error.to_string(),
         }
     }
@@ -243,8 +246,7 @@ impl Journal {
         } else if self.failing.is_none() && self.owed.iter().all(|one| one.records.is_empty()) {
             Failed::Store(StoreError::Behind)
         } else {
-            let why = self.failing.clone().unwrap_or_else(|| "it is still behind".to_owned());
-            Failed::Store(StoreError::Unwritable(why))
+            Failed::Still(self.failing.clone().unwrap_or_else(|| "earlier decisions are not recorded yet".to_owned()))
         };
         if let Failed::Store(error) = &failed
             && error.is_damage()
@@ -406,7 +408,8 @@ impl Journal {
             return Err(StoreError::Unwritable(MADE_ANEW.to_owned()));
         }
         if !self.owed.is_empty() {
-            return Err(StoreError::Behind);
+            // Only a store that is locked is worth waiting for.
+            return Err(self.failing.clone().map_or(StoreError::Behind, StoreError::Failing));
         }
         let anchor = self.audit.anchor();
         let change = self.store.change()?;
@@ -450,12 +453,19 @@ impl Journal {
         })
     }
 
+    /// What keeps rules from banning anybody, for `why`.
+    pub(super) fn shield(&self) -> Option<String> {
+        let failing = self.failing.as_ref();
+        failing.map(|failing| format!("rules ban nobody while decisions cannot be recorded: {failing}"))
+    }
+
     /// What an operator should know of what cannot be recorded.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
         let failures = self.failures;
         let failing = self.failing.as_ref().map(|failing| {
             format!(
-                "decisions cannot be recorded, so none are made ({failures} failures so far; it is tried every second): {failing}"
+                "decisions cannot be recorded, so nobody is banned; what an operator lifts is lifted ({failures} \
+                 failures so far; it is tried every second): {failing}"
             )
         });
         failing.into_iter().chain(self.owed_warning()).chain(self.stuck.clone())

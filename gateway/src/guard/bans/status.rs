@@ -140,8 +140,9 @@ impl Guard {
         let other =
             all.iter().find(|one| !one.shadow && decides.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
         let other = other.map(|record| format!("ban {} of {}", record.id, record.source));
+        let unattached = self.unattached();
         let then = other.or_else(|| {
-            let listed = self.fed_entry(address, now).filter(|fed| fed.mode == "enforce");
+            let listed = self.fed_entry(address, now).filter(|fed| fed.mode == "enforce" && unattached.is_none());
             listed.map(|fed| format!("{}, which lists {}", fed.actor, fed.source))
         });
         let fed =
@@ -150,7 +151,13 @@ impl Guard {
             (Some(_), _) => (Verdict::Allowed, None),
             (None, _) if fed.is_some() => {
                 let shadow = fed.as_ref().is_some_and(|fed| fed.mode == "shadow");
-                (if shadow { Verdict::ShadowBlocked } else { Verdict::Blocked }, None)
+                let verdict = match (shadow, &unattached) {
+                    (true, _) => Verdict::ShadowBlocked,
+                    (false, None) => Verdict::Blocked,
+                    // Lists are enforced in the kernel alone.
+                    (false, Some(_)) => Verdict::Passed,
+                };
+                (verdict, None)
             }
             (None, Some(record)) if record.shadow => (Verdict::ShadowBlocked, Some(record)),
             (None, Some(record)) => (Verdict::Blocked, Some(record)),
@@ -191,9 +198,13 @@ impl Guard {
         ];
         shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
         shields.extend(self.shields_of_trouble(client, now));
+        shields.extend(self.journal.shield());
         let history = self.journal.store().history(address, 10);
         let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        let is_enforced = matches!(verdict, Verdict::Blocked) && decides.is_none_or(|record| record.relay.is_none());
+        let is_listed = fed.as_ref().is_some_and(|fed| fed.mode == "enforce") && allow.is_none();
         Ok(Why {
+            unattached: unattached.clone().filter(|_| is_enforced || is_listed),
             country: None,
             asn: None,
             address,
@@ -211,10 +222,8 @@ impl Guard {
             plan: self.plan_entry(client, now),
             standing,
             next: match fed.filter(|_| allow.is_none()) {
-                Some(fed) => {
-                    format!("Its packets are dropped (in shadow: counted) for as long as {} lists it.", fed.actor)
-                }
-                None => next(verdict, decides, then.as_deref(), history.len(), now),
+                Some(fed) => next_of_listed(&fed, unattached.as_deref()),
+                None => next(verdict, decides, (then.as_deref(), unattached.is_none()), history.len(), now),
             },
             history: history.into_iter().map(past).collect(),
         })
@@ -397,7 +406,25 @@ fn budgets(settings: &Settings) -> Vec<Budget> {
     .collect()
 }
 
-fn next(verdict: Verdict, decides: Option<&Record>, then: Option<&str>, earlier: usize, now: Now) -> String {
+fn next_of_listed(fed: &Entry, unattached: Option<&str>) -> String {
+    let actor = &fed.actor;
+    match (fed.mode == "shadow", unattached) {
+        (true, _) => format!("It is served. In shadow its packets are counted for as long as {actor} lists it."),
+        (false, None) => format!("Its packets are dropped for as long as {actor} lists it."),
+        (false, Some(_)) => {
+            format!("It is served. Its packets are dropped once XDP is attached, for as long as {actor} lists it.")
+        }
+    }
+}
+
+/// `then`: what goes on to block it. `drops`: packets are dropped in the kernel.
+fn next(
+    verdict: Verdict,
+    decides: Option<&Record>,
+    (then, drops): (Option<&str>, bool),
+    earlier: usize,
+    now: Now,
+) -> String {
     let Some(record) = decides else {
         return match (verdict, earlier) {
             (Verdict::Allowed, _) => "It is let through for as long as it is allowed.".to_owned(),
@@ -412,16 +439,20 @@ fn next(verdict: Verdict, decides: Option<&Record>, then: Option<&str>, earlier:
     let dropped = if record.relay.is_some() && !record.shadow {
         "Its requests are refused by the proxy"
     } else if record.shadow {
-        "Its packets are counted, not dropped,"
-    } else {
+        "It is served. In shadow its packets are counted"
+    } else if drops {
         "Its packets are dropped"
+    } else {
+        "Its connections are refused at accept"
     };
     match record.expires_monotonic {
         None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),
         Some(at) => {
             let left = span(at.saturating_sub(now.monotonic).div_ceil(SECOND));
             match then {
+                Some(other) if record.shadow => format!("{dropped} for another {left}; then {other} blocks it."),
                 Some(other) => format!("{dropped} for another {left}; then it is still blocked, by {other}."),
+                None if record.shadow => format!("{dropped} for another {left}."),
                 None => format!("{dropped} for another {left}; then it is served again."),
             }
         }

@@ -350,15 +350,12 @@ fn operators_are_refused_what_is_unsafe() {
     assert_eq!(world.handle(Request::BlockFlush), "done 6");
     assert!(world.guard().enforcer.path().bans().is_empty());
     assert_eq!(world.guard().enforcer.path().rules().len(), 1);
-    let long = Request::BlockAdd {
-        source: "192.0.2.7".parse().unwrap(),
-        seconds: Some(0),
-        reason: "x".repeat(501),
-        shadow: false,
-        confirm: None,
-        force: false,
-    };
-    assert_eq!(world.handle(long), "bad_reason");
+    for reason in ["x".repeat(501), String::new(), "two\nlines".to_owned()] {
+        let source = "192.0.2.7".parse().unwrap();
+        let allow = Request::AllowAdd { source, reason: reason.clone(), yes: false };
+        let block = Request::BlockAdd { source, seconds: Some(0), reason, shadow: false, confirm: None, force: false };
+        assert_eq!((world.handle(allow), world.handle(block)), ("bad_reason".to_owned(), "bad_reason".to_owned()));
+    }
 }
 
 #[test]

@@ -78,20 +78,32 @@ impl LetterWriter {
         letters
     }
 
-    /// Letters about all that there is, the most important first: what there is no room for is left out.
-    pub(super) fn whole(&mut self, facts: Vec<Fact>, now: Now) -> Option<Vec<Vec<u8>>> {
+    /// Letters about all that there is, the most important first: what there is no room for is left out. If there is room for
+    /// all of it, the rest is for `more`, which lifts nothing and is told in turn: of so many of them they are, too.
+    pub(super) fn whole(&mut self, facts: Vec<Fact>, more: Vec<Fact>, now: Now) -> Option<(Vec<Vec<u8>>, usize)> {
         // Of two wholes about the same change, the later one is written later.
         self.at = self.at.saturating_add(1).max(now.unix_millis);
         let mut room = MOST_WHOLE;
         let all = facts.len();
-        let fits = |fact: &Fact| {
+        let mut fits = |fact: &Fact| {
             room = room.saturating_sub(fact.size());
             room > 0
         };
-        let mut facts: Vec<Fact> = facts.into_iter().take_while(fits).collect();
+        let mut facts: Vec<Fact> = facts.into_iter().take_while(&mut fits).collect();
         let most = usize::from(MOST_PARTS);
+        let mut told = 0;
         if facts.len() < all || pieces(facts.clone()).len() > most {
             facts.insert(0, Fact::Cut);
+        } else {
+            // Letters are not full where facts are long: some room is left for that.
+            let most_facts = (most * MOST_FACTS).saturating_sub(MOST_FACTS * most / 8 + facts.len());
+            let before = facts.len();
+            facts.extend(more.into_iter().take(most_facts).take_while(&mut fits));
+            told = facts.len() - before;
+            if pieces(facts.clone()).len() > most {
+                facts.truncate(before);
+                told = 0;
+            }
         }
         let mut pieces = pieces(facts);
         pieces.truncate(most);
@@ -99,7 +111,9 @@ impl LetterWriter {
             pieces.push(Vec::new());
         }
         let parts = u16::try_from(pieces.len()).ok()?;
-        pieces.into_iter().zip(0..).map(|(facts, part)| self.write(&facts, Some((part, parts)))).collect()
+        let letters: Option<Vec<Vec<u8>>> =
+            pieces.into_iter().zip(0..).map(|(facts, part)| self.write(&facts, Some((part, parts)))).collect();
+        Some((letters?, told))
     }
 
     fn write(&self, facts: &[Fact], part: Option<(u16, u16)>) -> Option<Vec<u8>> {

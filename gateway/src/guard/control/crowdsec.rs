@@ -26,10 +26,13 @@ pub struct CrowdsecStatus {
     pub skipped_other: u64,
     /// Decisions that are only simulated.
     pub skipped_simulated: u64,
-    /// Bans that wait to be told.
+    /// Bans that wait to be told, and bans that were lifted and of which that waits to be told.
     pub waiting: u64,
     /// Bans that were told.
     pub told: u64,
+    /// Bans of which it was told that they were lifted.
+    #[serde(default)]
+    pub lifted: u64,
     /// How often bans could not be told.
     pub tell_failures: u64,
     /// Bans that were not told, for want of room, or because it does not take them.

@@ -46,3 +46,15 @@ pub struct Entry {
 const fn is_none(id: &u64) -> bool {
     *id == 0
 }
+
+/// An allowlisted source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Allow {
+    /// Who.
+    #[serde(with = "crate::text")]
+    pub source: Source,
+    /// Why, for people.
+    pub reason: String,
+    /// `config` or `operator:UID`.
+    pub actor: String,
+}

@@ -26,6 +26,12 @@ pub struct Import {
     pub refused: u64,
     /// Those of the last chunk.
     pub refusals: Vec<Refusal>,
+    /// There was no such list, but a warning about it, which is gone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub dismissed: bool,
+    /// Why nothing enforces the list, and what to do about it; absent: the kernel does.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattached: Option<String>,
 }
 
 /// An entry that must not be blocked.

@@ -43,6 +43,7 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
         Request::FeedRefresh { accept: true, .. } => &[Block, Allow, Configure],
         Request::BlockAdd { force: true, .. } | Request::BlockImportBegin { force: true, .. } => &[Block, Configure],
         Request::BlockAdd { .. }
+        | Request::BlockImportAbort { .. }
         | Request::BlockImportBegin { .. }
         | Request::BlockImportChunk { .. }
         | Request::BlockImportCommit { .. }
@@ -124,7 +125,9 @@ pub(crate) fn name(request: &Request) -> String {
 
 /// Whether a command only asks: what it does needs no record.
 pub(crate) fn only_asks(request: &Request) -> bool {
-    required(request).iter().all(|role| *role == Role::View) || matches!(request, Request::BlockImportChunk { .. })
+    required(request).iter().all(|role| *role == Role::View)
+        // Parts of an import, whose begin is recorded.
+        || matches!(request, Request::BlockImportAbort { .. } | Request::BlockImportChunk { .. })
 }
 
 #[cfg(test)]
@@ -180,6 +183,7 @@ mod tests {
         check(r#"{"ask":"feed_refresh","name":"a","accept":true}"#, "block, allow, configure");
         check(r#"{"ask":"block_import_chunk","id":1,"entries":[]}"#, "block");
         check(r#"{"ask":"block_import_commit","id":1,"digest":""}"#, "block");
+        check(r#"{"ask":"block_import_abort","id":1}"#, "block");
         check(r#"{"ask":"block_del","source":"192.0.2.1"}"#, "allow");
         check(r#"{"ask":"allow_add","source":"192.0.2.1","reason":""}"#, "allow");
         check(r#"{"ask":"allow_add","source":"0.0.0.0/0","reason":"","yes":true}"#, "allow, configure");

@@ -12,7 +12,7 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
+    io::{AsyncBufRead, AsyncBufReadExt as _, AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, BufReader},
     net::UnixListener,
     sync::{mpsc, oneshot},
     time::timeout,
@@ -149,9 +149,29 @@ impl Drop for ConnectionSlot {
     }
 }
 
+/// Serves a client until it goes away. What it began to import and did not commit ends with its connection.
 async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watchers) -> io::Result<()> {
     let Some(socket) = stream.socket() else { return Ok(()) };
     let caller = Caller::Peer(PeerProcess::of(socket).await?);
+    let mut imports = Vec::new();
+    let served = converse(stream, &calls, &caller, watchers, &mut imports).await;
+    for id in imports {
+        let (answer, _nobody_waits) = oneshot::channel();
+        let request = Request::BlockImportAbort { id, reason: None };
+        // The guard is stopping: its imports end with it.
+        drop(calls.send(Call { request, caller: caller.clone(), answer }).await);
+    }
+    served
+}
+
+/// Answers one request after the other. `imports` are those that are open.
+async fn converse(
+    stream: ByteStream,
+    calls: &mpsc::Sender<Call>,
+    caller: &Caller,
+    watchers: Watchers,
+    imports: &mut Vec<u64>,
+) -> io::Result<()> {
     let (read, mut write) = tokio::io::split(stream);
     let mut read = BufReader::new(read);
     loop {
@@ -179,11 +199,18 @@ async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watcher
                     }
                     _ => None,
                 };
+                let part = ImportPart::of(&request);
                 let call = Call { request, caller: caller.clone(), answer: sender };
                 let reply = match calls.send(call).await {
+                    // Who does not wait for a commit takes it back: nothing is put in force that was told to have failed.
+                    Ok(()) if matches!(part, ImportPart::Commit(_)) => tokio::select! {
+                        reply = receiver => reply.unwrap_or_else(|_dropped| gone()),
+                        () = closed(&mut read) => return Ok(()),
+                    },
                     Ok(()) => receiver.await.unwrap_or_else(|_dropped| gone()),
                     Err(_closed) => gone(),
                 };
+                part.note(&reply, imports);
                 match (watched, &reply) {
                     (Some(what), Answer::Done { .. }) => return watch(read, write, &watchers, what).await,
                     _ => reply,
@@ -195,6 +222,42 @@ async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watcher
         if matches!(&reply, Answer::Refused { code, .. } if code == DENIED) {
             return Ok(());
         }
+    }
+}
+
+/// What a request is to an import.
+#[derive(Clone, Copy)]
+enum ImportPart {
+    Begin,
+    Commit(u64),
+    Abort(u64),
+    Other,
+}
+
+impl ImportPart {
+    const fn of(request: &Request) -> Self {
+        match request {
+            Request::BlockImportBegin { .. } => Self::Begin,
+            Request::BlockImportCommit { id, .. } => Self::Commit(*id),
+            Request::BlockImportAbort { id, .. } => Self::Abort(*id),
+            _ => Self::Other,
+        }
+    }
+
+    /// Keeps in mind which imports are open, after this answer.
+    fn note(self, reply: &Answer, imports: &mut Vec<u64>) {
+        match (self, reply) {
+            (Self::Begin, Answer::Import(import)) => imports.push(import.id),
+            (Self::Commit(id) | Self::Abort(id), _) => imports.retain(|open| *open != id),
+            _ => {}
+        }
+    }
+}
+
+/// Waits until the client has closed its end. A client that says more instead is there.
+async fn closed(read: &mut (impl AsyncBufRead + Unpin)) {
+    if !matches!(read.fill_buf().await, Ok([]) | Err(_)) {
+        std::future::pending::<()>().await;
     }
 }
 
@@ -307,6 +370,56 @@ mod tests {
         assert_eq!(found, io::ErrorKind::AlreadyExists);
         fs::remove_file(path.with_extension("file")).unwrap();
         fs::remove_file(&path).unwrap();
+    }
+
+    /// An import that is not committed ends with its connection; one that is committed or given up is over.
+    #[test]
+    fn imports_end_with_their_connection() {
+        const BEGIN: &str = "{\"ask\":\"block_import_begin\",\"seconds\":null,\"shadow\":false}\n";
+        const COMMIT: &str = "{\"ask\":\"block_import_commit\",\"id\":7,\"digest\":\"\"}\n";
+        const ABORT: &str = "{\"ask\":\"block_import_abort\",\"id\":7,\"reason\":\"it is a web page\"}\n";
+        for (number, (said, answered, last)) in [
+            (vec![BEGIN], 1, "BlockImportAbort { id: 7, reason: None }"),
+            (vec![BEGIN, ABORT], 2, "BlockImportAbort { id: 7, reason: Some(\"it is a web page\") }"),
+            (vec![BEGIN, COMMIT], 2, "BlockImportCommit { id: 7, digest: \"\", allow_empty: false }"),
+            // Nobody answers the commit: the client does not wait, and whoever would answer it sees that.
+            (vec![BEGIN, COMMIT], 1, "BlockImportAbort { id: 7, reason: None }"),
+        ]
+        .into_iter()
+        .enumerate()
+        {
+            let path = std::env::temp_dir().join(format!("gateway-control-import-{}-{number}", std::process::id()));
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            let heard = runtime.block_on(async {
+                let listener = UnixListener::from_std(bind(&path, ControlMode::Owner, None).unwrap()).unwrap();
+                let (sender, mut calls) = mpsc::channel::<Call>(1);
+                let serving = tokio::spawn(serve(listener, sender, Watchers::default()));
+                let mut client = BufReader::new(UnixStream::connect(&path).await.unwrap());
+                let (mut heard, mut unanswered) = (Vec::new(), Vec::new());
+                for (at, line) in said.iter().enumerate() {
+                    client.write_all(line.as_bytes()).await.unwrap();
+                    let call = calls.recv().await.unwrap();
+                    heard.push(format!("{:?}", call.request));
+                    if at < answered {
+                        let import = Box::new(crate::guard::control::Import { id: 7, ..Default::default() });
+                        call.answer.send(Answer::Import(import)).unwrap();
+                        client.read_line(&mut String::new()).await.unwrap();
+                    } else {
+                        unanswered.push(call.answer);
+                    }
+                }
+                drop(client);
+                for mut waiting in unanswered {
+                    waiting.closed().await;
+                }
+                // Nobody else may call, so that nothing more comes once this client is not served any more.
+                serving.abort();
+                heard.extend(calls.recv().await.map(|call| format!("{:?}", call.request)));
+                heard
+            });
+            fs::remove_file(&path).unwrap();
+            assert_eq!(heard.last().map(String::as_str), Some(last), "{number}: {heard:?}");
+        }
     }
 
     #[test]

@@ -12,8 +12,11 @@ use crate::{detect::ProfileRow, limit::report::Row, request_id::RequestId};
 pub struct Why {
     /// Which.
     pub address: IpAddr,
-    /// What happens to its packets: `blocked`, `shadow_blocked`, `allowed` or `passed`.
+    /// What happens to it: `blocked`, `shadow_blocked`, `allowed` or `passed`.
     pub verdict: String,
+    /// It would be blocked by its packets, and none is dropped in the kernel: why, and what to do about it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unattached: Option<String>,
     /// Its country; absent: there is no database that says so.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub country: Option<String>,

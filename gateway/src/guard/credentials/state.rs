@@ -1,18 +1,19 @@
 //! What the guard's loop keeps of API keys and revocations.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, VecDeque},
     path::PathBuf,
 };
 
 use super::{
     revoked_file::RevokedFile,
+    rows::KeyRow,
     unconfirmed::Unconfirmed,
     work::{ConfiguredCredentials, OwnRevocations},
     writer::Writer,
 };
 use crate::{
-    auth::revocation::Revoked,
+    auth::{api_key::Tag, revocation::Revoked},
     guard::cluster::fact::{Fact, is_tellable, is_tellable_key},
 };
 
@@ -50,6 +51,12 @@ pub(crate) struct SharedRevocations {
     keys: BTreeMap<u64, Fact>,
     /// There is more.
     is_more: bool,
+    /// There are more keys. They are told in turn: with each whole as many of these as it has room for.
+    is_more_keys: bool,
+    page: VecDeque<Fact>,
+    is_page_asked: bool,
+    /// The last whole had no room for any of them.
+    is_page_late: bool,
     /// What has changed since it was told.
     changes: Vec<Fact>,
 }
@@ -65,17 +72,16 @@ impl SharedRevocations {
             let (expires, at, by, reason) = (row.expires, row.added, row.actor, row.reason);
             (row.revoked, Fact::Revoke { revoked, expires, at, by, reason })
         };
-        self.is_more = own.is_more;
+        (self.is_more, self.is_more_keys) = (own.is_more, own.is_more_keys);
+        self.is_page_late &= own.is_more_keys;
         let tellable = own.rows.into_iter().filter(|row| {
             self.is_more |= !is_tellable(&row.revoked);
             is_tellable(&row.revoked)
         });
         let pepper = own.pepper;
-        let keys = own.keys.into_iter().filter(|row| is_tellable_key(&row.record)).map(|row| {
-            let (id, record) = (row.record.id, Box::new(row.record));
-            (id, Fact::Key { record, created: row.created, by: row.actor, pepper })
-        });
-        let keys: BTreeMap<u64, Fact> = keys.collect();
+        let keys: BTreeMap<u64, Fact> = key_facts(own.keys, pepper).collect();
+        // What is told of a key now is newer than what a page says.
+        self.page.retain(|fact| self.is_more_keys && id(fact).is_none_or(|id| !keys.contains_key(&id)));
         let keys_before = std::mem::replace(&mut self.keys, keys);
         let own: BTreeMap<Revoked, Fact> = tellable.map(fact).collect();
         let Some(before) = self.own.replace(own) else { return true };
@@ -98,11 +104,61 @@ impl SharedRevocations {
         std::mem::take(&mut self.changes)
     }
 
+    /// Whether a page of keys is to be asked for.
+    pub(crate) fn take_page_due(&mut self) -> bool {
+        self.is_more_keys && self.page.is_empty() && !std::mem::replace(&mut self.is_page_asked, true)
+    }
+
+    /// The next page.
+    pub(crate) fn know_page(&mut self, rows: Vec<KeyRow>, pepper: Tag) {
+        self.is_page_asked = false;
+        let is_told = |id: &u64| self.keys.contains_key(id);
+        self.page = key_facts(rows, pepper).filter(|(id, _)| !is_told(id)).map(|(_, fact)| fact).collect();
+    }
+
+    /// Keys for which a whole may have room.
+    pub(crate) fn page(&self) -> Vec<Fact> {
+        self.page.iter().cloned().collect()
+    }
+
+    /// It had room for so many of them.
+    pub(crate) fn page_told(&mut self, count: usize) {
+        self.is_page_late = count == 0 && !self.page.is_empty();
+        self.page.drain(..count.min(self.page.len()));
+    }
+
+    /// What an operator should know.
+    fn warnings(&self) -> impl Iterator<Item = String> {
+        let late = "other machines do not hear of the oldest API keys: there is no room beside all else that this machine tells";
+        let more =
+            "this machine revokes more than it can tell other machines: one that joins now does not know the oldest";
+        let is_more = self.is_more && self.own.is_some();
+        [(self.is_page_late, late), (is_more, more)]
+            .into_iter()
+            .filter(|(is_so, _)| *is_so)
+            .map(|(_, text)| text.to_owned())
+    }
+
     /// All of it. Where it is not known, or too much, nothing is lifted by it.
     pub(crate) fn facts(&self) -> impl Iterator<Item = Fact> {
         let more = (self.is_more || self.own.is_none()).then_some(Fact::MoreRevoked);
         let own = self.own.iter().flatten().map(|(_, fact)| fact.clone());
         more.into_iter().chain(own).chain(self.keys.values().cloned())
+    }
+}
+
+/// Keys as others are told of them, by their ids.
+fn key_facts(rows: Vec<KeyRow>, pepper: Tag) -> impl Iterator<Item = (u64, Fact)> {
+    rows.into_iter().filter(|row| is_tellable_key(&row.record)).map(move |row| {
+        let (id, record) = (row.record.id, Box::new(row.record));
+        (id, Fact::Key { record, created: row.created, by: row.actor, pepper })
+    })
+}
+
+fn id(fact: &Fact) -> Option<u64> {
+    match fact {
+        Fact::Key { record, .. } => Some(record.id),
+        _ => None,
     }
 }
 
@@ -127,14 +183,14 @@ impl Default for CredentialState {
 impl CredentialState {
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.warnings.iter().chain(&self.file_warning).cloned()
+        self.warnings.iter().chain(&self.file_warning).cloned().chain(self.shared.warnings())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::credentials::rows::RevocationRow;
+    use crate::{auth::api_key::record::KeyRecord, guard::credentials::rows::RevocationRow};
 
     fn row(key: u64, expires: Option<u64>) -> RevocationRow {
         let (reason, actor) = ("tests".to_owned(), "operator:0".to_owned());
@@ -164,5 +220,42 @@ mod tests {
         let long =
             RevocationRow { revoked: Revoked::Token { issuer: "i".to_owned(), id: "x".repeat(2_000) }, ..row(0, None) };
         assert_eq!(know(&[long], false), (false, vec![], 1));
+    }
+
+    /// Keys beyond the newest are told in turn, as wholes have room; what has changed is told at once, and not by an older page.
+    #[test]
+    fn more_keys_are_told_in_turn() {
+        let mut shared = SharedRevocations::default();
+        let key = |id: u64, is_revoked: bool| {
+            let (name, profile) = (format!("key-{id}"), crate::auth::api_key::record::Profile::default());
+            let (expires, tag, is_replaced, is_foreign) = (None, [7; 32], false, false);
+            let record = KeyRecord { id, tag, name, profile, expires, is_revoked, is_replaced, is_foreign };
+            KeyRow { record, actor: "operator:0".to_owned(), created: 5, used: None, revoked: None, replaced_by: None }
+        };
+        let ids = |facts: Vec<Fact>| facts.iter().filter_map(id).collect::<Vec<_>>();
+        let own = |keys: &[u64], is_more_keys| OwnRevocations {
+            keys: keys.iter().map(|id| key(*id, *id > 100)).collect(),
+            is_more_keys,
+            ..OwnRevocations::default()
+        };
+        shared.know(own(&[1, 2], false));
+        assert!(!shared.take_page_due(), "these are all");
+        shared.know(own(&[1, 2], true));
+        assert_eq!((shared.take_page_due(), shared.take_page_due()), (true, false), "asked for once");
+        shared.know_page([2, 3, 4, 5, 106].map(|id| key(id, false)).to_vec(), [0; 32]);
+        assert_eq!(ids(shared.page()), [3, 4, 5, 106]);
+        shared.page_told(1);
+        assert!(!shared.take_page_due() && shared.warnings().next().is_none());
+        shared.take_changes();
+        shared.know(own(&[1, 2, 106], true));
+        assert_eq!((ids(shared.take_changes()), ids(shared.page())), (vec![106], vec![4, 5]));
+        shared.page_told(0);
+        assert_eq!(shared.warnings().count(), 1, "there is no room");
+        shared.page_told(2);
+        assert_eq!((shared.warnings().count(), shared.take_page_due()), (0, true));
+        shared.know_page(Vec::new(), [0; 32]);
+        assert!(shared.take_page_due(), "from the beginning");
+        shared.know(own(&[1, 2], false));
+        assert!(shared.page().is_empty() && !shared.take_page_due());
     }
 }

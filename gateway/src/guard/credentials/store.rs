@@ -261,6 +261,20 @@ impl CredentialStore {
         self.keys(query, params![prefix, rows::PEER, signed(now), i64::try_from(most).unwrap_or(i64::MAX)])
     }
 
+    /// The same behind this one, by when it was made and its id.
+    pub(crate) fn own_keys_behind(
+        &self,
+        now: u64,
+        (created, id): (u64, u64),
+        most: usize,
+    ) -> Result<Vec<KeyRow>, CredentialError> {
+        let query = "SELECT * FROM key WHERE substr(actor, 1, ?1) <> ?2 AND (expires IS NULL OR expires > ?3)
+             AND (created < ?4 OR created = ?4 AND id > ?5) ORDER BY created DESC, id LIMIT ?6";
+        let prefix = i64::try_from(rows::PEER.len()).unwrap_or(0);
+        let most = i64::try_from(most).unwrap_or(i64::MAX);
+        self.keys(query, params![prefix, rows::PEER, signed(now), signed(created), signed(id), most])
+    }
+
     /// How many API keys there are, and how many of them another machine has made.
     pub(crate) fn count_keys(&self, actor: &str) -> Result<(usize, usize), CredentialError> {
         let query = "SELECT count(*), ifnull(sum(actor = ?), 0) FROM key";

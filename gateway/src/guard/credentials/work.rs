@@ -77,6 +77,8 @@ pub(crate) enum Job {
     Share { nodes: Vec<String>, now: Now },
     /// Another machine says this.
     Peer { said: PeerSays, now: Now },
+    /// The next page of the API keys that were made here, but for the newest.
+    Page(Now),
 }
 
 /// What another machine says of revocations.
@@ -102,9 +104,11 @@ pub(crate) struct OwnRevocations {
     pub(crate) rows: Vec<RevocationRow>,
     /// There is more than others are told.
     pub(crate) is_more: bool,
-    /// The API keys that were made here, the newest, and what tells their pepper from others.
+    /// The API keys that were made here, the newest and those that have just changed, and what tells their pepper from others.
     pub(crate) keys: Vec<KeyRow>,
     pub(crate) pepper: Tag,
+    /// There are more keys: others are told of them page by page.
+    pub(crate) is_more_keys: bool,
 }
 
 /// What became of what another machine said.
@@ -115,8 +119,10 @@ pub(crate) struct PeerOutcome {
     pub(crate) whole: Option<u64>,
     /// So much has changed here.
     pub(crate) changed: u64,
-    /// So much there was no room for.
+    /// So much was refused.
     pub(crate) refused: u64,
+    /// So many API keys of it there was no room for.
+    pub(crate) no_room: u64,
 }
 
 /// What the writer has done.
@@ -136,6 +142,8 @@ pub(crate) struct CredentialWork {
     pub(crate) warnings: Option<Vec<String>>,
     /// What this machine revokes itself, if that may have changed and others are to know.
     pub(crate) own: Option<OwnRevocations>,
+    /// A page of API keys that others are to know, and what tells their pepper from others.
+    pub(crate) page: Option<(Vec<KeyRow>, Tag)>,
     /// What became of what another machine said.
     pub(crate) taken: Option<PeerOutcome>,
 }

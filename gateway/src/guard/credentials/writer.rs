@@ -83,6 +83,10 @@ pub(super) struct CredentialWriterState {
     nodes: Vec<String>,
     /// By which time revocations end.
     steady: Steady,
+    /// The last of the newest API keys, which others are told of all the time; `None`: there are no more.
+    newest: Option<(u64, u64)>,
+    /// The last key of the last page of the others.
+    paged: Option<(u64, u64)>,
 }
 
 impl CredentialWriterState {
@@ -96,6 +100,8 @@ impl CredentialWriterState {
             findings: Vec::new(),
             nodes: Vec::new(),
             steady: Steady::new(),
+            newest: None,
+            paged: None,
         }
     }
 
@@ -106,10 +112,10 @@ impl CredentialWriterState {
             | Job::File { now, .. }
             | Job::Tidy(now, _)
             | Job::Share { now, .. } => Some(*now),
-            Job::Used(_) | Job::Recorded(..) | Job::Gather(_) | Job::Peer { .. } => None,
+            Job::Used(_) | Job::Recorded(..) | Job::Gather(_) | Job::Peer { .. } | Job::Page(_) => None,
         };
         let worked = self.done(job);
-        let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(now));
+        let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(&worked.changes, now));
         CredentialWork { own, ..worked }
     }
 
@@ -132,6 +138,7 @@ impl CredentialWriterState {
                 CredentialWork::default()
             }
             Job::Peer { said, now } => self.peer(said, now),
+            Job::Page(now) => self.page(now),
         }
     }
 

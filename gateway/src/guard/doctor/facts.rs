@@ -39,9 +39,20 @@ pub struct Facts {
     pub(super) observer_user: Option<(String, Option<u32>)>,
     /// The limit on open files, and connections at most.
     pub(super) files: Fact<(u64, u64)>,
-    pub(super) daemon: Fact<Daemon>,
+    pub(super) daemon: Result<Daemon, Unanswered>,
     /// Files that the configuration names and this user may not read.
     pub(super) denied: Vec<String>,
+}
+
+/// Why the running gateway has said nothing, for people.
+#[derive(Debug)]
+pub(super) enum Unanswered {
+    /// Its socket is not for this user: it may well run.
+    Denied(String),
+    /// It does not run.
+    Down(String),
+    /// It runs, and gives no answer.
+    Silent(String),
 }
 
 /// The gateway that runs.

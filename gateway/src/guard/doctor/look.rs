@@ -24,13 +24,16 @@ use nix::{
 };
 use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
-use super::facts::{Daemon, Fact, Facts, Interface};
+use super::facts::{Daemon, Fact, Facts, Interface, Unanswered};
 use crate::{
     clock::Now,
     config::Config,
     guard::{
         audit,
-        control::{Answer, Process, Request, client},
+        control::{
+            Answer, Process, Request,
+            client::{self, Unreachable},
+        },
         kernel::{self, Kernel},
         state_files,
         store::{Record, Store, StoreError},
@@ -55,7 +58,7 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
     let socket = daemon.is_ok().then(|| settings.control_socket.clone());
     let logs = proxy.access_log.files().map(|file| file.path.clone()).filter(|log| log.exists());
     Facts {
-        has_run: daemon.is_ok() || !is_missing(&store) || settings.pin_dir.exists(),
+        has_run: !matches!(daemon, Err(Unanswered::Down(_))) || !is_missing(&store) || settings.pin_dir.exists(),
         kernel: text("/proc/sys/kernel/osrelease").unwrap_or_default().trim().to_owned(),
         is_root: geteuid().is_root(),
         sysctls: [
@@ -77,9 +80,10 @@ pub fn look(config: &Config, denied: Vec<PathBuf>) -> Facts {
         links: rights().and_then(|()| kernel::pinned_links(&settings.pin_dir).map_err(|error| error.to_string())),
         maps: opened(settings).map(|kernel| kernel.usage().to_vec()),
         drift,
-        audit: rights().map(|()| {
+        audit: rights().and_then(|()| {
             let found = audit::verify(&settings.state_dir);
-            (found.records, found.first_bad.map(|bad| format!("record {}: {}", bad.seq, bad.reason)))
+            let bad = found.first_bad.map(|bad| format!("record {}: {}", bad.seq, bad.reason));
+            found.unjudged.map_or(Ok((found.records, bad)), |unjudged| Err(unjudged.reason))
         }),
         clock: clock(&store),
         clock_is_kept: kernel::clock_is_kept().map_err(|error| error.to_string()),
@@ -123,7 +127,7 @@ fn opened(settings: &Settings) -> Fact<Kernel> {
 }
 
 /// What the running gateway says of itself.
-fn daemon(control_socket: &Path) -> Fact<Daemon> {
+fn daemon(control_socket: &Path) -> Result<Daemon, Unanswered> {
     match client::ask(control_socket, &Request::Status) {
         Ok(Answer::Status(status)) => {
             // The guard may not see processes of other users.
@@ -134,8 +138,10 @@ fn daemon(control_socket: &Path) -> Fact<Daemon> {
             let processes = status.processes.into_iter().map(seen).collect();
             Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes })
         }
-        Ok(_) => Err("it answers something else".to_owned()),
-        Err(error) => Err(error.to_string()),
+        Ok(_) => Err(Unanswered::Silent("it answers something else".to_owned())),
+        Err(error @ Unreachable::Denied(_)) => Err(Unanswered::Denied(error.to_string())),
+        Err(error @ (Unreachable::Missing(_) | Unreachable::Gone(_))) => Err(Unanswered::Down(error.to_string())),
+        Err(error) => Err(Unanswered::Silent(error.to_string())),
     }
 }
 
@@ -188,7 +194,7 @@ fn certificates(proxy: &Proxy, denied: &[PathBuf]) -> Vec<(String, Fact<i64>)> {
 }
 
 /// How many files the proxy may open, or this process where none runs.
-fn open_files(daemon: &Fact<Daemon>) -> Fact<u64> {
+fn open_files(daemon: &Result<Daemon, Unanswered>) -> Fact<u64> {
     let limits = match daemon {
         Ok(Daemon { proxy: Some(pid), .. }) => format!("/proc/{pid}/limits"),
         _ => "/proc/self/limits".to_owned(),

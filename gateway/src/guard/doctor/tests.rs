@@ -122,7 +122,7 @@ fn where_no_gateway_ran_yet_nothing_is_missing() {
         proxy_user: ("gateway".to_owned(), Some(999)),
         observer_user: None,
         files: Ok((1 << 20, 10_000)),
-        daemon: Err("nobody answers".to_owned()),
+        daemon: Err(Unanswered::Down("nobody answers".to_owned())),
         denied: vec![denied],
     };
     let states = |facts: &Facts| -> Vec<(String, State)> {
@@ -138,6 +138,23 @@ fn where_no_gateway_ran_yet_nothing_is_missing() {
     assert_eq!(states(&facts), expect);
     // With a store and without anything else, it all counts.
     facts.has_run = true;
+    let damaged = "the ban store: file is not a database";
+    (facts.drift, facts.clock) = (Err("no map is pinned there".to_owned()), Err(damaged.to_owned()));
+    for (is_root, runs, drift, clock) in [
+        (false, false, AS_ROOT, AS_ROOT),
+        (true, false, "pins its maps", "repairs a damaged store"),
+        (true, true, "restart the gateway", "see `gateway status`"),
+    ] {
+        facts.is_root = is_root;
+        facts.daemon = if runs { Ok(Daemon::default()) } else { Err(Unanswered::Down("nobody answers".to_owned())) };
+        let checks = judge(&facts);
+        for (name, fix) in [("drift", drift), ("maps", drift), ("clock", clock)] {
+            let check = checks.iter().find(|check| check.name == name).unwrap();
+            assert!(check.state == State::Warn && check.fix.contains(fix), "{is_root} {runs}: {check:?}");
+        }
+        assert!(checks.iter().all(|check| !is_root || check.fix != AS_ROOT), "{checks:?}");
+    }
+    facts.daemon = Err(Unanswered::Down("nobody answers".to_owned()));
     assert!(states(&facts).contains(&failed("audit")) && states(&facts).contains(&failed("daemon")));
 }
 
@@ -168,7 +185,20 @@ fn the_gateway() {
     ] {
         says(&observer_user(&(name.to_owned(), uid), &proxy), state, text);
     }
-    says(&daemon(&Err("nobody answers".to_owned()))[0], State::Fail, "nobody answers");
+    for (unanswered, state, text, fix) in [
+        (Unanswered::Down("nobody answers".to_owned()), State::Fail, "nobody answers", "start it"),
+        (
+            Unanswered::Denied("is not for this user".to_owned()),
+            State::Warn,
+            "not looked at: is not for",
+            "run as root",
+        ),
+        (Unanswered::Silent("no answer in time".to_owned()), State::Fail, "no answer in time", "log"),
+    ] {
+        let check = daemon(&Err(unanswered)).remove(0);
+        says(&check, state, text);
+        assert!(check.fix.contains(fix), "{check:?}");
+    }
     says(&daemon(&Ok(Daemon::default()))[1], State::Fail, "none");
     let warned = Daemon { proxy: Some(5), warnings: vec!["DETACHED".to_owned()], ..Daemon::default() };
     says(&daemon(&Ok(warned))[2], State::Warn, "DETACHED");

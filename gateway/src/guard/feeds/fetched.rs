@@ -1,18 +1,19 @@
 //! What a server answered that was asked for a list: judged before it takes the place of the list before. Pure.
 //!
 //! *Invariant:* nothing that cannot be read as a list replaces one: an error page, a list without entries, one that has
-//! lost most of them, one whose checksum is another.
+//! lost most of them, one whose checksum is another, one that is not signed by its key.
 
 use std::borrow::Cow;
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER_PERMISSIVE;
+use minisign_verify::{PublicKey, Signature};
 
 use super::list::{FileContent, digest, read_list};
 use crate::{
     message::fetch::FetchAnswer,
     settings::{
-        feed::{Feed, SMALL},
+        feed::{Feed, FeedSignature, SMALL},
         outbound::SecretUrl,
     },
 };
@@ -63,6 +64,12 @@ pub(crate) fn judge(
     if let Some(fetched) = feed.fetched()
         && let Some(url) = &fetched.source.checksum
         && let Err(why) = verify(bytes, answer.checksum.as_deref().unwrap_or_default(), url, &fetched.source.url)
+    {
+        return FetchOutcome::Refused(digest, why);
+    }
+    if let Some(fetched) = feed.fetched()
+        && let Some(signed) = &fetched.source.signed
+        && let Err(why) = verify_signature(bytes, answer.signature.as_deref().unwrap_or_default(), signed)
     {
         return FetchOutcome::Refused(digest, why);
     }
@@ -131,6 +138,22 @@ fn verify(bytes: &[u8], checksums: &str, url: &str, list: &SecretUrl) -> Result<
     Err(format!("its SHA-256 is not the one at {}: {found}", host(url)))
 }
 
+/// Holds a list against its signature. Signatures of the form that minisign wrote before 2021 are refused.
+fn verify_signature(bytes: &[u8], signature: &str, signed: &FeedSignature) -> Result<(), String> {
+    let key = PublicKey::from_base64(&signed.key).map_err(|_malformed| "`minisign` is no public key".to_owned())?;
+    let signature = Signature::decode(signature).map_err(|_malformed| {
+        let place = signed.url.as_deref().map_or_else(|| "beside it, with `.minisig`".to_owned(), host);
+        format!("what is its signature ({place}) is none of minisign")
+    })?;
+    key.verify(bytes, &signature, false).map_err(|wrong| match wrong {
+        minisign_verify::Error::UnexpectedKeyId => "it is signed by another key than `minisign`".to_owned(),
+        minisign_verify::Error::UnexpectedAlgorithm | minisign_verify::Error::UnsupportedAlgorithm => {
+            "its signature is of an old form: sign it by `minisign -S`, without `-l`".to_owned()
+        }
+        _ => "its signature is not of this list: one of them was changed".to_owned(),
+    })
+}
+
 /// A URL without its path.
 fn host(url: &str) -> String {
     crate::url::Url::parse(url).map(|url| url.authority()).unwrap_or_default()
@@ -144,7 +167,7 @@ mod tests {
     use crate::{
         guard::feeds::LineError,
         settings::{
-            feed::{FeedPlace, FeedSource, FetchedFeed},
+            feed::{FeedPlace, FeedPurpose, FeedSource, FetchedFeed},
             outbound::Dial,
         },
     };
@@ -156,13 +179,15 @@ mod tests {
             url,
             token: None,
             checksum: checksum.map(str::to_owned),
+            signed: None,
             max_size: 1_024,
             dial: Dial::none(),
         };
         let every = std::time::Duration::from_secs(60);
         let fetched = FetchedFeed { source, every, stale_after: every, max_shrink: 500_000 };
         let place = FeedPlace::Url(Box::new(fetched));
-        Feed { name: "f".to_owned(), place, format: None, ban: None, shadow: false }
+        let purpose = FeedPurpose::Ban;
+        Feed { name: "f".to_owned(), place, format: None, ban: None, shadow: false, purpose }
     }
 
     /// What became of an answer, in a word.
@@ -237,6 +262,47 @@ mod tests {
             check(&checked, (200, Some(&checksums)), body, expect);
         }
         check(&checked, (304, None), b"", "same");
+    }
+
+    #[test]
+    fn signatures() {
+        const LIST: &[u8] = include_bytes!("../../../../tests/fixtures/minisign/list.txt");
+        const SIGNATURE: &str = include_str!("../../../../tests/fixtures/minisign/list.txt.minisig");
+        let key = |text: &'static str| text.lines().nth(1).unwrap().to_owned();
+        let own = key(include_str!("../../../../tests/fixtures/minisign/minisign.pub"));
+        let other = key(include_str!("../../../../tests/fixtures/minisign/other.pub"));
+        let legacy = include_str!("../../../../tests/fixtures/minisign/list.txt.legacy.minisig");
+        let comment = SIGNATURE.replace("trusted comment: timestamp", "trusted comment: Timestamp");
+        assert_ne!(comment, SIGNATURE);
+        let two_lines: String = SIGNATURE.lines().take(2).map(|line| format!("{line}\n")).collect();
+        let longer = [LIST, b"192.0.2.9\n"].concat();
+        for (key, list, signature, expect) in [
+            (&own, LIST, SIGNATURE, "changed 2"),
+            (&own, LIST, &SIGNATURE.replace('\n', "\r\n"), "changed 2"),
+            (&own, &*longer, SIGNATURE, "refused its signature is not of this list"),
+            (&own, b"", SIGNATURE, "refused its signature is not of this list"),
+            (&own, LIST, &comment, "refused its signature is not of this list"),
+            (&other, LIST, SIGNATURE, "refused it is signed by another key"),
+            (&own, LIST, legacy, "refused its signature is of an old form"),
+            (&own, LIST, &two_lines, "is none of minisign"),
+            (&own, LIST, "<html>", "is none of minisign"),
+            (&own, LIST, "", "is none of minisign"),
+        ] {
+            let mut feed = feed(None);
+            let FeedPlace::Url(fetched) = &mut feed.place else { panic!("it is fetched") };
+            fetched.source.signed = Some(FeedSignature { key: key.clone(), url: None });
+            let answer = FetchAnswer { status: 200, signature: Some(signature.to_owned()), ..FetchAnswer::default() };
+            let judged = match judge(&feed, &answer, list, None, &Validators::default()) {
+                FetchOutcome::Changed(content, _) => format!("changed {}", content.entries.len()),
+                FetchOutcome::Refused(_, why) => format!("refused {why}"),
+                other => format!("{other:?}"),
+            };
+            assert!(judged.contains(expect), "{signature}: {judged}, not {expect}");
+            // Nobody has to have asked for it: what does not come is not there.
+            let unsigned = FetchAnswer { signature: None, ..answer };
+            let judged = judge(&feed, &unsigned, list, None, &Validators::default());
+            assert!(matches!(judged, FetchOutcome::Refused(..)), "{judged:?}");
+        }
     }
 
     #[test]

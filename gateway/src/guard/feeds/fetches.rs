@@ -24,7 +24,7 @@ use crate::{
         state_files::set_aside,
     },
     message::fetch::Fetch,
-    settings::feed::{Feed, FetchedFeed},
+    settings::feed::{Feed, FeedPurpose, FetchedFeed},
 };
 
 /// The file in the state folder.
@@ -55,6 +55,7 @@ pub(crate) type Waiting = oneshot::Sender<Answer>;
 #[derive(Debug, Default)]
 struct Known {
     settings: Option<FetchedFeed>,
+    purpose: FeedPurpose,
     kept: KeptFetch,
     schedule: FetchSchedule,
     /// Since when it is known: milliseconds since 1970.
@@ -119,15 +120,20 @@ impl Fetches {
                 let kept = self.found.remove(&feed.name).unwrap_or_default();
                 Known { kept, since: now.unix_millis, ..Known::default() }
             });
-            if known.settings.as_ref() == Some(fetched) {
+            let is_for_same = known.settings.is_none() || known.purpose == feed.purpose;
+            if is_for_same && known.settings.as_ref() == Some(fetched) {
                 continue;
             }
-            known.settings = Some(fetched.clone());
+            (known.settings, known.purpose) = (Some(fetched.clone()), feed.purpose);
             let source = source(fetched);
             if known.kept.source != source {
                 known.is_elsewhere = !known.kept.source.is_empty();
                 known.kept = KeptFetch { source, ..KeptFetch::default() };
                 (known.since, known.refused, known.failing) = (now.unix_millis, None, None);
+            }
+            if !is_for_same {
+                // What is in force is for something else: the list is fetched as a whole.
+                known.kept.digest.clear();
             }
             let age = now.unix_millis.saturating_sub(known.kept.confirmed);
             let is_known = known.kept.confirmed > 0 && in_force.get(&feed.name) == Some(&known.kept.digest);
@@ -293,19 +299,26 @@ impl Fetches {
         let warning = move |(name, known): (&String, &Known)| {
             let from = known.settings.as_ref().map_or_else(String::new, |fetched| fetched.source.url.shown());
             let since = match known.kept.confirmed {
-                0 => "it never was".to_owned(),
+                0 => "never fetched".to_owned(),
                 confirmed => format!("last fetched or confirmed at {}", rfc3339(confirmed)),
             };
             let is_stale = known.is_stale(now);
             match (&known.failing, is_stale) {
                 (Some(why), _) => {
                     let failures = known.schedule.failures;
+                    let is_loaded = known.kept.confirmed > 0 || known.is_elsewhere;
+                    let stays = if is_loaded { "; what was loaded before stays in force" } else { "" };
                     let old = if is_stale { ", for longer than stale_after" } else { "" };
                     Some(format!(
-                        "feed:{name}: cannot be fetched from {from}{old} ({failures} tries; {since}): {why}; what was \
-                         loaded before stays in force"
+                        "feed:{name}: cannot be fetched from {from}{old} ({failures} tries; {since}): {why}{stays}"
                     ))
                 }
+                (None, true) if known.kept.confirmed == 0 => Some(match &known.refused {
+                    Some((_, why)) => {
+                        format!("feed:{name}: whatever is fetched is refused, for longer than stale_after: {why}")
+                    }
+                    None => format!("feed:{name}: never fetched, for longer than stale_after"),
+                }),
                 (None, true) => Some(format!("feed:{name}: older than stale_after ({since})")),
                 (None, false) => None,
             }

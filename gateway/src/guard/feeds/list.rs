@@ -4,7 +4,10 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
 use super::{LineError, read};
-use crate::{guard::control::ImportEntry, settings::feed::Feed};
+use crate::{
+    guard::control::ImportEntry,
+    settings::feed::{Feed, FeedPurpose},
+};
 
 /// How many errors of one list are told one by one.
 const TOLD: usize = 100;
@@ -42,6 +45,10 @@ pub(crate) struct FileContent {
 pub(crate) fn digest(feed: &Feed, bytes: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(format!("{:?} {:?} {}\n", feed.format, feed.ban, feed.shadow).as_bytes());
+    if feed.purpose == FeedPurpose::Crawlers {
+        // The same list that bans is another one.
+        hash.update(b"crawlers\n");
+    }
     hash.update(bytes);
     HEXLOWER.encode(hash.finish().as_ref())
 }

@@ -26,6 +26,7 @@ type Stat = (i64, i64, u64, u64);
 
 #[derive(Debug, Default)]
 struct FileState {
+    feed: Option<Feed>,
     last: Option<Stat>,
     handled: Option<Stat>,
     unusable: bool,
@@ -37,8 +38,12 @@ impl FeedWatcher {
         self.seen.retain(|name, _| feeds.iter().any(|feed| feed.name == *name));
         let mut news = Vec::new();
         for (feed, path) in feeds.iter().filter_map(|feed| Some((feed, feed.path()?))) {
-            let is_new = !self.seen.contains_key(&feed.name);
             let seen = self.seen.entry(feed.name.clone()).or_default();
+            // The same file may be read in another way, and be for something else.
+            let is_new = seen.feed.as_ref() != Some(feed);
+            if is_new {
+                *seen = FileState { feed: Some(feed.clone()), ..FileState::default() };
+            }
             if let Some(one) = look((feed, path), seen, is_new, in_force.get(&feed.name)) {
                 news.push((feed.clone(), one));
             }
@@ -55,8 +60,7 @@ fn look(
 ) -> Option<FeedNews> {
     let unusable = |seen: &mut FileState, error: String| {
         let was = std::mem::replace(&mut seen.unusable, true);
-        (!was)
-            .then(|| FeedNews::Unusable(format!("{}: {error}; what was loaded before stays in force", path.display())))
+        (!was).then(|| FeedNews::Unusable(format!("{}: {error}", path.display())))
     };
     let stat = match stat(path) {
         Ok(stat) => stat,
@@ -120,7 +124,7 @@ fn content(path: &Path, looked: Stat) -> Result<Option<Vec<u8>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::feed::FeedPlace;
+    use crate::settings::feed::{FeedPlace, FeedPurpose};
 
     #[test]
     fn only_the_file_that_was_looked_at() {
@@ -144,8 +148,8 @@ mod tests {
     #[test]
     fn changes_once_they_have_settled() {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
-        let feed =
-            Feed { name: "f".to_owned(), place: FeedPlace::File(path.clone()), format: None, ban: None, shadow: false };
+        let (place, purpose) = (FeedPlace::File(path.clone()), FeedPurpose::Ban);
+        let feed = Feed { name: "f".to_owned(), place, format: None, ban: None, shadow: false, purpose };
         let feeds = [feed];
         let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();
@@ -174,7 +178,13 @@ mod tests {
         assert_eq!(poll(&in_force).unwrap().0, "same");
         fs::write(&path, "192.0.2.1\n192.0.2.0/24\n").unwrap();
         assert_eq!(poll(&in_force), None);
-        assert_eq!(poll(&in_force).unwrap().0, "2/0");
+        let (_, digest) = poll(&in_force).unwrap();
+        in_force.insert("f".to_owned(), digest.clone());
+        assert_eq!(poll(&in_force), None);
+        // The same file, for something else.
+        let other = [Feed { purpose: FeedPurpose::Crawlers, ..feeds[0].clone() }];
+        let news = watcher.poll(&other, &in_force).pop().unwrap().1;
+        assert!(matches!(&news, FeedNews::Changed(content) if content.digest != digest), "{news:?}");
         fs::remove_file(&path).unwrap();
     }
 }

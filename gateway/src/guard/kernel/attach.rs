@@ -1,7 +1,11 @@
 //! Attaches the program to an interface: through the pinned link of an earlier guard, without a gap, or through a new
 //! one; in the driver (native mode) or in the network stack (generic mode).
 
-use std::{fs, io, path::Path};
+use std::{
+    fs, io,
+    os::{fd::AsFd as _, unix::fs::DirBuilderExt as _},
+    path::Path,
+};
 
 use aya::{
     Ebpf,
@@ -15,6 +19,7 @@ use nix::net::if_::if_nametoindex;
 
 use super::{
     error::KernelError,
+    held::is_on_bpffs,
     object::{Variant, program},
     sys,
 };
@@ -22,6 +27,9 @@ use crate::settings::guard::AttachMode;
 
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
+
+/// What an operator should know of a link in the network stack whose reason is not known.
+const GENERIC_NOTE: &str = "attached in the network stack, not in the driver";
 
 /// Where the program is attached.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +44,26 @@ pub struct Attached {
     pub adopted: bool,
     /// What an operator should know.
     pub note: Option<String>,
+}
+
+impl Attached {
+    /// What is said of a link that is not pinned, in front of why.
+    const UNPINNED: &str = "is attached by a link that is not pinned";
+
+    /// The link is not pinned: it ends with the guard.
+    pub(super) fn is_unpinned(&self) -> bool {
+        self.note.as_ref().is_some_and(|note| note.contains(Self::UNPINNED))
+    }
+
+    fn unpinned(self, why: &str) -> Self {
+        let before = self.note.map(|note| format!("{note}; ")).unwrap_or_default();
+        let (name, unpinned) = (&self.name, Self::UNPINNED);
+        let note = format!(
+            "{before}{name} {unpinned} ({why}): if the guard ends, packets pass until the next one has started. `mount -t \
+             bpf bpf /sys/fs/bpf` where there is no BPF file system, then `gateway attach`"
+        );
+        Self { note: Some(note), ..self }
+    }
 }
 
 /// Attaches to every interface that is there. If one fails, links that were made for the others are given up again.
@@ -124,12 +152,13 @@ pub(super) fn one(
         let is_wanted =
             matches!((mode, native), (AttachMode::Auto, _) | (AttachMode::Native, true) | (AttachMode::Generic, false));
         if is_wanted && let Some(link) = adopt((ebpf, variant), name, &path) {
-            let note = (!native).then(|| "attached in the network stack, not in the driver".to_owned());
+            let note = (!native).then(|| GENERIC_NOTE.to_owned());
             return Ok((Attached { name: name.to_owned(), index, native, adopted: true, note }, link));
         }
         // Of another mode, or of an interface of that name that is gone.
         fs::remove_file(&path).map_err(|error| failed(&path, &error))?;
     }
+    let unpinnable = unpinnable((&mut *ebpf, variant), folder, &folder.join(pin(name, true)));
     let (native, note, link) = match mode {
         AttachMode::Native => (true, None, fresh((ebpf, variant), index, XdpMode::Driver)),
         AttachMode::Generic => (false, None, fresh((ebpf, variant), index, XdpMode::Skb)),
@@ -142,12 +171,65 @@ pub(super) fn one(
         },
     };
     let link = link.map_err(|refused| refused.explain(name, index, mode))?;
-    let path = folder.join(pin(name, native));
-    let pinned = link.pin(&path).map_err(|error| KernelError::Pin {
+    let at = Attached { name: name.to_owned(), index, native, adopted: false, note };
+    match unpinnable {
+        Some(why) => Ok((at.unpinned(&why), link)),
+        None => Ok((at, pinned(link, &folder.join(pin(name, native)))?)),
+    }
+}
+
+fn pinned(link: FdLink, path: &Path) -> Result<FdLink, KernelError> {
+    let pinned = link.pin(path).map_err(|error| KernelError::Pin {
         path: path.display().to_string(),
-        reason: format!("the link cannot be pinned: {error}"),
+        reason: format!("the link cannot be pinned ({:#}): `gateway attach` tries it again", anyhow::Error::new(error)),
     })?;
-    Ok((Attached { name: name.to_owned(), index, native, adopted: false, note }, pinned.into()))
+    Ok(pinned.into())
+}
+
+/// Why no link can be pinned in `folder`, if none can. Asked before one is made: a link that fails to be pinned is gone,
+/// and with it the program. So that the answer is the kernel's own, the program itself is pinned there for a moment.
+fn unpinnable((ebpf, variant): (&mut Ebpf, Variant), folder: &Path, path: &Path) -> Option<String> {
+    if !is_on_bpffs(folder) {
+        return Some(format!("{} is not on a BPF file system", folder.display()));
+    }
+    let mut tried = || {
+        fs::DirBuilder::new().recursive(true).mode(0o700).create(folder)?;
+        let program = program(ebpf, variant).map_err(|error| io::Error::other(error.to_string()))?;
+        let program = program.fd().map_err(|error| io::Error::other(error.to_string()))?;
+        sys::pin(&program.as_fd().try_clone_to_owned()?, path)?;
+        fs::remove_file(path)
+    };
+    let tried: io::Result<()> = tried();
+    tried.err().map(|error| format!("{}: {error}", folder.display()))
+}
+
+/// Pins a link that could not be pinned before; what it is attached by then. A link that fails to be pinned is gone: it is
+/// made anew.
+pub(super) fn pin_late(
+    (ebpf, variant): (&mut Ebpf, Variant),
+    folder: &Path,
+    at: Attached,
+    link: FdLink,
+    mode: AttachMode,
+) -> Result<(Attached, FdLink), KernelError> {
+    let path = folder.join(pin(&at.name, at.native));
+    let at = Attached { note: (!at.native).then(|| GENERIC_NOTE.to_owned()), ..at };
+    // Of a link that is dead: this one is not pinned, and an interface has one.
+    if path.exists()
+        && let Err(error) = fs::remove_file(&path)
+    {
+        return Ok((at.unpinned(&format!("{}: {error}", path.display())), link));
+    }
+    if let Some(why) = unpinnable((&mut *ebpf, variant), folder, &path) {
+        return Ok((at.unpinned(&why), link));
+    }
+    match pinned(link, &path) {
+        Ok(link) => Ok((at, link)),
+        Err(error) => {
+            tracing::error!(%error, "a link is made anew");
+            one((ebpf, variant), folder, &at.name, mode)
+        }
+    }
 }
 
 /// Whether the program is on the interface of this name. Where that cannot be told, it is taken to be: attaching again

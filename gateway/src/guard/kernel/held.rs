@@ -10,6 +10,8 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
+
 use super::{error::KernelError, sys};
 
 /// Who may use a folder of pins, for as long as it lives.
@@ -68,6 +70,11 @@ impl HeldPins {
         self.pins.clear();
     }
 
+    /// As [`Self::release`], of these alone.
+    pub(super) fn release_some(&mut self, are_these: impl Fn(&Path) -> bool) {
+        self.pins.retain(|(path, _)| !are_these(path));
+    }
+
     /// Pins again what is pinned no more; how many that were.
     pub(super) fn pin_again(&self) -> io::Result<usize> {
         let mut again = 0;
@@ -85,6 +92,12 @@ impl HeldPins {
         }
         Ok(again)
     }
+}
+
+/// Whether `path`, or the nearest folder around it that there is, is on a BPF file system.
+pub(super) fn is_on_bpffs(path: &Path) -> bool {
+    let there = path.ancestors().find(|folder| folder.exists()).unwrap_or(path);
+    statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
 }
 
 pub(super) fn entries(folder: &Path) -> Result<Vec<PathBuf>, KernelError> {

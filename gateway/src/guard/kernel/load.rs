@@ -20,10 +20,7 @@ use gateway_common::{
     maps::{ADVANCES, BUDGETS, EVENT_BYTES, KEPT, LAYOUT, SKETCH_CELLS, VERDICTS, name},
     presence::{RULE_BITS, ban_bits},
 };
-use nix::{
-    mount::{MsFlags, mount},
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::mount::{MsFlags, mount};
 
 use super::{
     error::{KernelError, refused},
@@ -246,11 +243,7 @@ pub(super) fn links(pin_dir: &Path) -> PathBuf {
 
 /// Makes sure that `pin_dir` is on a BPF file system; mounts one where it belongs if there is none.
 fn bpffs(pin_dir: &Path) -> Result<(), KernelError> {
-    let is_bpffs = || {
-        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
-        statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC)
-    };
-    if is_bpffs() {
+    if held::is_on_bpffs(pin_dir) {
         return Ok(());
     }
     let refuse = |source| KernelError::NoBpffs { path: pin_dir.display().to_string(), source };
@@ -259,5 +252,9 @@ fn bpffs(pin_dir: &Path) -> Result<(), KernelError> {
     }
     let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC | MsFlags::MS_RELATIME;
     mount(Some("bpf"), BPFFS, Some("bpf"), flags, Some("mode=0700")).map_err(|error| refuse(error.into()))?;
-    if is_bpffs() { Ok(()) } else { Err(refuse(io::Error::other("it is still none after mounting one"))) }
+    if held::is_on_bpffs(pin_dir) {
+        Ok(())
+    } else {
+        Err(refuse(io::Error::other("it is still none after mounting one")))
+    }
 }

@@ -15,12 +15,11 @@ use aya::{
     },
 };
 use nix::net::if_::if_nametoindex;
-use nix::sys::statfs::{BPF_FS_MAGIC, statfs};
 
 use super::{
     attach::pinned_name,
     error::KernelError,
-    held::{entries, fault},
+    held::{entries, fault, is_on_bpffs},
     load::links,
     object::Variant,
     sys,
@@ -110,8 +109,7 @@ pub(super) fn survey(pin_dir: &Path) -> Result<FoundPins, KernelError> {
     if !pin_dir.exists() {
         return Ok(found);
     }
-    let is_bpffs = statfs(pin_dir).is_ok_and(|there| there.filesystem_type() == BPF_FS_MAGIC);
-    if !is_bpffs {
+    if !is_on_bpffs(pin_dir) {
         return Err(foreign(pin_dir, "is on no BPF file system"));
     }
     for folder in entries(pin_dir)? {

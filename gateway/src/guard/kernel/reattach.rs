@@ -1,18 +1,17 @@
 //! Opens what is pinned without a program, and takes the program out of the kernel and puts it back.
 
+use std::path::Path;
+
 use aya::maps::{Array, Map};
 use gateway_common::maps::{LAYOUT, Limits, name};
-use nix::{
-    net::if_::if_nametoindex,
-    sys::statfs::{BPF_FS_MAGIC, statfs},
-};
+use nix::net::if_::if_nametoindex;
 
 use super::{
     attach::{self, Attached},
     bits::{Bits, Hashed},
     error::{KernelError, refused},
     handle::{Kernel, Maps},
-    held::{fault, hold},
+    held::{HeldPins, fault, hold, is_on_bpffs},
     load,
     object::Laid,
     pins::{Removed, pinned_links, remove, survey, unpin},
@@ -77,11 +76,15 @@ impl Kernel {
         let variant = self.variant;
         let (Some(program), None) = (&mut self.program, &self.released) else { return (again, failing) };
         let folder = load::links(&self.pin_dir);
-        let is_on = |name: &String| attach::is_attached(name, self.program_id);
-        if !self.wanted.iter().all(is_on) {
-            // A link that is held keeps its interface.
-            self.held.release();
-        }
+        let program_id = self.program_id;
+        let off: Vec<&String> = self.wanted.iter().filter(|name| !attach::is_attached(name, program_id)).collect();
+        // A link that is held keeps its interface.
+        self.held.release_some(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).and_then(attach::pinned_name);
+            path.starts_with(&folder) && name.is_some_and(|(name, _)| off.iter().any(|off| **off == name))
+        });
+        // First: a link is pinned in a folder that may be gone.
+        let pinned = pin_again(&mut self.held, &self.pin_dir);
         for name in &self.wanted {
             let is_on = attach::is_attached(name, self.program_id);
             if let Some(at) = self.interfaces.iter().position(|at| at.name == *name) {
@@ -109,10 +112,11 @@ impl Kernel {
             self.interfaces.push(attached);
             self.links.push(link);
         }
-        if !again.is_empty() || self.held.is_empty() {
+        // Where the pins are not to be found, what is held is all that can make them again.
+        if pinned.is_ok() && (!again.is_empty() || self.held.is_empty()) {
             self.held.renew(&self.pin_dir);
         }
-        match self.pin_again() {
+        match pinned {
             Ok(pinned) => again.extend(pinned),
             Err(error) => failing.push(error),
         }
@@ -172,7 +176,32 @@ impl Kernel {
                 }
             }
         }
-        Ok(self.reattach())
+        let (mut again, failing) = self.reattach();
+        again.extend(self.pin_late()?);
+        Ok((again, failing))
+    }
+
+    /// Pins the links that could not be pinned when they were made: those that are now.
+    fn pin_late(&mut self) -> Result<Vec<String>, KernelError> {
+        let (mode, variant, folder) = (self.mode, self.variant, load::links(&self.pin_dir));
+        let Some(program) = &mut self.program else { return Ok(Vec::new()) };
+        let mut done = Vec::new();
+        for index in 0..self.interfaces.len() {
+            if !self.interfaces.get(index).is_some_and(Attached::is_unpinned) {
+                continue;
+            }
+            let (at, link) = (self.interfaces.remove(index), self.links.remove(index));
+            let (at, link) = attach::pin_late((program, variant), &folder, at, link, mode)?;
+            if !at.is_unpinned() {
+                done.push(format!("{}, which is pinned again", at.name));
+            }
+            self.interfaces.insert(index, at);
+            self.links.insert(index, link);
+        }
+        if !done.is_empty() {
+            self.held.renew(&self.pin_dir);
+        }
+        Ok(done)
     }
 
     /// Entries and capacity of the maps that can fill up: bans, rules of IPv4, rules of IPv6.
@@ -186,28 +215,25 @@ impl Kernel {
             (name::RULES6, rules.len() - ipv4, self.rules6.capacity()),
         ]
     }
+}
 
-    /// Pins again what somebody has removed: what was done, and what stands in the way.
-    fn pin_again(&mut self) -> Result<Option<String>, String> {
-        let pin_dir = &self.pin_dir;
-        let there = pin_dir.ancestors().find(|folder| folder.exists()).unwrap_or(pin_dir);
-        let is_bpffs = statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
-        let told = |error: String| {
-            format!(
-                "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
-                 once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
-                pin_dir.display()
-            )
-        };
-        if !is_bpffs {
-            return Err(told("no BPF file system is mounted there".to_owned()));
-        }
-        let again = self.held.pin_again().map_err(|error| told(error.to_string()))?;
-        if again == 0 {
-            return Ok(None);
-        }
-        // The folder may be another one.
-        self.held.hold = hold(pin_dir).ok().flatten().or(self.held.hold.take());
-        Ok(Some(format!("{again} pins in {}", pin_dir.display())))
+/// Pins again what somebody has removed: what was done, and what stands in the way.
+fn pin_again(held: &mut HeldPins, pin_dir: &Path) -> Result<Option<String>, String> {
+    let told = |error: String| {
+        format!(
+            "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
+             once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
+            pin_dir.display()
+        )
+    };
+    if !is_on_bpffs(pin_dir) {
+        return Err(told("no BPF file system is mounted there".to_owned()));
     }
+    let again = held.pin_again().map_err(|error| told(error.to_string()))?;
+    if again == 0 {
+        return Ok(None);
+    }
+    // The folder may be another one.
+    held.hold = hold(pin_dir).ok().flatten().or(held.hold.take());
+    Ok(Some(format!("{again} pins in {}", pin_dir.display())))
 }

@@ -9,6 +9,7 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     auth::{
         api_key::{
+            Tag,
             record::{KeyRecord, MOST, Profile},
             table::PERIOD,
             text::KeyId,
@@ -120,6 +121,13 @@ impl Service<'_> {
         }
     }
 
+    /// Asks for the next API keys that other machines are to be told of, if there are more than they are told of all the time.
+    pub(super) fn ask_for_page(&mut self, now: Now) {
+        if self.cluster.tells_keys() && self.credentials.shared.take_page_due() && !self.give(Job::Page(now)) {
+            self.credentials.shared.know_page(Vec::new(), Tag::default());
+        }
+    }
+
     /// Another machine has said this; where `is_whole`, it revokes nothing else.
     pub(super) fn hear_revocations(&mut self, node: &str, facts: Vec<Fact>, is_whole: bool) {
         if self.credentials.writer.is_none() || facts.is_empty() && !is_whole {
@@ -202,7 +210,7 @@ impl Service<'_> {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
                 CredentialCommand::Rotate { prefix, what, overlap, expires: after(seconds) }
             }
-            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: short(reason)? },
+            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: given(reason)? },
             Request::KeyShow { what } => CredentialCommand::Show { what },
             Request::KeyList { after } => {
                 let after = after.map(|(name, id)| id.parse().map(|KeyId(id)| (name, id)));
@@ -219,7 +227,7 @@ impl Service<'_> {
             Request::TokenRevoke { what, seconds, reason } => CredentialCommand::Revoke {
                 revoked: self.read_tokens(what)?,
                 expires: after(seconds),
-                reason: short(reason)?,
+                reason: given(reason)?,
             },
             Request::TokenRevocations { after } => CredentialCommand::Revocations { after },
             Request::TokenRevocationDel { number } => CredentialCommand::Lift { number },
@@ -313,17 +321,21 @@ impl Service<'_> {
 
     /// The writer has done something: the audit chain has it, then every proxy, then whoever asked.
     pub(super) fn credentials_done(&mut self, worked: CredentialWork) {
-        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, taken } = worked;
+        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, page, taken } = worked;
         self.record_credentials(records);
         if own.is_some_and(|own| self.credentials.shared.know(own)) {
             self.cluster.tell_whole_soon();
+        }
+        if let Some((keys, pepper)) = page {
+            self.credentials.shared.know_page(keys, pepper);
         }
         if is_new {
             // It may be another store.
             self.credentials.wholes.clear();
         }
-        if let Some(PeerOutcome { node, whole, changed, refused }) = taken {
+        if let Some(PeerOutcome { node, whole, changed, refused, no_room }) = taken {
             self.cluster.note_taken(changed, refused);
+            self.cluster.note_no_room(&node, no_room, Now::read());
             self.credentials.wholes.extend(whole.map(|whole| (node, whole)));
         }
         if let Some(warnings) = warnings {
@@ -468,6 +480,14 @@ impl Service<'_> {
         });
         self.give(Job::File { revoked, is_whole, now: Now::read() });
     }
+}
+
+/// A reason, which somebody must have given.
+fn given(reason: String) -> Result<String, Refused> {
+    if reason.is_empty() {
+        return Err(Refused::new("bad_reason", format!("write a reason of 1 to {LONGEST} bytes: it is empty")));
+    }
+    short(reason)
 }
 
 /// A text that fits into records.

@@ -23,7 +23,7 @@ use crate::{
     message::fetch::{Fetch, FetchAnswer, copy},
     settings::{
         crowdsec::{LIST, Settings},
-        feed::{Feed, FeedPlace},
+        feed::{Feed, FeedPlace, FeedPurpose},
     },
 };
 
@@ -53,11 +53,13 @@ impl Service<'_> {
                 Err(_away) => self.crowdsec.pull_interrupted(now),
             }
         }
-        let bans = self.crowdsec.push(now);
-        if !bans.is_empty() {
-            match self.ask_crowdsec(&Fetch::Alerts(bans), 0) {
+        if let Some(told) = self.crowdsec.push(now) {
+            match self.ask_crowdsec(&told, 0) {
                 Ok((answer, _memory)) => {
-                    let (patience, beside) = (settings.api.dial.timeout * 3, beside.clone());
+                    // Another session may have to be begun first.
+                    let questions = if let Fetch::Lifted(sources) = &told { sources.len() } else { 1 };
+                    let questions = u32::try_from(questions).unwrap_or(u32::MAX).saturating_add(2);
+                    let (patience, beside) = (settings.api.dial.timeout * questions, beside.clone());
                     tokio::spawn(async move {
                         let outcome = CrowdsecOutcome::Pushed(answered(heard(answer, patience).await).and_then(taken));
                         let done = CrowdsecDone(epoch, outcome);
@@ -105,7 +107,8 @@ impl Service<'_> {
             return;
         }
         let place = FeedPlace::File(PathBuf::new());
-        let feed = Feed { name: LIST.to_owned(), place, format: None, ban: None, shadow: settings.shadow };
+        let (name, shadow, purpose) = (LIST.to_owned(), settings.shadow, FeedPurpose::Ban);
+        let feed = Feed { name, place, format: None, ban: None, shadow, purpose };
         // Whole seconds: what stays has the same end as before, and is not entered anew.
         let now = Now { monotonic: now.monotonic / SECOND * SECOND, ..now };
         let entries = self.crowdsec.decisions().entries(now.monotonic);

@@ -155,6 +155,7 @@ impl Service<'_> {
             probations: self.guard.probations_in_force(clock::monotonic()),
             promoted: self.guard.promoted(),
             slowed: self.guard.slowed_in_force(),
+            ranges: self.guard.crawler_ranges(),
         };
         self.supervisor.bundle.tickets = self.ticket_keys();
         self.supervisor.bundle.log_key = self.access_log.key;

@@ -30,7 +30,8 @@ use crate::{
     },
 };
 
-/// The longest time to wait for the observer beyond the `timeout` of the server, for the list and its checksum.
+/// The longest time to wait for the observer beyond the `timeout` of the server, for the list, its checksum and
+/// its signature.
 const BEYOND: Duration = Duration::from_secs(10);
 
 impl Service<'_> {
@@ -124,7 +125,7 @@ impl Service<'_> {
 
 /// Waits for what the observer brings, and reads it. Nothing that it says is believed without a look.
 async fn wait(order: FetchOrder, answer: OwnedFd, memory: OwnedFd, beside: mpsc::Sender<Done>) {
-    let patience = order.feed.fetched().map_or(Duration::ZERO, |fetched| fetched.source.dial.timeout * 2);
+    let patience = order.feed.fetched().map_or(Duration::ZERO, |fetched| fetched.source.dial.timeout * 3);
     let fetched = heard(answer, patience).await;
     in_background(&beside, move || {
         let outcome = match fetched {

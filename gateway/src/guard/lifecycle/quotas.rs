@@ -11,7 +11,7 @@ use crate::{
     guard::{
         audit,
         bans::{Actor, Refused},
-        control::Answer,
+        control::{Answer, UNKNOWN_KEY},
         lifecycle::{
             credentials::OPENING,
             operators::limits,
@@ -19,8 +19,9 @@ use crate::{
         },
         quotas::writer::{Job, QuotaWork, Writer},
     },
-    limit::{quotas::QuotaReport, report::Question},
+    limit::{asked_key, quotas::QuotaReport, report::Question},
     message::ToProxy,
+    settings::proxy::Settings,
 };
 
 /// A file that cannot be used is tried again every so many seconds.
@@ -92,6 +93,13 @@ impl Service<'_> {
 
     /// Answers what is asked of limits and quotas. A change of quotas is recorded first.
     pub(super) fn ask_limits(&mut self, question: Question, actor: &Actor, to: oneshot::Sender<Answer>) {
+        let Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
+        let connections = [&connection_limits.accepted, &connection_limits.handshake];
+        let all = [limits, &bandwidth.upload, &bandwidth.download].into_iter().chain(connections);
+        let all: Vec<_> = all.flat_map(|settings| &settings.limits).collect();
+        if let Err(why) = asked_key::judge(&question, &all) {
+            return reply(Some(to), Refused::new(UNKNOWN_KEY, why).into());
+        }
         if let Question::SetQuota { quota, key, used } = &question {
             let key: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let members = json!({"quota": quota, "key": key.join(" "), "used": used, "actor": actor.to_string()});

@@ -42,7 +42,13 @@ impl Service<'_> {
             let tickets = self.cluster.ticket_facts(self.watched.certificates.tickets.as_ref());
             let decided = self.credentials.shared.facts().chain(self.guard.own_facts(now));
             let facts = tickets.into_iter().chain(decided).collect();
-            let letters = self.cluster.whole(facts, now);
+            let page = if self.cluster.tells_keys() { self.credentials.shared.page() } else { Vec::new() };
+            let is_paged = !page.is_empty();
+            let (letters, told) = self.cluster.whole(facts, page, now);
+            if is_paged {
+                self.credentials.shared.page_told(told);
+            }
+            self.ask_for_page(now);
             let of = u16::try_from(letters.len()).unwrap_or(u16::MAX);
             for (part, letter) in (0..).zip(letters) {
                 self.supervisor.tell(&ToProxy::WholeLetter(part, of, letter));

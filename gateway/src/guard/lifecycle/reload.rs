@@ -168,8 +168,16 @@ impl Service<'_> {
         tracing::info!(reload = self.reloading.last_number, generation, "a proxy compiles the new configuration");
         let until = Instant::now() + patience(prepared.config.guard.compile).max(COMPILED_WITHIN);
         let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, logs, until };
-        self.reloading.current =
-            Some(Reload { number, generation, state, request, on_disk, added, changes: Vec::new() });
+        self.reloading.current = Some(Reload {
+            number,
+            generation,
+            state,
+            request,
+            on_disk,
+            added,
+            changes: Vec::new(),
+            warnings: Vec::new(),
+        });
     }
 
     /// What a reload would do.
@@ -177,14 +185,12 @@ impl Service<'_> {
         let (old, new) = (self.config.comparable(), prepared.config.comparable());
         let mut changes = difference(&old, &new, &self.supervisor.bundle, &prepared.bundle);
         changes.extend_from_slice(losses);
-        let changes: String = changes.iter().map(|change| format!("\n  {change}")).collect();
-        let message = match (changes.as_str(), self.takes_process(&prepared.config)) {
-            ("", _) => "a reload would change nothing".to_owned(),
-            (changes, false) => format!("nothing has changed; a reload would put in force:{changes}"),
-            (changes, true) => {
-                format!("nothing has changed; a reload would put in force, by a new proxy process:{changes}")
-            }
-        };
+        if changes.is_empty() {
+            return Answer::Done { message: "a reload would change nothing".to_owned(), changed: 0 };
+        }
+        let by = if self.takes_process(&prepared.config) { ", by a new proxy process" } else { "" };
+        let changes = listed(&changes, &news(&self.warnings, &prepared.warnings));
+        let message = format!("nothing has changed; a reload would put in force{by}:{changes}");
         Answer::Done { message, changed: 0 }
     }
 
@@ -284,6 +290,10 @@ impl Service<'_> {
         self.keeping.leave(without(&self.config.proxy, &config.proxy));
         self.config = config;
         self.commands.operators = operators;
+        reload.warnings = news(&self.warnings, &warnings);
+        for warning in &reload.warnings {
+            tracing::warn!("{warning}");
+        }
         self.warnings = warnings;
         if !reload.request.is_of_files() {
             let (since, by, digest) =
@@ -338,7 +348,7 @@ impl Service<'_> {
 
     /// Answers once `generation` serves the old configuration no more: whoever connects then is served by the new one.
     fn answer_reload(&mut self, reload: Reload, generation: Option<u64>) {
-        let changes: String = reload.changes.iter().map(|change| format!("\n  {change}")).collect();
+        let changes = listed(&reload.changes, &reload.warnings);
         let message = format!("the new configuration is in force{}{changes}", reload.on_disk.said());
         let done = Answer::Done { message, changed: 1 };
         let Some(generation) = generation else { return reply(reload.request.answer, done) };
@@ -429,6 +439,17 @@ impl Service<'_> {
         }
         reply(answer, Answer::Refused { code: code.to_owned(), message });
     }
+}
+
+/// Warnings that were not there before.
+fn news(before: &[String], warnings: &[String]) -> Vec<String> {
+    warnings.iter().filter(|warning| !before.contains(warning)).cloned().collect()
+}
+
+/// Lines of an answer.
+fn listed(changes: &[String], warnings: &[String]) -> String {
+    let changes = changes.iter().map(|change| format!("\n  {change}"));
+    changes.chain(warnings.iter().map(|warning| format!("\n  WARNING: {warning}"))).collect()
 }
 
 /// What a proxy says, as it is shown.

@@ -117,11 +117,21 @@ pub(crate) fn begin_anew(path: &Path, because: &StoreError) -> Result<(Store, St
             None => change.commit_without_anchor()?,
         }
     }
+    // With its anchor, the chain is read from there on alone.
+    let lost = if salvage.lost_promotions && salvage.anchor.is_some() {
+        "; what `gateway shadow promote` has promoted could not be read, and is in shadow again: promote it anew"
+    } else {
+        ""
+    };
     let kept = if salvage.is_empty() {
-        "nothing could be read of it".to_owned()
+        format!("nothing could be read of it{lost}")
     } else {
         let (bans, allows, lists) = (salvage.records.len(), salvage.allowed.len(), salvage.feeds.len());
-        format!("{bans} bans, {allows} allowances and {lists} lists could be read of it and are kept")
+        let promotions = salvage.promotions.len();
+        format!(
+            "{bans} bans, {allows} allowances, {promotions} promotions and {lists} lists could be read of it and are \
+             kept{lost}"
+        )
     };
     Ok((store, format!("{} was set aside as {} ({because}); {kept}", path.display(), aside.display())))
 }

@@ -105,6 +105,7 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
         out.count(Metric::CrowdsecSkipped, &["other"], crowdsec.skipped_other);
         out.count(Metric::CrowdsecSkipped, &["simulated"], crowdsec.skipped_simulated);
         out.count(Metric::CrowdsecTold, &["ok"], crowdsec.told);
+        out.count(Metric::CrowdsecTold, &["lifted"], crowdsec.lifted);
         out.count(Metric::CrowdsecTold, &["failed"], crowdsec.tell_failures);
         out.count(Metric::CrowdsecTold, &["dropped"], crowdsec.dropped);
     }

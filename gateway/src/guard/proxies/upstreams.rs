@@ -4,6 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
+    clock::rfc3339,
     config::is_name,
     message::{ServerState, UpstreamReport},
     settings::upstream::Upstream,
@@ -24,7 +25,8 @@ impl Upstreams {
     pub(crate) fn hear(&mut self, generation: u64, state: UpstreamReport) {
         let told = self.told.entry(generation).or_default();
         let room = told.len() < MOST_UPSTREAMS || told.contains_key(&state.name);
-        if room && is_name(&state.name) && state.servers.len() <= MOST_SERVERS {
+        let fits = state.servers.len() <= MOST_SERVERS && state.failing.len() <= MOST_SERVERS;
+        if room && is_name(&state.name) && fits {
             told.insert(state.name.clone(), state);
         }
     }
@@ -58,16 +60,45 @@ pub(crate) fn warnings(upstreams: &[UpstreamReport]) -> Vec<String> {
         let (name, some, all) = (&upstream.name, out.len(), upstream.servers.len());
         (some > 0).then(|| format!("upstream {name}: {some} of {all} servers are not used: {}", out.join(", ")))
     };
-    upstreams.iter().filter_map(warning).collect()
+    upstreams.iter().flat_map(|upstream| warning(upstream).into_iter().chain(failing(upstream))).collect()
+}
+
+/// The servers that no health check asks, and that could not be connected to.
+fn failing(upstream: &UpstreamReport) -> Option<String> {
+    let UpstreamReport { name, servers, failing, .. } = upstream;
+    let is_used = |server: &str| servers.iter().any(|(it, state)| it == server && *state == ServerState::Failing);
+    let told: Vec<String> = failing
+        .iter()
+        .filter(|it| is_used(&it.server))
+        .map(|it| format!("{} (since {}: {})", it.server, rfc3339(it.since), it.why))
+        .collect();
+    let (some, all) = (told.len(), servers.len());
+    let told = told.join(", ");
+    (some > 0).then(|| {
+        format!(
+            "upstream {name}: {some} of {all} servers could not be connected to when a request last tried: {told}; \
+             `health` in the upstream would take them out"
+        )
+    })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::message::FailingServer;
 
     fn state(name: &str, servers: &[ServerState]) -> UpstreamReport {
         let servers = servers.iter().enumerate().map(|(number, state)| (number.to_string(), *state)).collect();
-        UpstreamReport { name: name.to_owned(), servers, without_server: 0, over_limit: 0, retries: 0, limit: None }
+        let failing = Vec::new();
+        UpstreamReport {
+            name: name.to_owned(),
+            servers,
+            failing,
+            without_server: 0,
+            over_limit: 0,
+            retries: 0,
+            limit: None,
+        }
     }
 
     fn configured(names: &[&str]) -> Vec<Upstream> {
@@ -118,5 +149,33 @@ mod tests {
         upstreams.hear(1, state("u0", &[ServerState::Ejected, ServerState::Up]));
         let warned = warnings(&upstreams.of(Some(1), &configured(&["u0"])));
         assert_eq!(warned, ["upstream u0: 1 of 2 servers are not used: 0"]);
+        let one = FailingServer { server: "0".to_owned(), why: "refused".to_owned(), since: 0 };
+        let many = UpstreamReport { failing: vec![one; MOST_SERVERS + 1], ..state("many", &[ServerState::Failing]) };
+        upstreams.hear(1, many);
+        assert!(upstreams.of(Some(1), &configured(&["many"])).is_empty());
+    }
+
+    #[test]
+    fn servers_that_fail_are_told_with_the_reason() {
+        let failing = |number: &str| FailingServer {
+            server: number.to_owned(),
+            why: "Connection refused (os error 111)".to_owned(),
+            since: 1_764_000_000_000,
+        };
+        let told = |states: &[ServerState], failing: &[FailingServer]| {
+            warnings(&[UpstreamReport { failing: failing.to_vec(), ..state("a", states) }])
+        };
+        let why = "1 of 2 servers could not be connected to when a request last tried: \
+            1 (since 2025-11-24T16:00:00.000Z: Connection refused (os error 111));";
+        for (states, expect) in [
+            ([ServerState::Up, ServerState::Failing], Some(why)),
+            ([ServerState::Up, ServerState::Ejected], Some("1 of 2 servers are not used: 1")),
+            ([ServerState::Up, ServerState::Up], None),
+        ] {
+            let warned = told(&states, &[failing("1")]);
+            assert_eq!(warned.len(), usize::from(expect.is_some()), "{warned:?}");
+            let says = |expect: &str| warned.iter().any(|it| it.starts_with(&format!("upstream a: {expect}")));
+            assert!(expect.is_none_or(says), "{warned:?}");
+        }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! *Invariant:* a row says of which period it is, and counts in no other.
 
-use std::{collections::HashMap, path::Path, time::Duration};
+use std::{collections::HashMap, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
 use rusqlite::{Connection, TransactionBehavior, params};
 
@@ -18,6 +18,9 @@ use crate::{
 
 /// The file in the state folder.
 pub(crate) const FILE: &str = "quotas.db";
+
+/// An empty file beside it: counts were written to it, so that a file without any has lost them.
+pub(crate) const WRITTEN: &str = "quotas.written";
 
 /// What `PRAGMA user_version` says. A newer file is set aside, never changed.
 const SCHEMA: i64 = 1;
@@ -71,8 +74,8 @@ impl From<rusqlite::Error> for QuotaStoreError {
     }
 }
 
-impl From<std::io::Error> for QuotaStoreError {
-    fn from(error: std::io::Error) -> Self {
+impl From<io::Error> for QuotaStoreError {
+    fn from(error: io::Error) -> Self {
         Self(error.into())
     }
 }
@@ -104,6 +107,8 @@ impl QuotaStore {
     ) -> Result<(Self, String), QuotaStoreError> {
         let path = state_dir.join(FILE);
         let aside = set_aside(&path)?;
+        // What was lost is told here.
+        forget_written(state_dir)?;
         let told = format!("{because}: it was set aside as {}", aside.display());
         tracing::error!("{told}");
         Ok((Self::of(sqlite::open(&path, &WANTED)?, boot), told))
@@ -111,6 +116,20 @@ impl QuotaStore {
 
     fn of(connection: Connection, boot: &str) -> Self {
         Self { connection, boot: boot.to_owned() }
+    }
+
+    /// What is to be said where the file has nothing and had something. It is said once.
+    pub(super) fn find_loss(&self, state_dir: &Path) -> Result<Option<String>, QuotaStoreError> {
+        let has_rows = self.connection.prepare("SELECT 1 FROM machine")?.exists([])?;
+        if has_rows || !state_dir.join(WRITTEN).exists() {
+            return Ok(None);
+        }
+        forget_written(state_dir)?;
+        Ok(Some(format!(
+            "{} was missing or empty, and had counts before: quotas begin anew; stop the gateway and restore the file \
+             from a backup, or set what was used by `gateway quota set`",
+            state_dir.join(FILE).display()
+        )))
     }
 
     /// What was written, as far as its periods are not over at `now`.
@@ -177,6 +196,18 @@ impl QuotaStore {
             }
         }
         Ok(change.commit()?)
+    }
+}
+
+/// Notes that the file has counts.
+pub(super) fn note_written(state_dir: &Path) -> io::Result<()> {
+    fs::OpenOptions::new().create(true).append(true).mode(0o600).open(state_dir.join(WRITTEN)).map(drop)
+}
+
+fn forget_written(state_dir: &Path) -> io::Result<()> {
+    match fs::remove_file(state_dir.join(WRITTEN)) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => Ok(()),
     }
 }
 

@@ -9,7 +9,7 @@ use std::{
 
 use super::{
     book::QuotaRows,
-    store::{QuotaStore, QuotaStoreError},
+    store::{QuotaStore, QuotaStoreError, note_written},
 };
 use crate::clock::Now;
 
@@ -54,7 +54,7 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(2);
         let thread = thread::Builder::new().name("quotas".to_owned()).spawn(move || {
-            let mut desk = QuotaWriterState { state_dir, boot, store: None, is_read: false, failed: Vec::new() };
+            let mut desk = QuotaWriterState::new(state_dir, boot);
             while let Ok(job) = queue.recv() {
                 done(desk.work(job));
             }
@@ -94,11 +94,17 @@ struct QuotaWriterState {
     /// `None`: it cannot be used at the moment.
     store: Option<QuotaStore>,
     is_read: bool,
+    /// It is noted that the file has counts, or that this cannot be noted.
+    is_noted: bool,
     /// What could not be written last. The guard has all of it written again, if it has the time.
     failed: Vec<QuotaRows>,
 }
 
 impl QuotaWriterState {
+    const fn new(state_dir: PathBuf, boot: String) -> Self {
+        Self { state_dir, boot, store: None, is_read: false, is_noted: false, failed: Vec::new() }
+    }
+
     fn work(&mut self, job: Job) -> QuotaWork {
         let mut worked = QuotaWork { loaded: None, trouble: None, finding: None };
         let done = match job {
@@ -117,7 +123,13 @@ impl QuotaWriterState {
             // A file that turns out to be damaged is set aside when it is opened again.
             (self.store, self.failed) = (None, changed);
             error.to_string()
-        })
+        })?;
+        if !std::mem::replace(&mut self.is_noted, true)
+            && let Err(error) = note_written(&self.state_dir)
+        {
+            tracing::warn!(%error, "it will not be noticed if the file of quotas is lost");
+        }
+        Ok(())
     }
 
     fn write_last(&mut self, parts: Vec<Vec<QuotaRows>>, worked: &mut QuotaWork) -> Result<(), String> {
@@ -134,6 +146,9 @@ impl QuotaWriterState {
         let (mut store, finding) = QuotaStore::open(&self.state_dir, &self.boot).map_err(told)?;
         worked.finding = finding;
         if !self.is_read {
+            if worked.finding.is_none() {
+                worked.finding = store.find_loss(&self.state_dir).map_err(told)?;
+            }
             let loaded = match store.load(Now::read()) {
                 // Its pages are sound, and what they hold is not.
                 Err(error) if error.is_damage() => {
@@ -154,6 +169,8 @@ impl QuotaWriterState {
 
 #[cfg(test)]
 mod tests {
+    use std::{fs, path::Path};
+
     use super::{super::store::FILE, *};
     use crate::limit::quota::Span;
 
@@ -161,7 +178,7 @@ mod tests {
     #[test]
     fn what_failed_is_written_at_the_end() {
         let folder = std::env::temp_dir().join(format!("gateway-quota-writer-{}", std::process::id()));
-        std::fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&folder).unwrap();
         let now = Now::read();
         let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
         let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
@@ -170,13 +187,7 @@ mod tests {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
             vec![QuotaRows { name, counts, span, is_new: false, rows }]
         };
-        let desk = || QuotaWriterState {
-            state_dir: folder.clone(),
-            boot: "one".to_owned(),
-            store: None,
-            is_read: false,
-            failed: Vec::new(),
-        };
+        let desk = || QuotaWriterState::new(folder.clone(), "one".to_owned());
         let mut writer = desk();
         assert_eq!(writer.work(Job::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
         assert_eq!(writer.work(Job::Open).trouble, None);
@@ -191,6 +202,52 @@ mod tests {
         loaded.sort_unstable();
         let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
         assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
-        std::fs::remove_dir_all(&folder).unwrap();
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// The file is no more, or has nothing, while nobody has it open: each loss is told once, and no first start is one.
+    #[test]
+    fn a_lost_file_is_told() {
+        type Spoil = fn(&Path);
+        let now = Now::read();
+        let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
+        let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
+        let written = || {
+            let (name, counts) = ("daily".to_owned(), "requests".to_owned());
+            vec![QuotaRows { name, counts, span, is_new: false, rows: vec![(1, 1, None)] }]
+        };
+        let table: [(&str, bool, Spoil, Option<&str>); 6] = [
+            ("kept", true, |_| {}, None),
+            ("missing", true, |file| fs::remove_file(file).unwrap(), Some("was missing or empty")),
+            ("emptied", true, |file| fs::write(file, b"").unwrap(), Some("was missing or empty")),
+            ("damaged", true, |file| fs::write(file, [7; 9_000]).unwrap(), Some("was set aside")),
+            ("never written, missing", false, |file| fs::remove_file(file).unwrap(), None),
+            ("never written, emptied", false, |file| fs::write(file, b"").unwrap(), None),
+        ];
+        for (number, (case, is_written, spoil, expect)) in table.into_iter().enumerate() {
+            let folder = std::env::temp_dir().join(format!("gateway-quota-lost-{number}-{}", std::process::id()));
+            fs::create_dir_all(&folder).unwrap();
+            let open = || {
+                let mut desk = QuotaWriterState::new(folder.clone(), "one".to_owned());
+                let worked = desk.work(Job::Open);
+                assert_eq!(worked.trouble, None, "{case}");
+                (desk, worked.finding)
+            };
+            let (mut desk, finding) = open();
+            assert_eq!(finding, None, "{case}: the first start");
+            if is_written {
+                assert_eq!(desk.work(Job::Write(written())).trouble, None, "{case}");
+            }
+            drop(desk);
+            for ending in ["-wal", "-shm"] {
+                fs::remove_file(folder.join(format!("{FILE}{ending}"))).unwrap_or_default();
+            }
+            spoil(&folder.join(FILE));
+            let (_, finding) = open();
+            let is_expected = |text: &str| finding.as_ref().is_some_and(|finding| finding.contains(text));
+            assert!(expect.map_or(finding.is_none(), is_expected), "{case}: {finding:?}");
+            assert_eq!(open().1, None, "{case}: it is told once");
+            fs::remove_dir_all(&folder).unwrap();
+        }
     }
 }

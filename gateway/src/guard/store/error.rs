@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rusqlite::ErrorCode;
+
 /// What `PRAGMA user_version` says. A newer file is refused, never changed.
 pub(super) const SCHEMA: i64 = 3;
 
@@ -20,6 +22,9 @@ pub enum StoreError {
     /// What was decided before is not written yet.
     #[error("the ban store is locked by another process")]
     Behind,
+    /// Nothing could be recorded before, and nothing was tried since: why, as it was said then.
+    #[error("{0}")]
+    Failing(String),
     /// Nothing can be written to it at the moment.
     #[error("the ban store cannot be written: {0}")]
     Unwritable(String),
@@ -37,4 +42,18 @@ pub enum StoreError {
         /// Whose.
         id: u64,
     },
+}
+
+impl StoreError {
+    /// Whoever asks lacks a right to its files.
+    pub(crate) fn is_denied(&self) -> bool {
+        match self {
+            Self::Database(error) => matches!(
+                error.sqlite_error_code(),
+                Some(ErrorCode::CannotOpen | ErrorCode::PermissionDenied | ErrorCode::ReadOnly)
+            ),
+            Self::File(error) => error.kind() == io::ErrorKind::PermissionDenied,
+            _ => false,
+        }
+    }
 }

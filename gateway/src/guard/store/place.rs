@@ -105,7 +105,10 @@ impl Store {
             None => change.commit_without_anchor()?,
         }
         store.file = Some((path.to_owned(), 0));
-        store.stands_in = Some((why.to_string(), why.is_busy()));
+        let text = why.to_string();
+        // Whoever is told of it is told that it is about the store.
+        let text = text.strip_prefix("the ban store: ").unwrap_or(&text).to_owned();
+        store.stands_in = Some((text, why.is_busy()));
         Ok(store)
     }
 
@@ -220,7 +223,7 @@ impl StoreError {
             // A folder, a link to itself, somebody else's.
             Self::File(error) => matches!(error.raw_os_error(), Some(libc::EISDIR | libc::ELOOP | libc::EACCES)),
             Self::Damaged(_) | Self::Newer { .. } | Self::Row { .. } => true,
-            Self::Behind | Self::Unwritable(_) => false,
+            Self::Behind | Self::Failing(_) | Self::Unwritable(_) => false,
         }
     }
 }

@@ -32,6 +32,8 @@ pub(crate) struct Salvage {
     pub(crate) pardons: Vec<Pardon>,
     /// What operators promoted.
     pub(crate) promotions: Vec<Promotion>,
+    /// Which of those there were cannot be read.
+    pub(crate) lost_promotions: bool,
     /// Lists.
     pub(crate) feeds: Vec<(FeedRow, Content)>,
     /// Good clients.
@@ -101,11 +103,13 @@ impl Salvage {
         records.reverse();
         records.retain(|record| record.id > 0 && seen.insert(record.source));
         records.reverse();
+        let promotions = store.promotions();
         Self {
             records,
+            lost_promotions: promotions.is_err(),
             allowed: store.allowed().unwrap_or_default(),
             pardons: store.pardons().unwrap_or_default(),
-            promotions: store.promotions().unwrap_or_default(),
+            promotions: promotions.unwrap_or_default(),
             good: store.good(0, MOST_GOOD).unwrap_or_default(),
             feeds: store.feeds().map(|(feeds, _broken)| feeds).unwrap_or_default(),
             anchor,
@@ -114,7 +118,7 @@ impl Salvage {
 
     /// Whether there is anything.
     pub(crate) fn is_empty(&self) -> bool {
-        self.records.is_empty() && self.allowed.is_empty() && self.feeds.is_empty()
+        self.records.is_empty() && self.allowed.is_empty() && self.promotions.is_empty() && self.feeds.is_empty()
     }
 
     /// Writes it into another store.

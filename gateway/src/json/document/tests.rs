@@ -52,6 +52,18 @@ fn it_reads_what_the_other_reader_reads() {
 }
 
 #[test]
+fn whole_numbers_are_whole_as_written() {
+    let text =
+        r#"{"a":[1,1.0,2.5,"1.5",1.0000000000000000000001,{"1e9":1e9,"b":-3.0000000000000000000009}],"c":5e-400}"#;
+    let document = JsonDocument::parse(text.as_bytes()).unwrap();
+    let ids = (0..u32::try_from(document.len()).unwrap()).map(Id);
+    let numbers = ids.filter(|id| matches!(document.view(*id), JsonView::Number(_)));
+    let whole: Vec<bool> = numbers.map(|id| document.is_whole(id)).collect();
+    assert_eq!(whole, [true, true, false, false, true, false, false]);
+    assert!(!document.is_whole(Id::ROOT));
+}
+
+#[test]
 fn places_are_pointers() {
     let document = JsonDocument::parse(br#"{"a":[0,{"b/c":1}],"d~":"x"}"#).unwrap();
     let JsonView::Object(members) = document.view(Id::ROOT) else { panic!() };

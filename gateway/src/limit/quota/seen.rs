@@ -15,8 +15,10 @@ pub(super) struct PeerUsage {
     pub(super) answered: u64,
     /// The store cannot count it until then.
     pub(super) alone_until: u64,
-    /// How often operators have said what is used up of it, as the store knows.
+    /// The number of the last word of an operator about it that was believed.
     pub(super) generation: u64,
+    /// The highest number that the store has claimed: the next word has a higher one.
+    pub(super) claimed: u64,
     /// The same of this machine's operators, and how often that was told.
     pub(super) set: u32,
     pub(super) set_told: u32,

@@ -7,6 +7,9 @@
 //! *Invariant:* a machine that has heard of a key within [`FRESH`] uses up at most the larger of a portion and
 //! `left / (4 * machines)` until the next answer; one that has not, a portion. While the store is away, each uses up at
 //! most its share of what it knows to be left: together they never use up more than that.
+//!
+//! *Invariant:* what the store says never gives a key anything back that this machine knows to be used up, unless an operator
+//! of some machine has said so: such a word is numbered, and has a tag by the cluster's secret, which the store does not know.
 
 use std::sync::Arc;
 
@@ -21,7 +24,10 @@ use super::{
 use crate::{
     bounded::BoundedTable,
     clock::SECOND,
-    limit::queue::{BudgetQueue, SharedQuota, WaitingQuota},
+    limit::{
+        queue::{SharedQuota, WaitingQuota},
+        shared::Circle,
+    },
     settings::limit::{Allowance, Limit},
 };
 
@@ -40,6 +46,9 @@ const PART: u64 = 20;
 /// At least so many units, unless that is over a quarter of the quota, divided by the machines.
 const LEAST: u64 = 8;
 
+/// The highest number of a word that is believed of a store which shows no tag for it: no operator says so much in a period.
+const MOST_CLAIMED: u64 = 1 << 40;
+
 /// One key that the store is asked about. If it is dropped without an answer, the key is asked about again.
 #[derive(Debug)]
 pub struct QuotaAsk {
@@ -53,8 +62,10 @@ pub struct QuotaCall {
     pub name: String,
     /// What this machine has used up.
     pub units: u64,
-    /// See [`QuotaTotal::generation`]; 0: this process does not know.
+    /// See [`QuotaTotal::generation`], or the number of the word that it brings; 0: this process knows none.
     pub generation: u64,
+    /// The tag of that word; 0: there is none.
+    pub tag: u64,
     /// An operator says that the units are all that was used up, on all machines.
     pub is_set: bool,
     /// When the count may be forgotten, in milliseconds.
@@ -70,25 +81,23 @@ pub struct QuotaTotal {
     pub own: u64,
     /// What all others have.
     pub others: u64,
-    /// How often operators have said what is used up.
+    /// The number of the last word of an operator on what is used up.
     pub generation: u64,
+    /// What shows that it is one; 0: nothing.
+    pub tag: u64,
 }
 
 impl SharedQuota {
     /// `most`: what everybody has, or the members of a plan.
-    pub(in crate::limit) fn new(
-        limit: &Limit,
-        most: u64,
-        nodes: u64,
-        asks: &Arc<BudgetQueue>,
-        counts: &Arc<Quota>,
-    ) -> Arc<Self> {
+    pub(in crate::limit) fn new(limit: &Limit, most: u64, circle: &Circle, counts: &Arc<Quota>) -> Arc<Self> {
+        let Circle { nodes, asks, seal, .. } = circle;
         let counted = limit.counts().unwrap_or_default();
         let hash = digest::digest(&digest::SHA256, counted.as_bytes());
         let hash = HEXLOWER.encode(hash.as_ref().get(..4).unwrap_or_default());
         let name = format!("{}:{hash}", limit.name).into();
-        let portion = portion(limit, most, nodes);
-        Arc::new(Self { name, nodes, most, portion, asks: Arc::clone(asks), counts: Arc::clone(counts) })
+        let (nodes, portion) = (*nodes, portion(limit, most, *nodes));
+        let (asks, seal, counts) = (Arc::clone(asks), Arc::clone(seal), Arc::clone(counts));
+        Arc::new(Self { name, nodes, most, portion, asks, seal, counts })
     }
 
     /// How many machines count together.
@@ -234,7 +243,7 @@ impl QuotaAsk {
         let mut part = shared.counts.part(*key, now);
         let number = part.number;
         let units = part.used.find(*key, key).filter(|used| used.number == number).map_or(0, |used| used.units);
-        let PeerUsage { generation, set, set_told, .. } = *part.seen(*key, units)?;
+        let PeerUsage { generation, claimed, set, set_told, .. } = *part.seen(*key, units)?;
         let ends = part.ends;
         drop(part);
         let span = shared.counts.span(now);
@@ -243,11 +252,15 @@ impl QuotaAsk {
             return None;
         }
         let again = if span.again == 0 { String::new() } else { format!(".{}", span.again) };
+        let name = format!("{}:{}{again}:{key:016x}", shared.name, span.end / 1_000);
+        let is_set = set != set_told;
+        let generation = if is_set { generation.max(claimed.min(MOST_CLAIMED)) + 1 } else { generation };
         Some(QuotaCall {
-            name: format!("{}:{}{again}:{key:016x}", shared.name, span.end / 1_000),
+            tag: shared.seal.tag(&name, generation),
+            name,
             units,
             generation,
-            is_set: set != set_told,
+            is_set,
             keep: span.ends.saturating_sub(now).saturating_add(AFTER) / 1_000_000,
             number,
             set,
@@ -271,19 +284,35 @@ impl QuotaAsk {
             part.ask(&shared, key);
             return;
         }
+        seen.claimed = seen.claimed.max(total.generation);
+        let is_word = total.generation > seen.generation && total.tag == shared.seal.tag(&call.name, total.generation);
+        if call.is_set && total.generation != call.generation {
+            // The word of another operator came first: this one comes again under a higher number.
+            if is_word {
+                seen.generation = total.generation;
+            }
+            part.ask(&shared, key);
+            return;
+        }
         // What a double loses is not to change a count.
         let is_same = total.own.abs_diff(call.units) <= call.units >> 50;
-        // The store knows less: an operator of another machine has set the count. It knows more: this machine had told it
-        // more before it died than it has on the disk; or another process of this machine has told it, of which the guard
-        // will tell, so that it is somebody else's until then.
-        let is_less = total.own < call.units && total.generation != seen.generation;
+        // The store knows less: an operator of another machine has set the count, or it makes that up. It knows more: this
+        // machine had told it more before it died than it has on the disk; or another process of this machine has told it,
+        // of which the guard will tell, so that it is somebody else's until then.
+        let is_less = !is_same && total.own < call.units;
+        if is_less && !is_word {
+            shared.asks.disbelieve();
+        }
         let is_more = total.own > call.units && seen.answered == 0 && shared.asks.is_first();
-        let is_taken = !is_same && (is_less || is_more);
+        let is_taken = is_less && is_word || !is_same && is_more;
         let own = if is_taken { total.own } else { call.units };
         seen.excess = if is_same { 0 } else { total.own.saturating_sub(own) };
-        seen.others = if total.generation == seen.generation { total.others.max(seen.others) } else { total.others };
+        seen.others = if is_word { total.others } else { total.others.max(seen.others) };
         (seen.base, seen.answered, seen.alone_until) = (own, now, 0);
-        (seen.generation, seen.set_told) = (total.generation, call.set);
+        if is_word {
+            seen.generation = total.generation;
+        }
+        seen.set_told = call.set;
         if !is_taken {
             return;
         }

@@ -22,10 +22,17 @@ pub(in crate::limit) struct Left {
     pub(in crate::limit) is_new: bool,
 }
 
+/// What is left for a key whose request is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::limit) struct TooFew {
+    pub(in crate::limit) units: u64,
+    /// In how many seconds there may be enough.
+    pub(in crate::limit) reset: u64,
+}
+
 impl Quota {
-    /// Takes units of the quota of `key`. `Err`: there are not as many left, and nothing is taken; in how many seconds it
-    /// begins anew. `over` says what becomes of the request then. What is known only later takes 0 units, and is admitted
-    /// while any is left.
+    /// Takes units of the quota of `key`. `Err`: there are not as many left, and nothing is taken. `over` says what becomes
+    /// of the request then. What is known only later takes 0 units, and is admitted while any is left.
     pub(in crate::limit) fn spend(
         &self,
         key: u64,
@@ -33,7 +40,7 @@ impl Quota {
         rules: &Rules,
         now: u64,
         over: Over,
-    ) -> Result<Left, u64> {
+    ) -> Result<Left, TooFew> {
         let mut part = self.part(key, now);
         let part = &mut *part;
         let reset = part.ends.saturating_sub(now).div_ceil(SECOND).max(1);
@@ -51,7 +58,7 @@ impl Quota {
             }
             // There may be more as soon as the store has said so.
             let is_ahead = most < left && after.max(before.saturating_add(1)) <= left;
-            return Err(if is_ahead { 1 } else { reset });
+            return Err(TooFew { units: left.saturating_sub(before), reset: if is_ahead { 1 } else { reset } });
         }
         used.units = after;
         part.counts.admitted += 1;

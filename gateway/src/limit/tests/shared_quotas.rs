@@ -20,23 +20,39 @@ fn clocks(now: u64) -> Now {
 
 /// The store, as `total.lua` does it.
 #[derive(Default)]
-struct Store(HashMap<String, (u64, BTreeMap<usize, u64>)>);
+struct Store {
+    counts: HashMap<String, Count>,
+    /// Somebody has it who gives everything anew: by this number and tag of a word that nobody said.
+    lies: Option<(u64, u64)>,
+}
+
+#[derive(Default)]
+struct Count {
+    generation: u64,
+    tag: u64,
+    units: BTreeMap<usize, u64>,
+}
 
 impl Store {
     fn ask(&mut self, node: usize, call: &QuotaCall) -> QuotaTotal {
-        let (generation, units) = self.0.entry(call.name.clone()).or_default();
+        if let Some((generation, tag)) = self.lies {
+            return QuotaTotal { own: 0, others: 0, generation, tag };
+        }
+        let Count { generation, tag, units } = self.counts.entry(call.name.clone()).or_default();
         let own = units.get(&node).copied();
-        if call.is_set || call.generation > *generation {
-            *generation = if call.is_set { call.generation.max(*generation) + 1 } else { call.generation };
+        if call.generation > *generation {
+            (*generation, *tag) = (call.generation, call.tag);
             units.clear();
             units.insert(node, call.units);
+        } else if call.is_set {
+            units.insert(node, own.unwrap_or(0));
         } else if call.generation == *generation || call.generation == 0 && own.is_some() {
             units.insert(node, call.units.max(own.unwrap_or(0)));
         } else {
             units.insert(node, own.unwrap_or(0));
         }
         let others = units.iter().filter(|(other, _)| **other != node).map(|(_, units)| units).sum();
-        QuotaTotal { own: units[&node], others, generation: *generation }
+        QuotaTotal { own: units[&node], others, generation: *generation, tag: *tag }
     }
 }
 
@@ -248,12 +264,6 @@ fn a_machine_begins_anew() {
 /// An operator's word on one machine is that of all, also where the store was away or has lost it.
 #[test]
 fn an_operator_sets_a_quota() {
-    let set = |machines: &Machines, at: usize, used: u64| {
-        let key = vec![("address".to_owned(), "0.0.0.1".to_owned())];
-        let question = Question::SetQuota { quota: None, key, used };
-        let rows = report::answer(Some(&machines.worlds[at].limits), &question, machines.now);
-        assert_eq!(rows.len(), 1, "{rows:?}");
-    };
     let (most, is_about) = (1_000_usize, |count: usize, expect: usize| (expect..expect + 300).contains(&count));
     let mut machines = Machines::new(3, 1_000);
     assert!(is_about(machines.offer(6_000, MILLISECOND, 0), most));
@@ -279,6 +289,38 @@ fn an_operator_sets_a_quota() {
     let rows = report::answer(Some(&machines.worlds[0].limits), &question, machines.now);
     let sum = rows[0].used.unwrap() + rows[0].elsewhere.unwrap();
     assert_eq!((rows[0].left, rows[0].machines, sum >= 1_000), (Some(0), Some(3), true), "{rows:?}");
+}
+
+/// Whoever has the store gives nobody a quota anew: a machine's own count goes down by the word of an operator alone, and that
+/// has a tag which the store cannot make. Nor does an earlier word count again.
+#[test]
+fn d05_a_store_that_lies_gives_nothing_back() {
+    let mut machines = Machines::new(3, 1_000);
+    machines.offer(6_000, MILLISECOND, 0);
+    let disbelieved = |machines: &Machines| {
+        machines.worlds.iter().map(|world| world.limits.asks().unwrap().disbelieved()).sum::<u64>()
+    };
+    assert_eq!(disbelieved(&machines), 0);
+    for lies in [(0, 0), (1, 0), (1, 7), (u64::MAX, 7)] {
+        machines.store.lies = Some(lies);
+        assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0, "{lies:?}");
+    }
+    assert!(disbelieved(&machines) > 0);
+    // What an operator says counts all the same, once; the store may say it again.
+    machines.store.lies = None;
+    set(&machines, 1, 0);
+    let count = machines.offer(6_000, MILLISECOND, 0);
+    assert!((1_000..1_300).contains(&count), "{count}");
+    let word = machines.store.counts.values().map(|count| (count.generation, count.tag)).max().unwrap();
+    machines.store.lies = Some(word);
+    assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
+}
+
+fn set(machines: &Machines, at: usize, used: u64) {
+    let key = vec![("address".to_owned(), "0.0.0.1".to_owned())];
+    let question = Question::SetQuota { quota: None, key, used };
+    let rows = report::answer(Some(&machines.worlds[at].limits), &question, machines.now);
+    assert_eq!(rows.len(), 1, "{rows:?}");
 }
 
 /// Without a cluster nothing is asked, and a quota that is not shared counts on each machine alone.

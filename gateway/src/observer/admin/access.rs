@@ -3,6 +3,8 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, Request, header, uri::Authority};
 
+use crate::header_values;
+
 /// Whether a request names a host of ours: an address, `localhost` or one of `hosts`. A page in somebody's browser can
 /// make its own name stand for a loopback address; it cannot make the browser name another host (DNS rebinding).
 pub(super) fn is_ours<B>(request: &Request<B>, hosts: &[String]) -> bool {
@@ -23,6 +25,5 @@ pub(super) fn has_token(headers: &HeaderMap, token: &[u8]) -> bool {
 pub(super) fn bearer(headers: &HeaderMap) -> Option<&[u8]> {
     let mut sent = headers.get_all(header::AUTHORIZATION).iter();
     let (Some(sent), None) = (sent.next(), sent.next()) else { return None };
-    let (scheme, sent) = sent.as_bytes().split_at_checked("bearer ".len())?;
-    scheme.eq_ignore_ascii_case(b"bearer ").then_some(sent)
+    header_values::credentials(sent.as_bytes(), b"Bearer")
 }

@@ -1,9 +1,10 @@
 //! Which connections of the admin listener are open, and which of them gives way to a new one.
 //!
 //! *Invariant:* whoever has not shown that they may ask for anything holds none of the places of those who have, and gives
-//! way to whoever comes next.
+//! way to whoever comes next. No token has so many of those who are told what happens that none is left for another.
 
 use std::{
+    hash::{BuildHasher as _, RandomState},
     net::IpAddr,
     time::{Duration, Instant},
 };
@@ -20,7 +21,10 @@ const STRANGERS_OF_ONE: usize = 8;
 const KNOWN: usize = 32;
 
 /// How many of known clients may be told what happens, as it happens.
-const STREAMS: usize = 8;
+const STREAMS: usize = 16;
+
+/// How many of them one token may have.
+const STREAMS_OF_ONE: usize = 4;
 
 /// How long a stranger may take for all of it.
 const STRANGER: Duration = Duration::from_secs(10);
@@ -44,7 +48,10 @@ enum ClientTrust {
     /// A good token, or a good client certificate.
     Known,
     /// The same, and is told what happens. The guard judges the token again and again.
-    Streams,
+    Streams {
+        /// The token's hash.
+        token: u64,
+    },
 }
 
 /// The open connections, the oldest first.
@@ -52,6 +59,7 @@ enum ClientTrust {
 pub(super) struct OpenConnections {
     open: Vec<OpenConnection>,
     last: u64,
+    seed: RandomState,
 }
 
 struct OpenConnection {
@@ -124,12 +132,14 @@ impl OpenConnections {
         }
     }
 
-    /// The client is told what happens from now on. `false`: there are too many of those.
-    pub(super) fn streams(&mut self, id: u64) -> bool {
-        let has_room = self.count(ClientTrust::Streams) < STREAMS;
+    /// The client of this token is told what happens from now on. `false`: there are too many of those, or of the token's.
+    pub(super) fn streams(&mut self, id: u64, token: &str) -> bool {
+        let standing = ClientTrust::Streams { token: self.seed.hash_one(token) };
+        let all = self.open.iter().filter(|open| matches!(open.standing, ClientTrust::Streams { .. })).count();
+        let has_room = all < STREAMS && self.count(standing) < STREAMS_OF_ONE;
         match self.find(id).filter(|_| has_room) {
             Some(open) => {
-                open.standing = ClientTrust::Streams;
+                open.standing = standing;
                 true
             }
             None => false,
@@ -147,7 +157,7 @@ impl OpenConnections {
         let most = match open.standing {
             ClientTrust::Stranger => STRANGER,
             ClientTrust::Judged | ClientTrust::Known => WHOLE,
-            ClientTrust::Streams => STREAM,
+            ClientTrust::Streams { .. } => STREAM,
         };
         now.saturating_duration_since(open.since) >= most
     }
@@ -216,18 +226,37 @@ mod tests {
     #[test]
     fn few_are_told_what_happens() {
         let (mut places, now) = (OpenConnections::default(), Instant::now());
-        for _ in 0..STREAMS {
-            let id = places.admit(None, now);
-            assert!(places.streams(id), "{id}");
+        for token in ["ada", "bob", "cyd", "dan"] {
+            for _ in 0..STREAMS_OF_ONE {
+                let id = places.admit(None, now);
+                assert!(places.streams(id, token), "{id}");
+            }
         }
         let other = places.admit(None, now);
-        assert!(!places.streams(other), "there are as many as there may be");
+        assert!(!places.streams(other, "eve"), "there are as many as there may be");
         for _ in 0..100 {
             places.admit(None, now);
         }
         assert!(!places.is_over(1, now + WHOLE) && places.is_over(1, now + STREAM), "no stranger is in its way");
         places.close(1);
-        assert!(places.streams(9 + 100), "another has its place");
+        let newest = u64::try_from(STREAMS).unwrap() + 1 + 100;
+        assert!(!places.streams(newest, "bob"), "the token has as many as it may have");
+        assert!(places.streams(newest, "eve"), "another has its place");
+    }
+
+    #[test]
+    fn one_token_leaves_room_for_others() {
+        let (mut places, now) = (OpenConnections::default(), Instant::now());
+        let told = (0..100).filter(|_| {
+            let id = places.admit(None, now);
+            places.streams(id, "ada")
+        });
+        assert_eq!(told.count(), STREAMS_OF_ONE);
+        let other = places.admit(None, now);
+        assert!(places.streams(other, "bob"));
+        places.leave(1);
+        let again = places.admit(None, now);
+        assert!(places.streams(again, "ada"), "whoever goes makes room");
     }
 
     #[test]

@@ -107,7 +107,7 @@ fn whoever_does_not_read_is_let_go() {
     tokio::task::LocalSet::new().block_on(&runtime, async {
         let admin = admin(ObserverConfig { dashboard: true, ..config(None) }, Rc::default());
         let place = admin.connections.borrow_mut().admit(None, Instant::now());
-        assert!(admin.connections.borrow_mut().streams(place));
+        assert!(admin.connections.borrow_mut().streams(place, "token"));
         let serves = tokio::task::spawn_local(std::future::pending::<()>());
         admin.connections.borrow_mut().serves(place, serves.abort_handle());
         // Nobody receives what is sent. There is no guard, which is told too.
@@ -130,7 +130,7 @@ fn whoever_is_told_the_end_keeps_no_place() {
     runtime.block_on(async {
         let admin = admin(config(None), Rc::default());
         let place = admin.connections.borrow_mut().admit(None, Instant::now());
-        assert!(admin.connections.borrow_mut().streams(place));
+        assert!(admin.connections.borrow_mut().streams(place, "token"));
         let (sender, mut receiver) = mpsc::channel(stream::PENDING);
         let command = stream::command(None, "gwat_a".to_owned());
         admin.stream_of(command, place).run(b"{}".to_vec(), sender, stream::EVERY).await;

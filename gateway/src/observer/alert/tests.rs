@@ -1,7 +1,10 @@
 //! What is known outlives reloads, restarts and guards, and reaches everybody.
 
 use super::{dispatch::tests::receiver, *};
-use crate::settings::alert::{AlertCondition, Comparison, builtin};
+use crate::{
+    message::telemetry::{Series, Value},
+    settings::alert::{AlertCondition, Comparison, builtin},
+};
 
 fn at(second: u64) -> Now {
     Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
@@ -89,6 +92,38 @@ fn restarts_tell_who_is_new_or_wants_to_know_less() {
     assert_eq!((sent(&alerts, &worse, 400), sent(&alerts, &night, 400)), ((0, 1), (1, 0)));
 }
 
+/// Whether `config_refused`, which an earlier observer knew, still goes on: at each second, what the guard has told of
+/// the last reload.
+#[track_caller]
+fn goes_on(seconds: &[(u64, Option<f64>, bool)]) {
+    let config_refused = builtin::rules().into_iter().find(|rule| rule.name == "config_refused").unwrap();
+    let settings = Settings { rules: vec![config_refused], receivers: Vec::new() };
+    let sums = |level: Option<f64>| {
+        let told = |level| (Series::new(Metric::ReloadSuccessful, &[]), Value::Level(level));
+        level.map(told).into_iter().collect::<Sums>()
+    };
+    let before = Alerts::new(at(0));
+    before.configure(&settings, at(0));
+    before.evaluate(&sums(Some(0.0)), &Sentences::new(), at(1));
+    let alerts = Alerts::new(at(30));
+    alerts.configure(&settings, at(30));
+    alerts.restore(files(&kept(&before)), at(30));
+    for (second, level, expect) in seconds {
+        alerts.evaluate(&sums(*level), &Sentences::new(), at(*second));
+        assert_eq!(alerts.tracker.borrow().firing().count() == 1, *expect, "at {second}");
+    }
+}
+
+#[test]
+fn a_refused_reload_is_over_with_the_next_good_one() {
+    goes_on(&[(31, Some(0.0), true), (32, Some(1.0), false), (33, Some(0.0), true)]);
+    // A restart with a configuration that is good.
+    goes_on(&[(31, None, true), (39, None, true), (40, Some(1.0), false)]);
+    goes_on(&[(31, None, true), (32, Some(0.0), true), (50, Some(0.0), true)]);
+    // Nobody says it any more.
+    goes_on(&[(31, None, true), (41, None, false)]);
+}
+
 #[test]
 fn other_files_bring_nothing_back() {
     let ops = receiver();
@@ -117,7 +152,7 @@ fn heartbeats_that_do_not_arrive_are_told_of() {
         alerts.measure(&mut samples, at(1));
         let mut samples = samples.into_inner().into_iter();
         let found = samples.find(|(series, _)| series.metric == Metric::AlertReceiverFailing);
-        matches!(found, Some((_, crate::message::telemetry::Value::Level(level))) if level > 0.5)
+        matches!(found, Some((_, Value::Level(level))) if level > 0.5)
     };
     alerts.heartbeats.borrow_mut().insert(ops.name.clone(), Beat::default());
     assert!(!is_failing());

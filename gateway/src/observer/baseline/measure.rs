@@ -30,7 +30,7 @@ pub(super) enum Scope {
 pub(super) enum Measure {
     /// The share of requests that were answered 5xx, or not at all.
     Errors,
-    /// Requests that were refused, in a minute: 4xx.
+    /// Requests that were refused, in a minute: 4xx but 429. What limits refuse is nobody's failure, and limits see to it.
     Failures,
     /// The time in seconds that 95 of 100 requests were not over.
     Latency,
@@ -94,6 +94,7 @@ impl Measure {
 struct ScopeTotals {
     requests: f64,
     failures: f64,
+    limited: f64,
     errors: f64,
     sent: f64,
     received: f64,
@@ -126,7 +127,8 @@ impl Minutes {
             let mut put = |measure, number: f64| numbers.push(((scope.clone(), measure), number));
             put(Measure::Requests, requests);
             if !matches!(scope, Scope::Upstream(_)) {
-                put(Measure::Failures, (now.failures - then.failures).max(0.0));
+                let failures = |totals: &ScopeTotals| totals.failures - totals.limited;
+                put(Measure::Failures, (failures(&now) - failures(then)).max(0.0));
             }
             // Of what nobody has counted there is no number.
             for (measure, now, then) in
@@ -156,6 +158,7 @@ fn gather(sums: &Sums) -> BTreeMap<Scope, ScopeTotals> {
     let mut totals: BTreeMap<Scope, ScopeTotals> = BTreeMap::new();
     let metrics = [
         Metric::Requests,
+        Metric::RequestsLimited,
         Metric::RequestDuration,
         Metric::RequestBytes,
         Metric::ResponseBytes,
@@ -198,6 +201,7 @@ fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value)
                 _ => {}
             }
         }
+        (Metric::RequestsLimited, _) => totals.limited += count,
         (Metric::DistinctClients, _) => match series.labels.get(1).map(String::as_str) {
             Some("sources") => totals.sources += count,
             _ => totals.principals += count,
@@ -206,5 +210,45 @@ fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value)
         (Metric::ResponseBytes, _) => totals.sent += count,
         (_, Value::Histogram(histogram)) => totals.histogram.add(histogram),
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Whatever limits refuse, before a route was looked for or on one, is no failure: neither of the route, nor of the whole.
+    #[test]
+    fn what_limits_refuse_is_no_failure() {
+        let row = |metric: Metric, labels: &[&str], count: u64| {
+            let labels = labels.iter().map(|label| (*label).to_owned()).collect();
+            (Series { metric, labels }, Value::Count(count))
+        };
+        let sums = |scale: u64| -> Sums {
+            [
+                row(Metric::Requests, &["/login", "2xx"], 100 * scale),
+                row(Metric::Requests, &["/login", "4xx"], 30 * scale),
+                row(Metric::RequestsLimited, &["/login"], 27 * scale),
+                row(Metric::Requests, &["(limited)", "4xx"], 500 * scale),
+                row(Metric::RequestsLimited, &["(limited)"], 500 * scale),
+                row(Metric::Requests, &["(none)", "4xx"], 8 * scale),
+                row(Metric::RequestsLimited, &["(none)"], 0),
+            ]
+            .into_iter()
+            .collect()
+        };
+        let mut minutes = Minutes::default();
+        assert!(minutes.next(&sums(1)).is_empty());
+        let numbers: BTreeMap<(Scope, Measure), f64> = minutes.next(&sums(3)).into_iter().collect();
+        let route = |name: &str| Scope::Route(name.to_owned());
+        for (scope, requests, failures) in [
+            (Scope::Whole, 1_276.0, 22.0),
+            (route("/login"), 260.0, 6.0),
+            (route("(limited)"), 1_000.0, 0.0),
+            (route("(none)"), 16.0, 16.0),
+        ] {
+            let of = |measure| numbers.get(&(scope.clone(), measure)).copied();
+            assert_eq!((of(Measure::Requests), of(Measure::Failures)), (Some(requests), Some(failures)), "{scope:?}");
+        }
     }
 }

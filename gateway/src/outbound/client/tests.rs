@@ -12,7 +12,8 @@ use crate::settings::jwt::tests::fetch;
 
 fn server(change: impl FnOnce(&mut crate::settings::outbound::Server)) -> Server {
     let mut settings = fetch().server;
-    settings.timeout = Duration::from_millis(500);
+    // Long enough for an answer on a busy machine.
+    settings.timeout = Duration::from_secs(2);
     settings.tls.accepts_any = true;
     change(&mut settings);
     Server::new(&settings).unwrap()

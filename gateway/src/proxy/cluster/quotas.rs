@@ -56,6 +56,7 @@ fn command(call: &QuotaCall, place: &StoreAddress, words: Words) -> (Vec<u8>, Co
     let numbers = [call.units, call.generation, u64::from(call.is_set), call.keep];
     command.push(place.node.as_bytes().to_vec());
     command.extend(numbers.iter().map(|number| number.to_string().into_bytes()));
+    command.push(if call.tag == 0 { Vec::new() } else { format!("{:016x}", call.tag).into_bytes() });
     (key, command)
 }
 
@@ -66,10 +67,12 @@ fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
     }
     let number = |value: &Value| value.integer().and_then(|number| u64::try_from(number).ok());
     let total = match reply.array().unwrap_or_default() {
-        [own, others, generation] => {
+        [own, others, generation, tag] => {
             let all = (number(own), number(others), number(generation));
+            // Whatever is no tag shows nothing.
+            let tag = tag.text().and_then(|tag| u64::from_str_radix(tag, 16).ok()).unwrap_or(0);
             if let (Some(own), Some(others), Some(generation)) = all {
-                Some(QuotaTotal { own, others, generation })
+                Some(QuotaTotal { own, others, generation, tag })
             } else {
                 None
             }
@@ -85,10 +88,18 @@ mod tests {
 
     #[test]
     fn what_the_store_may_answer() {
-        let array = |numbers: &[i64]| Value::Array(numbers.iter().map(|number| Value::Integer(*number)).collect());
-        let good = total(&array(&[1, 2, 3])).ok();
-        assert_eq!(good, Some(QuotaTotal { own: 1, others: 2, generation: 3 }));
-        for wrong in [array(&[1, 2]), array(&[-1, 2, 3]), array(&[1, 2, 3, 4]), Value::Nil, Value::Integer(1)] {
+        let array = |numbers: &[i64], tag: &str| {
+            let tag = Value::Bytes(tag.as_bytes().to_vec());
+            Value::Array(numbers.iter().map(|number| Value::Integer(*number)).chain([tag]).collect())
+        };
+        for (tag, expect) in [("00ff", 255), ("", 0), ("no tag", 0), ("ffffffffffffffffff", 0)] {
+            let good = total(&array(&[1, 2, 3], tag)).ok();
+            assert_eq!(good, Some(QuotaTotal { own: 1, others: 2, generation: 3, tag: expect }), "{tag}");
+        }
+        let none = Value::Array(vec![Value::Integer(1), Value::Integer(2), Value::Integer(3)]);
+        for wrong in
+            [none, array(&[1, 2], ""), array(&[-1, 2, 3], ""), array(&[1, 2, 3, 4], ""), Value::Nil, Value::Integer(1)]
+        {
             assert!(matches!(total(&wrong), Err(CallError::Key(_))), "{wrong:?}");
         }
         for (error, of_key) in [("WRONGTYPE Operation", true), ("OOM command not allowed", false)] {

@@ -26,6 +26,7 @@ use crate::{
         service::BodyError,
         timing::deadline::Alarm,
     },
+    refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,
 };
 
@@ -114,6 +115,9 @@ impl RequestReader {
                 return Poll::Ready(Ok(None));
             }
             let Poll::Ready(filled) = inner.poll_fill(&self.io, cx) else {
+                if self.connection.is_head_late() && !inner.head.is_fresh() {
+                    return Poll::Ready(Err(Refusal::new(Reject::RequestTimeout, "head too slow").into()));
+                }
                 // TLS may have something of its own to say, such as that it does not renegotiate.
                 return match self.io.poll_flush(cx) {
                     Poll::Ready(Err(_gone)) => Poll::Ready(Ok(None)),

@@ -7,6 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     auth::{Answer, Lookup, jwt::KeySet},
+    detect::HostQuestion,
     request_id::RequestId,
 };
 
@@ -28,4 +29,6 @@ pub(super) enum LookupJob {
     Find(Lookup, Requester, oneshot::Sender<Answer>),
     /// Keep these keys up to date, and no others.
     Keep(Vec<Arc<KeySet>>),
+    /// Find out whether this is a crawler.
+    Verify(HostQuestion),
 }

@@ -24,7 +24,7 @@ use crate::{
         Answer,
         jwt::{
             KeyName, KeySet, KeysAnswer, discovery,
-            keys::{Keys, MAX_SET},
+            keys::{Keys, MAX_SET, told},
             refresh::{Decision, KeyPresence, Refresh, Settled, max_age},
         },
     },
@@ -227,6 +227,9 @@ impl Keeper {
                 // An issuer may answer the same again and again.
                 if self.document != document {
                     self.before = self.set.load();
+                    if let Some(skipped) = told(keys.skipped()) {
+                        tracing::warn!(issuer = self.set.key(), skipped, "keys that were fetched cannot be used");
+                    }
                 }
                 self.set.replace(keys, now);
                 (self.document != document).then(|| {

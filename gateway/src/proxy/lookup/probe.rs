@@ -9,7 +9,10 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Lookups, Requester, news::News};
 use crate::{
-    auth::{Answer, Authenticators, Lookup, Outcome, Presented, jwt::keys::Keys},
+    auth::{
+        Answer, Authenticators, Lookup, Outcome, Presented,
+        jwt::keys::{Keys, told},
+    },
     clock::Now,
     request_id::RequestId,
     settings::{
@@ -80,9 +83,12 @@ async fn fetched(lookups: &Lookups, authenticators: &Authenticators, settings: &
 }
 
 fn of_keys(news: &News) -> Probed {
-    let count = news.set.load().as_ref().as_ref().map_or(0, Keys::len);
+    let keys = news.set.load();
+    let keys = keys.as_ref().as_ref();
+    let count = keys.map_or(0, Keys::len);
+    let skipped = keys.and_then(|keys| told(keys.skipped())).map(|told| format!("; {told}")).unwrap_or_default();
     let result = match &news.failing {
-        None => Ok(format!("{count} keys that tokens can be verified by")),
+        None => Ok(format!("{count} keys that tokens can be verified by{skipped}")),
         Some((_, why)) => Err((why.clone(), way_out(news.result))),
     };
     Probed { key: news.set.key().to_owned(), what: format!("keys of {}", news.set.source()), result }

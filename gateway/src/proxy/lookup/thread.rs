@@ -6,6 +6,7 @@ use tokio::{sync::mpsc, task::LocalSet};
 
 use super::{
     client::{Client, RESOLVERS},
+    crawlers::Verifier,
     introspection::Introspection,
     job::LookupJob,
     keepers::Keepers,
@@ -33,12 +34,14 @@ async fn run(mut jobs: mpsc::Receiver<LookupJob>, news: mpsc::Sender<News>) {
     let client = Client::new(FETCHES);
     let keepers = Rc::new(Keepers::default());
     let introspection = Introspection::new(Client::new(QUESTIONS), Rc::clone(&keepers));
+    let verifier = Rc::new(Verifier::default());
     while let Some(job) = jobs.recv().await {
         match job {
             LookupJob::Keep(sets) => keepers.keep(sets, &client, &news),
             LookupJob::Find(Lookup::Keys(lookup), asker, answer) => keepers.ask(lookup, Some(asker), answer),
             LookupJob::Find(Lookup::Introspection(question), _, answer) => introspection.ask(question, answer),
             LookupJob::Find(..) => {}
+            LookupJob::Verify(question) => verifier.verify(question),
         }
     }
 }

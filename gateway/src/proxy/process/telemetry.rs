@@ -14,6 +14,7 @@ use std::{
 use crate::{
     admission::{self, ClassSum},
     auth::introspection::{Introspection, RESULTS},
+    detect::Crawlers,
     limit::{self, bandwidth::Bandwidth},
     message::{
         ANSWERS, Counted, KeptKeys, KeySetReport, Lost, UpstreamReport, add_counts,
@@ -66,6 +67,7 @@ struct FetchedKeys {
 #[derive(Default)]
 struct Requests {
     answers: [u64; ANSWERS.len()],
+    limited: u64,
     bytes_in: u64,
     bytes_out: u64,
     durations: Histogram,
@@ -93,6 +95,7 @@ pub(super) struct Current<'a> {
     pub(super) log_waiting: usize,
     /// Requests that wait for something to be looked up, and those that got no answer.
     pub(super) lookups: (u64, u64),
+    pub(super) crawlers: &'a Crawlers,
     /// Connections marked for the fast lane, and how often one was not because its principal has enough.
     pub(super) fast_lane: (u64, u64),
     /// How it is with the store between machines; `None`: there is no cluster.
@@ -232,6 +235,7 @@ fn add_requests(sums: &mut BTreeMap<Arc<str>, Requests>, deltas: Vec<RequestsDel
     for delta in deltas {
         let sum = sums.entry(delta.name).or_default();
         add_counts(&mut sum.answers, &delta.answers);
+        sum.limited = sum.limited.saturating_add(delta.limited);
         sum.bytes_in = sum.bytes_in.saturating_add(delta.bytes_in);
         sum.bytes_out = sum.bytes_out.saturating_add(delta.bytes_out);
         sum.durations.add(&delta.durations);

@@ -34,7 +34,7 @@ use crate::{
         upstream::Attempts,
         worker::{
             Worker,
-            measures::{Measured, MeasuredRoute},
+            measures::{LIMITED_STATUS, Measured, MeasuredRoute},
         },
     },
     refusal::{Refusal, Reject, Row},
@@ -407,6 +407,7 @@ impl Exchange {
             route: match self.routing.route {
                 _ if self.routing.is_health => MeasuredRoute::Health,
                 Some(route) => MeasuredRoute::Route(route),
+                None if outcome.status == LIMITED_STATUS => MeasuredRoute::Limited,
                 None => MeasuredRoute::None,
             },
             status: (outcome.status != CLIENT_LEFT).then_some(outcome.status),

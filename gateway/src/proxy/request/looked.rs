@@ -2,7 +2,10 @@
 
 use http::{HeaderMap, HeaderValue, header};
 
-use crate::{detect::Detector, signal::Signal};
+use crate::{
+    detect::{CrawlerStanding, Detector},
+    signal::Signal,
+};
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Looked {
@@ -12,6 +15,8 @@ pub(super) struct Looked {
     pub(super) bears_session: bool,
     /// A browser sends it for a page of another site, whose paths its user has not chosen. Only where a rule counts paths.
     pub(super) is_cross_site: bool,
+    /// What is known of it as the crawler that it says it is; `None`: it does not say so.
+    pub(super) crawler: Option<CrawlerStanding>,
 }
 
 impl Looked {
@@ -20,7 +25,8 @@ impl Looked {
         let bears_session = detector.counts(Signal::UpstreamUnauthorized) && bears_session(headers);
         let is_cross_site = Signal::BY_LINK.iter().any(|signal| detector.counts(*signal))
             && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
-        Self { agent, bears_session, is_cross_site }
+        // Who it comes from is not known yet.
+        Self { agent, bears_session, is_cross_site, crawler: None }
     }
 }
 

@@ -7,11 +7,11 @@ use http::{HeaderMap, HeaderValue, header};
 use super::{exchange::Exchange, looked::Looked, outcome::CLIENT_LEFT};
 use crate::{
     detect::{
-        BanRequest, Completed, Facts, Finished, NO_ROUTE, Observed, ObservedValues, OurFault, UpstreamAnswer,
-        is_sought_by_scanners,
+        BanRequest, Completed, CrawlerStanding, Facts, Finished, LIMITED, NO_ROUTE, Observed, ObservedValues, OurFault,
+        UpstreamAnswer, is_sought_by_scanners,
     },
     message::MAX_PATH,
-    proxy::worker::messages::Event,
+    proxy::worker::{measures::LIMITED_STATUS, messages::Event},
     route::target::Target,
     signal::Signal,
 };
@@ -20,6 +20,23 @@ impl Exchange {
     /// Looks at what rules ask of the head. Most ask for nothing.
     pub(super) fn look(&mut self, headers: &HeaderMap) {
         self.looked = Looked::of(&self.listener.snapshot().detector, headers);
+    }
+
+    /// Looks whether it is of the crawler that it says it is, where it says so. What is not known is found out meanwhile.
+    pub(super) fn look_for_crawler(&mut self, headers: &HeaderMap, now: u64) {
+        let snapshot = self.listener.snapshot();
+        // A load balancer may have any number of crawlers behind it.
+        if !snapshot.crawlers.is_any() || self.client.is_trusted {
+            return;
+        }
+        let Some(agent) = headers.get(header::USER_AGENT) else { return };
+        let Some(claim) = snapshot.crawlers.judge(agent.as_bytes(), self.client.address.ip(), now) else { return };
+        self.looked.crawler = Some(claim.standing);
+        claim.questions.into_iter().for_each(|question| self.worker.shared.lookups.verify(question));
+        if claim.standing == CrawlerStanding::False {
+            self.outcome.signal = Some(Signal::FalseCrawler);
+            self.observed(Signal::FalseCrawler, None, &[]);
+        }
     }
 
     /// Looks at an upstream's answer, where a rule asks for that.
@@ -97,16 +114,25 @@ impl Exchange {
         detector.finished(self.client.source, &finished, self.began.monotonic);
     }
 
-    /// Counts it for its source and its principal, where anomalies are looked for. `took`: nanoseconds, where that was
-    /// measured.
+    /// Whether it is known to be of a crawler.
+    fn is_crawler(&self) -> bool {
+        self.looked.crawler == Some(CrawlerStanding::Verified)
+    }
+
+    /// Counts it for its source and its principal, where anomalies are looked for: crawlers are not to blame for them.
+    /// `took`: nanoseconds, where that was measured.
     pub(super) fn complete(&self, took: Option<u64>) {
         let detector = &self.snapshot().detector;
-        if !detector.counts_contributors() || self.client.is_trusted {
+        if !detector.counts_contributors() || self.client.is_trusted || self.is_crawler() {
             return;
         }
         let ended = self.began.unix_millis.saturating_add(took.unwrap_or(0) / 1_000_000);
         detector.completed(&Completed {
-            route: self.compiled_route().map_or(NO_ROUTE, |route| &*route.template),
+            route: match self.compiled_route() {
+                Some(route) => &route.template,
+                None if self.outcome.status == LIMITED_STATUS => LIMITED,
+                None => NO_ROUTE,
+            },
             source: self.client.source,
             address: self.client.address.ip(),
             relay: self.client.relay,
@@ -124,7 +150,9 @@ impl Exchange {
             return;
         }
         self.worker.counters.signalled(signal);
-        if self.looked.is_cross_site && Signal::BY_LINK.contains(&signal) {
+        if self.looked.is_cross_site && Signal::BY_LINK.contains(&signal)
+            || self.is_crawler() && Signal::BY_CRAWLING.contains(&signal)
+        {
             return;
         }
         let (source, address) = (self.client.source, self.client.address.ip());

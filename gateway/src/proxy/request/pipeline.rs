@@ -75,7 +75,7 @@ pub(in crate::proxy) async fn serve(
             let close = respond::settle(&mut exchange, asked.expects_continue, None);
             left_unread(reply.answer(exchange, close), close)
         }
-        Err(Unserved::ClientLeft) => left_unread(respond::nobody(exchange), true),
+        Err(Unserved::ClientLeft) => left_unread(problem::incomplete(exchange), true),
     };
     common.write(asked.origin.as_ref(), &mut response);
     if !listener.snapshot().access_log.response_headers.is_empty() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use http::{HeaderValue, Method, Response, Version, header};
+use http::{HeaderMap, HeaderValue, Method, Response, Version, header};
 use serde_json::{Map, Value};
 
 use super::{exchange::Exchange, grpc, response_body::ResponseBody};
@@ -33,9 +33,7 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
     let mut response = Response::new(ResponseBody::whole(body, exchange));
     *response.status_mut() = row.status;
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
-    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-    headers.insert("x-request-id", id);
+    head(headers, id);
     match reject {
         // RFC 6455 4.4.
         Reject::UpgradeRequired => {
@@ -58,6 +56,30 @@ pub(in crate::proxy) fn refuse(mut exchange: Box<Exchange>, refusal: Refusal, cl
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The response to a client that ended in the middle of its request (RFC 9112 8). Most have left, and nobody reads it: that
+/// is no fault, and is told to nobody else. Some have ended their own side alone.
+pub(super) fn incomplete(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
+    exchange.request.body = None;
+    let (row, id) = (Reject::BadRequest.row(), exchange.told_id());
+    let details = exchange.snapshot().settings.details;
+    let body = if is_head(&exchange) { Bytes::new() } else { text(row, id.as_bytes(), &[], (&[], details)) };
+    let http1 = !matches!(&exchange.request.line, Some((_, Version::HTTP_2, _)));
+    let mut response = Response::new(ResponseBody::whole(body, exchange));
+    *response.status_mut() = row.status;
+    head(response.headers_mut(), id);
+    if http1 {
+        response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// The headers that every problem has.
+fn head(headers: &mut HeaderMap, id: HeaderValue) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    headers.insert("x-request-id", id);
 }
 
 /// Whether the response must not have a body (RFC 9110 9.3.2). HTTP/1 drops it by itself, HTTP/2 does not.

@@ -74,14 +74,6 @@ pub(super) fn switch(
     Response::from_parts(head, ResponseBody::switched(Box::new(Tunnel::new(response, exchange, outlives_token))))
 }
 
-/// The response to a client that left, which nobody reads.
-pub(super) fn nobody(mut exchange: Box<Exchange>) -> Response<ResponseBody> {
-    exchange.request.body = None;
-    let mut nobody = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
-    *nobody.status_mut() = StatusCode::BAD_REQUEST;
-    nobody
-}
-
 /// Deals with a body that no upstream gets: the request is refused (F14), or answered without an upstream. `true`: the
 /// connection ends with the response.
 pub(super) fn settle(exchange: &mut Exchange, expects_continue: bool, reject: Option<Reject>) -> bool {

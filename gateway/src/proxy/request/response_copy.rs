@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, header, response};
 use super::exchange::Exchange;
 use crate::{
     clock::Now,
+    request_id::RequestId,
     validate::openapi::{Contract, LARGEST_RESPONSE, OperationId, ResponseFault, ResponseSchema},
 };
 
@@ -17,6 +18,7 @@ use crate::{
 pub(super) struct ResponseCopy {
     contract: Arc<Contract>,
     operation: OperationId,
+    id: RequestId,
     schema: ResponseSchema,
     bytes: Vec<u8>,
 }
@@ -30,7 +32,7 @@ impl ResponseCopy {
         let schema = match contract.judge_response(operation, head.status, &head.headers, has_body && !is_head) {
             Ok(schema) => schema?,
             Err(fault) => {
-                note(contract, operation, &fault);
+                note(contract, operation, exchange.id, &fault);
                 return None;
             }
         };
@@ -38,7 +40,8 @@ impl ResponseCopy {
             contract.note_unjudged();
             return None;
         }
-        Some(Box::new(Self { contract: Arc::clone(contract), operation, schema, bytes: Vec::new() }))
+        let (contract, id) = (Arc::clone(contract), exchange.id);
+        Some(Box::new(Self { contract, operation, id, schema, bytes: Vec::new() }))
     }
 
     /// One more piece passes. `false`: the body is too long to be judged.
@@ -55,7 +58,7 @@ impl ResponseCopy {
     /// The whole body has passed.
     pub(super) fn judge(&self) {
         if let Err(fault) = self.contract.judge_response_body(self.schema, &self.bytes) {
-            note(&self.contract, self.operation, &fault);
+            note(&self.contract, self.operation, self.id, &fault);
         }
     }
 }
@@ -72,10 +75,10 @@ fn is_readable(headers: &HeaderMap) -> bool {
     !headers.contains_key(header::CONTENT_ENCODING) && length.is_none_or(|length: usize| length <= LARGEST_RESPONSE)
 }
 
-fn note(contract: &Contract, operation: OperationId, fault: &ResponseFault) {
+fn note(contract: &Contract, operation: OperationId, id: RequestId, fault: &ResponseFault) {
     if contract.note_response(operation, Now::read().monotonic / 1_000_000_000) {
         let ResponseFault { rule, place } = fault;
         let operation = contract.name(operation);
-        tracing::warn!(operation, rule, place, "a response breaks the document of its API");
+        tracing::warn!(operation, rule, place, request_id = %id, "a response breaks the document of its API");
     }
 }

@@ -44,6 +44,7 @@ pub(super) fn admit(
         if exchange.is_banned() {
             return Err(Refusal::new(Reject::Banned, "banned"));
         }
+        exchange.look_for_crawler(&head.headers, now.monotonic);
         exchange.judge_slowed(now.monotonic)?;
         exchange.limit(When::Arrived, &head.headers, now.monotonic)
     };

@@ -18,6 +18,7 @@ use super::{
 use crate::{
     admission::Class,
     client::Client,
+    clock::Now,
     proxy::{connection::proxy_protocol, timing::deadline},
     refusal::{Refusal, Reject},
     settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},
@@ -236,11 +237,17 @@ impl ServerGroup {
             let leased = server.pool.lease(&need, timeout).await;
             drop(pending);
             match leased {
-                Ok(lease) => return Ok(Attempt { lease, in_flight, server: index }),
+                Ok(lease) => {
+                    if !lease.is_kept() {
+                        self.state.connected(index);
+                    }
+                    return Ok(Attempt { lease, in_flight, server: index });
+                }
                 Err(refused) => refusal = refused,
             }
             // A server without a free stream has not failed, nor has one that the gateway lacks the means to reach.
             if refusal.reject != Reject::Unavailable {
+                self.state.cannot_connect(index, &refusal.detail, Now::read().unix_millis);
                 self.state.unreachable(index, deadline::now());
             }
             *tried |= bit(index);

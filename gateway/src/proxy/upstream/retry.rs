@@ -3,7 +3,7 @@
 //!
 //! *Invariant:* a request is sent again only if every byte that was read of its body is still held, and only if it
 //! never left or its method is idempotent (RFC 9110 9.2.2). So the second request is the same as the first, byte for
-//! byte, and no server acts on it twice where that matters.
+//! byte, and no server acts on it twice where that matters. Servers read at most `tries` of them.
 
 use http::{Method, StatusCode, response};
 
@@ -79,7 +79,8 @@ pub(super) enum Next {
     GiveUp(AttemptFailure),
     /// The response is passed on as it is.
     Respond,
-    /// The request is sent again. `paid`: it costs a part of the retry budget.
+    /// The request is sent again. `paid`: it costs a part of the retry budget. It counts as a try, unless the server
+    /// cannot have read any of it.
     Retry { paid: bool },
 }
 
@@ -87,7 +88,7 @@ pub(super) enum Next {
 pub(super) struct RetryState<'a> {
     settings: &'a Retry,
     is_idempotent: bool,
-    /// Attempts that count, the one under way included.
+    /// Attempts that count against `tries`, the one under way included: all whose request the server may have read.
     attempts: u32,
     /// The servers that failed, as bits.
     pub(super) failed_servers: u64,
@@ -132,6 +133,9 @@ impl<'a> RetryState<'a> {
     ) -> Next {
         if left.has_time && self.is_free(failure, body) {
             self.needs_new_connection = true;
+            if failure.has_left() {
+                self.attempts += 1;
+            }
             return Next::Retry { paid: false };
         }
         let (is_allowed, otherwise) = match failure {
@@ -156,20 +160,28 @@ impl<'a> RetryState<'a> {
     }
 
     /// The server closed a connection that it had kept for long enough, or takes no more requests on one that others
-    /// use as well (GOAWAY, REFUSED_STREAM). That is no fault, so the second attempt costs nothing, but only one does.
+    /// use as well (GOAWAY, REFUSED_STREAM). That is no fault, so the repeat costs nothing of the retry budget, but only
+    /// one does.
+    ///
+    /// A request that was written may have been read before the connection closed: nobody can tell an idle connection
+    /// that closes from a server that reads and closes. So that repeat counts as a try, and `tries = 1` allows none.
     fn is_free(&self, failure: AttemptFailure, body: BodyState) -> bool {
-        matches!(failure, AttemptFailure::Closed { sent, reused } if reused || !sent)
-            && !self.needs_new_connection
-            && self.is_repeatable(failure, body)
+        let AttemptFailure::Closed { sent, reused } = failure else { return false };
+        let is_allowed = if sent { reused && self.attempts < self.settings.tries } else { true };
+        is_allowed && !self.needs_new_connection && self.is_repeatable(failure, body)
     }
 
     fn is_repeatable(&self, failure: AttemptFailure, body: BodyState) -> bool {
-        let sent = !matches!(failure, AttemptFailure::Closed { sent: false, .. });
-        body.is_kept && (self.is_idempotent || !sent)
+        body.is_kept && (self.is_idempotent || !failure.has_left())
     }
 }
 
 impl AttemptFailure {
+    /// Whether the server may have read any of the request.
+    const fn has_left(self) -> bool {
+        !matches!(self, Self::Closed { sent: false, .. })
+    }
+
     /// What the error of a connection means. `reused`: it had carried other requests before.
     pub(super) const fn of_error(error: UpstreamError, reused: bool) -> Self {
         match error {

@@ -16,11 +16,12 @@ use gateway_common::source::Source;
 
 use super::{
     balance::{bit, hash},
+    failing::Failing,
     gate::SharedGate,
 };
 use crate::{
     admission::Report,
-    message::{ServerState, UpstreamReport},
+    message::{FailingServer, ServerState, UpstreamReport},
     settings::upstream::{Ejection, Upstream},
 };
 
@@ -81,6 +82,8 @@ struct ServerCounters {
     until: AtomicU64,
     /// When it came back.
     since: AtomicU64,
+    /// Whether it could be connected to.
+    failing: Failing,
 }
 
 impl UpstreamState {
@@ -247,6 +250,29 @@ impl UpstreamState {
         self.settings.ejection.as_ref().is_some_and(|ejection| ejection.statuses.contains(&status))
     }
 
+    /// A new connection to a server came about.
+    pub(super) fn connected(&self, server: usize) {
+        if let Some(counts) = self.servers.get(server) {
+            counts.failing.connected();
+        }
+    }
+
+    /// No connection to a server came about at `now`, in milliseconds since 1970.
+    pub(super) fn cannot_connect(&self, server: usize, why: &str, now: u64) {
+        if let (Some(counts), Some(server)) = (self.servers.get(server), self.settings.servers.get(server)) {
+            counts.failing.failed(&server.address, why, now);
+        }
+    }
+
+    /// The servers that could not be connected to. Health checks know better where there are any.
+    fn failing(&self) -> Vec<FailingServer> {
+        if self.settings.health.is_some() {
+            return Vec::new();
+        }
+        let servers = self.servers.iter().zip(&self.settings.servers);
+        servers.filter_map(|(counts, server)| counts.failing.report(&server.address)).collect()
+    }
+
     /// A server could not be reached. No client can cause that.
     pub(super) fn unreachable(&self, server: usize, now: u64) {
         if let Some(counts) = self.servers.get(server).filter(|_| self.settings.ejection.is_some()) {
@@ -383,15 +409,23 @@ impl UpstreamState {
     /// A report for the guard, which tells the operator.
     pub(in crate::proxy) fn report(&self) -> UpstreamReport {
         let (down, ejected) = (self.down.load(Ordering::Relaxed), self.ejected.load(Ordering::Relaxed));
+        let failing = self.failing();
+        let is_failing = |server: usize| {
+            let address = self.settings.servers.get(server).map(|server| &server.address);
+            failing.iter().any(|failing| Some(&failing.server) == address)
+        };
         let state = |server: usize| match () {
             () if down & bit(server) != 0 => ServerState::Down,
             () if ejected & bit(server) != 0 => ServerState::Ejected,
+            () if is_failing(server) => ServerState::Failing,
             () if self.slow.load(Ordering::Relaxed) & bit(server) != 0 => ServerState::Slow,
             () => ServerState::Up,
         };
+        let servers = self.settings.servers.iter().enumerate();
         UpstreamReport {
             name: self.settings.name.clone(),
-            servers: self.settings.servers.iter().enumerate().map(|(at, it)| (it.address.clone(), state(at))).collect(),
+            servers: servers.map(|(at, it)| (it.address.clone(), state(at))).collect(),
+            failing,
             without_server: self.totals.without_server.load(Ordering::Relaxed),
             over_limit: self.totals.over_limit.load(Ordering::Relaxed),
             retries: self.totals.retries.load(Ordering::Relaxed),

@@ -9,7 +9,7 @@ use std::{
 };
 
 use crate::{
-    detect::NO_ROUTE,
+    detect::{LIMITED, NO_ROUTE},
     message::{
         ANSWERS, place_of_answer,
         telemetry::{Histogram, MAX_NAMES, OTHER},
@@ -60,12 +60,17 @@ impl Handshake {
     }
 }
 
+/// How a limit refuses, and what upstreams say in the same case.
+pub(in crate::proxy) const LIMITED_STATUS: u16 = 429;
+
 /// What one worker measures.
 pub(in crate::proxy) struct Measures {
     /// By the index of the route; what is over [`MAX_NAMES`] shares the last.
     routes: Box<[RequestCounters]>,
     /// Requests that found no route.
     none: RequestCounters,
+    /// Requests that a limit refused before a route was looked for.
+    limited: RequestCounters,
     health: RequestCounters,
     /// By the index of the upstream.
     upstreams: Box<[RequestCounters]>,
@@ -77,6 +82,8 @@ pub(in crate::proxy) struct Measures {
 struct RequestCounters {
     name: Arc<str>,
     answers: [Cell<u64>; ANSWERS.len()],
+    /// Of the answers those with [`LIMITED_STATUS`].
+    limited: Cell<u64>,
     bytes_in: Cell<u64>,
     bytes_out: Cell<u64>,
     /// Nanoseconds.
@@ -100,6 +107,7 @@ pub(in crate::proxy) struct RequestsDelta {
     pub(in crate::proxy) name: Arc<str>,
     /// In the order of [`ANSWERS`].
     pub(in crate::proxy) answers: [u64; ANSWERS.len()],
+    pub(in crate::proxy) limited: u64,
     pub(in crate::proxy) bytes_in: u64,
     pub(in crate::proxy) bytes_out: u64,
     pub(in crate::proxy) durations: Histogram,
@@ -110,6 +118,8 @@ pub(in crate::proxy) struct RequestsDelta {
 pub(in crate::proxy) enum MeasuredRoute {
     /// It asked for `listener.health`.
     Health,
+    /// A limit refused it before a route was looked for.
+    Limited,
     None,
     /// An index into [`Snapshot::served`].
     Route(usize),
@@ -136,6 +146,7 @@ impl Measures {
         Self {
             routes: named(routes, snapshot.served.len()),
             none: RequestCounters::new(NO_ROUTE),
+            limited: RequestCounters::new(LIMITED),
             health: RequestCounters::new(HEALTH),
             upstreams: named(upstreams, snapshot.settings.upstreams.len()),
             handshakes: Default::default(),
@@ -147,6 +158,7 @@ impl Measures {
     pub(in crate::proxy) fn note(&self, request: Measured) {
         let route = match request.route {
             MeasuredRoute::Health => &self.health,
+            MeasuredRoute::Limited => &self.limited,
             MeasuredRoute::None => &self.none,
             MeasuredRoute::Route(route) => self.routes.get(route).or(self.routes.last()).unwrap_or(&self.none),
         };
@@ -176,7 +188,7 @@ impl Measures {
 
     /// What was measured since the last call, of routes and upstreams that had requests.
     pub(in crate::proxy) fn take(&self) -> Delta {
-        let routes = self.routes.iter().chain([&self.none, &self.health]);
+        let routes = self.routes.iter().chain([&self.none, &self.limited, &self.health]);
         Delta {
             routes: routes.filter_map(RequestCounters::take).collect(),
             upstreams: self.upstreams.iter().filter_map(RequestCounters::take).collect(),
@@ -197,6 +209,7 @@ impl RequestCounters {
         Self {
             name: name.into(),
             answers: Default::default(),
+            limited: Cell::default(),
             bytes_in: Cell::default(),
             bytes_out: Cell::default(),
             sum: Cell::default(),
@@ -207,6 +220,7 @@ impl RequestCounters {
     fn note(&self, status: Option<u16>, took: u64) {
         let Some(answers) = self.answers.get(place_of_answer(status)) else { return };
         add(answers, 1);
+        add(&self.limited, u64::from(status == Some(LIMITED_STATUS)));
         add(&self.sum, took);
         let buckets = self.buckets.get_or_init(|| Box::new([const { Cell::new(0) }; Histogram::BUCKETS]));
         if let Some(bucket) = buckets.get(Histogram::place(took)) {
@@ -223,6 +237,7 @@ impl RequestCounters {
         Some(RequestsDelta {
             name: Arc::clone(&self.name),
             answers,
+            limited: self.limited.take(),
             bytes_in: self.bytes_in.take(),
             bytes_out: self.bytes_out.take(),
             durations: Histogram::new(self.sum.take(), buckets),
@@ -253,8 +268,11 @@ mod tests {
         let delta = requests.take().unwrap();
         assert_eq!((delta.answers, delta.durations.count(), delta.durations.sum), ([0, 1, 0, 1, 0, 1], 3, 3_000_000));
         assert!(requests.take().is_none());
-        requests.note(Some(500), 1);
-        assert_eq!(requests.take().unwrap().durations.count(), 1);
+        for status in [500, 429, 403, 429] {
+            requests.note(Some(status), 1);
+        }
+        let delta = requests.take().unwrap();
+        assert_eq!((delta.durations.count(), delta.answers[3], delta.limited), (4, 3, 2));
     }
 
     #[test]

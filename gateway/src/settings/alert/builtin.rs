@@ -15,6 +15,7 @@ struct Row {
     by: &'static [&'static str],
     condition: (Comparison, f64),
     hold: u64,
+    recover_after: u64,
     window: u64,
     summary: &'static str,
 }
@@ -30,6 +31,7 @@ const fn row(name: &'static str, severity: Severity, metric: Metric, summary: &'
         by: &[],
         condition: (Comparison::Above, 0.0),
         hold: 0,
+        recover_after: 60,
         window: 300,
         summary,
     }
@@ -54,7 +56,7 @@ fn rule(row: Row) -> AlertRule {
         by: row.by.iter().map(|label| (*label).to_owned()).collect(),
         condition: AlertCondition { comparison, bound },
         hold: Duration::from_secs(row.hold),
-        recover_after: Duration::from_secs(60),
+        recover_after: Duration::from_secs(row.recover_after),
         window: Duration::from_secs(row.window),
         at_least: 0,
         labels: Vec::new(),
@@ -97,7 +99,7 @@ fn rows() -> Vec<Row> {
             "audit_failing",
             Critical,
             Metric::AuditFailing,
-            "decisions cannot be recorded, so that no ban begins or ends by a decision",
+            "decisions cannot be recorded: nobody is banned, and what an operator lifts is recorded later",
         ),
         row("anomaly", Warning, Metric::Anomalies, "{sentence}")
             .only(&[
@@ -154,7 +156,8 @@ fn rows() -> Vec<Row> {
             Metric::ReloadSuccessful,
             "the last reload was refused: the configuration before it is in force",
         )
-        .when(Below, 1.0),
+        .when(Below, 1.0)
+        .ends_at_once(),
         row(
             "crowdsec_down",
             Warning,
@@ -192,7 +195,8 @@ fn rows() -> Vec<Row> {
             Metric::FilesRefused,
             "files have changed and cannot be used; those before are in force",
         )
-        .hold(60),
+        .hold(60)
+        .ends_at_once(),
         row(
             "good_clients_fail",
             Critical,
@@ -293,6 +297,11 @@ impl Row {
         Self { hold, ..self }
     }
 
+    /// Somebody puts it right by one act, such as a reload. It does not come and go, so nobody waits for it to stay right.
+    fn ends_at_once(self) -> Self {
+        Self { recover_after: 0, ..self }
+    }
+
     fn only(self, filter: &'static [(&'static str, &'static str)]) -> Self {
         Self { filter, ..self }
     }
@@ -312,6 +321,14 @@ mod tests {
 
     use super::*;
     use crate::metric::Kind;
+
+    #[test]
+    fn what_a_reload_puts_right_ends_with_it() {
+        let rules = rules();
+        let at_once = rules.iter().filter(|rule| rule.recover_after.is_zero());
+        let names: Vec<&str> = at_once.map(|rule| &*rule.name).collect();
+        assert_eq!(names, ["config_refused", "files_refused"]);
+    }
 
     #[test]
     fn each_can_be_evaluated_and_told() {

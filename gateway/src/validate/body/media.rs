@@ -115,6 +115,12 @@ impl MediaRange {
         (self.kind.is_none() || self.kind == other.kind) && (self.subtype.is_none() || self.subtype == other.subtype)
     }
 
+    /// Whether a media type is among both.
+    pub(in crate::validate) fn overlaps(&self, other: &Self) -> bool {
+        let overlap = |one: &Option<String>, other: &Option<String>| one.is_none() || other.is_none() || one == other;
+        overlap(&self.kind, &other.kind) && overlap(&self.subtype, &other.subtype)
+    }
+
     /// How many parts of it are open: the fewer, the more exact.
     pub(in crate::validate) fn openness(&self) -> usize {
         usize::from(self.kind.is_none()) + usize::from(self.subtype.is_none())

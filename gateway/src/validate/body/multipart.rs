@@ -39,6 +39,15 @@ pub(in crate::validate) struct Part<'a> {
     pub(in crate::validate) content: &'a [u8],
 }
 
+impl Part<'_> {
+    /// Whether it is what a browser sends for a file input in which nothing was chosen (HTML, "constructing the entry
+    /// list"): an empty file name, an empty content and a type that says nothing.
+    fn is_no_file(&self) -> bool {
+        let says_nothing = self.media_type.as_ref().is_none_or(|it| it.is("application", "octet-stream"));
+        self.file_name.as_deref() == Some("") && self.content.is_empty() && says_nothing
+    }
+}
+
 /// Reads a whole body.
 pub(in crate::validate) fn read<'a>(body: &'a [u8], media_type: &MediaType) -> Result<Vec<Part<'a>>, ParameterError> {
     let boundary = media_type.parameter("boundary").filter(|boundary| is_boundary(boundary));
@@ -171,6 +180,9 @@ pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Sha
     let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
     for part in parts {
         let field = fields.iter().find(|field| *field.parameter.name == *part.name);
+        if field.is_some_and(|field| field.is_file) && part.is_no_file() {
+            continue;
+        }
         let wrong = |rule, expected: &str| {
             let violation = Violation::new(Place::Body, "", rule, expected).at(&format!("/{}", part.name));
             ValueError::Violations([violation].into())

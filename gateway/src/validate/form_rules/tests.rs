@@ -107,6 +107,21 @@ fn b05_parts_of_multipart_are_what_the_route_says() {
         (with("name=\"other\"", "", b"7"), broken("body: additionalProperties at /other")),
         (with("name=\"title\"", "", b"bomb"), broken("body: once at /title")),
         (with("name=\"count\"; filename=\"a.txt\"", "text/plain", b"7"), broken("body: type at /count")),
+        // A file input in which nothing was chosen, as browsers send it.
+        (with("name=\"image\"; filename=\"\"", "application/octet-stream", b""), Ok(())),
+        (with("name=\"image\"; filename=\"\"", "", b""), Ok(())),
+        (
+            with("name=\"image\"; filename=\"\"", "application/octet-stream", b"x"),
+            broken("body: contentType at /image"),
+        ),
+        (with("name=\"image\"; filename=\"\"", "image/png", b""), broken("body: contentType at /image")),
+        (
+            with("name=\"image\"; filename=\"a.png\"", "application/octet-stream", b""),
+            broken("body: contentType at /image"),
+        ),
+        (with("name=\"image\"", "application/octet-stream", b""), broken("body: contentType at /image")),
+        (with("name=\"count\"; filename=\"\"", "application/octet-stream", b""), broken("body: type at /count")),
+        (with("name=\"other\"; filename=\"\"", "application/octet-stream", b""), broken("body: type at /other")),
         // What the content is, beside what it says.
         (with("name=\"image\"; filename=\"a.png\"", "image/gif", png), broken("body: contentType at /image")),
         (with("name=\"image\"; filename=\"a.png\"", "image/png", b"<script>"), broken("body: contentType at /image")),
@@ -143,6 +158,9 @@ fn b05_parts_of_multipart_are_what_the_route_says() {
     ] {
         check(&rules, MULTIPART, &body, expect);
     }
+    let nothing = with("name=\"image\"; filename=\"\"", "application/octet-stream", b"");
+    let must = self::rules(|form| form.fields.iter_mut().for_each(|field| field.required |= field.file.is_some()));
+    check(&must, MULTIPART, &nothing, broken("body: required"));
     for (content_type, detail) in [
         ("multipart/form-data", "body: boundary: Content-Type must have a boundary of 1 to 70 characters"),
         (

@@ -89,6 +89,9 @@ fn batches_are_limited_and_persisted_queries_pass() {
         ("{\"query\":7}", Some(Reject::BadRequest)),
         ("7", Some(Reject::BadRequest)),
         ("[7]", Some(Reject::BadRequest)),
+        ("[]", Some(Reject::BadRequest)),
+        ("[{}]", Some(Reject::BadRequest)),
+        ("{}", Some(Reject::BadRequest)),
     ] {
         let refused = judge(&LIMITS, None, Some(&json), body.as_bytes()).err().map(|refusal| refusal.reject);
         assert_eq!(refused, expect, "{body}");

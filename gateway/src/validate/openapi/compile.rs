@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     validate::{
-        body::{Body, Content},
+        body::{Body, Content, media::MediaRange},
         parameter::{Parameters, decode::decode},
         schema::set::SchemaSet,
     },
@@ -38,6 +38,8 @@ struct Compiler<'d> {
     schemes: security::Schemes,
     rules: Vec<SecurityRule>,
     operations: Vec<Operation>,
+    /// What the document says of the body of each of them.
+    bodies: Vec<Option<At<'d>>>,
     templates: Vec<Template>,
     paths: Paths,
 }
@@ -69,6 +71,7 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
         schemes: security::schemes(documents, &root)?,
         rules: Vec::new(),
         operations: Vec::new(),
+        bodies: Vec::new(),
         templates: Vec::new(),
         paths: Paths::default(),
     };
@@ -87,11 +90,11 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
             compiler.path_item(path, at, &root, &bases)?;
         }
     }
-    let Compiler { collector, of_responses, schemes, rules, operations, templates, paths } = compiler;
+    let Compiler { collector, of_responses, schemes, rules, operations, templates, paths, .. } = compiler;
     let Collector { version, schemas, places, mut warnings, examples, .. } = collector;
-    let responses = of_responses.map(|(collector, declared)| {
+    let responses = of_responses.map(|(collector, operations)| {
         warnings.extend(collector.warnings);
-        (declared, collector.schemas)
+        Wanted { operations, schemas: collector.schemas, examples: collector.examples }
     });
     Ok(Read { responses, version, schemas, places, warnings, examples, schemes, rules, operations, templates, paths })
 }
@@ -166,12 +169,22 @@ impl<'d> Compiler<'d> {
         let mut parameters = parameters::read(&mut self.collector, item, at)?;
         let (end, conditions) = self.conditions(path, &mut parameters, at);
         let plain = path.get(..end).unwrap_or(path);
+        for name in parameters.matrix().filter(|name| paths::begins_segment(plain, name)) {
+            let message = format!(
+                "{path:?} begins a segment with the parameter {name:?} of the style \"matrix\": every request is \
+                 refused with 400, as programs read a segment that begins with \";\" in different ways. Put it behind a \
+                 literal (\"/items{{{name}}}\"), or choose the style \"simple\""
+            );
+            self.collector.warn(at, message);
+        }
         let rule = security::rule(self.collector.documents, root, at, &self.schemes)?;
         parameters.also_known.extend(self.schemes.in_query(&rule));
-        let body = match at.get("requestBody") {
-            Some(body) => self.body(&self.collector.documents.resolve(body)?)?,
+        let declared = at.get("requestBody").map(|body| self.collector.documents.resolve(body)).transpose()?;
+        let body = match &declared {
+            Some(body) => self.body(body)?,
             None => Body::default(),
         };
+        self.bodies.push(declared);
         let bases = match at.get("servers") {
             Some(_) => self.bases(at)?,
             None => bases.to_vec(),
@@ -218,14 +231,15 @@ impl<'d> Compiler<'d> {
     fn place(&mut self, path: &str, method: &str, number: usize, at: &At<'d>) -> Result<(), DocumentFault> {
         let pieces = paths::template(path).map_err(|why| self.collector.fault(at, format!("{path:?}: {why}")))?;
         let names = paths::names(&pieces);
-        if let Some(name) = names.iter().enumerate().find(|(at, name)| names.iter().take(*at).any(|it| it == *name)) {
+        let is_twice = |at: usize, name: &str| name != servers::ANY && names.iter().take(at).any(|it| **it == *name);
+        if let Some(name) = names.iter().enumerate().find(|(at, name)| is_twice(*at, name)) {
             return Err(self.collector.fault(at, format!("{path:?} has the parameter {:?} twice", name.1)));
         }
         if let Some(operation) = self.operations.get(number) {
             let declared = |name: &str| {
                 operation.parameters.all.iter().any(|it| it.part == RequestPart::Path && *it.name == *name)
             };
-            if let Some(name) = names.iter().find(|name| !declared(name)) {
+            if let Some(name) = names.iter().find(|name| ***name != *servers::ANY && !declared(name)) {
                 self.collector
                     .warn(at, format!("{path:?} has the parameter {name:?}, which is not declared: any value passes"));
             }
@@ -234,24 +248,64 @@ impl<'d> Compiler<'d> {
         if template == self.templates.len() {
             self.templates.push(Template { path: paths::anonymous(path).into(), operations: Vec::new() });
         }
-        let Some(found) = self.templates.get_mut(template) else { return Ok(()) };
-        let wanted = |number: usize| self.operations.get(number).map(|operation| operation.conditions.clone());
-        let rivals = found.operations.iter().filter(|(known, _, _)| **known == *method);
-        let clash = rivals.map(|(_, number, _)| *number).find(|rival| wanted(*rival) == wanted(number));
-        if let Some(rival) = clash {
-            // Two servers may have the same base.
-            if rival == number {
-                return Ok(());
-            }
-            let other = self.operations.get(rival).map_or("", |operation| &operation.name).to_owned();
-            return Err(self.collector.fault(at, format!("no request tells it from {other:?}")));
+        let wanted = |number: usize| self.operations.get(number).map(|operation| &operation.conditions);
+        let known = self.templates.get(template).map_or(&[][..], |found| &found.operations);
+        let of_method = known.iter().filter(|(known, _, _)| **known == *method).map(|(_, number, _)| *number);
+        let rivals: Vec<usize> = of_method.filter(|rival| wanted(*rival) == wanted(number)).collect();
+        // Two servers may have the same base.
+        if rivals.contains(&number) {
+            return Ok(());
         }
-        let conditions = wanted(number).map_or(0, |conditions| conditions.len());
+        for rival in rivals {
+            let other = self.operations.get(rival).map_or("", |operation| &operation.name).to_owned();
+            let are_apart = self
+                .are_apart(rival, number)
+                .map_err(|why| self.collector.fault(at, format!("no request tells it from {other:?}, and {why}")))?;
+            let message = format!("it has the path of {other:?}: requests pass that keep the contract of either");
+            self.collector.warn(at, message);
+            if let Some((_, declared)) = self.of_responses.as_mut().filter(|_| !are_apart) {
+                for one in [rival, number] {
+                    if let Some(declared) = declared.get_mut(one) {
+                        declared.is_shared = true;
+                    }
+                }
+            }
+        }
+        let conditions = wanted(number).map_or(0, Vec::len);
+        let Some(found) = self.templates.get_mut(template) else { return Ok(()) };
         let place = found.operations.partition_point(|(_, other, _)| {
             self.operations.get(*other).is_some_and(|other| other.conditions.len() >= conditions)
         });
         found.operations.insert(place, (method.into(), number, names.into()));
         Ok(())
+    }
+
+    /// Whether the type of its body tells of each request which of two operations it asks for. If not, it is judged by the
+    /// one whose parameters it has, or by the first.
+    ///
+    /// # Errors
+    /// Why that cannot be: others would be let through, or the body would be judged by another schema.
+    fn are_apart(&self, one: usize, other: usize) -> Result<bool, &'static str> {
+        let body = |number: usize| self.bodies.get(number).and_then(Option::as_ref).map(|at| (at.document, at.value));
+        let is_same_body = body(one) == body(other);
+        let known = |number: usize| {
+            let operation = self.operations.get(number)?;
+            Some((operation, self.rules.get(operation.rule)?))
+        };
+        let (Some((one, one_rule)), Some((other, other_rule))) = (known(one), known(other)) else {
+            return Err("one of them is not known");
+        };
+        if !one_rule.asks_like(other_rule) {
+            return Err("they do not ask for the same `security`");
+        }
+        if !one.limits.iter().map(|limit| &limit.name).eq(other.limits.iter().map(|limit| &limit.name)) {
+            return Err("they do not name the same limits");
+        }
+        let is_apart = |range: &MediaRange| other.body.contents.iter().all(|(theirs, _)| !theirs.overlaps(range));
+        let are_apart = one.body.is_declared()
+            && other.body.is_declared()
+            && one.body.contents.iter().all(|(range, _)| is_apart(range));
+        if is_same_body || are_apart { Ok(are_apart) } else { Err("their bodies differ, though not by their types") }
     }
 
     /// What stands behind `#` or `?` in a path, which some documents tell operations of one path apart by:

@@ -75,19 +75,24 @@ pub fn lint(
         open_ends(&documents, at, &mut seen, &mut holes);
     }
     let mut broken = Vec::new();
-    for example in &read.examples {
+    let of_requests = read.examples.iter().map(|example| (&contract.schemas, example));
+    let of_responses = contract
+        .responses
+        .iter()
+        .flat_map(|responses| read.response_examples.iter().map(|example| (&responses.schemas, example)));
+    let all: Vec<_> = of_requests.chain(of_responses).collect();
+    for (schemas, example) in &all {
         let text = example.value.value.to_string();
         let Ok(value) = JsonDocument::parse(text.as_bytes()) else { continue };
         let limits = schema::limits(text.as_bytes());
-        let message = match contract.schemas.judge(example.schema, &value, limits, (RequestPart::Body, "")) {
+        let message = match schemas.judge(example.schema, &value, limits, (RequestPart::Body, "")) {
             Ok(()) => continue,
             Err(Unfit::TooComplex) => "takes too much work".to_owned(),
             Err(Unfit::Invalid(violations)) => detail(&violations),
         };
         broken.push(documents.fault(&example.value, format!("the example breaks the contract: {message}")));
     }
-    let examples = read.examples.len();
-    drop(read);
+    let examples = all.len();
     Ok(Lint { contract, holes, examples, broken })
 }
 

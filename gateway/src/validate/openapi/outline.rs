@@ -18,8 +18,8 @@ use crate::{
 /// What of a contract protects its API.
 #[derive(Debug, Default)]
 pub struct Outline {
-    /// By method, path and what else tells operations apart.
-    operations: BTreeMap<String, OperationOutline>,
+    /// By method, path and conditions. Where there are several, a request passes that keeps the contract of one of them.
+    operations: BTreeMap<String, Vec<OperationOutline>>,
     schemes: Known,
 }
 
@@ -40,13 +40,13 @@ impl Contract {
     /// What of it protects the API.
     #[must_use]
     pub fn outline(&self) -> Outline {
-        let mut operations = BTreeMap::new();
+        let mut operations: BTreeMap<String, Vec<OperationOutline>> = BTreeMap::new();
         for template in &self.templates {
             for (method, number, names) in &template.operations {
                 let Some(operation) = self.operations.get(*number) else { continue };
                 let Some(rule) = self.rules.get(operation.rule) else { continue };
                 let key = format!("{method} {} {:?}", template.path, operation.conditions);
-                operations.insert(key, self.asked(operation, rule, names));
+                operations.entry(key).or_default().push(self.asked(operation, rule, names));
             }
         }
         Outline { operations, schemes: self.schemes.known().clone() }
@@ -95,23 +95,37 @@ impl Outline {
             }
         }
         for (key, old) in &self.operations {
-            let name = &old.name;
-            let Some(new) = new.operations.get(key) else {
-                losses.push(format!("{name} is not declared any more"));
-                continue;
-            };
-            if is_followed {
-                losses.extend(new.rule.loss(&old.rule).map(|loss| format!("{name} {loss}")));
+            let new = new.operations.get(key).map_or(&[][..], Vec::as_slice);
+            if new.len() < old.len() {
+                let gone = old.iter().filter(|old| new.iter().all(|new| new.name != old.name));
+                losses.extend(gone.map(|old| format!("{} is not declared any more", old.name)));
             }
-            let lost = old.limits.iter().filter(|limit| !new.limits.contains(limit));
-            losses.extend(lost.map(|limit| format!("{name} is not counted by limit.{limit} any more")));
-            losses.extend(old.unjudged(new).map(|what| format!("{name}: not judged any more: {what}")));
+            // One that has another name may take the requests of each that there was.
+            for new in new {
+                let same = old.iter().find(|old| old.name == new.name);
+                let before = same.map_or(old.as_slice(), std::slice::from_ref);
+                let mut of_each = before.iter().map(|old| old.losses(new, is_followed));
+                losses.extend(of_each.find(|losses| !losses.is_empty()).unwrap_or_default());
+            }
         }
         losses
     }
 }
 
 impl OperationOutline {
+    /// What `new` takes away of this one.
+    fn losses(&self, new: &Self, is_followed: bool) -> Vec<String> {
+        let name = &self.name;
+        let mut losses = Vec::new();
+        if is_followed {
+            losses.extend(new.rule.loss(&self.rule).map(|loss| format!("{name} {loss}")));
+        }
+        let lost = self.limits.iter().filter(|limit| !new.limits.contains(limit));
+        losses.extend(lost.map(|limit| format!("{name} is not counted by limit.{limit} any more")));
+        losses.extend(self.unjudged(new).map(|what| format!("{name}: not judged any more: {what}")));
+        losses
+    }
+
     /// What is judged here, and passes there as it comes.
     fn unjudged(&self, new: &Self) -> Option<String> {
         let mut what = Vec::new();

@@ -81,6 +81,11 @@ pub(in crate::validate) fn anonymous(text: &str) -> String {
     plain
 }
 
+/// Whether a parameter stands at the beginning of a segment.
+pub(in crate::validate) fn begins_segment(template: &str, name: &str) -> bool {
+    template.contains(&format!("/{{{name}}}"))
+}
+
 /// Reads a template: `/items/{id}`, `/reports/{name}.{format}`.
 pub(in crate::validate) fn template(text: &str) -> Result<Vec<Piece>, &'static str> {
     let below = text.strip_prefix('/').ok_or("a path begins with a slash")?;

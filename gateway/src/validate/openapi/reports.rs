@@ -63,8 +63,12 @@ impl Contract {
     ) -> Result<Option<ResponseSchema>, ResponseFault> {
         let declared = self.responses.as_ref().and_then(|all| Some((all, all.operations.get(operation.0)?)));
         let Some((responses, declared)) = declared else { return Ok(None) };
-        // It says that another response is still good.
-        if status.is_informational() || status == StatusCode::NOT_MODIFIED {
+        // 304 says that another response is still good. A document without responses says nothing of them.
+        if status.is_informational() || status == StatusCode::NOT_MODIFIED || declared.all.is_empty() {
+            return Ok(None);
+        }
+        if declared.is_shared {
+            self.note_unjudged();
             return Ok(None);
         }
         let code = status.as_u16();

@@ -8,7 +8,7 @@ use http::header;
 use serde_json::Value;
 
 use super::{
-    collector::Collector,
+    collector::{Collector, Example},
     document::{At, DocumentFault},
 };
 use crate::{
@@ -32,6 +32,8 @@ pub(super) struct Responses {
 #[derive(Default)]
 pub(super) struct Declared {
     pub(super) all: Vec<(Status, Response)>,
+    /// Whether a request may also have asked for another operation, which has other responses: none is judged.
+    pub(super) is_shared: bool,
     pub(super) violations: AtomicU64,
     /// When it was told of last, in seconds since the machine began; 0: never.
     pub(super) told: AtomicU64,
@@ -68,6 +70,9 @@ pub(super) fn read<'d>(collector: &mut Collector<'d>, operation: &At<'d>) -> Dec
             Ok(response) => all.push((status, response)),
             Err(fault) => collector.warnings.push(fault),
         }
+    }
+    if all.is_empty() {
+        collector.warn(operation, "declares no response: none is reported");
     }
     all.sort_by_key(|(status, _)| *status);
     Declared { all, ..Declared::default() }
@@ -107,7 +112,10 @@ fn response<'d>(collector: &mut Collector<'d>, at: At<'d>) -> Result<Response, D
         let Some(range) = MediaRange::read(range) else {
             return Err(collector.fault(&media, format!("{range:?} is no media type")));
         };
-        let schema = media.get("schema").filter(|_| range.is_json()).map(|schema| collector.schema(&schema));
+        let schema = media.get("schema").filter(|_| range.is_json()).map(|schema| {
+            collector.examples(&media, &schema);
+            collector.schema(&schema)
+        });
         response.contents.push((range, schema));
     }
     response.contents.sort_by_key(|(range, _)| range.openness());
@@ -127,5 +135,9 @@ impl Responses {
     }
 }
 
-/// The responses of all operations, and their schemas.
-pub(super) type Wanted<'d> = (Vec<Declared>, Vec<(usize, &'d Value)>);
+/// The responses of all operations, before their schemas are compiled.
+pub(super) struct Wanted<'d> {
+    pub(super) operations: Vec<Declared>,
+    pub(super) schemas: Vec<(usize, &'d Value)>,
+    pub(super) examples: Vec<Example<'d>>,
+}

@@ -186,6 +186,11 @@ impl SecurityRule {
         self.alternatives.as_ref().is_some_and(empty) && self.permissions.is_empty()
     }
 
+    /// Whether both ask for the same, wherever they stand.
+    pub(super) fn asks_like(&self, other: &Self) -> bool {
+        (&self.alternatives, &self.permissions) == (&other.alternatives, &other.permissions)
+    }
+
     /// What it asks for less than `old` does, as what follows the name of an operation.
     pub(super) fn loss(&self, old: &Self) -> Option<&'static str> {
         if old.is_public() {

@@ -5,6 +5,9 @@ use super::document::{At, DocumentFault, Documents};
 /// The most values that the variables of one server are tried with.
 const MOST_PATHS: usize = 64;
 
+/// The name of a variable that may be any segment, as a parameter of the path that nothing else has.
+pub(super) const ANY: &str = "*";
+
 /// What helps where servers do not say where they are.
 const HINT: &str = ": say where the API is served, by `base_path` in its [api.NAME] or --base-path";
 
@@ -14,7 +17,7 @@ pub(super) fn bases(documents: &Documents, holder: &At<'_>) -> Result<Vec<String
     for server in holder.get("servers").into_iter().flat_map(|servers| servers.elements()) {
         let url = server.text("url").ok_or_else(|| documents.fault(&server, "a server has no \"url\""))?;
         for path in with_variables(path_of(url), &server) {
-            if path.contains(['{', '}']) {
+            if path.replace(&any(), "").contains(['{', '}']) {
                 return Err(documents.fault(&server, format!("{url:?} has a variable that is not declared{HINT}")));
             }
             let path = path.split(['?', '#']).next().unwrap_or_default().trim_end_matches('/').to_owned();
@@ -43,7 +46,13 @@ fn path_of(url: &str) -> &str {
     }
 }
 
-/// The paths that the values of variables make: all of an `enum`, or the default.
+/// What stands in a path for a variable that may be any segment.
+fn any() -> String {
+    format!("{{{ANY}}}")
+}
+
+/// The paths that the values of variables make: all of an `enum`, or any one segment. A default that is not one segment is
+/// taken beside that.
 fn with_variables(path: &str, server: &At<'_>) -> Vec<String> {
     let mut paths = vec![path.to_owned()];
     for (name, variable) in server.get("variables").into_iter().flat_map(|variables| variables.members()) {
@@ -51,14 +60,17 @@ fn with_variables(path: &str, server: &At<'_>) -> Vec<String> {
         if !path.contains(&placeholder) {
             continue;
         }
-        let words: Vec<&str> = variable
+        let any = any();
+        let mut words: Vec<&str> = variable
             .get("enum")
             .into_iter()
             .flat_map(|words| words.elements())
             .filter_map(|it| it.value.as_str())
             .collect();
-        let default = variable.text("default").into_iter().collect();
-        let words = if words.is_empty() { default } else { words };
+        if words.is_empty() {
+            words.push(&any);
+            words.extend(variable.text("default").filter(|default| default.is_empty() || default.contains('/')));
+        }
         paths = paths.iter().flat_map(|path| words.iter().map(|word| path.replace(&placeholder, word))).collect();
         paths.truncate(MOST_PATHS);
     }

@@ -9,6 +9,7 @@ mod choice;
 mod losses;
 mod places;
 mod responses;
+mod servers;
 
 /// Compiles a document.
 fn compile(text: &str) -> Result<Contract, DocumentFault> {
@@ -287,6 +288,7 @@ fn what_is_refused_at_load() {
     let with = |paths: &str| format!("openapi: 3.1.0\ninfo: {{title: a, version: '1'}}\npaths:\n{paths}\n");
     let get = |rest: &str| with(&format!("  /a:\n    get:\n      responses: {{}}\n      {rest}"));
     let parameter = |rest: &str| get(&format!("parameters: [{{name: a, in: query, {rest}}}]"));
+    let body = |range: &str| format!("{{requestBody: {{content: {{'{range}': {{}}}}}}}}");
     for (document, place, message) in [
         ("swagger: '2.0'".to_owned(), "shop.yaml#", "Swagger 2"),
         ("openapi: 4.0.0".to_owned(), "shop.yaml#", "3.0, 3.1 and 3.2"),
@@ -313,7 +315,22 @@ fn what_is_refused_at_load() {
         (get("security: [{none: []}]"), "shop.yaml#/paths/~1a/get/security/0", "no security scheme"),
         (with("  a: {get: {}}"), "", "begins with a slash"),
         (with("  /{a}/{a}: {get: {}}"), "", "twice"),
-        (with("  /{a}: {get: {}}\n  /{b}: {get: {}}"), "", "no request tells it from"),
+        (
+            with("  /{a}: {get: {}}\n  /{b}: {get: {security: []}}"),
+            "",
+            "no request tells it from \"GET /{a}\", and they do not ask for the same `security`",
+        ),
+        (with("  /{a}: {get: {}}\n  /{b}: {get: {x-gateway-limits: [few]}}"), "", "the same limits"),
+        (
+            with(&format!("  /{{a}}: {{put: {{}}}}\n  /{{b}}: {{put: {}}}", body("application/json"))),
+            "",
+            "their bodies differ",
+        ),
+        (
+            with(&format!("  /{{a}}: {{put: {}}}\n  /{{b}}: {{put: {}}}", body("text/plain"), body("text/*"))),
+            "",
+            "their bodies differ",
+        ),
     ] {
         let fault = compile(&document).err().unwrap_or_else(|| panic!("{document}"));
         assert!(fault.message.contains(message), "{fault:?}: {message}");
@@ -343,6 +360,11 @@ fn versions_differ_as_they_say() {
     };
     for (version, schema, body, is_valid) in [
         ("3.0.1", "{type: string, nullable: true}", "null", true),
+        ("3.0.3", "{type: string, nullable: true, enum: [a, b]}", "null", false),
+        ("3.0.3", "{type: string, nullable: true, enum: [a, b]}", "\"a\"", true),
+        ("3.0.3", "{type: string, nullable: true, enum: [a, null]}", "null", true),
+        ("3.0.3", "{nullable: true, enum: [a]}", "null", false),
+        ("3.0.3", "{type: string, nullable: false, enum: [a, null]}", "null", false),
         ("3.1.0", "{type: [string, 'null']}", "null", true),
         ("3.1.0", "{type: string}", "null", false),
         ("3.0.1", "{type: number, minimum: 1, exclusiveMinimum: true}", "1", false),

@@ -355,7 +355,7 @@ impl<'a> Judge<'a> {
     fn assert(&mut self, check: &'a KeywordCheck, view: JsonView<'a>, at: Id) -> Result<bool, OutOfWork> {
         Ok(match (check, view) {
             (KeywordCheck::Never, _) => false,
-            (KeywordCheck::Types(types), view) => is_of(*types, view),
+            (KeywordCheck::Types(types), view) => is_of(*types, view, || self.document.is_whole(at)),
             (KeywordCheck::Among(constants), _) => {
                 let mut work = 0;
                 let found = constants.sorted.binary_search_by(|constant| {
@@ -451,7 +451,7 @@ impl<'a> Judge<'a> {
     }
 }
 
-fn is_of(types: Types, view: JsonView<'_>) -> bool {
+fn is_of(types: Types, view: JsonView<'_>, is_whole: impl FnOnce() -> bool) -> bool {
     match view {
         JsonView::Null => types.has(Types::NULL),
         JsonView::Bool(_) => types.has(Types::BOOLEAN),
@@ -459,7 +459,6 @@ fn is_of(types: Types, view: JsonView<'_>) -> bool {
         JsonView::Array(_) => types.has(Types::ARRAY),
         JsonView::Object(_) => types.has(Types::OBJECT),
         JsonView::Number(number) => {
-            let is_whole = || !number.is_f64() || number.as_f64().is_some_and(|value| value.fract() == 0.0);
             types.has(Types::NUMBER)
                 || types.has(Types::INTEGER) && is_whole()
                 || types.has(Types::WRITTEN_INTEGER) && !number.is_f64()

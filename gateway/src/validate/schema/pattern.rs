@@ -272,6 +272,7 @@ mod tests {
     #[test]
     fn what_other_languages_write_is_read() {
         check(r"^[\p{Alnum}_]+\p{Punct}$", true, &["a_1!"], &["\u{e9}!", "a"]);
+        check(r"^(\p{LD}|\p{Punct})[\p{all}]$", true, &["\u{e9}\n", "-\u{1f600}"], &["\u{2192}a", "a"]);
         check(r"\A\S[\p{Print}]*\z", true, &["a b"], &[" a", "a\u{e9}", "a\n"]);
         let halves = r"^[\u0020-\uD7FF\uE000-\uFFFD\uD800\uDBFF-\uDC00\uDFFF\t\r\n]*$";
         check(halves, true, &["a\tb\u{fffd}"], &["\u{1f600}", "\u{1}"]);

@@ -251,7 +251,7 @@ impl Scan<'_, '_> {
         }
         let is_html = scope.reads_html() && form.iter().any(|byte| matches!(byte, b'<' | b'=' | b':' | b'>'));
         if is_html && grammar::is_xss(form) {
-            self.findings.add("xss", "xss", place, name, CRITICAL);
+            self.findings.add("xss", "xss", place, name, xss_score(form));
         }
     }
 
@@ -275,14 +275,25 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Plain words, numbers and identifiers are in no rule's way.
+/// Plain words, numbers and identifiers are in no rule's way, but for names of classes.
 fn is_plain(value: &[u8]) -> bool {
-    let mut before = 0;
+    let (mut before, mut dots) = (0, 0_usize);
     value.iter().all(|&byte| {
         let is_pair = byte == before && matches!(byte, b'.' | b'-' | b'_');
         before = byte;
+        dots += usize::from(byte == b'.');
         !is_pair && (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
-    }) && memchr::memmem::find(value, b"onstructor").is_none_or(|at| at >= LONGEST)
+    }) && !has_within(value, b"onstructor")
+        && (dots == 0 || !has_class(value))
+}
+
+/// Whether a name with dots may be one of a class, or lead to one.
+fn has_class(value: &[u8]) -> bool {
+    [&b"lass"[..], b"com.", b"org.", b"java"].iter().any(|part| has_within(value, part))
+}
+
+fn has_within(value: &[u8], part: &[u8]) -> bool {
+    memchr::memmem::find(value, part).is_some_and(|at| at < LONGEST)
 }
 
 /// Without one of these nothing leaves the place of a value in a statement.
@@ -290,12 +301,20 @@ fn has_sql_characters(value: &[u8]) -> bool {
     value.iter().any(|byte| !byte.is_ascii_alphanumeric() && !matches!(byte, b'_' | b'.' | b',' | b':' | b'@'))
 }
 
-/// Text has the shape of a statement now and then (`100% cotton -- new`, `call me; I am at home`): a weak sign. With a
-/// quote, a call or a comparison, or with a `UNION` or `AND` of SQL, it is a strong one.
+/// Text has the shape of a statement now and then (`100% cotton -- new`, `call me; I am at home`, `count(items)`, `between 10
+/// and 20`): a weak sign. With a quote, or with a call or a comparison behind something else, or with a `UNION`, it is a
+/// strong one.
 fn sql_score(fingerprint: &str, value: &[u8]) -> u32 {
-    let has_marks = value.iter().any(|byte| matches!(byte, b'\'' | b'"' | b'`' | b'(' | b'='));
-    let joins = fingerprint.contains(['U', '&']);
-    if fingerprint.len() >= 3 && (has_marks || joins) { CRITICAL } else { WARNING }
+    let has = |marks: &[u8]| value.iter().any(|byte| marks.contains(byte));
+    let is_call = fingerprint.starts_with("f(");
+    let is_marked = has(b"'\"`=") || !is_call && has(b"(");
+    if fingerprint.len() >= 3 && (is_marked || fingerprint.contains('U')) { CRITICAL } else { WARNING }
+}
+
+/// `style=modern` is an attribute only where the value stands among others, and no script: a weak sign.
+fn xss_score(value: &[u8]) -> u32 {
+    let leaves = |byte: &u8| matches!(byte, b'<' | b'>' | b'"' | b'\'' | b'`' | b'(' | b':');
+    if value.iter().any(leaves) { CRITICAL } else { WARNING }
 }
 
 #[cfg(test)]

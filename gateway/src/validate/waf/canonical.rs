@@ -5,7 +5,7 @@
 
 use std::borrow::Cow;
 
-use super::decode;
+use super::decode::{self, Wide};
 
 /// So often a value is decoded.
 const DEPTH: usize = 4;
@@ -16,8 +16,8 @@ const MOST_FORMS: usize = 8;
 /// What of a value is inspected, in bytes.
 pub(super) const LONGEST: usize = 1024 * 1024;
 
-/// The shortest text that is tried as base64.
-const SHORTEST_BASE64: usize = 16;
+/// The shortest text that is tried as base64, without its padding: `'OR 1=1--`.
+const SHORTEST_BASE64: usize = 12;
 
 /// All forms of a value.
 pub(super) struct Forms<'a> {
@@ -71,7 +71,7 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
         decoded = Cow::Owned(decode::html_entities(&decoded));
     }
     if memchr::memmem::find(&decoded, b"\\u").is_some() || memchr::memmem::find(&decoded, b"\\x").is_some() {
-        decoded = Cow::Owned(decode::javascript(&decoded));
+        decoded = Cow::Owned(decode::javascript(&decoded, Wide::Kept));
     }
     if decoded.iter().any(|byte| matches!(byte, 0xc0 | 0xc1 | 0xe0 | 0xe5 | 0xef)) {
         decoded = Cow::Owned(decode::fold_unicode(&decoded));
@@ -81,11 +81,24 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
 
 /// What a form may be besides: base64, or text with pluses for spaces.
 fn others(form: &[u8]) -> [Option<Vec<u8>>; 2] {
-    let text = may_be_base64(form).then(|| base64_text(form)).flatten();
+    let text = base64_of(form).and_then(base64_text);
     // Spaces, where a form was encoded as one once more than it was decoded.
     let is_joined = memchr::memchr(b'+', form).is_some() && memchr::memchr(b' ', form).is_none();
     let spaced = is_joined.then(|| form.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect());
     [text, spaced]
+}
+
+/// The base64 that a form is, or that it carries as a `data:` URL (RFC 2397).
+fn base64_of(form: &[u8]) -> Option<&[u8]> {
+    const MARK: &[u8] = b";base64,";
+    if may_be_base64(form) {
+        return Some(form);
+    }
+    let at = memchr::memmem::find(form, MARK)? + MARK.len();
+    let carried = form.get(at..)?;
+    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+    let end = carried.iter().position(|byte| !is_letter(byte)).unwrap_or(carried.len());
+    carried.get(..end).filter(|carried| carried.len() >= 4)
 }
 
 /// A command as a shell reads it: without quotes, backslashes, carets and empty variables inside of words. `None`: nothing
@@ -120,7 +133,7 @@ pub(super) fn unquoted(form: &[u8]) -> Option<Vec<u8>> {
 fn percent(form: &[u8]) -> Vec<u8> {
     if memchr::memmem::find(form, b"%u").is_some() || memchr::memmem::find(form, b"%U").is_some() {
         let kept = form.iter().flat_map(|&byte| if byte == b'+' { b"%2b".to_vec() } else { vec![byte] });
-        return decode::percent_unicode(&kept.collect::<Vec<u8>>());
+        return decode::percent_unicode(&kept.collect::<Vec<u8>>(), Wide::Kept);
     }
     decode::percent(form, false)
 }

@@ -31,6 +31,29 @@ pub(super) const fn narrow(code: u32) -> u8 {
     if (code >> 8) & 0xff == 0xff && low > 0 && low < 0x5f { low.wrapping_add(0x20) } else { low }
 }
 
+/// What becomes of an escaped character beyond U+00FF. Full-width forms become ASCII in any case.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Wide {
+    /// It is cut to its last byte, as ModSecurity does.
+    Cut,
+    /// It is written as UTF-8, as whoever reads it does; a half of a pair of UTF-16 as what stands for it.
+    Kept,
+}
+
+impl Wide {
+    fn append(self, out: &mut Vec<u8>, code: u32) {
+        match code {
+            0..=0xff => out.push(low_byte(code)),
+            0xff01..=0xff5e => out.push(narrow(code)),
+            _ if self == Self::Cut => out.push(low_byte(code)),
+            _ => {
+                let character = char::from_u32(code).unwrap_or(char::REPLACEMENT_CHARACTER);
+                out.extend_from_slice(character.encode_utf8(&mut [0; 4]).as_bytes());
+            }
+        }
+    }
+}
+
 /// Decodes `%HH`, and `+` as a space where it means one. Whatever is no escape stays.
 pub(super) fn percent(input: &[u8], plus: bool) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(input.len()), 0);
@@ -52,7 +75,7 @@ pub(super) fn percent(input: &[u8], plus: bool) -> Vec<u8> {
 }
 
 /// As [`percent`] with `+`, and `%uHHHH`.
-pub(super) fn percent_unicode(input: &[u8]) -> Vec<u8> {
+pub(super) fn percent_unicode(input: &[u8], wide: Wide) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(input.len()), 0);
     while let Some(&byte) = input.get(at) {
         at += 1;
@@ -60,7 +83,7 @@ pub(super) fn percent_unicode(input: &[u8]) -> Vec<u8> {
             b'+' => out.push(b' '),
             b'%' if matches!(input.get(at), Some(b'u' | b'U')) => match hex_run(input, at + 1, 4) {
                 (4, code) => {
-                    out.push(narrow(code));
+                    wide.append(&mut out, code);
                     at += 5;
                 }
                 _ => out.push(byte),
@@ -102,15 +125,16 @@ const NAMED: [(&str, u8); 18] = [
 
 /// Decodes HTML entities: all numeric ones, and [`NAMED`].
 pub(super) fn html_entities(input: &[u8]) -> Vec<u8> {
-    entities(input, &NAMED)
+    entities(input, &NAMED, Wide::Kept)
 }
 
 /// Decodes the HTML entities that ModSecurity reads.
 pub(super) fn basic_entities(input: &[u8]) -> Vec<u8> {
-    entities(input, NAMED.first_chunk::<5>().map_or(&[], |known| known))
+    let known = NAMED.first_chunk::<5>().map_or(&[][..], |known| known);
+    entities(input, known, Wide::Cut)
 }
 
-fn entities(input: &[u8], named: &[(&str, u8)]) -> Vec<u8> {
+fn entities(input: &[u8], named: &[(&str, u8)], wide: Wide) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(input.len()), 0);
     while let Some(&byte) = input.get(at) {
         if byte == b'&'
@@ -119,7 +143,7 @@ fn entities(input: &[u8], named: &[(&str, u8)]) -> Vec<u8> {
             if input.get(at + 1 + length) == Some(&b';') {
                 length += 1;
             }
-            out.push(decoded);
+            wide.append(&mut out, decoded);
             at += 1 + length;
         } else {
             out.push(byte);
@@ -130,32 +154,44 @@ fn entities(input: &[u8], named: &[(&str, u8)]) -> Vec<u8> {
 }
 
 /// The entity after an ampersand, without its semicolon, and how long it is.
-fn entity(rest: &[u8], named: &[(&str, u8)]) -> Option<(u8, usize)> {
+fn entity(rest: &[u8], named: &[(&str, u8)]) -> Option<(u32, usize)> {
     /// The longest run of digits or letters that is looked at.
     const MOST: usize = 32;
     if rest.first() == Some(&b'#') {
         if matches!(rest.get(1), Some(b'x' | b'X')) {
             let (count, value) = hex_run(rest, 2, MOST);
-            return (count > 0).then(|| (low_byte(value), 2 + count));
+            return (count > 0).then_some((value, 2 + count));
         }
         let digits = rest.iter().skip(1).take(MOST).take_while(|byte| byte.is_ascii_digit());
         let (count, value) = digits.fold((0, 0u32), |(count, value), &digit| {
             (count + 1, value.wrapping_mul(10).wrapping_add(u32::from(digit - b'0')))
         });
-        return (count > 0).then(|| (low_byte(value), 1 + count));
+        return (count > 0).then_some((value, 1 + count));
     }
     let length = rest.iter().take(MOST).take_while(|byte| byte.is_ascii_alphanumeric()).count();
     let name = rest.get(..length)?;
-    named.iter().find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes())).map(|(_, byte)| (*byte, length))
+    named
+        .iter()
+        .find(|(known, _)| name.eq_ignore_ascii_case(known.as_bytes()))
+        .map(|(_, byte)| (u32::from(*byte), length))
 }
 
-/// Decodes escapes of JavaScript: `\uHHHH`, `\xHH`, `\OOO`, `\n`. Another escaped character stands for itself.
-pub(super) fn javascript(input: &[u8]) -> Vec<u8> {
+/// Decodes escapes of JavaScript: `\uHHHH` (two of them for a character beyond U+FFFF), `\xHH`, `\OOO`, `\n`. Another escaped
+/// character stands for itself.
+pub(super) fn javascript(input: &[u8], wide: Wide) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(input.len()), 0);
     while let Some(&byte) = input.get(at) {
         let next = input.get(at + 1).copied();
         let (decoded, length) = match (byte, next) {
-            (b'\\', Some(b'u')) if hex_run(input, at + 2, 4).0 == 4 => (narrow(hex_run(input, at + 2, 4).1), 6),
+            (b'\\', Some(b'u')) if hex_run(input, at + 2, 4).0 == 4 => {
+                let (code, length) = match wide {
+                    Wide::Kept => utf16(input, at),
+                    Wide::Cut => (hex_run(input, at + 2, 4).1, 6),
+                };
+                wide.append(&mut out, code);
+                at += length;
+                continue;
+            }
             (b'\\', Some(b'x')) if hex_run(input, at + 2, 2).0 == 2 => (low_byte(hex_run(input, at + 2, 2).1), 4),
             (b'\\', Some(first @ b'0'..=b'7')) => octal(input, at + 1, first),
             (b'\\', Some(escaped)) => (control(escaped).unwrap_or(escaped), 2),
@@ -165,6 +201,17 @@ pub(super) fn javascript(input: &[u8]) -> Vec<u8> {
         at += length;
     }
     out
+}
+
+/// The character of `\uHHHH` at `at`, or of the pair that it begins, and the length of the escape.
+fn utf16(input: &[u8], at: usize) -> (u32, usize) {
+    let (_, first) = hex_run(input, at + 2, 4);
+    let (count, second) = hex_run(input, at + 8, 4);
+    let is_pair = input.get(at + 6..at + 8) == Some(b"\\u") && count == 4;
+    match (first, second) {
+        (0xd800..=0xdbff, 0xdc00..=0xdfff) if is_pair => (0x1_0000 + ((first - 0xd800) << 10) + (second - 0xdc00), 12),
+        _ => (first, 6),
+    }
 }
 
 /// Octal digits from `at` on, of which the first is `first`, and the length of the escape.
@@ -266,7 +313,10 @@ mod tests {
     #[test]
     fn every_decoder_reads_its_escapes_and_leaves_the_rest() {
         check(|it| percent(it, true), &[("a+b%20c%zz%4", "a b c%zz%4"), ("%", "%"), ("%41%", "A%")]);
-        check(percent_unicode, &[("%u0041%uff1c%u00", "A<%u00"), ("%75%u", "u%u")]);
+        check(
+            |it| percent_unicode(it, Wide::Kept),
+            &[("%u0041%uff1c%u00", "A<%u00"), ("%u4e00%u0100", "\u{4e00}\u{100}"), ("%75%u", "u%u")],
+        );
         check(
             html_entities,
             &[
@@ -274,9 +324,20 @@ mod tests {
                 ("&", "&"),
                 ("&#;&#x;&zz;", "&#;&#x;&zz;"),
                 ("&#99999999999;", "\u{fffd}"),
+                ("&#128512;&#x4e00;&#256;&#xd83d;", "\u{1f600}\u{4e00}\u{100}\u{fffd}"),
             ],
         );
-        check(javascript, &[("\\u003cb\\x41\\101\\n\\q\\", "<bAA\nq\\"), ("\\uff1c", "<"), ("\\u00", "u00")]);
+        check(|it| javascript(it, Wide::Cut), &[("\\u003cb\\u013cx\\uff1c", "<b<x<")]);
+        check(|it| percent_unicode(it, Wide::Cut), &[("%u013cx", "<x")]);
+        check(
+            |it| javascript(it, Wide::Kept),
+            &[
+                ("\\u003cb\\x41\\101\\n\\q\\", "<bAA\nq\\"),
+                ("\\uff1c", "<"),
+                ("\\u00", "u00"),
+                ("\\ud83d\\ude00\\u4e00\\ud83d\\u0041", "\u{1f600}\u{4e00}\u{fffd}A"),
+            ],
+        );
         check(
             |it| base64(it, true, false).unwrap_or_default(),
             &[("PHNjcmlwdD4=", "<script>"), ("!", ""), ("QQ", "A")],

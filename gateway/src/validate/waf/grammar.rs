@@ -1,15 +1,20 @@
 //! SQL and HTML by their grammars.
 //!
 //! *Invariant:* the reader of SQL may take time by the square of the length, so that it sees short windows of a value: its
-//! beginning, and what stands around its first quotes.
+//! beginning, its end, and what stands around its first quotes. What only makes a value longer is shortened before: nobody
+//! pads an attack out of the windows.
 
 use libinjectionrs::{detect_sqli, detect_xss};
 
 /// What is read as SQL at once, in bytes.
 const WINDOW: usize = 512;
 
-/// How far windows may begin in a value; and the longest value that is read as HTML.
+/// How far windows may begin in a value that is [`squeeze`]d; and the longest value that is read as HTML.
 const LONGEST: usize = 8 * 1024;
+
+/// How much of a word, of a number, of a row of the same marks and of a comment is kept.
+const LONGEST_WORD: usize = 64;
+const LONGEST_ROW: usize = 16;
 
 /// The sequence of tokens by which a value is an attack on SQL.
 pub(super) fn sqli(value: &[u8]) -> Option<String> {
@@ -23,11 +28,11 @@ pub(super) fn sqli(value: &[u8]) -> Option<String> {
 
 /// What [`sqli`] may cost, in steps: a word may be read again from each mark in it.
 pub(super) fn sqli_cost(value: &[u8]) -> usize {
-    let value = value.get(..value.len().min(LONGEST)).unwrap_or_default();
+    let read = squeeze(value);
     let is_mark = |byte: &&u8| byte.is_ascii_punctuation() && **byte != b'_';
-    let words = value.split(u8::is_ascii_whitespace);
+    let words = read.split(u8::is_ascii_whitespace);
     let steps: usize = words.map(|word| (word.len() + 1) * (1 + word.iter().filter(is_mark).count())).sum();
-    steps.min(3 * WINDOW * WINDOW + LONGEST)
+    value.len() + steps.min(4 * WINDOW * WINDOW + LONGEST)
 }
 
 /// Whether a value is an attack on HTML.
@@ -35,32 +40,62 @@ pub(super) fn is_xss(value: &[u8]) -> bool {
     detect_xss(value.get(..value.len().min(LONGEST)).unwrap_or_default()).is_injection()
 }
 
-/// Where windows begin: with the value, and just before the first quote of each kind that the first window may have too
-/// little of. What stands before a quote is one token.
-fn starts(value: &[u8]) -> [Option<usize>; 3] {
+/// Where windows begin: with the value, just before the first quote of each kind that the first window may have too little
+/// of, and with a word near its end. What stands before a quote is one token.
+fn starts(value: &[u8]) -> [Option<usize>; 4] {
+    let is_long = value.len() > WINDOW;
     let of = |quote| {
         let at = memchr::memchr(quote, value)?;
-        (value.len() > WINDOW && at > WINDOW / 4).then(|| at - 1)
+        (is_long && at > WINDOW / 4).then(|| at - 1)
     };
-    [Some(0), of(b'\''), of(b'"')]
+    let last = value.len().saturating_sub(WINDOW);
+    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b'_';
+    let word = value.iter().skip(last).position(|byte| !is_word(byte)).map(|at| last + at + 1);
+    [Some(0), of(b'\''), of(b'"'), word.filter(|_| is_long)]
 }
 
-/// The beginning of a value, with one character for many spaces: a line end, where one is among them.
+/// A value without what only makes it longer: one character for many spaces (a line end, where one is among them), and
+/// the beginnings of long words, of rows of the same mark and of comments. Quotes stay, as they end strings.
 fn squeeze(value: &[u8]) -> Vec<u8> {
-    let value = value.get(..value.len().min(LONGEST)).unwrap_or_default();
-    let mut out: Vec<u8> = Vec::with_capacity(value.len());
+    let mut out: Vec<u8> = Vec::with_capacity(value.len().min(LONGEST));
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r');
-    for &byte in value {
+    let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
+    let (mut at, mut run) = (0, 0);
+    while let Some(&byte) = value.get(at) {
+        if out.len() >= LONGEST {
+            break;
+        }
+        if let Some(length) = comment(value, at) {
+            let kept = length.min(LONGEST_ROW);
+            out.extend_from_slice(value.get(at..at + kept - 2).unwrap_or_default());
+            out.extend_from_slice(b"*/");
+            (at, run) = (at + length, 0);
+            continue;
+        }
+        at += 1;
         match out.last_mut() {
             Some(last) if is_space(byte) && is_space(*last) => {
                 if byte == b'\n' {
                     *last = byte;
                 }
+                continue;
             }
-            _ => out.push(byte),
+            Some(last) if is_word(byte) && is_word(*last) => run += 1,
+            Some(last) if byte == *last && !matches!(byte, b'\'' | b'"' | b'`' | b'\\') => run += 1,
+            _ => run = 1,
+        }
+        if run <= if is_word(byte) { LONGEST_WORD } else { LONGEST_ROW } {
+            out.push(byte);
         }
     }
     out
+}
+
+/// The length of the comment at `at`, where there is one that ends and that no database runs (`/*!`).
+fn comment(value: &[u8], at: usize) -> Option<usize> {
+    let rest = value.get(at..).filter(|rest| rest.starts_with(b"/*"))?;
+    let body = rest.get(2..).filter(|body| body.first() != Some(&b'!'))?;
+    memchr::memmem::find(body, b"*/").map(|end| end + 4)
 }
 
 #[cfg(test)]
@@ -77,6 +112,15 @@ mod tests {
             (format!("{pad}\" union select a from b--"), true),
             (format!("1{spaces}or 1=1--"), true),
             (format!("1{}or 1=1--", "\t \n".repeat(1_000)), true),
+            (format!("{}1 or 1=1--", "0".repeat(9_000)), true),
+            (format!("{}1;delete from users", "0".repeat(600)), true),
+            (format!("{}1 union(select(a)from(b))", "0".repeat(600)), true),
+            (format!("{}'/**/union/**/select/**/a,b-- ", "x".repeat(9_000)), true),
+            (format!("'/*{}*/OR/*{}*/1=1-- ", "A".repeat(260), "B".repeat(260)), true),
+            (format!("1/*{0}*/UNION/*{0}*/SELECT a FROM b", "A".repeat(3_000)), true),
+            (format!("{}1 union select a from b", "1+".repeat(2_000)), true),
+            (format!("{} and nothing else", "x ".repeat(2_000)), false),
+            (format!("/*{}*/ body {{ color: red }}", "x ".repeat(2_000)), false),
             (pad.clone(), false),
             (format!("it's {pad}"), false),
             (spaces, false),
@@ -88,16 +132,16 @@ mod tests {
 
     #[test]
     fn text_costs_little_and_nothing_costs_much() {
-        let most = 3 * WINDOW * WINDOW + LONGEST;
+        let most = 4 * WINDOW * WINDOW + LONGEST + (2 << 20);
         for (unit, least, largest) in [
             ("word, ", LONGEST, 4 * LONGEST),
-            ("$.", most, most),
+            ("$.", most / 4, most),
             ("' ", LONGEST, 4 * LONGEST),
-            (" ", LONGEST, 4 * LONGEST),
-            ("a", LONGEST, 4 * LONGEST),
+            (" ", 0, LONGEST),
+            ("a", 0, LONGEST),
         ] {
-            let value = unit.repeat(1 << 20);
-            let cost = sqli_cost(value.as_bytes());
+            let value = unit.repeat((1 << 20) / unit.len());
+            let cost = sqli_cost(value.as_bytes()) - value.len();
             assert!((least..=largest).contains(&cost), "{unit:?}: {cost}");
             sqli(value.as_bytes());
         }

@@ -29,7 +29,7 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         ALL,
-        r"(?:^|[/\\:=\s'])etc[/\\]+(?:passwd|shadow|group|hosts|issue|motd|sudoers|fstab|crontab|ssh/|mysql/|nginx/|apache2/|httpd/)",
+        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hosts|issue|motd|sudoers|fstab|crontab|ssh/|mysql/|nginx/|apache2/|httpd/)",
     ),
     pattern("sensitive_file", "lfi", ALL, r"[/\\]proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
     pattern(
@@ -129,6 +129,8 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"['\x22]\s*(?:or|and|xor|\|\||&&)\s*\(?\s*(?:['\x22][^'\x22]*['\x22]|\d+|true|false|null)\s*(?:=|like|<|>|is\b|--|#|;|$)",
     ),
+    // A name that ends its string and all that follows: `admin'--`. A quote behind several words is one of text.
+    pattern("sql_injection", "sqli", VALUES, r"^\s*[\w.@+-]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)"),
     pattern("sql_injection", "sqli", VALUES, r"\b(?:or|and)\s+(?:not\s+)?\(?\s*(\d+)\s*=\s*\(?\d+"),
     pattern(
         "sql_injection",
@@ -286,7 +288,8 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "expression_injection",
         "java",
-        ALL,
+        // Some frameworks evaluate what stands in `Content-Type`.
+        EVERYWHERE,
         r"(?:#_?(?:memberAccess|context|request|response|parameters|session|application|root)\b\s*[\[.=])|\bognl\.\w|@java\.|\bT\s*\(\s*(?:java|org|javax)\.|%\{.{0,80}(?:#|@|\d\s*\*\s*\d)",
     ),
     pattern(
@@ -358,6 +361,13 @@ const PATTERNS: &[Pattern] = &[
         "deserialization",
         ALL,
         r"(?:^|\n)c(?:os|posix|nt|builtins|__builtin__|subprocess)\n\w+\n|\x80[\x02-\x05].{0,40}(?:posix|builtins|__builtin__|subprocess)|(?-i:^gASV[A-Za-z0-9+/]{12}|^BAh[bvI7][A-Za-z0-9+/]{12})",
+    ),
+    // Classes that readers of JSON and YAML are told to make, and that run what they are told.
+    pattern(
+        "serialized_object",
+        "deserialization",
+        ALL.and(Scope::DOCUMENT),
+        r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource)\b",
     ),
     pattern(
         "prototype_pollution",

@@ -42,6 +42,7 @@ fn j03_keys_are_checked_one_by_one() {
         of(P256, &format!(r#","alg":"{alg}""#), Err("its type and curve make it ES256"));
     }
     of(ED, r#","alg":"EdDSA""#, Ok(1));
+    of(ED, r#","alg":"Ed25519""#, Ok(1));
     of(ED, r#","alg":"ES256""#, Err("its type and curve make it EdDSA"));
     of(&rsa(2_048), "", Ok(1));
     of(&rsa(2_048), r#","alg":"PS512""#, Ok(1));
@@ -96,6 +97,36 @@ fn j05_sets_are_checked_as_a_whole() {
     check(&format!("{{{ED}}}"), Err("no array \"keys\""));
     check("", Err("not acceptable as JSON"));
     check(&" ".repeat(MAX_SET + 1), Err("over 262144 bytes"));
+}
+
+/// Keys that cannot be used are skipped and named, the first few of them. What gives a secret away, or has one name twice,
+/// refuses the set all the same.
+#[test]
+fn keys_that_cannot_be_used_are_named() {
+    let weak = format!(r#"{{{},"kid":"weak"}}"#, rsa(1_024));
+    let nameless = r#"{"kty":"OKP"}"#;
+    for (others, expect) in [
+        (String::new(), None),
+        (r#"{"kty":"future"},"#.to_owned(), None),
+        (format!("{weak},"), Some(r#"keys are skipped: keys[0] (kid "weak") has 1024 bits; 2048 to 8192 will do"#)),
+        (format!("{nameless},1,"), Some(r#"keys are skipped: keys[0] has no "crv"; keys[1] is no object"#)),
+        (
+            format!("{nameless},").repeat(5),
+            Some("keys are skipped: keys[0] has no \"crv\"; keys[1] has no \"crv\"; keys[2] has no \"crv\"; 2 more"),
+        ),
+    ] {
+        let set = format!(r#"{{"keys":[{others}{{{ED},"kid":"good"}}]}}"#);
+        let keys = Keys::new(set.as_bytes()).unwrap();
+        assert_eq!((keys.len(), told(keys.skipped()).as_deref()), (1, expect), "{set}");
+        // What is kept for a restart has no such keys.
+        let kept = Keys::new(&Keys::reduce(set.as_bytes()).unwrap()).unwrap();
+        assert_eq!((kept.len(), kept.skipped().len()), (1, 0), "{set}");
+    }
+    check(&format!(r#"{{"keys":[{weak},{{{ED},"d":"AAAA"}},{{{ED}}}]}}"#), Err("private key"));
+    check(&format!(r#"{{"keys":[{{{ED}}},{{"kty":"oct","k":"AAAA"}}]}}"#), Err("shared secret"));
+    // A private key is told of, whatever else is wrong with it.
+    check(&format!(r#"{{"keys":[{{{ED}}},{{"d":"AAAA"}}]}}"#), Err("private key"));
+    check(&format!(r#"{{"keys":[{weak},{{{ED},"kid":"weak"}}]}}"#), Err("there twice"));
 }
 
 /// Every fault is told at once.

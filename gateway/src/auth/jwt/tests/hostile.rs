@@ -43,7 +43,9 @@ fn j03_keys_for_something_else() {
     for kid in ["enc", "wrap", "new"] {
         check(&issuer.jwt(), &issuer.token("es", &header("ES256", kid), &good()), "no key has its kid");
     }
-    for (algorithm, kid) in [("RS384", "rs"), ("PS256", "rs"), ("EdDSA", "rs"), ("ES384", "es"), ("ES256", "ed")] {
+    for (algorithm, kid) in
+        [("EdDSA", "rs"), ("Ed25519", "rs"), ("ES256", "rs"), ("ES384", "es"), ("RS256", "es"), ("ES256", "ed")]
+    {
         check(&issuer.jwt(), &issuer.token(kid, &header(algorithm, kid), &good()), "its alg is not its key's");
     }
 }
@@ -51,13 +53,28 @@ fn j03_keys_for_something_else() {
 #[test]
 fn j04_j12_j13_header_members_that_change_the_meaning() {
     let issuer = Issuer::new();
-    let [.., ed] = issuer.jwks();
+    let other = Issuer::new();
+    let [.., theirs] = other.jwks();
+    let as_forger_wrote = format!(r#""jwk":{{{theirs}}}"#);
     for member in [
         r#""jku":"https://attacker.example/jwks""#,
+        r#""jku":7"#,
         r#""x5u":"http://169.254.169.254/""#,
         r#""x5c":["MIIB"]"#,
-        &format!(r#""jwk":{{{ed}}}"#),
+        r#""x5c":"no array""#,
+        r#""x5t":"2jmj7l5rSw0yVb_vlWAYkK_YBwk""#,
+        r#""x5t#S256":null"#,
+        r#""jwk":{"kty":"unknown"}"#,
+        &as_forger_wrote,
+    ] {
+        let header = format!(r#"{{"alg":"EdDSA","kid":"ed",{member}}}"#);
+        check(&issuer.jwt(), &issuer.with_header(&header), "");
+        // Signed by the key that the header brings.
+        check(&issuer.jwt(), &other.token("ed", &header, &good()), "its signature is not its key's");
+    }
+    for member in [
         r#""crit":["exp"]"#,
+        r#""crit":["jku"],"jku":"https://attacker.example/jwks""#,
         r#""crit":[]"#,
         r#""b64":false"#,
         r#""b64":true"#,
@@ -213,8 +230,25 @@ fn j11_one_spelling() {
     ] {
         check(&issuer.jwt(), &token, why);
     }
-    check(&issuer.jwt(), &issuer.with_claims(&format!("{} ", good())), "a part is no JSON object");
-    check(&issuer.jwt(), &issuer.with_header(&format!("\n{}", header("EdDSA", "ed"))), "a part is no JSON object");
+}
+
+/// White space may stand around a JSON text (RFC 8259 2), and nothing else.
+#[test]
+fn parts_with_white_space_around() {
+    let issuer = Issuer::new();
+    for (before, after, expect) in [
+        ("", " ", ""),
+        (" \t\r\n", "\n", ""),
+        ("\u{feff}", "", "a part is no JSON object"),
+        ("\u{c}", "", "a part is no acceptable JSON"),
+        ("", "\0", "a part is no JSON object"),
+        ("", "{}", "a part is no acceptable JSON"),
+        ("[", "]", "a part is no JSON object"),
+    ] {
+        let around = |text: &str| format!("{before}{text}{after}");
+        check(&issuer.jwt(), &issuer.with_claims(&around(&good())), expect);
+        check(&issuer.jwt(), &issuer.with_header(&around(&header("EdDSA", "ed"))), expect);
+    }
 }
 
 #[test]

@@ -87,6 +87,7 @@ fn mutations(token: &str, others: &[&str]) -> Vec<(String, String)> {
         ("J01 alg none", "{\"alg\":\"none\""),
         ("J02 alg HS256", "{\"alg\":\"HS256\""),
         ("J12 crit", "{\"crit\":[\"exp\"],\"alg\":\"RS256\""),
+        // Nothing reads it, but it is signed.
         ("J04 jku", "{\"jku\":\"http://127.0.0.1/\",\"alg\":\"RS256\""),
     ] {
         let text = String::from_utf8(head.clone()).unwrap();

@@ -70,6 +70,8 @@ pub(super) fn all(defaults: Defaults, with_keys: bool) -> Vec<Rule> {
         Rule { share: Some(80), ..rule("malformed-requests", &[S::BadRequest], 20, 1, 10) },
         Rule { share: Some(80), ..rule("slow-clients", &[S::SlowClient], 10, 5, 10) },
         Rule { share: Some(80), ..rule("handshake-abuse", &[S::BadHandshake, S::HandshakeAbuse], 30, 1, 10) },
+        // Whoever tries a site as a search engine sees it does so, too.
+        Rule { shadow: true, ..rule("false-crawler", &[S::FalseCrawler], 10, 1, 10) },
         // An upstream's errors are seldom the client's fault.
         Rule { share: Some(80), shadow: true, ..rule("error-storm", &[S::UpstreamError], 30, 1, 10) },
         Rule {

@@ -10,7 +10,7 @@ use crate::{
 
 /// The keys of `[upstream.NAME.retry]`.
 pub(super) const KEYS: Keys = &[
-    ("tries", "The most tries of one request, the first included. `1` turns retries off."),
+    ("tries", "The most tries of one request, the first included. `1` turns retries off. See `docs/upstreams.md`."),
     ("budget", "The share of requests that may be retried, in percent, per worker."),
     ("reserve", "This many retries may be made at once beyond the budget."),
     ("timeout", "The timeout of one try, to the head of its response. All tries together have `timeouts.response`."),

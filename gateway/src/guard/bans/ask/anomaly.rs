@@ -13,9 +13,9 @@ use crate::{
 };
 
 impl Guard {
-    /// The observer says what is not usual.
-    pub(crate) fn hear_deviations(&mut self, deviations: &Deviations, now: Now) {
-        self.policy.anomalies.hear(deviations.0.clone(), now);
+    /// The observer says what is not usual. Returns what proxies are asked about.
+    pub(crate) fn hear_deviations(&mut self, deviations: Deviations, now: Now) -> Deviations {
+        Deviations(self.policy.anomalies.hear(deviations.0, now).to_vec())
     }
 
     /// A proxy says from whom something comes that is not usual. Does what is to be done about them, and returns what

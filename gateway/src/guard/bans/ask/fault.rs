@@ -6,7 +6,8 @@
 //! within ten minutes: then it is nothing that they do. None of them is banned for it, what was banned of them is taken
 //! back, and an operator is told. Whoever was never good is banned all the while.
 //!
-//! What good clients an attacker has keep nobody else from being banned.
+//! What good clients an attacker has keep nobody else from being banned. One account is no crowd, at however many
+//! addresses: as many principals are needed as clients, each of them good for long.
 //!
 //! A proxy also tells where an upstream fails for everybody on one route. Then bans go that rest on it alone, whoever they
 //! are of: see [`Guard::hear_our_fault`].
@@ -39,7 +40,7 @@ impl Guard {
         };
         let Some(since) = self.policy.trouble.note(ask.source, ask.signal, now.monotonic) else { return Ok(()) };
         if self.policy.trouble.together_since(ask.signal).is_none()
-            && self.policy.trouble.is_crowd(ask.signal, now.monotonic)
+            && self.policy.trouble.is_crowd(self.crowd(self.policy.trouble.alike(ask.signal, now.monotonic), now))
         {
             self.begin_failing(ask.signal, now);
         }
@@ -53,6 +54,15 @@ impl Guard {
             return Err(Refused::new("good_client", message));
         }
         Ok(())
+    }
+
+    /// How many of these count towards a crowd: those that are good for long, and no more of them than there are principals.
+    /// A customer with many addresses is no crowd: its own failures would shield it.
+    fn crowd(&self, clients: impl Iterator<Item = Source>, now: Now) -> usize {
+        let (good, safety) = (&self.policy.good, &self.settings.safety);
+        let is_established = |source: &Source| good.knows(*source, safety, now.monotonic) == Some(true);
+        let established: Vec<Source> = clients.filter(is_established).collect();
+        established.len().min(good.principals(established.iter().copied(), safety, now.monotonic))
     }
 
     /// Whether good clients fail together by `signal`, and `source` is one of them.
@@ -100,13 +110,8 @@ impl Guard {
 
     /// A proxy tells that good clients fail together on a route, and which bans rest on that alone.
     pub(crate) fn hear_our_fault(&mut self, fault: &OurFault, now: Now) {
-        let is_established =
-            |source: &Source| self.policy.good.knows(*source, &self.settings.safety, now.monotonic) == Some(true);
         let named: BTreeSet<Source> = fault.clients.iter().map(|failing| failing.source).collect();
-        let established = || named.iter().copied().filter(is_established);
-        // A customer with many addresses is no crowd: its own failures would lift its own bans.
-        let principals = self.policy.good.principals(established(), &self.settings.safety, now.monotonic);
-        let clients = established().count().min(principals);
+        let clients = self.crowd(named.into_iter(), now);
         if !OF_UPSTREAMS.contains(&fault.signal) || !self.policy.trouble.is_enough(clients) {
             return;
         }
@@ -170,7 +175,11 @@ impl Guard {
             let active = self.policy.good.recent(hour, now.monotonic).count();
             self.policy.trouble.forget(active, |ban| self.ledger.contains(ban), now.monotonic);
         }
-        for signal in self.policy.trouble.end_what_is_over(now.monotonic) {
+        let trouble = &self.policy.trouble;
+        let is_over = |signal: Signal| trouble.is_over(self.crowd(trouble.alike(signal, now.monotonic), now));
+        let over: Vec<Signal> = trouble.together().map(|(signal, _)| signal).filter(|it| is_over(*it)).collect();
+        for signal in over {
+            self.policy.trouble.end(signal);
             tracing::info!(signal = signal.name(), "good clients fail no more");
             self.tell("good_clients_recovered", now, members(json!({"signal": signal.name()})));
         }
@@ -214,6 +223,7 @@ impl Guard {
             Signal::InactiveToken => {
                 "look at [introspection.NAME]: another server may have made them, or they are revoked or expired"
             }
+            Signal::FalseCrawler => "look at `hosts` and `feeds` of [crawler.NAME]",
             Signal::BadHandshake => "look at [client_certificates] and the listeners' TLS",
             Signal::UpstreamError
             | Signal::UpstreamForbidden

@@ -1,5 +1,7 @@
 //! Judges each entry of a list as if it were blocked by hand, and takes the ones that pass.
 
+use std::collections::HashSet;
+
 use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
     guard::feeds::list::{FeedNews, FileContent},
@@ -15,6 +17,9 @@ const IDLE: u64 = 60 * SECOND;
 /// How many refusals of one list are told one by one.
 const TOLD: usize = 100;
 
+/// How much of what a command says is wrong with a list is kept, in characters.
+const REASON: usize = 500;
+
 impl Guard {
     pub(in super::super) fn import_begin(
         &mut self,
@@ -29,9 +34,7 @@ impl Guard {
             if !crate::config::is_name(name) {
                 return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
             }
-            let is_configured = self.settings.feeds.iter().any(|feed| feed.name == *name);
-            let is_crowdsec = name == LIST && self.settings.crowdsec.is_some();
-            if is_configured || is_crowdsec || self.feeds.find(name).is_some_and(|one| one.row.file) {
+            if self.is_configured(name) || self.feeds.find(name).is_some_and(|one| one.row.file) {
                 let message =
                     format!("{name} is a list of the configuration: change that list, or choose another name");
                 return Err(Refused::new("in_configuration", message));
@@ -92,16 +95,42 @@ impl Guard {
             let message = format!(
                 "the list has more than twice the {most} entries that guard.max_bans and guard.max_rules leave room for"
             );
-            return Err(self.list_refused(
-                session.name.as_deref().unwrap_or_default(),
-                Refused::new("full", message),
-                now,
-            ));
+            let name = session.name.as_deref().unwrap_or_default();
+            return Err(self.list_refused(name, false, Refused::new("full", message), now));
         }
         let feed = session.name.clone().unwrap_or_default();
         let import = Import { id, feed, taken, refused: session.refused, refusals, ..Import::default() };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(import)))
+    }
+
+    /// Forgets a list that is not put in force after all. With a reason that is told as if it had been refused.
+    pub(in super::super) fn import_abort(
+        &mut self,
+        id: u64,
+        reason: Option<String>,
+        actor: &Actor,
+        now: Now,
+    ) -> Result<(String, u64), Refused> {
+        let session = self.arriving(id, actor)?;
+        let name = session.name.unwrap_or_default();
+        let stays = self.stays(&name);
+        if let Some(reason) = reason {
+            let reason: String = reason.chars().take(REASON).collect();
+            self.list_refused(&name, false, Refused::new("unreadable", format!("{reason}{stays}")), now);
+        }
+        Ok((format!("nothing was changed{stays}"), 0))
+    }
+
+    /// Whether the configuration has a list of this name.
+    fn is_configured(&self, name: &str) -> bool {
+        self.settings.feeds.iter().any(|feed| feed.name == name) || name == LIST && self.settings.crowdsec.is_some()
+    }
+
+    /// What is said of the content that a list has, where it has one.
+    pub(super) fn stays(&self, name: &str) -> &'static str {
+        let is_loaded = self.feeds.find(name).is_some();
+        if is_loaded { "; what was loaded before stays in force" } else { "" }
     }
 
     fn arriving(&mut self, id: u64, actor: &Actor) -> Result<ImportSession, Refused> {
@@ -154,11 +183,11 @@ impl Guard {
         let (line, code, message) = (first.line, first.code, first.message);
         let refused = session.refused.saturating_sub(session.holding.as_ref().map_or(0, Holding::len));
         let more = format!("{refused} entries are not loaded, the first is line {line} ({code}): {message}");
-        let warning = match self.feeds.warnings.remove(&name) {
-            Some(lines) => format!("{lines}; {more}"),
+        let text = match self.feeds.warnings.remove(&name) {
+            Some(before) => format!("{}; {more}", before.text),
             None => more,
         };
-        self.feeds.warnings.insert(name, warning);
+        self.feeds.warnings.insert(name, ListWarning::of_file(text));
     }
 
     /// Puts a list in force once it is complete; the answer follows when it is.
@@ -176,11 +205,10 @@ impl Guard {
             Err(refused) => return work::reply(Some(reply), refused.into()),
         };
         if session.draft.len() == 0 && !allow_empty {
-            let refused = Refused::new(
-                "empty",
-                "nothing of it can be loaded, so what was loaded before stays; --allow-empty empties a list",
-            );
-            let refused = self.list_refused(session.name.as_deref().unwrap_or_default(), refused, now);
+            let name = session.name.as_deref().unwrap_or_default();
+            let empties = if self.feeds.find(name).is_some() { " (--allow-empty empties the list)" } else { "" };
+            let message = format!("nothing of it can be loaded{}{empties}", self.stays(name));
+            let refused = self.list_refused(name, false, Refused::new("empty", message), now);
             return work::reply(Some(reply), refused.into());
         }
         let kind = if session.name.is_none() { UpdateKind::Add } else { UpdateKind::Replace };
@@ -205,8 +233,8 @@ impl Guard {
 
     /// What a feed file says by now: its content replaces the last one, or that stays in force with a warning.
     pub(crate) fn feed_file(&mut self, feed: feed::Feed, news: FeedNews, now: Now) {
-        let feed::Feed { name, shadow, .. } = feed;
-        let FileContent { digest, entries, errors, failed, is_blank } = match news {
+        let feed::Feed { name, shadow, purpose, .. } = feed;
+        let content = match news {
             FeedNews::Changed(content) => content,
             FeedNews::Same => {
                 self.feeds.warnings.remove(&name);
@@ -214,13 +242,18 @@ impl Guard {
             }
             FeedNews::Unusable(message) => {
                 tracing::warn!(feed = name, message, "a feed's file cannot be used");
-                self.feeds.warnings.insert(name, message);
+                let text = format!("{message}{}", self.stays(&name));
+                self.feeds.warnings.insert(name, ListWarning::of_file(text));
                 return;
             }
         };
-        for error in errors.iter().take(10) {
+        for error in content.errors.iter().take(10) {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
+        if purpose == feed::FeedPurpose::Crawlers {
+            return self.take_ranges(name, content, now);
+        }
+        let FileContent { digest, entries, errors, failed, is_blank } = content;
         let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
         let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
@@ -233,11 +266,12 @@ impl Guard {
         let is_useless = entries.is_empty() && (failed > 0 || is_blank);
         if is_useless && self.feeds.find(&name).is_some_and(|one| !one.content.entries.is_empty()) {
             let message = if failed > 0 { lines } else { "it is empty".to_owned() };
-            self.feeds.warnings.insert(name, format!("{message}; what was loaded before stays in force"));
+            let text = format!("{message}{}", self.stays(&name));
+            self.feeds.warnings.insert(name, ListWarning::of_file(text));
             return;
         }
         if failed > 0 {
-            self.feeds.warnings.insert(name.clone(), lines);
+            self.feeds.warnings.insert(name.clone(), ListWarning::of_file(lines));
         } else {
             self.feeds.warnings.remove(&name);
         }
@@ -267,16 +301,20 @@ impl Guard {
     /// Which files' contents are in force, by feed: for the watcher.
     pub(crate) fn feed_digests(&self) -> HashMap<String, String> {
         let file = self.feeds.listed.iter().filter(|one| one.row.file);
-        file.map(|one| (one.row.name.clone(), one.row.digest.clone())).collect()
+        file.map(|one| (one.row.name.clone(), one.row.digest.clone())).chain(self.range_digests()).collect()
     }
 
-    /// Removes feeds of files that are in the configuration no more.
+    /// Removes lists that are in the configuration no more; `names` are those that ban.
     pub(crate) fn keep_feed_files(&mut self, names: &[&str], now: Now) {
+        self.keep_ranges();
+        // Also of those of which nothing was ever loaded.
+        let known = self.settings.feeds.iter().map(|feed| feed.name.as_str()).chain(names.iter().copied());
+        let known: HashSet<&str> = known.collect();
+        self.feeds.warnings.retain(|name, warning| !warning.is_of_file || known.contains(name.as_str()));
         self.feeds.held.retain(|name, _| names.contains(&name.as_str()));
         let gone = self.feeds.listed.iter().filter(|one| one.row.file && !names.contains(&one.row.name.as_str()));
         let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
         for row in gone {
-            self.feeds.warnings.remove(&row.name);
             let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
             self.begin_job(ListUpdate::new(UpdateKind::Replace, row, Draft::new(now.monotonic), 0, None));
         }
@@ -292,6 +330,7 @@ impl Guard {
     pub(in super::super) fn flush_imports(&mut self, now: Now) -> u64 {
         self.feeds.sessions.clear();
         self.cancel_imports();
+        self.feeds.warnings.retain(|_name, warning| warning.is_of_file);
         let imported = self.feeds.listed.iter().filter(|one| !one.row.file);
         let imported: Vec<(String, bool, usize)> =
             imported.map(|one| (one.row.name.clone(), one.row.shadow, one.content.entries.len())).collect();
@@ -328,24 +367,24 @@ impl Guard {
 
     /// How many entries of a list are in force; 0: there is no such list.
     pub(crate) fn listed(&self, name: &str, now: Now) -> usize {
+        if let Some(networks) = self.range_count(name) {
+            return networks;
+        }
         let content = self.feeds.find(name).map(|one| &one.content);
         content.map_or(0, |content| content.entries.len().saturating_sub(content.ended(now.monotonic)))
     }
 
     /// A list that was fetched is not taken.
     pub(crate) fn refuse_list(&mut self, name: &str, why: &str, now: Now) {
-        self.list_refused(
-            name,
-            Refused::new("not_taken", format!("{why}; what was loaded before stays in force")),
-            now,
-        );
+        let refused = Refused::new("not_taken", format!("{why}{}", self.stays(name)));
+        self.list_refused(name, true, refused, now);
     }
 
     /// Records and surfaces that a list was refused as a whole.
-    pub(super) fn list_refused(&mut self, name: &str, refused: Refused, now: Now) -> Refused {
+    pub(super) fn list_refused(&mut self, name: &str, is_of_file: bool, refused: Refused, now: Now) -> Refused {
         tracing::error!(feed = name, code = refused.code, message = refused.message, "a list is refused");
-        let warning = format!("refused ({}): {}", refused.code, refused.message);
-        self.feeds.warnings.insert(name.to_owned(), warning);
+        let text = format!("refused ({}): {}", refused.code, refused.message);
+        self.feeds.warnings.insert(name.to_owned(), ListWarning { text, is_of_file });
         let told = json!({"feed": name, "code": refused.code, "reason": refused.message});
         self.tell("import_refused", now, members(told));
         refused

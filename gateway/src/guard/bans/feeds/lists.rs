@@ -30,6 +30,14 @@ pub(in crate::guard::bans) struct ActiveList {
     pub(in crate::guard::bans) content: Arc<Content>,
 }
 
+/// A list of the ranges of a crawler.
+pub(super) struct RangeList {
+    pub(super) digest: String,
+    pub(super) networks: Vec<Source>,
+    /// When it came: milliseconds since 1970.
+    pub(super) loaded: u64,
+}
+
 /// All lists, and what is being done about them.
 #[derive(Default)]
 pub(crate) struct Feeds {
@@ -49,12 +57,32 @@ pub(crate) struct Feeds {
     pub(super) waiting: VecDeque<ListUpdate>,
     pub(super) scrub: Option<Scrub>,
     pub(super) slots: Slots,
+    /// The ranges of crawlers.
+    pub(super) ranges: BTreeMap<String, RangeList>,
     /// Lines that are judged again, by feed.
     pub(super) held: BTreeMap<String, FeedFile>,
     /// What is wrong, by feed.
-    pub(super) warnings: BTreeMap<String, String>,
+    pub(super) warnings: BTreeMap<String, ListWarning>,
     /// Prefixes whose rules changed while others were being prepared.
     pub(super) touched: Option<Vec<Source>>,
+}
+
+/// What is wrong with a list.
+pub(super) struct ListWarning {
+    pub(super) text: String,
+    /// The list is one of the configuration: what is wrong with it is over once it is there no more.
+    pub(super) is_of_file: bool,
+}
+
+impl ListWarning {
+    pub(super) const fn of_file(text: String) -> Self {
+        Self { text, is_of_file: true }
+    }
+
+    /// A list was not taken; gone with the next that is.
+    pub(super) fn is_refusal(&self) -> bool {
+        self.text.starts_with("refused")
+    }
 }
 
 /// Where rules of feeds are counted: from the last slot down.
@@ -223,6 +251,8 @@ pub(super) struct ListUpdate {
     /// Entries must go before others come, or they do not fit.
     pub(super) leave_first: bool,
     pub(super) error: Option<String>,
+    /// There was no such list, but a warning about it.
+    pub(super) dismissed: bool,
     /// All was flushed before it came into force.
     pub(super) is_cancelled: bool,
 }
@@ -257,6 +287,7 @@ impl ListUpdate {
             old: None,
             leave_first: false,
             error: None,
+            dismissed: false,
             is_cancelled: false,
         }
     }
@@ -271,6 +302,11 @@ impl ListUpdate {
     /// Nothing of it is to be changed, unless it follows a file.
     pub(super) fn cancel(&mut self) {
         self.is_cancelled |= !self.row.file && self.is_not_in_force();
+    }
+
+    /// Whoever imported it does not wait for it any more, and takes it to have failed.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.reply.as_ref().is_some_and(|(_, reply)| reply.is_closed())
     }
 
     /// Nothing has changed yet.

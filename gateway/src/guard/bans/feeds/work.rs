@@ -92,7 +92,7 @@ impl Guard {
             return self.give_up(job, cancelled(), now);
         }
         if let Err(refused) = self.judge_list(&mut job) {
-            let refused = self.list_refused(&job.row.name, refused, now);
+            let refused = self.list_refused(&job.row.name, job.row.file, refused, now);
             return reply(job.reply.map(|(_, reply)| reply), refused.into());
         }
         let nothing = job.plan.enter.is_empty() && job.plan.leave.is_empty() && job.plan.prefixes.is_empty();
@@ -101,6 +101,9 @@ impl Guard {
         job.old = self.feeds.find(&job.row.name).map(|old| old.row.generation);
         if nothing && job.old.is_none() {
             job.hold(&mut self.feeds);
+            if !job.row.file {
+                job.dismissed = self.feeds.warnings.remove(&job.row.name).is_some();
+            }
             job.stage = UpdateStage::Done;
         } else {
             job.stage = UpdateStage::Store(0);
@@ -153,11 +156,16 @@ impl Guard {
         if job.is_cancelled && job.is_not_in_force() {
             return self.give_up(job, cancelled(), now);
         }
+        if job.is_abandoned() && job.is_not_in_force() {
+            let stays = self.stays(&job.row.name);
+            let message = format!("the command that imported it went away before it was in force{stays}");
+            return self.give_up(job, Refused::new("abandoned", message), now);
+        }
         // What the comparison has seen is about to change.
         self.feeds.scrub = None;
         let stage = std::mem::replace(&mut job.stage, UpdateStage::Done);
         if matches!(stage, UpdateStage::Done) {
-            return Self::finish_job(job);
+            return self.finish_job(job);
         }
         match self.advance(&mut job, stage, now) {
             Ok(next) => {
@@ -178,7 +186,7 @@ impl Guard {
                 Ok(None) => UpdateStage::Force,
                 Ok(Some(next)) => UpdateStage::Store(next),
                 Err(error) if self.waits_for(&error) => UpdateStage::Store(number),
-                Err(error) => return Err(Refused::new("store_failed", error.to_string())),
+                Err(error) => return Err(Refused::new("store_failed", format!("nothing was changed: {error}"))),
             },
             UpdateStage::Force => {
                 self.put_list_in_force(job, now)?;
@@ -207,7 +215,11 @@ impl Guard {
             UpdateStage::Chunks => match job.old.map(|old| self.drop_some(old)) {
                 Some(Ok(false)) => UpdateStage::Chunks,
                 Some(Err(error)) if self.waits_for(&error) => UpdateStage::Chunks,
-                Some(Err(error)) => job.failed(&error, UpdateStage::Done),
+                Some(Err(error)) => {
+                    // The list is in force: what it replaced takes room, and nothing else.
+                    tracing::warn!(feed = job.row.name, %error, "replaced entries stay stored until the next start");
+                    UpdateStage::Done
+                }
                 _ => UpdateStage::Done,
             },
         })
@@ -295,7 +307,7 @@ impl Guard {
         )?;
         let plan = &job.plan;
         self.feeds.exact = (self.feeds.exact + plan.more).saturating_sub(plan.fewer);
-        self.feeds.warnings.retain(|name, warning| *name != job.row.name || !warning.starts_with("refused"));
+        self.feeds.warnings.retain(|name, warning| *name != job.row.name || !warning.is_refusal());
         self.feeds.listed.retain(|one| one.row.name != job.row.name);
         if !removed {
             let at = self.feeds.listed.partition_point(|one| one.row.id < written);
@@ -391,11 +403,11 @@ impl Guard {
         if let Err(error) = self.drop_some(job.row.generation) {
             tracing::error!(%error, "unused entries of a list stay in the store until the next start");
         }
-        let refused = self.list_refused(&job.row.name, refused, now);
+        let refused = self.list_refused(&job.row.name, job.row.file, refused, now);
         reply(job.reply.map(|(_, reply)| reply), refused.into());
     }
 
-    fn finish_job(job: ListUpdate) {
+    fn finish_job(&self, job: ListUpdate) {
         let Some((id, to)) = job.reply else { return };
         let answer = match job.error {
             Some(message) => Answer::Refused {
@@ -413,6 +425,8 @@ impl Guard {
                 unchanged: job.plan.unchanged,
                 refused: job.refused,
                 refusals: Vec::new(),
+                dismissed: job.dismissed,
+                unattached: self.unattached().filter(|_| !job.plan.content.entries.is_empty()),
             })),
         };
         reply(Some(to), answer);

@@ -12,7 +12,7 @@ use crate::guard::bans::*;
 use crate::guard::{
     audit::Redo,
     feeds::content::{Content, Draft},
-    store::{Allowance, feeds::FeedRow},
+    store::{Allowance, Promotion, feeds::FeedRow},
 };
 
 /// What is said of what was taken over.
@@ -27,7 +27,7 @@ impl Guard {
         if redo.is_empty() {
             return;
         }
-        let Redo { begun, ended, confirmed, flushed, allowed } = redo;
+        let Redo { begun, ended, confirmed, flushed, allowed, promoted } = redo;
         let over = self.ledger.ids().into_iter().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
         let kernel: HashMap<u64, u64> = match begun.is_empty() {
             true => HashMap::new(),
@@ -81,7 +81,9 @@ impl Guard {
                 _ => {}
             }
         }
-        let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len()});
+        let promotions = self.promoted_again(promoted, now);
+        let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len(),
+            "promotions": promotions.len()});
         tracing::warn!(%counts, "the audit chain told of what the store did not know");
         let ended = Ended { at: now.unix_millis, how: "ended before the store heard of it".to_owned() };
         let write: Write = Box::new(move |change| {
@@ -91,11 +93,33 @@ impl Guard {
             allows.iter().try_for_each(|(source, allowed)| match allowed {
                 Some(allowed) => change.allow(allowed, now.unix_millis),
                 None => change.disallow(*source).map(drop),
+            })?;
+            promotions.iter().try_for_each(|(what, promotion)| match promotion {
+                Some(promotion) => change.promote(promotion),
+                None => change.demote(what),
             })
         });
         if let Some(error) = self.decide_anyway(vec![("redone", members(counts))], now, write) {
             tracing::error!(error, "what the audit chain told could not be recorded: it is tried again");
         }
+    }
+
+    /// Promotions that the store does not know, and `None` of those that are over. What the configuration has in shadow no
+    /// longer needs none.
+    fn promoted_again(&mut self, told: BTreeMap<String, Option<String>>, now: Now) -> Vec<(String, Option<Promotion>)> {
+        let mut changed = Vec::new();
+        for (what, actor) in told {
+            let promotion = match actor {
+                Some(actor) if self.is_in_shadow(&what) && !self.policy.promoted.contains_key(&what) => {
+                    self.policy.promoted.insert(what.clone(), actor.clone());
+                    Some(Promotion { what: what.clone(), actor, at: now.unix_millis })
+                }
+                None if self.policy.promoted.remove(&what).is_some() => None,
+                _ => continue,
+            };
+            changed.push((what, promotion));
+        }
+        changed
     }
 
     /// Takes a ban as in force that the kernel may have already.

@@ -1,6 +1,6 @@
 //! Adds and removes allowances: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
 
-use super::block::judge_reason;
+use super::block::{judge_own_reason, judge_reason};
 use crate::guard::{
     bans::{change::count, *},
     cluster::fact,
@@ -15,12 +15,15 @@ impl Guard {
         actor: &Actor,
         now: Now,
     ) -> Result<(String, u64), Refused> {
-        judge_reason(reason)?;
+        if matches!(actor, Actor::Peer(_)) {
+            judge_reason(reason)?
+        } else {
+            judge_own_reason(reason)?
+        }
         if self.enforcer.prefixes().allows.get(&source).is_some_and(|allow| allow.actor == "config") {
             return Err(Refused::new("in_configuration", format!("{source} is in guard.allow already")));
         }
-        let Settings { widest_ipv4, widest_ipv6, .. } = self.settings;
-        let widest = if source.address().is_ipv4() { widest_ipv4 } else { widest_ipv6 };
+        let widest = self.settings.widest(source);
         if source.length() < widest && !yes {
             let message = format!(
                 "{source} is wider than /{widest}: nobody in it would be limited, blocked or banned, whatever they do; \
@@ -60,9 +63,15 @@ impl Guard {
         now: Now,
     ) -> Result<(String, u64), Refused> {
         match self.enforcer.prefixes().allows.get(&source) {
-            None => return Err(Refused::new("not_found", format!("{source} is not allowed by itself"))),
+            None => {
+                let message = match self.still_allowed(source) {
+                    Some(how) => format!("{source} has no allowance of its own, and it is {how}"),
+                    None => format!("{source} is not allowed"),
+                };
+                return Err(Refused::new("not_found", message));
+            }
             Some(allow) if allow.actor == "config" => {
-                let message = format!("{source} is in guard.allow: remove it there and reload");
+                let message = format!("{source} is in {}: remove it there and reload", allow.reason);
                 return Err(Refused::new("in_configuration", message));
             }
             // It says so again and again: deleted here alone, it would be back within seconds.
@@ -86,6 +95,19 @@ impl Guard {
             self.note_fact(Fact::Disallow { source });
         }
         self.refresh(source);
-        Ok((format!("{source} is no longer let through unasked; blocks that it lifted stay lifted"), 1))
+        let done = match self.still_allowed(source) {
+            Some(how) => format!("the allowance of {source} is removed, and it is still {how}"),
+            None => format!("{source} is no longer always let through"),
+        };
+        Ok((format!("{done}; blocks that it lifted stay lifted"), 1))
+    }
+
+    /// How `source` is allowed by something around it, as `allowed as part of ...`.
+    fn still_allowed(&self, source: Source) -> Option<String> {
+        let Allow { source: wide, actor, reason } = self.enforcer.prefixes().allowed(source)?;
+        Some(match actor == enforcer::CONFIG {
+            true => format!("allowed as part of {wide} in {reason}"),
+            false => format!("allowed as part of {wide}, by {actor}"),
+        })
     }
 }

@@ -17,7 +17,7 @@ impl Guard {
         now: Now,
     ) -> Result<(String, u64), Refused> {
         let BlockRequest { source, seconds, reason, shadow, confirm, force } = wanted;
-        judge_reason(&reason)?;
+        judge_own_reason(&reason)?;
         match self.judge(source) {
             Err(refused) if refused.code == safety::OPERATOR && (force || shadow) => {}
             judged => judged?,
@@ -153,6 +153,15 @@ impl Guard {
         let removed = count(ids.len()).saturating_add(listed);
         Ok((format!("{removed} blocks removed{kept}{}", unrecorded.unwrap_or_default()), removed))
     }
+}
+
+/// What an operator gives as a reason. That of a list's entry or of another machine may be empty.
+pub(in crate::guard::bans) fn judge_own_reason(reason: &str) -> Result<(), Refused> {
+    if reason.is_empty() {
+        let message = format!("a reason is one line of 1 to {LONGEST_REASON} bytes: it is empty");
+        return Err(Refused::new("bad_reason", message));
+    }
+    judge_reason(reason)
 }
 
 pub(in crate::guard::bans) fn judge_reason(reason: &str) -> Result<(), Refused> {

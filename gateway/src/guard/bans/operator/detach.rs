@@ -15,8 +15,12 @@ impl Guard {
         let removed = self.enforcer.release(&actor.to_string());
         let removed = removed.map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");
+        let lists = match self.listed_to_block() {
+            0 => String::new(),
+            listed => format!(". {listed} listed sources are served meanwhile: lists are enforced in the kernel alone"),
+        };
         let message = format!(
-            "{} links and {} maps are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again",
+            "{} links and {} maps are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again{lists}",
             removed.links, removed.maps
         );
         Ok((message, u64::try_from(removed.links).unwrap_or(0)))
@@ -36,6 +40,22 @@ impl Guard {
             names => format!("attached to {}", names.join(", ")),
         };
         Ok((message, u64::try_from(attached.len()).unwrap_or(0)))
+    }
+
+    /// Why no packet is dropped in the kernel, and what to do about it; `None`: packets are.
+    pub(in crate::guard::bans) fn unattached(&self) -> Option<String> {
+        if !self.enforcer.path().interfaces().is_empty() {
+            return None;
+        }
+        Some(match self.enforcer.detached() {
+            _ if self.settings.interfaces.is_empty() => {
+                "no interface is guarded; name one in guard.interfaces".to_owned()
+            }
+            Some(by) => format!("XDP is detached by {by}; `gateway attach` undoes it"),
+            None => "XDP is attached to none of guard.interfaces; `gateway status` says why, `gateway attach` tries \
+                     it again"
+                .to_owned(),
+        })
     }
 }
 

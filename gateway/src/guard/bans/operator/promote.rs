@@ -244,17 +244,19 @@ impl Guard {
         Ok((format!("{source} is blocked, ban {id}"), 1))
     }
 
+    /// Whether the configuration has a rule, a limit or a route's requirement in shadow that is promoted by this name.
+    pub(in crate::guard::bans) fn is_in_shadow(&self, what: &str) -> bool {
+        self.policy.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
+            || self.settings.shadow_limits.iter().chain(&self.settings.shadow_routes).any(|one| one == what)
+            || self.shadow_limits().any(|(name, ..)| name == what)
+    }
+
     /// Promotions that the configuration has caught up with, or whose rule is gone, are over.
     pub(in crate::guard::bans) fn settle_promotions(&mut self, now: Now) {
         let settings = &self.settings;
         self.would_refuse.retain(|what, _| settings.shadow_limits.contains(what));
         self.would_deny.retain(|what, _| settings.shadow_routes.contains(what));
-        let open = |what: &str| {
-            self.policy.rules.iter().any(|rule| rule.shadow && what == format!("rule.{}", rule.name))
-                || self.settings.shadow_limits.iter().chain(&self.settings.shadow_routes).any(|one| one == what)
-                || self.shadow_limits().any(|(name, ..)| name == what)
-        };
-        let over: Vec<String> = self.policy.promoted.keys().filter(|what| !open(what)).cloned().collect();
+        let over: Vec<String> = self.policy.promoted.keys().filter(|what| !self.is_in_shadow(what)).cloned().collect();
         for what in over {
             let members = members(json!({"what": what}));
             let demoted = what.clone();

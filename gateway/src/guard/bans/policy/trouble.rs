@@ -96,14 +96,16 @@ impl Trouble {
         }
     }
 
-    fn alike(&self, signal: Signal, now: u64) -> impl Iterator<Item = &Failure> {
-        let all = self.clients.values().filter(move |failure| failure.signal == signal);
-        all.filter(move |failure| !failure.recovered && now.saturating_sub(failure.last) <= TOGETHER)
+    /// Which good clients fail by `signal`.
+    pub(in crate::guard::bans) fn alike(&self, signal: Signal, now: u64) -> impl Iterator<Item = Source> {
+        let all = self.clients.iter().filter(move |(_, failure)| failure.signal == signal);
+        let alike = all.filter(move |(_, it)| !it.recovered && now.saturating_sub(it.last) <= TOGETHER);
+        alike.map(|(source, _)| *source)
     }
 
-    /// Whether so many fail alike that it is nothing that they do.
-    pub(in crate::guard::bans) fn is_crowd(&self, signal: Signal, now: u64) -> bool {
-        self.alike(signal, now).count() >= FEW.max(self.active / ONE_OF)
+    /// Whether so many that fail alike are a crowd: it is nothing that they do.
+    pub(in crate::guard::bans) fn is_crowd(&self, clients: usize) -> bool {
+        clients >= FEW.max(self.active / ONE_OF)
     }
 
     /// How many good clients fail by `signal`.
@@ -184,13 +186,14 @@ impl Trouble {
             .retain(|_, failure| now.saturating_sub(failure.last) <= TOGETHER || failure.ban.is_some_and(&is_banned));
     }
 
-    /// Ends what good clients fail by no more. Half as many keep it up, so that it does not come and go.
-    pub(in crate::guard::bans) fn end_what_is_over(&mut self, now: u64) -> Vec<Signal> {
-        let few = FEW.max(self.active / ONE_OF);
-        let over: Vec<Signal> =
-            self.together.keys().copied().filter(|signal| self.alike(*signal, now).count() * 2 < few).collect();
-        self.together.retain(|signal, _| !over.contains(signal));
-        over
+    /// Whether so few fail alike that it is over. Half a crowd keeps it up, so that it does not come and go.
+    pub(in crate::guard::bans) fn is_over(&self, clients: usize) -> bool {
+        !self.is_crowd(clients.saturating_mul(2))
+    }
+
+    /// Good clients fail together by this no more.
+    pub(in crate::guard::bans) fn end(&mut self, signal: Signal) {
+        self.together.remove(&signal);
     }
 }
 

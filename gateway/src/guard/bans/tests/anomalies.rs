@@ -32,7 +32,7 @@ impl World {
         let (of, sentence) = ("/login".to_owned(), SENTENCE.to_owned());
         let deviating = Deviating { of, measure, minute: MINUTE_OF, since: MINUTE_OF - 1, alone: 14, sentence };
         let now = self.now;
-        self.guard().hear_deviations(&Deviations(vec![deviating]), now);
+        self.guard().hear_deviations(Deviations(vec![deviating]), now);
     }
 
     fn named_in(&mut self, measure: ClientMeasure, minute: u64, named: Contributor) -> Option<ContributorShown> {

@@ -17,11 +17,12 @@ fn in_force(world: &mut World) -> Vec<String> {
     let allows = guard.enforcer.prefixes().allows.values().filter(|allow| allow.actor != "config");
     all.extend(allows.map(|allow| format!("allow {}", allow.source)));
     all.extend(guard.feeds.sources().map(|source| format!("listed {source}")));
+    all.extend(guard.promoted().iter().map(|what| format!("promoted {what}")));
     all.sort();
     all
 }
 
-/// Two bans, a prefix, an allowance and a list; the kernel keeps them when the guard is killed.
+/// Two bans, a prefix, an allowance, a list and a promotion; the kernel keeps them when the guard is killed.
 fn furnished(name: &str) -> (World, Vec<String>) {
     let mut world = World::new(name);
     for source in ["192.0.2.7", "2001:db8:1::/64", "198.51.100.0/24"] {
@@ -37,8 +38,9 @@ fn furnished(name: &str) -> (World, Vec<String>) {
     let (sender, _receiver) = tokio::sync::oneshot::channel();
     world.guard().import_commit((import.id, "ab".to_owned(), false), &OPERATOR, sender, now);
     world.guard().finish_work(now);
+    assert_eq!(world.handle(Request::ShadowPromote { what: "rule.trial".into() }), "done 1");
     let before = in_force(&mut world);
-    assert_eq!(before.len(), 5, "{before:?}");
+    assert_eq!(before.len(), 6, "{before:?}");
     (world, before)
 }
 
@@ -258,7 +260,8 @@ fn a_reload_keeps_allowances_that_the_store_has_not_heard_of() {
     // The configuration names one of them for a while.
     let named = [own.clone(), vec!["203.0.113.201".parse().unwrap()]].concat();
     for allow in [own.clone(), named, own] {
-        let parts = (Settings { allow, ..World::settings() }, Vec::new(), ProtectedAddresses::default());
+        let rules = world.guard().policy.rules.clone();
+        let parts = (Settings { allow, ..World::settings() }, rules, ProtectedAddresses::default());
         let now = world.now;
         world.guard().reconfigure(parts.0, parts.1, parts.2, &[], now).unwrap();
         assert_eq!(world.why("203.0.113.201").verdict, "allowed");

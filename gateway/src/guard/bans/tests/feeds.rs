@@ -8,10 +8,21 @@ use crate::{
         control::{Import, ImportEntry},
         feeds::list::{FeedNews, FileContent},
     },
-    settings::feed::{Feed, FeedPlace},
+    settings::feed::{Feed, FeedPlace, FeedPurpose},
 };
 
+mod told;
+
 impl World {
+    /// As [`Self::new`], where the kernel drops packets.
+    fn attached(name: &str) -> Self {
+        let mut world = Self::new(name);
+        drop(world.crash());
+        world.start(Box::new(AtAccept::attached()));
+        world.guard().settings.interfaces = vec!["eth0".to_owned()];
+        world
+    }
+
     fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
         let feed = feed.map(str::to_owned);
         self.import_as(Request::BlockImportBegin { feed, seconds, shadow, force: false }, sources)
@@ -53,6 +64,7 @@ impl World {
             format: None,
             ban: None,
             shadow: false,
+            purpose: FeedPurpose::Ban,
         };
         let now = self.now;
         self.guard().feed_file(feed, news, now);
@@ -187,7 +199,7 @@ fn what_two_lists_name_stays_for_the_other() {
 
 #[test]
 fn unbanned_by_hand_and_still_listed() {
-    let mut world = World::new("feed-unban");
+    let mut world = World::attached("feed-unban");
     done(&world.import(Some("a"), None, false, &["192.0.2.0/24"]), 1, 0, 0, 0);
     assert_eq!(world.add("192.0.2.1"), "done 1");
     let now = world.now;
@@ -230,7 +242,7 @@ fn a_named_list_is_replaced_and_one_without_a_name_grows() {
 
 #[test]
 fn a_block_made_by_hand_lies_over_a_list() {
-    let mut world = World::new("feed-over");
+    let mut world = World::attached("feed-over");
     done(&world.import(Some("a"), None, false, &["192.0.2.1", "192.0.2.0/24"]), 2, 0, 0, 0);
     let now = world.now;
     for source in ["192.0.2.1", "192.0.2.0/24"] {
@@ -392,4 +404,65 @@ fn a_page_after_the_other() {
     }
     assert_eq!(told, ["192.0.2.0/24 feed:a None", "192.0.2.1 feed:a None", "192.0.2.7 import Some(60)"]);
     assert!(world.guard().export(Some("b"), None, now).is_err());
+}
+
+/// What a list of ranges says by now: these networks, and so many lines that cannot be read.
+fn ranges(world: &mut World, networks: &[&str], failed: u64) {
+    let entry = |(line, text): (u32, &&str)| ImportEntry(line, text.parse().unwrap(), None, None);
+    let errors = (0..failed).map(|_| crate::lists::LineError { line: 9, message: "nonsense".to_owned() }).collect();
+    let entries = (1..).zip(networks).map(entry).collect();
+    let content = FileContent { digest: "cd".to_owned(), entries, errors, failed, is_blank: false };
+    let place = FeedPlace::File(PathBuf::new());
+    let (name, purpose) = ("google".to_owned(), FeedPurpose::Crawlers);
+    let feed = Feed { name, place, format: None, ban: None, shadow: false, purpose };
+    let now = world.now;
+    world.guard().settings.feeds = vec![feed.clone()];
+    world.guard().feed_file(feed, FeedNews::Changed(content), now);
+    world.finish();
+}
+
+#[test]
+fn ranges_of_crawlers_ban_nobody() {
+    let mut world = World::new("feed-ranges");
+    let told = |world: &mut World| -> Vec<Option<usize>> {
+        let notices = world.guard().notices();
+        let ranges = notices.iter().map(|notice| match notice {
+            ToProxy::CrawlerRanges(ranges) => ranges.networks.as_ref().map(Vec::len),
+            other => panic!("{other:?}"),
+        });
+        ranges.collect()
+    };
+    ranges(&mut world, &["192.0.2.0/24", "2001:db8::/64"], 0);
+    assert!(world.kernel().is_empty(), "{:?}", world.kernel());
+    assert_eq!(told(&mut world), [Some(2)]);
+    world.warned(&[]);
+    let list = &world.guard().feed_list()[0];
+    assert_eq!((list.name.as_str(), list.entries, list.mode.as_str()), ("google", 2, "crawlers"));
+    assert_eq!(world.guard().feed_digests()["google"], "cd");
+    let now = world.now;
+    assert_eq!(world.guard().listed("google", now), 2, "it does not shrink by mistake either");
+
+    // What would verify half of the internet is passed over; what is of no use changes nothing.
+    ranges(&mut world, &["0.0.0.0/1", "192.0.2.0/24", "2000::/3"], 1);
+    assert_eq!(told(&mut world), [Some(1)]);
+    world.warned(&["2 networks are wider than any crawler's, and passed over: 0.0.0.0/1 is the first; 1 lines cannot"]);
+    for (networks, failed, warning) in [
+        (vec![], 3, "names no network; what was loaded before stays in force"),
+        (vec!["0.0.0.0/0"], 0, "names no network; what was loaded before"),
+        (vec!["192.0.2.1"; 3_001], 0, "it has 3001 networks, and proxies take 3000; what was loaded before"),
+    ] {
+        ranges(&mut world, &networks, failed);
+        assert!(told(&mut world).is_empty());
+        world.warned(&[warning]);
+        assert_eq!(world.guard().crawler_ranges()[0].networks.as_ref().map(Vec::len), Some(1));
+    }
+    ranges(&mut world, &["198.51.100.0/24"], 0);
+    world.warned(&[]);
+    assert_eq!(told(&mut world), [Some(1)]);
+
+    world.guard().settings.feeds.clear();
+    let now = world.now;
+    world.guard().keep_feed_files(&[], now);
+    assert_eq!(told(&mut world), [None], "it is in the configuration no more");
+    assert!(world.guard().crawler_ranges().is_empty() && world.guard().feed_list().is_empty());
 }

@@ -42,6 +42,28 @@ fn what_is_said_of_a_block_is_what_is_in_force() {
     let del = Request::BlockDel { source: "192.0.2.9".parse().unwrap() };
     let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
     assert!(message.contains("still blocked as part of 192.0.2.0/24"), "{message}");
+    let mut allow = |del, source: &str| {
+        let source = source.parse().unwrap();
+        let add = Request::AllowAdd { source, reason: "us".into(), yes: false };
+        match world.guard().handle(if del { Request::AllowDel { source } } else { add }, &OPERATOR, now) {
+            Answer::Done { message, .. } | Answer::Refused { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
+    };
+    for (del, source, says) in [
+        (false, "198.51.100.0/24", "is always let through"),
+        (false, "198.51.100.7", "is always let through"),
+        (false, "10.0.0.9", "is always let through"),
+        (true, "198.51.100.7", "is removed, and it is still allowed as part of 198.51.100.0/24, by operator"),
+        (true, "198.51.100.7", "no allowance of its own, and it is allowed as part of 198.51.100.0/24"),
+        (true, "10.0.0.9", "is removed, and it is still allowed as part of 10.0.0.0/8 in guard.allow; blocks"),
+        (true, "10.0.0.0/8", "is in guard.allow: remove it there"),
+        (true, "198.51.100.0/24", "is no longer always let through; blocks that it lifted stay lifted"),
+        (true, "198.51.100.7", "198.51.100.7 is not allowed"),
+    ] {
+        let said = allow(del, source);
+        assert!(said.contains(says), "{source}: {said}");
+    }
     let allow = |yes| Request::AllowAdd { source: "0.0.0.0/0".parse().unwrap(), reason: "all".into(), yes };
     assert_eq!(world.handle(allow(false)), "too_wide");
     assert!(world.handle(allow(true)).starts_with("done"));

@@ -153,12 +153,15 @@ fn a_good_client_that_fails_alone_is_banned_after_a_while() {
 #[test]
 fn what_was_banned_of_them_is_taken_back() {
     let mut world = World::with_customers("back");
-    // Good for a moment only: no reason to wait.
-    world.serve_all(0..3);
+    world.serve_all(2..5);
+    world.pass_many(60);
+    // Good for a moment only: no reason to wait, and nothing for others to rest on.
+    world.serve_all(0..5);
     for number in [100, 0, 1] {
         assert_eq!(world.fail(number, Signal::ForgedToken), "banned");
     }
-    assert_eq!(world.fail(2, Signal::ForgedToken), "good_clients_fail");
+    assert_eq!([2, 3].map(|number| world.fail(number, Signal::ForgedToken)), ["good_client"; 2]);
+    assert_eq!(world.fail(4, Signal::ForgedToken), "good_clients_fail");
     assert_eq!((world.banned(0..3), world.banned(100..101)), (Vec::<u32>::new(), vec![100]));
     let (source, now) = (source(0), world.now);
     let how = &world.guard().why(source.address(), now).unwrap().history[0].how;
@@ -168,10 +171,34 @@ fn what_was_banned_of_them_is_taken_back() {
     assert_eq!(world.fail(0, Signal::OverLimit), "banned");
     assert_eq!(world.fail(101, Signal::ForgedToken), "banned");
     // Served again, they fail no more.
-    world.serve_all(1..3);
+    world.serve_all(1..5);
     world.pass_many(1);
     assert_eq!(world.warning(), "");
     assert_eq!(world.fail(1, Signal::ForgedToken), "banned");
+}
+
+/// An attacker has few accounts, each at many addresses: they shield none of them.
+#[track_caller]
+fn check_accounts(case: &str, accounts: u64, expect: &str) {
+    let mut world = World::with_customers(case);
+    world.guard().settings.safety.breaker.share = 100;
+    let account = |number: u32| 1_000_000 + u64::from(number) % accounts;
+    world.serve_as(0..30, account);
+    world.pass_many(60);
+    world.serve_as(0..30, account);
+    for number in 0..30 {
+        assert_ne!(world.fail(number, Signal::ForgedToken), "banned", "{case}: {number}, at first");
+    }
+    world.pass_many(60);
+    let found: Vec<_> = (0..30).map(|number| world.fail(number, Signal::ForgedToken)).collect();
+    assert_eq!(found, [expect; 30], "{case}");
+}
+
+#[test]
+fn few_accounts_at_many_addresses_are_no_crowd() {
+    check_accounts("one", 1, "banned");
+    check_accounts("two", 2, "banned");
+    check_accounts("three", 3, "good_clients_fail");
 }
 
 /// A proxy tells of clients that fail on a route, and of bans that rest on it.

@@ -84,7 +84,7 @@ impl World {
     /// A starts, and says all that it has to say: nothing.
     fn met() -> Self {
         let mut world = Self::new();
-        let whole = world.a.whole(Vec::new(), START).unwrap();
+        let whole = world.a.whole(Vec::new(), Vec::new(), START).unwrap().0;
         assert!(matches!(world.hear(&whole[0], START), Ok(Some(PeerMessage::Whole { .. }))));
         world
     }
@@ -115,7 +115,7 @@ fn changes_count_in_their_order_and_once() {
     assert_eq!(world.hear(&letters[1], START), said(2));
     assert_eq!(world.hear(&letters[2], START), said(3));
     // The fourth is kept back: the whole makes up for it.
-    let whole = world.a.whole((1..=4).map(fact).collect(), later(9)).unwrap();
+    let whole = world.a.whole((1..=4).map(fact).collect(), Vec::new(), later(9)).unwrap().0;
     let facts: Vec<Fact> = (1..=4).map(fact).collect();
     assert_eq!(world.hear(&whole[0], later(9)), Ok(Some(PeerMessage::Whole { node: "a".to_owned(), facts })));
     assert_eq!(world.hear(&letters[3], later(9)), Err(LetterError::Old), "it comes late");
@@ -174,17 +174,20 @@ fn forged_cut_and_foreign_letters() {
 #[test]
 fn old_letters_do_not_count() {
     let mut world = World::met();
-    let (first, second) = (world.a.whole(vec![fact(1)], START).unwrap(), world.a.whole(vec![fact(2)], START).unwrap());
+    let (first, second) = (
+        world.a.whole(vec![fact(1)], Vec::new(), START).unwrap().0,
+        world.a.whole(vec![fact(2)], Vec::new(), START).unwrap().0,
+    );
     assert!(world.hear(&second[0], later(100)).is_ok(), "written at the same time, it is later all the same");
     assert_eq!(world.hear(&first[0], later(100)).map(drop), Err(LetterError::Old));
-    let whole = world.a.whole(vec![fact(1)], later(1)).unwrap();
+    let whole = world.a.whole(vec![fact(1)], Vec::new(), later(1)).unwrap().0;
     assert_eq!(world.hear(&whole[0], later(302)), Err(LetterError::Stale), "kept back for five minutes");
     let before = world.change(1, later(1));
-    let whole = world.a.whole(vec![fact(1)], later(400)).unwrap();
+    let whole = world.a.whole(vec![fact(1)], Vec::new(), later(400)).unwrap().0;
     assert_eq!(world.hear(&whole[0], later(90)), Err(LetterError::Stale), "written in the future");
     // Another start of a: what it said before does not count any more.
     let mut again = LetterWriter::new(&world.a_settings(), copy(&world.a_pair), 101);
-    let whole = again.whole(vec![fact(2)], later(2)).unwrap();
+    let whole = again.whole(vec![fact(2)], Vec::new(), later(2)).unwrap().0;
     assert!(matches!(world.hear(&whole[0], later(2)), Ok(Some(PeerMessage::Whole { .. }))));
     assert_eq!(world.hear(&before, later(2)), Err(LetterError::Old));
     let change = again.changes(vec![fact(3)], later(3)).remove(0);
@@ -202,8 +205,8 @@ impl World {
 fn wholes_in_parts() {
     let mut world = World::new();
     let facts = |from: u8, count: usize| (0..count).map(|_| fact(from)).collect::<Vec<_>>();
-    let first = world.a.whole(facts(1, 150), START).unwrap();
-    let second = world.a.whole(facts(2, 150), later(1)).unwrap();
+    let first = world.a.whole(facts(1, 150), Vec::new(), START).unwrap().0;
+    let second = world.a.whole(facts(2, 150), Vec::new(), later(1)).unwrap().0;
     assert_eq!((first.len(), second.len()), (3, 3));
     assert_eq!(world.hear(&first[2], later(1)), Ok(None));
     assert_eq!(world.hear(&second[1], later(1)), Ok(None));
@@ -214,7 +217,29 @@ fn wholes_in_parts() {
         panic!("it is whole")
     };
     assert_eq!(heard, facts(2, 150));
-    assert_eq!(world.a.whole(facts(1, 64 * 321), START).unwrap().len(), 320, "what was decided first is left out");
+    assert_eq!(
+        world.a.whole(facts(1, 64 * 321), Vec::new(), START).unwrap().0.len(),
+        320,
+        "what was decided first is left out"
+    );
+}
+
+/// What is told in turn takes what room there is beside all else, and lifts nothing by not being there.
+#[test]
+fn what_is_told_in_turn() {
+    let mut world = World::met();
+    let facts = |from: u8, count: usize| (0..count).map(|_| fact(from)).collect::<Vec<_>>();
+    for (at, (count, more, expect)) in (1..).zip([(10, 70, 70), (20_000, 4_000, 0), (9_000, 20_000, 8_920), (0, 0, 0)])
+    {
+        let (whole, told) = world.a.whole(facts(1, count), facts(2, more), later(at)).unwrap();
+        assert_eq!(told, expect, "{more} beside {count}");
+        let mut said = None;
+        for letter in &whole {
+            said = world.hear(letter, later(at)).unwrap().or(said);
+        }
+        let Some(PeerMessage::Whole { facts: heard, .. }) = said else { panic!("{more} beside {count}") };
+        assert!(heard == [facts(1, count), facts(2, told)].concat(), "{more} beside {count}");
+    }
 }
 
 /// However long facts are, each letter is as short as it may be, and none of them is lost.
@@ -237,7 +262,7 @@ fn long_facts_are_told_in_more_letters() {
         }
     }
     assert!(heard == facts);
-    let whole = world.a.whole(facts.clone(), later(1)).unwrap();
+    let whole = world.a.whole(facts.clone(), Vec::new(), later(1)).unwrap().0;
     assert!(whole.len() > 10, "{} letters", whole.len());
     let mut said = None;
     for letter in &whole {
@@ -246,7 +271,7 @@ fn long_facts_are_told_in_more_letters() {
     assert!(said == Some(PeerMessage::Whole { node: "a".to_owned(), facts }));
     // More than the store has room for: the last are left out.
     let many: Vec<Fact> = (0..2_500).map(|number| revoke(number, 1_024)).collect();
-    let whole = world.a.whole(many, later(2)).unwrap();
+    let whole = world.a.whole(many, Vec::new(), later(2)).unwrap().0;
     let bytes: usize = whole.iter().map(Vec::len).sum();
     assert!((2 << 20..3 << 20).contains(&bytes), "{bytes}");
     let said = whole.iter().filter_map(|letter| world.hear(letter, later(2)).unwrap()).next();
@@ -289,19 +314,19 @@ fn without_bans_nobodys_word_counts() {
 fn d07_a_clock_that_is_set_back_silences_nobody() {
     for back in [2, 60, 240] {
         let (mut world, now, after) = (World::met(), later(300), later(300 - back));
-        let first = world.a.whole(vec![fact(1)], now).unwrap();
+        let first = world.a.whole(vec![fact(1)], Vec::new(), now).unwrap().0;
         let change = world.change(2, now);
         assert!(world.hear(&first[0], now).is_ok());
         assert_eq!(world.hear(&change, now), said(2));
         assert!(world.a.is_ahead_of(after), "{back}");
-        let kept_back = world.a.whole(vec![fact(9)], now).unwrap();
+        let kept_back = world.a.whole(vec![fact(9)], Vec::new(), now).unwrap().0;
         world.a.begin(101);
-        let whole = world.a.whole(vec![fact(1)], after).unwrap();
+        let whole = world.a.whole(vec![fact(1)], Vec::new(), after).unwrap().0;
         let behind = i64::try_from(back / 10 * 10_000).unwrap();
         let facts = vec![fact(1).shifted(behind)];
         assert_eq!(world.hear(&whole[0], now), Ok(Some(PeerMessage::Whole { node: "a".to_owned(), facts })), "{back}");
         // The same number again, and later by its clock: it counts.
-        let whole = world.a.whole(vec![fact(3)], later(301 - back)).unwrap();
+        let whole = world.a.whole(vec![fact(3)], Vec::new(), later(301 - back)).unwrap().0;
         assert!(matches!(world.hear(&whole[0], later(301)), Ok(Some(PeerMessage::Whole { .. }))), "{back}");
         let next = world.change(4, later(301 - back));
         let facts = vec![fact(4).shifted(behind)];
@@ -320,7 +345,7 @@ fn d07_a_clock_that_goes_back_a_little() {
     let back = Now { unix_millis: START.unix_millis - 900, ..START };
     assert!(!world.a.is_ahead_of(back));
     for number in 1..4 {
-        let whole = world.a.whole(vec![fact(number)], back).unwrap();
+        let whole = world.a.whole(vec![fact(number)], Vec::new(), back).unwrap().0;
         assert!(matches!(world.hear(&whole[0], START), Ok(Some(PeerMessage::Whole { .. }))), "{number}");
         let change = world.change(number, back);
         assert_eq!(world.hear(&change, START), said(number));
@@ -345,12 +370,12 @@ fn d07_the_guard_begins_anew() {
     let epoch = || std::fs::read_to_string(folder.join("cluster.epoch")).unwrap().trim().parse::<u64>().unwrap();
     let first = epoch();
     assert!(cluster.is_whole_due(START));
-    let whole = cluster.whole(vec![fact(1)], START);
+    let whole = cluster.whole(vec![fact(1)], Vec::new(), START).0;
     assert!(peers.hear(&whole[0], &b, START).is_ok());
     let back = Now { monotonic: START.monotonic + SECOND, unix_millis: START.unix_millis - 200_000 };
     cluster.look_at_clock(back);
     assert!(epoch() > first && cluster.is_whole_due(back));
-    let whole = cluster.whole(vec![fact(1)], back);
+    let whole = cluster.whole(vec![fact(1)], Vec::new(), back).0;
     assert!(matches!(peers.hear(&whole[0], &b, later(1)), Ok(Some(PeerMessage::Whole { .. }))));
     cluster.look_at_clock(back);
     assert!(!cluster.is_whole_due(back), "told once");

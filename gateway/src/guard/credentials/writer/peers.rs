@@ -18,18 +18,32 @@ use crate::{
     },
 };
 
-/// The most revocations, and the most keys, that others are told of.
+/// The most revocations, and the most keys, that others are told of all the time.
 const MOST_OWN: usize = 8_000;
 
-/// The most that one other machine may revoke here, and the most keys that it may make.
+/// The keys of one page: of the others that are told of in turn.
+const PAGE: usize = 4_000;
+
+/// The most keys beyond the newest that are told of at once because they have changed. More come with the pages.
+const MOST_CHANGED: usize = 1_000;
+
+/// The most that one other machine may revoke here.
 const MOST_OF_PEER: usize = 20_000;
+
+/// The most keys that one other machine may make.
+const MOST_KEYS_OF_PEER: usize = 250_000;
 
 /// The most API keys, over all machines.
 const MOST_KEYS: usize = 1_000_000;
 
+/// Where a key stands among all: by when it was made, and its id.
+fn place(row: &KeyRow) -> (u64, u64) {
+    (row.created, row.record.id)
+}
+
 impl CredentialWriterState {
-    /// What this machine revokes itself. `None`: it is not known.
-    pub(super) fn own(&self, now: Now) -> Option<OwnRevocations> {
+    /// What this machine revokes itself, and its newest keys, with those of `changes`. `None`: it is not known.
+    pub(super) fn own(&mut self, changes: &[CredentialChange], now: Now) -> Option<OwnRevocations> {
         let store = self.store.as_ref()?;
         let told = |error: &CredentialError| tracing::error!(%error, "other machines are not told of credentials");
         let rows = store.own_revocations(now.unix_millis, MOST_OWN + 1).inspect_err(told).ok()?;
@@ -37,14 +51,45 @@ impl CredentialWriterState {
         let is_more = keys.len() > MOST_OWN || rows.len() > MOST_OWN;
         [&mut keys, &mut rows].into_iter().for_each(|rows| rows.truncate(MOST_OWN));
         rows.append(&mut keys);
-        let (keys, pepper) = match &self.pepper {
+        let (mut keys, pepper) = match &self.pepper {
             Some(pepper) => {
                 let keys = store.own_keys(now.unix_seconds(), MOST_OWN).inspect_err(told).ok()?;
                 (keys, Pepper::new(pepper).check())
             }
             None => (Vec::new(), Tag::default()),
         };
-        Some(OwnRevocations { rows, is_more, keys, pepper })
+        let newest = keys.last().filter(|_| keys.len() == MOST_OWN).map(place);
+        if newest.is_some() {
+            let known: HashSet<u64> = keys.iter().map(|row| row.record.id).collect();
+            let changed = changes.iter().filter_map(|change| match change {
+                CredentialChange::Key(record) if !known.contains(&record.id) => Some(record.id),
+                _ => None,
+            });
+            for id in changed.take(MOST_CHANGED) {
+                let row = store.key(id).inspect_err(told).ok()?;
+                keys.extend(row.filter(|row| !row.actor.starts_with(rows::PEER)));
+            }
+        }
+        self.newest = newest;
+        Some(OwnRevocations { rows, is_more, keys, pepper, is_more_keys: newest.is_some() })
+    }
+
+    /// The next page of the keys that this machine has made, but for the newest. After the last one they begin anew.
+    pub(super) fn page(&mut self, now: Now) -> CredentialWork {
+        let (Some(store), Some(pepper), Some(newest)) = (&self.store, &self.pepper, self.newest) else {
+            self.paged = None;
+            return CredentialWork { page: Some((Vec::new(), Tag::default())), ..CredentialWork::default() };
+        };
+        // The newest are others than before: some of them may have been told already.
+        let is_behind = |place: &(u64, u64)| place.0 < newest.0 || place.0 == newest.0 && place.1 > newest.1;
+        let from = self.paged.filter(is_behind).unwrap_or(newest);
+        let rows = store.own_keys_behind(now.unix_seconds(), from, PAGE).unwrap_or_else(|error| {
+            tracing::error!(%error, "other machines are not told of API keys");
+            Vec::new()
+        });
+        self.paged = rows.last().filter(|_| rows.len() == PAGE).map(place);
+        let page = Some((rows, Pepper::new(pepper).check()));
+        CredentialWork { page, ..CredentialWork::default() }
     }
 
     /// Another machine says what it revokes. What fails is said again by its next whole.
@@ -53,10 +98,10 @@ impl CredentialWriterState {
             return CredentialWork::default();
         }
         let (node, mut whole, keys) = (said.node.clone(), said.whole, mem::take(&mut said.keys));
-        let (mut changes, mut changed, mut refused) = (Vec::new(), 0, 0);
+        let (mut changes, mut changed, mut refused, mut no_room) = (Vec::new(), 0, 0, 0);
         // Each is a transaction: the proxies are told of the one, whatever becomes of the other.
         let revoked = self.take(said, now);
-        let keys = revoked.is_ok().then(|| self.take_keys(&node, keys, now));
+        let keys = revoked.is_ok().then(|| self.take_keys(&node, keys, &mut no_room, now));
         for taken in iter::once(revoked).chain(keys) {
             match taken {
                 Ok((more, more_changed, more_refused)) => {
@@ -69,7 +114,7 @@ impl CredentialWriterState {
                 }
             }
         }
-        let taken = Some(PeerOutcome { node, whole, changed, refused });
+        let taken = Some(PeerOutcome { node, whole, changed, refused, no_room });
         CredentialWork { changes, records: self.unrecorded(), taken, ..CredentialWork::default() }
     }
 
@@ -78,6 +123,7 @@ impl CredentialWriterState {
         &mut self,
         node: &str,
         keys: Vec<(KeyRecord, u64, String, Tag)>,
+        no_room: &mut u64,
         now: Now,
     ) -> Result<(Vec<CredentialChange>, u64, u64), CredentialError> {
         let actor = format!("{}{node}", rows::PEER);
@@ -110,7 +156,9 @@ impl CredentialWriterState {
                 _ if hashed_with != pepper => refused += 1,
                 Some(known) if known.actor != actor || known.record.tag != row.record.tag => refused += 1,
                 Some(known) if known.record == row.record => {}
-                None if all >= MOST_KEYS || its >= MOST_OF_PEER => refused += 1,
+                None if all >= MOST_KEYS || its >= MOST_KEYS_OF_PEER => {
+                    (refused, *no_room) = (refused + 1, *no_room + 1)
+                }
                 known => {
                     (all, its) = if known.is_none() { (all + 1, its + 1) } else { (all, its) };
                     written.push((row, known.is_none()));
@@ -208,246 +256,4 @@ impl CredentialWriterState {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::slice;
-
-    use super::*;
-    use crate::{auth::api_key::record::Profile, guard::control::Answer};
-
-    const NOW: Now = Now { monotonic: 0, unix_millis: 1_800_000_000_000 };
-
-    fn desk(name: &str) -> (CredentialWriterState, PathBuf) {
-        let folder = std::env::temp_dir().join(format!("gateway-peers-{name}-{}", std::process::id()));
-        drop(std::fs::remove_dir_all(&folder));
-        std::fs::create_dir_all(&folder).unwrap();
-        let mut desk = CredentialWriterState::new(folder.clone());
-        desk.work(Job::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
-        desk.work(Job::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
-        (desk, folder)
-    }
-
-    fn token(id: &str) -> Revoked {
-        Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() }
-    }
-
-    /// What another machine says: all that it revokes, or what is new.
-    fn says(node: &str, revoked: &[&str], restored: &[&str], whole: Option<u64>) -> PeerSays {
-        let revoked = revoked.iter().map(|id| (token(id), None, NOW.unix_millis, "tests".to_owned()));
-        PeerSays {
-            node: node.to_owned(),
-            revoked: revoked.collect(),
-            restored: restored.iter().map(|id| token(id)).collect(),
-            keys: Vec::new(),
-            is_all: whole.is_some(),
-            whole,
-        }
-    }
-
-    fn order(desk: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
-        let (to, _waits) = tokio::sync::oneshot::channel();
-        let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
-        let (answer, _to) = worked.answer.take().unwrap();
-        (answer, worked)
-    }
-
-    fn revoke(desk: &mut CredentialWriterState, id: &str) -> CredentialWork {
-        order(desk, CredentialCommand::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
-    }
-
-    #[track_caller]
-    fn hears(desk: &mut CredentialWriterState, said: PeerSays, expect: &[CredentialChange]) {
-        let worked = desk.work(Job::Peer { said, now: NOW });
-        assert_eq!(worked.changes, expect);
-        assert!(worked.taken.is_some() && worked.own.is_none(), "what others revoke is not passed on");
-    }
-
-    fn revoked(id: &str) -> CredentialChange {
-        CredentialChange::Revoked(token(id))
-    }
-
-    fn lifted(id: &str) -> CredentialChange {
-        CredentialChange::Lifted(token(id))
-    }
-
-    #[test]
-    fn each_machine_lifts_what_it_has_revoked_itself() {
-        let (mut desk, folder) = desk("lift");
-        hears(&mut desk, says("a", &["1", "2"], &[], Some(1)), &[revoked("1"), revoked("2")]);
-        hears(&mut desk, says("a", &["1", "2"], &[], Some(2)), &[]);
-        hears(&mut desk, says("b", &["2"], &[], Some(3)), &[revoked("2")]);
-        hears(&mut desk, says("b", &[], &["1"], None), &[]);
-        hears(&mut desk, says("a", &[], &["2"], None), &[]);
-        hears(&mut desk, says("b", &[], &["2"], None), &[lifted("2")]);
-        assert_eq!(revoke(&mut desk, "1").own.unwrap().rows.len(), 1, "its own alone is told");
-        hears(&mut desk, says("a", &[], &[], Some(4)), &[]);
-        hears(&mut desk, says("a", &["3"], &[], None), &[revoked("3")]);
-        // A whole that is not all of it lifts nothing.
-        hears(&mut desk, PeerSays { is_all: false, ..says("a", &[], &[], Some(5)) }, &[]);
-        hears(&mut desk, says("a", &["4"], &[], Some(6)), &[lifted("3"), revoked("4")]);
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn an_operator_lifts_what_a_machine_said_that_is_gone() {
-        let (mut desk, folder) = desk("gone");
-        hears(&mut desk, says("a", &["1"], &[], Some(1)), &[revoked("1")]);
-        let number = desk.store().unwrap().revocations(0, 9).unwrap()[0].number;
-        let (answer, _) = order(&mut desk, CredentialCommand::Lift { number });
-        assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
-        desk.work(Job::Share { nodes: vec!["b".to_owned()], now: NOW });
-        let (answer, worked) = order(&mut desk, CredentialCommand::Lift { number });
-        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
-        assert_eq!(worked.changes, [lifted("1")]);
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    fn desk_with_keys(name: &str) -> (CredentialWriterState, PathBuf, Tag) {
-        let (mut desk, folder) = desk(name);
-        desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
-        (desk, folder, Pepper::new(&[7; 32]).check())
-    }
-
-    fn key(id: u64, change: &dyn Fn(&mut KeyRecord)) -> KeyRecord {
-        let (expires, is_revoked, is_replaced, is_foreign) = (None, false, false, false);
-        let (name, profile) = (format!("key-{id}"), Profile::default());
-        let mut record = KeyRecord { id, tag: [7; 32], name, profile, expires, is_revoked, is_replaced, is_foreign };
-        change(&mut record);
-        record
-    }
-
-    /// `a` has made these keys.
-    fn told(records: &[KeyRecord], pepper: Tag) -> PeerSays {
-        let keys = records.iter().map(|record| (record.clone(), 5, "operator:0".to_owned(), pepper));
-        PeerSays { keys: keys.collect(), ..says("a", &[], &[], None) }
-    }
-
-    #[test]
-    fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
-        let (mut desk, folder, pepper) = desk_with_keys("keys");
-        let first = key(1, &|_| {});
-        let changed = |record: &KeyRecord| CredentialChange::Key(record.clone());
-        hears(&mut desk, told(slice::from_ref(&first), pepper), &[changed(&first)]);
-        hears(&mut desk, told(slice::from_ref(&first), pepper), &[]);
-        hears(&mut desk, told(&[key(2, &|_| {})], [9; 32]), &[]);
-        // Another machine, or another tag, changes nothing of it.
-        hears(
-            &mut desk,
-            PeerSays { node: "b".to_owned(), ..told(&[key(1, &|key| key.is_revoked = true)], pepper) },
-            &[],
-        );
-        hears(&mut desk, told(&[key(1, &|key| key.tag = [8; 32])], pepper), &[]);
-        let rotated = key(1, &|key| (key.expires, key.is_replaced) = (Some(NOW.unix_seconds() + 60), true));
-        hears(&mut desk, told(slice::from_ref(&rotated), pepper), &[changed(&rotated)]);
-        // Revoked here: its own machine does not make it good again.
-        let (answer, _) =
-            order(&mut desk, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
-        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
-        let later = key(1, &|key| key.expires = Some(NOW.unix_seconds() + 90));
-        let worked = desk.work(Job::Peer { said: told(&[later], pepper), now: NOW });
-        assert!(matches!(&worked.changes[..], [CredentialChange::Key(key)] if key.is_revoked), "{:?}", worked.changes);
-        let rotate = |what: &str| CredentialCommand::Rotate {
-            prefix: "gwk".to_owned(),
-            what: what.to_owned(),
-            overlap: 0,
-            expires: None,
-        };
-        hears(&mut desk, told(&[key(3, &|_| {})], pepper), &[changed(&key(3, &|_| {}))]);
-        let (answer, _) = order(&mut desk, rotate("key-3"));
-        assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
-        // What others have made is not passed on; what is made here is told.
-        let make = CredentialCommand::Make {
-            prefix: "gwk".to_owned(),
-            name: "own".to_owned(),
-            profile: Profile::default(),
-            expires: None,
-        };
-        let own = order(&mut desk, make).1.own.unwrap();
-        assert_eq!((own.keys.len(), &*own.keys[0].record.name, own.pepper), (1, "own", pepper));
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    /// Whoever made a key, and whatever came first: it is revoked for ever, and other machines speak of it for 90 days.
-    #[test]
-    fn a_key_that_another_machine_has_revoked_stays_revoked() {
-        let (mut desk, folder, pepper) = desk_with_keys("stays");
-        let make = CredentialCommand::Make {
-            prefix: "gwk".to_owned(),
-            name: "own".to_owned(),
-            profile: Profile::default(),
-            expires: None,
-        };
-        let own = order(&mut desk, make).1.own.unwrap().keys[0].record.id;
-        let expires = Some(NOW.unix_seconds() + 90 * 86_400);
-        // An earlier version wrote this row alone.
-        let row = RevocationRow {
-            number: 0,
-            revoked: Revoked::Key(2),
-            expires,
-            reason: "lost (operator:0)".to_owned(),
-            actor: "cluster:b".to_owned(),
-            added: NOW.unix_millis,
-        };
-        let change = desk.store().unwrap().change().unwrap();
-        rows::put_key(
-            &change,
-            &KeyRow {
-                record: key(2, &|_| {}),
-                actor: "operator:0".to_owned(),
-                created: 5,
-                used: None,
-                revoked: None,
-                replaced_by: None,
-            },
-        )
-        .unwrap();
-        rows::put_revocation(&change, &row).unwrap();
-        change.commit().unwrap();
-        desk.work(Job::Peer { said: told(&[key(1, &|_| {})], pepper), now: NOW });
-        let all = [own, 1, 2, 3];
-        let revoked = all.map(|id| (Revoked::Key(id), expires, NOW.unix_millis, row.reason.clone()));
-        let said = PeerSays { revoked: revoked.to_vec(), ..says("b", &[], &[], Some(1)) };
-        let worked = desk.work(Job::Peer { said, now: NOW });
-        let is_told = |id: u64| {
-            let is_it = |change: &&CredentialChange| matches!(change, CredentialChange::Key(key) if key.id == id && key.is_revoked);
-            worked.changes.iter().any(|change| is_it(&change))
-        };
-        assert_eq!(all.map(is_told), [true, true, true, false], "the last is not known here yet");
-        assert_eq!(worked.records.iter().filter(|record| record.event == "api_key_revoke").count(), 3);
-        desk.work(Job::Peer { said: told(&[key(3, &|_| {})], pepper), now: NOW });
-        // Long after, nobody speaks of them any more.
-        let after = Now { unix_millis: NOW.unix_millis + 91 * 86_400_000, ..NOW };
-        desk.work(Job::Peer { said: says("b", &[], &[], Some(2)), now: after });
-        for id in all {
-            let key = desk.store().unwrap().key(id).unwrap().unwrap();
-            assert!(key.record.is_revoked && key.revoked == Some(NOW.unix_millis), "{key:?}");
-        }
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    /// Its keys cannot be written: what it revokes is told to the proxies all the same, and it is asked for all again.
-    #[test]
-    fn what_is_revoked_is_told_whatever_becomes_of_keys() {
-        let (mut desk, folder, pepper) = desk_with_keys("broken");
-        let change = desk.store().unwrap().change().unwrap();
-        let broken = "CREATE TRIGGER broken BEFORE INSERT ON key BEGIN SELECT RAISE(ABORT, 'full'); END";
-        change.execute_batch(broken).unwrap();
-        change.commit().unwrap();
-        let said = PeerSays { keys: told(&[key(1, &|_| {})], pepper).keys, ..says("a", &["1"], &[], Some(1)) };
-        let worked = desk.work(Job::Peer { said, now: NOW });
-        assert_eq!(worked.changes, [revoked("1")]);
-        assert_eq!(worked.taken, Some(PeerOutcome { node: "a".to_owned(), whole: None, changed: 1, refused: 0 }));
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-
-    #[test]
-    fn what_one_machine_may_revoke_is_bounded() {
-        let (mut desk, folder) = desk("bounded");
-        let ids: Vec<String> = (0..MOST_OF_PEER + 7).map(|number| number.to_string()).collect();
-        let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let worked = desk.work(Job::Peer { said: says("a", &ids, &[], Some(1)), now: NOW });
-        let taken = worked.taken.unwrap();
-        assert_eq!((worked.changes.len(), taken.changed, taken.refused), (MOST_OF_PEER, 20_000, 7));
-        hears(&mut desk, says("b", &["x"], &[], None), &[revoked("x")]);
-        std::fs::remove_dir_all(folder).unwrap();
-    }
-}
+mod tests;

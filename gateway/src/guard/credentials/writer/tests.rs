@@ -335,3 +335,50 @@ fn imports() {
     assert!(matches!(import(vec![key(4, 4)]).0, Answer::Done { changed: 1, .. }), "nothing of that part was kept");
     fs::remove_dir_all(&folder).unwrap();
 }
+
+/// Others are told of the newest keys all the time, and of all others page by page, over and over again; what has changed is told
+/// at once, however old it is.
+#[test]
+fn however_many_keys_there_are_others_hear_of_each() {
+    let folder = folder("pages");
+    let (mut desk, _) = desk(&folder);
+    desk.work(Job::Share { nodes: vec!["a".to_owned()], now: at(NOW) });
+    let imported = |number: u64| KeyRecord {
+        id: number + 1,
+        tag: std::array::from_fn(|at| if at < 8 { number.to_le_bytes()[at] } else { 7 }),
+        name: format!("key-{number}"),
+        profile: Profile::default(),
+        expires: None,
+        is_revoked: false,
+        is_replaced: false,
+        is_foreign: true,
+    };
+    let mut import = |numbers: std::ops::Range<u64>, second: u64| {
+        let keys = numbers.map(imported).collect();
+        order(&mut desk, CredentialCommand::Import { keys }, at(NOW + second)).1.own.unwrap()
+    };
+    let own = import(0..3_000, 0);
+    assert_eq!((own.keys.len(), own.is_more_keys), (3_000, false));
+    let own = import(3_000..14_000, 1);
+    assert!(own.is_more_keys);
+    let id = |row: &rows::KeyRow| row.record.id;
+    let newest: std::collections::BTreeSet<u64> = own.keys.iter().take(8_000).map(id).collect();
+    for round in ["first", "second"] {
+        let mut pages: Vec<usize> = Vec::new();
+        let mut told = newest.clone();
+        while told.len() < 14_000 {
+            let (rows, _) = desk.work(Job::Page(at(NOW + 2))).page.unwrap();
+            pages.push(rows.len());
+            told.extend(rows.iter().map(id));
+            assert!(pages.len() <= 3, "{round}: {pages:?}");
+        }
+        assert_eq!(pages, [4_000, 2_000], "{round}");
+    }
+    let revoke = CredentialCommand::RevokeKey { what: "key-7".to_owned(), reason: String::new() };
+    let own = order(&mut desk, revoke, at(NOW + 3)).1.own.unwrap();
+    assert!(
+        own.keys.iter().any(|row| row.record.name == "key-7" && row.record.is_revoked),
+        "it is not among the newest"
+    );
+    fs::remove_dir_all(folder).unwrap();
+}

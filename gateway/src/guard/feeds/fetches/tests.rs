@@ -4,7 +4,7 @@ use super::*;
 use crate::{
     clock::SECOND,
     settings::{
-        feed::{FeedPlace, FeedSource},
+        feed::{FeedPlace, FeedPurpose, FeedSource},
         outbound::{Dial, SecretUrl},
     },
 };
@@ -15,12 +15,14 @@ fn feed(name: &str, url: &str) -> Feed {
         url: SecretUrl { text: url.to_owned(), file: None },
         token: None,
         checksum: None,
+        signed: None,
         max_size: 1_024,
         dial: Dial::none(),
     };
     let (every, stale_after) = (Duration::from_secs(60), Duration::from_secs(180));
     let fetched = FetchedFeed { source, every, stale_after, max_shrink: 500_000 };
-    Feed { name: name.to_owned(), place: FeedPlace::Url(Box::new(fetched)), format: None, ban: None, shadow: false }
+    let place = FeedPlace::Url(Box::new(fetched));
+    Feed { name: name.to_owned(), place, format: None, ban: None, shadow: false, purpose: FeedPurpose::Ban }
 }
 
 fn at(seconds: u64) -> Now {
@@ -86,7 +88,7 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     fetches.failed("a", "the server answers 503", 0, at(1));
     let told: Vec<_> = fetches.warnings(at(1)).collect();
     assert!(
-        told[0].contains("from https://a.example/ (1 tries; it never was)") && !told[0].contains("secret"),
+        told[0].contains("from https://a.example/ (1 tries; never fetched)") && !told[0].contains("secret"),
         "{told:?}"
     );
     assert!(!fetches.states(at(100))[0].is_stale && fetches.states(at(181))[0].is_stale);
@@ -95,6 +97,8 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     assert!(!fetches.refused("a", "d2".to_owned(), "too short", at(250)), "recorded once");
     assert!(fetches.refused("a", "d3".to_owned(), "too short", at(310)));
     assert!(fetches.states(at(310))[0].is_stale, "a refused list confirms nothing");
+    let told: Vec<_> = fetches.warnings(at(310)).collect();
+    assert!(told[0].contains("is refused, for longer than stale_after: too short"), "{told:?}");
     assert!(fetches.unchanged("a", "d1".to_owned(), None, at(320)), "it was refused before");
     let state = &fetches.states(at(320))[0];
     assert!(!state.is_stale && state.refused.is_none() && state.failing.is_none());
@@ -110,6 +114,18 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     assert_eq!(fetches.due(&feeds, &in_force, at(320)).len(), 1, "at once");
     fetches.changed("a", validators("4"), "d4".to_owned(), 1, at(321));
     assert_eq!(fetches.may_shrink("a"), Some(500_000));
+
+    // For something else it is fetched as a whole, at once.
+    let other = [Feed { purpose: FeedPurpose::Crawlers, ..feeds[0].clone() }];
+    let in_force = HashMap::from([("a".to_owned(), "d4".to_owned())]);
+    fetches.configure(&other, &in_force, at(322));
+    assert_eq!(fetches.due(&other, &in_force, at(322))[0].asked, Validators::default());
+
+    // One that nobody has asked for yet is not old: there is none.
+    let mut others = Fetches::default();
+    others.configure(&feeds, &HashMap::new(), at(0));
+    let told: Vec<_> = others.warnings(at(181)).collect();
+    assert_eq!(told, ["feed:a: never fetched, for longer than stale_after"]);
 
     // A list that is not in the configuration any more is forgotten.
     fetches.configure(&[], &in_force, at(330));

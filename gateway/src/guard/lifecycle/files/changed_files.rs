@@ -65,18 +65,22 @@ impl Service<'_> {
         }
         self.watched.files.watcher = Some(watcher);
         let Some(changed) = changed else { return };
-        // Files that had waited went on their way meanwhile.
-        if self.watched.files.is_coming {
+        // Files that had waited went on their way meanwhile, or another configuration is on its way, which may not name them.
+        if self.watched.files.is_coming || self.changes() {
             return self.watched.files.look_again();
         }
-        let gone: Vec<ChangedFile> = changed.iter().filter(|file| file.is_gone()).cloned().collect();
-        let found = self.watched.files.found(changed);
-        // One that a `*` names takes nothing away by being gone for a moment.
+        match self.watched.files.found(changed) {
+            Some((files, held)) => self.prepare(ReloadRequest { held, ..ReloadRequest::of_files(files) }, prepared),
+            None => self.tell_gone(),
+        }
+    }
+
+    /// Tells of files that cannot be read any more, once it is clear that they are named. One that a `*` names takes nothing away
+    /// by being gone for a moment.
+    fn tell_gone(&mut self) {
+        let gone = self.watched.files.take_gone();
         if !gone.is_empty() {
             self.refuse_files(ReloadRequest::of_files(gone), GONE, STAYS);
-        }
-        if let Some((files, held)) = found {
-            self.prepare(ReloadRequest { held, ..ReloadRequest::of_files(files) }, prepared);
         }
     }
 
@@ -217,6 +221,9 @@ impl Service<'_> {
             self.reloading.counts.files_refused += 1;
         }
         self.try_next_file();
+        if self.reloading.waiting.is_none() {
+            self.tell_gone();
+        }
     }
 
     /// Tries the next of the files that cannot be used together.

@@ -11,7 +11,7 @@ use crate::{
         lifecycle::service::{Done, Service, in_background},
         proxies::listeners::{self, ABSENT},
     },
-    settings::crowdsec::LIST,
+    settings::{crowdsec::LIST, feed::FeedPurpose},
 };
 
 impl Service<'_> {
@@ -20,7 +20,8 @@ impl Service<'_> {
         let Some(mut watcher) = self.watched.feeds.take() else { return };
         let feeds = self.config.guard.feeds.clone();
         let crowdsec = self.config.guard.crowdsec.as_ref().filter(|crowdsec| crowdsec.pulls()).map(|_| LIST);
-        let names: Vec<&str> = feeds.iter().map(|feed| feed.name.as_str()).chain(crowdsec).collect();
+        let banning = feeds.iter().filter(|feed| feed.purpose == FeedPurpose::Ban).map(|feed| feed.name.as_str());
+        let names: Vec<&str> = banning.chain(crowdsec).collect();
         self.guard.keep_feed_files(&names, Now::read());
         if feeds.is_empty() || self.guard.has_work() {
             self.watched.feeds = Some(watcher);

@@ -117,6 +117,9 @@ pub(in crate::guard::lifecycle) struct WatchedFiles {
     unusable: Vec<(ChangedFile, String)>,
     /// Those that cannot be used together, and are tried one by one.
     apart: VecDeque<ChangedFile>,
+    /// Those that cannot be read any more. What has changed beside them may name them no longer, so that they are told of once
+    /// that is decided.
+    gone: Vec<ChangedFile>,
 }
 
 impl WatchedFiles {
@@ -136,6 +139,7 @@ impl WatchedFiles {
         let FileWatcher(settling) = self.watcher.take().unwrap_or_default();
         self.watcher = Some(FileWatcher(settling.again()));
         self.apart.clear();
+        self.gone.clear();
     }
 
     /// These files hold something else than what is in force. Those to bring into force, and those to leave as they are: the ones
@@ -147,10 +151,8 @@ impl WatchedFiles {
         self.apart.clear();
         self.unusable.retain(|(file, _)| changed.contains(file));
         self.changed = changed;
-        if self.changed.is_empty() {
-            return None;
-        }
         let (gone, there): (Vec<_>, Vec<_>) = self.changed.iter().cloned().partition(ChangedFile::is_gone);
+        self.gone.clone_from(&gone);
         if there.is_empty() {
             return None;
         }
@@ -161,6 +163,11 @@ impl WatchedFiles {
             return Some((there, gone.collect()));
         }
         Some((fresh, unusable.into_iter().map(|file| file.path).chain(gone).collect()))
+    }
+
+    /// Those that cannot be read any more and are to be told of now: nothing else is to be decided.
+    pub(in crate::guard::lifecycle) fn take_gone(&mut self) -> Vec<ChangedFile> {
+        if self.apart.is_empty() { std::mem::take(&mut self.gone) } else { Vec::new() }
     }
 
     /// These files cannot be used together: each is to be tried.
@@ -357,6 +364,30 @@ mod tests {
         watched.refused(&a, "bad");
         watched.renewed(NamedFiles(Vec::new()));
         assert!(!watched.has_unusable(), "nobody names it");
+    }
+
+    /// A file that goes together with what names it is not missed. One that is still named is told of once that is clear.
+    #[test]
+    fn what_is_gone_is_told_once_nothing_names_it_otherwise() {
+        let there = |name: &str| ChangedFile { path: name.into(), digest: Some([1; 32]) };
+        let gone = ChangedFile { path: "words".into(), digest: None };
+        let named = |names: &[&str]| NamedFiles(names.iter().map(|name| (name.into(), [1; 32])).collect());
+        let mut watched = WatchedFiles::default();
+        assert_eq!(watched.found(vec![gone.clone()]), None);
+        assert_eq!((watched.take_gone(), watched.take_gone()), (vec![gone.clone()], Vec::new()), "alone: at once");
+        // With the rules that named it, and these come into force.
+        let (files, held) = watched.found(vec![there("rules"), gone.clone()]).unwrap();
+        assert_eq!((files, held), (vec![there("rules")], vec![PathBuf::from("words")]));
+        watched.renewed(named(&["rules"]));
+        assert!(watched.take_gone().is_empty(), "nobody names it");
+        // Rules that cannot be used: those before name it.
+        watched.found(vec![there("rules"), there("others"), gone.clone()]);
+        watched.separate(&[there("rules"), there("others")]);
+        for _ in 0..2 {
+            assert!(watched.take_gone().is_empty(), "one of them may be the one");
+            watched.next_apart().unwrap();
+        }
+        assert_eq!(watched.take_gone(), [gone]);
     }
 
     #[test]

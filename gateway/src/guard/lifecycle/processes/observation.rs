@@ -22,7 +22,7 @@ use crate::{
         observer::ObserverConfig,
         telemetry::Metric,
     },
-    settings::admin::Listen,
+    settings,
 };
 
 impl Service<'_> {
@@ -94,7 +94,7 @@ impl Service<'_> {
 
     /// The observer says what is not usual: proxies are asked from whom it comes.
     pub(in crate::guard::lifecycle) fn hear_deviations(&mut self, deviations: Deviations) {
-        self.guard.hear_deviations(&deviations, Now::read());
+        let deviations = self.guard.hear_deviations(deviations, Now::read());
         self.supervisor.tell(&ToProxy::Deviations(deviations));
     }
 
@@ -135,10 +135,6 @@ impl Service<'_> {
 
     /// Where the admin listener is.
     pub(in crate::guard::lifecycle) fn admin(&self) -> Option<String> {
-        self.config.admin.as_ref().map(|admin| match &admin.listen {
-            Listen::Tcp(address) if admin.certificate.is_some() => format!("https://{address}"),
-            Listen::Tcp(address) => format!("http://{address}"),
-            Listen::Unix(path) => format!("unix:{}", path.display()),
-        })
+        self.config.admin.as_ref().map(settings::admin::Settings::place)
     }
 }

@@ -150,8 +150,19 @@ pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
         let diagnostic = Diagnostic::new(format!("listener[{index}].address"), what);
         diagnostic.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
+    let feeds = config.guard.feeds.iter().enumerate().filter_map(|(index, feed)| {
+        let path = feed.path()?;
+        let why = match fs::metadata(path) {
+            Ok(found) if found.is_file() => return None,
+            Ok(_) => "it is not a regular file".to_owned(),
+            Err(error) => error.to_string(),
+        };
+        let what = format!("{} cannot be read: {why}", path.display());
+        let diagnostic = Diagnostic::new(format!("feed[{index}].path"), what);
+        Some(diagnostic.hint("the feed lists nothing until the file is there; the gateway looks for it all the time"))
+    });
     let operators = Operators::find(&config.guard).err().unwrap_or_default();
-    interfaces.chain(listeners).chain(operators).collect()
+    interfaces.chain(listeners).chain(feeds).chain(operators).collect()
 }
 
 /// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.

@@ -121,6 +121,8 @@ pub(in crate::guard::lifecycle) struct Reload {
     pub(in crate::guard::lifecycle) added: Vec<SocketAddr>,
     /// What it has changed, once it is in force.
     pub(in crate::guard::lifecycle) changes: Vec<String>,
+    /// What it warns of that was not warned of before, once it is in force.
+    pub(in crate::guard::lifecycle) warnings: Vec<String>,
 }
 
 /// How far a reload has come.

@@ -1,6 +1,6 @@
 // Upstreams, limits, and what expires.
 
-const SERVERS = { up: "good", slow: "warn", ejected: "bad", down: "bad" };
+const SERVERS = { up: "good", slow: "warn", failing: "bad", ejected: "bad", down: "bad" };
 
 const upstreams = {
   title: "Upstreams",

@@ -2,7 +2,7 @@
 
 use super::Control;
 use crate::{
-    limit::{BudgetQueue, Limits},
+    limit::Limits,
     message::{
         ToGuard,
         cluster::{MAX_WHY, StoreReport},
@@ -28,10 +28,11 @@ impl Control<'_> {
         for text in [&mut why, &mut letters] {
             text.truncate(text.floor_char_boundary(MAX_WHY));
         }
-        let alone = snapshot.limits.as_ref().and_then(Limits::asks).map_or(0, |asks| BudgetQueue::alone(asks));
+        let asks = snapshot.limits.as_ref().and_then(Limits::asks);
+        let (alone, disbelieved) = asks.map_or((0, 0), |asks| (asks.alone(), asks.disbelieved()));
         let (reachable, since) = (told.is_reachable, told.since);
         let lost = self.shared.cluster.mail().lost();
-        Some(StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone })
+        Some(StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, disbelieved })
     }
 
     /// Hands the guard what other machines have written. Without a guard it waits.

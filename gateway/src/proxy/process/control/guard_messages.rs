@@ -74,6 +74,7 @@ impl Control<'_> {
             ToProxy::Score { number, address } => self.tell_score(number, address),
             ToProxy::Profiles { number, most } => self.tell_profiles(number, most.into()),
             ToProxy::Deviations(deviations) => self.name_contributors(&deviations),
+            ToProxy::CrawlerRanges(ranges) => self.configurations.in_force().take_ranges(&ranges),
             ToProxy::Slowed(slowed) => self.shared.bans.slowed.put(slowed, clock::monotonic()),
             ToProxy::Explain { number, question } => {
                 self.explaining.begin(number, question, Arc::clone(self.configurations.in_force()), self.shared);

@@ -29,6 +29,9 @@ impl Control<'_> {
     pub(super) async fn keep_keys(&self, compiled: &Compiled) {
         self.serve_cluster(compiled);
         self.shared.lookups.serve(&compiled.snapshot.authenticators).await;
+        if compiled.snapshot.crawlers.asks_name_servers() {
+            self.shared.lookups.serve_crawlers();
+        }
     }
 
     /// Keys were fetched, or could not be.

@@ -70,6 +70,7 @@ impl Control<'_> {
             pools: &pools,
             log_waiting: self.sink.waiting(),
             lookups: self.shared.lookups.counts(),
+            crawlers: &in_force.snapshot.crawlers,
             fast_lane: (self.shared.fast_lane.marked(), self.shared.fast_lane.over()),
             store: store.as_ref(),
             stalled: self.heartbeats.stalled(),

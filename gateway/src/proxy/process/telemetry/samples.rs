@@ -4,6 +4,7 @@ use super::{Current, Telemetry};
 use crate::{
     admission::Shed,
     auth::introspection::RESULTS,
+    detect::Crawlers,
     log::drops::DropReason,
     message::{
         ANSWERS, Lost, ServerState,
@@ -25,6 +26,7 @@ impl Telemetry {
         self.upstream_requests(&mut samples);
         self.keys(&mut samples);
         lookups(&mut samples, current);
+        crawlers(&mut samples, current.crawlers);
         samples.sandbox("proxy", &self.sandbox);
         self.signals(&mut samples);
         upstreams(&mut samples, current);
@@ -42,6 +44,7 @@ impl Telemetry {
             for (class, count) in ANSWERS.iter().zip(route.answers).filter(|(_, count)| *count > 0) {
                 samples.count(Metric::Requests, &[name, class], count);
             }
+            samples.count(Metric::RequestsLimited, &[name], route.limited);
             samples.histogram(Metric::RequestDuration, &[name], route.durations.clone());
             samples.count(Metric::RequestBytes, &[name], route.bytes_in);
             samples.count(Metric::ResponseBytes, &[name], route.bytes_out);
@@ -156,7 +159,20 @@ fn lookups(samples: &mut Samples, current: &Current<'_>) {
         samples.count(Metric::ClusterCalls, &["answered"], store.calls.saturating_sub(store.failures));
         samples.count(Metric::ClusterCalls, &["failed"], store.failures);
         samples.count(Metric::ClusterAlone, &[], store.alone);
+        samples.count(Metric::ClusterDisbelieved, &[], store.disbelieved);
         samples.count(Metric::ClusterLettersLost, &[], store.lost);
+    }
+}
+
+/// Who said that they were crawlers.
+fn crawlers(samples: &mut Samples, crawlers: &Crawlers) {
+    for (crawler, result, count) in crawlers.requests() {
+        samples.count(Metric::CrawlerRequests, &[&crawler, result], count);
+    }
+    if crawlers.asks_name_servers() {
+        for (result, count) in crawlers.lookups() {
+            samples.count(Metric::CrawlerLookups, &[result], count);
+        }
     }
 }
 
@@ -171,6 +187,7 @@ fn upstreams(samples: &mut Samples, current: &Current<'_>) {
             for (state, text) in [
                 (ServerState::Up, "up"),
                 (ServerState::Slow, "slow"),
+                (ServerState::Failing, "failing"),
                 (ServerState::Ejected, "ejected"),
                 (ServerState::Down, "down"),
             ] {

@@ -18,6 +18,7 @@ fn again(_: F) -> Next {
     Next::Retry { paid: true }
 }
 
+/// Without a part of the retry budget.
 fn free(_: F) -> Next {
     Next::Retry { paid: false }
 }
@@ -71,7 +72,8 @@ fn check(case: &Case, failure: F, expect: impl FnOnce(F) -> Next) {
         after,
         match next {
             Next::GiveUp(_) | Next::Respond => same,
-            Next::Retry { paid: false } => (case.attempts, 0, true),
+            // What the server cannot have read is no try.
+            Next::Retry { paid: false } => (case.attempts + u32::from(failure.has_left()), 0, true),
             Next::Retry { paid: true } => (case.attempts + 1, 1, false),
         }
     );
@@ -102,7 +104,9 @@ fn failures() {
     }
     // A connection that was kept too long, or that takes no more: once for nothing, on a new connection.
     check(&USUAL, stale, free);
-    check(&Case { attempts: 2, budget: 0, usable: 0, ..USUAL }, stale, free);
+    check(&Case { budget: 0, usable: 0, ..USUAL }, stale, free);
+    check(&Case { attempts: 2, ..USUAL }, stale, give_up);
+    check(&Case { attempts: 2, budget: 0, usable: 0, ..USUAL }, refused, free);
     check(&Case { has_time: false, ..USUAL }, stale, give_up);
     check(&Case { method: Method::POST, has_time: false, ..USUAL }, refused, give_up);
     check(&Case { method: Method::POST, ..USUAL }, stale, give_up);
@@ -154,16 +158,71 @@ fn nothing_is_made_twice_and_nothing_is_lost() {
     }
 }
 
+/// Every attempt fails in the same way, on a kept connection wherever one may be used. `reads`: how many of the requests
+/// a server may have read.
 #[test]
 fn a_request_ends() {
-    let settings = Retry { tries: 4, ..settings() };
-    let mut retry = RetryState::new(&settings, &Method::GET);
     let stale = F::Closed { sent: true, reused: true };
-    // One for nothing before each that is paid for.
-    let next = |_| retry.next(stale, 0, KEPT, ENOUGH, || u64::MAX);
-    let all: Vec<Next> = (0..8).map(next).collect();
-    let (free, again) = (free(stale), again(stale));
-    assert_eq!(all, [free, again, free, again, free, again, free, Next::GiveUp(stale)]);
+    let fresh = F::Closed { sent: true, reused: false };
+    let refused = F::Closed { sent: false, reused: true };
+    for (tries, failure, sends, reads) in [
+        (1, stale, 1, 1),
+        (2, stale, 2, 2),
+        (3, stale, 3, 3),
+        (10, stale, 10, 10),
+        (1, fresh, 1, 1),
+        (2, fresh, 2, 2),
+        // One for nothing with each try. None of them was read.
+        (1, refused, 2, 0),
+        (2, refused, 4, 0),
+        (4, refused, 8, 0),
+        (1, F::TimedOut { cut_short: false }, 1, 1),
+        (4, F::Truncated, 4, 4),
+        (4, F::Status(503), 4, 4),
+    ] {
+        for method in [Method::GET, Method::DELETE] {
+            let settings = Retry { tries, ..settings() };
+            let mut retry = RetryState::new(&settings, &method);
+            let (mut all, mut read) = (0, 0);
+            loop {
+                // A new connection has carried nothing before.
+                let failure = match failure {
+                    F::Closed { sent, reused } => F::Closed { sent, reused: reused && !retry.needs_new_connection },
+                    other => other,
+                };
+                all += 1;
+                read += u32::from(failure.has_left());
+                if !matches!(retry.next(failure, 0, KEPT, ENOUGH, || u64::MAX), Next::Retry { .. }) {
+                    break;
+                }
+            }
+            assert_eq!((all, read), (sends, reads), "{method} {tries} {failure:?}");
+        }
+    }
+}
+
+/// With `tries = 1` a request that was written is never written again.
+#[test]
+fn one_try_is_one() {
+    let settings = Retry { tries: 1, ..settings() };
+    type Expect = fn(F) -> Next;
+    let cases: [(F, Expect); 6] = [
+        (F::Closed { sent: true, reused: true }, give_up),
+        (F::Closed { sent: true, reused: false }, give_up),
+        (F::Closed { sent: false, reused: true }, free),
+        (F::Closed { sent: false, reused: false }, free),
+        (F::Status(503), respond),
+        (F::Truncated, give_up),
+    ];
+    for (failure, expect) in cases {
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
+            let mut retry = RetryState::new(&settings, &method);
+            assert_eq!(retry.next(failure, 0, KEPT, ENOUGH, || u64::MAX), expect(failure), "{method} {failure:?}");
+        }
+    }
+    // What is not sent again is the connection's fault, as it is for a POST.
+    let retry = RetryState::new(&settings, &Method::GET);
+    assert_eq!(retry.blame(F::Closed { sent: true, reused: true }, KEPT), B::Connection);
 }
 
 #[test]

@@ -105,6 +105,52 @@ fn one_client_alone_proves_nothing() {
     assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
 }
 
+/// How server 0 of two is shown, where this has happened: `x`: no connection, `c`: a connection, `e`: it was ejected,
+/// `d`: health checks say that it is down.
+#[track_caller]
+fn shown(with_health: bool, happened: &str, expect: ServerState) {
+    let mut settings = state(2, 100).settings;
+    settings.health = with_health.then(|| crate::settings::upstream::HealthCheck {
+        path: "/".to_owned(),
+        host: None,
+        expect: Vec::new(),
+        interval: Duration::from_secs(1),
+        timeout: Duration::from_secs(1),
+        healthy: 1,
+        unhealthy: 1,
+    });
+    let state = UpstreamState::new(&settings);
+    for letter in happened.chars() {
+        match letter {
+            'x' => state.cannot_connect(0, "10.0.0.0:80: cannot connect: refused", 7),
+            'c' => state.connected(0),
+            'e' => (0..3).for_each(|_| state.unreachable(0, SECOND)),
+            _ => state.judge(0, false, SECOND),
+        }
+    }
+    let states: Vec<_> = state.report().servers.into_iter().map(|(_, state)| state).collect();
+    assert_eq!(states, [expect, ServerState::Up], "{happened}");
+    // What is known goes on with the next configuration.
+    for state in [state.succeeded_by(&settings), state] {
+        let report = state.report();
+        let why: Vec<_> = report.failing.iter().map(|it| (&*it.server, &*it.why, it.since)).collect();
+        let is_told = happened.trim_matches(['e', 'd']).ends_with('x') && !with_health;
+        assert_eq!(why, [("10.0.0.0:80", "refused", 7)][usize::from(!is_told)..], "{happened}");
+    }
+}
+
+#[test]
+fn what_could_not_be_connected_to_is_told() {
+    shown(false, "", ServerState::Up);
+    shown(false, "x", ServerState::Failing);
+    shown(false, "xx", ServerState::Failing);
+    shown(false, "xc", ServerState::Up);
+    shown(false, "cx", ServerState::Failing);
+    shown(false, "xe", ServerState::Ejected);
+    shown(true, "x", ServerState::Up);
+    shown(true, "xd", ServerState::Down);
+}
+
 #[test]
 fn whoever_comes_back_begins_slowly() {
     let state = state(3, 50);

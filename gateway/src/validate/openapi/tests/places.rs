@@ -34,6 +34,32 @@ components:
     }
 }
 
+/// A segment that begins with `;` is refused before any document is asked.
+#[test]
+fn parameters_of_the_style_matrix() {
+    let matrix = |path: &str, style: &str| {
+        let text = format!(
+            "openapi: 3.1.0\ninfo: {{title: a, version: '1'}}\npaths:\n  {path}:\n    get:\n      security: []\n      \
+             parameters: [{{name: id, in: path, required: true, style: {style}, schema: {{type: integer}}}}]\n"
+        );
+        let contract = compile(&text).unwrap();
+        let warned = contract.warnings().iter().filter(|warning| warning.message.contains("matrix")).count();
+        (warned, contract.matrix_operation().map(str::to_owned))
+    };
+    for (path, style, expect) in [
+        ("/items/{id}", "simple", (0, None)),
+        ("/items/{id}", "label", (0, None)),
+        ("/items/{id}", "matrix", (1, None)),
+        ("/items{id}", "matrix", (0, Some("GET /items{id}"))),
+    ] {
+        assert_eq!(matrix(path, style), (expect.0, expect.1.map(str::to_owned)), "{path} {style}");
+    }
+    let text = "openapi: 3.1.0\ninfo: {title: a, version: '1'}\npaths:\n  /items{id}:\n    get:\n      security: []\n      \
+                parameters: [{name: id, in: path, required: true, style: matrix, schema: {type: integer}}]\n";
+    check(&compile(text).unwrap(), "GET /items;id=5", Ok(()));
+    check(&compile(text).unwrap(), "GET /items;id=x", Err((400, "path id: type")));
+}
+
 #[test]
 fn where_an_api_is_served_is_said_once() {
     let text =

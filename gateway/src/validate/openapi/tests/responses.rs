@@ -75,6 +75,61 @@ fn responses_are_held_against_the_document() {
 }
 
 #[test]
+fn responses_of_operations_that_nothing_tells_apart_are_not_judged() {
+    let text = TEXT.replace("  /a:\n", "  /a#first:\n    get: {responses: {'500': {description: no}}}\n  /a:\n");
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let reading = Reading { responses: true, ..Reading::default() };
+    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    let operation = contract.find(&Method::GET, "/a", "", &HeaderMap::new()).unwrap().operation;
+    assert_eq!(
+        contract.judge_response(operation, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), false),
+        Ok(None)
+    );
+    assert_eq!(contract.unjudged_responses(), 1);
+}
+
+#[test]
+fn what_a_document_says_of_responses_is_linted() {
+    let text = "
+openapi: 3.0.0
+info: {title: a, version: '1'}
+paths:
+  /a:
+    get:
+      responses:
+        '200':
+          description: ok
+          content:
+            application/json:
+              schema: {$ref: '#/components/schemas/A'}
+              examples: {good: {value: {id: 1}}, bad: {value: {id: x}}, own: {value: {id: 1, secret: s}}}
+  /b:
+    get: {}
+components:
+  schemas:
+    A:
+      type: object
+      required: [id]
+      properties: {id: {type: integer, readOnly: true}, secret: {type: string, writeOnly: true}}
+";
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let lint = |responses| {
+        let reading = Reading { responses, ..Reading::default() };
+        lint::lint(&file, &[], Formats::Annotate, &reading).unwrap()
+    };
+    let told = lint(true);
+    let broken: Vec<&str> = told.broken.iter().filter_map(|fault| fault.place.rsplit('/').nth(1)).collect();
+    assert_eq!((told.examples, broken.as_slice()), (3, ["bad", "own"].as_slice()));
+    let warned = |lint: &lint::Lint| lint.contract.warnings().iter().map(|it| it.place.clone()).collect::<Vec<_>>();
+    assert_eq!(warned(&told), ["shop.yaml#/paths/~1b/get"]);
+    let operation = told.contract.find(&Method::GET, "/b", "", &HeaderMap::new()).unwrap().operation;
+    let teapot = StatusCode::IM_A_TEAPOT;
+    assert_eq!(told.contract.judge_response(operation, teapot, &HeaderMap::new(), true), Ok(None));
+    let told = lint(false);
+    assert_eq!((told.examples, warned(&told)), (0, Vec::new()));
+}
+
+#[test]
 fn what_is_off_costs_nothing_and_what_is_told_is_bounded() {
     let off = contract(false);
     assert!(!off.judges_responses() && !off.begin_copy());

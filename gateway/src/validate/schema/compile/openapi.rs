@@ -38,9 +38,12 @@ impl<'r> Subschema<'_, 'r> {
         self.draft == Draft::Draft4 || self.is_openapi_3_0()
     }
 
-    /// `null` is valid beside everything else: many documents write `nullable` without a type, or beside an `enum`.
+    /// `null` is valid beside everything else, as many documents write `nullable` without a type. An `enum` beside it has to
+    /// list `null` (OpenAPI 3.0.3, clarification of `nullable`).
     pub(super) fn nullable(&self, schema: &Map<String, Value>, checks: &mut Checks) {
-        if self.is_openapi_3_0() && schema.get("nullable") == Some(&Value::Bool(true)) {
+        let values = schema.get("enum").and_then(Value::as_array);
+        let is_listed = values.is_none_or(|values| values.contains(&Value::Null));
+        if self.is_openapi_3_0() && schema.get("nullable") == Some(&Value::Bool(true)) && is_listed {
             checks.push((Keyword::Nullable, KeywordCheck::Nullable));
         }
     }

@@ -7,8 +7,8 @@ use std::fmt::Write as _;
 const ANY: &str = r"[^\n\r\x{2028}\x{2029}]";
 const SPACES: &str = r"\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}";
 
-/// Classes of Java, which many documents have though ECMA-262 has not: of ASCII alone.
-const JAVA: [(&str, &str); 12] = [
+/// Classes of Java, which many documents have though ECMA-262 has not: of ASCII alone but for the last ones.
+const JAVA: [(&str, &str); 14] = [
     ("Alnum", "A-Za-z0-9"),
     ("Alpha", "A-Za-z"),
     ("Blank", r" \t"),
@@ -21,6 +21,8 @@ const JAVA: [(&str, &str); 12] = [
     ("Space", r"\t-\r "),
     ("Upper", "A-Z"),
     ("XDigit", "0-9A-Fa-f"),
+    ("LD", r"\p{L}\p{Nd}"),
+    ("all", r"\x{0}-\x{10ffff}"),
 ];
 
 const NO_PATTERN: &str = "it is no regular expression";

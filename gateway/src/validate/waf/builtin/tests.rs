@@ -66,9 +66,31 @@ fn every_kind_of_attack_is_found() {
     for (rule, values) in [
         (
             "sql_injection",
-            &["1' or '1'='1", "1 UNION SELECT a,b FROM users--", "x'; DROP TABLE users--", "1 and sleep(5)"][..],
+            &[
+                "1' or '1'='1",
+                "1 UNION SELECT a,b FROM users--",
+                "x'; DROP TABLE users--",
+                "1 and sleep(5)",
+                "admin'--",
+                "admin'#",
+                "admin'/*",
+                "admin\")-- -",
+                "a@b.example';--",
+                "' --",
+                "1' or 1 -- x",
+                "JyBPUiAxPTEtLQ==",
+            ][..],
         ),
-        ("xss", &["<script>alert(1)</script>", "\"><img src=x onerror=alert(1)>", "javascript:alert(document.cookie)"]),
+        (
+            "xss",
+            &[
+                "<script>alert(1)</script>",
+                "\"><img src=x onerror=alert(1)>",
+                "javascript:alert(document.cookie)",
+                "data:text/plain;base64,PHNjcmlwdD5hPC9zY3JpcHQ+",
+                "x onerror=alert(1)",
+            ],
+        ),
         (
             "path_traversal",
             &[
@@ -85,7 +107,17 @@ fn every_kind_of_attack_is_found() {
                 "/..{file}",
             ],
         ),
-        ("sensitive_file", &["/etc/passwd", "C:\\windows\\system32\\drivers", "..etcpasswd", "c:windowswin.ini"]),
+        (
+            "sensitive_file",
+            &[
+                "/etc/passwd",
+                "/etc/./passwd",
+                "/etc//././/shadow",
+                "C:\\windows\\system32\\drivers",
+                "..etcpasswd",
+                "c:windowswin.ini",
+            ],
+        ),
         ("null_byte", &["image.php\0.png"]),
         ("header_injection", &["x\r\nSet-Cookie: a=b", "x\r\n\r\nHTTP/1.1 200 OK"]),
         (
@@ -114,7 +146,14 @@ fn every_kind_of_attack_is_found() {
         ),
         (
             "code_injection",
-            &["<?php system('id'); ?>", "require('child_process').exec('id')", "__import__('os').system('id')"],
+            &[
+                "<?php system('id'); ?>",
+                "require('child_process').exec('id')",
+                "__import__('os').system('id')",
+                "''.__class__.__mro__[1].__subclasses__()",
+                "a|attr('__globals__')",
+                "x.__init__.__globals__",
+            ],
         ),
         ("template_injection", &["{{7*7}}", "${7*7}", "<%= 7*7 %>", "{{config.items()}}", "#{7*7}"]),
         (
@@ -123,6 +162,7 @@ fn every_kind_of_attack_is_found() {
                 "${jndi:ldap://x/a}",
                 "${${lower:j}ndi:rmi://x}",
                 "%{#context['x']}",
+                "%{(#_='multipart/form-data').(#dm=@ognl.OgnlContext@DEFAULT_MEMBER_ACCESS)}",
                 "T(java.lang.Runtime).getRuntime().exec('x')",
             ],
         ),
@@ -152,7 +192,13 @@ fn every_kind_of_attack_is_found() {
         ),
         (
             "serialized_object",
-            &["rO0ABXNyABdqYXZhLnV0aWwu", "O:8:\"Evil_Cls\":1:{s:1:\"a\";i:1;}", "!!python/object/apply:os.system"],
+            &[
+                "rO0ABXNyABdqYXZhLnV0aWwu",
+                "O:8:\"Evil_Cls\":1:{s:1:\"a\";i:1;}",
+                "!!python/object/apply:os.system",
+                "com.sun.rowset.JdbcRowSetImpl",
+                "org.apache.xalan.xsltc.trax.TemplatesImpl",
+            ],
         ),
         ("xxe", &["<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><a>&x;</a>"]),
         ("prototype_pollution", &["{\"__proto__\":{\"admin\":true}}"]),
@@ -169,6 +215,23 @@ fn names_paths_headers_cookies_and_files_are_looked_at() {
     let cookies = "a=b;".repeat(1_001);
     for (target, headers, body, rule, place) in [
         ("/a?__proto__[x]=1", &[][..], "", "prototype_pollution", Collection::Query),
+        ("/a?class.module.classLoader.resources.context.parent=1", &[], "", "expression_injection", Collection::Query),
+        ("/a?class.classLoader=1", &[], "", "expression_injection", Collection::Query),
+        ("/a?a=1'/*&a=*/or/*&a=*/1=1--", &[], "", "sql_injection", Collection::Query),
+        (
+            "/a",
+            &[("content-type", "%{(#_='multipart/form-data').(#cmd='id')}")],
+            "",
+            "expression_injection",
+            Collection::Header,
+        ),
+        (
+            "/a",
+            &[("content-type", "application/json")],
+            "{\"@type\":\"com.sun.rowset.JdbcRowSetImpl\",\"autoCommit\":true}",
+            "serialized_object",
+            Collection::Body,
+        ),
         ("/a?user[$ne]=1", &[], "", "nosql_injection", Collection::Query),
         (
             "/a",
@@ -320,6 +383,35 @@ fn ordinary_requests_pass() {
         "I don't; you can't & won't",
         "query Q($id: ID!, $where: users_bool_exp!, $in: [uuid!], $not: Boolean = true) { users(where: $where) { id } }",
         "SGVsbG8gd29ybGQsIHRoaXMgaXMgZmluZQ==",
+        "price between 10 and 20",
+        "count(items)",
+        "max(10)",
+        "cast (vote)",
+        "round(3.5)",
+        "date(2020)",
+        "char (acter)",
+        "style=modern",
+        "style = bold",
+        "__init__",
+        "see __init__.py and __main__.py",
+        "if (a < b && c > d)",
+        "the dogs' -- and cats",
+        "O'Brien -- of Dublin",
+        "'quoted' -- and more",
+        "10 and 20",
+        "call me (maybe) and bring 2",
+        "left or right (2)",
+        "select a size from the list",
+        "www.example.com",
+        "com.example.shop.Basket",
+        "org.example.Class",
+        "1.2.3-rc.4",
+        "x = 1 # a comment",
+        "- [ ] buy 2 or 3 apples",
+        "the class.name of a node",
+        "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ",
+        "configuration",
+        "SomeLongCamelCaseName",
     ] {
         clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
     }

@@ -1,7 +1,7 @@
 //! Compiles files in SecLang: directives become the rules of two phases, the head and the body of a request.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     path::{Path, PathBuf},
 };
 
@@ -109,8 +109,10 @@ struct Compiler<'a> {
     ids: HashMap<u32, usize>,
     /// Rules whose patterns need an engine that goes back.
     bounded: Vec<u32>,
-    /// Rules of phases that look at responses.
-    of_responses: usize,
+    /// How many rules look at responses (phases 3 and 4), by file: they do not run.
+    of_responses: BTreeMap<String, usize>,
+    /// How many are for logs (phase 5), which do not run either.
+    of_logs: usize,
     path: PathBuf,
     line: usize,
 }
@@ -128,7 +130,8 @@ impl<'a> Compiler<'a> {
             updates: Vec::new(),
             ids: HashMap::new(),
             bounded: Vec::new(),
-            of_responses: 0,
+            of_responses: BTreeMap::new(),
+            of_logs: 0,
             path: PathBuf::new(),
             line: 0,
         }
@@ -236,7 +239,14 @@ impl<'a> Compiler<'a> {
         self.compiled.numbers.extend(open.is_none().then_some(id));
         self.compiled.tags.extend(rule.tags.iter().cloned());
         if !matches!(phase, 1 | 2) {
-            self.of_responses += usize::from(open.is_none());
+            match phase {
+                _ if open.is_some() => {}
+                5 => self.of_logs += 1,
+                _ => {
+                    let file = self.path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+                    *self.of_responses.entry(file).or_default() += 1;
+                }
+            }
             if is_chained {
                 self.open = Some((open.map_or_else(|| Box::new(rule), |(rule, _)| rule), phase));
             }
@@ -341,9 +351,13 @@ impl<'a> Compiler<'a> {
             let message = "have a pattern with lookarounds or backreferences, which looks at 2 KiB in 20,000 steps";
             self.compiled.warnings.push(format!("rules {} {message}", ids.join(", ")));
         }
-        if self.of_responses > 0 {
-            let message = format!("{} rules look at responses or logs, and are not run", self.of_responses);
-            self.compiled.warnings.push(message);
+        if !self.of_responses.is_empty() {
+            let files = self.of_responses.iter().map(|(file, count)| format!("{file} ({count})"));
+            let files = files.collect::<Vec<_>>().join(", ");
+            self.compiled.warnings.push(format!("rules for responses (phases 3 and 4) do not run: {files}"));
+        }
+        if self.of_logs > 0 {
+            self.compiled.warnings.push(format!("{} rules for logs (phase 5) do not run", self.of_logs));
         }
         Ok(self.compiled)
     }

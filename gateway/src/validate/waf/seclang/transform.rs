@@ -92,7 +92,7 @@ impl Transform {
             Self::HexDecode => hex_decode(value),
             Self::HexEncode => data_encoding::HEXLOWER.encode(value).into_bytes(),
             Self::HtmlEntityDecode => common::basic_entities(value),
-            Self::JsDecode => common::javascript(value),
+            Self::JsDecode => common::javascript(value, common::Wide::Cut),
             Self::Length => value.len().to_string().into_bytes(),
             Self::Lowercase => value.to_ascii_lowercase(),
             Self::NormalizePath => decode::path(value, false),
@@ -113,7 +113,7 @@ impl Transform {
             Self::TrimRight => value.trim_ascii_end().to_vec(),
             Self::Uppercase => value.to_ascii_uppercase(),
             Self::UrlDecode => common::percent(value, true),
-            Self::UrlDecodeUni => common::percent_unicode(value),
+            Self::UrlDecodeUni => common::percent_unicode(value, common::Wide::Cut),
             Self::UrlEncode => url_encode(value),
             Self::Utf8ToUnicode => utf8_to_unicode(value),
         }

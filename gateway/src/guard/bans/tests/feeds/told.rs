@@ -1,0 +1,147 @@
+//! What is said of imports that fail, of files that are gone, and of lists that nothing enforces.
+
+use super::*;
+
+impl World {
+    /// Begins an import and gives it up.
+    fn abort(&mut self, feed: &str, reason: Option<&str>) -> String {
+        let (now, feed) = (self.now, Some(feed.to_owned()));
+        let begin = Request::BlockImportBegin { feed, seconds: None, shadow: false, force: false };
+        let Answer::Import(begun) = self.guard().handle(begin, &OPERATOR, now) else { panic!("it is not begun") };
+        let abort = Request::BlockImportAbort { id: begun.id, reason: reason.map(str::to_owned) };
+        let Answer::Done { message, .. } = self.guard().handle(abort, &OPERATOR, now) else { panic!("refused") };
+        message
+    }
+}
+
+#[test]
+fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
+    let mut world = World::new("feed-abort");
+    for _ in 0..10 {
+        assert_eq!(world.abort("a", None), "nothing was changed");
+    }
+    world.warned(&[]);
+    assert_eq!(world.abort("a", Some("a.html is a web page")), "nothing was changed");
+    world.warned(&["feed:a: refused (unreadable): a.html is a web page"]);
+    assert!(!world.guard().feed_warnings()[0].contains("stays in force"), "nothing was ever loaded");
+    // There is no such list: what removes a list dismisses the warning.
+    for dismissed in [true, false] {
+        let told = world.import(Some("a"), None, false, &[]);
+        assert!(
+            matches!(&told, Answer::Import(import) if import.dismissed == dismissed && import.removed == 0),
+            "{told:?}"
+        );
+        world.warned(&[]);
+    }
+    done(&world.import(Some("a"), None, false, &["192.0.2.1"]), 1, 0, 0, 0);
+    let stays = "nothing was changed; what was loaded before stays in force";
+    assert_eq!(world.abort("a", Some(&"x".repeat(10_000))), stays);
+    assert!(world.guard().feed_warnings()[0].len() < 1_000, "what a command says is bounded");
+    world.warned(&["x; what was loaded before stays in force"]);
+    done(&world.import(Some("a"), None, false, &["192.0.2.1"]), 0, 1, 0, 0);
+    world.warned(&[]);
+    world.abort("b", Some("b is a web page"));
+    let now = world.now;
+    assert!(matches!(world.guard().handle(Request::BlockFlush, &OPERATOR, now), Answer::Done { .. }));
+    world.finish();
+    world.warned(&[]);
+}
+
+/// Its command has told that it failed: it does not come into force once the store is free.
+#[test]
+fn an_import_that_nobody_waits_for_does_not_come_into_force() {
+    for is_waited_for in [true, false] {
+        let mut world = World::new(&format!("feed-gone-{is_waited_for}"));
+        let now = world.now;
+        let other = rusqlite::Connection::open(world.folder.join(state_files::STORE)).unwrap();
+        other.execute_batch("BEGIN IMMEDIATE").unwrap();
+        let begin = Request::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow: false, force: false };
+        let Answer::Import(begun) = world.guard().handle(begin, &OPERATOR, now) else { panic!("it is not begun") };
+        let entries = vec![ImportEntry(1, "192.0.2.1".parse().unwrap(), None, None)];
+        drop(world.guard().handle(Request::BlockImportChunk { id: begun.id, entries }, &OPERATOR, now));
+        let (sender, receiver) = oneshot::channel();
+        world.guard().import_commit((begun.id, "ab".to_owned(), false), &OPERATOR, sender, now);
+        world.finish();
+        assert!(world.kernel().is_empty(), "the store is locked");
+        let receiver = is_waited_for.then_some(receiver);
+        other.execute_batch("ROLLBACK").unwrap();
+        world.pass(1);
+        world.finish();
+        assert_eq!(world.kernel().len(), usize::from(is_waited_for));
+        world.warned(if is_waited_for { &[] } else { &["refused (abandoned)"] });
+        drop(receiver);
+    }
+}
+
+#[test]
+fn what_is_wrong_with_a_file_is_over_once_the_configuration_does_not_name_it() {
+    let mut world = World::new("feed-file-gone");
+    let feed = || Feed {
+        name: "f".to_owned(),
+        place: FeedPlace::File("/f".into()),
+        format: None,
+        ban: None,
+        shadow: false,
+        purpose: FeedPurpose::Ban,
+    };
+    let now = world.now;
+    let unusable = || FeedNews::Unusable("/f: No such file or directory".to_owned());
+    world.guard().feed_file(feed(), unusable(), now);
+    world.abort("imported", Some("it is a web page"));
+    world.warned(&["feed:f: /f: No such file", "feed:imported: "]);
+    assert!(world.guard().feed_warnings()[0].ends_with("No such file or directory"), "nothing was ever loaded");
+    world.file(&[("192.0.2.1", None)]);
+    world.guard().feed_file(feed(), unusable(), now);
+    world.warned(&["No such file or directory; what was loaded before stays in force", "feed:imported: "]);
+    world.guard().keep_feed_files(&["f"], now);
+    world.warned(&["feed:f: ", "feed:imported: "]);
+    world.guard().keep_feed_files(&[], now);
+    world.finish();
+    world.warned(&["feed:imported: "]);
+}
+
+#[test]
+fn what_is_said_where_no_packet_is_dropped() {
+    let mut world = World::attached("feed-detached");
+    done(&world.import(Some("a"), None, false, &["192.0.2.1"]), 1, 0, 0, 0);
+    done(&world.import(Some("b"), None, true, &["192.0.2.2"]), 1, 0, 0, 0);
+    assert_eq!(world.add("192.0.2.3"), "done 1");
+    world.ask("192.0.2.4", "trial").unwrap();
+    let counted = "It is served. In shadow its packets are counted for ";
+    let at_accept = "Its connections are refused at accept for another ";
+    let later = "It is served. Its packets are dropped once XDP is attached, for as long as feed:a lists it.";
+    let table = [
+        ("192.0.2.1", ("blocked", "Its packets are dropped for as long as feed:a lists it."), ("passed", later)),
+        ("192.0.2.2", ("shadow_blocked", counted), ("shadow_blocked", counted)),
+        ("192.0.2.3", ("blocked", "Its packets are dropped for another "), ("blocked", at_accept)),
+        ("192.0.2.4", ("shadow_blocked", counted), ("shadow_blocked", counted)),
+        ("192.0.2.5", ("passed", "Nothing: it was never banned"), ("passed", "Nothing: it was never banned")),
+    ];
+    let now = world.now;
+    for is_attached in [true, false] {
+        if !is_attached {
+            let Answer::Done { message, .. } = world.guard().handle(Request::Detach, &OPERATOR, now) else {
+                panic!("it is not detached")
+            };
+            assert!(message.contains("1 listed sources are served meanwhile"), "{message}");
+        }
+        for (address, attached, detached) in table {
+            let (verdict, next) = if is_attached { attached } else { detached };
+            let why = world.why(address);
+            assert_eq!(why.verdict, verdict, "{address}: {is_attached}");
+            assert!(
+                why.next.starts_with(next) && (verdict == "blocked" || !why.next.contains("served again")),
+                "{}",
+                why.next
+            );
+            let is_told = !is_attached && matches!(address, "192.0.2.1" | "192.0.2.3");
+            assert_eq!(why.unattached.is_some_and(|why| why.contains("`gateway attach`")), is_told, "{address}");
+        }
+        let warns = world.guard().feed_warnings().iter().any(|one| one.contains("`gateway attach`"));
+        assert_eq!(warns, !is_attached);
+        let told = world.guard().handle(Request::BlockList, &OPERATOR, now);
+        assert!(matches!(&told, Answer::Blocks { unattached, .. } if unattached.is_some() != is_attached), "{told:?}");
+        let told = world.import(Some("a"), None, false, &["192.0.2.1"]);
+        assert!(matches!(&told, Answer::Import(told) if told.unattached.is_some() != is_attached), "{told:?}");
+    }
+}
