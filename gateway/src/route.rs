@@ -18,7 +18,7 @@ use crate::{
     path::{PathRules, template::template},
     refusal::{Refusal, Reject},
     route::target::Target,
-    settings::route::{Route, RouteCondition, Subject},
+    settings::route::{Action, Route, RouteCondition, Subject},
 };
 
 use condition::Met;
@@ -29,6 +29,7 @@ pub mod target;
 
 mod condition;
 pub mod cors;
+mod strictness;
 
 /// Why a query is refused that something decides by.
 const BROKEN_ESCAPE: &str = "% without two hexadecimal digits in a query that the route reads";
@@ -129,19 +130,26 @@ impl Routes {
         for ((host, template), _) in inserted.iter().filter(|((_, template), _)| template.contains("{*")) {
             made.take_base(*host, template);
         }
-        made.take_siblings(&inserted);
+        made.take_siblings(&inserted, routes);
         Ok(made)
     }
 
     /// Lets the routes of `/items/new` take `/items/new/`, too, and the other way about, where the path would be taken by
     /// something more general. Many upstreams take both for one resource, and `/{*rest}` may ask for less (P01). A route
-    /// that has the other path for its own keeps it, and what no route takes stays unknown.
-    fn take_siblings(&mut self, inserted: &HashMap<(Option<&str>, String), usize>) {
+    /// that has the other path for its own keeps it, and what no route takes stays unknown. What is more general keeps the
+    /// path where it asks for something that the route does not; and a route that redirects may lead to the other path.
+    fn take_siblings(&mut self, inserted: &HashMap<(Option<&str>, String), usize>, routes: &[Route]) {
         let siblings = inserted.keys().filter(|(_, template)| !template.contains("{*") && template.len() > 1);
         let siblings: Vec<(Option<&str>, &str, String)> = siblings
             .filter_map(|(host, template)| {
                 let other = template.strip_suffix('/').map_or_else(|| format!("{template}/"), ToOwned::to_owned);
-                self.takes_from_general(*host, &other, inserted).then_some((*host, template.as_str(), other))
+                let general = self.general(*host, &other, inserted)?;
+                let own = self.table(*host)?.at(template).ok()?.value;
+                let all = |served: &[TemplateRoute]| served.iter().filter_map(|it| routes.get(it.route)).collect();
+                let (own, general): (Vec<&Route>, Vec<&Route>) = (all(own), all(general));
+                let leads_elsewhere = own.iter().any(|route| matches!(route.action, Action::Redirect(_)));
+                let asks = own.iter().all(|own| general.iter().all(|general| strictness::asks_as_much(own, general)));
+                (asks && !leads_elsewhere).then_some((*host, template.as_str(), other))
             })
             .collect();
         for (host, template, other) in siblings {
@@ -153,13 +161,13 @@ impl Routes {
         }
     }
 
-    /// Whether a path of this form, which no route of `host` names, is taken by a more general template.
-    fn takes_from_general(
+    /// The routes of the more general template that takes a path of this form, where no route of `host` names it.
+    fn general(
         &self,
         host: Option<&str>,
         other: &str,
         inserted: &HashMap<(Option<&str>, String), usize>,
-    ) -> bool {
+    ) -> Option<&[TemplateRoute]> {
         let exact = host.filter(|host| !host.starts_with("*."));
         let parent = host.and_then(|host| host.split_once('.')).map(|(_, parent)| parent);
         let wildcard = parent.map(|parent| format!("*.{parent}"));
@@ -168,8 +176,17 @@ impl Routes {
             (wildcard.as_deref(), parent.and_then(|parent| self.wildcards.get(parent))),
             (None, self.any.as_ref()),
         ];
-        let taking = tables.into_iter().find(|(_, table)| table.is_some_and(|table| table.at(other).is_ok()));
-        taking.is_some_and(|(host, _)| !inserted.contains_key(&(host, other.to_owned())))
+        let mut taking = tables.into_iter().filter_map(|(host, table)| Some((host, table?.at(other).ok()?.value)));
+        let (host, served) = taking.next()?;
+        (!inserted.contains_key(&(host, other.to_owned()))).then_some(served)
+    }
+
+    fn table(&self, host: Option<&str>) -> Option<&HostRoutes> {
+        match host.map(|host| (host, host.strip_prefix("*."))) {
+            Some((_, Some(parent))) => self.wildcards.get(parent),
+            Some((host, None)) => self.hosts.get(host),
+            None => self.any.as_ref(),
+        }
     }
 
     fn table_mut(&mut self, host: Option<&str>) -> Option<&mut HostRoutes> {

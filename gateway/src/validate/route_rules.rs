@@ -57,6 +57,13 @@ impl RouteRules {
             let pieces = paths::template(path).map_err(|why| Diagnostic::new("path", why))?;
             let mut paths = Paths::default();
             paths.add(&pieces, 0);
+            // The route may have been found for the path with or without a slash at its end.
+            let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+            if let Ok(other) = paths::template(&other)
+                && !path.contains("{*")
+            {
+                paths.add(&other, 0);
+            }
             Some((paths, paths::names(&pieces)))
         } else {
             None
