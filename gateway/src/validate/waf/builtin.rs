@@ -302,19 +302,33 @@ fn has_sql_characters(value: &[u8]) -> bool {
 }
 
 /// Text has the shape of a statement now and then (`100% cotton -- new`, `call me; I am at home`, `count(items)`, `between 10
-/// and 20`): a weak sign. With a quote, or with a call or a comparison behind something else, or with a `UNION`, it is a
-/// strong one.
+/// and 20`): a weak sign. With a quote, a call or a comparison, or with a `UNION` or `AND` of SQL, it is a strong one.
 fn sql_score(fingerprint: &str, value: &[u8]) -> u32 {
     let has = |marks: &[u8]| value.iter().any(|byte| marks.contains(byte));
-    let is_call = fingerprint.starts_with("f(");
-    let is_marked = has(b"'\"`=") || !is_call && has(b"(");
-    if fingerprint.len() >= 3 && (is_marked || fingerprint.contains('U')) { CRITICAL } else { WARNING }
+    // A call of something plain with nothing behind it, and a condition that begins with a word: prose and formulas have such.
+    let is_plain = matches!(fingerprint, "f(n)" | "f(1)" | "f(n&n" | "n&1") && !has(b"'\"`=;#") && !waits(value);
+    let is_strong = has(b"'\"`=(") || fingerprint.contains(['U', '&']);
+    if fingerprint.len() >= 3 && is_strong && !is_plain { CRITICAL } else { WARNING }
 }
 
-/// `style=modern` is an attribute only where the value stands among others, and no script: a weak sign.
+/// Whether a call in a value may keep the database busy, or read from it.
+fn waits(value: &[u8]) -> bool {
+    let value = value.to_ascii_lowercase();
+    [&b"sleep"[..], b"benchmark", b"delay", b"select"].iter().any(|word| memchr::memmem::find(&value, word).is_some())
+}
+
+/// `style=modern` is an attribute only where the value stands among others, and no script: a weak sign. What handles an
+/// event is a script.
 fn xss_score(value: &[u8]) -> u32 {
     let leaves = |byte: &u8| matches!(byte, b'<' | b'>' | b'"' | b'\'' | b'`' | b'(' | b':');
-    if value.iter().any(leaves) { CRITICAL } else { WARNING }
+    let names = value.split(|byte| *byte == b'=').map(<[u8]>::trim_ascii_end);
+    let name = |before: &[u8]| {
+        let length = before.iter().rev().take_while(|byte| byte.is_ascii_alphabetic()).count();
+        let start = before.get(before.len() - length..).and_then(|name| name.get(..2));
+        length > 4 && start.is_some_and(|start| start.eq_ignore_ascii_case(b"on"))
+    };
+    let handles = value.contains(&b'=') && names.into_iter().any(name);
+    if handles || value.iter().any(leaves) { CRITICAL } else { WARNING }
 }
 
 #[cfg(test)]

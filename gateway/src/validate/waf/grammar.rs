@@ -61,11 +61,15 @@ fn squeeze(value: &[u8]) -> Vec<u8> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let (mut at, mut run) = (0, 0);
+    // Where no comment ends any more, none is looked for.
+    let last_end = memchr::memmem::rfind(value, b"*/").unwrap_or(0);
     while let Some(&byte) = value.get(at) {
         if out.len() >= LONGEST {
             break;
         }
-        if let Some(length) = comment(value, at) {
+        if at < last_end
+            && let Some(length) = comment(value, at)
+        {
             let kept = length.min(LONGEST_ROW);
             out.extend_from_slice(value.get(at..at + kept - 2).unwrap_or_default());
             out.extend_from_slice(b"*/");
@@ -91,11 +95,15 @@ fn squeeze(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The length of the comment at `at`, where there is one that ends and that no database runs (`/*!`).
+/// The length of the comment at `at`, where there is one that ends and that no database runs (`/*!`). With a quote or a line
+/// end in it, it may begin in a text or behind `--`, and be none: then it stays as it is.
 fn comment(value: &[u8], at: usize) -> Option<usize> {
     let rest = value.get(at..).filter(|rest| rest.starts_with(b"/*"))?;
     let body = rest.get(2..).filter(|body| body.first() != Some(&b'!'))?;
-    memchr::memmem::find(body, b"*/").map(|end| end + 4)
+    let end = memchr::memmem::find(body, b"*/")?;
+    let mut inside = body.iter().take(end);
+    let may_be_none = inside.any(|byte| matches!(byte, b'\'' | b'"' | b'`' | b'\n' | b'\r'));
+    (!may_be_none).then_some(end + 4)
 }
 
 #[cfg(test)]
@@ -119,6 +127,9 @@ mod tests {
             (format!("'/*{}*/OR/*{}*/1=1-- ", "A".repeat(260), "B".repeat(260)), true),
             (format!("1/*{0}*/UNION/*{0}*/SELECT a FROM b", "A".repeat(3_000)), true),
             (format!("{}1 union select a from b", "1+".repeat(2_000)), true),
+            ("/*aaaaaaaaaaaa'||(select pw from users limit 1)||'*/".to_owned(), true),
+            ("/*aaaaaaaaaaaa' or name like '%a*/".to_owned(), true),
+            ("a b' -- /*AAAAAAAAAAAAAAAA\nand exists(select 1 from users) -- */".to_owned(), true),
             (format!("{} and nothing else", "x ".repeat(2_000)), false),
             (format!("/*{}*/ body {{ color: red }}", "x ".repeat(2_000)), false),
             (pad.clone(), false),
@@ -136,6 +147,8 @@ mod tests {
         for (unit, least, largest) in [
             ("word, ", LONGEST, 4 * LONGEST),
             ("$.", most / 4, most),
+            ("/*;", LONGEST, most),
+            ("/*'*/", LONGEST, most),
             ("' ", LONGEST, 4 * LONGEST),
             (" ", 0, LONGEST),
             ("a", 0, LONGEST),

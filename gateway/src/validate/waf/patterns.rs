@@ -129,8 +129,21 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"['\x22]\s*(?:or|and|xor|\|\||&&)\s*\(?\s*(?:['\x22][^'\x22]*['\x22]|\d+|true|false|null)\s*(?:=|like|<|>|is\b|--|#|;|$)",
     ),
-    // A name that ends its string and all that follows: `admin'--`. A quote behind several words is one of text.
-    pattern("sql_injection", "sqli", VALUES, r"^\s*[\w.@+-]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)"),
+    pattern(
+        "sql_injection",
+        "sqli",
+        VALUES,
+        r"^\s*['\x22]?\d+['\x22)]*\s*(?:or|and)\s+\(?\w+\)?\s+(?:not\s+)?(?:r?like|regexp|between)\s*['\x22(\d]",
+    ),
+    // What ends its string and all that follows: `admin'--`. With a space before the dashes it is text, unless nothing follows.
+    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22\s][^'\x22]{0,63}['\x22]\)*;?(?:--|#|/\*)[^'\x22]{0,100}$"),
+    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)[\s-]*$"),
+    pattern(
+        "sql_injection",
+        "sqli",
+        VALUES,
+        r"^\s*['\x22]?\d+['\x22)]*\s*;\s*(?:delete\s+from|insert\s+into|update\s+\w+\s+set|copy\s+\w+\s+(?:from|to)|declare\s+@|select\s+(?:top\b|\*|.{1,80}\bfrom\b))",
+    ),
     pattern("sql_injection", "sqli", VALUES, r"\b(?:or|and)\s+(?:not\s+)?\(?\s*(\d+)\s*=\s*\(?\d+"),
     pattern(
         "sql_injection",

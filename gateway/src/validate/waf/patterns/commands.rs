@@ -85,7 +85,7 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "code_injection",
         "python",
         VALUES,
-        // By themselves these names are those of files and methods (`__init__.py`).
-        r"(?:[.\[|(,]\s*['\x22]?|^['\x22]?)__(?:import__|class__|mro__|subclasses__|globals__|builtins__|bases__|base__)\b['\x22]?\s*[.(\[\])]|\b__import__\s*\(|[.\[|(]\s*['\x22]?__(?:class|mro|subclasses|globals|builtins|bases)__\b|__init__['\x22]?\]?\s*\.\s*_{2}|\bos\.(?:system|popen|exec\w*)\s*\(|\bsubprocess\.\w+\s*\(",
+        // `__init__` alone is a file (`__init__.py`) or a method.
+        r"\b__(?:import__|class__|mro__|subclasses__|globals__|builtins__|bases__|base__)\b|[.\[|(]\s*['\x22]__init__|__init__['\x22]?\]?\s*\.\s*_{2}|\bos\.(?:system|popen|exec\w*)\s*\(|\bsubprocess\.\w+\s*\(",
     ),
 ];
