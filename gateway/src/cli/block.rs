@@ -114,6 +114,8 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
 
 /// The blocks, and what lists block besides.
 pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>) -> String {
+    // Ranges of crawlers block nobody.
+    let lists: Vec<&Feed> = lists.iter().filter(|list| list.mode != "crawlers").collect();
     let listed: u64 = lists.iter().map(|list| list.entries).sum();
     let each: Vec<String> = lists
         .iter()

@@ -10,7 +10,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -32,6 +32,9 @@ const CAPACITY: usize = 16_384;
 
 /// How many addresses are looked up at once: whoever sends from many leaves name servers in peace.
 const AT_ONCE: usize = 64;
+
+/// How many of one address, or of one /64 of IPv6.
+const AT_ONCE_OF_NETWORK: usize = 4;
 
 /// An answer that has not come after so long was lost.
 const LOST_AFTER: u64 = 20 * SECOND;
@@ -128,6 +131,8 @@ struct State {
     /// By address and crawler.
     names: Sharded<(IpAddr, u64), KnownHost>,
     under_way: AtomicUsize,
+    /// How many of them are of one address, or of one /64 of IPv6: whoever has many addresses does not take all places.
+    of_networks: Mutex<HashMap<IpAddr, usize>>,
     /// In the order of [`LOOKUP_RESULTS`].
     lookups: [AtomicU64; LOOKUP_RESULTS.len()],
     /// By the lists that name them.
@@ -253,8 +258,7 @@ impl Crawlers {
             Some(known) => (known.kept(now), known.until),
             None => (CrawlerStanding::Unknown, 0),
         };
-        if state.under_way.fetch_add(1, Ordering::Relaxed) >= AT_ONCE {
-            state.under_way.fetch_sub(1, Ordering::Relaxed);
+        if !state.enter(address) {
             state.looked_up("busy");
             return (kept, None);
         }
@@ -314,15 +318,46 @@ impl KnownCrawler {
     }
 }
 
+/// The network whose lookups are counted together: an address, or a /64 of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+    }
+}
+
 impl State {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             names: Sharded::new(CAPACITY),
             under_way: AtomicUsize::new(0),
+            of_networks: Mutex::default(),
             lookups: Default::default(),
             ranges: Mutex::default(),
             requests: Mutex::default(),
         })
+    }
+
+    /// Takes a place for a lookup. `false`: there is none.
+    fn enter(&self, address: IpAddr) -> bool {
+        let mut of_networks = lock(&self.of_networks);
+        let of_network = of_networks.get(&network(address)).copied().unwrap_or(0);
+        if of_network >= AT_ONCE_OF_NETWORK || self.under_way.load(Ordering::Relaxed) >= AT_ONCE {
+            return false;
+        }
+        of_networks.insert(network(address), of_network + 1);
+        self.under_way.fetch_add(1, Ordering::Relaxed);
+        true
+    }
+
+    /// Gives it back.
+    fn leave(&self, address: IpAddr) {
+        let mut of_networks = lock(&self.of_networks);
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+        match of_networks.get_mut(&network(address)) {
+            Some(count) if *count > 1 => *count -= 1,
+            _ => drop(of_networks.remove(&network(address))),
+        }
     }
 
     fn looked_up(&self, result: &str) {
@@ -372,7 +407,7 @@ impl HostQuestion {
 
 impl Drop for HostQuestion {
     fn drop(&mut self) {
-        self.state.under_way.fetch_sub(1, Ordering::Relaxed);
+        self.state.leave(self.address);
         if !self.is_answered {
             self.state.looked_up("busy");
         }

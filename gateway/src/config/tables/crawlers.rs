@@ -126,12 +126,21 @@ fn warn_of_unused(crawlers: &[Crawler], feeds: &[Feed], reader: &Reader<'_>) {
     }
 }
 
+/// What browsers say that they are, and the beginning of an address in it.
+const BROWSERS: &str = "Mozilla/5.0 (Windows NT 10.0; Win64; x64; Macintosh; Intel Mac OS X 10_15_7; X11; Linux x86_64; iPhone; \
+    Android 10; K; Mobile) AppleWebKit/537.36 (KHTML, like Gecko) Chrome/ Safari/537.36 Firefox/ Edg/ OPR/ Version/ compatible; \
+    +https:// +http://";
+
 /// Part of a `User-Agent`: long enough that browsers do not have it by chance.
 fn agent(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = value::line(value)?;
     if text.len() < 4 || text.len() > 128 || !text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
         return Err(Diagnostic::bare(format!("{text:?} is not part of a crawler's `User-Agent`"))
             .hint("write 4 to 128 letters of ASCII: \"Googlebot\""));
+    }
+    if BROWSERS.to_ascii_lowercase().contains(&text.to_ascii_lowercase()) {
+        return Err(Diagnostic::bare(format!("{text:?} is part of the `User-Agent` of browsers"))
+            .hint("write what this crawler alone has: \"Googlebot\""));
     }
     Ok(text)
 }

@@ -22,6 +22,10 @@ fn what_is_wrong() {
     table(&format!("{agents}\nhosts = []"), 2, "hosts", "nobody could be verified", "feeds");
     table(&format!("agents = []\n{hosts}"), 1, "agents", "is empty", "Googlebot");
     table(&format!("agents = [\"bot\"]\n{hosts}"), 1, "agents[0]", "not part of a crawler's", "4 to 128");
+    for browser in ["Mozilla", "http", "chrome/", "compatible;"] {
+        let agents = format!("agents = [\"{browser}\"]\n{hosts}");
+        table(&agents, 1, "agents[0]", "is part of the `User-Agent` of browsers", "Googlebot");
+    }
     table(&format!("agents = [\"Göögle\"]\n{hosts}"), 1, "agents[0]", "not part of a crawler's", "ASCII");
     for (host, message) in [
         ("googlebot.com", "does not begin with a dot"),
