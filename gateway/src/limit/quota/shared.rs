@@ -46,8 +46,9 @@ const PART: u64 = 20;
 /// At least so many units, unless that is over a quarter of the quota, divided by the machines.
 const LEAST: u64 = 8;
 
-/// The highest number of a word that is believed of a store which shows no tag for it: no operator says so much in a period.
-const MOST_CLAIMED: u64 = 1 << 40;
+/// The highest number of a word that is believed of a store which shows no tag for it: they are milliseconds since 1970, and
+/// numbers of the store's scripts, which are doubles.
+const MOST_CLAIMED: u64 = 1 << 50;
 
 /// One key that the store is asked about. If it is dropped without an answer, the key is asked about again.
 #[derive(Debug)]
@@ -254,7 +255,10 @@ impl QuotaAsk {
         let again = if span.again == 0 { String::new() } else { format!(".{}", span.again) };
         let name = format!("{}:{}{again}:{key:016x}", shared.name, span.end / 1_000);
         let is_set = set != set_told;
-        let generation = if is_set { generation.max(claimed.min(MOST_CLAIMED)) + 1 } else { generation };
+        // By the clock as well: a process that has not heard the words before this one does not say it under their number.
+        let clock = span.end.saturating_sub_unsigned(span.ends.saturating_sub(now) / 1_000_000);
+        let clock = u64::try_from(clock).unwrap_or(0);
+        let generation = if is_set { generation.max(claimed.min(MOST_CLAIMED)).max(clock) + 1 } else { generation };
         Some(QuotaCall {
             tag: shared.seal.tag(&name, generation),
             name,
@@ -300,7 +304,9 @@ impl QuotaAsk {
         // machine had told it more before it died than it has on the disk; or another process of this machine has told it,
         // of which the guard will tell, so that it is somebody else's until then.
         let is_less = !is_same && total.own < call.units;
-        if is_less && !is_word {
+        // An earlier version wrote numbers without tags.
+        let is_untagged = total.tag == 0 && total.generation > 0 && seen.answered == 0;
+        if is_less && !is_word && !is_untagged {
             shared.asks.disbelieve();
         }
         let is_more = total.own > call.units && seen.answered == 0 && shared.asks.is_first();
