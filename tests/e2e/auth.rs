@@ -35,6 +35,9 @@ fn tokens_over_the_wire() {
         Request::new("GET", "/items/7").header("authorization", &format!("bearer {}", tokens::good("a", &["reader"])));
     assert_eq!(client.send(&lower).unwrap().status, 200, "the scheme's case does not matter (RFC 9110 11.1)");
     upstream.forget();
+    // J04: nothing is fetched from where a token says, and it is good by the key that is known.
+    assert_eq!(client.get("/items/7", &named_key()).unwrap().status, 200);
+    upstream.forget();
 
     let missing = client.send(&Request::new("GET", "/items/7")).unwrap();
     assert_eq!(
@@ -114,6 +117,13 @@ fn signal(case: &str) -> &'static str {
     }
 }
 
+/// A good token that names where its key is to be fetched.
+fn named_key() -> String {
+    let mut header = header(Algorithm::Es256);
+    header["jku"] = json!("http://127.0.0.1:9000/jwks");
+    ISSUERS.sign(Algorithm::Es256, &header.to_string(), &claims("ada", &["reader"]).to_string())
+}
+
 /// Threats J01 to J16: what can be told over the wire.
 fn broken() -> Vec<(&'static str, String)> {
     let es = Algorithm::Es256;
@@ -149,7 +159,7 @@ fn broken() -> Vec<(&'static str, String)> {
         ("J02 HMAC with the public key", ISSUERS.confused(&claims("ada", &["reader"]))),
         ("J03 another algorithm than the key's", headed("alg", json!("RS256"))),
         ("J03 another key of the set", headed("kid", json!("rsa-1"))),
-        ("J04 jku", headed("jku", json!("http://127.0.0.1:9000/jwks"))),
+        ("J04 jku, and another signature", format!("{}.{signature}", named_key().rsplit_once('.').unwrap().0)),
         ("J05 unknown kid", headed("kid", json!("../../etc/passwd"))),
         ("J05 long kid", headed("kid", json!("k".repeat(4_000)))),
         ("J08 exp as text", with("exp", json!((now() + 60).to_string()))),

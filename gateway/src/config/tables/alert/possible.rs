@@ -30,7 +30,7 @@ pub(in crate::config) fn values(metric: Metric, label: &str) -> Option<Vec<&'sta
         (Metric::ClusterCalls, "result") => &["answered", "failed"],
         (Metric::CrowdsecPulls, "result") => &["ok", "failed"],
         (Metric::CrowdsecSkipped, "reason") => &["own", "other", "simulated"],
-        (Metric::CrowdsecTold, "result") => &["ok", "failed", "dropped"],
+        (Metric::CrowdsecTold, "result") => &["ok", "lifted", "failed", "dropped"],
         (Metric::DistinctClients, "what") => &["sources", "principals"],
         (Metric::FileChanges | Metric::Reloads, "result") => &["ok", "refused"],
         (Metric::Introspections, "result") => &["active", "inactive", "failed", "credentials", "paused", "over_limit"],
