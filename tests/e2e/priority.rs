@@ -7,10 +7,11 @@ use std::{
     time::Duration,
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use support::{
     admin,
-    daemon::Daemon,
+    daemon::{Daemon, send},
     http1::{Client, Connection, Request},
     http2_call::{self, Caller},
     report,
@@ -177,6 +178,17 @@ fn d05_a_worker_that_is_late_refuses_the_lowest_class() {
                 }
             });
         }
+        // How late a worker is by itself depends on the machine: here it stands still for most of the time, so that each of
+        // its ticks, 50 ms after the one before, comes late.
+        let (proxy, over) = (daemon.proxy_pid(), &over);
+        scope.spawn(move || {
+            while !over.load(Ordering::Relaxed) {
+                send(proxy, Signal::SIGSTOP);
+                thread::sleep(Duration::from_millis(80));
+                send(proxy, Signal::SIGCONT);
+                thread::sleep(Duration::from_millis(10));
+            }
+        });
         until("unknown clients to be refused", SOON, || (refused.load(Ordering::Relaxed) > 100).then_some(()));
         let paying = Client::new(&world, GOOD_V4);
         let gold = Request::new("GET", "/me").token(&token("gold", "gold"));
