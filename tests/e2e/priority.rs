@@ -184,9 +184,9 @@ fn d05_a_worker_that_is_late_refuses_the_lowest_class() {
         scope.spawn(move || {
             while !over.load(Ordering::Relaxed) {
                 send(proxy, Signal::SIGSTOP);
-                thread::sleep(Duration::from_millis(80));
+                pause(Duration::from_millis(80));
                 send(proxy, Signal::SIGCONT);
-                thread::sleep(Duration::from_millis(10));
+                pause(Duration::from_millis(10));
             }
         });
         until("unknown clients to be refused", SOON, || (refused.load(Ordering::Relaxed) > 100).then_some(()));
