@@ -61,15 +61,12 @@ fn squeeze(value: &[u8]) -> Vec<u8> {
     let is_space = |byte: u8| matches!(byte, b' ' | b'\t'..=b'\r');
     let is_word = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'_';
     let (mut at, mut run) = (0, 0);
-    // Where no comment ends any more, none is looked for.
-    let last_end = memchr::memmem::rfind(value, b"*/").unwrap_or(0);
+    let mut comments = Comments::of(value);
     while let Some(&byte) = value.get(at) {
         if out.len() >= LONGEST {
             break;
         }
-        if at < last_end
-            && let Some(length) = comment(value, at)
-        {
+        if let Some(length) = comments.at(at) {
             let kept = length.min(LONGEST_ROW);
             out.extend_from_slice(value.get(at..at + kept - 2).unwrap_or_default());
             out.extend_from_slice(b"*/");
@@ -95,15 +92,34 @@ fn squeeze(value: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The length of the comment at `at`, where there is one that ends and that no database runs (`/*!`). With a quote or a line
-/// end in it, it may begin in a text or behind `--`, and be none: then it stays as it is.
-fn comment(value: &[u8], at: usize) -> Option<usize> {
-    let rest = value.get(at..).filter(|rest| rest.starts_with(b"/*"))?;
-    let body = rest.get(2..).filter(|body| body.first() != Some(&b'!'))?;
-    let end = memchr::memmem::find(body, b"*/")?;
-    let mut inside = body.iter().take(end);
-    let may_be_none = inside.any(|byte| matches!(byte, b'\'' | b'"' | b'`' | b'\n' | b'\r'));
-    (!may_be_none).then_some(end + 4)
+/// Where comments end in a value. Each byte is looked at once, however many comments begin.
+struct Comments<'a> {
+    value: &'a [u8],
+    /// Where the next `*/` stands, and the next mark by which a comment may be none; `usize::MAX`: nowhere any more.
+    end: usize,
+    mark: usize,
+}
+
+impl<'a> Comments<'a> {
+    const fn of(value: &'a [u8]) -> Self {
+        Self { value, end: 0, mark: 0 }
+    }
+
+    /// The length of the comment at `at`, which is never less than before. `None`: there is none that ends, or a database
+    /// runs it (`/*!`). With a quote or a line end in it, it may begin in a text or behind `--`, and be none: then it stays.
+    fn at(&mut self, at: usize) -> Option<usize> {
+        let rest = self.value.get(at..).filter(|rest| rest.starts_with(b"/*"))?;
+        let body = rest.get(2..).filter(|body| body.first() != Some(&b'!'))?;
+        let begins = at + 2;
+        let place = |found: Option<usize>| found.map_or(usize::MAX, |found| begins + found);
+        if self.end < begins {
+            self.end = place(memchr::memmem::find(body, b"*/"));
+        }
+        if self.mark < begins {
+            self.mark = place(body.iter().position(|byte| matches!(byte, b'\'' | b'"' | b'`' | b'\n' | b'\r')));
+        }
+        (self.end < self.mark).then(|| self.end + 2 - at)
+    }
 }
 
 #[cfg(test)]
@@ -149,6 +165,8 @@ mod tests {
             ("$.", most / 4, most),
             ("/*;", LONGEST, most),
             ("/*'*/", LONGEST, most),
+            ("/*'", LONGEST, most),
+            ("/*/", LONGEST, most),
             ("' ", LONGEST, 4 * LONGEST),
             (" ", 0, LONGEST),
             ("a", 0, LONGEST),
