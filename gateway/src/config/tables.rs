@@ -318,6 +318,7 @@ fn limits(proxy: &mut Proxy, (root, guard): (&Table<'_>, &Guard), reader: &Reade
     proxy.cluster = cluster::read(root.table("cluster", cluster::KEYS), reader);
     proxy.limits.sharing = proxy.cluster.as_ref().map(|cluster| Sharing {
         nodes: u64::try_from(cluster.nodes.len()).unwrap_or(u64::MAX).max(1),
+        place: (0..).zip(&cluster.nodes).find(|(_, node)| node.name == cluster.node).map_or(0, |(place, _)| place),
         secret: cluster.secret.clone(),
     });
     let known = limit::LimitReferences {

@@ -42,6 +42,8 @@ pub(super) struct SharedQuota {
     /// As the store knows it.
     pub(super) name: Box<str>,
     pub(super) nodes: u64,
+    /// Which of them this machine is.
+    pub(super) place: u64,
     pub(super) most: u64,
     pub(super) portion: u64,
     pub(super) asks: Arc<BudgetQueue>,

@@ -32,6 +32,8 @@ const PORTION_TIME: Duration = Duration::from_millis(20);
 #[derive(Clone, Debug)]
 pub(super) struct Circle {
     pub(super) nodes: u64,
+    /// Which of them this machine is, in the order of their names.
+    pub(super) place: u64,
     pub(super) asks: Arc<BudgetQueue>,
     /// Makes the keys of what is shared.
     pub(super) hasher: Hasher,
@@ -64,7 +66,7 @@ impl Circle {
         let sharing = settings.sharing.as_ref().filter(|_| settings.limits.iter().any(|limit| limit.shared))?;
         let asks = before.map_or_else(Arc::default, |before| Arc::clone(&before.asks));
         let seal = Arc::new(Seal::new(&sharing.secret.bytes));
-        Some(Self { nodes: sharing.nodes, asks, hasher: Hasher::keyed(sharing), seal })
+        Some(Self { nodes: sharing.nodes, place: sharing.place, asks, hasher: Hasher::keyed(sharing), seal })
     }
 }
 

@@ -45,6 +45,8 @@ impl fmt::Debug for Seed {
 pub struct Sharing {
     /// How many machines there are, this one as well.
     pub nodes: u64,
+    /// Which of them this machine is, in the order of their names.
+    pub place: u64,
     /// `cluster.secret_file`: what keys are hashed by, so that all machines call them the same and the store knows none.
     pub secret: NamedFile,
 }

@@ -91,14 +91,14 @@ pub struct QuotaTotal {
 impl SharedQuota {
     /// `most`: what everybody has, or the members of a plan.
     pub(in crate::limit) fn new(limit: &Limit, most: u64, circle: &Circle, counts: &Arc<Quota>) -> Arc<Self> {
-        let Circle { nodes, asks, seal, .. } = circle;
+        let Circle { nodes, place, asks, seal, .. } = circle;
         let counted = limit.counts().unwrap_or_default();
         let hash = digest::digest(&digest::SHA256, counted.as_bytes());
         let hash = HEXLOWER.encode(hash.as_ref().get(..4).unwrap_or_default());
         let name = format!("{}:{hash}", limit.name).into();
         let (nodes, portion) = (*nodes, portion(limit, most, *nodes));
         let (asks, seal, counts) = (Arc::clone(asks), Arc::clone(seal), Arc::clone(counts));
-        Arc::new(Self { name, nodes, most, portion, asks, seal, counts })
+        Arc::new(Self { name, nodes, place: *place, most, portion, asks, seal, counts })
     }
 
     /// How many machines count together.
@@ -258,7 +258,8 @@ impl QuotaAsk {
         // By the clock as well: a process that has not heard the words before this one does not say it under their number.
         let clock = span.end.saturating_sub_unsigned(span.ends.saturating_sub(now) / 1_000_000);
         let clock = u64::try_from(clock).unwrap_or(0);
-        let generation = if is_set { generation.max(claimed.min(MOST_CLAIMED)).max(clock) + 1 } else { generation };
+        let last = generation.max(claimed.min(MOST_CLAIMED)).max(clock);
+        let generation = if is_set { next_number(last, shared.place, shared.nodes) } else { generation };
         Some(QuotaCall {
             tag: shared.seal.tag(&name, generation),
             name,
@@ -359,9 +360,38 @@ pub fn portion_of_quota(limit: &Limit, nodes: u64) -> Option<(u64, u64)> {
     }
 }
 
+/// The number of a word that comes after the one of `last`. No two machines give the same: who hears another's number knows
+/// that it is not the own.
+const fn next_number(last: u64, place: u64, nodes: u64) -> u64 {
+    let nodes = if nodes == 0 { 1 } else { nodes };
+    let next = last.saturating_add(1);
+    next.saturating_add((place % nodes + nodes - next % nodes) % nodes)
+}
+
 fn portion(limit: &Limit, most: u64, nodes: u64) -> u64 {
     let nodes = nodes.max(1);
     let least = most.div_ceil(nodes.saturating_mul(4)).min(LEAST);
     let heaviest = limit.weights.iter().map(|(_, weight)| *weight).max().unwrap_or(1);
     (most / nodes.saturating_mul(PART)).max(least).max(heaviest).clamp(1, most.max(1))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::next_number;
+
+    #[test]
+    fn no_two_machines_give_a_word_the_same_number() {
+        for (last, place, nodes, expect) in [
+            (0, 0, 1, 1),
+            (7, 0, 0, 8),
+            (0, 0, 3, 3),
+            (0, 1, 3, 1),
+            (0, 2, 3, 2),
+            (3, 0, 3, 6),
+            (3, 1, 3, 4),
+            (5, 2, 3, 8),
+        ] {
+            assert_eq!(next_number(last, place, nodes), expect, "{last} {place} {nodes}");
+        }
+    }
 }
