@@ -399,9 +399,16 @@ impl HostQuestion {
             HostAnswer::Unconfirmed => ("false", CrawlerStanding::False, FALSE),
         };
         self.state.looked_up(result);
-        let known = KnownHost { standing, until: now.saturating_add(lasts), asked_until: 0 };
         let key = (self.address, self.crawler);
-        self.state.names.lock(&key).put(key, known, |_, known| known.worth());
+        let mut names = self.state.names.lock(&key);
+        let before = names.find(&key).copied().filter(|before| before.kept(now) == CrawlerStanding::Verified);
+        let until = now.saturating_add(lasts);
+        let known = match before {
+            // What was verified stays so for a while when name servers fail, and is asked about again soon.
+            Some(before) if standing == CrawlerStanding::Unknown => KnownHost { asked_until: until, ..before },
+            _ => KnownHost { standing, until, asked_until: 0 },
+        };
+        names.put(key, known, |_, known| known.worth());
     }
 }
 

@@ -223,7 +223,8 @@ impl Cursor<'_> {
                 }
                 1..=0x3f => {
                     let label = self.bytes.get(at + 1..at + 1 + usize::from(length))?;
-                    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+                    // Reverse zones of less than 256 addresses have a slash in the names that they lead to (RFC 2317).
+                    let is_host = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'/');
                     is_plain &= label.iter().all(is_host);
                     if !name.is_empty() {
                         name.push('.');
