@@ -28,6 +28,8 @@ pub(in crate::config) fn values(metric: Metric, label: &str) -> Option<Vec<&'sta
         (Metric::Bans | Metric::BansBegun | Metric::Clamps, "mode") => MODES,
         (Metric::Bans | Metric::BansBegun, "origin") => &["rule", "operator", "token", "guard", "cluster"],
         (Metric::ClusterCalls, "result") => &["answered", "failed"],
+        (Metric::CrawlerLookups, "result") => &["verified", "false", "failed", "busy"],
+        (Metric::CrawlerRequests, "result") => &["false", "unknown", "verified"],
         (Metric::CrowdsecPulls, "result") => &["ok", "failed"],
         (Metric::CrowdsecSkipped, "reason") => &["own", "other", "simulated"],
         (Metric::CrowdsecTold, "result") => &["ok", "lifted", "failed", "dropped"],
