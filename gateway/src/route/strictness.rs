@@ -5,21 +5,37 @@ use std::fmt::Debug;
 use crate::settings::{authz::Requirement, route::Route};
 
 /// Whether whoever `route` lets through would be let through by `other`, too, as far as their settings alone tell. Where that
-/// is not clear, it is said not to be so.
+/// is not clear, it is said not to be so. Who may enter comes first: what is inspected counts between routes that ask for the
+/// same.
 pub(super) fn asks_as_much(route: &Route, other: &Route) -> bool {
+    enters_as_hard(route, other) && (!enters_as_hard(other, route) || inspects_as_much(route, other))
+}
+
+fn enters_as_hard(route: &Route, other: &Route) -> bool {
     let is_open = other.require == Requirement::Public && !other.follows_document;
     let proves = is_open
         || route.accepted == other.accepted
             && !other.follows_document
             && proves_as_much(&route.require, &other.require);
     let sources = other.sources.is_none() || route.sources == other.sources;
-    let counts_only = other.shadow.len() >= route.shadow.len() && has_all(&other.shadow, &route.shadow);
     proves
         && sources
-        && counts_only
+        && has_all(&other.shadow, &route.shadow)
         && has_all(&route.scopes, &other.scopes)
         && has_all(&route.claims, &other.claims)
         && has_all(&route.allow_if, &other.allow_if)
+}
+
+fn inspects_as_much(route: &Route, other: &Route) -> bool {
+    let same = |one: String, other: String| other == "None" || one == other;
+    same(format!("{:?}", route.waf), format!("{:?}", other.waf))
+        && same(format!("{:?}", route.api), format!("{:?}", other.api))
+        && same(format!("{:?}", route.form), format!("{:?}", other.form))
+        && same(format!("{:?}", route.graphql), format!("{:?}", other.graphql))
+        && same(format!("{:?}", route.schema), format!("{:?}", other.schema))
+        && same(format!("{:?}", route.max_body), format!("{:?}", other.max_body))
+        && (route.refuses_unknown_query || !other.refuses_unknown_query)
+        && has_all(&route.parameters, &other.parameters)
 }
 
 fn proves_as_much(require: &Requirement, other: &Requirement) -> bool {
