@@ -135,9 +135,8 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"^\s*['\x22]?\d+['\x22)]*\s*(?:or|and)\s+\(?\w+\)?\s+(?:not\s+)?(?:r?like|regexp|between)\s*['\x22(\d]",
     ),
-    // What ends its string and all that follows: `admin'--`. With a space before the dashes it is text, unless nothing follows.
-    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22\s][^'\x22]{0,63}['\x22]\)*;?(?:--|#|/\*)[^'\x22]{0,100}$"),
-    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)[\s-]*$"),
+    // What ends its string and all that follows: `admin'--`. Behind the mark stands nothing: else it is text with an apostrophe.
+    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)\W*$"),
     pattern(
         "sql_injection",
         "sqli",

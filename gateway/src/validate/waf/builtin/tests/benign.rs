@@ -101,6 +101,9 @@ fn ordinary_requests_pass() {
         "James' #1 fan",
         "12\" -- vinyl",
         "Hans' -- he's fine",
+        "the Beatles'-- best",
+        "dogs'#1",
+        "the 90s'#music",
         "SomeLongCamelCaseName",
     ] {
         clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
