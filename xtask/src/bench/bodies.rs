@@ -10,15 +10,15 @@ use std::{
     thread,
 };
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use serde_json::json;
 
 use super::{
     latency,
-    measured::release,
+    measured::gateway,
     proxy::{Bench, UPSTREAM},
 };
-use crate::{build, step};
+use crate::step;
 
 /// What `cargo xtask bench bodies` is told.
 #[derive(Debug, clap::Args)]
@@ -52,13 +52,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         bail!("bench bodies needs root: the gateway starts as root and runs its proxy as nobody");
     }
     step::need("nginx", "nginx-light")?;
-    let gateway = match &arguments.gateway {
-        Some(program) => fs::canonicalize(program).with_context(|| program.display().to_string())?,
-        None => {
-            build::run(&build::Arguments { release: true })?;
-            release()
-        }
-    };
+    let gateway = gateway(arguments.gateway.as_deref())?;
     let bench = Bench::new(arguments.seconds)?;
     let _upstream = bench.start("nginx", &["-c", "upstream"], UPSTREAM)?;
     let port = UPSTREAM + 801;

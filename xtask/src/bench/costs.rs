@@ -21,10 +21,10 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::{
-    measured::release,
+    measured::gateway,
     proxy::{Bench, PROFILES, UPSTREAM, median},
 };
-use crate::{build, step};
+use crate::step;
 
 /// What `cargo xtask bench costs` is told.
 #[derive(Debug, clap::Args)]
@@ -76,13 +76,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (program, package) in [("wrk", "wrk"), ("nginx", "nginx-light")] {
         step::need(program, package)?;
     }
-    let gateway = match &arguments.gateway {
-        Some(program) => fs::canonicalize(program).with_context(|| program.display().to_string())?,
-        None => {
-            build::run(&build::Arguments { release: true })?;
-            release()
-        }
-    };
+    let gateway = gateway(arguments.gateway.as_deref())?;
     let bench = Bench::new(arguments.seconds)?;
     let _upstream = bench.start("nginx", &["-c", "upstream"], UPSTREAM)?;
     let mut figures: BTreeMap<&str, Vec<f64>> = BTreeMap::new();

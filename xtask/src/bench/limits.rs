@@ -10,7 +10,6 @@ mod memory;
 
 use std::{
     collections::BTreeMap,
-    env,
     fmt::Write as _,
     fs,
     io::{self, Write as _},
@@ -21,13 +20,10 @@ use anyhow::{Context as _, bail};
 use serde_json::json;
 
 use super::{
-    measured::{library, release},
+    measured::{gateway, library, peers},
     proxy::{Bench, PROFILES, UPSTREAM, median},
 };
-use crate::{
-    build,
-    step::{self, find},
-};
+use crate::step::{self, find};
 
 /// What `cargo xtask bench limits` is told.
 #[derive(Debug, clap::Args)]
@@ -82,13 +78,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (program, package) in [("wrk", "wrk"), ("nginx", "nginx-light")] {
         step::need(program, package)?;
     }
-    let gateway = match &arguments.gateway {
-        Some(program) => fs::canonicalize(program).with_context(|| program.display().to_string())?,
-        None => {
-            build::run(&build::Arguments { release: true })?;
-            release()
-        }
-    };
+    let gateway = gateway(arguments.gateway.as_deref())?;
     let bench = Bench::new(arguments.seconds)?;
     let _upstream = bench.start("nginx", &["-c", "upstream"], UPSTREAM)?;
     if is_wanted("memory") {
@@ -132,8 +122,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 
 /// Where Envoy is.
 fn envoy(arguments: &Arguments) -> Option<PathBuf> {
-    let peers = env::var_os("PEERS").map_or_else(|| env::temp_dir().join("bench-peers"), PathBuf::from);
-    let packaged = Some(peers.join("bin/envoy")).filter(|path| path.is_file());
+    let packaged = Some(peers().join("bin/envoy")).filter(|path| path.is_file());
     arguments.envoy.clone().or_else(|| find("envoy")).or(packaged)
 }
 

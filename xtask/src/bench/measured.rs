@@ -1,8 +1,15 @@
 //! What is measured: the gateway that would be in service, and the end-to-end tests that drive it.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env, fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use anyhow::Context as _;
 
 use crate::{
+    build,
     places::{cargo, root},
     step::step,
 };
@@ -10,6 +17,22 @@ use crate::{
 /// The gateway that would be in service, once it is built.
 pub(super) fn release() -> PathBuf {
     env::var_os("CARGO_TARGET_DIR").map_or_else(|| root().join("target"), PathBuf::from).join("release/gateway")
+}
+
+/// The gateway that is measured: the program that is named, or the one that would be in service, built first.
+pub(super) fn gateway(named: Option<&Path>) -> anyhow::Result<PathBuf> {
+    match named {
+        Some(program) => fs::canonicalize(program).with_context(|| program.display().to_string()),
+        None => {
+            build::run(&build::Arguments { release: true })?;
+            Ok(release())
+        }
+    }
+}
+
+/// The folder of what no package of Debian has.
+pub(super) fn peers() -> PathBuf {
+    env::var_os("PEERS").map_or_else(|| env::temp_dir().join("bench-peers"), PathBuf::from)
 }
 
 /// The end-to-end tests of this name, as a measurement.

@@ -16,9 +16,8 @@ use std::{
 use anyhow::{Context as _, bail};
 use serde_json::json;
 
-use super::{latency, measured::release};
+use super::{latency, measured::gateway};
 use crate::{
-    build,
     places::{cargo, root},
     step::{self, find, step},
 };
@@ -105,12 +104,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for (program, package) in [("wrk", "wrk"), ("h2load", "nghttp2-client"), ("nginx", "nginx-light")] {
         step::need(program, package)?;
     }
-    let gateway = if let Some(program) = &arguments.gateway {
-        fs::canonicalize(program).with_context(|| program.display().to_string())?
-    } else {
-        build::run(&build::Arguments { release: true })?;
-        release()
-    };
+    let gateway = gateway(arguments.gateway.as_deref())?;
     let bench = Bench::new(arguments.seconds)?;
     let measured = bench.measure(&gateway, arguments.rounds)?;
     report(&measured, arguments.json)

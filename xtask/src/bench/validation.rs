@@ -7,7 +7,6 @@
 
 use std::{
     collections::BTreeMap,
-    env,
     fmt::Write as _,
     fs,
     io::{self, Read as _, Write as _},
@@ -21,13 +20,10 @@ use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
 use super::{
-    measured::release,
+    measured::{gateway, peers},
     proxy::{Bench, Running, UPSTREAM, median},
 };
-use crate::{
-    build,
-    step::{self, find},
-};
+use crate::step::{self, find};
 
 /// What `cargo xtask bench validation` is told.
 #[derive(Debug, clap::Args)]
@@ -101,13 +97,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     for missing in &missing {
         eprintln!("== {missing}");
     }
-    let gateway = match &arguments.gateway {
-        Some(program) => fs::canonicalize(program).with_context(|| program.display().to_string())?,
-        None => {
-            build::run(&build::Arguments { release: true })?;
-            release()
-        }
-    };
+    let gateway = gateway(arguments.gateway.as_deref())?;
     let bench = Bench::new(arguments.seconds)?;
     write_files(&bench.folder, &contenders)?;
     let _upstream = bench.start("nginx", &["-c", "reading-upstream"], UPSTREAM)?;
@@ -155,11 +145,6 @@ fn contenders() -> (Vec<Contender>, Vec<String>) {
         )),
     }
     (contenders, missing)
-}
-
-/// The folder of what no package of Debian has.
-fn peers() -> PathBuf {
-    env::var_os("PEERS").map_or_else(|| env::temp_dir().join("bench-peers"), PathBuf::from)
 }
 
 /// Where ajv is, for drafts from 2019-09.
