@@ -12,7 +12,7 @@ use super::{
     body,
     canonical::{self, LONGEST},
     finding::Findings,
-    grammar,
+    grammar::{self, Statement},
     parts::Parts,
     patterns::{self, Pattern, Scope},
     request::{Collection, Values},
@@ -227,12 +227,13 @@ impl Scan<'_, '_> {
         if !has_sql_characters(form) {
             return;
         }
-        let Some(steps) = self.steps.checked_sub(grammar::sqli_cost(form)) else {
+        let statement = Statement::of(form);
+        let Some(steps) = self.steps.checked_sub(statement.cost()) else {
             self.findings.add("too_many_values", "protocol", Collection::Other, b"", CRITICAL);
             return;
         };
         self.steps = steps;
-        let score = grammar::sqli(form).map(|fingerprint| sql_score(&fingerprint, form));
+        let score = statement.attack().map(|fingerprint| sql_score(&fingerprint, form));
         if let Some(score) = score.filter(|score| *score >= least) {
             self.findings.add("sql_injection", "sqli", place, name, score);
         }

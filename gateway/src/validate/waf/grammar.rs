@@ -16,23 +16,35 @@ const LONGEST: usize = 8 * 1024;
 const LONGEST_WORD: usize = 64;
 const LONGEST_ROW: usize = 16;
 
-/// The sequence of tokens by which a value is an attack on SQL.
-pub(super) fn sqli(value: &[u8]) -> Option<String> {
-    let value = squeeze(value);
-    starts(&value).into_iter().flatten().find_map(|start| {
-        let window = value.get(start..value.len().min(start + WINDOW))?;
-        let found = detect_sqli(window);
-        found.is_injection().then(|| found.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default())
-    })
+/// A value that is read as SQL.
+pub(super) struct Statement {
+    /// Without what only makes it longer.
+    read: Vec<u8>,
+    /// How long it was, in bytes.
+    length: usize,
 }
 
-/// What [`sqli`] may cost, in steps: a word may be read again from each mark in it.
-pub(super) fn sqli_cost(value: &[u8]) -> usize {
-    let read = squeeze(value);
-    let is_mark = |byte: &&u8| byte.is_ascii_punctuation() && **byte != b'_';
-    let words = read.split(u8::is_ascii_whitespace);
-    let steps: usize = words.map(|word| (word.len() + 1) * (1 + word.iter().filter(is_mark).count())).sum();
-    value.len() + steps.min(4 * WINDOW * WINDOW + LONGEST)
+impl Statement {
+    pub(super) fn of(value: &[u8]) -> Self {
+        Self { read: squeeze(value), length: value.len() }
+    }
+
+    /// The sequence of tokens by which it is an attack.
+    pub(super) fn attack(&self) -> Option<String> {
+        starts(&self.read).into_iter().flatten().find_map(|start| {
+            let window = self.read.get(start..self.read.len().min(start + WINDOW))?;
+            let found = detect_sqli(window);
+            found.is_injection().then(|| found.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default())
+        })
+    }
+
+    /// What [`Self::attack`] may cost, in steps: a word may be read again from each mark in it.
+    pub(super) fn cost(&self) -> usize {
+        let is_mark = |byte: &&u8| byte.is_ascii_punctuation() && **byte != b'_';
+        let words = self.read.split(u8::is_ascii_whitespace);
+        let steps: usize = words.map(|word| (word.len() + 1) * (1 + word.iter().filter(is_mark).count())).sum();
+        self.length + steps.min(4 * WINDOW * WINDOW + LONGEST)
+    }
 }
 
 /// Whether a value is an attack on HTML.
@@ -153,7 +165,7 @@ mod tests {
             (spaces, false),
             (String::new(), false),
         ] {
-            assert_eq!(sqli(value.as_bytes()).is_some(), is_attack, "{:?}", value.get(..20));
+            assert_eq!(Statement::of(value.as_bytes()).attack().is_some(), is_attack, "{:?}", value.get(..20));
         }
     }
 
@@ -172,9 +184,10 @@ mod tests {
             ("a", 0, LONGEST),
         ] {
             let value = unit.repeat((1 << 20) / unit.len());
-            let cost = sqli_cost(value.as_bytes()) - value.len();
+            let statement = Statement::of(value.as_bytes());
+            let cost = statement.cost() - value.len();
             assert!((least..=largest).contains(&cost), "{unit:?}: {cost}");
-            sqli(value.as_bytes());
+            statement.attack();
         }
     }
 }

@@ -5,7 +5,10 @@ use std::{net::IpAddr, path::Path};
 use aho_corasick::AhoCorasick;
 
 use super::{
-    super::{decode, grammar},
+    super::{
+        decode,
+        grammar::{self, Statement},
+    },
     files::RuleFiles,
     macros::Template,
     pattern::{Groups, Pattern, TooManySteps},
@@ -179,7 +182,7 @@ fn byte_range(text: &str) -> Result<Box<[bool; 256]>, String> {
 pub(super) fn cost(kind: &Kind, value: &[u8]) -> usize {
     let length = value.len();
     match kind {
-        Kind::DetectSqli => grammar::sqli_cost(value),
+        Kind::DetectSqli => Statement::of(value).cost(),
         Kind::Rx(pattern) => pattern.cost(length),
         // It is compiled first.
         Kind::RxTemplate(_) => length.saturating_add(64 * 1024),
@@ -238,7 +241,7 @@ pub(super) fn judge(
             let address = std::str::from_utf8(value).ok().and_then(|text| text.trim().parse().ok());
             plain(address.is_some_and(|address| networks.iter().any(|network| is_within(address, *network))))
         }
-        Kind::DetectSqli => whole(grammar::sqli(value).is_some()),
+        Kind::DetectSqli => whole(Statement::of(value).attack().is_some()),
         Kind::DetectXss => whole(grammar::is_xss(value)),
         Kind::ByteRange(allowed) => {
             plain(value.iter().any(|&byte| !allowed.get(usize::from(byte)).copied().unwrap_or(false)))
