@@ -14,7 +14,7 @@ use std::{
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, response::Parts};
+use http::{StatusCode, response::Parts};
 use http_body::SizeHint;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
@@ -156,7 +156,7 @@ impl H1Connection {
                     };
                     self.unread = more;
                 }
-                match self.head(&mut partial, &method, form) {
+                match response::take(&mut self.unread, &mut partial, &method, form) {
                     Ok(Some(head)) if head.is_interim() => interim += 1,
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
@@ -193,33 +193,6 @@ impl H1Connection {
         let is_sent = sending.await.unwrap_or(false);
         self.sending = None;
         is_sent
-    }
-
-    /// Parses a head. `None`: it is not complete.
-    fn head(
-        &mut self,
-        partial: &mut BytesMut,
-        method: &Method,
-        form: HeadFormat,
-    ) -> Result<Option<ResponseHead>, &'static str> {
-        if partial.is_empty() {
-            if let Some(head) = response::parse(&mut self.unread, method, form)? {
-                return Ok(Some(head));
-            }
-            partial.extend_from_slice(&self.unread);
-        } else {
-            let before = partial.len().saturating_sub(3);
-            partial.extend_from_slice(&self.unread);
-            // Parsed again only when it is complete: a server that sends byte by byte costs no more than others.
-            if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
-                let mut whole = partial.split().freeze();
-                let head = response::parse(&mut whole, method, form)?.ok_or("no head")?;
-                self.unread = whole;
-                return Ok(Some(head));
-            }
-        }
-        self.unread = Bytes::new();
-        if partial.len() > response::MAX_HEAD { Err("head too large") } else { Ok(None) }
     }
 
     /// The next piece of the response body. `None`: it is complete.

@@ -2,7 +2,7 @@
 
 use std::mem::MaybeUninit;
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The largest head, in bytes.
-pub(super) const MAX_HEAD: usize = 64 * 1_024;
+const MAX_HEAD: usize = 64 * 1_024;
 
 /// The most header lines.
 const MAX_HEADERS: usize = 100;
@@ -34,10 +34,38 @@ pub(super) struct ResponseHead {
     pub(super) keeps: bool,
 }
 
-/// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
+/// Takes the head of the response to a request by `method` from what is `unread`. `None`: it is not complete, and what there
+/// is of it is in `partial`.
 ///
 /// # Errors
 /// What is wrong with it.
+pub(super) fn take(
+    unread: &mut Bytes,
+    partial: &mut BytesMut,
+    method: &Method,
+    form: HeadFormat,
+) -> Result<Option<ResponseHead>, &'static str> {
+    if partial.is_empty() {
+        if let Some(head) = parse(unread, method, form)? {
+            return Ok(Some(head));
+        }
+        partial.extend_from_slice(unread);
+    } else {
+        let before = partial.len().saturating_sub(3);
+        partial.extend_from_slice(unread);
+        // Parsed again only when it is complete: a server that sends byte by byte costs no more than others.
+        if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
+            let mut whole = partial.split().freeze();
+            let head = parse(&mut whole, method, form)?.ok_or("no head")?;
+            *unread = whole;
+            return Ok(Some(head));
+        }
+    }
+    *unread = Bytes::new();
+    if partial.len() > MAX_HEAD { Err("head too large") } else { Ok(None) }
+}
+
+/// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
 pub(super) fn parse(
     bytes: &mut Bytes,
     method: &Method,
