@@ -237,11 +237,16 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// HTTP/2 may send cookies crumb by crumb; HTTP/1.1 knows one line of them (RFC 9113 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        joined.extend_from_slice(b"; ");
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    // Behind an empty one the line would end with a space, which its reader drops.
+    for crumb in crumbs.iter().filter(|crumb| !crumb.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
         joined.extend_from_slice(crumb.as_bytes());
     }
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
@@ -397,6 +402,8 @@ mod tests {
     #[test]
     fn cookies_are_one_line() {
         check(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], &[("cookie", "a=1; b=2; c=3")]);
+        check(&[("cookie", ""), ("cookie", "b=2"), ("cookie", ""), ("cookie", "c=3")], &[("cookie", "b=2; c=3")]);
+        check(&[("cookie", "a=1"), ("cookie", "")], &[("cookie", "a=1")]);
     }
 
     #[test]
