@@ -29,5 +29,12 @@ mod body;
 mod memory;
 mod raw_head;
 
+#[cfg(any(test, fuzzing))]
+#[path = "proxy/tests/pieces.rs"]
+mod pieces;
+#[cfg(any(test, fuzzing))]
+#[path = "proxy/tests/reading.rs"]
+pub mod reading;
+
 pub use lookup::probe::{Probed, probe};
 pub use process::main::main;

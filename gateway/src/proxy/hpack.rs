@@ -24,7 +24,7 @@ use self::decode::Undecodable;
 pub(in crate::proxy) use self::encode::{field, status};
 
 /// The size of the dynamic table, in bytes: the default, which needs no setting (RFC 9113 6.5.2).
-const TABLE: usize = 4_096;
+pub(super) const TABLE: usize = 4_096;
 
 /// What an entry counts in addition to its name and value (RFC 7541 4.1).
 const OVERHEAD: usize = 32;

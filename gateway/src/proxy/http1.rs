@@ -24,6 +24,12 @@ mod head;
 mod request_reader;
 mod response_writer;
 
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/reading.rs"]
+pub(super) mod reading;
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/relaying.rs"]
+pub(super) mod relaying;
 #[cfg(test)]
 mod tests;
 

@@ -43,6 +43,8 @@ mod timeout;
 pub(super) mod tls;
 mod transport;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use self::http1::reading;
 pub(super) use self::{
     error::ForwardError,
     group::{LbContext, ServerGroup},

@@ -42,6 +42,10 @@ mod request;
 mod seclang;
 mod xml;
 
+#[cfg(any(test, fuzzing))]
+#[path = "waf/tests/reading.rs"]
+pub(super) mod reading;
+
 /// Whether a body of this `Content-Type` is read byte by byte as it is inspected: `charset`, as far as any parser may see it,
 /// is UTF-8, US-ASCII or ISO-8859-1.
 #[must_use]

@@ -133,10 +133,10 @@ fn string(rest: &mut &[u8]) -> Result<Bytes, Undecodable> {
     huffman::decode(text).map(Bytes::from).ok_or(Undecodable)
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Decoder {
     /// What the table takes, as it is counted and as it is.
-    pub(super) fn sizes(&self) -> (usize, usize) {
+    pub(in crate::proxy) fn sizes(&self) -> (usize, usize) {
         (self.size, self.table.iter().map(|field| field.size).sum())
     }
 }

@@ -173,7 +173,7 @@ impl<B> Drop for ResponseWriter<B> {
 }
 
 /// Writes an answer's head. How its body ends, and whether the connection outlasts it.
-fn write_head(
+pub(super) fn write_head(
     status: StatusCode,
     headers: &HeaderMap,
     length: Option<u64>,
@@ -231,7 +231,7 @@ fn write_head(
 }
 
 /// Adds what is ours to a head of lines that passed as they came, for a client of HTTP/1.1.
-fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, BodyEncoder, bool) {
+pub(super) fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, BodyEncoder, bool) {
     let keeps = manner.keeps && !closes(headers);
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONNECTION) {
         lines.add(name.as_str(), value.as_bytes());

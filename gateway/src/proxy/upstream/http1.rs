@@ -39,6 +39,9 @@ use crate::proxy::{
 mod request_writer;
 mod response;
 
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/reading.rs"]
+pub(in crate::proxy) mod reading;
 #[cfg(test)]
 mod tests;
 

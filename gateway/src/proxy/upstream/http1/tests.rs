@@ -15,6 +15,7 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{file::seed, proxy::reading};
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
 type Outcome = Result<(u16, Vec<u8>, bool), UpstreamError>;
@@ -70,6 +71,8 @@ fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
 
 #[track_caller]
 fn check(method: &str, bytes: &str, expect: Result<(u16, &str, bool), UpstreamError>) {
+    seed(bytes.as_bytes());
+    assert_eq!(reading::http1(bytes.as_bytes()), None, "{bytes:?}");
     for (size, form) in [1, 5, 64, usize::MAX].into_iter().flat_map(|size| FORMS.map(|form| (size, form))) {
         let expect = expect.map(|(status, body, reusable)| (status, body.as_bytes().to_vec(), reusable));
         let outcome = ask(method, bytes.as_bytes(), size, form);

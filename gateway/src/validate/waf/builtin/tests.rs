@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{super::*, rule_names};
-use crate::settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings};
+use crate::{
+    file::seed,
+    settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings},
+};
 
 mod benign;
 mod bodies;
@@ -23,6 +26,8 @@ fn settings() -> Settings {
 }
 
 fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> WafVerdict {
+    let content_type = headers.iter().find(|(name, _)| *name == "content-type").map_or("", |(_, value)| *value);
+    seed(&[content_type.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_ref()].concat());
     let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     waf.judge(&Request {
