@@ -32,7 +32,7 @@ impl<S: Service> Session<S> {
     fn advance(&mut self, stream: &mut Stream<S::ResponseBody>, slot: usize) -> bool {
         let Some(waker) = self.streams.waker(slot) else { return false };
         let mut cx = Context::from_waker(waker);
-        stream.tell(&mut self.io.out());
+        stream.tell(&mut self.peer.resizes_table, &mut self.io.out());
         if let Some(work) = stream.state.work()
             && let Work::Responding(responding) = work
         {

@@ -26,8 +26,11 @@ use crate::proxy::{
     },
 };
 
-/// The head that a client waits for before it sends its body (RFC 9110 15.2.1): `:status` 100.
-const CONTINUE: &[u8] = b"\x08\x03100";
+/// Our table of fields is empty (RFC 7541 6.3).
+const RESIZED: u8 = 0x20;
+
+/// The head that a client waits for before it sends its body (RFC 9110 15.2.1): `:status` 100, behind [`RESIZED`].
+const CONTINUE: &[u8] = b"\x20\x08\x03100";
 
 /// A response that is being made.
 pub(super) type Responding<B> = Pin<Box<dyn Future<Output = Response<B>>>>;
@@ -180,16 +183,17 @@ impl<B> Stream<B> {
         Self { id, state, body, window }
     }
 
-    /// Writes what the client is to know before the response comes.
+    /// Writes what the client is to know before the response comes. `resize`: it is to be told that our table is empty.
     #[inline]
-    pub(super) fn tell(&self, out: &mut Vec<u8>) {
+    pub(super) fn tell(&self, resize: &mut bool, out: &mut Vec<u8>) {
         let Some(body) = &self.body else { return };
         let more = body.grant();
         if more > 0 {
             frame::window(self.id, more, out);
         }
         if body.owes() && self.state.is_responding() {
-            frame::headers(CONTINUE, 0, self.id, out);
+            let start = usize::from(!std::mem::take(resize));
+            frame::headers(CONTINUE.get(start..).unwrap_or_default(), 0, self.id, out);
         }
     }
 
@@ -232,7 +236,7 @@ impl<B: SendBody> ResponseSender<B> {
         };
         if resize {
             // RFC 7541 4.2: before anything else of the block.
-            block.insert(0, 0x20);
+            block.insert(0, RESIZED);
         }
         frame::headers(&block, flags, stream, out);
         buffer_pool::keep_space(block);
