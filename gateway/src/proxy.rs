@@ -26,6 +26,7 @@ mod passwords;
 mod validators;
 
 mod body;
+mod interim;
 mod memory;
 mod raw_head;
 

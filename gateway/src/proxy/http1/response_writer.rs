@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
 
 use crate::proxy::{
     connection::client_io::ClientIo,
@@ -170,6 +170,15 @@ impl<B> Drop for ResponseWriter<B> {
     fn drop(&mut self) {
         buffer_pool::keep_space(std::mem::take(&mut self.out));
     }
+}
+
+/// Writes an interim response. It has no body, and says nothing about the connection.
+pub(super) fn write_interim(head: &Parts, out: &mut Vec<u8>) {
+    status_line(b"HTTP/1.1 ", head.status, out);
+    for (name, value) in &head.headers {
+        line(name.as_str(), value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
 }
 
 /// Writes an answer's head. How its body ends, and whether the connection outlasts it.

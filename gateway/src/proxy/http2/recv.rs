@@ -370,6 +370,7 @@ where
             {
                 // Whoever reads its body says in the log what was wrong with it; nobody hears the response.
                 drop(responding.as_mut().poll(&mut Context::from_waker(waker)));
+                drop(self.connection.interim.take());
             }
             self.release(&stream);
             self.streams.vacate(slot);

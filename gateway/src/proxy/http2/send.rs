@@ -6,7 +6,7 @@ use std::{task::Context, task::Poll, time::Duration};
 use super::{
     frame::Reason,
     session::{FULL, Session},
-    stream::{ResponseSender, Sent, Shared, Stream, StreamState, Work},
+    stream::{ResponseSender, Sent, Shared, Stream, StreamState, Work, write_interim},
 };
 use crate::proxy::{
     connection::{Close, CloseReason},
@@ -36,7 +36,15 @@ impl<S: Service> Session<S> {
         if let Some(work) = stream.state.work()
             && let Work::Responding(responding) = work
         {
-            let Poll::Ready(response) = responding.as_mut().poll(&mut cx) else { return true };
+            let response = responding.as_mut().poll(&mut cx);
+            if !self.connection.interim.is_empty() {
+                let heads = self.connection.interim.take();
+                // A client that does not take what it was sent is told nothing more before its response.
+                if self.io.collected() < FULL {
+                    write_interim(&heads, stream.id, &mut self.peer.resizes_table, &mut self.io.out());
+                }
+            }
+            let Poll::Ready(response) = response else { return true };
             self.unread |= response.body().leaves_unread();
             let resize = std::mem::take(&mut self.peer.resizes_table);
             match ResponseSender::begin(response, stream.id, resize, &mut self.io.out()) {

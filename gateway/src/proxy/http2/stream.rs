@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header, response::Parts};
 
 use super::{
     body_buffer::BodyBuffer,
@@ -331,6 +331,20 @@ impl<B: SendBody> ResponseSender<B> {
         self.rate.moved(u64::try_from(length).unwrap_or(u64::MAX), now);
         let patience = self.body.patience();
         patience.is_some_and(|(patience, least_rate)| self.rate.is_too_slow(now, patience, least_rate))
+    }
+}
+
+/// Writes interim responses, which end nothing. `resize`: as with [`ResponseSender::begin`]; whoever writes first tells it.
+pub(super) fn write_interim(heads: &[Parts], stream: u32, resize: &mut bool, out: &mut Vec<u8>) {
+    for head in heads {
+        let mut block = buffer_pool::space();
+        if std::mem::take(resize) {
+            block.push(RESIZED);
+        }
+        hpack::status(head.status, &mut block);
+        fields(&head.headers, true, &mut block);
+        frame::headers(&block, 0, stream, out);
+        buffer_pool::keep_space(block);
     }
 }
 

@@ -186,6 +186,13 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(&X_REQUEST_ID, id);
 }
 
+/// The same for an interim response: it has no body, and the gateway's own word comes with the final one.
+pub(in crate::proxy) fn interim(headers: &mut HeaderMap, id: HeaderValue) {
+    response(headers, id);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::STRICT_TRANSPORT_SECURITY);
+}
+
 /// The same for a head that is passed on as it came.
 pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Option<&ForwardedInfo>) {
     match forwarded.and_then(|told| told.id.as_ref()) {
@@ -462,15 +469,18 @@ mod tests {
             ("connection", "x-own"),
             ("x-own", "1"),
             ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
+            ("strict-transport-security", "max-age=1"),
             ("x-request-id", "theirs"),
         ]);
-        response(&mut headers, HeaderValue::from_static("00000000000000000000000000000001"));
-        let expect = [
-            ("content-type", "text/plain"),
-            ("content-length", "5"),
-            ("x-request-id", "00000000000000000000000000000001"),
-        ];
-        assert_eq!(headers, map(&expect));
+        let id = HeaderValue::from_static("00000000000000000000000000000001");
+        response(&mut headers, id.clone());
+        let plain = ("content-type", "text/plain");
+        let framed = [plain, ("content-length", "5"), ("strict-transport-security", "max-age=1")];
+        let ours = [("x-request-id", "00000000000000000000000000000001")];
+        assert_eq!(headers, map(&[&framed[..], &ours].concat()));
+        interim(&mut headers, id);
+        assert_eq!(headers, map(&[&[plain][..], &ours].concat()));
     }
 }

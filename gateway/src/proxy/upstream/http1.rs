@@ -25,7 +25,7 @@ use self::{request_writer::RequestWriter, response::ResponseHead};
 use super::{
     dial::MaybeTlsStream,
     error::{SendStopped, UpstreamError},
-    request::UpstreamRequest,
+    request::{ClientSide, UpstreamRequest},
     tls,
 };
 use crate::proxy::{
@@ -33,7 +33,6 @@ use crate::proxy::{
     framing::length::Framing,
     memory::buffer_pool,
     raw_head::{HeadFormat, RawHead},
-    timing::write_batching::WriteTurn,
 };
 
 mod request_writer;
@@ -117,18 +116,19 @@ impl H1Connection {
     }
 
     /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
-    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on).
+    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on). Interim responses
+    /// are passed on as they come.
     pub(super) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
-        turn: &WriteTurn,
+        client: &ClientSide<'_>,
     ) -> Result<Parts, UpstreamError> {
         let method = request.method().clone();
         let mut writer = RequestWriter::new(request);
-        turn.after_readers().await;
+        client.turn.after_readers().await;
         let mut partial = BytesMut::new();
-        let mut interim = 0;
+        let (mut interim, mut keeps) = (0, true);
         let mut sent = None;
         let head = std::future::poll_fn(|cx| {
             if sent.is_none()
@@ -157,13 +157,17 @@ impl H1Connection {
                     self.unread = more;
                 }
                 match self.head(&mut partial, &method, form) {
-                    Ok(Some(head)) if head.is_interim() => interim += 1,
+                    Ok(Some(head)) if head.is_interim() => {
+                        interim += 1;
+                        if interim > MAX_INTERIM {
+                            return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
+                        }
+                        keeps &= head.keeps;
+                        client.interim.pass(head.parts);
+                    }
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
                     Err(detail) => return Poll::Ready(Err(UpstreamError::Malformed(detail))),
-                }
-                if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
                 }
             }
         })
@@ -174,7 +178,7 @@ impl H1Connection {
             let mut look = Framing::Chunked(Box::default());
             look.take(&mut self.unread.clone()).map_err(UpstreamError::Malformed)?;
         }
-        self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
+        self.reusable = keeps && head.keeps && sent != Some(false) && !head.parts.status.is_informational();
         self.writer = sent.is_none().then(|| Box::new(writer));
         Ok(head.parts)
     }

@@ -16,7 +16,7 @@ use super::{
     error::UpstreamError,
     http1::H1Connection,
     http2::{self, H2Connection, StreamSlot, pool::H2Pool, stream::H2Stream},
-    request::UpstreamRequest,
+    request::{ClientSide, UpstreamRequest},
     timeout::in_time,
     tls::{Alpn, describe},
     transport::Transport,
@@ -25,10 +25,7 @@ use crate::{
     proxy::{
         body::{BodyProgress, Upload},
         raw_head::HeadFormat,
-        timing::{
-            deadline::{self, within},
-            write_batching::WriteTurn,
-        },
+        timing::deadline::{self, within},
     },
     refusal::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},
@@ -311,9 +308,9 @@ impl PooledConnection {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
-        turn: &WriteTurn,
+        client: &ClientSide<'_>,
     ) -> impl Future<Output = Result<response::Parts, UpstreamError>> {
-        self.transport.send(request, form, turn)
+        self.transport.send(request, form, client)
     }
 
     /// Whether the end of the connection counts as a failure of the server. That of a shared connection counts once.

@@ -95,7 +95,8 @@ pub(super) fn parse(
     };
     let has_none = has_none(status, method);
     // A body where none may be would be taken for the next response.
-    let lies = status == StatusCode::NO_CONTENT && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
+    let has_none_ever = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let lies = has_none_ever && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
     let unframed = !has_none && framing == Framing::UntilClose;
     let ends = lies || unframed || (speaks && closes(&headers));
     let keeps = is_current && !ends;
