@@ -85,7 +85,11 @@ impl Guard {
             Err(refused) => return Err(refused),
             Ok(()) => ask.source,
         };
-        self.judge_news(source, shadow)?;
+        let already = match self.judge_news(source, shadow) {
+            // A shadow ban keeps nobody away: whether this rule would ban the source, too, is judged and counted.
+            Err(already) if shadow && self.ledger.is_in_shadow_for_another(source, &ask.rule) => Some(already),
+            news => news.map(|()| None)?,
+        };
         self.policy.pardons.judge(source, now.monotonic)?;
         let fault = self.judge_fault(ask, now);
         self.judge_shared(ask.source, now).and(fault)?;
@@ -93,6 +97,10 @@ impl Guard {
         let earlier = self.earlier(source, now)?;
         let factor = self.settings.safety.ladder.factor(earlier);
         let seconds = self.settings.safety.ladder.grown(seconds, earlier).saturating_sub(waited).max(1);
+        if let Some(already) = already {
+            self.ledger.note_would_ban(source, &ask.rule);
+            return Err(already);
+        }
         let reason = match factor {
             1 => reason,
             factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
