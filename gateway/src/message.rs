@@ -17,7 +17,7 @@ use self::{
 };
 use crate::{
     auth::role_paths::UnseenRoles,
-    detect::{BanRequest, OurFault, ProfileRow},
+    detect::{BanRequest, Discounted, OurFault, ProfileRow},
     limit::{
         report::{Question, Row},
         spent::SpentBudgets,
@@ -170,6 +170,8 @@ pub enum ToGuard {
         limits: Vec<Row>,
         /// What it does, where that is kept.
         profile: Option<Box<ProfileRow>>,
+        /// What does not count against it, and why.
+        discounted: Option<Discounted>,
     },
     /// What was asked for by [`ToProxy::Profiles`].
     Profiles {

@@ -73,6 +73,7 @@ pub(super) fn render(status: &control::Status) -> String {
     }
     lines.extend(kernel_budgets(&status.kernel).map(|text| field("kernel", 14, &clean(&text))));
     lines.extend(crowdsec(status).map(|text| field("crowdsec", 14, &clean(&text))));
+    lines.extend(discounted(&status.upstreams).map(|text| field("discounted", 14, &clean(&text))));
     let tables = [
         processes(&status.processes),
         feeds(&status.feeds),
@@ -87,6 +88,12 @@ pub(super) fn render(status: &control::Status) -> String {
 }
 
 /// What CrowdSec is asked and told; `None`: it is not used.
+/// Failures of upstreams that count against nobody.
+fn discounted(upstreams: &[UpstreamReport]) -> impl Iterator<Item = String> {
+    let each = upstreams.iter().flat_map(|upstream| upstream.discounted.iter().map(move |it| (upstream, it)));
+    each.map(|(upstream, it)| format!("upstream {}: {}", upstream.name, it.sentence()))
+}
+
 fn crowdsec(status: &control::Status) -> Option<String> {
     let control::CrowdsecStatus { url, decisions, waiting, told, lifted, failing, .. } = status.crowdsec.as_ref()?;
     let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));

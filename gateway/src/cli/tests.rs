@@ -3,7 +3,13 @@
 use clap::CommandFactory as _;
 
 use super::*;
-use crate::guard::control;
+use crate::{
+    detect::{Discount, Discounted},
+    guard::control,
+    signal::Signal,
+};
+
+mod wrong;
 
 #[test]
 fn the_arguments_are_consistent() {
@@ -307,6 +313,7 @@ fn explanations() {
         evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
+        discounted: Some(Discounted { signal: Signal::UpstreamNotFound, count: 12, why: Discount::NobodyServed }),
         shields: Vec::new(),
         score: [4, 0].into_iter().map(score).collect(),
         limits: Vec::new(),
@@ -331,6 +338,8 @@ fn explanations() {
   reaction    1.234 ms from the offence to the kernel
   closed      2 connections
   evidence    00000000000000000000000000000001
+  discounted  12 × upstream_not_found counts against nobody: the upstream has
+              served nobody else within a minute
               00000000000000000000000000000002
   score       4 of 10 forged tokens within 1m0s (rule forged-tokens)
   next        it is let through again in 9m59s";
@@ -428,6 +437,7 @@ fn servers_say_why_they_fail() {
         ],
         without_server: 0,
         over_limit: 0,
+        discounted: Vec::new(),
         retries: 0,
         limit: None,
     };

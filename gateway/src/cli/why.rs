@@ -144,6 +144,9 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
     if let Some(plan) = &why.plan {
         let (packets, left) = (plan.packets_per_second, seconds(plan.remaining_seconds));
         let text = format!(
+    if let Some(discounted) = &why.discounted {
+        lines.add("discounted", discounted.sentence());
+    }
             "{packets} packets/s in the kernel, as a member of {} has a connection (until {left} after it ends)",
             plan.plan
         );

@@ -15,8 +15,8 @@ use crate::{
     auth::role_paths::{MOST, UnseenRoles},
     authz::shadow::MOST_TOLD,
     detect::{
-        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_FAILING, MAX_PROFILES, MAX_SCORES, MAX_TAKEN_BACK,
-        ProfileRow,
+        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_DISCOUNTED, MAX_FAILING, MAX_PROFILES, MAX_SCORES,
+        MAX_TAKEN_BACK, ProfileRow,
     },
     limit::{
         quota::MAX_ROWS_TOLD,
@@ -105,6 +105,7 @@ impl Bounded for ToGuard {
             ),
             Self::Upstream(report) => (
                 report.name.len() <= MAX_NAME
+                    && report.discounted.len() <= MAX_DISCOUNTED
                     && report.servers.iter().all(|(address, _)| address.len() <= MAX_ADDRESS)
                     && report
                         .failing
@@ -323,6 +324,7 @@ mod tests {
                 over_limit: 0,
                 retries: 0,
                 limit: None,
+                discounted: Vec::new(),
             };
             ToGuard::Upstream(Box::new(report))
         };
@@ -366,6 +368,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![("a".repeat(MAX_NAME), 1); MAX_SCORES],
                 },
@@ -375,6 +378,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![(String::new(), 1); MAX_SCORES + 1],
                 },
@@ -392,6 +396,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![("a".repeat(MAX_NAME + 1), 1)],
                 },

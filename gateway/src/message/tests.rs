@@ -20,7 +20,7 @@ use crate::{
         revocation::Revoked,
         role_paths::UnseenRoles,
     },
-    detect::{Contribution, Contributor, Deviating, Named},
+    detect::{Contribution, Contributor, Deviating, Discount, Discounted, Named},
     limit::{
         quota::{Span, UsedRow, Warned},
         quotas::QuotaReport,
@@ -45,6 +45,10 @@ fn source() -> Source {
 
 fn written(message: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(message).unwrap()
+}
+
+fn discounted() -> Discounted {
+    Discounted { signal: Signal::UpstreamNotFound, count: 7, why: Discount::NobodyServed }
 }
 
 fn parcel() -> Parcel {
@@ -86,6 +90,7 @@ fn messages() -> Vec<Vec<u8>> {
         over_limit: 2,
         retries: 3,
         limit: Some(40),
+        discounted: vec![discounted()],
     };
     let bundle = Bundle {
         path: "/etc/gateway/gateway.toml".into(),
@@ -155,6 +160,7 @@ fn messages() -> Vec<Vec<u8>> {
             scores: vec![("a".to_owned(), 2)],
             limits: vec![row.clone()],
             profile: None,
+            discounted: Some(discounted()),
         }),
         written(&ToGuard::Limits { number: 1, rows: vec![row], more: 3 }),
         written(&ToGuard::Contributors(Box::new(contributors(address)))),

@@ -215,6 +215,7 @@ impl Guard {
             connections_closed: decides.and_then(|record| record.connections_closed),
             shields,
             score: Vec::new(),
+            discounted: None,
             limits: Vec::new(),
             profile: None,
             clamp: self.clamp_entry(client, now),

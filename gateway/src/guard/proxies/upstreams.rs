@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     clock::rfc3339,
     config::is_name,
+    counted::counted,
+    detect::MAX_DISCOUNTED,
     message::{ServerState, UpstreamReport},
     settings::upstream::Upstream,
 };
@@ -25,7 +27,9 @@ impl Upstreams {
     pub(crate) fn hear(&mut self, generation: u64, state: UpstreamReport) {
         let told = self.told.entry(generation).or_default();
         let room = told.len() < MOST_UPSTREAMS || told.contains_key(&state.name);
-        let fits = state.servers.len() <= MOST_SERVERS && state.failing.len() <= MOST_SERVERS;
+        let fits = state.servers.len() <= MOST_SERVERS
+            && state.failing.len() <= MOST_SERVERS
+            && state.discounted.len() <= MAX_DISCOUNTED;
         if room && is_name(&state.name) && fits {
             told.insert(state.name.clone(), state);
         }
@@ -99,6 +103,7 @@ mod tests {
             retries: 0,
             limit: None,
         }
+            discounted: Vec::new(),
     }
 
     fn configured(names: &[&str]) -> Vec<Upstream> {

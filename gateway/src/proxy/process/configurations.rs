@@ -274,8 +274,11 @@ impl Configurations {
 
     /// The upstreams whose state the guard does not know yet, each with where to note what it is told.
     pub(super) fn upstreams(&mut self) -> impl Iterator<Item = (UpstreamReport, &mut Option<UpstreamReport>)> {
-        self.watched.iter_mut().filter_map(|WatchedUpstream { upstream, told, .. }| {
-            let report = upstream.state.report();
+        // They have the places of the configuration in force.
+        let (detector, now) = (&self.in_force.snapshot.detector, clock::monotonic());
+        self.watched.iter_mut().enumerate().filter_map(move |(place, WatchedUpstream { upstream, told, .. })| {
+            let discounted = detector.discounted_of(place, now);
+            let report = UpstreamReport { discounted, ..upstream.state.report() };
             (told.as_ref() != Some(&report)).then_some((report, told))
         })
     }

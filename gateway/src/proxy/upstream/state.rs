@@ -430,6 +430,8 @@ impl UpstreamState {
             over_limit: self.totals.over_limit.load(Ordering::Relaxed),
             retries: self.totals.retries.load(Ordering::Relaxed),
             limit: self.gate.as_ref().map(|gate| gate.report().limit),
+            // The detector knows.
+            discounted: Vec::new(),
         }
     }
 }

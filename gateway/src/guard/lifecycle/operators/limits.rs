@@ -6,7 +6,7 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     clock::Now,
-    detect::ProfileRow,
+    detect::{Discounted, ProfileRow},
     guard::{
         control::Answer,
         lifecycle::service::{Service, reply},
@@ -106,7 +106,7 @@ pub(in crate::guard::lifecycle) fn scored(
     service: &mut Service<'_>,
     asked: (u64, u64),
     scores: &[(String, u32)],
-    limits: Vec<Row>,
+    (limits, discounted): (Vec<Row>, Option<Discounted>),
     profile: Option<Box<ProfileRow>>,
 ) {
     let guard = &*service.guard;
@@ -114,6 +114,7 @@ pub(in crate::guard::lifecycle) fn scored(
         if let Answer::Why(why) = answer {
             why.limits = limits;
             why.profile = profile;
+            why.discounted = discounted;
             why.score = guard.scores(why.address, scores, Now::read());
         }
     });

@@ -151,7 +151,8 @@ impl Control<'_> {
         let profile = detector.profile(source, clock::monotonic()).map(Box::new);
         let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
         let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
-        self.guard.say(ToGuard::Score { number, scores, limits, profile });
+        let discounted = detector.discounted(source, clock::monotonic());
+        self.guard.say(ToGuard::Score { number, scores, limits, profile, discounted });
     }
 
     /// Says which sources stand out.
