@@ -31,6 +31,7 @@ use super::{
     sockets::Sockets,
 };
 use crate::{
+    diagnostic::with_causes,
     launch::{End, LauncherCommand, Notice, ProgramId, Role},
     program_log, sandbox,
     seqpacket::MAX_DESCRIPTORS,
@@ -61,7 +62,7 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
     match Launcher::start(arguments).and_then(Launcher::run) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("the launcher cannot run: {error:#}");
+            tracing::error!("the launcher cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }

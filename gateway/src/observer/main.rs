@@ -33,6 +33,7 @@ use super::{
 };
 use crate::{
     clock::Now,
+    diagnostic::with_causes,
     launch,
     message::{
         alert::{ObserverAnswer, Question},
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("the observer cannot run: {error:#}");
+            tracing::error!("the observer cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }

@@ -15,12 +15,14 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::unistd::geteuid;
 use serde_json::{Map, Value, json};
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
     clock::{self, Now},
     config::{Config, Diagnostics, Disk},
+    diagnostic::with_causes,
     guard::{
         audit,
         bans::{Actor, Guard, Parts, UNGUARDED},
@@ -80,9 +82,9 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
         }
         Err(error) => {
             if io::stderr().is_terminal() {
-                eprintln!("gateway: {error:#}");
+                eprintln!("gateway: {}", with_causes(&error));
             } else {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", with_causes(&error));
             }
             ExitCode::FAILURE
         }
@@ -105,8 +107,11 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let mut standing = resolved.standing.clone();
     let run_as = resolved.run_as;
     let settings = &config.guard;
-    make_folder(&settings.state_dir, 0o750)?;
-    let lock = lock(&settings.state_dir, facts.pid)?;
+    let at_state = |error: anyhow::Error| {
+        unusable(&config, "guard.state_dir", "a folder: state_dir = \"/var/lib/gateway\"", &error)
+    };
+    make_folder(&settings.state_dir, 0o750).map_err(at_state)?;
+    let lock = lock(&settings.state_dir, facts.pid).map_err(|error| at_state(error.into()))?;
     // One that did not get ready with it is not started for it again.
     let reload = reload.filter(|_| !facts.reverted);
     let ports = ports(&config.proxy);
@@ -115,7 +120,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         Some(_) => drop_path_for_reload(settings, &ports, &mut standing),
     };
     let OpenedState { store, audit, findings, is_behind } =
-        state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
+        state::open(&settings.state_dir).map_err(|error| at_state(error.into()))?;
     let start = start_record(&path, drops.as_ref());
     let parts = Parts {
         settings: settings.clone(),
@@ -173,8 +178,9 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
         Ok((stopped, anchors)) => (stopped, Some(anchors)),
         Err(error) => (Err(error), None),
     };
-    let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
-    let detach = detach_on_exit && reason != UPGRADED;
+    let reason = stopped.as_ref().map_or_else(with_causes, |reason| (*reason).to_owned());
+    let is_first = pins.keep();
+    let detach = detach_on_exit && reason != UPGRADED || is_first && !has_served && stopped.is_err();
     let head = guard.sign_off(&reason, detach, Now::read());
     let ended = guard.stop(detach);
     if let Some((anchors, head)) = anchors.zip(head).filter(|_| reason != UPGRADED) {
@@ -316,10 +322,17 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
     let listeners = sockets.collect::<Result<Vec<_>, _>>()?;
     let group = resolved.run_as.map(|run_as| run_as.gid);
     let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, launcher, group, observes));
-    let admin = admin.transpose()?;
+    let admin = admin.transpose().map_err(|error| {
+        let hint = "a path in a folder that is there: socket = \"/run/gateway/admin.sock\"";
+        if error.is::<SocketError>() { error } else { unusable(config, "admin.socket", hint, &error) }
+    })?;
     let access_logs = open_logs(&config.proxy.access_log)?;
-    let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
-        .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
+    let control = &settings.control_socket;
+    let control = server::bind(control, settings.control_mode, resolved.control_group).map_err(|error| {
+        let hint = "a path in a folder of its own: control_socket = \"/run/gateway/control.sock\"";
+        let error = anyhow::Error::new(error).context(format!("{} cannot be made", control.display()));
+        unusable(config, "guard.control_socket", hint, &error)
+    })?;
     Ok(OpenFiles { listeners, admin, access_logs, control })
 }
 
@@ -328,6 +341,19 @@ fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
     for at in kernel.interfaces() {
         let note = at.note.as_deref().unwrap_or_default();
         tracing::info!(interface = at.name, native = at.native, adopted = at.adopted, note, "XDP is attached");
+/// What is wrong with a setting that only a start can tell: where it stands, the key, the reason, and what would be right.
+fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> anyhow::Error {
+    let (place, reason) = (config.document.place(key), with_causes(error));
+    // Some say themselves what to do.
+    let hint = match () {
+        () if reason.contains("another guard.") || reason.contains("has to be started") => String::new(),
+        () if !geteuid().is_root() => ": `gateway run` has to be started as root".to_owned(),
+        () if reason.contains("another gateway") => format!(": stop it, or write {right}"),
+        () => format!(": write {right}"),
+    };
+    anyhow!("{place}: {key}: {reason}{hint}")
+}
+
     }
     for what in kernel.left_out() {
         tracing::warn!("{what}");

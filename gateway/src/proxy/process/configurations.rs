@@ -17,6 +17,8 @@ use anyhow::{Context as _, bail};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
+    clock,
+    diagnostic::with_causes,
     limit::Limits,
     log::sink::{OpenOutputs, Sink},
     message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, sealed::unseal},
@@ -247,7 +249,10 @@ impl Configurations {
                 match compiled.snapshot.renew(renewed) {
                     Ok(_others) => self.held.extend(digests),
                     Err(error) => {
-                        tracing::error!("renewed TLS files cannot be used with the new configuration: {error:#}");
+                        tracing::error!(
+                            "renewed TLS files cannot be used with the new configuration: {}",
+                            with_causes(&error)
+                        );
                     }
                 }
             }
@@ -322,7 +327,7 @@ fn share_out(arrived: Vec<(u16, TcpListener)>, compiled: &Compiled, workers: usi
 
 /// Why a configuration cannot be served, as the guard is told.
 pub(super) fn reason(error: &anyhow::Error) -> String {
-    let mut reason = format!("{error:#}");
+    let mut reason = with_causes(error);
     reason.truncate(reason.floor_char_boundary(MAX_REASON));
     reason
 }

@@ -13,6 +13,7 @@ use gateway_common::source::Source;
 use super::{Control, send_all};
 use crate::{
     clock::{self, Now},
+    diagnostic::with_causes,
     limit::report::Question,
     message::{InForce, ToGuard, ToProxy, sealed::unseal},
     proxy::{
@@ -109,7 +110,7 @@ impl Control<'_> {
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
             ToProxy::Listen { listener } => {
                 if let Err(error) = self.configurations.listen(listener, descriptors) {
-                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
+                    tracing::error!("a listening socket of the guard cannot be used: {}", with_causes(&error));
                 }
             }
             ToProxy::Configure { reload } => {
