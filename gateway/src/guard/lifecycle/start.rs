@@ -29,7 +29,7 @@ use crate::{
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        launcher::{Launcher, Opening, PORT_TIMEOUT},
+        launcher::{LISTENER, Launcher, Opening, PORT_TIMEOUT, SocketError},
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
@@ -56,6 +56,7 @@ use crate::{
         audit::AnchorTarget,
         guard::{AttachMode, Settings},
     },
+        listener::Listener,
 };
 
 /// How many messages of proxies wait to be heard, of all of them together. The rest waits with whoever says it.
@@ -318,7 +319,8 @@ struct OpenFiles {
 /// Opens every socket and every access log. `observes`: an observer runs already.
 fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<OpenFiles> {
     let (settings, workers) = (&config.guard, config.proxy.workers);
-    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
+    let bind = |listener: &Listener| launcher.bind(LISTENER, listener.address, workers, PORT_TIMEOUT);
+    let sockets = config.proxy.listeners.iter().map(bind);
     let listeners = sockets.collect::<Result<Vec<_>, _>>()?;
     let group = resolved.run_as.map(|run_as| run_as.gid);
     let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, launcher, group, observes));
