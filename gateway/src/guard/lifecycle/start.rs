@@ -33,6 +33,7 @@ use crate::{
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
+            first_pins::FirstPins,
             processes::{resolved::Resolved, restarts::Restarts},
             reload::{
                 compile::{NotCompiled, compile},
@@ -55,8 +56,8 @@ use crate::{
     settings::{
         audit::AnchorTarget,
         guard::{AttachMode, Settings},
-    },
         listener::Listener,
+    },
 };
 
 /// How many messages of proxies wait to be heard, of all of them together. The rest waits with whoever says it.
@@ -116,6 +117,8 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     // One that did not get ready with it is not started for it again.
     let reload = reload.filter(|_| !facts.reverted);
     let ports = ports(&config.proxy);
+    // Dropped after what is attached by them.
+    let mut pins = FirstPins::of(&settings.pin_dir);
     let (drops, not_loaded) = match &reload {
         None => (drop_path(settings, &ports, &mut standing)?, None),
         Some(_) => drop_path_for_reload(settings, &ports, &mut standing),
@@ -172,12 +175,12 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
             service.access_log.key = log_key;
         }
         let stopped = serve(&mut service, control, heard).await;
-        anyhow::Ok((stopped, service.last_anchors()))
+        anyhow::Ok((stopped, service.last_anchors(), service.supervisor.ever_ready))
     });
     // Without a service nothing was begun.
-    let (stopped, anchors) = match stopped {
-        Ok((stopped, anchors)) => (stopped, Some(anchors)),
-        Err(error) => (Err(error), None),
+    let (stopped, anchors, has_served) = match stopped {
+        Ok((stopped, anchors, has_served)) => (stopped, Some(anchors), has_served),
+        Err(error) => (Err(error), None, false),
     };
     let reason = stopped.as_ref().map_or_else(with_causes, |reason| (*reason).to_owned());
     let is_first = pins.keep();
@@ -338,11 +341,6 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
     Ok(OpenFiles { listeners, admin, access_logs, control })
 }
 
-/// Tells what the kernel program is attached to, and what it does without.
-fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
-    for at in kernel.interfaces() {
-        let note = at.note.as_deref().unwrap_or_default();
-        tracing::info!(interface = at.name, native = at.native, adopted = at.adopted, note, "XDP is attached");
 /// What is wrong with a setting that only a start can tell: where it stands, the key, the reason, and what would be right.
 fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> anyhow::Error {
     let (place, reason) = (config.document.place(key), with_causes(error));
@@ -356,6 +354,11 @@ fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> a
     anyhow!("{place}: {key}: {reason}{hint}")
 }
 
+/// Tells what the kernel program is attached to, and what it does without.
+fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
+    for at in kernel.interfaces() {
+        let note = at.note.as_deref().unwrap_or_default();
+        tracing::info!(interface = at.name, native = at.native, adopted = at.adopted, note, "XDP is attached");
     }
     for what in kernel.left_out() {
         tracing::warn!("{what}");
