@@ -101,7 +101,9 @@ impl Api {
 impl Document {
     fn read(&self) -> Result<Lint, ApiCommandError> {
         let file = |path: &PathBuf| -> Result<NamedFile, ApiCommandError> {
-            let wrong = |error: io::Error| (format!("cannot read {}: {error}", path.display()), Exit::Usage);
+            let wrong = |error: io::Error| {
+                (format!("cannot read {}: {error}", path.display()), Exit::of_file(&error, Exit::Usage))
+            };
             let path = fs::canonicalize(path).map_err(wrong)?;
             let bytes = Disk.read(&path).map_err(wrong)?;
             Ok(NamedFile { path, bytes })

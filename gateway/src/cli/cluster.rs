@@ -113,7 +113,7 @@ fn told(context: &Context, path: &Path, made: io::Result<String>, name: &str, hi
                 io::ErrorKind::PermissionDenied => format!("{path}: {error}: run as root"),
                 _ => format!("{path}: {error}"),
             };
-            out.fail(&what, Exit::Refused)
+            out.fail(&what, Exit::of_file(&error, Exit::Refused))
         }
     }
 }

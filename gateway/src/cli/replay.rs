@@ -107,7 +107,7 @@ impl Replay {
             against.iter_mut().for_each(|against| against.take(record, since));
         };
         if let Err((path, error)) = self.read(context, &mut tally, &mut take) {
-            return context.out.fail(&format!("{}: {error}", path.display()), Exit::Usage);
+            return context.out.fail(&format!("{}: {error}", path.display()), Exit::of_file(&error, Exit::Usage));
         }
         if tally.first.is_none() {
             let message = "no line was read: the formats are JSON lines, ECS and combined";

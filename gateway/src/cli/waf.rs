@@ -83,7 +83,7 @@ impl Waf {
         };
         let request = match read(file).and_then(|bytes| parse(&bytes)) {
             Ok(request) => request,
-            Err(reason) => return context.out.fail(&reason, Exit::Usage),
+            Err((reason, exit)) => return context.out.fail(&reason, exit),
         };
         let config = match Config::load(context.config(), &Disk) {
             Ok(config) => config,
@@ -170,14 +170,15 @@ fn head(request: &FileRequest) -> Option<Parts> {
     built.body(()).ok().map(|request| request.into_parts().0)
 }
 
-fn read(file: &str) -> Result<Vec<u8>, String> {
+fn read(file: &str) -> Result<Vec<u8>, (String, Exit)> {
     let mut bytes = Vec::new();
     let read = if file == "-" {
         io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)
     } else {
         fs::File::open(file).and_then(|open| open.take(LARGEST).read_to_end(&mut bytes))
     };
-    read.map(|_length| bytes).map_err(|error| format!("cannot read {file}: {error}"))
+    read.map(|_length| bytes)
+        .map_err(|error| (format!("cannot read {file}: {error}"), Exit::of_file(&error, Exit::Usage)))
 }
 
 /// Reads a request as text. Lines end with or without a carriage return.

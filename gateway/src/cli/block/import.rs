@@ -101,7 +101,7 @@ impl Import {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let bytes = match self.read() {
             Ok(bytes) => bytes,
-            Err(message) => return context.out.fail(&message, Exit::Usage),
+            Err((message, exit)) => return context.out.fail(&message, exit),
         };
         let socket = match context.socket() {
             Ok(socket) => socket,
@@ -118,7 +118,7 @@ impl Import {
         }
     }
 
-    fn read(&self) -> Result<Vec<u8>, String> {
+    fn read(&self) -> Result<Vec<u8>, (String, Exit)> {
         let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
         let read = if self.is_standard_input() {
@@ -126,7 +126,9 @@ impl Import {
         } else {
             File::open(&self.file).and_then(|file| file.take(most).read_to_end(&mut bytes))
         };
-        read.map_err(|error| format!("{} cannot be read: {error}", self.source()))?;
+        read.map_err(|error| {
+            (format!("{} cannot be read: {error}", self.source()), Exit::of_file(&error, Exit::Usage))
+        })?;
         Ok(bytes)
     }
 

@@ -41,7 +41,7 @@ impl Import {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let keys = match self.read() {
             Ok(keys) => keys,
-            Err(wrong) => return context.out.fail(&wrong, Exit::Refused),
+            Err((wrong, exit)) => return context.out.fail(&wrong, exit),
         };
         let socket = match context.socket() {
             Ok(socket) => socket,
@@ -79,7 +79,7 @@ impl Import {
         context.tell(&answer, &socket, |_answer| None)
     }
 
-    fn read(&self) -> Result<Vec<ImportedKey>, String> {
+    fn read(&self) -> Result<Vec<ImportedKey>, (String, Exit)> {
         let shown = self.file.display();
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {
@@ -87,8 +87,8 @@ impl Import {
         } else {
             File::open(&self.file).and_then(|file| file.take(LARGEST).read_to_string(&mut text))
         };
-        read.map_err(|error| format!("{shown}: {error}"))?;
-        parse(&text).map_err(|faults| format!("{shown}: nothing is imported\n{}", faults.join("\n")))
+        read.map_err(|error| (format!("{shown}: {error}"), Exit::of_file(&error, Exit::Usage)))?;
+        parse(&text).map_err(|faults| (format!("{shown}: nothing is imported\n{}", faults.join("\n")), Exit::Refused))
     }
 }
 
