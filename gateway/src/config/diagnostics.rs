@@ -82,7 +82,10 @@ impl Diagnostics {
         let document = Document::without_places(path, "".into());
         let diagnostic = Diagnostic::new("", format!("cannot read {}: {error}", path.display()));
         let diagnostic = match error.kind() {
-            io::ErrorKind::NotFound => diagnostic.hint("name the file with --config PATH"),
+            io::ErrorKind::NotFound => diagnostic.hint(format!(
+                "name the file with --config PATH, or write a first one: `gateway init {}`",
+                path.display()
+            )),
             io::ErrorKind::PermissionDenied => diagnostic.hint("run as root, or give this user the right to read it"),
             _ => diagnostic,
         };
