@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
+    arguments,
     context::Context,
     exit::Exit,
     table::{Table, seconds},
@@ -44,6 +45,7 @@ pub(super) enum Alert {
     Unsilence {
         /// Its number, as `list` shows it
         id: u64,
+        #[arg(value_parser = arguments::id)]
     },
 }
 

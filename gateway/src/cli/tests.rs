@@ -1,7 +1,5 @@
 //! Arguments and what they ask; data and how it is shown.
 
-use clap::CommandFactory as _;
-
 use super::*;
 use crate::{
     detect::{Discount, Discounted},
@@ -36,7 +34,7 @@ fn help_fits_a_terminal() {
 /// `gateway TEXT` is understood, or is wrong usage.
 #[track_caller]
 fn parses(text: &str, expect: bool) {
-    let parsed = Arguments::try_parse_from(std::iter::once("gateway").chain(text.split(' ')));
+    let parsed = command().try_get_matches_from(std::iter::once("gateway").chain(text.split(' ')));
     assert_eq!(parsed.is_ok(), expect, "{text}: {parsed:?}");
 }
 
@@ -313,9 +311,9 @@ fn explanations() {
         evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
-        discounted: Some(Discounted { signal: Signal::UpstreamNotFound, count: 12, why: Discount::NobodyServed }),
         shields: Vec::new(),
         score: [4, 0].into_iter().map(score).collect(),
+        discounted: Some(Discounted { signal: Signal::UpstreamNotFound, count: 12, why: Discount::NobodyServed }),
         limits: Vec::new(),
         profile: None,
         limited: None,
@@ -338,10 +336,10 @@ fn explanations() {
   reaction    1.234 ms from the offence to the kernel
   closed      2 connections
   evidence    00000000000000000000000000000001
-  discounted  12 × upstream_not_found counts against nobody: the upstream has
-              served nobody else within a minute
               00000000000000000000000000000002
   score       4 of 10 forged tokens within 1m0s (rule forged-tokens)
+  discounted  12 × upstream_not_found counts against nobody: the upstream has
+              served nobody else within a minute
   next        it is let through again in 9m59s";
     assert_eq!(why::render(&why), expect);
 }
@@ -437,9 +435,9 @@ fn servers_say_why_they_fail() {
         ],
         without_server: 0,
         over_limit: 0,
-        discounted: Vec::new(),
         retries: 0,
         limit: None,
+        discounted: Vec::new(),
     };
     let texts: Vec<String> = report.failing.iter().map(status::failure).collect();
     assert_eq!(

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue, request::
 use serde_json::{Value, json};
 
 use super::{
+    arguments::client,
     context::Context,
     exit::Exit,
     request::NOWHERE,
@@ -55,7 +56,7 @@ pub(super) enum Waf {
         #[arg(long, value_name = "NAME")]
         waf: Option<String>,
         /// The address of the client
-        #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))]
+        #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), value_parser = client)]
         from: IpAddr,
     },
     /// List the built-in rules

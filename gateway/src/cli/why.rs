@@ -25,6 +25,7 @@ pub(super) struct Why {
     address: IpAddr,
 }
 
+    #[arg(value_parser = address)]
 impl Why {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         context.ask(&Request::Why { address: self.address }, |answer| match answer {
@@ -37,6 +38,27 @@ impl Why {
 pub(super) fn render(why: &control::Why) -> String {
     let mut lines = Lines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
     if why.country.is_some() || why.asn.is_some() {
+/// An address, or what would lead to one.
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_no_address| {
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let hint = match () {
+            () if text.contains('/') => {
+                "that is a network: write one address of it, as in 203.0.113.7; `gateway block list` shows blocked networks"
+            }
+            () if text.parse::<u64>().is_ok() && text.len() < 20 => {
+                "that looks like the id of a block: `gateway block list` shows its source; write an address of that"
+            }
+            () if is_hex && text.len() == 32 => {
+                "that looks like the id of a request: `gateway logs --grep ID` shows its line with the client's address; \
+                 write that"
+            }
+            () => "write an IP address, as in 203.0.113.7 or 2001:db8::7: names are not looked up",
+        };
+        hint.to_owned()
+    })
+}
+
         let asn = why.asn.map(|asn| format!("AS{asn}"));
         lines.add("from", why.country.clone().into_iter().chain(asn).collect::<Vec<_>>().join(", "));
     }
