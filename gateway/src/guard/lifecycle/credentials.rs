@@ -27,7 +27,7 @@ use crate::{
             handed::written,
             revoked_file::{FileRead, RevokedFile},
             store::Unrecorded,
-            work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job, PeerOutcome, PeerSays},
+            work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job, NO_KEYS, PeerOutcome, PeerSays},
             writer::Writer,
         },
         lifecycle::service::{Done, Service, in_background, reply},
@@ -188,9 +188,9 @@ impl Service<'_> {
 
     /// What the writer is to do, if it makes sense by the configuration.
     fn read_order(&self, request: Request, now: Now) -> Result<CredentialCommand, Refused> {
-        let auth = &self.config.proxy.auth;
-        let keys = auth.api_keys.as_ref();
-        let none = || Refused::new("not_configured", "there is no [api_keys] in the configuration: add it and reload");
+        let (auth, keys) = (&self.config.proxy.auth, self.config.proxy.auth.api_keys.as_ref());
+        let none = || Refused::new("not_configured", NO_KEYS);
+        wanted(auth).judge(&request)?;
         let after = |seconds: Option<u64>| {
             let longest = LONGEST_BAN.as_secs();
             seconds.map(|seconds| now.unix_seconds().saturating_add(seconds.min(longest)))
