@@ -32,6 +32,11 @@ impl Guard {
             self.enforcer.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         let members = members(json!({"actor": actor.to_string(), "interfaces": attached, "failing": failing}));
         self.tell("attach", now, members);
+        if self.settings.interfaces.is_empty() {
+            let message = "there is nothing to attach to: guard.interfaces is empty; name the interfaces that clients come in by, \
+                           as in interfaces = [\"eth0\"], and reload";
+            return Err(Refused::new("no_interfaces", message));
+        }
         if !failing.is_empty() {
             return Err(Refused::new("not_attached", failing.join("; ")));
         }
