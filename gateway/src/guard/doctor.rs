@@ -72,7 +72,8 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(program(&facts.program));
     checks.push(btf(facts.has_btf));
     checks.push(bpffs(facts.is_bpffs));
-    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run)));
+    let attached = facts.daemon.as_ref().map_or(&[][..], |daemon| daemon.attached.as_slice());
+    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run, attached)));
     if facts.interfaces.is_empty() {
         let what = "guard.interfaces is empty: no packet is dropped in the kernel";
         checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
@@ -183,7 +184,8 @@ fn bpffs(is_mounted: bool) -> Check {
     check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 
-fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<Check> {
+/// `attached`: the interfaces that the running gateway has attached its program to.
+fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attached: &[String]) -> Vec<Check> {
     let name = format!("interface {}", at.name);
     if !at.is_there {
         return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
@@ -222,6 +224,15 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<
         (Ok(Some(program)), _) if links.is_err() => {
             check(name, State::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
         }
+        (Ok(Some(program)), _) if attached.contains(&at.name) && is_of_a_gateway(at) => {
+            let what = format!(
+                "attached by the running gateway (program {program}), whose link is not to be seen in guard.pin_dir: bans in \
+                 the kernel end with the guard"
+            );
+            let fix = "see `findmnt --task 1 /sys/fs/bpf`: unmount what is mounted over the pins; `gateway attach` pins the \
+                       link again where it is not pinned";
+            check(name, State::Warn, what, fix)
+        }
         (Ok(Some(program)), _) => {
             let fix = format!(
                 "`bpftool link detach id N` where `bpftool link list` names it, else `ip link set dev {} xdp off`; or leave it out of guard.interfaces",
@@ -234,6 +245,11 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<
         (Ok(None), _) => check(name, State::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
     });
     checks
+}
+
+/// Whether the program on an interface has the name that this one has.
+fn is_of_a_gateway(at: &Interface) -> bool {
+    at.program_named.as_ref().is_some_and(|named| named.starts_with("guard"))
 }
 
 fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
