@@ -103,8 +103,7 @@ impl Service<'_> {
         if let Question::SetQuota { quota, key, used } = &question {
             let key: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let members = json!({"quota": quota, "key": key.join(" "), "used": used, "actor": actor.to_string()});
-            if !self.guard.record_of_others("quota_set", Now::read(), audit::members(members)) {
-                let refused = Refused::new("not_recorded", "nothing was changed: the audit chain cannot be written");
+            if let Err(refused) = self.guard.record_order("quota_set", Now::read(), audit::members(members)) {
                 return reply(Some(to), refused.into());
             }
         }

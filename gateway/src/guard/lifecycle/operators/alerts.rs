@@ -10,7 +10,7 @@ use crate::{
     clock::Now,
     guard::{
         audit,
-        bans::Actor,
+        bans::{Actor, Refused},
         control::{Answer, Request},
         lifecycle::service::{Service, reply},
     },
@@ -46,6 +46,11 @@ impl Service<'_> {
             Err(refused) => return reply(Some(to), refused),
         };
         let missing = || io::Error::new(io::ErrorKind::NotConnected, "there is none: alerts need `[admin]`");
+        if self.observer.is_some()
+            && let Err(refused) = self.record_question(&question, actor)
+        {
+            return reply(Some(to), refused.into());
+        }
         let asked = self.observer.as_ref().ok_or_else(missing).and_then(|observer| observer.ask(&question));
         let answer = match asked {
             Ok(answer) => answer,
@@ -54,22 +59,28 @@ impl Service<'_> {
                 return reply(Some(to), Answer::Refused { code: "no_observer".to_owned(), message });
             }
         };
-        match &question {
+        let patience = if matches!(question, Question::Test { .. }) { LATER } else { SOON };
+        let is_about_anomalies = question == Question::Anomalies;
+        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
+    }
+
+    /// Records a silence, which is none if that fails. Its end is recorded later if it cannot be now: alerts go out again all
+    /// the same.
+    fn record_question(&mut self, question: &Question, actor: &Actor) -> Result<(), Refused> {
+        match question {
             Question::Silence(new) => {
                 let members = json!({
                     "actor": actor.to_string(), "match": new.labels, "seconds": new.seconds, "reason": new.reason,
                 });
-                self.guard.tell("alert_silence", Now::read(), audit::members(members));
+                self.guard.record_order("alert_silence", Now::read(), audit::members(members))
             }
             Question::Unsilence { number } => {
                 let members = json!({ "actor": actor.to_string(), "silence": number });
-                self.guard.tell("alert_unsilence", Now::read(), audit::members(members));
+                self.guard.record("alert_unsilence", audit::members(members), Now::read());
+                Ok(())
             }
-            Question::Anomalies | Question::List | Question::Test { .. } => {}
+            Question::Anomalies | Question::List | Question::Test { .. } => Ok(()),
         }
-        let patience = if matches!(question, Question::Test { .. }) { LATER } else { SOON };
-        let is_about_anomalies = question == Question::Anomalies;
-        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
     }
 }
 
