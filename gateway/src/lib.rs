@@ -39,6 +39,7 @@ pub mod settings;
 pub mod bounded;
 pub mod claim;
 pub mod clock;
+mod counted;
 pub mod diagnostic;
 pub mod expression;
 pub mod file;

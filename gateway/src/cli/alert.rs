@@ -13,6 +13,7 @@ use super::{
 use crate::{
     clock::Now,
     config::value,
+    counted::counted,
     guard::control::{Answer, Request},
     message::alert::Report,
     settings::alert::LONGEST_SILENCE,
@@ -44,8 +45,8 @@ pub(super) enum Alert {
     /// End a silence
     Unsilence {
         /// Its number, as `list` shows it
-        id: u64,
         #[arg(value_parser = arguments::id)]
+        id: u64,
     },
 }
 
@@ -128,7 +129,7 @@ fn list(report: &Report) -> String {
     if report.alerts.is_empty() {
         parts.push(match report.rules {
             0 => "there are no rules: add `[receiver.NAME]` or `[[alert]]`".to_owned(),
-            rules => format!("nothing is wrong by {rules} rules"),
+            rules => format!("nothing is wrong by {}", counted(rules, "rule", "rules")),
         });
     } else {
         let mut table = Table::new(["STATE", "SEVERITY", "ALERT", "FOR", "SUMMARY"]);

@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     config::{Disk, Files as _},
+    counted::counted,
     file::NamedFile,
     refusal::Refusal,
     settings::validate::Formats,
@@ -138,13 +139,13 @@ impl Document {
             lines.extend(faults.iter().map(|fault| format!("{kind}: {}", clean(&line(fault)))));
         }
         lines.push(format!(
-            "{}: {} operations, {} warnings, {} places open, {} of {} examples broken",
+            "{}: {}, {}, {} open, {} of {} broken",
             clean(&name(&self.file)),
-            lint.contract.operations().count(),
-            warnings.len(),
-            lint.holes.len(),
+            counted(lint.contract.operations().count(), "operation", "operations"),
+            counted(warnings.len(), "warning", "warnings"),
+            counted(lint.holes.len(), "place", "places"),
             lint.broken.len(),
-            lint.examples
+            counted(lint.examples, "example", "examples")
         ));
         out.text(&prose(&lines.join("\n")), Exit::Done)
     }

@@ -13,6 +13,7 @@ use crate::{
     auth::ensure_crypto,
     clock::Now,
     config::{Config, Diagnostics, Disk},
+    counted::counted,
     diagnostic::Diagnostic,
     guard::lifecycle::reload::prepare,
     proxy::{Probed, probe},
@@ -78,8 +79,7 @@ impl Check {
                 } else {
                     let told = match warnings.shown().len() {
                         0 => String::new(),
-                        1 => ", with 1 warning".to_owned(),
-                        count => format!(", with {count} warnings"),
+                        count => format!(", with {}", counted(count, "warning", "warnings")),
                     };
                     format!("{path} is valid{told}. See what is in force with --show.")
                 };
@@ -97,9 +97,8 @@ impl Check {
                     return out.value(&json!({ "valid": false, "errors": errors }), exit);
                 }
                 out.complain(&errors.render(out.colour), exit);
-                let count = errors.shown().len();
-                let s = if count == 1 { "" } else { "s" };
-                out.complain(&format!("\n{} is not valid: {count} error{s}", context.config().display()), exit)
+                let count = counted(errors.shown().len(), "error", "errors");
+                out.complain(&format!("\n{} is not valid: {count}", context.config().display()), exit)
             }
         }
     }

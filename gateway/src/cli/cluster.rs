@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
+    counted::counted,
     guard::{
         cluster::{ClusterStatus, make_key, make_secret, public_key},
         control::{Answer, Request, client},
@@ -148,10 +149,14 @@ fn render(cluster: &ClusterStatus) -> String {
         ("store", format!("{} ({})", servers.join(", "), cluster.mode)),
         ("state", state),
         ("calls", format!("{calls}, {failures} failed, the last took {latency_micros} us")),
-        ("alone", format!("{alone} requests were judged by this machine's share")),
+        ("alone", format!("{} judged by this machine's share", counted(*alone, "request was", "requests were"))),
         (
             "facts",
-            format!("{} of other machines changed something here, {} were refused", cluster.taken, cluster.refused),
+            format!(
+                "{} of other machines changed something here, {} refused",
+                cluster.taken,
+                counted(cluster.refused, "was", "were")
+            ),
         ),
     ];
     let mut lines: Vec<String> = lines.iter().map(|(name, value)| field(name, 14, value)).collect();
@@ -159,7 +164,10 @@ fn render(cluster: &ClusterStatus) -> String {
         lines.push(field("letters", 14, &format!("not carried: {}", clean(letters))));
     }
     if *disbelieved > 0 {
-        lines.push(field("not believed", 14, &format!("{disbelieved} answers that would have given quotas back")));
+        lines.push(field("not believed", 14, &{
+            let answers = counted(*disbelieved, "answer", "answers");
+            format!("{answers} that would have given quotas back")
+        }));
     }
     if *lost > 0 {
         lines.push(field("letters", 14, &format!("{lost} thrown away")));

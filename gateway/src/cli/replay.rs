@@ -28,6 +28,7 @@ use super::{
 use crate::{
     clock,
     config::{self, Config, Disk},
+    counted::counted,
 };
 
 mod record;
@@ -179,19 +180,27 @@ impl Replay {
     ) -> String {
         let (against, before) = against.unzip();
         let (first, last) = (clock::rfc3339(tally.first.unwrap_or(0)), clock::rfc3339(tally.last));
-        let mut lines = vec![format!("{} requests from {first} to {last}", tally.lines - tally.unread)];
+        let mut lines = {
+            let requests = counted(tally.lines - tally.unread, "request", "requests");
+            vec![format!("{requests} from {first} to {last}")]
+        };
         if tally.unread > 0 {
-            lines.push(format!("{} lines are none of an access log", tally.unread));
+            lines.push(counted(tally.unread, "line is none of an access log", "lines are none of an access log"));
         }
         let sums = Sums::of(trial, sessions);
         lines.push(format!(
-            "{} sources would have been banned, {} of them with good sessions; {} more by rules in shadow mode",
-            sums.enforced, sums.good, sums.shadow
+            "{} would have been banned, {} of them with good sessions; {} more by rules in shadow mode",
+            counted(sums.enforced, "source", "sources"),
+            sums.good,
+            sums.shadow
         ));
         if let Some(against) = against {
             let (added, gone) = difference(trial, against);
             let before = before.map(|path| path.display().to_string()).unwrap_or_default();
-            lines.push(format!("compared with {before}: {} sources more, {} fewer", added.len(), gone.len()));
+            lines.push({
+                let added = counted(added.len(), "source", "sources");
+                format!("compared with {before}: {added} more, {} fewer", gone.len())
+            });
             lines.extend(gone.iter().take(self.lines).map(|source| format!("  no longer banned: {source}")));
             let more = gone.len().saturating_sub(self.lines);
             lines

@@ -82,7 +82,7 @@ impl Waf {
                 context.out.text(&names.join("\n"), Exit::Done)
             };
         };
-        let request = match read(file).and_then(|bytes| parse(&bytes)) {
+        let request = match read(file).and_then(|bytes| parse(&bytes).map_err(|reason| (reason, Exit::Usage))) {
             Ok(request) => request,
             Err((reason, exit)) => return context.out.fail(&reason, exit),
         };

@@ -10,7 +10,10 @@ use super::{
     table::{Table, bytes, clean, field, seconds},
     top::l7,
 };
-use crate::guard::control::{self, Answer, BanHistory, Entry, Past, Request};
+use crate::{
+    counted::counted,
+    guard::control::{self, Answer, BanHistory, Entry, Past, Request},
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,10 +25,10 @@ Examples:
   gateway why 203.0.113.7 --json | jq -r .evidence[]")]
 pub(super) struct Why {
     /// An IP address
+    #[arg(value_parser = address)]
     address: IpAddr,
 }
 
-    #[arg(value_parser = address)]
 impl Why {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         context.ask(&Request::Why { address: self.address }, |answer| match answer {
@@ -35,9 +38,6 @@ impl Why {
     }
 }
 
-pub(super) fn render(why: &control::Why) -> String {
-    let mut lines = Lines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
-    if why.country.is_some() || why.asn.is_some() {
 /// An address, or what would lead to one.
 fn address(text: &str) -> Result<IpAddr, String> {
     text.parse().map_err(|_no_address| {
@@ -59,6 +59,9 @@ fn address(text: &str) -> Result<IpAddr, String> {
     })
 }
 
+pub(super) fn render(why: &control::Why) -> String {
+    let mut lines = Lines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
+    if why.country.is_some() || why.asn.is_some() {
         let asn = why.asn.map(|asn| format!("AS{asn}"));
         lines.add("from", why.country.clone().into_iter().chain(asn).collect::<Vec<_>>().join(", "));
     }
@@ -112,10 +115,11 @@ fn block(lines: &mut Lines, entry: &Entry) {
         lines.add("enforced", format!("at L7 by the proxy, because it came through {relay}"));
     }
     if entry.refused > 0 {
-        lines.add("refused", format!("{} requests or connections by the proxy", entry.refused));
+        let refused = counted(entry.refused, "request or connection", "requests or connections");
+        lines.add("refused", format!("{refused} by the proxy"));
     }
     let dropped = if entry.mode == "shadow" { "would drop" } else { "dropped" };
-    lines.add(dropped, format!("{} packets, {}", entry.packets, bytes(entry.bytes)));
+    lines.add(dropped, format!("{}, {}", counted(entry.packets, "packet", "packets"), bytes(entry.bytes)));
     if let Some(left) = entry.confirm_seconds {
         lines.add("unconfirmed", format!("taken back in {} unless `gateway confirm` comes", seconds(left)));
     }
@@ -127,7 +131,7 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
         lines.add("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
     }
     if let Some(closed) = why.connections_closed {
-        lines.add("closed", format!("{closed} connections"));
+        lines.add("closed", counted(closed, "connection", "connections"));
     }
     for (index, id) in why.evidence.iter().enumerate() {
         lines.add(if index == 0 { "evidence" } else { "" }, id.to_string());
@@ -139,6 +143,9 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
         let (held, needed, within) = (score.held, score.needed, seconds(score.within_seconds));
         let shadow = if score.shadow { ", in shadow" } else { "" };
         lines.add("score", format!("{held} of {needed} {} within {within} (rule {}{shadow})", score.of, score.rule));
+    }
+    if let Some(discounted) = &why.discounted {
+        lines.add("discounted", discounted.sentence());
     }
     if let Some(profile) = &why.profile {
         lines.add("profile", l7::sentence(profile));
@@ -152,12 +159,11 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
 fn packet_budgets(lines: &mut Lines, why: &control::Why) {
     if let Some(clamp) = &why.clamp {
         let what = if clamp.mode == "shadow" { "would drop" } else { "dropped" };
-        let (divide, packets) = (clamp.divide, clamp.packets);
+        let (divide, packets) = (clamp.divide, counted(clamp.packets, "packet", "packets"));
         let left = seconds(clamp.remaining_seconds);
         let table = if clamp.limit.starts_with("anomaly.") { "" } else { "limit." };
         let limit = format!("{table}{}", clamp.limit);
-        let text =
-            format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets");
+        let text = format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets}");
         lines.add("clamped", text);
         for (index, id) in clamp.evidence.iter().enumerate() {
             lines.add(if index == 0 { "refused" } else { "" }, id.to_string());
@@ -166,9 +172,6 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
     if let Some(plan) = &why.plan {
         let (packets, left) = (plan.packets_per_second, seconds(plan.remaining_seconds));
         let text = format!(
-    if let Some(discounted) = &why.discounted {
-        lines.add("discounted", discounted.sentence());
-    }
             "{packets} packets/s in the kernel, as a member of {} has a connection (until {left} after it ends)",
             plan.plan
         );
@@ -179,13 +182,19 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
 /// What the past makes of the next ban.
 fn standing(lines: &mut Lines, standing: &BanHistory) {
     if standing.good_principals > 0 {
-        lines.add("good", format!("{} principals with valid tokens lately", standing.good_principals));
+        lines.add("good", {
+            let principals = counted(standing.good_principals, "principal", "principals");
+            format!("{principals} with valid tokens lately")
+        });
     }
     if let Some(left) = standing.probation_seconds {
         lines.add("probation", format!("half as many signals ban it, for another {}", seconds(left)));
     }
     if let Some(factor) = standing.factor.filter(|factor| *factor > 1) {
-        lines.add("ladder", format!("{factor} times as long as its rule says, after {} bans", standing.earlier_bans));
+        lines.add("ladder", {
+            let bans = counted(standing.earlier_bans, "ban", "bans");
+            format!("{factor} times as long as its rule says, after {bans}")
+        });
     }
     if standing.next_factor > 1 {
         lines.add("next ban", format!("{} times as long as its rule says", standing.next_factor));

@@ -128,15 +128,15 @@ impl Diagnostics {
     fn draw(&self, level: &Level<'static>, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.document.path().display().to_string();
-        let drawn = self.diagnostics.iter().map(|Located { diagnostic, span }| {
-            let title = if diagnostic.key.is_empty() { diagnostic.message.clone() } else { diagnostic.to_string() };
-            let mut group = Group::with_title(level.clone().primary_title(title));
         // A line that is shown for one fault may have the secret of another.
         let secrets = self.diagnostics.iter().filter_map(|Located { diagnostic, .. }| {
             let span = self.document.span(&diagnostic.key);
             hidden::secret(&diagnostic.key, self.document.text(), &span).map(|(_, place)| place)
         });
         let text = hidden::masked(self.document.text(), &secrets.collect::<Vec<_>>());
+        let drawn = self.diagnostics.iter().map(|Located { diagnostic, span }| {
+            let title = if diagnostic.key.is_empty() { diagnostic.message.clone() } else { diagnostic.to_string() };
+            let mut group = Group::with_title(level.clone().primary_title(title));
             if self.readable {
                 let annotation = AnnotationKind::Primary.span(span.clone());
                 group = group.element(Snippet::source(&*text).path(&path).annotation(annotation));

@@ -7,7 +7,7 @@ use serde::Serialize;
 use facts::{Daemon, Fact, Interface, Unanswered};
 
 use super::{control::Process, kernel::PinnedAt};
-use crate::launch::Role;
+use crate::{counted::counted, launch::Role};
 
 mod facts;
 mod look;
@@ -258,7 +258,12 @@ fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
         Ok(links) if links.is_empty() && !interfaces.is_empty() => {
             check("pins", State::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
         }
-        Ok(links) => check("pins", State::Ok, format!("{} links, all of the gateway's program", links.len()), ""),
+        Ok(links) => check(
+            "pins",
+            State::Ok,
+            format!("{}, all of the gateway's program", counted(links.len(), "link", "links")),
+            "",
+        ),
     }
 }
 
@@ -279,7 +284,8 @@ fn drift(drift: &Fact<(usize, usize)>) -> Check {
         Err(reason) => unknown("drift", reason),
         Ok((0, 0)) => check("drift", State::Ok, "the kernel has what the store says", ""),
         Ok((missing, surplus)) => {
-            let what = format!("{missing} entries are missing in the kernel, {surplus} are there and not in the store");
+            let (missing, surplus) = (counted(*missing, "entry is", "entries are"), counted(*surplus, "is", "are"));
+            let what = format!("{missing} missing in the kernel, {surplus} there and not in the store");
             check("drift", State::Fail, what, "the running gateway repairs it within a second: is it running?")
         }
     }
@@ -288,7 +294,9 @@ fn drift(drift: &Fact<(usize, usize)>) -> Check {
 fn audit(audit: &Fact<(u64, Option<String>)>) -> Check {
     match audit {
         Err(reason) => unknown("audit", reason),
-        Ok((records, None)) => check("audit", State::Ok, format!("whole: {records} records"), ""),
+        Ok((records, None)) => {
+            check("audit", State::Ok, format!("whole: {}", counted(*records, "record", "records")), "")
+        }
         Ok((_, Some(bad))) => check("audit", State::Fail, bad, "see `gateway audit verify`; restore from a backup"),
     }
 }
@@ -361,13 +369,16 @@ fn certificate_days(path: &str, days: &Fact<i64>) -> Check {
         Ok(days) if *days < 0 => check(
             name,
             State::Fail,
-            format!("ended {} days ago", -days),
+            format!("ended {} ago", counted(days.unsigned_abs(), "day", "days")),
             "renew it: the new files are read within seconds",
         ),
-        Ok(days) if *days < 21 => {
-            check(name, State::Warn, format!("ends in {days} days"), "renew it: the new files are read within seconds")
-        }
-        Ok(days) => check(name, State::Ok, format!("ends in {days} days"), ""),
+        Ok(days) if *days < 21 => check(
+            name,
+            State::Warn,
+            format!("ends in {}", counted(*days, "day", "days")),
+            "renew it: the new files are read within seconds",
+        ),
+        Ok(days) => check(name, State::Ok, format!("ends in {}", counted(*days, "day", "days")), ""),
     }
 }
 

@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::{
     clock::{self, Now},
     config::{Config, Disk, Locations},
+    counted::counted,
     guard::{
         audit,
         bans::{Actor, Guard, Parts, Processes, ProtectedAddresses},
@@ -31,7 +32,6 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// For status, first of all.
 const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store and the pinned maps say";
 
-/// Answers `request` without a guard. `None`: it needs one.
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NoAnswer {
@@ -59,6 +59,7 @@ impl From<LockError> for NoAnswer {
     }
 }
 
+/// Answers `request` without a guard. `None`: it needs one.
 ///
 /// # Errors
 /// Why it cannot be answered, for people.
@@ -95,17 +96,13 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
     let admin = config.admin.as_ref().map(settings::admin::Settings::place);
     let settings = config.guard;
-    let store = settings.state_dir.join(state_files::STORE);
-    if !store.exists() {
-        return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
-    }
     // Held until the answer is there.
-    let lock = borrow(&settings.state_dir, TIMEOUT).map_err(|error| error.to_string())?;
-    let hold = kernel::hold(&settings.pin_dir).map_err(|error| error.to_string())?;
+    let lock = borrow(&settings.state_dir, TIMEOUT)?;
+    let hold = kernel::hold(&settings.pin_dir)?;
     let mut standing = vec![DOWN.to_owned()];
     let drops: Box<dyn Enforcement> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
-        Err(error @ KernelError::NotPermitted { .. }) => return Err(error.to_string()),
+        Err(error @ KernelError::NotPermitted { .. }) => return Err(error.into()),
         Err(error) => {
             standing.push(format!("nothing is dropped in the kernel: {error}"));
             Box::new(AtAccept::default())

@@ -21,6 +21,7 @@ pub use self::{
     request::{Collection, Request},
 };
 use crate::{
+    counted::counted,
     diagnostic::Diagnostic,
     settings::waf::{Exclusion, Mode, Settings},
 };
@@ -128,7 +129,10 @@ impl Rules {
     #[must_use]
     pub fn fewer(&self) -> Option<String> {
         let now = self.compiled.as_ref().map_or(0, |compiled| compiled.rules);
-        self.fewer.map(|before| format!("waf.{}.rules: {now} rules were loaded, {before} before", self.name()))
+        self.fewer.map(|before| {
+            let now = counted(now, "rule was", "rules were");
+            format!("waf.{}.rules: {now} loaded, {before} before", self.name())
+        })
     }
 
     /// What was counted since the process began.

@@ -34,6 +34,7 @@ const FLOORS: [Floor; 10] = [
             "bounded",
             "claim",
             "clock",
+            "counted",
             "diagnostic",
             "expression",
             "file",

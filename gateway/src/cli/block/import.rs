@@ -21,6 +21,7 @@ use crate::{
         progress::Progress,
         table::{clean, prose},
     },
+    counted::counted,
     guard::{
         control::{
             Answer, Import as Far, ImportEntry, Refusal, Request,
@@ -278,14 +279,14 @@ impl Report {
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
         let exit = context.out.text(
             &prose(&format!(
-                "{name} ({}): {} sources listed; {} added, {} unchanged, {} removed, {} refused, {} lines not read",
+                "{name} ({}): {} listed; {} added, {} unchanged, {} removed, {} refused, {} not read",
                 format.name(),
-                far.taken,
+                counted(far.taken, "source", "sources"),
                 far.added,
                 far.unchanged,
                 far.removed,
                 far.refused,
-                failed
+                counted(*failed, "line", "lines")
             )),
             Exit::Done,
         );

@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::{
     cli::{context::Context, exit::Exit, progress::Progress},
+    counted::counted,
     guard::control::{Answer, ImportedKey, Request, client::Conversation},
 };
 
@@ -65,12 +66,15 @@ impl Import {
         progress.clear();
         let answer = match asked {
             Ok(None) => {
-                let message =
-                    format!("{added} API keys are imported, {} were there already", total.saturating_sub(added));
+                let message = format!(
+                    "{} imported, {} there already",
+                    counted(added, "API key is", "API keys are"),
+                    counted(total.saturating_sub(added), "was", "were")
+                );
                 Answer::Done { message, changed: added }
             }
             Ok(Some(Answer::Refused { code, message })) => {
-                let message = format!("{message} ({added} keys of earlier parts are imported)");
+                let message = format!("{message} ({} imported before)", counted(added, "key was", "keys were"));
                 Answer::Refused { code, message }
             }
             Ok(Some(other)) => other,

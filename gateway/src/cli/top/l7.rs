@@ -12,6 +12,7 @@ use crate::{
         exit::Exit,
         table::{Table, bytes, seconds},
     },
+    counted::counted,
     detect::ProfileRow,
     guard::control::{Answer, Request},
 };
@@ -70,11 +71,12 @@ fn share(part: u64, whole: u64) -> String {
 /// What somebody does, in one line.
 pub(in crate::cli) fn sentence(row: &ProfileRow) -> String {
     let ProfileRow { requests, failed, per_minute, paths, agents, counterparts, .. } = row;
-    let several = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let several = |count: u32, one: &str| counted(count, one, &format!("{one}s"));
     let hours: Vec<String> = row.hours.iter().map(|hour| format!("{hour} h")).collect();
     format!(
-        "{requests} requests in {}, {per_minute} in the last minute; {} failed; about {}, {}, {}; {} in, {} out, at most {} \
+        "{} in {}, {per_minute} in the last minute; {} failed; about {}, {}, {}; {} in, {} out, at most {} \
          at once; at {} (UTC)",
+        counted(*requests, "request", "requests"),
         seconds(row.since_seconds),
         share(*failed, *requests),
         several(*paths, "path"),

@@ -10,12 +10,12 @@ use super::{
     *,
 };
 use crate::anchor::schedule::AnchorState;
-use crate::guard::cluster::ClusterStatus;
 use crate::guard::control::{
     AuditState, BanCount, BanHistory, Budget, CertificateEnd, CrowdsecStatus, DiskSpace, Entry, FeedFetch, Interface,
     LogDrops, Past, Process, ReloadRefused, Requests, Score, Status, Top, VerdictCount, Why,
 };
 use crate::message::KeySetReport;
+use crate::{counted::counted, guard::cluster::ClusterStatus};
 
 mod clamps;
 mod find;
@@ -337,7 +337,8 @@ impl Guard {
         warnings.extend_from_slice(self.journal.findings());
         if self.journal.watchers().too_slow() > 0 {
             let many = self.journal.watchers().too_slow();
-            warnings.push(format!("{many} watchers did not keep up and were let go (`gateway watch`)"));
+            let many = counted(many, "watcher did not keep up and was", "watchers did not keep up and were");
+            warnings.push(format!("{many} let go (`gateway watch`)"));
         }
         warnings.extend(self.enforcer.detached().map(detach::warning));
         warnings.extend(self.trace_warning());
@@ -353,8 +354,8 @@ impl Guard {
         warnings.extend(self.journal.warnings());
         warnings.extend(self.shortfalls.warnings());
         if self.enforcer.repairs() > 0 {
-            warnings
-                .push(format!("{} entries in the kernel had to be repaired since the start", self.enforcer.repairs()));
+            let entries = counted(self.enforcer.repairs(), "entry", "entries");
+            warnings.push(format!("{entries} in the kernel had to be repaired since the start"));
         }
         warnings.extend(lost(self.shortfalls.lost(), self.enforcer.path().interfaces().is_empty()));
         warnings.extend(self.enforcer.unrepaired().iter().cloned());
@@ -366,23 +367,24 @@ impl Guard {
 /// What was lost, as an operator should know it. Samples of packets are meant to be few.
 fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
     let unfit = if at_accept_alone {
-        "bans and allowances do not fit into the proxy's table, and nothing else enforces them: guard an interface (guard.interfaces)"
+        "into the proxy's table, and nothing else enforces that: guard an interface (guard.interfaces)"
     } else {
-        "bans and allowances do not fit into the proxy's table: the kernel alone enforces them"
+        "into the proxy's table: the kernel alone enforces that"
     };
+    let line = ["line of the access log was", "lines of the access log were"];
     let all = [
-        (lost.asks, "bans that rules asked for were lost on the way to the guard"),
-        (lost.log_drops.disk_full, "lines of the access log were dropped: the disk is full"),
-        (lost.log_drops.too_long, "lines of the access log were dropped: they are larger than a datagram may be"),
-        (lost.log_drops.too_slow, "lines of the access log were dropped: an output is too slow"),
-        (lost.log_drops.unreachable, "lines of the access log were dropped: the server of an output cannot be reached"),
-        (lost.log_drops.unwritable, "lines of the access log were dropped: a file cannot be written to"),
-        (lost.connections, "connections were closed at once, over proxy.max_connections"),
-        (lost.shed, "connections and requests were refused, over proxy.max_memory"),
-        (lost.at_accept, unfit),
+        (lost.asks, ["ban that rules asked for was", "bans that rules asked for were"], "lost on the way to the guard"),
+        (lost.log_drops.disk_full, line, "dropped: the disk is full"),
+        (lost.log_drops.too_long, line, "dropped: larger than a datagram may be"),
+        (lost.log_drops.too_slow, line, "dropped: an output is too slow"),
+        (lost.log_drops.unreachable, line, "dropped: the server of an output cannot be reached"),
+        (lost.log_drops.unwritable, line, "dropped: a file cannot be written to"),
+        (lost.connections, ["connection was", "connections were"], "closed at once, over proxy.max_connections"),
+        (lost.shed, ["connection or request was", "connections or requests were"], "refused, over proxy.max_memory"),
+        (lost.at_accept, ["ban or allowance does not fit", "bans or allowances do not fit"], unfit),
     ];
-    let some = all.into_iter().filter(|(count, _)| *count > 0);
-    some.map(|(count, text)| format!("{count} {text} (since the start)")).collect()
+    let some = all.into_iter().filter(|(count, ..)| *count > 0);
+    some.map(|(count, [one, many], what)| format!("{} {what} (since the start)", counted(count, one, many))).collect()
 }
 
 fn ban_count((origin, count): (&Origin, &ledger::BanCount)) -> BanCount {

@@ -62,7 +62,8 @@ pub(crate) fn warnings(upstreams: &[UpstreamReport]) -> Vec<String> {
         let out: Vec<&str> =
             upstream.servers.iter().filter(|(_, state)| is_out(state)).map(|(address, _)| &**address).collect();
         let (name, some, all) = (&upstream.name, out.len(), upstream.servers.len());
-        (some > 0).then(|| format!("upstream {name}: {some} of {all} servers are not used: {}", out.join(", ")))
+        let all = counted(all, "server is", "servers are");
+        (some > 0).then(|| format!("upstream {name}: {some} of {all} not used: {}", out.join(", ")))
     };
     upstreams.iter().flat_map(|upstream| warning(upstream).into_iter().chain(failing(upstream))).collect()
 }
@@ -102,8 +103,8 @@ mod tests {
             over_limit: 0,
             retries: 0,
             limit: None,
-        }
             discounted: Vec::new(),
+        }
     }
 
     fn configured(names: &[&str]) -> Vec<Upstream> {

@@ -4,6 +4,7 @@ use std::collections::HashSet;
 
 use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
+    counted::counted,
     guard::feeds::list::{FeedNews, FileContent},
     settings::feed,
 };
@@ -182,7 +183,8 @@ impl Guard {
         let (Some(name), Some(first)) = (session.name.clone(), session.first.take()) else { return };
         let (line, code, message) = (first.line, first.code, first.message);
         let refused = session.refused.saturating_sub(session.holding.as_ref().map_or(0, Holding::len));
-        let more = format!("{refused} entries are not loaded, the first is line {line} ({code}): {message}");
+        let refused = counted(refused, "entry is", "entries are");
+        let more = format!("{refused} not loaded, the first is line {line} ({code}): {message}");
         let text = match self.feeds.warnings.remove(&name) {
             Some(before) => format!("{}; {more}", before.text),
             None => more,
@@ -258,7 +260,8 @@ impl Guard {
         let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {
-                format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
+                let failed = counted(failed, "line", "lines");
+                format!("{failed} cannot be read, the first is line {}: {}", first.line, first.message)
             }
             None => String::new(),
         };

@@ -8,12 +8,12 @@
 
 use std::sync::Arc;
 
-use crate::guard::bans::*;
 use crate::guard::{
     audit::Redo,
     feeds::content::{Content, Draft},
     store::{Allowance, Promotion, feeds::FeedRow},
 };
+use crate::{counted::counted, guard::bans::*};
 
 /// What is said of what was taken over.
 const REASON: &str = "taken over from the kernel: the store did not know it";
@@ -210,10 +210,11 @@ impl Guard {
             self.enforcer.prefixes_mut().allow(allow.clone());
         }
         let text = format!(
-            "the ban store did not know all that was in force: {} bans, {} allowances and {listed} entries of lists were \
-             taken over from the kernel; see `gateway block list`, `gateway allow list` and `gateway status`",
-            records.len(),
-            allowed.len()
+            "the ban store did not know all that was in force: {}, {} and {} of lists were taken over from the kernel; see \
+             `gateway block list`, `gateway allow list` and `gateway status`",
+            counted(records.len(), "ban", "bans"),
+            counted(allowed.len(), "allowance", "allowances"),
+            counted(listed, "entry", "entries")
         );
         tracing::warn!("{text}");
         let names = |sources: Vec<Source>| sources.iter().take(100).map(ToString::to_string).collect::<Vec<_>>();
