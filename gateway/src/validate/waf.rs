@@ -26,6 +26,7 @@ use crate::{
 };
 
 mod body;
+mod breakout;
 mod builtin;
 mod canonical;
 mod charset;
@@ -38,6 +39,7 @@ mod multipart;
 mod names;
 mod parts;
 mod patterns;
+mod prose;
 mod request;
 mod seclang;
 mod xml;

@@ -9,12 +9,13 @@ use std::sync::OnceLock;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::{
-    body,
+    body, breakout,
     canonical::{self, LONGEST},
     finding::Findings,
     grammar::{self, Statement},
     parts::Parts,
     patterns::{self, Pattern, Scope},
+    prose,
     request::{Collection, Values},
 };
 
@@ -57,7 +58,8 @@ fn set() -> &'static Result<RegexSet, String> {
 /// # Errors
 /// A pattern is wrong.
 pub(super) fn prepare() -> Result<(), String> {
-    set().as_ref().map(drop).map_err(Clone::clone)
+    set().as_ref().map(drop).map_err(Clone::clone)?;
+    breakout::prepare()
 }
 
 /// Inspects every value.
@@ -233,8 +235,12 @@ impl Scan<'_, '_> {
             return;
         };
         self.steps = steps;
-        let score = statement.attack().map(|fingerprint| sql_score(&fingerprint, form));
-        if let Some(score) = score.filter(|score| *score >= least) {
+        let attack = statement.attack().filter(|fingerprint| !prose::is_prose(fingerprint, form));
+        let mut score = attack.map_or(0, |fingerprint| sql_score(&fingerprint, form));
+        if score < CRITICAL && statement.has_condition() {
+            score = CRITICAL;
+        }
+        if score >= least.max(1) {
             self.findings.add("sql_injection", "sqli", place, name, score);
         }
     }
