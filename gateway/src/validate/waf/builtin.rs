@@ -282,9 +282,12 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Plain words, numbers and identifiers are in no rule's way, but for names of classes.
+/// Plain words, numbers and identifiers are in no rule's way, but for names of classes, hidden files, and objects as digits.
 fn is_plain(value: &[u8]) -> bool {
     let (mut before, mut dots) = (0, 0_usize);
+    if value.starts_with(b".") || value.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case(b"aced0005")) {
+        return false;
+    }
     value.iter().all(|&byte| {
         let is_pair = byte == before && matches!(byte, b'.' | b'-' | b'_');
         before = byte;

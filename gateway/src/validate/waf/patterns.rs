@@ -44,7 +44,7 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         ALL,
-        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hosts|issue|motd|sudoers|fstab|crontab|ssh/|mysql/|nginx/|apache2/|httpd/)",
+        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hostname|hosts|issue|motd|sudoers|fstab|crontab|resolv\.conf|os-release|environment|profile|ssl/|kubernetes/|ssh/|mysql/|nginx/|apache2/|httpd/)",
     ),
     pattern("sensitive_file", "lfi", ALL, r"[/\\]proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
     pattern(
@@ -57,14 +57,21 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         Scope::PATH.and(Scope::VALUE),
-        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
+        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
-    pattern("sensitive_file", "lfi", VALUES, r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w"),
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES,
+        r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)",
+    ),
     pattern("path_traversal", "lfi", ALL, r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]"),
     // Separators that a filter took away, steps that lead nowhere, and names that a file system cuts.
     pattern("path_traversal", "lfi", ALL, r"^(?:file:)?(?:\.{4,}[\w-]+\.\w{2,5}|\.{8,}[\w-]+)$"),
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),
-    pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]"),
+    pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]|(?:^|[/\\])\.\.[\x01-\x1f]+[/\\]"),
+    // `location /static` without a slash at its end, and an alias.
+    pattern("path_traversal", "lfi", Scope::PATH, r"^/[\w-]+\.\./"),
     pattern(
         "sensitive_file",
         "lfi",
@@ -89,7 +96,8 @@ const PATTERNS: &[Pattern] = &[
         "header_injection",
         "protocol",
         VALUES,
-        r"[\r\n]\s*(?:set-cookie|location|content-(?:type|length|disposition)|x-[a-z-]+|access-control-[a-z-]+|transfer-encoding|host|refresh|status)\s*:\s?\S",
+        // People write lists such as `Location: room 4` and `Host: Ada`: these names count only before a value of HTTP.
+        r"(?:[\r\n]|\\[rn])\s*set-cookie\s*:\s?\S|[\r\n]\s*(?:(?:content-(?:type|length|disposition|encoding|security-policy)|x-[a-z-]+|access-control-[a-z-]+|transfer-encoding|www-authenticate|proxy-authenticate|strict-transport-security)\s*:\s?\S|location\s*:\s?(?:/|\\|[a-z][a-z0-9+.-]{1,20}:)|host\s*:\s?(?:[\w-]+(?:\.[\w-]+)+|\w+:\d|localhost)|refresh\s*:\s?\d+\s*(?:;|[\r\n]|$)|status\s*:\s?\d{3}\b|connection\s*:\s?(?:close|keep-alive|upgrade)\b|authorization\s*:\s?(?:basic|bearer|digest)\b|cookie\s*:\s?[\w-]+=)",
     ),
     pattern(
         "header_injection",
@@ -97,12 +105,14 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"[\r\n]\s*(?:HTTP/[0-9.]+\s+\d{3}|(?:GET|POST|PUT|DELETE|HEAD|OPTIONS)\s+\S+\s+HTTP/\d)",
     ),
-    pattern("header_injection", "protocol", VALUES, r"[\r\n]\s*(?:bcc|cc|to|reply-to|mime-version)\s*:\s*[^\s@]+@"),
+    pattern("header_injection", "protocol", VALUES, r"[\r\n]\s*bcc\s*:\s*[^\s@]+@|[\r\n]\s*mime-version\s*:\s*1\.0"),
+    // In its second line a value ends the header that it was meant for. Whoever quotes a mail has other headers before.
+    pattern("header_injection", "protocol", VALUES, r"^[^\r\n:]*(?:\r\n?|\n)\s*(?:cc|to|reply-to)\s*:\s*[^\s@]+@"),
     pattern(
         "header_injection",
         "protocol",
         VALUES,
-        r"[\r\n]\s*(?:(?:RCPT\s+TO|MAIL\s+FROM)\s*:|(?:EHLO|HELO)\s+\S|QUIT\s*$|\w{1,8}\s+(?:CAPABILITY|FETCH\s+\d))",
+        r"[\r\n]\s*(?:(?:RCPT\s+TO|MAIL\s+FROM)\s*:|(?:EHLO|HELO)\s+\S|QUIT\s*$|\w{1,8}\s+(?:CAPABILITY|FETCH\s+\d)|FLUSH(?:ALL|DB)\b|CONFIG\s+SET\s|SLAVEOF\s|\*\d+\s*[\r\n]+\$\d+\s*[\r\n])",
     ),
     // Programs that look for holes, as far as they say who they are.
     pattern(
@@ -118,18 +128,23 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"\)\s*\(\s*[|&!]|\*\s*\)\s*\(|\(\s*[|&!]\s*\(\s*\w+\s*[~<>]?=|\)\s*\(\s*\w+\s*=\s*\*?|\)\s*\(\s*(?:objectClass|uid|cn|sn|mail|userPassword|memberOf)\s*[~<>]?=",
     ),
-    pattern("ldap_injection", "ldap", VALUES, r"\w:\d+(?:\.\d+){4,}:=|^\*\)|\|\(\s*\w+=\*\)|\*\(\|\(|^\*[)(|&]"),
     pattern(
-        "xpath_injection",
-        "xpath",
+        "ldap_injection",
+        "ldap",
         VALUES,
-        r"\b(?:count|name|string-length|substring|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*|child::|parent::|self::|@|name\s*\()",
+        r"\w:\d+(?:\.\d+){4,}:=|^\*\)|\(\s*(?:cn|dc|mail|member(?:Of)?|objectClass|ou|sAMAccountName|sn|uid|userPassword)\s*[~<>]?=\s*\*\s*\)|\|\(\s*\w+=\*\)|\*\(\|\(|^\*[)(|&]",
     ),
     pattern(
         "xpath_injection",
         "xpath",
         VALUES,
-        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//\w|//\*\[|^/\*\[|//\w+\[",
+        r"\b(?:count|name|string-length|substring|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*\s*[/\[|]|child::|parent::|self::|@|name\s*\()",
+    ),
+    pattern(
+        "xpath_injection",
+        "xpath",
+        VALUES,
+        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//\w|//\*\[|^/\*\[|//\w+\[|\b(?:doc-available|system-property|unparsed-text|document|doc)\s*\(\s*['\x22]|['\x22]\s*(?:or|and)\s+(?:/{1,2}[\w*]|@\w|(?:true|false|last|position)\s*\(\s*\)|not\s*\(|(?:contains|starts-with|string-length|normalize-space)\s*\()",
     ),
     // Entities of XML, and objects that are made of text.
     pattern(
@@ -142,7 +157,7 @@ const PATTERNS: &[Pattern] = &[
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"(?-i:\brO0AB[A-Za-z0-9+/]|\bH4sIAAAA[A-Za-z0-9+/]{20})|\xac\xed\x00\x05",
+        r"(?-i:\brO0AB[A-Za-z0-9+/]|\byv66vg[A-Za-z0-9+/]|\bH4sIAAAA[A-Za-z0-9+/]{20})|\xac\xed\x00\x05|\baced0005[0-9a-f]",
     ),
     pattern(
         "serialized_object",
@@ -154,31 +169,31 @@ const PATTERNS: &[Pattern] = &[
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"_\$\$ND_FUNC\$\$_|!!(?:python/|javax?\.|com\.|org\.|ruby/)|!ruby/(?:object|hash|struct)|\x22?\$type\x22?\s*:\s*\x22System\.|(?-i:AAEAAAD/{5})|TypeConfuseDelegate|ObjectDataProvider|<java\b[^>]{0,100}XMLDecoder|\bysoserial\b",
+        r"_\$\$ND_FUNC\$\$_|!!(?:python/|javax?\.|com\.|org\.|ruby/)|!ruby/(?:object|hash|struct)|\x22?\$type\x22?\s*:\s*\x22System\.|(?-i:AAEAAAD/{5})|TypeConfuseDelegate|ObjectDataProvider|<java\b[^>]{0,100}XMLDecoder|\bysoserial\b|['\x22]py/(?:object|reduce|function|type|repr)\b|<void\s+(?:method|property|class)\s*=|__PHP_Incomplete_Class",
     ),
     pattern(
         "serialized_object",
         "deserialization",
         ALL,
-        r"(?:^|\n)c(?:os|posix|nt|builtins|__builtin__|subprocess)\n\w+\n|\x80[\x02-\x05].{0,40}(?:posix|builtins|__builtin__|subprocess)|(?-i:^gASV[A-Za-z0-9+/]{12}|^BAh[bvI7][A-Za-z0-9+/]{12})",
+        r"(?:^|\n)c(?:os|posix|nt|builtins|__builtin__|subprocess)\n\w+\n|\x80[\x02-\x05].{0,40}(?:posix|builtins|__builtin__|subprocess)|\x80[\x02-\x05][^\n]{0,40}c(?:os|posix|nt)\n|^\x04\x08[oI{\[]|(?-i:^gASV[A-Za-z0-9+/]{12}|^BAh[bvIJ7][A-Za-z0-9+/]{8})",
     ),
     // Classes that readers of JSON and YAML are told to make, and that run what they are told.
     pattern(
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource)\b",
+        r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource|JEditorPane|UnicastRef)\b",
     ),
     pattern(
         "prototype_pollution",
         "nodejs",
         VALUES,
-        r"(?:^|[.\[\]'\x22{,\s])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)",
+        r"(?:^|[.\[\]'\x22{,\s])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)|__pro__proto__to__|__(?:define|lookup)(?:Getter|Setter)__",
     ),
     pattern(
         "prototype_pollution",
         "nodejs",
         VALUES,
-        r"\bconstructor(?:\.|\]\[|\[)\s*['\x22]?prototype\b|['\x22]constructor['\x22]\s*:\s*\{\s*['\x22]prototype",
+        r"\bconstructor['\x22]?(?:\.|\]\s*\[|\[|\]\.)\s*['\x22]?prototype\b|\bObject\.prototype\.\w+\s*=[^=]|['\x22]constructor['\x22]\s*:\s*\{\s*['\x22]prototype",
     ),
 ];

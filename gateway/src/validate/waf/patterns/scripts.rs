@@ -28,7 +28,7 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         "xss",
         ALL,
-        r"\b(?:srcdoc|formaction|xlink:href)\s*=\s*['\x22]?\s*(?:<|&|data:|javascript)|data:\s*text/html",
+        r"\b(?:srcdoc|formaction|xlink:href)\s*=\s*['\x22]?\s*(?:<|&|data:|javascript)|data:\s*(?:text/html|text/xml|application/(?:xhtml\+)?xml)",
     ),
     pattern(
         "xss",
@@ -46,7 +46,7 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         "xss",
         VALUES,
-        r"\b(?:style|behavior|binding)\s*[:=][^;]{0,60}(?:expression\s*\(|javascript\s*:|-moz-binding)",
+        r"\b(?:style|behavior|binding)\s*[:=][^;]{0,60}(?:expression\s*\(|javascript\s*:|-moz-binding)|\bbehaviou?r\s*:\s*url\s*\(|-moz-binding\s*:",
     ),
     weak("xss", "xss", VALUES, r"\b(?:alert|confirm|prompt)\s*[(`]\s*(?:\d+|['\x22`/]|document|window|location|\))"),
     pattern(
@@ -59,6 +59,6 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         "xss",
         VALUES,
-        r"\bdocument\s*(?:\?\.|\[\s*['\x22`])\s*(?:cookie|domain|location|write)|\beval\s*\(\s*(?:atob|unescape|string|decodeURI\w*)\b|<\s*i?layer\b[^>]{0,200}=|\bon[a-z]{3,24}[^\w\s=]{1,40}=\s*['\x22]?(?:alert|confirm|prompt|eval)\b",
+        r"\bdocument\s*(?:\?\.|\[\s*['\x22`])\s*(?:cookie|domain|location|write)|\beval\s*\(\s*(?:atob|unescape|string|decodeURI\w*|location|name|document|window)\b|[+,(=]\s*document\s*\.\s*cookie\b|\bReflect\.(?:apply|construct)\s*\(\s*(?:alert|confirm|eval|fetch|prompt)\b|<\s*i?layer\b[^>]{0,200}=|\bon[a-z]{3,24}[^\w\s=]{1,40}=\s*['\x22]?(?:alert|confirm|prompt|eval)\b",
     ),
 ];
