@@ -48,9 +48,9 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
-            let mut desk = CredentialWriterState::new(state_dir);
+            let mut writer = CredentialWriterState::new(state_dir);
             while let Ok(job) = queue.recv() {
-                if !done(desk.work(job)) {
+                if !done(writer.work(job)) {
                     return;
                 }
             }
@@ -126,10 +126,10 @@ impl CredentialWriterState {
                 self.wanted = wanted;
                 self.open(now)
             }
-            Job::File { revoked, is_whole, now } => self.settle(|desk| desk.file(revoked, is_whole, now)),
-            Job::Used(used) => self.settle(|desk| Ok((desk.store()?.note_used(&used)?, Vec::new()))),
+            Job::File { revoked, is_whole, now } => self.settle(|writer| writer.file(revoked, is_whole, now)),
+            Job::Used(used) => self.settle(|writer| Ok((writer.store()?.note_used(&used)?, Vec::new()))),
             Job::Recorded(numbers, newest) => {
-                self.settle(|desk| Ok((desk.store()?.recorded(&numbers, &newest)?, Vec::new())))
+                self.settle(|writer| Ok((writer.store()?.recorded(&numbers, &newest)?, Vec::new())))
             }
             Job::Tidy(now, newest) => self.tidy(now, &newest),
             Job::Gather(now) => self.gather(now),
@@ -274,8 +274,8 @@ impl CredentialWriterState {
             };
         }
         let seconds = self.steady.seconds(now);
-        self.settle(|desk| {
-            let store = desk.store()?;
+        self.settle(|writer| {
+            let store = writer.store()?;
             store.note_seen(Some(newest))?;
             let lifted = store.expire(seconds)?;
             Ok(((), lifted.into_iter().map(CredentialChange::Lifted).collect()))

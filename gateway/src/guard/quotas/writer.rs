@@ -54,9 +54,9 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(2);
         let thread = thread::Builder::new().name("quotas".to_owned()).spawn(move || {
-            let mut desk = QuotaWriterState::new(state_dir, boot);
+            let mut writer = QuotaWriterState::new(state_dir, boot);
             while let Ok(job) = queue.recv() {
-                done(desk.work(job));
+                done(writer.work(job));
             }
         })?;
         Ok(Self { jobs, thread })
@@ -187,8 +187,8 @@ mod tests {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
             vec![QuotaRows { name, counts, span, is_new: false, rows }]
         };
-        let desk = || QuotaWriterState::new(folder.clone(), "one".to_owned());
-        let mut writer = desk();
+        let new_writer = || QuotaWriterState::new(folder.clone(), "one".to_owned());
+        let mut writer = new_writer();
         assert_eq!(writer.work(Job::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
         assert_eq!(writer.work(Job::Open).trouble, None);
         assert_eq!(writer.work(Job::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
@@ -198,7 +198,7 @@ mod tests {
         assert!(writer.work(Job::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
         other.execute_batch("DROP TRIGGER full").unwrap();
         assert_eq!(writer.work(Job::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
-        let mut loaded = desk().work(Job::Open).loaded.unwrap().remove(0).rows;
+        let mut loaded = new_writer().work(Job::Open).loaded.unwrap().remove(0).rows;
         loaded.sort_unstable();
         let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
         assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
@@ -228,17 +228,17 @@ mod tests {
             let folder = std::env::temp_dir().join(format!("gateway-quota-lost-{number}-{}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
             let open = || {
-                let mut desk = QuotaWriterState::new(folder.clone(), "one".to_owned());
-                let worked = desk.work(Job::Open);
+                let mut writer = QuotaWriterState::new(folder.clone(), "one".to_owned());
+                let worked = writer.work(Job::Open);
                 assert_eq!(worked.trouble, None, "{case}");
-                (desk, worked.finding)
+                (writer, worked.finding)
             };
-            let (mut desk, finding) = open();
+            let (mut writer, finding) = open();
             assert_eq!(finding, None, "{case}: the first start");
             if is_written {
-                assert_eq!(desk.work(Job::Write(written())).trouble, None, "{case}");
+                assert_eq!(writer.work(Job::Write(written())).trouble, None, "{case}");
             }
-            drop(desk);
+            drop(writer);
             for ending in ["-wal", "-shm"] {
                 fs::remove_file(folder.join(format!("{FILE}{ending}"))).unwrap_or_default();
             }
