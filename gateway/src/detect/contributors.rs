@@ -18,20 +18,20 @@ use std::{
 };
 
 use blame::ClientRow;
+use client_stats::Tally;
 use deviating::{
     ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME, MAX_NAMED, MAX_REQUESTS,
     NO_ROUTE, Named,
 };
 use distinct::Distinct;
 use gateway_common::source::Source;
-use tally::Tally;
 
 use crate::{bounded::Sharded, request_id::RequestId, settings::anomalies::ClientMeasure};
 
 mod blame;
+mod client_stats;
 pub(super) mod deviating;
 mod distinct;
-mod tally;
 
 #[cfg(test)]
 mod tests;
