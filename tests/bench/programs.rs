@@ -202,7 +202,7 @@ impl Guard {
 
     /// How many packets had this verdict so far.
     pub(crate) fn counted(&self, verdict: gateway_common::verdict::Verdict) -> u64 {
-        self.kernel.verdicts().into_iter().find(|(of, _)| *of == verdict).map_or(0, |(_, tally)| tally.packets)
+        self.kernel.verdicts().into_iter().find(|(of, _)| *of == verdict).map_or(0, |(_, count)| count.packets)
     }
 
     /// Removes what is pinned.

@@ -119,7 +119,7 @@ impl Guard {
     pub(crate) fn record_refusals(&mut self, refused: &BTreeMap<String, u64>, now: Now) {
         let verdicts = self.enforcer.path().verdicts().into_iter();
         let shadow = verdicts.filter(|(verdict, _)| verdict.name().starts_with("shadow"));
-        let packets: Vec<_> = shadow.map(|(verdict, tally)| (verdict.name(), tally.packets)).collect();
+        let packets: Vec<_> = shadow.map(|(verdict, count)| (verdict.name(), count.packets)).collect();
         let records = self.security_log.take(refused, packets.into_iter());
         if records.is_empty() {
             return;

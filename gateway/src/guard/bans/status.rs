@@ -261,10 +261,10 @@ impl Guard {
             mode: if at.native { "native" } else { "generic" }.to_owned(),
             adopted: at.adopted,
         };
-        let counted = |(verdict, tally): (Verdict, maps::PacketCount)| VerdictCount {
+        let counted = |(verdict, count): (Verdict, maps::PacketCount)| VerdictCount {
             verdict: verdict.name().to_owned(),
-            packets: tally.packets,
-            bytes: tally.bytes,
+            packets: count.packets,
+            bytes: count.bytes,
         };
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -47,7 +47,7 @@ impl Guard {
         }
         let verdicts = self.enforcer.path().verdicts();
         for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.policy.promoted.contains_key(*what)) {
-            let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
+            let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, count)| count.packets);
             limits.push(Shadowed { packets, ..limit(what) });
         }
         for (what, requests, principals) in self.denied_in_shadow() {
