@@ -58,7 +58,7 @@ pub(crate) enum ConfiguredCredentials {
 }
 
 /// Work for the writer.
-pub(crate) enum Job {
+pub(crate) enum CredentialJob {
     /// An operator asks.
     Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<Answer> },
     /// The configuration asks for this.

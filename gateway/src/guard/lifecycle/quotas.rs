@@ -17,7 +17,7 @@ use crate::{
             operators::limits,
             service::{Done, Ready, Service, reply},
         },
-        quotas::writer::{Job, QuotaWork, Writer},
+        quotas::writer::{QuotaJob, QuotaWork, QuotaWriterHandle},
     },
     limit::{asked_key, quotas::QuotaReport, report::Question},
     message::ToProxy,
@@ -82,9 +82,9 @@ impl Service<'_> {
             // Nobody hears it any more where the gateway stops.
             beside.blocking_send(Done::Quotas(Box::new(worked))).unwrap_or_default();
         };
-        match Writer::start(self.config.guard.state_dir.clone(), boot, done) {
+        match QuotaWriterHandle::start(self.config.guard.state_dir.clone(), boot, done) {
             Ok(writer) => {
-                self.quotas.is_busy = writer.ask(Job::Open);
+                self.quotas.is_busy = writer.ask(QuotaJob::Open);
                 self.quotas.writer = Some(writer);
             }
             Err(error) => self.quotas.trouble = Some(error.to_string()),
@@ -146,7 +146,7 @@ impl Service<'_> {
         if changed.is_empty() {
             return;
         }
-        self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(Job::Write(changed)));
+        self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(QuotaJob::Write(changed)));
         if !self.quotas.is_busy {
             self.supervisor.quotas.rewrite();
         }
@@ -191,7 +191,7 @@ impl Service<'_> {
         }
         self.start_quotas(beside);
         if self.quotas.trouble.is_some() && !self.quotas.is_busy && self.ticks.is_multiple_of(AGAIN) {
-            self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(Job::Open));
+            self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(QuotaJob::Open));
         }
         self.write_quotas();
     }

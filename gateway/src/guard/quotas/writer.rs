@@ -17,7 +17,7 @@ use crate::clock::Now;
 const LAST: Duration = Duration::from_secs(3);
 
 /// Work for the thread.
-pub(crate) enum Job {
+pub(crate) enum QuotaJob {
     /// Open the file, and read it if it was never read.
     Open,
     /// Write this, in parts, whatever has failed before: there is no next time.
@@ -37,12 +37,12 @@ pub(crate) struct QuotaWork {
 }
 
 /// The way to the thread.
-pub(crate) struct Writer {
-    jobs: mpsc::SyncSender<Job>,
+pub(crate) struct QuotaWriterHandle {
+    jobs: mpsc::SyncSender<QuotaJob>,
     thread: JoinHandle<()>,
 }
 
-impl Writer {
+impl QuotaWriterHandle {
     /// Starts the thread, which calls `done` for each job, and ends once nobody can give it one.
     ///
     /// # Errors
@@ -63,14 +63,14 @@ impl Writer {
     }
 
     /// Gives it a job; whether it has taken it.
-    pub(crate) fn ask(&self, job: Job) -> bool {
+    pub(crate) fn ask(&self, job: QuotaJob) -> bool {
         self.jobs.try_send(job).is_ok()
     }
 
     /// Has it write the last rows, and waits for that a moment.
     pub(crate) fn finish(self, last: Vec<Vec<QuotaRows>>) {
         let until = Instant::now() + LAST;
-        let mut job = Some(Job::Last(last));
+        let mut job = Some(QuotaJob::Last(last));
         while let Some(waits) = job.take() {
             match self.jobs.try_send(waits) {
                 Err(mpsc::TrySendError::Full(waits)) if Instant::now() < until => {
@@ -105,12 +105,12 @@ impl QuotaWriterState {
         Self { state_dir, boot, store: None, is_read: false, is_noted: false, failed: Vec::new() }
     }
 
-    fn work(&mut self, job: Job) -> QuotaWork {
+    fn work(&mut self, job: QuotaJob) -> QuotaWork {
         let mut worked = QuotaWork { loaded: None, trouble: None, finding: None };
         let done = match job {
-            Job::Open => self.open(&mut worked),
-            Job::Last(parts) => self.write_last(parts, &mut worked),
-            Job::Write(changed) => self.write(changed),
+            QuotaJob::Open => self.open(&mut worked),
+            QuotaJob::Last(parts) => self.write_last(parts, &mut worked),
+            QuotaJob::Write(changed) => self.write(changed),
         };
         worked.trouble = done.err();
         worked
@@ -189,16 +189,16 @@ mod tests {
         };
         let new_writer = || QuotaWriterState::new(folder.clone(), "one".to_owned());
         let mut writer = new_writer();
-        assert_eq!(writer.work(Job::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
-        assert_eq!(writer.work(Job::Open).trouble, None);
-        assert_eq!(writer.work(Job::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
+        assert_eq!(writer.work(QuotaJob::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
+        assert_eq!(writer.work(QuotaJob::Open).trouble, None);
+        assert_eq!(writer.work(QuotaJob::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
         let other = rusqlite::Connection::open(folder.join(FILE)).unwrap();
         let full = "CREATE TRIGGER full BEFORE INSERT ON used BEGIN SELECT RAISE(ABORT, 'full'); END";
         other.execute_batch(full).unwrap();
-        assert!(writer.work(Job::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
+        assert!(writer.work(QuotaJob::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
         other.execute_batch("DROP TRIGGER full").unwrap();
-        assert_eq!(writer.work(Job::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
-        let mut loaded = new_writer().work(Job::Open).loaded.unwrap().remove(0).rows;
+        assert_eq!(writer.work(QuotaJob::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
+        let mut loaded = new_writer().work(QuotaJob::Open).loaded.unwrap().remove(0).rows;
         loaded.sort_unstable();
         let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
         assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
@@ -229,14 +229,14 @@ mod tests {
             fs::create_dir_all(&folder).unwrap();
             let open = || {
                 let mut writer = QuotaWriterState::new(folder.clone(), "one".to_owned());
-                let worked = writer.work(Job::Open);
+                let worked = writer.work(QuotaJob::Open);
                 assert_eq!(worked.trouble, None, "{case}");
                 (writer, worked.finding)
             };
             let (mut writer, finding) = open();
             assert_eq!(finding, None, "{case}: the first start");
             if is_written {
-                assert_eq!(writer.work(Job::Write(written())).trouble, None, "{case}");
+                assert_eq!(writer.work(QuotaJob::Write(written())).trouble, None, "{case}");
             }
             drop(writer);
             for ending in ["-wal", "-shm"] {

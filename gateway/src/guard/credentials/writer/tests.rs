@@ -33,13 +33,13 @@ fn folder(name: &str) -> PathBuf {
 
 fn writer(folder: &Path) -> (CredentialWriterState, CredentialWork) {
     let mut writer = CredentialWriterState::new(folder.to_owned());
-    let worked = writer.work(Job::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
+    let worked = writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
     (writer, worked)
 }
 
 fn order(writer: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (Answer, CredentialWork) {
     let (to, _waits) = oneshot::channel();
-    let mut worked = writer.work(Job::Order { order, actor: "operator:0".to_owned(), now, to });
+    let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now, to });
     let (answer, _to) = worked.answer.take().unwrap();
     (answer, worked)
 }
@@ -124,12 +124,12 @@ fn the_life_of_a_key() {
     assert!(worked.changes.iter().all(|change| matches!(change, CredentialChange::Key(key) if key.is_revoked)));
     assert_eq!(refused(&order(&mut writer, revoke(), at(NOW)).0), "revoked_already");
     made(order(&mut writer, make("deploy", None), at(NOW)).0);
-    let (_, keys, _) = handed(writer.work(Job::Gather(at(NOW + 91 * 86_400))));
+    let (_, keys, _) = handed(writer.work(CredentialJob::Gather(at(NOW + 91 * 86_400))));
     assert_eq!(keys.len(), 1, "what was revoked long ago is not handed on");
 
     // Uses, to be seen.
     let id = crate::auth::api_key::text::KeyId(keys[0].id).to_string();
-    writer.work(Job::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
+    writer.work(CredentialJob::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
     let Answer::Keys(page) = order(&mut writer, CredentialCommand::Show { what: id }, at(NOW)).0 else {
         panic!("no keys")
     };
@@ -173,12 +173,12 @@ fn what_another_guard_finds() {
     let events: Vec<&str> = opened.records.iter().map(|record| &*record.event).collect();
     assert_eq!(events, ["api_key_new", "token_revoke"]);
     let numbers = opened.records.iter().map(|record| record.number).collect();
-    assert!(two.work(Job::Recorded(numbers, newest())).records.is_empty());
+    assert!(two.work(CredentialJob::Recorded(numbers, newest())).records.is_empty());
     let (pepper, keys, all) = handed(opened);
     assert_eq!((pepper.unwrap().len(), keys.len(), all), (32, 1, vec![revoked()]));
     // It is over in a minute.
-    assert!(two.work(Job::Tidy(at(NOW + 59), newest())).changes.is_empty());
-    assert_eq!(two.work(Job::Tidy(at(NOW + 60), newest())).changes, [CredentialChange::Lifted(revoked())]);
+    assert!(two.work(CredentialJob::Tidy(at(NOW + 59), newest())).changes.is_empty());
+    assert_eq!(two.work(CredentialJob::Tidy(at(NOW + 60), newest())).changes, [CredentialChange::Lifted(revoked())]);
     drop(two);
 
     // Without the pepper it is not known which keys are good.
@@ -188,11 +188,11 @@ fn what_another_guard_finds() {
     assert_eq!(refused(&order(&mut three, make("b", None), at(NOW)).0), "keys_unavailable");
     assert!(handed(opened).0.unwrap_err().contains("is missing"));
     fs::write(folder.join("api_keys.pepper"), [9; 32]).unwrap();
-    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    let worked = three.work(CredentialJob::Tidy(at(NOW), newest()));
     assert!(worked.warnings.unwrap()[0].contains("is another one"));
     // Once it is back, all is well without a restart.
     fs::rename(folder.join("aside"), folder.join("api_keys.pepper")).unwrap();
-    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    let worked = three.work(CredentialJob::Tidy(at(NOW), newest()));
     assert_eq!(worked.warnings, Some(Vec::new()));
     assert!(handed(worked).0.is_ok());
     fs::remove_dir_all(&folder).unwrap();
@@ -233,7 +233,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
         assert_eq!(writer.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
     }
     order(&mut writer, CredentialCommand::Import { keys: vec![key(3)] }, at(NOW));
-    let (_, keys, revoked) = handed(writer.work(Job::Gather(at(NOW))));
+    let (_, keys, revoked) = handed(writer.work(CredentialJob::Gather(at(NOW))));
     let mut found: Vec<_> = keys.iter().map(|key| (key.id, key.is_revoked, key.expires)).collect();
     found.sort_unstable();
     let expected = vec![(1, true, None), (2, false, Some(NOW + 9)), (3, false, None)];
@@ -271,7 +271,7 @@ fn damaged_stores() {
         let (pepper, keys, _) = handed(opened);
         assert!(pepper.is_ok() || keys.is_empty(), "{name}");
         // It goes on with what could be read.
-        two.work(Job::Tidy(at(NOW), newest()));
+        two.work(CredentialJob::Tidy(at(NOW), newest()));
         assert!(two.store.as_ref().unwrap().has_keys().is_ok(), "{name}");
         fs::remove_dir_all(&folder).unwrap();
     }
@@ -283,7 +283,8 @@ fn the_file_of_revocations() {
     let (mut writer, _) = writer(&folder);
     let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
     let file = |writer: &mut CredentialWriterState, ids: &[&str], is_whole| {
-        let worked = writer.work(Job::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
+        let worked =
+            writer.work(CredentialJob::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
         worked.changes
     };
     assert_eq!(file(&mut writer, &["a", "b", "a"], true), [of("a"), of("b")].map(CredentialChange::Revoked));
@@ -342,7 +343,7 @@ fn imports() {
 fn however_many_keys_there_are_others_hear_of_each() {
     let folder = folder("pages");
     let (mut writer, _) = writer(&folder);
-    writer.work(Job::Share { nodes: vec!["a".to_owned()], now: at(NOW) });
+    writer.work(CredentialJob::Share { nodes: vec!["a".to_owned()], now: at(NOW) });
     let imported = |number: u64| KeyRecord {
         id: number + 1,
         tag: std::array::from_fn(|at| if at < 8 { number.to_le_bytes()[at] } else { 7 }),
@@ -367,7 +368,7 @@ fn however_many_keys_there_are_others_hear_of_each() {
         let mut pages: Vec<usize> = Vec::new();
         let mut told = newest.clone();
         while told.len() < 14_000 {
-            let (rows, _) = writer.work(Job::Page(at(NOW + 2))).page.unwrap();
+            let (rows, _) = writer.work(CredentialJob::Page(at(NOW + 2))).page.unwrap();
             pages.push(rows.len());
             told.extend(rows.iter().map(id));
             assert!(pages.len() <= 3, "{round}: {pages:?}");

@@ -12,8 +12,8 @@ fn writer(name: &str) -> (CredentialWriterState, PathBuf) {
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
     let mut writer = CredentialWriterState::new(folder.clone());
-    writer.work(Job::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
-    writer.work(Job::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
+    writer.work(CredentialJob::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
+    writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
     (writer, folder)
 }
 
@@ -36,7 +36,7 @@ fn says(node: &str, revoked: &[&str], restored: &[&str], whole: Option<u64>) -> 
 
 fn order(writer: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
     let (to, _waits) = tokio::sync::oneshot::channel();
-    let mut worked = writer.work(Job::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
+    let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
     let (answer, _to) = worked.answer.take().unwrap();
     (answer, worked)
 }
@@ -47,7 +47,7 @@ fn revoke(writer: &mut CredentialWriterState, id: &str) -> CredentialWork {
 
 #[track_caller]
 fn hears(writer: &mut CredentialWriterState, said: PeerSays, expect: &[CredentialChange]) {
-    let worked = writer.work(Job::Peer { said, now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     assert_eq!(worked.changes, expect);
     assert!(worked.taken.is_some() && worked.own.is_none(), "what others revoke is not passed on");
 }
@@ -85,7 +85,7 @@ fn an_operator_lifts_what_a_machine_said_that_is_gone() {
     let number = writer.store().unwrap().revocations(0, 9).unwrap()[0].number;
     let (answer, _) = order(&mut writer, CredentialCommand::Lift { number });
     assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
-    writer.work(Job::Share { nodes: vec!["b".to_owned()], now: NOW });
+    writer.work(CredentialJob::Share { nodes: vec!["b".to_owned()], now: NOW });
     let (answer, worked) = order(&mut writer, CredentialCommand::Lift { number });
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
     assert_eq!(worked.changes, [lifted("1")]);
@@ -94,7 +94,7 @@ fn an_operator_lifts_what_a_machine_said_that_is_gone() {
 
 fn writer_with_keys(name: &str) -> (CredentialWriterState, PathBuf, Tag) {
     let (mut writer, folder) = writer(name);
-    writer.work(Job::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
+    writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
     (writer, folder, Pepper::new(&[7; 32]).check())
 }
 
@@ -130,7 +130,7 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
         order(&mut writer, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
     let later = key(1, &|key| key.expires = Some(NOW.unix_seconds() + 90));
-    let worked = writer.work(Job::Peer { said: told(&[later], pepper), now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said: told(&[later], pepper), now: NOW });
     assert!(matches!(&worked.changes[..], [CredentialChange::Key(key)] if key.is_revoked), "{:?}", worked.changes);
     let rotate = |what: &str| CredentialCommand::Rotate {
         prefix: "gwk".to_owned(),
@@ -189,11 +189,11 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
     .unwrap();
     rows::put_revocation(&change, &row).unwrap();
     change.commit().unwrap();
-    writer.work(Job::Peer { said: told(&[key(1, &|_| {})], pepper), now: NOW });
+    writer.work(CredentialJob::Peer { said: told(&[key(1, &|_| {})], pepper), now: NOW });
     let all = [own, 1, 2, 3];
     let revoked = all.map(|id| (Revoked::Key(id), expires, NOW.unix_millis, row.reason.clone()));
     let said = PeerSays { revoked: revoked.to_vec(), ..says("b", &[], &[], Some(1)) };
-    let worked = writer.work(Job::Peer { said, now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     let is_told = |id: u64| {
         let is_it =
             |change: &&CredentialChange| matches!(change, CredentialChange::Key(key) if key.id == id && key.is_revoked);
@@ -201,10 +201,10 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
     };
     assert_eq!(all.map(is_told), [true, true, true, false], "the last is not known here yet");
     assert_eq!(worked.records.iter().filter(|record| record.event == "api_key_revoke").count(), 3);
-    writer.work(Job::Peer { said: told(&[key(3, &|_| {})], pepper), now: NOW });
+    writer.work(CredentialJob::Peer { said: told(&[key(3, &|_| {})], pepper), now: NOW });
     // Long after, nobody speaks of them any more.
     let after = Now { unix_millis: NOW.unix_millis + 91 * 86_400_000, ..NOW };
-    writer.work(Job::Peer { said: says("b", &[], &[], Some(2)), now: after });
+    writer.work(CredentialJob::Peer { said: says("b", &[], &[], Some(2)), now: after });
     for id in all {
         let key = writer.store().unwrap().key(id).unwrap().unwrap();
         assert!(key.record.is_revoked && key.revoked == Some(NOW.unix_millis), "{key:?}");
@@ -221,7 +221,7 @@ fn what_is_revoked_is_told_whatever_becomes_of_keys() {
     change.execute_batch(broken).unwrap();
     change.commit().unwrap();
     let said = PeerSays { keys: told(&[key(1, &|_| {})], pepper).keys, ..says("a", &["1"], &[], Some(1)) };
-    let worked = writer.work(Job::Peer { said, now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     assert_eq!(worked.changes, [revoked("1")]);
     assert_eq!(
         worked.taken,
@@ -235,7 +235,7 @@ fn what_one_machine_may_revoke_is_bounded() {
     let (mut writer, folder) = writer("bounded");
     let ids: Vec<String> = (0..MOST_OF_PEER + 7).map(|number| number.to_string()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let worked = writer.work(Job::Peer { said: says("a", &ids, &[], Some(1)), now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said: says("a", &ids, &[], Some(1)), now: NOW });
     let taken = worked.taken.unwrap();
     assert_eq!((worked.changes.len(), taken.changed, taken.refused), (MOST_OF_PEER, 20_000, 7));
     hears(&mut writer, says("b", &["x"], &[], None), &[revoked("x")]);
