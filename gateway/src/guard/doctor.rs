@@ -7,7 +7,7 @@ use serde::Serialize;
 use facts::{Daemon, Fact, Interface, Unanswered};
 
 use super::{control::Process, kernel::PinnedAt};
-use crate::launch::Role;
+use crate::launch::ProcessRole;
 
 mod facts;
 mod look;
@@ -419,7 +419,7 @@ fn sandbox(process: &Process) -> Check {
     let name = format!("sandbox of the {} (pid {})", process.role, process.pid);
     let Some(seen) = &process.sandbox else { return unknown(name, "the process cannot be seen from here") };
     let what = seen.to_string();
-    if seen.is_confined(process.role == Role::LAUNCHER) {
+    if seen.is_confined(process.role == ProcessRole::LAUNCHER) {
         return check(name, State::Ok, what, "");
     }
     check(name, State::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")

@@ -14,7 +14,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::launch::{self, End, LauncherCommand, Notice, ProgramId, Role, RunAs, Unfit};
+use crate::launch::{self, End, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs, Unfit};
 
 /// How long the launcher may take for what it is asked. It takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -33,7 +33,7 @@ pub(crate) struct SocketError {
 
 /// A process that an earlier guard had started.
 pub(crate) struct Living {
-    pub(crate) role: Role,
+    pub(crate) role: ProcessRole,
     pub(crate) generation: u64,
     pub(crate) pid: u32,
     pub(crate) program: ProgramId,
@@ -164,7 +164,7 @@ impl Launcher {
     /// It cannot be started; `NotFound` where the launcher does not have that program.
     pub(crate) fn start(
         &mut self,
-        role: Role,
+        role: ProcessRole,
         generation: u64,
         run_as: Option<RunAs>,
         program: ProgramId,

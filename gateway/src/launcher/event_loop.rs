@@ -31,7 +31,7 @@ use super::{
     sockets::Sockets,
 };
 use crate::{
-    launch::{End, LauncherCommand, Notice, ProgramId, Role},
+    launch::{End, LauncherCommand, Notice, ProcessRole, ProgramId},
     program_log, sandbox,
     seqpacket::MAX_DESCRIPTORS,
 };
@@ -56,7 +56,7 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// anything else keeps it from running.
 pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
     program_log::start(program_log::asked_for());
-    let mut arguments: Vec<OsString> = vec!["--config".into(), config.into(), Role::Guard.name().into()];
+    let mut arguments: Vec<OsString> = vec!["--config".into(), config.into(), ProcessRole::Guard.name().into()];
     arguments.extend(detach_on_exit.then(|| "--detach-on-exit".into()));
     match Launcher::start(arguments).and_then(Launcher::run) {
         Ok(code) => code,

@@ -46,7 +46,7 @@ use crate::{
         proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,
     },
-    launch::{ProgramId, Role},
+    launch::{ProcessRole, ProgramId},
     limit::spent::SpentBudgets,
     os, program_log,
     sandbox::{self, Writes},
@@ -131,7 +131,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
-    let observes = living.iter().any(|living| living.role == Role::Observer);
+    let observes = living.iter().any(|living| living.role == ProcessRole::Observer);
     let OpenFiles { listeners, admin, access_logs, control } = open(&config, &resolved, &mut launcher, observes)?;
 
     // The launcher says where that is: its own name for it may have gone to another.

@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
-    launch::{End, ProgramId, Role, RunAs},
+    launch::{End, ProcessRole, ProgramId, RunAs},
     limit::spent::SpentBudgets,
     message::{
         Bundle, MAX_DESCRIPTORS, ToProxy,
@@ -229,8 +229,8 @@ impl Supervisor {
         let channel = Channel::new(ours)?;
         let generation = self.generation + 1;
         let pid = match program {
-            Some(program) => self.launcher.start(Role::Proxy, generation, self.run_as, program, &theirs)?,
-            None => self.start_process(Role::Proxy, self.run_as, generation, &theirs)?,
+            Some(program) => self.launcher.start(ProcessRole::Proxy, generation, self.run_as, program, &theirs)?,
+            None => self.start_process(ProcessRole::Proxy, self.run_as, generation, &theirs)?,
         };
         // One that is due would be of what is in force now, and start beside this one.
         self.restart_at = None;
@@ -261,7 +261,7 @@ impl Supervisor {
     /// # Errors
     /// It cannot be started at all.
     pub(crate) fn start_observer(&mut self, channel: &OwnedFd) -> io::Result<u32> {
-        self.start_process(Role::Observer, self.observer_as, 0, channel)
+        self.start_process(ProcessRole::Observer, self.observer_as, 0, channel)
     }
 
     /// Starts a compiler: the same program as the proxy that serves, run by the same user. Its process id.
@@ -269,7 +269,7 @@ impl Supervisor {
     /// # Errors
     /// It cannot be started at all.
     pub(crate) fn start_compiler(&mut self, channel: &OwnedFd) -> io::Result<u32> {
-        self.start_process(Role::Compiler, self.run_as, 0, channel)
+        self.start_process(ProcessRole::Compiler, self.run_as, 0, channel)
     }
 
     /// Hands one proxy a descriptor, with what it is for.
