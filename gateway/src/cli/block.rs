@@ -11,7 +11,7 @@ use super::{
     exit::Exit,
     table::{Table, bytes, clean, prose, seconds},
 };
-use crate::guard::control::{Answer, Entry, Feed, Request};
+use crate::guard::control::{Answer, Entry, FeedStatus, Request};
 
 mod export;
 mod import;
@@ -113,9 +113,9 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
 }
 
 /// The blocks, and what lists block besides.
-pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>) -> String {
+pub(super) fn render(entries: &[Entry], lists: &[FeedStatus], unattached: Option<&str>) -> String {
     // Ranges of crawlers block nobody.
-    let lists: Vec<&Feed> = lists.iter().filter(|list| list.mode != "crawlers").collect();
+    let lists: Vec<&FeedStatus> = lists.iter().filter(|list| list.mode != "crawlers").collect();
     let listed: u64 = lists.iter().map(|list| list.entries).sum();
     let each: Vec<String> = lists
         .iter()

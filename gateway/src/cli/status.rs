@@ -11,7 +11,7 @@ use super::{
 use crate::{
     anchor::schedule::AnchorState,
     clock::rfc3339,
-    guard::control::{self, Answer, Feed, KernelBudgets, Process, Request, VerdictCount},
+    guard::control::{self, Answer, FeedStatus, KernelBudgets, Process, Request, VerdictCount},
     message::{FailingServer, KeySetReport, UpstreamReport},
     sandbox::Confinement,
 };
@@ -142,7 +142,7 @@ fn enforcement(status: &control::Status) -> String {
     }
 }
 
-fn feeds(feeds: &[Feed]) -> Option<String> {
+fn feeds(feeds: &[FeedStatus]) -> Option<String> {
     let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
     for feed in feeds {
         let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };

@@ -261,7 +261,7 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 #[test]
 fn blocks() {
     assert_eq!(block::render(&[], &[], None), "nothing is blocked");
-    let list = control::Feed {
+    let list = control::FeedStatus {
         name: "drop".to_owned(),
         entries: 42,
         mode: "enforce".to_owned(),

@@ -37,7 +37,7 @@ pub use crowdsec::CrowdsecStatus;
 pub use entry::{Allow, Entry};
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, FeedFetch, Interface, LogDrops, Lost, Process,
+    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, Interface, LogDrops, Lost, Process,
     ReloadRefused, Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
@@ -368,7 +368,7 @@ pub enum Answer {
         entries: Vec<Entry>,
         /// Lists in force, whose entries are not among them.
         #[serde(default)]
-        lists: Vec<Feed>,
+        lists: Vec<FeedStatus>,
         /// Why no packet is dropped in the kernel, and what to do about it; absent: packets are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unattached: Option<String>,

@@ -122,7 +122,7 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
     let budgets = status.budgets.iter().map(budget).collect::<Vec<_>>().join("; ");
     let kernel =
         super::super::status::kernel_budgets(&status.kernel).map(|text| format!("; {text}")).unwrap_or_default();
-    let feed = |feed: &crate::guard::control::Feed| {
+    let feed = |feed: &crate::guard::control::FeedStatus| {
         let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
         let shadow = if feed.mode == "shadow" { " (shadow)" } else { "" };
         format!("{name} {}{shadow}", feed.entries)
