@@ -13,7 +13,7 @@ use crate::{
     clock::Now,
     config::value,
     guard::control::{Answer, Request},
-    message::alert::Report,
+    message::alert::AlertReport,
     settings::alert::LONGEST_SILENCE,
 };
 
@@ -108,7 +108,7 @@ fn labels(words: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Stri
     Ok(labels)
 }
 
-fn tests(report: &Report) -> String {
+fn tests(report: &AlertReport) -> String {
     let mut table = Table::new(["RECEIVER", "TYPE", "TEST"]);
     for receiver in &report.receivers {
         let result = match (&receiver.why, receiver.tested) {
@@ -120,7 +120,7 @@ fn tests(report: &Report) -> String {
     table.render()
 }
 
-fn list(report: &Report) -> String {
+fn list(report: &AlertReport) -> String {
     let now = Now::read().unix_seconds();
     let mut parts = Vec::new();
     if report.alerts.is_empty() {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     detect::ProfileRow,
     limit::report::{Question, Row},
-    message::{alert::Report, anomalies::Anomalies},
+    message::{alert::AlertReport, anomalies::Anomalies},
     settings::operators::Roles,
     snapshot::explain,
 };
@@ -440,7 +440,7 @@ pub enum Answer {
     /// To [`Request::Anomalies`].
     Anomalies(Box<Anomalies>),
     /// To [`Request::AlertList`] and [`Request::AlertTest`].
-    Alerts(Box<Report>),
+    Alerts(Box<AlertReport>),
     /// To [`Request::Whoami`].
     Whoami(Box<Whoami>),
     /// To [`Request::AdminTokenNew`].

@@ -35,7 +35,7 @@ use crate::{
     clock::Now,
     launch,
     message::{
-        alert::{ObserverAnswer, Question},
+        alert::{AlertQuestion, ObserverAnswer},
         channel::{Channel, is_unreadable},
         event::Event,
         observer::{ObserverConfig, ToObserver},
@@ -239,8 +239,8 @@ fn listener(socket: OwnedFd, is_unix: bool) -> io::Result<Socket> {
 
 /// Answers what an operator asks about alerts and anomalies.
 async fn answer_question(alerts: &Rc<Alerts>, baselines: &Baselines, sealed: OwnedFd, answer: OwnedFd) {
-    let said = match unseal::<Question>(sealed) {
-        Ok(Question::Anomalies) => said(&baselines.report()),
+    let said = match unseal::<AlertQuestion>(sealed) {
+        Ok(AlertQuestion::Anomalies) => said(&baselines.report()),
         Ok(question) => alerts.answer(question).await,
         Err(error) => ObserverAnswer::Refused("unreadable".to_owned(), format!("the question cannot be read: {error}")),
     };

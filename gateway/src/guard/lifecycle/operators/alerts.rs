@@ -15,7 +15,7 @@ use crate::{
         lifecycle::service::{Service, reply},
     },
     message::{
-        alert::{NewSilence, ObserverAnswer, Question, Report},
+        alert::{AlertQuestion, AlertReport, NewSilence, ObserverAnswer},
         channel::Channel,
     },
     settings::alert::LONGEST_SILENCE,
@@ -55,31 +55,31 @@ impl Service<'_> {
             }
         };
         match &question {
-            Question::Silence(new) => {
+            AlertQuestion::Silence(new) => {
                 let members = json!({
                     "actor": actor.to_string(), "match": new.labels, "seconds": new.seconds, "reason": new.reason,
                 });
                 self.guard.tell("alert_silence", Now::read(), audit::members(members));
             }
-            Question::Unsilence { number } => {
+            AlertQuestion::Unsilence { number } => {
                 let members = json!({ "actor": actor.to_string(), "silence": number });
                 self.guard.tell("alert_unsilence", Now::read(), audit::members(members));
             }
-            Question::Anomalies | Question::List | Question::Test { .. } => {}
+            AlertQuestion::Anomalies | AlertQuestion::List | AlertQuestion::Test { .. } => {}
         }
-        let patience = if matches!(question, Question::Test { .. }) { LATER } else { SOON };
-        let is_about_anomalies = question == Question::Anomalies;
+        let patience = if matches!(question, AlertQuestion::Test { .. }) { LATER } else { SOON };
+        let is_about_anomalies = question == AlertQuestion::Anomalies;
         tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
     }
 }
 
 /// What the observer is asked.
-fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
+fn question(request: Request, actor: &Actor) -> Result<AlertQuestion, Answer> {
     let refused = |message: String| Answer::Refused { code: "bad_request".to_owned(), message };
     let by = actor.to_string();
     match request {
-        Request::AlertTest { receiver } => Ok(Question::Test { receiver, by }),
-        Request::AlertUnsilence { id } => Ok(Question::Unsilence { number: id }),
+        Request::AlertTest { receiver } => Ok(AlertQuestion::Test { receiver, by }),
+        Request::AlertUnsilence { id } => Ok(AlertQuestion::Unsilence { number: id }),
         Request::AlertSilence { labels, seconds, reason } => {
             let is_fine = |text: &str| text.len() <= LONGEST && !text.contains(char::is_control);
             if labels.is_empty() || labels.len() > MOST {
@@ -96,10 +96,10 @@ fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
                 return Err(refused("a silence lasts 1 second to 365 days".to_owned()));
             }
             let labels = labels.into_iter().collect();
-            Ok(Question::Silence(NewSilence { labels, seconds, reason, by }))
+            Ok(AlertQuestion::Silence(NewSilence { labels, seconds, reason, by }))
         }
-        Request::Anomalies => Ok(Question::Anomalies),
-        _ => Ok(Question::List),
+        Request::Anomalies => Ok(AlertQuestion::Anomalies),
+        _ => Ok(AlertQuestion::List),
     }
 }
 
@@ -119,7 +119,7 @@ async fn said(answer: OwnedFd, is_about_anomalies: bool, patience: Duration) -> 
             Ok(anomalies) => Answer::Anomalies(Box::new(anomalies)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
-        Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<Report>(&text) {
+        Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<AlertReport>(&text) {
             Ok(report) => Answer::Alerts(Box::new(report)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
