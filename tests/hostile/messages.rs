@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
     detect::{BanRequest, Contribution, Contributor, Named},
-    limit::report::Row,
+    limit::report::LimitRow,
     message::{
         ANSWERS, Counted, FailingServer, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED,
         PlanMember, ServerState, ShadowedSource, ToGuard, UpstreamReport,
@@ -87,7 +87,7 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         10 => ToGuard::Score {
             number: number(random),
             scores: (0..below(random, 200)).map(|_| (name(random), u32::MAX)).collect(),
-            limits: (0..below(random, 100)).map(|_| Row { limit: name(random), ..Row::default() }).collect(),
+            limits: (0..below(random, 100)).map(|_| LimitRow { limit: name(random), ..LimitRow::default() }).collect(),
             profile: None,
         },
         11 => ToGuard::WouldDeny {

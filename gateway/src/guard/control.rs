@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     detect::ProfileRow,
-    limit::report::{Question, Row},
+    limit::report::{LimitQuestion, LimitRow},
     message::{alert::AlertReport, anomalies::Anomalies},
     settings::operators::Roles,
     snapshot::explain,
@@ -209,12 +209,12 @@ pub enum Request {
     /// What limits on requests have counted, or a change of it.
     Limit {
         /// What.
-        question: Question,
+        question: LimitQuestion,
     },
     /// What was used up of quotas, or a change of it.
     Quota {
         /// What.
-        question: Question,
+        question: LimitQuestion,
     },
     /// Read the configuration again.
     Reload {
@@ -422,7 +422,7 @@ pub enum Answer {
     /// To [`Request::Limit`] and [`Request::Quota`].
     Limits {
         /// In the order of the limits' names, or of how often they refused.
-        rows: Vec<Row>,
+        rows: Vec<LimitRow>,
         /// So many rows there are besides.
         #[serde(default)]
         more: u64,

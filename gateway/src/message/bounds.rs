@@ -21,7 +21,7 @@ use crate::{
     limit::{
         quota::MAX_ROWS_TOLD,
         quotas::{LONGEST_COUNTS, QuotaReport},
-        report::{LONGEST_KEY, MAX_ROWS, Row},
+        report::{LONGEST_KEY, LimitRow, MAX_ROWS},
         spent::{LONGEST_BY, MAX_SPENT, SpentBudgets},
     },
     settings::{detect::MAX_EVIDENCE, limit::Clamp},
@@ -150,8 +150,8 @@ impl Bounded for ToGuard {
 }
 
 /// Whether there are no more rows of limits than there may be, and no longer ones.
-fn are_bounded(rows: &[Row]) -> bool {
-    let is_short = |row: &Row| {
+fn are_bounded(rows: &[LimitRow]) -> bool {
+    let is_short = |row: &LimitRow| {
         let names = [row.plan.as_ref(), Some(&row.mode), row.per.as_ref()];
         names.into_iter().flatten().all(|name| name.len() <= MAX_NAME)
             && row.limit.len() <= LONGEST_LIMIT
@@ -310,8 +310,11 @@ mod tests {
     #[test]
     fn no_message_holds_more_than_it_may() {
         let good = GoodClient { source: "192.0.2.1".parse().unwrap(), principal: 1 };
-        let row =
-            |name: usize, key: usize| Row { limit: "a".repeat(name), key: Some("a".repeat(key)), ..Row::default() };
+        let row = |name: usize, key: usize| LimitRow {
+            limit: "a".repeat(name),
+            key: Some("a".repeat(key)),
+            ..LimitRow::default()
+        };
         let upstream = |name: usize, address: usize, why: usize| {
             let servers = vec![("a".repeat(address), crate::message::ServerState::Up)];
             let why = "a".repeat(why);

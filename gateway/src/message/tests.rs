@@ -119,7 +119,12 @@ fn messages() -> Vec<Vec<u8>> {
     samples.count(Metric::AdminRequests, &["200"], 7);
     samples.level(Metric::ObserverSeries, &[], u64::MAX);
     let telemetry = Telemetry { serves: true, changed: samples.into_inner(), ..Telemetry::default() };
-    let row = Row { limit: "a".to_owned(), key: Some("address=192.0.2.1".to_owned()), left: Some(7), ..Row::default() };
+    let row = LimitRow {
+        limit: "a".to_owned(),
+        key: Some("address=192.0.2.1".to_owned()),
+        left: Some(7),
+        ..LimitRow::default()
+    };
     let shown = ToObserver::Contributors(Box::new(shown()));
     assert_eq!(postcard::from_bytes::<ToObserver>(&written(&shown)).unwrap(), shown);
     vec![
@@ -173,13 +178,13 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToProxy::TellSpent { number: 7 }),
         written(&ToProxy::Limits {
             number: 1,
-            question: Question::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
+            question: LimitQuestion::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
         }),
         written(&ToProxy::Start { workers: 2, listeners: 1 }),
         written(&ToProxy::Banned { id: 1, source: source(), expires: 2 }),
         written(&ToProxy::CredentialChanges(vec![CredentialChange::Key(key), CredentialChange::Revoked(revoked)])),
         written(&ToProxy::Score { number: 1, address }),
-        written(&ToProxy::Limits { number: 1, question: Question::Show(vec![("a".to_owned(), "b".to_owned())]) }),
+        written(&ToProxy::Limits { number: 1, question: LimitQuestion::Show(vec![("a".to_owned(), "b".to_owned())]) }),
         written(&ToObserver::Proxy { generation: 3 }),
         written(&Relayed {
             number: 1,

@@ -19,7 +19,7 @@ use crate::{
         },
         quotas::writer::{QuotaJob, QuotaWork, QuotaWriterHandle},
     },
-    limit::{asked_key, quotas::QuotaReport, report::Question},
+    limit::{asked_key, quotas::QuotaReport, report::LimitQuestion},
     message::ToProxy,
     settings::proxy::Settings,
 };
@@ -92,7 +92,7 @@ impl Service<'_> {
     }
 
     /// Answers what is asked of limits and quotas. A change of quotas is recorded first.
-    pub(super) fn ask_limits(&mut self, question: Question, actor: &Actor, to: oneshot::Sender<Answer>) {
+    pub(super) fn ask_limits(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
         let Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
         let connections = [&connection_limits.accepted, &connection_limits.handshake];
         let all = [limits, &bandwidth.upload, &bandwidth.download].into_iter().chain(connections);
@@ -100,7 +100,7 @@ impl Service<'_> {
         if let Err(why) = asked_key::judge(&question, &all) {
             return reply(Some(to), Refused::new(UNKNOWN_KEY, why).into());
         }
-        if let Question::SetQuota { quota, key, used } = &question {
+        if let LimitQuestion::SetQuota { quota, key, used } = &question {
             let key: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let members = json!({"quota": quota, "key": key.join(" "), "used": used, "actor": actor.to_string()});
             if !self.guard.record_of_others("quota_set", Now::read(), audit::members(members)) {
@@ -112,9 +112,9 @@ impl Service<'_> {
     }
 
     /// The same of quotas alone: who has used up most, the guard knows itself.
-    pub(super) fn ask_quotas(&mut self, question: Question, actor: &Actor, to: oneshot::Sender<Answer>) {
+    pub(super) fn ask_quotas(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
         match question {
-            Question::Top => {
+            LimitQuestion::Top => {
                 let (rows, more) = self.supervisor.quotas.top();
                 reply(Some(to), Answer::Limits { rows, more });
             }

@@ -11,7 +11,7 @@ use crate::{
     limit::{
         quota::{Span, UsedRow},
         quotas::{QuotaReport, QuotaState},
-        report::{MAX_ROWS, Row, first},
+        report::{LimitRow, MAX_ROWS, first},
     },
     message::{ToProxy, sealed::seal},
     settings::limit::Settings,
@@ -243,7 +243,7 @@ impl Book {
     }
 
     /// Who has used up most, of each quota; and how many there are besides.
-    pub(crate) fn top(&self) -> (Vec<Row>, u64) {
+    pub(crate) fn top(&self) -> (Vec<LimitRow>, u64) {
         let mut rows = Vec::new();
         for kept in self.quotas.iter().filter(|kept| kept.is_configured) {
             let mut top = BinaryHeap::new();
@@ -253,12 +253,12 @@ impl Book {
                     top.pop();
                 }
             }
-            rows.extend(top.into_sorted_vec().into_iter().map(|(std::cmp::Reverse(units), key)| Row {
+            rows.extend(top.into_sorted_vec().into_iter().map(|(std::cmp::Reverse(units), key)| LimitRow {
                 limit: kept.name.clone(),
                 key: Some(self.name(&kept.name, key)),
                 used: Some(units),
                 resets: u64::try_from(kept.span.end / 1_000).ok(),
-                ..Row::default()
+                ..LimitRow::default()
             }));
         }
         rows.sort_by_key(|row| std::cmp::Reverse(row.used));

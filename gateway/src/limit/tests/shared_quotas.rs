@@ -285,7 +285,7 @@ fn an_operator_sets_a_quota() {
     machines.store = Store::default();
     machines.see(true);
     assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
-    let question = Question::ShowQuota(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
+    let question = LimitQuestion::ShowQuota(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
     let rows = report::answer(Some(&machines.worlds[0].limits), &question, machines.now);
     let sum = rows[0].used.unwrap() + rows[0].elsewhere.unwrap();
     assert_eq!((rows[0].left, rows[0].machines, sum >= 1_000), (Some(0), Some(3), true), "{rows:?}");
@@ -318,7 +318,7 @@ fn d05_a_store_that_lies_gives_nothing_back() {
 
 fn set(machines: &Machines, at: usize, used: u64) {
     let key = vec![("address".to_owned(), "0.0.0.1".to_owned())];
-    let question = Question::SetQuota { quota: None, key, used };
+    let question = LimitQuestion::SetQuota { quota: None, key, used };
     let rows = report::answer(Some(&machines.worlds[at].limits), &question, machines.now);
     assert_eq!(rows.len(), 1, "{rows:?}");
 }

@@ -13,7 +13,7 @@ use gateway_common::source::Source;
 use super::{Control, send_all};
 use crate::{
     clock::{self, Now},
-    limit::report::Question,
+    limit::report::LimitQuestion,
     message::{InForce, ToGuard, ToProxy, sealed::unseal},
     proxy::{
         process::{configurations::reason, credentials, limits, quotas, spent, worker_thread::Running},
@@ -149,7 +149,7 @@ impl Control<'_> {
         let detector = &self.snapshot().detector;
         let scores = detector.scores(source, clock::monotonic());
         let profile = detector.profile(source, clock::monotonic()).map(Box::new);
-        let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
+        let asked = LimitQuestion::Show(vec![("address".to_owned(), address.to_string())]);
         let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
         self.guard.say(ToGuard::Score { number, scores, limits, profile });
     }
