@@ -16,7 +16,7 @@ use crate::{
     observer::retry_after::retry_after,
     outbound::{
         Server,
-        client::{Answer, Client, FailureKind, Question},
+        client::{Client, FailureKind, OutboundRequest, OutboundResponse},
     },
     settings::{
         alert::{Receiver, ReceiverKind},
@@ -116,8 +116,8 @@ impl ReceiverTarget {
         for post in posts {
             let Ok(headers) = headers(&post) else { return unusable() };
             let body = Bytes::from(post.body.to_string());
-            let question = Question { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
-            match client.ask(server, question).await {
+            let request = OutboundRequest { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
+            match client.ask(server, request).await {
                 Ok(answer) => match outcome(&answer) {
                     Outcome::Sent => {}
                     Outcome::Refused(why) => refused = Some(why),
@@ -153,7 +153,7 @@ fn headers(post: &Post) -> Result<HeaderMap, http::Error> {
 }
 
 /// What an answer means. Whatever somebody can put right is tried again: a wrong key, a receiver that has moved.
-fn outcome(answer: &Answer) -> Outcome {
+fn outcome(answer: &OutboundResponse) -> Outcome {
     let why = || format!("it answers {}", answer.status);
     match answer.status {
         status if status.is_success() => Outcome::Sent,

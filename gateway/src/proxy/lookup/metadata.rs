@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::client::{Client, Failure, FailureKind, Question};
+use super::client::{Client, Failure, FailureKind, OutboundRequest};
 use crate::{auth::jwt::discovery, outbound::Server, url::Url};
 
 /// Where the metadata of `issuer`, which is at `url`, says that it is asked: the URL that it has as `member`.
@@ -18,7 +18,7 @@ pub(super) async fn discover(
 ) -> Result<Url, Failure> {
     let mut status = StatusCode::NOT_FOUND;
     for place in discovery::places(url) {
-        let answer = client.ask(server, Question::get(place, discovery::MAX_DOCUMENT)).await?;
+        let answer = client.ask(server, OutboundRequest::get(place, discovery::MAX_DOCUMENT)).await?;
         status = answer.status;
         match status {
             StatusCode::OK => {

@@ -107,7 +107,7 @@ fn what_answers_mean() {
     let check = |status: u16, after: &str, expect: &Outcome| {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::try_from(after).unwrap());
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+        let answer = OutboundResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
         assert_eq!(outcome(&answer), *expect);
     };
     let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait };
