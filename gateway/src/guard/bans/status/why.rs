@@ -7,51 +7,99 @@ use gateway_common::verdict::Verdict;
 use crate::guard::bans::*;
 use crate::guard::control::{BanHistory, Entry, Past, Why};
 
+/// What decides about the packets of an address.
+struct Decision<'guard> {
+    allow: Option<&'guard Allow>,
+    /// The ban that decides, unless something else does.
+    ban: Option<&'guard Record>,
+    /// The list that decides.
+    listed: Option<Entry>,
+    verdict: Verdict,
+    /// What goes on to block it when the ban has ended.
+    then: Option<String>,
+}
+
 impl Guard {
     /// All that is known about an address.
     pub(in crate::guard::bans) fn why(&self, address: IpAddr, now: Now) -> Result<Why, Refused> {
         let address = address.to_canonical();
+        let client = Source::of(address, self.settings.ipv6_prefix);
+        let unattached = self.unattached();
+        let Decision { allow, ban, listed, verdict, then } = self.decision(address, unattached.is_some(), now);
+        let history = self.journal.store().history(address, 10);
+        let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        let is_enforced = verdict == Verdict::Blocked && ban.is_none_or(|record| record.relay.is_none());
+        let is_listed = listed.as_ref().is_some_and(|listed| listed.mode == "enforce");
+        Ok(Why {
+            unattached: unattached.clone().filter(|_| is_enforced || is_listed),
+            country: None,
+            asn: None,
+            address,
+            verdict: verdict.name().to_owned(),
+            entry: listed.clone().or_else(|| ban.map(|record| self.entry(record, now))),
+            evidence: ban.map(|record| record.evidence.clone()).unwrap_or_default(),
+            reaction_micros: ban.and_then(|record| record.reaction_micros),
+            connections_closed: ban.and_then(|record| record.connections_closed),
+            shields: self.shields(address, allow, now),
+            score: Vec::new(),
+            limits: Vec::new(),
+            profile: None,
+            clamp: self.clamp_entry(client, now),
+            limited: self.slowed_entry(client, now),
+            plan: self.plan_entry(client, now),
+            standing: self.ban_history(client, ban, now)?,
+            next: match listed {
+                Some(listed) => next_of_listed(&listed, unattached.as_deref()),
+                None => next(verdict, ban, (then.as_deref(), unattached.is_none()), history.len(), now),
+            },
+            history: history.into_iter().map(past).collect(),
+        })
+    }
+
+    /// What decides: an allowance before bans, a ban that is enforced before lists, and lists before bans in shadow.
+    fn decision(&self, address: IpAddr, is_unattached: bool, now: Now) -> Decision<'_> {
         let single = Source::of(address, 128);
         let live = |record: &&Record| expiry(record) > now.monotonic;
         let exact = self.find(Source::of(address, self.settings.ipv6_prefix)).filter(live);
         let around: Vec<Source> = around(single).collect();
         let wider = around.iter().rev().filter_map(|network| self.find(*network)).filter(live);
         let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
-        let decides = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
-        let allow = self.enforcer.prefixes().allowed(single);
-        // What goes on to block it when that has ended.
-        let ends = decides.map_or(0, expiry);
-        let other =
-            all.iter().find(|one| !one.shadow && decides.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
-        let other = other.map(|record| format!("ban {} of {}", record.id, record.source));
-        let unattached = self.unattached();
-        let then = other.or_else(|| {
-            let listed = self.fed_entry(address, now).filter(|fed| fed.mode == "enforce" && unattached.is_none());
-            listed.map(|fed| format!("{}, which lists {}", fed.actor, fed.source))
+        let ban = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
+        let ends = ban.map_or(0, expiry);
+        let other = all.iter().find(|one| !one.shadow && ban.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
+        let listed = self.fed_entry(address, now);
+        let then = other.map(|record| format!("ban {} of {}", record.id, record.source)).or_else(|| {
+            let enforced = listed.as_ref().filter(|listed| listed.mode == "enforce" && !is_unattached);
+            enforced.map(|listed| format!("{}, which lists {}", listed.actor, listed.source))
         });
-        let fed =
-            self.fed_entry(address, now).filter(|fed| decides.is_none_or(|it| it.shadow && fed.mode == "enforce"));
-        let (verdict, decides) = match (allow, decides) {
-            (Some(_), _) => (Verdict::Allowed, None),
-            (None, _) if fed.is_some() => {
-                let shadow = fed.as_ref().is_some_and(|fed| fed.mode == "shadow");
-                let verdict = match (shadow, &unattached) {
-                    (true, _) => Verdict::ShadowBlocked,
-                    (false, None) => Verdict::Blocked,
-                    // Lists are enforced in the kernel alone.
-                    (false, Some(_)) => Verdict::Passed,
-                };
-                (verdict, None)
-            }
-            (None, Some(record)) if record.shadow => (Verdict::ShadowBlocked, Some(record)),
-            (None, Some(record)) => (Verdict::Blocked, Some(record)),
-            (None, None) => (Verdict::Passed, None),
-        };
-        let mut shields = Vec::new();
-        if let Some(allow) = allow {
-            shields.push(format!("allowlisted {} ({})", allow.source, allow.actor));
+        let allow = self.enforcer.prefixes().allowed(single);
+        if allow.is_some() {
+            return Decision { allow, ban: None, listed: None, verdict: Verdict::Allowed, then };
         }
-        for source in [single, Source::of(address, self.settings.ipv6_prefix)] {
+        let decides = |listed: &Entry| ban.is_none_or(|ban| ban.shadow && listed.mode == "enforce");
+        if let Some(listed) = listed.filter(decides) {
+            let verdict = match (listed.mode == "shadow", is_unattached) {
+                (true, _) => Verdict::ShadowBlocked,
+                (false, false) => Verdict::Blocked,
+                // Lists are enforced in the kernel alone.
+                (false, true) => Verdict::Passed,
+            };
+            return Decision { allow, ban: None, listed: Some(listed), verdict, then };
+        }
+        let verdict = match ban {
+            Some(ban) if ban.shadow => Verdict::ShadowBlocked,
+            Some(_) => Verdict::Blocked,
+            None => Verdict::Passed,
+        };
+        Decision { allow, ban, listed: None, verdict, then }
+    }
+
+    /// What keeps rules from banning it.
+    fn shields(&self, address: IpAddr, allow: Option<&Allow>, now: Now) -> Vec<String> {
+        let client = Source::of(address, self.settings.ipv6_prefix);
+        let mut shields: Vec<String> =
+            allow.map(|allow| format!("allowlisted {} ({})", allow.source, allow.actor)).into_iter().collect();
+        for source in [Source::of(address, 128), client] {
             if let Err(refused) = self.judge(source)
                 && refused.code != "allowlisted"
                 && !shields.contains(&refused.message)
@@ -59,22 +107,6 @@ impl Guard {
                 shields.push(refused.message);
             }
         }
-        let client = Source::of(address, self.settings.ipv6_prefix);
-        let ladder = &self.settings.safety.ladder;
-        let earlier = self.earlier(decides.map_or(client, |record| record.source), now)?;
-        let banned_by_rule = decides.is_some_and(|record| record.rule.is_some() && !record.shadow);
-        let standing = BanHistory {
-            good_principals: u64::try_from(self.good_principals(client, now)).unwrap_or(u64::MAX),
-            earlier_bans: u64::try_from(earlier).unwrap_or(u64::MAX),
-            factor: banned_by_rule.then(|| ladder.factor(earlier)),
-            next_factor: ladder.factor(if banned_by_rule { earlier + 1 } else { earlier }),
-            probation_seconds: self
-                .policy
-                .probations
-                .find(client, now.monotonic)
-                .map(|until| until.saturating_sub(now.monotonic).div_ceil(SECOND)),
-            unban_grace_seconds: self.policy.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
-        };
         let harm = [
             self.policy.pardons.judge(client, now.monotonic),
             self.judge_shared(client, now),
@@ -83,33 +115,22 @@ impl Guard {
         shields.extend(harm.into_iter().filter_map(Result::err).map(|refused| refused.message));
         shields.extend(self.shields_of_trouble(client, now));
         shields.extend(self.journal.shield());
-        let history = self.journal.store().history(address, 10);
-        let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
-        let is_enforced = matches!(verdict, Verdict::Blocked) && decides.is_none_or(|record| record.relay.is_none());
-        let is_listed = fed.as_ref().is_some_and(|fed| fed.mode == "enforce") && allow.is_none();
-        Ok(Why {
-            unattached: unattached.clone().filter(|_| is_enforced || is_listed),
-            country: None,
-            asn: None,
-            address,
-            verdict: verdict.name().to_owned(),
-            entry: fed.clone().filter(|_| allow.is_none()).or_else(|| decides.map(|record| self.entry(record, now))),
-            evidence: decides.map(|record| record.evidence.clone()).unwrap_or_default(),
-            reaction_micros: decides.and_then(|record| record.reaction_micros),
-            connections_closed: decides.and_then(|record| record.connections_closed),
-            shields,
-            score: Vec::new(),
-            limits: Vec::new(),
-            profile: None,
-            clamp: self.clamp_entry(client, now),
-            limited: self.slowed_entry(client, now),
-            plan: self.plan_entry(client, now),
-            standing,
-            next: match fed.filter(|_| allow.is_none()) {
-                Some(fed) => next_of_listed(&fed, unattached.as_deref()),
-                None => next(verdict, decides, (then.as_deref(), unattached.is_none()), history.len(), now),
-            },
-            history: history.into_iter().map(past).collect(),
+        shields
+    }
+
+    /// What earlier bans of a client mean for the next one. `ban`: the one that is in force.
+    fn ban_history(&self, client: Source, ban: Option<&Record>, now: Now) -> Result<BanHistory, Refused> {
+        let ladder = &self.settings.safety.ladder;
+        let earlier = self.earlier(ban.map_or(client, |record| record.source), now)?;
+        let banned_by_rule = ban.is_some_and(|record| record.rule.is_some() && !record.shadow);
+        let probation = self.policy.probations.find(client, now.monotonic);
+        Ok(BanHistory {
+            good_principals: u64::try_from(self.good_principals(client, now)).unwrap_or(u64::MAX),
+            earlier_bans: u64::try_from(earlier).unwrap_or(u64::MAX),
+            factor: banned_by_rule.then(|| ladder.factor(earlier)),
+            next_factor: ladder.factor(if banned_by_rule { earlier + 1 } else { earlier }),
+            probation_seconds: probation.map(|until| until.saturating_sub(now.monotonic).div_ceil(SECOND)),
+            unban_grace_seconds: self.policy.pardons.find(client, now.monotonic).map(|(_, _, seconds)| seconds),
         })
     }
 }
