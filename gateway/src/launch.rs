@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::seqpacket;
 
+pub use backoff::{SETTLED, back_off};
 pub use fields::LENGTH;
 use fields::{Reader, Writer};
 pub use program::{ProgramFault, ProgramId, Unfit};
 pub use role::ProcessRole;
 
+mod backoff;
 mod fields;
 mod program;
 mod role;

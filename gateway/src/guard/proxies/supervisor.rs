@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
-    launch::{End, ProcessRole, ProgramId, RunAs},
+    launch::{End, ProcessRole, ProgramId, RunAs, SETTLED, back_off},
     limit::spent::SpentBudgets,
     message::{
         Bundle, MAX_DESCRIPTORS, ToProxy,
@@ -54,20 +54,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long past its deadline a draining proxy may live.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// A proxy that served for so long is started again at once.
-const SETTLED: Duration = Duration::from_secs(10);
-
-/// Waiting times between restarts of a proxy that keeps dying: none, then doubling up to the last.
-const BACK_OFF: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProxyState {
