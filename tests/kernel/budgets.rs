@@ -14,7 +14,7 @@ use support::{
     report,
 };
 
-use crate::program::{FOREVER, Program, VARIANT, limits, program};
+use crate::program::{FOREVER, Program, VARIANT, limits, program, row};
 
 use Verdict::{
     Allowed, Blocked, CookieRefused, CookieSent, OverBytes, OverPackets, OverSyns, Passed, ShadowBlocked,
@@ -34,16 +34,6 @@ fn few(units: u64) -> Rate {
 
 fn bytes(burst: u64) -> ByteRate {
     ByteRate { interval: 1 << 50 >> 8, burst: (1_u64 << 50 >> 8).saturating_mul(burst) >> 10 }
-}
-
-/// What becomes of so many packets in a row.
-#[track_caller]
-fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usize)]) {
-    for (verdict, times) in expect {
-        for time in 0..*times {
-            assert_eq!(program.judge(frame), *verdict, "{what}: {} no. {time}", verdict.name());
-        }
-    }
 }
 
 #[test]

@@ -95,6 +95,16 @@ macro_rules! program {
 }
 pub(crate) use program;
 
+/// What becomes of so many packets in a row.
+#[track_caller]
+pub(crate) fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usize)]) {
+    for (verdict, times) in expect {
+        for time in 0..*times {
+            assert_eq!(program.judge(frame), *verdict, "{what}: {} no. {time}", verdict.name());
+        }
+    }
+}
+
 impl Program {
     pub(crate) fn load() -> Self {
         // Each CPU knows what it has seen itself: a test stays on one.
