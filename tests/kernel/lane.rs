@@ -16,7 +16,7 @@ use support::frame::{Frame, UDP};
 use crate::{
     budgets::{LISTENER, listening},
     live::ip,
-    program::{FOREVER, Program, limits, program, row, seconds_from_now},
+    program::{FOREVER, limits, program, row, seconds_from_now},
 };
 
 use Verdict::{
