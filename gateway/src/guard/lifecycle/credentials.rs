@@ -158,8 +158,7 @@ impl Service<'_> {
 
     /// Gives the writer a job; whether it has taken it.
     fn give(&self, job: CredentialJob) -> bool {
-        let given = self.credentials.writer.as_ref().map(|writer| writer.ask(job));
-        let is_given = matches!(given, Some(Ok(())));
+        let is_given = self.credentials.writer.as_ref().is_some_and(|writer| writer.ask(job).is_ok());
         if !is_given {
             tracing::error!("the store of credentials is too far behind: a job for it is lost");
         }
