@@ -43,6 +43,7 @@ impl<S: Service> Session<S> {
                 Some(sender) => *work = Work::Sending(sender),
                 None => stream.state.end_local(),
             }
+            self.flood.sent();
         }
         if let Some(Work::Sending(sender)) = stream.state.work() {
             if self.io.collected() >= FULL {
