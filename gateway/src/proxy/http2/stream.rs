@@ -211,7 +211,7 @@ impl<B> Drop for Stream<B> {
 impl<B: SendBody> ResponseSender<B> {
     /// Writes the head of `response`; `None`: that is all of it. `resize`: the client is told that our table is empty.
     pub(super) fn begin(response: Response<B>, stream: u32, resize: bool, out: &mut Vec<u8>) -> Option<Box<Self>> {
-        let (head, mut body) = response.into_parts();
+        let (mut head, mut body) = response.into_parts();
         let flags = if body.is_end_stream() { END_STREAM } else { 0 };
         let mut block = match body.take_raw_head() {
             Some(mut lines) => {
@@ -221,6 +221,10 @@ impl<B: SendBody> ResponseSender<B> {
                 block
             }
             None => {
+                if has_no_length(head.status) {
+                    // Some servers say one, and some clients take that for a lie (RFC 9110 8.6).
+                    head.headers.remove(header::CONTENT_LENGTH);
+                }
                 let mut block = buffer_pool::space();
                 hpack::status(head.status, &mut block);
                 fields(&head.headers, head.headers.contains_key(header::DATE), &mut block);
@@ -344,10 +348,14 @@ fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
     }
 }
 
+/// Whether nothing is said of the length, as there is nothing that could have one.
+fn has_no_length(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
+}
+
 /// What the length of the body is said to be, where that is known and nobody has said it.
 fn length(status: StatusCode, headers: &HeaderMap, body: &impl SendBody) -> Option<u64> {
-    let is_none = status.is_informational() || status == StatusCode::NO_CONTENT;
-    if is_none || headers.contains_key(header::CONTENT_LENGTH) {
+    if has_no_length(status) || headers.contains_key(header::CONTENT_LENGTH) {
         return None;
     }
     body.size_hint().exact().filter(|&length| length > 0)
