@@ -10,6 +10,8 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
+use crate::path::escape_query;
+
 mod decode;
 mod encode;
 mod huffman;
@@ -111,6 +113,7 @@ fn content(name: &FieldName, value: Bytes) -> FieldValue {
         // The library would take a query without a path (RFC 9113 8.3.1).
         FieldName::Path if value.first() != Some(&b'/') && &*value != b"*" => FieldValue::Wrong("invalid :path"),
         FieldName::Path => {
+            let value = escape_query(&value).map_or(value, Bytes::from);
             PathAndQuery::from_maybe_shared(value).map_or(FieldValue::Wrong("invalid :path"), FieldValue::Path)
         }
         FieldName::Scheme => match &*value {

@@ -65,6 +65,8 @@ fn good_heads() {
     let lines: Vec<_> =
         head.parts.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     assert_eq!(lines, [("a", "x y"), ("a", "z"), ("b", ""), ("expect", "100-Continue")]);
+    let (head, _) = read(b"GET /a?q=\"x\"&r=<y> HTTP/1.1\r\n\r\n").unwrap().unwrap();
+    assert_eq!(head.parts.uri, "/a?q=%22x%22&r=%3Cy%3E");
     for partial in ["", "\r", "\r\n", "GET", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
         assert!(read(partial.as_bytes()).unwrap().is_none(), "{partial:?}");
     }
@@ -91,6 +93,7 @@ fn f01_to_f20_heads_that_are_refused() {
         // F19
         "GET /#a HTTP/1.1\r\n\r\n",
         "GET /a b HTTP/1.1\r\n\r\n",
+        "GET /<a>?b=\"c\" HTTP/1.1\r\n\r\n",
         // F17
         "GET /\r\n\r\n",
         "GET / HTTP/1.2\r\n\r\n",
