@@ -229,6 +229,26 @@ fn kept_connections_do_not_grow_old() {
     assert_ne!(used(), first, "an old connection was used again");
 }
 
+/// Nor is one that the server has said that it is about to close.
+#[test]
+fn kept_connections_end_before_their_servers_end_them() {
+    if !report::may_run("upstream: told") {
+        return;
+    }
+    let world = World::new();
+    let _server = Scripted::start(&world.gate, "127.0.0.1:9001", |exchange| {
+        let nth = exchange.nth.to_string();
+        exchange.answer("200 OK", "Keep-Alive: timeout=2, max=9\r\n", &nth)?;
+        Ok(true)
+    });
+    let _daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let nth = || client.get("/health", "").unwrap().text();
+    assert_eq!((nth(), nth()), ("1".to_owned(), "2".to_owned()));
+    pause(Duration::from_millis(1_300));
+    assert_eq!(nth(), "1", "a new connection");
+}
+
 /// RFC 9110 8.6: a 204 has no length, whatever its server says. Clients of HTTP/2 refuse it otherwise.
 #[test]
 fn a_204_has_no_length() {

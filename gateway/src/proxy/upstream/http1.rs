@@ -11,6 +11,7 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
@@ -54,6 +55,8 @@ pub(super) struct H1Connection {
     lines: Option<RawHead>,
     framing: Framing,
     reusable: bool,
+    /// How long the server says that it keeps the connection when nothing passes.
+    keeps_for: Option<Duration>,
     /// The rest of the request, if the response came before it was sent.
     // Boxed, as most requests are out by then.
     writer: Option<Box<RequestWriter>>,
@@ -70,6 +73,7 @@ impl H1Connection {
             lines: None,
             framing: Framing::None,
             reusable: true,
+            keeps_for: None,
             writer: None,
             sending: None,
         }
@@ -94,6 +98,11 @@ impl H1Connection {
     /// Whether the server takes another request once it has this one.
     pub(super) const fn keeps(&self) -> bool {
         self.reusable
+    }
+
+    /// How long the server says that it keeps the connection when nothing passes. `None`: it does not say.
+    pub(super) const fn keeps_for(&self) -> Option<Duration> {
+        self.keeps_for
     }
 
     /// Whether the response body has been read to its end.
@@ -168,7 +177,7 @@ impl H1Connection {
             }
         })
         .await?;
-        (self.framing, self.lines) = (head.framing, head.lines);
+        (self.framing, self.lines, self.keeps_for) = (head.framing, head.lines, head.keeps_for);
         // A broken first chunk is found before the head is passed on.
         if matches!(self.framing, Framing::Chunked(_)) {
             let mut look = Framing::Chunked(Box::default());

@@ -1,6 +1,6 @@
 //! Parses the head of a response of HTTP/1.1, and finds how its body ends (RFC 9112 6.3).
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, time::Duration};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
@@ -23,6 +23,8 @@ const MAX_HEADERS: usize = 100;
 /// The headers that say how the body ends, and whether the connection stays open.
 static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
 
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+
 /// The head of a response, final or interim.
 #[derive(Debug)]
 pub(super) struct ResponseHead {
@@ -32,6 +34,8 @@ pub(super) struct ResponseHead {
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
+    /// How long it says that it waits for that.
+    pub(super) keeps_for: Option<Duration>,
 }
 
 /// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
@@ -73,15 +77,18 @@ pub(super) fn parse(
         let _head = bytes.split_to(length);
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
-        return Ok(Some(ResponseHead { parts, lines: Some(lines), framing, keeps: true }));
+        let keeps_for = lines.keeps_for;
+        return Ok(Some(ResponseHead { parts, lines: Some(lines), framing, keeps: true, keeps_for }));
     }
     let mut headers = buffer_pool::map(parsed.headers.len() + SPARE);
-    let (mut length_alone, mut speaks) = (None, false);
+    let (mut length_alone, mut speaks, mut keeps_for) = (None, false, None);
     for line in parsed.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
         if name == header::CONTENT_LENGTH && length_alone.is_none() {
             length_alone = Some(line.value);
+        } else if name == KEEP_ALIVE {
+            keeps_for = header_values::keeps_for(line.value);
         } else {
             speaks |= SPEAKING.contains(&name);
         }
@@ -103,7 +110,7 @@ pub(super) fn parse(
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
-    Ok(Some(ResponseHead { parts, lines: None, framing, keeps }))
+    Ok(Some(ResponseHead { parts, lines: None, framing, keeps, keeps_for }))
 }
 
 /// How many headers we add.

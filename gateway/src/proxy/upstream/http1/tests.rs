@@ -105,6 +105,22 @@ fn good_answers() {
 }
 
 #[test]
+fn servers_say_how_long_they_keep_a_connection() {
+    for (line, expect) in [
+        ("", None),
+        ("Keep-Alive: timeout=5\r\n", Some(5)),
+        ("connection: keep-alive\r\nkeep-alive: timeout=72, max=9\r\n", Some(72)),
+        ("Keep-Alive: soon\r\n", None),
+    ] {
+        for form in FORMS {
+            let mut bytes = Bytes::from(format!("HTTP/1.1 200 OK\r\n{line}Content-Length: 0\r\n\r\n"));
+            let head = response::parse(&mut bytes, &Method::GET, form).unwrap().unwrap();
+            assert_eq!(head.keeps_for.map(|kept| kept.as_secs()), expect, "{line:?} {form:?}");
+        }
+    }
+}
+
+#[test]
 fn f22_hostile_answers() {
     let broken = |detail| Err(UpstreamError::Malformed(detail));
     let head = Err(UpstreamError::Malformed("head breaks HTTP"));
