@@ -75,6 +75,9 @@ pub(super) struct Outbox {
     groups: Vec<(GroupKey, AlertGroup)>,
     #[serde(default)]
     pub(super) pace: RateLimiter,
+    /// When it was last looked whether something is due: milliseconds since 1970.
+    #[serde(skip)]
+    looked: Option<u64>,
     /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
     #[serde(skip)]
     on_its_way: Option<(GroupKey, Vec<(String, bool)>)>,
@@ -188,8 +191,24 @@ impl Outbox {
         }
     }
 
+    /// A clock that was set back keeps nobody silent: what is to come counts from now.
+    fn follow_clock(&mut self, now: Now) {
+        let before = self.looked.replace(now.unix_millis);
+        if before.is_some_and(|before| now.unix_millis >= before) {
+            return;
+        }
+        for (_, group) in &mut self.groups {
+            group.sent = group.sent.map(|sent| sent.min(now.unix_millis));
+            group.entries.values_mut().for_each(|entry| entry.changed = entry.changed.min(now.unix_millis));
+        }
+        if before.is_some() {
+            self.pace.clock_was_set_back(now);
+        }
+    }
+
     /// The next notification that is due, if there is none on its way.
     pub(super) fn next(&mut self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<Notification> {
+        self.follow_clock(now);
         if self.on_its_way.is_some() || !self.pace.is_ready(now) {
             return None;
         }

@@ -100,6 +100,14 @@ fn alertmanager_is_told_until_when() {
     assert_eq!(until(&both(), 60, 3_600), "2023-11-14T22:17:20.000Z");
     assert_eq!(until(&Sending::Heartbeat, 60, 3_600), "2023-11-15T02:13:20.000Z");
     assert_eq!(until(&Sending::Test(alert(None)), 3_600, 3_600), "2023-11-14T22:17:20.000Z");
+    // The clock was set back by half an hour since they began: none begins after its end.
+    let early = Sender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_699_998_200_000 } };
+    let Sending::Alerts(mut both) = both() else { panic!("no alerts") };
+    both.ended[0].ended = Some(1_699_998_100_000);
+    let body = alertmanager::body(&Sending::Alerts(both), early, &receiver);
+    let times = [0, 1].map(|at| ["startsAt", "endsAt"].map(|name| body[at][name].as_str().unwrap().to_owned()));
+    assert_eq!(times[0], ["2023-11-14T21:43:20.000Z", "2023-11-14T21:47:20.000Z"]);
+    assert_eq!(times[1], ["2023-11-14T21:41:40.000Z", "2023-11-14T21:41:40.000Z"]);
 }
 
 #[test]
