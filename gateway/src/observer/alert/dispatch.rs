@@ -41,6 +41,8 @@ pub(super) struct Notification {
     pub(super) firing: Vec<TrackedAlert>,
     /// Alerts that have ended since the last notification.
     pub(super) ended: Vec<TrackedAlert>,
+    /// When the receiver took the last notification of this group: a try of the same one has the same. `None`: never.
+    pub(super) before: Option<u64>,
 }
 
 /// The labels by which a receiver groups, with their values.
@@ -221,7 +223,8 @@ impl Outbox {
             return None;
         }
         let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
-        let mut notification = Notification { group: key.clone(), firing: Vec::new(), ended: Vec::new() };
+        let (firing, ended) = (Vec::new(), Vec::new());
+        let mut notification = Notification { group: key.clone(), firing, ended, before: group.sent };
         let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
         // What is new comes first, and what has no place waits for the next one.
         let mut heard: Vec<&GroupedAlert> = heard.collect();

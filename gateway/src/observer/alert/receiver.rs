@@ -102,7 +102,8 @@ impl ReceiverTarget {
             ReceiverKind::Webhook { url, secret: key, token } => {
                 let body = webhook::body(&self.settings.name, sending, sender);
                 let mut headers = bearer(token.as_ref().map(secret));
-                headers.extend(webhook::signed(key.as_ref().map(secret), &body, sender));
+                let id = format!("msg_{}", sending.id(&self.settings.name, sender));
+                headers.extend(webhook::signed(&id, key.as_ref().map(secret), &body, sender));
                 vec![Post { url: read(url)?, headers, body }]
             }
             ReceiverKind::Email(_) | ReceiverKind::Syslog(_) => Vec::new(),
