@@ -68,7 +68,8 @@ impl ReceiverTarget {
         match &self.settings.kind {
             ReceiverKind::Email(settings) => {
                 let Some(server) = &self.server else { return unusable() };
-                timeout(time, mail::send(client, server, settings, sending, sender)).await.unwrap_or(late)
+                let mail = (self.settings.name.as_str(), settings);
+                timeout(time, mail::send(client, server, mail, sending, sender)).await.unwrap_or(late)
             }
             ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
