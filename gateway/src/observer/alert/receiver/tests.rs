@@ -65,6 +65,7 @@ fn incidents_are_known_by_their_fingerprint() {
     let [begin, end] = posts.as_slice() else { panic!("{posts:?}") };
     assert_eq!(begin.headers, [("authorization", "GenieKey key".to_owned())]);
     assert_eq!((begin.url.path(), begin.body["priority"].as_str()), ("/base/v2/alerts", Some("P1")));
+    assert_eq!(begin.body["details"]["runbook"], "https://wiki.example/down");
     assert_eq!(end.url.path(), "/base/v2/alerts/0123456789abcdef/close?identifierType=alias");
 }
 
