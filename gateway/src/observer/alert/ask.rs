@@ -111,7 +111,7 @@ impl Alerts {
                 state: state(one, &silences, now).to_owned(),
                 severity: one.alert.severity.name().to_owned(),
                 since: rfc3339(one.alert.began),
-                summary: cut(&one.alert.summary, 1_000),
+                summary: cut(&one.of_now().summary, 1_000),
                 labels: one.alert.labels.clone(),
                 runbook: one.alert.runbook.clone(),
                 fingerprint: one.alert.fingerprint.clone(),

@@ -187,6 +187,7 @@ impl Outbox {
         };
         if entry.is_told && tells_ends || entry.is_tried || is_on_its_way {
             entry.alert.ended = Some(alert.ended.unwrap_or(now.unix_millis));
+            entry.alert.summary.clone_from(&alert.summary);
             entry.changed = now.unix_millis;
         } else {
             group.entries.remove(&alert.fingerprint);
