@@ -46,6 +46,7 @@ mod why;
 mod context;
 
 mod arguments;
+mod csv;
 mod exit;
 mod explained;
 mod output;
