@@ -56,7 +56,7 @@ pub(super) enum Block {
         /// The source, as `list` shows it
         #[arg(required_unless_present = "feed", conflicts_with = "feed")]
         source: Option<Source>,
-        /// Remove the whole list of this name
+        /// Remove the whole list of this name; '': what was imported without a name
         #[arg(long, value_name = "NAME")]
         feed: Option<String>,
     },
@@ -126,11 +126,12 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>
         })
         .collect();
     let each = each.join(", ");
+    let name = if lists.iter().all(|list| list.name.is_empty()) { "''" } else { "NAME" };
     let also = match unattached {
-        None => format!("lists block {listed} more: {each}; see `gateway block export --feed NAME`"),
+        None => format!("lists block {listed} more: {each}; see `gateway block export --feed {name}`"),
         Some(why) => format!(
             "lists name {listed} more and block none of them, as they are enforced in the kernel alone: {why}. The \
-             lists are {each}; see `gateway block export --feed NAME`"
+             lists are {each}; see `gateway block export --feed {name}`"
         ),
     };
     match (entries.is_empty(), lists.is_empty()) {

@@ -272,6 +272,9 @@ fn blocks() {
         let shown = block::render(&[], std::slice::from_ref(&list), unattached);
         assert!(shown.contains(says) && shown.contains("block none") == unattached.is_some(), "{shown}");
     }
+    let nameless = control::Feed { name: String::new(), ..list };
+    let shown = block::render(&[], &[nameless], None);
+    assert!(shown.contains("(no name) (42)") && shown.contains("--feed ''`"), "{shown}");
     let entries = [entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")];
     let shown = block::render(&entries, &[], None);
     // 80 columns: what has blanks goes on below.

@@ -98,7 +98,7 @@ pub enum Request {
     BlockList,
     /// Begin to load a list. Nothing of it is in force before [`Self::BlockImportCommit`].
     BlockImportBegin {
-        /// The feed whose content it becomes; absent: it is added to what was imported without a name.
+        /// The feed whose content it becomes; empty: the list without a name; absent: it is added to that list.
         feed: Option<String>,
         /// How long its entries last that do not say so themselves; absent: until they are removed.
         seconds: Option<u64>,

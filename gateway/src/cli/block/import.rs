@@ -44,9 +44,10 @@ A list with a name replaces the earlier content of that name as a whole. If
 nothing of it can be loaded, the earlier content stays, and the command ends
 with 1: a download failed, or it is a page about an error. --allow-empty empties
 the list; `gateway block del --feed NAME` removes it. A list without a name is
-added to what was imported before without a name. Lines that cannot be read, and
-sources that must not be blocked, are reported; the rest is blocked. A good
-client is such a source, unless --force or --shadow is given.
+added to what was imported before without a name; `gateway block del --feed ''`
+removes all of that. Lines that cannot be read, and sources that must not be
+blocked, are reported; the rest is blocked. A good client is such a source,
+unless --force or --shadow is given.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
@@ -334,15 +335,15 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
     let done = far_of(guard.ask(&begin)).and_then(|begun| {
         far_of(guard.ask(&Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: true }))
     });
+    let list = if feed.is_empty() { "list without a name".to_owned() } else { format!("list {feed}") };
     let answer = match done {
-        Ok(far) if far.removed > 0 => Answer::Done {
-            message: format!("the list {feed} is removed: {} sources", far.removed),
-            changed: far.removed,
-        },
-        Ok(far) if far.dismissed => {
-            Answer::Done { message: format!("there is no list {feed}; the warning about it is gone"), changed: 0 }
+        Ok(far) if far.removed > 0 => {
+            Answer::Done { message: format!("the {list} is removed: {} sources", far.removed), changed: far.removed }
         }
-        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no list {feed}") },
+        Ok(far) if far.dismissed => {
+            Answer::Done { message: format!("there is no {list}; the warning about it is gone"), changed: 0 }
+        }
+        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no {list}") },
         Err(Stop::Unreachable(error)) => return context.unreachable(&error),
         Err(Stop::Refused(answer)) => answer,
     };

@@ -30,7 +30,7 @@ impl Guard {
         actor: &Actor,
         now: Now,
     ) -> Result<Answer, Refused> {
-        if let Some(name) = &feed {
+        if let Some(name) = feed.as_ref().filter(|name| !name.is_empty()) {
             if !crate::config::is_name(name) {
                 return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
             }

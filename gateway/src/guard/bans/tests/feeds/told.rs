@@ -47,6 +47,31 @@ fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
     world.warned(&[]);
 }
 
+/// What was imported without a name goes as a whole, and so does what is said of it, as with every other list.
+#[test]
+fn a_list_without_a_name_is_removed_as_others_are() {
+    let mut world = World::new("feed-nameless");
+    let refused = world.import(None, None, false, &["127.0.0.1"]);
+    assert!(matches!(&refused, Answer::Refused { code, .. } if code == "empty"), "{refused:?}");
+    let warnings = world.guard().feed_warnings();
+    assert!(matches!(&warnings[..], [one] if one.starts_with("import: refused (empty)")), "{warnings:?}");
+    for dismissed in [true, false] {
+        let told = world.import(Some(""), None, false, &[]);
+        assert!(
+            matches!(&told, Answer::Import(import) if import.dismissed == dismissed && import.removed == 0),
+            "{told:?}"
+        );
+        assert_eq!(world.guard().feed_warnings(), [] as [&str; 0]);
+    }
+    done(&world.import(None, None, true, &["192.0.2.1"]), 1, 0, 0, 0);
+    done(&world.import(None, None, true, &["192.0.2.2"]), 1, 1, 0, 0);
+    done(&world.import(Some("a"), None, false, &["192.0.2.3"]), 1, 0, 0, 0);
+    done(&world.import(Some(""), None, false, &[]), 0, 0, 2, 0);
+    let lists: Vec<String> = world.guard().feed_list().into_iter().map(|list| list.name).collect();
+    assert_eq!(lists, ["a"]);
+    done(&world.import(None, None, false, &["192.0.2.1"]), 1, 0, 0, 0);
+}
+
 /// Its command has told that it failed: it does not come into force once the store is free.
 #[test]
 fn an_import_that_nobody_waits_for_does_not_come_into_force() {
