@@ -141,7 +141,7 @@ fn hint(check: &KeywordCheck) -> Types {
             .sorted
             .iter()
             .fold(Types::default(), |types, id| Types(types.0 | type_of(constants.document.view(*id)).0)),
-        KeywordCheck::Bound { .. } | KeywordCheck::Number(..) => Types::NUMBER,
+        KeywordCheck::Bound { .. } | KeywordCheck::MultipleOf(..) => Types::NUMBER,
         KeywordCheck::AtLeast(measure, _) | KeywordCheck::AtMost(measure, _) => match measure {
             Measure::Characters => Types::STRING,
             Measure::Elements => Types::ARRAY,

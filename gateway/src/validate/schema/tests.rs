@@ -3,6 +3,7 @@
 use super::*;
 
 mod hostile;
+mod numbers;
 mod same;
 mod suite;
 

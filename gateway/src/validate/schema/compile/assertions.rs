@@ -13,7 +13,10 @@ use super::{
     Checks, CompileError, Subschema, malformed,
 };
 use crate::{
-    json::document::{self, Id, JsonDocument, JsonView},
+    json::{
+        decimal::Divisor,
+        document::{self, Id, JsonDocument, JsonView},
+    },
     settings::validate::Formats,
 };
 
@@ -88,8 +91,8 @@ impl<'r> Subschema<'_, 'r> {
             }
         }
         if let Some(value) = self.at(schema, Keyword::MultipleOf) {
-            let check = self.library(&json!({"multipleOf": value}))?;
-            checks.push((Keyword::MultipleOf, KeywordCheck::Number(check, format!("a multiple of {value}").into())));
+            let divisor = value.as_number().and_then(Divisor::new).ok_or_else(malformed)?;
+            checks.push((Keyword::MultipleOf, KeywordCheck::MultipleOf(divisor, value.to_string().into())));
         }
         Ok(())
     }
