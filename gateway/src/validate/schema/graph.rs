@@ -35,8 +35,6 @@ pub(super) struct Node {
 pub(super) enum KeywordCheck {
     // Of the value itself.
     Never,
-    /// `null` is valid, whatever the checks behind this one say (OpenAPI 3.0).
-    Nullable,
     Types(Types),
     /// One of these, which are in order.
     Among(Constants),

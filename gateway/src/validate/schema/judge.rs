@@ -161,9 +161,6 @@ impl<'a> Judge<'a> {
     fn checks(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
         let view = self.document.view(at);
         for (keyword, check) in &node.checks {
-            if matches!((check, view), (KeywordCheck::Nullable, JsonView::Null)) {
-                return Ok(());
-            }
             let fault = KeywordViolation { keyword: *keyword, at };
             if !self.check(node, check, view, fault)? {
                 return Err(JudgeError::Invalid(fault));

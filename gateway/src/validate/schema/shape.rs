@@ -83,7 +83,6 @@ impl Graph {
                 hinted.0 |= hint(check).0;
                 match check {
                     KeywordCheck::Types(of) => types.0 |= of.0,
-                    KeywordCheck::Nullable => types.0 |= Types::NULL.0,
                     KeywordCheck::Elements { first, rest } => {
                         elements.extend(first.iter().copied().chain(rest.map(|(_, node)| node)));
                     }

@@ -58,6 +58,9 @@ impl<'r> Subschema<'_, 'r> {
             }
             .0;
         }
+        if self.is_nullable(schema) {
+            types.0 |= Types::NULL.0;
+        }
         checks.push((Keyword::Type, KeywordCheck::Types(types)));
         Ok(())
     }
