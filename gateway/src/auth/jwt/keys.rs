@@ -1,7 +1,7 @@
 //! Reads a key set (JWKS, RFC 7517): which of its keys may verify tokens, and with which algorithm each.
 //!
 //! *Invariant:* a key has the algorithms of its type and of its own `alg`; a token's header can only agree with them. A
-//! set that has two keys of one name or gives a secret away is refused whole. As RFC 7517 5 wants, keys that are plainly
+//! set that has two usable keys of one name or gives a secret away is refused whole. As RFC 7517 5 wants, keys that are plainly
 //! for something else (`use` of `enc`, a key type or an algorithm that signs nothing here) are passed over, and keys that
 //! cannot be used (too weak, incomplete, of an unknown `alg`) are skipped with a warning.
 
@@ -208,10 +208,11 @@ impl Keys {
                 Err(Fault::Unusable(message)) => skipped.push(format!("keys[{at}]{kid} {message}")),
             }
         }
-        let mut kids: Vec<_> = listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)).collect();
+        // A key that nothing is verified by takes no name away from one that is.
+        let mut kids: Vec<_> = keys.iter().filter_map(|key: &VerificationKey| key.kid.as_deref()).collect();
         kids.sort_unstable();
         if let Some([kid, _]) = kids.array_windows().find(|[one, other]| one == other) {
-            diagnostics.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
+            diagnostics.push(Diagnostic::new(AT, format!("two keys that can be used have the key id {kid:?}")));
         }
         if keys.is_empty() && diagnostics.is_empty() && skipped.is_empty() {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";

@@ -85,8 +85,8 @@ fn secrets_do_not_belong_into_a_key_set() {
 #[test]
 fn j05_sets_are_checked_as_a_whole() {
     check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"b"}},{{{ED}}}]}}"#), Ok(3));
-    check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#), Err("\"a\" is there twice"));
-    check(&format!(r#"{{"keys":[{{{P256},"kid":"a","use":"enc"}},{{{ED},"kid":"a"}}]}}"#), Err("there twice"));
+    check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#), Err("have the key id \"a\""));
+    check(&format!(r#"{{"keys":[{{{ED},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#), Err("have the key id \"a\""));
     check(&format!(r#"{{"keys":[{{{P256},"kid":""}}]}}"#), Err("empty or over"));
     check(&format!(r#"{{"keys":[{{{P256},"kid":"a","kid":"b"}}]}}"#), Err("duplicate member"));
     check(&format!(r#"{{"keys":[{}{{{ED}}}]}}"#, format!("{{{ED}}},").repeat(100)), Err("over 100 keys"));
@@ -126,7 +126,28 @@ fn keys_that_cannot_be_used_are_named() {
     check(&format!(r#"{{"keys":[{{{ED}}},{{"kty":"oct","k":"AAAA"}}]}}"#), Err("shared secret"));
     // A private key is told of, whatever else is wrong with it.
     check(&format!(r#"{{"keys":[{{{ED}}},{{"d":"AAAA"}}]}}"#), Err("private key"));
-    check(&format!(r#"{{"keys":[{weak},{{{ED},"kid":"weak"}}]}}"#), Err("there twice"));
+}
+
+/// A key that cannot be used, or is for something else, may have the name of one that can be.
+#[test]
+fn a_good_key_keeps_its_name_beside_an_unusable_one() {
+    let good = format!(r#"{{{ED},"kid":"a"}}"#);
+    for (other, skipped) in [
+        (format!(r#"{{{},"kid":"a"}}"#, rsa(1_024)), 1),
+        (format!(r#"{{{P256},"kid":"a","alg":"none"}}"#), 1),
+        (r#"{"kty":"OKP","kid":"a"}"#.to_owned(), 1),
+        (format!(r#"{{{P256},"kid":"a","use":"enc"}}"#), 0),
+        (format!(r#"{{{P256},"kid":"a","key_ops":["sign"]}}"#), 0),
+        (r#"{"kty":"future","kid":"a"}"#.to_owned(), 0),
+    ] {
+        for set in [format!(r#"{{"keys":[{good},{other}]}}"#), format!(r#"{{"keys":[{other},{good}]}}"#)] {
+            let keys = Keys::new(set.as_bytes()).unwrap_or_else(|faults| panic!("{set}: {faults:?}"));
+            assert_eq!((keys.len(), keys.skipped().len()), (1, skipped), "{set}");
+            assert!(keys.find(Some("a"), "EdDSA").is_ok(), "{set}");
+            let kept = Keys::new(&Keys::reduce(set.as_bytes()).unwrap()).unwrap();
+            assert_eq!((kept.len(), kept.skipped().len()), (1, 0), "{set}");
+        }
+    }
 }
 
 /// Every fault is told at once.
