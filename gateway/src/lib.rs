@@ -40,6 +40,7 @@ pub mod bounded;
 pub mod claim;
 pub mod clock;
 pub mod diagnostic;
+pub mod digits;
 pub mod expression;
 pub mod file;
 pub mod geo;

@@ -14,6 +14,7 @@ use crate::{
     clock::Now,
     config::{Config, Diagnostics, Disk},
     diagnostic::Diagnostic,
+    digits::decimal,
     guard::lifecycle::reload::prepare,
     proxy::{Probed, probe},
     snapshot::Snapshot,
@@ -145,7 +146,7 @@ fn load(context: &Context) -> Result<Config, Diagnostics> {
 
 /// Here the configuration may be meant for another machine; `gateway run` refuses a user that does not exist.
 fn unknown_user(name: &str) -> Option<Diagnostic> {
-    if name.parse::<u32>().is_ok() || matches!(User::from_name(name), Ok(Some(_))) {
+    if decimal::<u32>(name).is_some() || matches!(User::from_name(name), Ok(Some(_))) {
         return None;
     }
     let diagnostic = Diagnostic::new("proxy.user", format!("there is no user {name:?} on this machine"));

@@ -35,6 +35,7 @@ const FLOORS: [Floor; 10] = [
             "claim",
             "clock",
             "diagnostic",
+            "digits",
             "expression",
             "file",
             "geo",

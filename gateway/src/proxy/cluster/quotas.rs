@@ -10,7 +10,7 @@ use super::{
     store::{Store, StoreAddress},
 };
 use crate::{
-    clock,
+    clock, digits,
     limit::quota::{QuotaAsk, QuotaCall, QuotaTotal},
 };
 
@@ -70,7 +70,7 @@ fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
         [own, others, generation, tag] => {
             let all = (number(own), number(others), number(generation));
             // Whatever is no tag shows nothing.
-            let tag = tag.text().and_then(|tag| u64::from_str_radix(tag, 16).ok()).unwrap_or(0);
+            let tag = tag.text().and_then(digits::hexadecimal).unwrap_or(0);
             if let (Some(own), Some(others), Some(generation)) = all {
                 Some(QuotaTotal { own, others, generation, tag })
             } else {
