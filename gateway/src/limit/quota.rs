@@ -81,6 +81,7 @@ impl Quota {
                 changed: Vec::new(),
                 names: Vec::new(),
                 warned: Vec::new(),
+                words: Vec::new(),
                 crossings: 0,
             })
         };

@@ -175,6 +175,7 @@ fn is_bounded(report: &QuotaReport) -> bool {
         && report.rows.len() <= MAX_ROWS_TOLD
         && report.rows.iter().all(|row| is_short(&row.name))
         && report.warned.len() <= MAX_ROWS_TOLD
+        && report.words.len() <= MAX_ROWS_TOLD
 }
 
 /// Whoever keeps the series says how many there may be, and how long their labels.
@@ -335,6 +336,7 @@ mod tests {
                 span: Span { start: i64::MIN, end: i64::MAX, again: u32::MAX, ends: u64::MAX },
                 rows: vec![row; rows],
                 warned: vec![warned; rows],
+                words: Vec::new(),
             };
             let fits = postcard::to_stdvec(&report).unwrap().len() <= crate::message::MAX_BYTES - 64;
             assert!(fits, "a message has room for it");

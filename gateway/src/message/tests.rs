@@ -296,5 +296,6 @@ fn quota_report() -> QuotaReport {
         span: Span { start: -1, end: i64::MAX, again: 1, ends: u64::MAX },
         rows: vec![row(u64::MAX, None), row(1, Some("principal=ada"))],
         warned: vec![Warned { key: 1, percent: 80, most: 100 }],
+        words: vec![(1, u64::MAX)],
     }
 }

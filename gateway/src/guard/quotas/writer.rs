@@ -185,7 +185,7 @@ mod tests {
         let rows = |rows: &[(u64, u64)]| {
             let rows = rows.iter().map(|(key, units)| (*key, *units, None)).collect();
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
-            vec![QuotaRows { name, counts, span, is_new: false, rows }]
+            vec![QuotaRows { name, counts, span, is_new: false, rows, words: Vec::new() }]
         };
         let desk = || QuotaWriterState::new(folder.clone(), "one".to_owned());
         let mut writer = desk();
@@ -214,7 +214,8 @@ mod tests {
         let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
         let written = || {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
-            vec![QuotaRows { name, counts, span, is_new: false, rows: vec![(1, 1, None)] }]
+            let (rows, words) = (vec![(1, 1, None)], Vec::new());
+            vec![QuotaRows { name, counts, span, is_new: false, rows, words }]
         };
         let table: [(&str, bool, Spoil, Option<&str>); 6] = [
             ("kept", true, |_| {}, None),

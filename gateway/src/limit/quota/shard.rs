@@ -28,6 +28,8 @@ pub(super) struct QuotaShard {
     /// Keys that are new, as operators write them.
     pub(super) names: Vec<(u64, String)>,
     pub(super) warned: Vec<Warned>,
+    /// Keys about which an operator's word was heard that the guard was not told of.
+    pub(super) words: Vec<u64>,
     /// So many keys have crossed a threshold.
     pub(super) crossings: u64,
 }
@@ -76,6 +78,7 @@ impl QuotaShard {
         if self.number != clock.number {
             self.number = clock.number;
             self.names.clear();
+            self.words.clear();
             for key in mem::take(&mut self.changed) {
                 if let Some(used) = self.used.find(key, &key) {
                     used.is_changed = false;

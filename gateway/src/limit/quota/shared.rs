@@ -10,6 +10,7 @@
 //!
 //! *Invariant:* what the store says never gives a key anything back that this machine knows to be used up, unless an operator
 //! of some machine has said so: such a word is numbered, and has a tag by the cluster's secret, which the store does not know.
+//! It counts once: its number is never forgotten before the period ends, neither for want of room nor in a restart.
 
 use std::sync::Arc;
 
@@ -45,6 +46,9 @@ const PART: u64 = 20;
 
 /// At least so many units, unless that is over a quarter of the quota, divided by the machines.
 const LEAST: u64 = 8;
+
+/// The most keys of one part whose words the guard is not told of yet. It does not hear of more.
+const MOST_WORDS: usize = 1_024;
 
 /// The highest number of a word that is believed of a store which shows no tag for it: they are milliseconds since 1970, and
 /// numbers of the store's scripts, which are doubles.
@@ -195,12 +199,13 @@ impl QuotaShard {
     }
 
     /// What is known of the other machines, in this period. `None`: there is no room.
-    fn seen(&mut self, key: u64, before: u64) -> Option<&mut PeerUsage> {
+    pub(super) fn seen(&mut self, key: u64, before: u64) -> Option<&mut PeerUsage> {
         let (number, capacity) = (self.number, self.used.capacity());
         let table = self.seen.get_or_insert_with(|| BoundedTable::new(capacity, u64::from(number) ^ key));
         if table.find(key, &key).is_none() {
             let fresh = PeerUsage { number, base: before, ..PeerUsage::default() };
-            let may_go = |seen: &PeerUsage| seen.number != number || !seen.is_asked && seen.set == seen.set_told;
+            let is_settled = |seen: &PeerUsage| !seen.is_asked && seen.set == seen.set_told && seen.generation == 0;
+            let may_go = |seen: &PeerUsage| seen.number != number || is_settled(seen);
             table.add(key, key, fresh, |_, seen| seen.answered, may_go);
         }
         let seen = table.find(key, &key)?;
@@ -220,6 +225,38 @@ impl QuotaShard {
             seen.is_asked = shared.asks.push_quota(WaitingQuota { shared: Arc::clone(shared), key });
         }
         seen.is_asked
+    }
+
+    /// The guard is to be told which word about a key was heard last.
+    fn note_word(&mut self, key: u64) {
+        if self.words.len() < MOST_WORDS && !self.words.contains(&key) {
+            self.words.push(key);
+        }
+    }
+
+    /// Takes keys about which words were heard, and the numbers of those.
+    pub(super) fn take_words(&mut self) -> Vec<(u64, u64)> {
+        let (number, keys) = (self.number, std::mem::take(&mut self.words));
+        let Some(seen) = &mut self.seen else { return Vec::new() };
+        let word = |key: u64| Some((key, seen.find(key, &key).filter(|seen| seen.number == number)?.generation));
+        keys.into_iter().filter_map(word).filter(|(_, word)| *word > 0).collect()
+    }
+
+    /// All words are to be told again.
+    pub(super) fn retell_words(&mut self) {
+        let number = self.number;
+        let seen = self.seen.iter().flat_map(BoundedTable::iter);
+        let heard = seen.filter(|(_, seen)| seen.number == number && seen.generation > 0);
+        self.words = heard.map(|(key, _)| *key).take(MOST_WORDS).collect();
+    }
+
+    /// This machine has heard the word of this number about a key, before or in another process.
+    pub(super) fn know_word(&mut self, key: u64, word: u64) {
+        let number = self.number;
+        let units = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        if let Some(seen) = self.seen(key, units) {
+            seen.generation = seen.generation.max(word);
+        }
     }
 
     /// An operator says what is used up: on all machines.
@@ -295,6 +332,7 @@ impl QuotaAsk {
             // The word of another operator came first: this one comes again under a higher number.
             if is_word {
                 seen.generation = total.generation;
+                part.note_word(key);
             }
             part.ask(&shared, key);
             return;
@@ -320,6 +358,9 @@ impl QuotaAsk {
             seen.generation = total.generation;
         }
         seen.set_told = call.set;
+        if is_word {
+            part.note_word(key);
+        }
         if !is_taken {
             return;
         }

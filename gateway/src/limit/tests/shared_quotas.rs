@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::{shared::in_cluster, *};
 use crate::{
     clock::Now,
-    limit::quota::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
+    limit::{
+        quota::{QuotaAsk, QuotaCall, QuotaTotal, UsedRow, portion_of_quota},
+        quotas::QuotaState,
+    },
 };
 
 const MILLISECOND: u64 = SECOND / 1_000;
@@ -314,6 +317,37 @@ fn d05_a_store_that_lies_gives_nothing_back() {
     let word = machines.store.counts.values().map(|count| (count.generation, count.tag)).max().unwrap();
     machines.store.lies = Some(word);
     assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
+}
+
+/// A machine that begins anew has from its disk which words of operators it has heard: none of them counts again.
+#[test]
+fn d05_a_word_counts_once_in_all_lives_of_a_machine() {
+    let mut machines = Machines::new(1, 1_000);
+    machines.offer(4_000, MILLISECOND, 0);
+    set(&machines, 0, 0);
+    let count = machines.offer(4_000, MILLISECOND, 0);
+    assert!((1_000..1_300).contains(&count), "{count}");
+    let word = machines.store.counts.values().map(|count| (count.generation, count.tag)).max().unwrap();
+    for _ in 0..2 {
+        let limits = &machines.worlds[0].limits;
+        limits.retell();
+        let told = limits.untold(machines.now);
+        assert!(told.iter().any(|report| !report.words.is_empty()), "{told:?}");
+        let (quota, counts, span) = (told[0].quota.clone(), told[0].counts.clone(), told[0].span);
+        let units = |row: &UsedRow| (row.key, row.units.unsigned_abs());
+        let rows = told.iter().flat_map(|report| &report.rows).map(units).collect();
+        let words = told.iter().flat_map(|report| report.words.clone()).collect();
+        machines.under_way[0].clear();
+        machines.worlds[0] = machines.world();
+        machines.worlds[0].limits.restore(&QuotaState { quota, counts, span, rows, words }, machines.now);
+        machines.store.lies = Some(word);
+        assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
+    }
+    // A later one counts.
+    machines.store.lies = None;
+    set(&machines, 0, 0);
+    let count = machines.offer(4_000, MILLISECOND, 0);
+    assert!((1_000..1_300).contains(&count), "{count}");
 }
 
 fn set(machines: &Machines, at: usize, used: u64) {
