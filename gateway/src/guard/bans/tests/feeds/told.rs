@@ -47,6 +47,49 @@ fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
     world.warned(&[]);
 }
 
+/// Lists that somebody has begun and does not go on with keep nobody else from importing.
+#[test]
+fn nobody_keeps_others_from_importing() {
+    let mut world = World::new("feed-sessions");
+    let start = world.now.monotonic;
+    let begin = |world: &mut World, who: &Actor, seconds: u64| {
+        let now = Now { monotonic: start + seconds * SECOND, ..world.now };
+        let begin = Request::BlockImportBegin { feed: None, seconds: None, shadow: false, force: false };
+        match world.guard().handle(begin, who, now) {
+            Answer::Import(begun) => Ok(begun.id),
+            Answer::Refused { code, .. } => Err(code),
+            other => panic!("{other:?}"),
+        }
+    };
+    let goes_on = |world: &mut World, id: u64, who: &Actor, seconds: u64| {
+        let now = Now { monotonic: start + seconds * SECOND, ..world.now };
+        let chunk = Request::BlockImportChunk { id, entries: Vec::new() };
+        matches!(world.guard().handle(chunk, who, now), Answer::Import(_))
+    };
+    let token = |name: u64| Actor::Token(format!("t{name}"));
+    let busy = Err("busy".to_owned());
+    // One token has two places, and a third list takes the place of the one that has stalled.
+    let [first, second] = [0, 1].map(|_| begin(&mut world, &token(1), 0).unwrap());
+    assert_eq!(begin(&mut world, &token(1), 1), busy);
+    assert!(goes_on(&mut world, second, &token(1), 5));
+    assert!(!goes_on(&mut world, second, &token(2), 5), "it belongs to whoever began it");
+    let third = begin(&mut world, &token(1), 5).unwrap();
+    assert!(!goes_on(&mut world, first, &token(1), 5) && goes_on(&mut world, second, &token(1), 5));
+    // Four tokens that go on with two lists each keep nobody out.
+    for other in 2..=4 {
+        assert!((0..2).all(|_| begin(&mut world, &token(other), 6).is_ok()), "{other}");
+    }
+    let own = begin(&mut world, &OPERATOR, 6).unwrap();
+    assert!(!goes_on(&mut world, second, &token(1), 6) && goes_on(&mut world, third, &token(1), 6));
+    assert!(goes_on(&mut world, own, &OPERATOR, 6));
+    // What has stalled goes before what arrives.
+    assert!(goes_on(&mut world, third, &token(1), 12) && goes_on(&mut world, own, &OPERATOR, 12));
+    let other = begin(&mut world, &token(5), 12).unwrap();
+    for (id, who) in [(third, token(1)), (own, OPERATOR), (other, token(5))] {
+        assert!(goes_on(&mut world, id, &who, 12), "{who}");
+    }
+}
+
 /// Its command has told that it failed: it does not come into force once the store is free.
 #[test]
 fn an_import_that_nobody_waits_for_does_not_come_into_force() {
