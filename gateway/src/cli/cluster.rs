@@ -135,8 +135,9 @@ fn status(context: &Context) -> Exit {
 }
 
 fn render(cluster: &ClusterStatus) -> String {
-    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, disbelieved } =
+    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, .. } =
         &cluster.store;
+    let StoreReport { disbelieved, malformed, .. } = &cluster.store;
     let state = match (since, reachable) {
         (0, _) => "not asked yet".to_owned(),
         (since, true) => format!("answers since {}", rfc3339(*since)),
@@ -160,6 +161,9 @@ fn render(cluster: &ClusterStatus) -> String {
     }
     if *disbelieved > 0 {
         lines.push(field("not believed", 14, &format!("{disbelieved} answers that would have given quotas back")));
+    }
+    if *malformed > 0 {
+        lines.push(field("malformed", 14, &format!("{malformed} answers that answered nothing that was asked")));
     }
     if *lost > 0 {
         lines.push(field("letters", 14, &format!("{lost} thrown away")));

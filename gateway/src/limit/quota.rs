@@ -82,6 +82,7 @@ impl Quota {
                 names: Vec::new(),
                 warned: Vec::new(),
                 words: Vec::new(),
+                later: Vec::new(),
                 crossings: 0,
             })
         };

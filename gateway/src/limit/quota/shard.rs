@@ -30,6 +30,8 @@ pub(super) struct QuotaShard {
     pub(super) warned: Vec<Warned>,
     /// Keys about which an operator's word was heard that the guard was not told of.
     pub(super) words: Vec<u64>,
+    /// Keys about which the store is asked again later.
+    pub(super) later: Vec<u64>,
     /// So many keys have crossed a threshold.
     pub(super) crossings: u64,
 }
@@ -79,6 +81,7 @@ impl QuotaShard {
             self.number = clock.number;
             self.names.clear();
             self.words.clear();
+            self.later.clear();
             for key in mem::take(&mut self.changed) {
                 if let Some(used) = self.used.find(key, &key) {
                     used.is_changed = false;

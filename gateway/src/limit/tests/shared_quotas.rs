@@ -27,6 +27,8 @@ struct Store {
     counts: HashMap<String, Count>,
     /// Somebody has it who gives everything anew: by this number and tag of a word that nobody said.
     lies: Option<(u64, u64)>,
+    /// How often it was asked.
+    asked: usize,
 }
 
 #[derive(Default)]
@@ -38,6 +40,7 @@ struct Count {
 
 impl Store {
     fn ask(&mut self, node: usize, call: &QuotaCall) -> QuotaTotal {
+        self.asked += 1;
         if let Some((generation, tag)) = self.lies {
             return QuotaTotal { own: 0, others: 0, generation, tag };
         }
@@ -317,6 +320,31 @@ fn d05_a_store_that_lies_gives_nothing_back() {
     let word = machines.store.counts.values().map(|count| (count.generation, count.tag)).max().unwrap();
     machines.store.lies = Some(word);
     assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
+}
+
+/// A store that answers an operator's word with other numbers is asked less and less, whatever is used up meanwhile.
+#[test]
+fn d05_a_store_that_lies_is_asked_less_and_less() {
+    let mut machines = Machines::new(1, 1_000);
+    machines.offer(500, MILLISECOND, 0);
+    machines.store.lies = Some((1, 7));
+    set(&machines, 0, 0);
+    let asked: Vec<usize> = (0..40)
+        .map(|_| {
+            let before = machines.store.asked;
+            machines.offer(1_000, MILLISECOND, 0);
+            machines.store.asked - before
+        })
+        .collect();
+    assert!(asked.iter().sum::<usize>() < 30, "{asked:?}");
+    assert!(asked[20..].iter().sum::<usize>() < 6, "{asked:?}");
+    // It is told all the same once it answers as it should.
+    machines.store.lies = None;
+    machines.offer(61_000, MILLISECOND, 0);
+    assert!(machines.store.counts.values().any(|count| count.generation > 1_000), "the word is there");
+    let before = machines.store.asked;
+    machines.offer(2_000, MILLISECOND, 0);
+    assert!(machines.store.asked > before, "and the store is asked as ever");
 }
 
 /// A machine that begins anew has from its disk which words of operators it has heard: none of them counts again.

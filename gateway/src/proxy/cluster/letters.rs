@@ -56,6 +56,8 @@ pub(super) async fn carry(place: &StoreAddress, state: &State, mail: &Mail) {
             Err(failure) => failure,
         };
         state.change(|told| told.letters = failure.to_string());
+        state.count_malformed(&failure);
+        pause.note(&failure);
         pause.wait().await;
     }
 }
@@ -219,7 +221,7 @@ impl ReadPositions {
                 refused = Some(Failure::said("TIME", error));
                 continue;
             }
-            let from = milliseconds(&reply).ok_or_else(|| Failure::new("it does not tell the time"))?;
+            let from = milliseconds(&reply).ok_or_else(|| Failure::malformed("it does not tell the time"))?;
             self.peers.entry(peer).or_default().last = format!("{}-0", from.saturating_sub(BACK));
         }
         Ok(refused)

@@ -37,8 +37,7 @@ pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<Quota
             Err(CallError::Store(failure)) => return Err(failure),
             Err(CallError::Key(failure)) => {
                 ask.failed(now);
-                answered.failed += 1;
-                answered.why.get_or_insert_with(|| (key(call, place), failure));
+                answered.note(|| key(call, place), failure);
             }
         }
     }
@@ -79,7 +78,7 @@ fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
         }
         _ => None,
     };
-    total.ok_or_else(|| CallError::Key(Failure::new("its script answers something else")))
+    total.ok_or_else(|| CallError::Key(Failure::malformed("its script answers something else")))
 }
 
 #[cfg(test)]
