@@ -39,11 +39,13 @@ impl ClaimPath {
         Self { names: names.iter().map(|name| (*name).into()).collect(), text: text.into() }
     }
 
-    /// What is there among `claims`.
+    /// What is there among `claims`. `null` says that there is nothing: many programs write it for what they do not have,
+    /// although the name should be left out then (OpenID Connect Core 5.3.2).
     #[must_use]
     pub fn find<'a>(&self, claims: &'a Map<String, Value>) -> Option<&'a Value> {
         let (first, rest) = self.names.split_first()?;
-        rest.iter().try_fold(claims.get(&**first)?, |value, name| value.as_object()?.get(&**name))
+        let found = rest.iter().try_fold(claims.get(&**first)?, |value, name| value.as_object()?.get(&**name))?;
+        (!found.is_null()).then_some(found)
     }
 }
 
@@ -125,7 +127,8 @@ mod tests {
     #[test]
     fn paths() {
         let claims = json!({"roles": [1], "realm_access": {"roles": ["a"]}, "a.b": {"c": 2}, "a": {"b": {"c": 3}},
-            "https://x.example/roles": 4, "back\\slash": 5, "resource_access": {"my.api": {"roles": 6}}});
+            "https://x.example/roles": 4, "back\\slash": 5, "resource_access": {"my.api": {"roles": 6}},
+            "groups": null, "nothing": {"roles": null}});
         let claims = claims.as_object().unwrap();
         for (path, expect) in [
             ("roles", Some(json!([1]))),
@@ -140,6 +143,11 @@ mod tests {
             (r"resource_access.my\.api.roles", Some(json!(6))),
             (r"back\\slash", Some(json!(5))),
             ("none", None),
+            // As good as none.
+            ("groups", None),
+            ("groups.a", None),
+            ("nothing", Some(json!({"roles": null}))),
+            ("nothing.roles", None),
         ] {
             assert_eq!(ClaimPath::parse(path).unwrap().find(claims), expect.as_ref(), "{path}");
         }

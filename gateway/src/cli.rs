@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, process::ExitCode};
 
-use clap::{Parser, Subcommand};
+use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::{context::Context, exit::Exit, output::Output};
 use crate::{auth, compiler, observer, proxy};
@@ -46,6 +46,7 @@ mod why;
 mod context;
 
 mod arguments;
+mod csv;
 mod exit;
 mod explained;
 mod output;
@@ -175,7 +176,9 @@ enum Command {
 /// Parses the arguments and runs the command.
 #[must_use]
 pub fn main() -> ExitCode {
-    let arguments = match Arguments::try_parse() {
+    let read = |matches| Arguments::from_arg_matches(&matches).map_err(|error| error.format(&mut command()));
+    let parsed = command().try_get_matches().and_then(read);
+    let arguments = match parsed {
         Ok(arguments) => arguments,
         Err(asked) => {
             let exit = if asked.use_stderr() { Exit::Usage } else { Exit::Done };
@@ -253,10 +256,26 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// All commands with their arguments. What stands behind an option for a number or a time is its value, also with a sign: a
+/// hint how to write other arguments would mislead.
+fn command() -> clap::Command {
+    const AMOUNTS: [&str; 5] = ["AGE", "DURATION", "NUMBER", "SECONDS", "TIME"];
+    fn amounts(command: clap::Command) -> clap::Command {
+        let is_amount = |argument: &Arg| {
+            let names = argument.get_value_names().unwrap_or_default();
+            !argument.is_positional() && names.iter().any(|name| AMOUNTS.contains(&name.as_str()))
+        };
+        let command = command
+            .mut_args(|argument| if is_amount(&argument) { argument.allow_hyphen_values(true) } else { argument });
+        command.mut_subcommands(amounts)
+    }
+    amounts(Arguments::command())
+}
+
 /// The reference of all commands, as Markdown.
 #[must_use]
 pub fn reference() -> String {
-    reference::page(<Arguments as clap::CommandFactory>::command())
+    reference::page(Arguments::command())
 }
 
 #[cfg(test)]

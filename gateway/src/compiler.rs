@@ -15,6 +15,7 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 
 use crate::{
     config::{Config, Diagnostics},
+    diagnostic::with_causes,
     launch,
     message::{
         Bundle, MAX_REASON,
@@ -37,7 +38,7 @@ pub(crate) fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("the compiler cannot run: {error:#}");
+            tracing::error!("the compiler cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }

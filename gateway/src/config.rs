@@ -23,6 +23,7 @@ pub mod value;
 mod tables;
 
 mod effective;
+mod hidden;
 mod locations;
 mod reader;
 mod reference;

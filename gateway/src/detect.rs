@@ -22,7 +22,8 @@ use std::{
 
 use bucket::{Bucket, CountedRequest, Level};
 use contributors::Contributors;
-use faults::{Common, Faults, UPSTREAMS_FAIL, place};
+use discounts::UPSTREAMS_FAIL;
+use faults::{Common, Faults, place};
 use gateway_common::source::Source;
 use novelty::Novelty;
 use observed::About;
@@ -47,6 +48,7 @@ mod bucket;
 mod completed;
 mod contributors;
 mod crawlers;
+mod discounts;
 mod faults;
 mod novelty;
 mod observed;
@@ -63,6 +65,7 @@ pub use contributors::deviating::{
     LONGEST_SENTENCE, MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
 };
 pub use crawlers::{CrawlerClaim, CrawlerStanding, Crawlers, HostAnswer, HostQuestion};
+pub use discounts::{Discount, Discounted, MAX_DISCOUNTED};
 pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
 pub use novelty::ObservedValues;
 pub use observed::{Facts, Observed, UpstreamAnswer};

@@ -45,6 +45,17 @@ impl Diagnostic {
     }
 }
 
+/// An error with its causes, for people. Many errors tell their cause themselves: each is told once.
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
+    let mut told = error.to_string();
+    for cause in error.chain().skip(1).map(ToString::to_string) {
+        if !told.contains(&cause) {
+            told = format!("{told}: {cause}");
+        }
+    }
+    told
+}
+
 impl fmt::Display for Diagnostic {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{}: {}", self.key, self.message)
@@ -52,3 +63,34 @@ impl fmt::Display for Diagnostic {
 }
 
 impl std::error::Error for Diagnostic {}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use anyhow::anyhow;
+
+    use super::*;
+
+    #[derive(Debug, thiserror::Error)]
+    #[error("/x: {source}")]
+    struct TellsItsCause {
+        source: io::Error,
+    }
+
+    #[test]
+    fn each_cause_is_told_once() {
+        let denied = || io::Error::from_raw_os_error(13);
+        for (error, expect) in [
+            (anyhow!("a"), "a"),
+            (anyhow!("a").context("b"), "b: a"),
+            (anyhow::Error::new(TellsItsCause { source: denied() }), "/x: Permission denied (os error 13)"),
+            (
+                anyhow::Error::new(TellsItsCause { source: denied() }).context("b"),
+                "b: /x: Permission denied (os error 13)",
+            ),
+        ] {
+            assert_eq!(with_causes(&error), expect);
+        }
+    }
+}

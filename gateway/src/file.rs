@@ -17,6 +17,15 @@ impl fmt::Debug for NamedFile {
     }
 }
 
+/// Keeps what a test reads where that is asked for: a fuzzer begins with it.
+#[cfg(test)]
+pub(crate) fn seed(bytes: &[u8]) {
+    if let Some(folder) = std::env::var_os("GATEWAY_FUZZ_SEEDS").map(PathBuf::from) {
+        let name = bytes.iter().fold(0_u64, |hash, &byte| hash.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        std::fs::write(folder.join(format!("seed-{name:016x}")), bytes).unwrap();
+    }
+}
+
 /// Writes a file with its content: for what one process hands to another, and nothing else.
 pub(crate) mod whole {
     use std::path::PathBuf;

@@ -6,7 +6,7 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use maxminddb::{LookupResult, PathElement, Reader};
 
-use crate::file::NamedFile;
+use crate::{digits::decimal, file::NamedFile};
 
 /// The databases of one configuration, in their order: the first that knows something of an address says it. None at all
 /// where nothing is configured.
@@ -125,7 +125,7 @@ impl Geo {
 /// The number of `AS64500` or `64500`.
 #[must_use]
 pub fn asn(text: &str) -> Option<u32> {
-    text.strip_prefix("AS").unwrap_or(text).parse().ok().filter(|number| *number > 0)
+    decimal::<u32>(text.strip_prefix("AS").unwrap_or(text)).filter(|number| *number > 0)
 }
 
 impl PartialEq for Geo {
@@ -193,7 +193,7 @@ mod tests {
         for (text, expect) in [("DE", true), ("de", false), ("D", false), ("DEU", false), ("É", false)] {
             assert_eq!(Country::parse(text).is_some(), expect, "{text}");
         }
-        for (text, expect) in [("AS64500", Some(64_500)), ("64500", Some(64_500)), ("AS0", None), ("ASx", None)] {
+        for (text, expect) in [("AS64500", Some(64_500)), ("64500", Some(64_500)), ("AS0", None), ("AS+1", None)] {
             assert_eq!(asn(text), expect, "{text}");
         }
     }

@@ -1,5 +1,7 @@
 //! Reads the values of headers that are lists, wherever they stand (RFC 9110 5.6.1): the one place that takes them apart.
 
+use std::time::Duration;
+
 use http::{
     HeaderMap,
     header::{self, AsHeaderName},
@@ -25,6 +27,17 @@ pub fn credentials<'a>(line: &'a [u8], scheme: &[u8]) -> Option<&'a [u8]> {
         credentials = rest;
     }
     Some(credentials)
+}
+
+/// How long a server keeps a connection on which nothing passes, by its `Keep-Alive: timeout=5, max=100` (RFC 2068 19.7.1.1).
+pub fn keeps_for(line: &[u8]) -> Option<Duration> {
+    let parameters = line.split(|&byte| byte == b',').map(<[u8]>::trim_ascii);
+    let mut digits = parameters.filter_map(|parameter| {
+        let (name, value) = parameter.split_at_checked(b"timeout=".len())?;
+        name.eq_ignore_ascii_case(b"timeout=").then_some(value)
+    });
+    let seconds: u32 = std::str::from_utf8(digits.next()?).ok()?.parse().ok()?;
+    Some(Duration::from_secs(seconds.into()))
 }
 
 /// Headers of the connection itself: no upstream gets them, whether `Connection` names them or not.
@@ -73,6 +86,25 @@ mod tests {
         ] {
             let found = credentials(line.as_bytes(), b"Basic");
             assert_eq!(found, expect.map(str::as_bytes), "{line:?}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_server_keeps_a_connection() {
+        for (line, expect) in [
+            ("timeout=5", Some(5)),
+            ("timeout=5, max=100", Some(5)),
+            ("max=100 , Timeout=65", Some(65)),
+            ("timeout=0", Some(0)),
+            ("timeout=", None),
+            ("timeout=-1", None),
+            ("timeout=5s", None),
+            ("timeout=99999999999", None),
+            ("max=100", None),
+            ("115", None),
+            ("", None),
+        ] {
+            assert_eq!(keeps_for(line.as_bytes()).map(|kept| kept.as_secs()), expect, "{line:?}");
         }
     }
 

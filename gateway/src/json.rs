@@ -9,6 +9,7 @@ use serde::de::{DeserializeSeed, Deserializer, Error as _, MapAccess, SeqAccess,
 use serde_json::{Map, Number, Value};
 use thiserror::Error;
 
+pub mod decimal;
 pub mod document;
 
 mod number_text;

@@ -17,11 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use crate::seqpacket;
 
+pub use backoff::{SETTLED, back_off};
 pub use fields::LENGTH;
 use fields::{Reader, Writer};
 pub use program::{ProgramFault, ProgramId, Unfit};
-pub use role::Role;
+pub use role::ProcessRole;
 
+mod backoff;
 mod fields;
 mod program;
 mod role;
@@ -76,7 +78,7 @@ pub enum LauncherCommand {
     /// Answered by [`Notice::Started`]. Carries the process's end of its channel to the guard.
     Start {
         /// Which process; never the guard.
-        role: Role,
+        role: ProcessRole,
         /// A number by which the guard knows it.
         generation: u64,
         /// Whom it runs as; `None`: as the launcher, which must not be root then.
@@ -116,7 +118,7 @@ pub enum Notice {
     /// A process that an earlier guard had started. Carries the guard's end of a new channel to it.
     Living {
         /// Which process.
-        role: Role,
+        role: ProcessRole,
         /// By this number the earlier guard knew it.
         generation: u64,
         /// Its process id.
@@ -276,7 +278,8 @@ impl Fixed for LauncherCommand {
                 let run_as = RunAs { uid: reader.small()?, gid: reader.small()? };
                 let program = reader.program()?;
                 // Only the guard has a use for being root.
-                let is_whole = role != Role::Guard && has_user == (run_as.uid != 0) && (has_user || run_as.gid == 0);
+                let is_whole =
+                    role != ProcessRole::Guard && has_user == (run_as.uid != 0) && (has_user || run_as.gid == 0);
                 is_whole.then_some(Self::Start { role, generation, run_as: has_user.then_some(run_as), program })?
             }
             4 => {

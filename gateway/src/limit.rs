@@ -26,6 +26,7 @@ use self::{
 };
 use crate::{
     claim::ClaimPath,
+    digits::decimal,
     refusal::{Refusal, Reject},
     settings::{
         limit::{Allowance, Cost, Except, KeyPart, Limit as Configured, Plan, Settings, quota::QuotaHeaders},
@@ -305,7 +306,7 @@ impl Limits {
                 && let Cost::Header(name) = &limit.cost
                 && let Some(value) = headers.get(name)
             {
-                *units = value.to_str().ok().and_then(|value| value.trim().parse().ok());
+                *units = value.to_str().ok().and_then(|value| decimal(value.trim()));
                 if units.is_none() {
                     wrong = Some(&*limit.name);
                 }

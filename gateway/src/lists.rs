@@ -151,5 +151,8 @@ fn lines(bytes: &[u8], each: &mut Each<'_>, read: impl Fn(&str, &mut dyn FnMut(L
     }
 }
 
+#[cfg(any(test, fuzzing))]
+#[path = "lists/tests/reading.rs"]
+pub mod reading;
 #[cfg(test)]
 mod tests;

@@ -17,9 +17,9 @@ use self::{
 };
 use crate::{
     auth::role_paths::UnseenRoles,
-    detect::{BanRequest, OurFault, ProfileRow},
+    detect::{BanRequest, Discounted, OurFault, ProfileRow},
     limit::{
-        report::{Question, Row},
+        report::{LimitQuestion, LimitRow},
         spent::SpentBudgets,
     },
     snapshot::explain,
@@ -167,9 +167,11 @@ pub enum ToGuard {
         /// Rules that hold anything against the address, and how many signals each; at most [`MAX_SCORES`].
         scores: Vec<(String, u32)>,
         /// What limits have left for it; at most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
-        limits: Vec<Row>,
+        limits: Vec<LimitRow>,
         /// What it does, where that is kept.
         profile: Option<Box<ProfileRow>>,
+        /// What does not count against it, and why.
+        discounted: Option<Discounted>,
     },
     /// What was asked for by [`ToProxy::Profiles`].
     Profiles {
@@ -190,7 +192,7 @@ pub enum ToGuard {
         /// The number that it was asked for by.
         number: u64,
         /// At most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
-        rows: Vec<Row>,
+        rows: Vec<LimitRow>,
         /// So many there are besides.
         more: u64,
     },
@@ -383,7 +385,7 @@ pub enum ToProxy {
         /// Larger than any before.
         number: u64,
         /// What.
-        question: Question,
+        question: LimitQuestion,
     },
     /// To be answered with [`ToGuard::Explained`]: what would become of a request or a token. Others are answered meanwhile.
     Explain {

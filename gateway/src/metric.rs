@@ -169,6 +169,7 @@ metrics! {
     ClusterLettersLost = Counter Proxy "gateway_cluster_letters_lost_total" [] "Letters between guards that the proxy threw away, as they were too long or the store did not take them. The next whole makes up for them.";
     ClusterAlone = Counter Proxy "gateway_cluster_alone_total" [] "Requests that shared limits and quotas judged by this machine's share alone, as the store did not answer.";
     ClusterDisbelieved = Counter Proxy "gateway_cluster_disbelieved_total" [] "Answers of the store that would have given back what was used up of a quota, without an operator's word. They change nothing. Somebody may be writing to the store.";
+    ClusterMalformed = Counter Proxy "gateway_cluster_malformed_total" [] "Answers of the store that answered nothing that was asked: no reply of Redis, or another form than the script's. A store that goes on so is asked less and less.";
     BandwidthBytes = Counter Proxy "gateway_bandwidth_bytes_total" ["bandwidth", "direction"] "Bytes of bodies that a bandwidth counted, by direction: upload or download.";
     BandwidthWaits = Counter Proxy "gateway_bandwidth_waits_total" ["bandwidth", "direction"] "Pieces of bodies that the next piece had to wait for.";
     QuotaWarnings = Counter Proxy "gateway_quota_warnings_total" ["quota"] "Keys that have used up as much of a quota as warn_at says.";

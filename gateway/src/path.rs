@@ -1,7 +1,8 @@
 //! The one reading of a path: its canonical form, and what it may hold.
 //!
 //! A character that may stand in a segment as it is and its percent-encoding are one spelling, the character; other
-//! encodings are kept, in upper case (RFC 3986 6.2.2). *Invariant:* whatever two parsers could read differently is
+//! encodings are kept, in upper case (RFC 3986 6.2.2). What browsers send as it is though it may not stand there is read
+//! as its encoding. *Invariant:* whatever two parsers could read differently is
 //! refused, unless [`PathRules`] let it through.
 
 use crate::refusal::{Refusal, Reject};
@@ -77,7 +78,7 @@ fn normalise(path: &str, odd: &mut PathRules) -> Result<String, Refusal> {
     let mut encoded: Vec<u8> = Vec::new();
     let mut bytes = path.bytes();
     while let Some(byte) = bytes.next() {
-        if byte != b'%' {
+        if byte != b'%' && !is_sent_raw(byte) {
             end_of_run(&mut encoded)?;
             odd.parameters |= byte == b';';
             if !matches!(byte, b'/' | b';') && !is_plain(byte) {
@@ -86,7 +87,7 @@ fn normalise(path: &str, odd: &mut PathRules) -> Result<String, Refusal> {
             out.push(char::from(byte));
             continue;
         }
-        let value = escape(&mut bytes)?;
+        let value = if byte == b'%' { escape(&mut bytes)? } else { byte };
         match value {
             b'/' => {
                 odd.encoded_slashes = true;
@@ -116,6 +117,24 @@ fn normalise(path: &str, odd: &mut PathRules) -> Result<String, Refusal> {
         return Err(bad("encoded twice"));
     }
     Ok(out)
+}
+
+/// A target of which the query holds quotation marks or angle brackets as they are, with their escapes instead; `None`: it
+/// holds none. They may not stand there (RFC 3986 3.4), and are sent by whoever writes URLs by hand, as curl passes them
+/// on.
+pub(crate) fn escape_query(target: &[u8]) -> Option<Vec<u8>> {
+    let (path, query) = target.split_at_checked(memchr::memchr(b'?', target)?)?;
+    memchr::memchr3(b'"', b'<', b'>', query)?;
+    let mut out = path.to_vec();
+    for &byte in query {
+        match byte {
+            b'"' => out.extend_from_slice(b"%22"),
+            b'<' => out.extend_from_slice(b"%3C"),
+            b'>' => out.extend_from_slice(b"%3E"),
+            byte => out.push(byte),
+        }
+    }
+    Some(out)
 }
 
 /// Reads the two digits behind a `%`.
@@ -162,6 +181,12 @@ const fn is_unreserved(byte: u8) -> bool {
 const fn is_plain(byte: u8) -> bool {
     is_unreserved(byte)
         || matches!(byte, b'/' | b'!' | b'$' | b'&' | b'\'' | b'(' | b')' | b'*' | b'+' | b',' | b'=' | b':' | b'@')
+}
+
+/// What may not stand in a path (RFC 3986 3.3), and is no reason to refuse one: browsers and many libraries leave it as it
+/// is (URL standard, "path percent-encode set").
+const fn is_sent_raw(byte: u8) -> bool {
+    matches!(byte, b'[' | b']' | b'^' | b'|')
 }
 
 fn bad(detail: &'static str) -> Refusal {

@@ -26,8 +26,16 @@ mod passwords;
 mod validators;
 
 mod body;
+mod interim;
 mod memory;
 mod raw_head;
+
+#[cfg(any(test, fuzzing))]
+#[path = "proxy/tests/pieces.rs"]
+mod pieces;
+#[cfg(any(test, fuzzing))]
+#[path = "proxy/tests/reading.rs"]
+pub mod reading;
 
 pub use lookup::probe::{Probed, probe};
 pub use process::main::main;

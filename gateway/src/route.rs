@@ -230,9 +230,9 @@ impl Routes {
         let found = self.find_any(target, method, headers);
         let rules = found.as_ref().map_or(PathRules::default(), |served| served.allow_in_path);
         // What a program behind us makes of it is not what was inspected.
-        let is_unread = target.has_whole_escapes() || found.as_ref().is_ok_and(|served| !served.inspects_query);
+        let is_unclear = target.has_broken_escape() && found.as_ref().is_ok_and(|served| served.inspects_query);
         let refused = rules.refuses(target.odd());
-        match refused.or_else(|| (found.is_ok() && !is_unread).then_some(BROKEN_ESCAPE)) {
+        match refused.or_else(|| is_unclear.then_some(BROKEN_ESCAPE)) {
             None => found.map(|served| served.route),
             Some(detail) => Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None }),
         }
@@ -257,7 +257,7 @@ impl Routes {
             return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, detail), allow: None });
         }
         let is_by_query = |condition: &RouteCondition| matches!(condition.subject, Subject::Query(_));
-        if !target.has_whole_escapes() && found.value.iter().any(|served| served.when.iter().any(is_by_query)) {
+        if target.has_broken_escape() && found.value.iter().any(|served| served.when.iter().any(is_by_query)) {
             return Err(NoRoute { refusal: Refusal::new(Reject::BadRequest, BROKEN_ESCAPE), allow: None });
         }
         let query = target.origin().query().unwrap_or_default();

@@ -205,6 +205,45 @@ impl Signal {
         }
     }
 
+    /// What one of it is called, for people.
+    #[must_use]
+    pub const fn singular(self) -> &'static str {
+        match self {
+            Self::Anomaly => "anomaly",
+            Self::BadHandshake => "bad handshake",
+            Self::BadRequest => "bad request",
+            Self::ExpiredToken => "expired token",
+            Self::FalseCrawler => "request of a false crawler",
+            Self::Forbidden => "forbidden request",
+            Self::ForgedToken => "forged token",
+            Self::HandshakeAbuse => "connection over a limit",
+            Self::InactiveToken => "inactive token",
+            Self::Injection => "attempt at injection",
+            Self::InvalidBody => "invalid body",
+            Self::InvalidParameter => "invalid parameter",
+            Self::MalformedToken => "malformed token",
+            Self::MissingToken => "missing token",
+            Self::NotYetValid => "token that is not yet valid",
+            Self::OverLimit => "request over a limit",
+            Self::RevokedToken => "revoked token",
+            Self::ScanPath => "request for what scanners look for",
+            Self::Served => "request that was served",
+            Self::SlowClient => "slow request",
+            Self::TooLarge => "request that is too large",
+            Self::UnfitToken => "unfit token",
+            Self::UnknownKey => "token by an unknown key",
+            Self::UnknownRoute => "unknown route",
+            Self::Unusual => "unusual request",
+            Self::UpstreamError => "error of an upstream",
+            Self::UpstreamForbidden => "request that an upstream forbade",
+            Self::UpstreamNotFound => "request for what an upstream does not have",
+            Self::UpstreamUnauthorized => "request that an upstream did not authenticate",
+            Self::WrongAudience => "token for another audience",
+            Self::WrongIssuer => "token of another issuer",
+            Self::WrongPassword => "wrong password",
+        }
+    }
+
     /// Whether it can be about somebody: whom the client has proved to be, or whom its credential says it is. `with_keys`:
     /// there are API keys, which say whose they are before they are looked up. Tokens do not: nothing that a forged token
     /// says is looked at.

@@ -301,7 +301,8 @@ fn config(
     let verifier = trust.map_or_else(WebPkiClientVerifier::no_client_auth, |trust| Arc::clone(&trust.verifier));
     let chosen = Arc::<certificate::CertificateResolver>::clone(choice);
     let mut config = builder.with_client_cert_verifier(verifier).with_cert_resolver(chosen);
-    config.alpn_protocols = settings.protocols.iter().map(|protocol| protocol.name().as_bytes().to_vec()).collect();
+    config.alpn_protocols =
+        settings.protocols.iter().flat_map(|protocol| protocol.offers()).map(|name| name.as_bytes().to_vec()).collect();
     // Early data can be replayed (RFC 8446 8): never accepted.
     config.max_early_data_size = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});

@@ -11,3 +11,7 @@ pub mod waf;
 
 mod body;
 mod parameter;
+
+#[cfg(any(test, fuzzing))]
+#[path = "validate/tests/reading.rs"]
+pub mod reading;

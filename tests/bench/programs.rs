@@ -17,13 +17,14 @@ use aya::{
 };
 use gateway::{
     guard::kernel::Kernel,
-    settings::guard::{AttachMode, Compile, PacketScope, Safety, Settings, SourceLimit, SynCookies},
+    settings::guard::{Settings, SourceLimit, SynCookies},
 };
 use gateway_common::{
     limit::Rate,
     maps::{Ban, LAYOUT, Limits, NEVER, Rule, name},
     source::{Source, SourceKey},
 };
+use support::guard_settings::guard_settings;
 
 const OBJECT: &[u8] = aya::include_bytes_aligned!("../../gateway/ebpf/guard.bpf.o");
 
@@ -202,7 +203,7 @@ impl Guard {
 
     /// How many packets had this verdict so far.
     pub(crate) fn counted(&self, verdict: gateway_common::verdict::Verdict) -> u64 {
-        self.kernel.verdicts().into_iter().find(|(of, _)| *of == verdict).map_or(0, |(_, tally)| tally.packets)
+        self.kernel.verdicts().into_iter().find(|(of, _)| *of == verdict).map_or(0, |(_, count)| count.packets)
     }
 
     /// Removes what is pinned.
@@ -233,46 +234,8 @@ fn open(object: &[u8], pins: &Path, bans: u32) -> anyhow::Result<(Ebpf, Loaded)>
 
 /// As `examples/gateway.toml`, and on no interface.
 fn settings() -> Settings {
-    Settings {
-        interfaces: Vec::new(),
-        mode: AttachMode::Auto,
-        scope: PacketScope::Listeners,
-        state_dir: PathBuf::new(),
-        control_socket: PathBuf::new(),
-        control_group: None,
-        control_mode: gateway::settings::operators::ControlMode::Owner,
-        operators: Vec::new(),
-        pin_dir: PathBuf::from("/sys/fs/bpf/gateway-bench"),
-        allow: Vec::new(),
-        trusted_proxies: Vec::new(),
-        ipv6_prefix: 64,
-        widest_ipv4: 16,
-        widest_ipv6: 32,
-        max_bans: MOST,
-        // Eight times the default: as many as there are exact entries.
-        max_rules: MOST,
-        max_sources: 131_072,
-        max_bans_per_minute: 60,
-        compile: Compile::default(),
-        pass_malformed: false,
-        trace: None,
-        packet_limit: None,
-        byte_limit: None,
-        syn_limit: None,
-        total_limit: None,
-        syn_cookies: None,
-        clamps: Vec::new(),
-        plan_budgets: Vec::new(),
-        anomalies: gateway::settings::anomalies::Actions::default(),
-        shadow_limits: Vec::new(),
-        shadow_routes: Vec::new(),
-        default_ban: Duration::from_secs(600),
-        safety: Safety::default(),
-        feeds: Vec::new(),
-        crowdsec: None,
-        revocation: gateway::settings::revocation::Settings::default(),
-        audit: gateway::settings::audit::Settings::default(),
-    }
+    // Eight times the default of rules: as many as there are exact entries.
+    Settings { max_bans: MOST, max_rules: MOST, ..guard_settings("/sys/fs/bpf/gateway-bench") }
 }
 
 /// One of xdp-filter's programs, with one source blocked.

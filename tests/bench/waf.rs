@@ -1,9 +1,11 @@
-//! Holds the built-in rules of the firewall against corpora: which share of attacks they find, by category, and which share of
-//! benign values they refuse; with the default threshold, at the default and at each paranoia level, in one run.
+//! Holds the rules of the firewall against corpora: which share of attacks they find, by category, and which share of benign
+//! values they refuse; with the default threshold, in one run: the built-in rules, which know no paranoia levels, and beside
+//! them the Core Rule Set at each of its levels, where Debian's package is installed.
 //!
 //! A folder has `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line. Probes are values
 //! from lists of attacks that say nothing by themselves; they have no target. Each value is sent as a parameter of the query,
-//! as a field of a form and as a string in JSON. `cargo xtask bench waf` collects the corpora and runs this.
+//! as a field of a form and as a string in JSON. `cargo xtask bench waf` collects the corpora and runs this. With `--all`, every
+//! value is told that was missed, or refused.
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests: whatever fails names its line")]
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
@@ -17,6 +19,7 @@ use std::{
 };
 
 use gateway::{
+    file::NamedFile,
     settings::waf::{Mode, Settings, THRESHOLD},
     validate::waf::{Request, Rules, Waf},
 };
@@ -32,8 +35,8 @@ const FALSE_POSITIVES: f64 = 0.1;
 /// The folders of corpora.
 const KINDS: [&str; 3] = ["attack", "benign", "probe"];
 
-/// The default paranoia level.
-const DEFAULT: u8 = 1;
+/// Where Debian's package has the Core Rule Set.
+const CORE_RULES: [&str; 2] = ["/etc/modsecurity/crs", "/usr/share/modsecurity-crs/rules"];
 
 /// How many values of a corpus are told that were missed, or refused.
 const TOLD: usize = 10;
@@ -60,16 +63,19 @@ fn main() -> ExitCode {
     let folder = arguments.iter().find(|argument| !argument.starts_with("--"));
     let folder = folder.unwrap_or_else(|| panic!("name a folder of corpora"));
     let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
+    let told = if arguments.iter().any(|argument| argument == "--all") { usize::MAX } else { TOLD };
+    let core = core_rules();
+    let of_core = if core.is_empty() { 0 } else { 4 };
     let mut levels = Vec::new();
-    for level in 1..=4 {
-        eprintln!("== paranoia {level} of 4");
-        let waf = waf(level);
+    for level in 0..=of_core {
+        eprintln!("== {} of {}: {}", level + 1, of_core + 1, label(level));
+        let waf = waf(level, &core);
         let mut kinds = KINDS.iter().zip(&corpora).map(|(kind, corpora)| -> Sums {
             corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, *kind != "benign"))).collect()
         });
         levels.push((level, std::array::from_fn(|_| kinds.next().unwrap_or_default())));
     }
-    let is_met = levels.iter().filter(|(level, _)| *level == DEFAULT).all(|(_, [attacks, benign, _])| {
+    let is_met = levels.iter().take(1).all(|(_, [attacks, benign, _])| {
         attacks.iter().all(|(name, sum)| sum.share() >= target(name))
             && benign.values().all(|sum| sum.share() < FALSE_POSITIVES)
     });
@@ -80,11 +86,11 @@ fn main() -> ExitCode {
                 .collect()
         };
         let rows = levels.iter().map(|(level, [attacks, benign, probes])| {
-            json!({ "paranoia": level, "attack": shown(attacks), "benign": shown(benign), "probe": shown(probes) })
+            json!({ "rules": label(*level), "attack": shown(attacks), "benign": shown(benign), "probe": shown(probes) })
         });
         println!("{}", json!({ "threshold": THRESHOLD, "levels": rows.collect::<Vec<_>>(), "targets_met": is_met }));
     } else {
-        print(&levels, is_met);
+        print(&levels, is_met, told);
     }
     if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
@@ -96,12 +102,18 @@ fn target(category: &str) -> f64 {
 /// What became of the corpora of one kind, by name.
 type Sums = BTreeMap<String, Sum>;
 
-/// A paranoia level, and what became of each of [`KINDS`].
+/// 0: the built-in rules; or a paranoia level of the Core Rule Set beside them; and what became of each of [`KINDS`].
 type Level = (u8, [Sums; 3]);
 
-fn print(levels: &[Level], is_met: bool) {
-    println!("refused at paranoia 1 to 4, in percent, with threshold {THRESHOLD}");
-    println!("{:<18} {:>9} {:>8} {:>8} {:>8} {:>8}  target", "corpus", "requests", 1, 2, 3, 4);
+/// What one is called.
+fn label(level: u8) -> String {
+    if level == 0 { "built-in".to_owned() } else { format!("+ CRS {level}") }
+}
+
+fn print(levels: &[Level], is_met: bool, told: usize) {
+    println!("refused in percent, with threshold {THRESHOLD}");
+    let heads: Vec<String> = levels.iter().map(|(level, _)| format!("{:>8}", label(*level))).collect();
+    println!("{:<18} {:>9} {}  target", "corpus", "requests", heads.join(" "));
     for (index, kind) in KINDS.into_iter().enumerate() {
         let of = |level: &Level| -> Vec<(String, usize, f64)> {
             let sums = level.1.get(index).into_iter().flatten();
@@ -119,11 +131,12 @@ fn print(levels: &[Level], is_met: bool) {
             println!("{name:<18} {sent:>9} {}  {target}", shares.join(" "));
         }
     }
-    for (_, [attacks, benign, _]) in levels.iter().filter(|(level, _)| *level == DEFAULT) {
+    for (_, [attacks, benign, _]) in levels.iter().take(1) {
         for (name, sum) in attacks.iter().chain(benign) {
             // One line of a terminal for each.
-            let short = |value: &String| value.chars().take(50).collect::<String>();
-            sum.wrong.iter().take(TOLD).for_each(|value| println!("{name}: wrong: {:?}", short(value)));
+            let length = if told == TOLD { 50 } else { usize::MAX };
+            let short = |value: &String| value.chars().take(length).collect::<String>();
+            sum.wrong.iter().take(told).for_each(|value| println!("{name}: wrong: {:?}", short(value)));
         }
     }
     println!("targets at the default: {}", if is_met { "met" } else { "missed" });
@@ -144,15 +157,24 @@ fn corpora(folder: &Path, may_lack: bool) -> BTreeMap<String, Vec<String>> {
     files.map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), read(&path))).collect()
 }
 
-fn waf(paranoia: u8) -> Waf {
+/// The files of the Core Rule Set; none: it is not installed.
+fn core_rules() -> Vec<NamedFile> {
+    let entries = CORE_RULES.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
+    paths.map(|path| NamedFile { bytes: fs::read(&path).unwrap().into(), path }).collect()
+}
+
+/// The built-in rules, and from `level` 1 on the rules of `core`.
+fn waf(level: u8, core: &[NamedFile]) -> Waf {
+    let roots = if level == 0 { [].as_slice() } else { &["crs-setup.conf", "*.conf"] };
     let settings = Settings {
         name: "bench".to_owned(),
         mode: Mode::Enforce,
         has_builtin: true,
-        roots: Vec::new(),
-        files: Vec::new(),
+        roots: CORE_RULES.iter().zip(roots).map(|(folder, name)| Path::new(folder).join(name)).collect(),
+        files: if level == 0 { Vec::new() } else { core.to_vec() },
         threshold: THRESHOLD,
-        paranoia,
+        paranoia: level.max(1),
         inspect_body: Some(1 << 20),
         exclude: Vec::new(),
     };

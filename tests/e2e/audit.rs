@@ -159,7 +159,7 @@ impl Kept<'_> {
             let last: Value = serde_json::from_str(text.lines().last()?).ok()?;
             (last["seq"].as_u64()? >= checkpoint).then_some(last)
         });
-        self.verify(&self.state, &[], 0, "anchors agree");
+        self.verify(&self.state, &[], 0, " agree");
         let status = self.daemon.status();
         assert_eq!(status["audit"]["anchors"][0]["failing"], Value::Null, "{}", status["audit"]);
         assert!(status["audit"]["anchors"][0]["seq"].as_u64() >= head["seq"].as_u64(), "{}", status["audit"]);

@@ -226,7 +226,7 @@ fn what_is_fetched_is_told_by_the_running_gateway() {
     let of = |key: &str| told["online"].as_array().unwrap().iter().find(|one| one["key"] == key).unwrap().clone();
     assert_eq!((code, &of("issuer.idp")["ok"], &of("issuer.gone")["ok"]), (5, &json!(true), &json!(false)), "{told}");
     assert!(of("issuer.gone")["hint"].as_str().unwrap().contains("firewall"), "{told}");
-    assert!(of("issuer.idp")["told"].as_str().unwrap().starts_with("1 keys"), "{told}");
+    assert!(of("issuer.idp")["told"].as_str().unwrap().starts_with("1 key"), "{told}");
     assert_eq!(daemon.done(&["check"])["online"], Value::Null, "nothing is asked unless it is wanted");
 
     // Nobody runs: the file says what it can.

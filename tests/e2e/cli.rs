@@ -1,6 +1,10 @@
 //! What every command says and how it ends, through the real socket.
 
-use std::{fs, process::Command};
+use std::{
+    fs,
+    os::unix::{fs::PermissionsExt as _, process::CommandExt as _},
+    process::{Command, Stdio},
+};
 
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
@@ -104,6 +108,74 @@ fn commands_through_the_socket() {
 
     assert_eq!(daemon.done(&["reload"])["answer"], "done");
     audit(&world, &mut daemon);
+}
+
+/// How each command ends that is not for this user, while the gateway runs and while it does not.
+const WITHOUT_RIGHTS: [(&[&str], i32, i32); 33] = [
+    (&["status"], 4, 3),
+    (&["top", "--once"], 4, 3),
+    (&["top", "--l7", "--once"], 4, 3),
+    (&["why", "10.0.0.66"], 4, 4),
+    (&["block", "add", "10.0.0.66"], 4, 4),
+    (&["block", "add", "10.0.0.66", "--confirm", "1m"], 4, 3),
+    (&["block", "del", "10.0.0.66"], 4, 4),
+    (&["block", "list"], 4, 4),
+    (&["block", "flush", "--yes"], 4, 4),
+    (&["block", "export"], 4, 3),
+    (&["allow", "add", "10.0.0.66"], 4, 4),
+    (&["allow", "del", "10.0.0.66"], 4, 4),
+    (&["allow", "list"], 4, 4),
+    (&["confirm"], 4, 3),
+    (&["feed", "list"], 4, 3),
+    (&["feed", "refresh", "a"], 4, 3),
+    (&["key", "new", "--name", "a"], 4, 3),
+    (&["key", "list"], 4, 3),
+    (&["token", "revocations", "list"], 4, 3),
+    (&["admin-token", "list"], 4, 3),
+    (&["alert", "list"], 4, 3),
+    (&["anomalies"], 4, 3),
+    (&["cluster", "status"], 4, 3),
+    (&["shadow", "report"], 4, 3),
+    (&["resume"], 4, 3),
+    (&["reload"], 4, 3),
+    (&["upgrade"], 4, 3),
+    (&["watch"], 4, 3),
+    (&["whoami"], 4, 3),
+    (&["attach"], 4, 3),
+    (&["detach"], 4, 4),
+    (&["audit", "verify"], 4, 4),
+    (&["audit", "show"], 4, 4),
+];
+
+#[test]
+fn commands_without_rights_end_as_documented() {
+    if !report::may_run("cli::rights") {
+        return;
+    }
+    let world = World::new();
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    for is_up in [true, false] {
+        for (arguments, up, down) in WITHOUT_RIGHTS {
+            let mut command = Command::new(binary());
+            command.arg("--config").arg(&daemon.config).args(arguments).uid(65_534).gid(65_534);
+            let told = command.stdin(Stdio::null()).output().unwrap();
+            let said = String::from_utf8_lossy(&told.stderr);
+            assert_eq!(told.status.code(), Some(if is_up { up } else { down }), "{arguments:?}, up: {is_up}: {said}");
+            assert!(told.stdout.is_empty() && !said.trim().is_empty(), "{arguments:?}, up: {is_up}: {told:?}");
+        }
+        if is_up {
+            daemon.signal(Signal::SIGTERM);
+            daemon.ended();
+        }
+    }
+    // The cause is told once, with the setting and what to do.
+    fs::set_permissions(world.folder.join("server.key"), fs::Permissions::from_mode(0o644)).unwrap();
+    let mut command = Command::new(binary());
+    command.arg("--config").arg(&daemon.config).arg("run").uid(65_534).gid(65_534);
+    let told = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8_lossy(&told.stderr);
+    assert_eq!((told.status.code(), said.matches("Permission denied").count()), (Some(1), 1), "{said}");
+    assert!(said.contains("guard.state_dir: ") && said.contains("started as root"), "{said}");
 }
 
 fn blocks(daemon: &Daemon<'_>) {

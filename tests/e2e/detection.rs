@@ -450,7 +450,7 @@ fn who_attacks_is_told_before_a_ban() {
     assert_eq!(banned["evidence"]["ids"].as_array().map(Vec::len), Some(10), "{told}");
     assert_eq!(told["compared"]["added"], Value::from(vec!["10.0.0.66"]), "{told}");
     let (_, text) = replay(&[]);
-    assert!(text.contains("1 sources would have been banned, 1 of them with good sessions"), "{text}");
+    assert!(text.contains("1 source would have been banned, 1 of them with good sessions"), "{text}");
     assert!(text.contains("path-scan (new)"), "{text}");
 }
 

@@ -93,7 +93,7 @@ fn what_is_off_is_named() {
     let earlier = pin_as_earlier(&world);
     let (_, told) = doctor(&world, &daemon);
     state(&told, "drift", "fail");
-    assert!(told.to_string().contains("1 entries are missing in the kernel, 1 are there"), "{told}");
+    assert!(told.to_string().contains("1 entry is missing in the kernel, 1 "), "{told}");
     state(&told, "earlier pins", "warn");
     daemon.start_again();
     assert!(!earlier.exists(), "maps of an earlier version stay");

@@ -145,6 +145,18 @@ impl Got {
     }
 }
 
+/// Puts a limit of another capacity in force each second. In the end its text is what it was.
+fn reload_each_second(daemon: &Daemon<'_>, limit: &dyn Fn(u32) -> String, first: u32) {
+    let (began, mut capacity) = (Instant::now(), first);
+    while began.elapsed() < length() {
+        pause(Duration::from_secs(1).min(length() / 2));
+        daemon.edit(&limit(capacity), &limit(capacity + 1));
+        capacity += 1;
+        daemon.done(&["reload"]);
+    }
+    daemon.edit(&limit(capacity), &limit(first));
+}
+
 #[test]
 fn d05_d07_exact_while_reloading_every_second() {
     if !report::may_run("fairness: reloads") {
@@ -154,7 +166,7 @@ fn d05_d07_exact_while_reloading_every_second() {
     const BURST: u64 = 20;
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let limit = |capacity: u64| format!("burst = {BURST}\ncapacity = {capacity}\n");
+    let limit = |capacity: u32| format!("burst = {BURST}\ncapacity = {capacity}\n");
     let more = format!(
         "[limit.client]\nby = [\"principal\"]\nrequests = {RATE}\n{}[quota.client-hour]\nby = [\"principal\"]\n\
          requests = 1000000\nper = \"hour\"\n",
@@ -173,17 +185,9 @@ fn d05_d07_exact_while_reloading_every_second() {
                     Got::over_http1(&client, &token, Duration::ZERO, &is_over)
                 }
             });
-            let mut capacity = 1_000;
-            while began.elapsed() < length() {
-                pause(Duration::from_secs(1).min(length() / 2));
-                daemon.edit(&limit(capacity), &limit(capacity + 1));
-                capacity += 1;
-                daemon.done(&["reload"]);
-            }
+            reload_each_second(&daemon, &limit, 1_000);
             is_over.store(true, Ordering::Relaxed);
-            let got = load.join().unwrap();
-            daemon.edit(&limit(capacity), &limit(1_000));
-            (got, began.elapsed())
+            (load.join().unwrap(), began.elapsed())
         });
         #[expect(
             clippy::cast_possible_truncation,

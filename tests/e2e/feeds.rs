@@ -146,6 +146,17 @@ fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
     let told = daemon.done(&["block", "del", "--feed", "mistyped"]);
     assert!(told["message"].to_string().contains("the warning about it is gone") && !warns(), "{told}");
     assert_eq!(daemon.cli(&["block", "del", "--feed", "mistyped"]).json["code"], "not_found");
+    // So can one about what was to be added to the list without a name.
+    assert_eq!(daemon.cli(&["block", "import", &page]).code, 1);
+    let told = daemon.done(&["block", "del", "--feed", ""]);
+    assert_eq!(told["message"], "there is no list without a name; the warning about it is gone");
+    let nameless = write(world, "nameless", "192.0.2.1\n192.0.2.2\n");
+    daemon.done(&["block", "import", &nameless]);
+    assert_eq!(daemon.done(&["block", "export", "--feed", ""]).as_array().map(Vec::len), Some(2));
+    assert_eq!(
+        daemon.done(&["block", "del", "--feed", ""])["message"],
+        "the list without a name is removed: 2 sources"
+    );
     let empty = write(world, "empty", "");
     assert_eq!(counts(&daemon.done(&["block", "import", &empty, "--feed", "a", "--allow-empty"]))[3], 3);
 }

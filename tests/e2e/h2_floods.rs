@@ -152,3 +152,19 @@ fn h06_frames_about_the_connection() {
         }
     });
 }
+
+/// Clients of gRPC send a PING for each piece of a response, to measure their line, and open windows for it.
+#[test]
+fn h06_frames_that_responses_give_reason_for() {
+    flooded("h2_floods: replies", |client, _upstream| {
+        let mut raw = Raw::open(client, &[]).unwrap();
+        let reply = [frame(PING, 0, 0, &[0; 8]), frame(WINDOW_UPDATE, 0, 0, &1_000_u32.to_be_bytes())].concat();
+        for number in 0..2_000 {
+            let request = frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &get("/health", &[]));
+            raw.write(&request).unwrap();
+            let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+            assert!(heard.goaway.is_none() && !heard.heads.is_empty(), "after {number} responses: {heard:?}");
+            raw.write(&reply).unwrap();
+        }
+    });
+}

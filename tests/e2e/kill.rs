@@ -41,19 +41,19 @@ fn killed_at_any_moment_nothing_is_half_done() {
     let mut daemon = Daemon::start(&world, &settings);
     let mut random = Random::new();
     let mut known = Known::default();
-    let mut tally = Tally::default();
+    let mut figures = Figures::default();
     let socket = world.folder.join("control.sock");
     for round in 1..=rounds {
         let lives = Duration::from_millis(random.below(LONGEST));
         let begun = thread::scope(|scope| {
-            let work = scope.spawn(|| work(&socket, &mut known, &mut random, &mut tally));
+            let work = scope.spawn(|| work(&socket, &mut known, &mut random, &mut figures));
             pause(lives);
             daemon.kill();
             work.join().unwrap()
         });
         let start = Instant::now();
         daemon.start_again();
-        tally.restart(start.elapsed());
+        figures.restart(start.elapsed());
 
         let list = daemon.done(&["block", "list"]);
         let listed = listed(&list);
@@ -70,7 +70,7 @@ fn killed_at_any_moment_nothing_is_half_done() {
         known.blocked = sources;
         known.allowed = allowed(&daemon.done(&["allow", "list"]));
         if begun.is_some() {
-            tally.begun += 1;
+            figures.begun += 1;
         }
         agree(&world, &listed, round);
         let verified = daemon.cli(&["audit", "verify"]);
@@ -83,7 +83,7 @@ fn killed_at_any_moment_nothing_is_half_done() {
     }
     let audit = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
     let undone = audit.lines().filter(|line| line.contains("\"undone\":[")).count();
-    report::note(&format!("kill: {rounds} rounds, {}, {undone} between record and commit", tally.text(rounds)));
+    report::note(&format!("kill: {rounds} rounds, {}, {undone} between record and commit", figures.text(rounds)));
 }
 
 /// How often the guard is killed.
@@ -148,7 +148,7 @@ fn source(text: &str) -> Source {
 }
 
 /// Asks for one change after the other until nobody answers: the change that was not confirmed.
-fn work(socket: &Path, known: &mut Known, random: &mut Random, tally: &mut Tally) -> Option<Change> {
+fn work(socket: &Path, known: &mut Known, random: &mut Random, figures: &mut Figures) -> Option<Change> {
     loop {
         let change = known.next(random);
         let request = match change.clone() {
@@ -168,7 +168,7 @@ fn work(socket: &Path, known: &mut Known, random: &mut Random, tally: &mut Tally
         match client::ask(socket, &request) {
             Ok(Answer::Done { .. }) => {
                 *known = std::mem::take(known).with(&change);
-                tally.confirmed += 1;
+                figures.confirmed += 1;
             }
             // What is allowed is not blocked.
             Ok(Answer::Refused { code, .. }) if code == "allowlisted" => {}
@@ -230,14 +230,14 @@ fn replay(path: &Path) -> BTreeMap<Source, u64> {
 
 /// What happened over all rounds.
 #[derive(Debug, Default)]
-struct Tally {
+struct Figures {
     confirmed: u32,
     begun: u32,
     restarts: Duration,
     longest: Duration,
 }
 
-impl Tally {
+impl Figures {
     fn restart(&mut self, took: Duration) {
         self.restarts += took;
         self.longest = self.longest.max(took);

@@ -75,22 +75,32 @@ fn rotation_under_load_loses_no_line() {
         }
     }
     let path = log.to_str().unwrap();
-    let numbers = || -> Vec<usize> {
-        // The command reads all files, compressed or not, and prints lines as they are.
-        let output = std::process::Command::new(support::daemon::binary())
+    // The command reads all files, compressed or not, and prints lines as they are.
+    let shown = || {
+        std::process::Command::new(support::daemon::binary())
             .args(["--json", "logs", "--file", path, "--lines", "1000000"])
             .output()
-            .unwrap();
-        let text = String::from_utf8(output.stdout).unwrap();
+            .unwrap()
+    };
+    let numbers = || -> Vec<usize> {
+        let text = String::from_utf8(shown().stdout).unwrap();
         let lines = text.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
         lines.filter_map(|line| line["request.x-number"].as_str()?.parse().ok()).collect()
     };
     let all = until("every line", SOON, || Some(numbers()).filter(|numbers| numbers.len() >= sent));
     assert_eq!(all, (0..sent).collect::<Vec<_>>(), "each once, in order");
-    until("a compressed file", SOON, || {
-        let mut entries = fs::read_dir(log.parent().unwrap()).unwrap().flatten();
-        entries.any(|entry| entry.path().extension().is_some_and(|ending| ending == "gz")).then_some(())
+    let compressed = until("a compressed file", SOON, || {
+        let entries = fs::read_dir(log.parent().unwrap()).unwrap().flatten();
+        entries.map(|entry| entry.path()).find(|path| path.extension().is_some_and(|ending| ending == "gz"))
     });
+    // The disk was full when it was copied back: what can be read of it is shown, and all the others.
+    let whole = fs::read(&compressed).unwrap();
+    fs::write(&compressed, &whole[..whole.len() / 2]).unwrap();
+    let output = shown();
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && told.contains("is not shown as a whole"), "{told}");
+    let left = numbers();
+    assert!(left.len() < sent && left.is_sorted() && left.last() == Some(&(sent - 1)), "{left:?}");
 }
 
 /// The follower stands still now and then, so that files come and go before it looks.

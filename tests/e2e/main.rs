@@ -90,6 +90,7 @@ mod h2_protocol;
 mod health;
 mod hostile;
 mod hostile_proxy;
+mod interim;
 mod keyed_limits;
 mod limit;
 mod many_bans;

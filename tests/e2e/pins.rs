@@ -2,6 +2,7 @@
 
 use std::{
     fs,
+    net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Stdio},
     time::Duration,
@@ -12,6 +13,7 @@ use serde_json::Value;
 use support::{
     daemon::{Daemon, binary, gateway, send},
     http1::Client,
+    pki::PKI,
     report,
     settings::Settings,
     upstream::Upstream,
@@ -66,6 +68,81 @@ fn pins_that_are_removed_are_made_again() {
     daemon.done(&["attach"]);
     assert_eq!(pinned(&folder), before);
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
+}
+
+/// Runs a gateway that cannot start; what it says of that.
+fn refused(world: &World, config: &Path) -> String {
+    let output = world.gate.command(&binary()).arg("--config").arg(config).arg("run").output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    said
+}
+
+/// Each fault names its setting, and where that stands.
+#[test]
+fn a_first_start_that_fails_leaves_nothing_pinned() {
+    if !report::may_run("pins::first") {
+        return;
+    }
+    let world = World::new();
+    PKI.write(&world.folder);
+    let (config, pins) = (world.folder.join("gateway.toml"), pin_folder(&world.name));
+    let text = Settings::default().text(&world.folder, &pins);
+    let with_admin = format!("{text}\n[admin]\naddress = \"127.0.0.1:9901\"\n");
+    let socket = text.lines().position(|line| line.starts_with("control_socket")).unwrap() + 1;
+    let state = text.lines().position(|line| line.starts_with("state_dir")).unwrap() + 1;
+    fs::write(world.folder.join("file"), "").unwrap();
+    let file = world.folder.join("file").display().to_string();
+    for (taken, text, says) in [
+        (Some("10.0.0.1:443"), text.clone(), vec!["listener.address: 10.0.0.1:443", "or change listener.address"]),
+        (Some("127.0.0.1:9901"), with_admin, vec!["admin.address: 127.0.0.1:9901", "or change admin.address"]),
+        (
+            None,
+            replaced_line(&text, socket, &format!("control_socket = {:?}", format!("{file}/a.sock"))),
+            vec!["guard.control_socket: ", "control_socket = "],
+        ),
+        (
+            None,
+            replaced_line(&text, state, &format!("state_dir = {file:?}")),
+            vec!["guard.state_dir: ", "state_dir = "],
+        ),
+    ] {
+        let listener = taken.map(|address| world.gate.enter(|| TcpListener::bind(address).unwrap()));
+        fs::write(&config, text).unwrap();
+        let said = refused(&world, &config);
+        // In a log quotes are escaped.
+        let plain = said.replace('\\', "");
+        assert!(says.iter().all(|word| plain.contains(word)), "{says:?}: {said}");
+        if listener.is_none() {
+            assert!(plain.contains("gateway.toml:"), "{said}");
+        }
+        assert_eq!(pinned(&pins), Vec::<PathBuf>::new(), "{said}");
+    }
+}
+
+fn replaced_line(text: &str, number: usize, by: &str) -> String {
+    let lines = text.lines().enumerate().map(|(at, line)| if at + 1 == number { by } else { line });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn a_start_that_fails_keeps_what_was_pinned() {
+    if !report::may_run("pins::kept") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    daemon.kill();
+    let before = pinned(&pin_folder(&world.name));
+    let listener = world.gate.enter(|| TcpListener::bind("10.0.0.1:443").unwrap());
+    let said = refused(&world, &daemon.config);
+    assert_eq!(pinned(&pin_folder(&world.name)), before, "{said}");
+    drop(listener);
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "{said}");
+    daemon.start_again();
+    assert_eq!(daemon.status()["interfaces"][0]["adopted"], true, "{}", daemon.status());
 }
 
 /// A second gateway in the same world: other state, other ports.

@@ -24,7 +24,7 @@ use support::{
 };
 
 /// In the suite.
-const FEW: u8 = 3;
+const FEW: u16 = 3;
 
 /// What the machine does meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -51,6 +51,7 @@ fn every_ban_tells_how_long_it_took() {
         return;
     }
     let bans = env::var("GATEWAY_REACTION_BANS").ok().and_then(|bans| bans.parse().ok());
+    let only = env::var("GATEWAY_REACTION_ONLY").unwrap_or_default();
     let mut figures = Vec::new();
     let nothing = [("idle", Beside::Nothing)];
     let all =
@@ -62,10 +63,14 @@ fn every_ban_tells_how_long_it_took() {
             ("1.1 s apart", Pace::Every(Duration::from_millis(1_100))),
         ];
         for (pace, how) in if bans.is_some() { &paces[..] } else { &paces[..1] } {
+            let case = format!("{beside}, {pace}");
+            if !case.contains(&only) {
+                continue;
+            }
             let mut took = measure(bans.unwrap_or(FEW), *what, *how);
             took.sort_unstable();
             let at = |percent: usize| took[(took.len() * percent).div_ceil(100).max(1) - 1];
-            let figure = json!({"case": format!("{beside}, {pace}"), "bans": took.len(), "p50_us": at(50),
+            let figure = json!({"case": case, "bans": took.len(), "p50_us": at(50),
                 "p90_us": at(90), "p99_us": at(99), "max_us": at(100)});
             report::note(&format!("reaction: {figure}"));
             figures.push(figure);
@@ -76,19 +81,20 @@ fn every_ban_tells_how_long_it_took() {
     }
 }
 
-const fn attacker(number: u8) -> IpAddr {
-    IpAddr::V4(Ipv4Addr::new(10, 9, 0, number))
+fn attacker(number: u16) -> IpAddr {
+    let [high, low] = number.to_be_bytes();
+    IpAddr::V4(Ipv4Addr::new(10, 9, high, low))
 }
 
 /// Microseconds that each of so many bans took.
-fn measure(bans: u8, beside: Beside, pace: Pace) -> Vec<u64> {
+fn measure(bans: u16, beside: Beside, pace: Pace) -> Vec<u64> {
     let world = World::new();
     let mut lines = String::new();
     for number in 1..=bans {
         writeln!(lines, "addr add {}/32 dev {OUTSIDE}", attacker(number)).unwrap();
     }
     world.outside.configure(&lines);
-    world.gate.configure(&format!("route add 10.9.0.0/24 dev {GATE}\n"));
+    world.gate.configure(&format!("route add 10.9.0.0/16 dev {GATE}\n"));
     let own = "[[route]]\npath = \"/own\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
     let settings = Settings {
         guard: "max_bans_per_minute = 100000\n".to_owned(),
@@ -122,7 +128,7 @@ fn measure(bans: u8, beside: Beside, pace: Pace) -> Vec<u64> {
             pause(long);
         }),
         Pace::Bursts(size) => {
-            let numbers: Vec<u8> = (1..=bans).collect();
+            let numbers: Vec<u16> = (1..=bans).collect();
             for burst in numbers.chunks(size) {
                 let mut connections: Vec<Connection> = burst.iter().map(|number| connect(*number)).collect();
                 connections.iter_mut().for_each(|connection| connection.write(&forged.bytes()).unwrap());

@@ -369,7 +369,7 @@ fn a_store_from_an_older_backup_brings_nothing_back() {
     let told = warnings(&daemon);
     for part in [
         "credentials.db is older than the audit chain",
-        "1 revocations of tokens and 1 of keys, and the end of 1 keys",
+        "1 revocation of tokens and 1 of keys, and the end of 1 key",
         "2 keys that were made since are lost",
     ] {
         assert!(told.contains(part), "no {part:?}: {told}");

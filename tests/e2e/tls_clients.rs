@@ -255,6 +255,9 @@ fn handshakes_that_fail_are_told_with_their_reason() {
     };
     shake(Speaks::default().config());
     shake(PKI.client(rustls::ALL_VERSIONS, &[b"smtp"]));
+    // The only name that some clients of HTTP/1.0 have.
+    let old = client.connect_to("api.example.com", PKI.client(rustls::ALL_VERSIONS, &[b"http/1.0"]), PATIENCE);
+    assert_eq!(old.unwrap().session().and_then(|session| session.alpn_protocol()), Some(&b"http/1.0"[..]));
     plain(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
     // A hello of TLS 1.0.
     let mut hello = vec![22, 3, 1, 0, 45, 1, 0, 0, 41, 3, 1];

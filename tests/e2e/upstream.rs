@@ -13,7 +13,10 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use support::{
     daemon::Daemon,
     http1::{Client, Request},
-    http2, report,
+    http2,
+    pki::HOST,
+    report,
+    scripted::Scripted,
     settings::{Settings, route},
     tokens,
     upstream::Upstream,
@@ -224,4 +227,44 @@ fn kept_connections_do_not_grow_old() {
     let first = used();
     pause(Duration::from_millis(600));
     assert_ne!(used(), first, "an old connection was used again");
+}
+
+/// Nor is one that the server has said that it is about to close.
+#[test]
+fn kept_connections_end_before_their_servers_end_them() {
+    if !report::may_run("upstream: told") {
+        return;
+    }
+    let world = World::new();
+    let _server = Scripted::start(&world.gate, "127.0.0.1:9001", |exchange| {
+        let nth = exchange.nth.to_string();
+        exchange.answer("200 OK", "Keep-Alive: timeout=2, max=9\r\n", &nth)?;
+        Ok(true)
+    });
+    let _daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let nth = || client.get("/health", "").unwrap().text();
+    assert_eq!((nth(), nth()), ("1".to_owned(), "2".to_owned()));
+    pause(Duration::from_millis(1_300));
+    assert_eq!(nth(), "1", "a new connection");
+}
+
+/// RFC 9110 8.6: a 204 has no length, whatever its server says. Clients of HTTP/2 refuse it otherwise.
+#[test]
+fn a_204_has_no_length() {
+    if !report::may_run("upstream: 204") {
+        return;
+    }
+    let world = World::new();
+    let _server = Scripted::start(&world.gate, "127.0.0.1:9001", |exchange| {
+        exchange.say(b"HTTP/1.1 204 No Content\r\nContent-Length: 34\r\nX-Own: 1\r\n\r\n")?;
+        Ok(true)
+    });
+    let _daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let request = http::Request::get(format!("https://{HOST}/health")).body(http_body_util::Full::default()).unwrap();
+    let answers = client.send_http2(vec![request]).unwrap();
+    let answer = answers.into_iter().next().unwrap().unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["x-own"].as_bytes()), (204, &b"1"[..]));
+    assert!(!answer.headers().contains_key("content-length"), "{answer:?}");
 }

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use gateway::launch::{self, LauncherCommand, Notice, ProgramId, Role, RunAs};
+use gateway::launch::{self, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs};
 use support::wait::{SOON, until};
 
 /// Plays until it has heard of everything, and ends without ever having served.
@@ -29,7 +29,7 @@ pub(crate) fn play(program: &str) {
     let unknown = ProgramId { device: own.device, inode: own.inode.wrapping_add(1) };
     let somebody = Some(RunAs { uid: 65_534, gid: 65_534 });
     for (generation, run_as, program) in [(900, None, own), (901, somebody, unknown)] {
-        let start = LauncherCommand::Start { role: Role::Proxy, generation, run_as, program };
+        let start = LauncherCommand::Start { role: ProcessRole::Proxy, generation, run_as, program };
         launch::send(&launcher, &start, &[theirs.as_fd()]).unwrap();
         let told = loop {
             if let Notice::Started { generation: of, pid, error } = next(&launcher)

@@ -3,8 +3,8 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
-    detect::{BanRequest, Contribution, Contributor, Named},
-    limit::report::Row,
+    detect::{BanRequest, Contribution, Contributor, Discount, Discounted, Named},
+    limit::report::LimitRow,
     message::{
         ANSWERS, Counted, FailingServer, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED,
         PlanMember, ServerState, ShadowedSource, ToGuard, UpstreamReport,
@@ -76,6 +76,7 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
             over_limit: number(random),
             retries: number(random),
             limit: u32::try_from(number(random)).ok(),
+            discounted: (0..below(random, 8)).map(|_| discounted(random)).collect(),
         })),
         7 => ToGuard::WouldRefuse {
             limit: name(random),
@@ -87,8 +88,9 @@ pub(crate) fn any(random: &mut Random) -> ToGuard {
         10 => ToGuard::Score {
             number: number(random),
             scores: (0..below(random, 200)).map(|_| (name(random), u32::MAX)).collect(),
-            limits: (0..below(random, 100)).map(|_| Row { limit: name(random), ..Row::default() }).collect(),
+            limits: (0..below(random, 100)).map(|_| LimitRow { limit: name(random), ..LimitRow::default() }).collect(),
             profile: None,
+            discounted: Some(discounted(random)),
         },
         11 => ToGuard::WouldDeny {
             what: name(random),
@@ -126,12 +128,22 @@ fn plan_member(random: &mut Random) -> PlanMember {
     PlanMember { source: source(random), principal: number(random), plan: name(random) }
 }
 
+fn discounted(random: &mut Random) -> Discounted {
+    Discounted { signal: Signal::UpstreamNotFound, count: number(random), why: Discount::NobodyServed }
+}
+
 /// More than a message may hold, and small on the channel.
 pub(crate) fn too_much(random: &mut Random) -> ToGuard {
     match below(random, 3) {
         0 => ToGuard::Refused(vec![(0, 0); 20_000]),
         1 => ToGuard::Counted(Box::new(Counted { refused: vec![(String::new(), 0); 20_000], ..Counted::default() })),
-        _ => ToGuard::Score { number: 0, scores: vec![(String::new(), 0); 20_000], limits: Vec::new(), profile: None },
+        _ => ToGuard::Score {
+            number: 0,
+            scores: vec![(String::new(), 0); 20_000],
+            limits: Vec::new(),
+            profile: None,
+            discounted: None,
+        },
     }
 }
 

@@ -14,7 +14,7 @@ use support::{
     report,
 };
 
-use crate::program::{FOREVER, Program, VARIANT, limits, program};
+use crate::program::{FOREVER, Program, VARIANT, limits, program, row};
 
 use Verdict::{
     Allowed, Blocked, CookieRefused, CookieSent, OverBytes, OverPackets, OverSyns, Passed, ShadowBlocked,
@@ -34,16 +34,6 @@ fn few(units: u64) -> Rate {
 
 fn bytes(burst: u64) -> ByteRate {
     ByteRate { interval: 1 << 50 >> 8, burst: (1_u64 << 50 >> 8).saturating_mul(burst) >> 10 }
-}
-
-/// What becomes of so many packets in a row.
-#[track_caller]
-fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usize)]) {
-    for (verdict, times) in expect {
-        for time in 0..*times {
-            assert_eq!(program.judge(frame), *verdict, "{what}: {} no. {time}", verdict.name());
-        }
-    }
 }
 
 #[test]
@@ -124,14 +114,14 @@ pub(crate) fn syns_and_bytes_weigh_so_that_few_packets_reach_their_limits() {
     let limited = Limits { packets: few(1_000_000), sketch_threshold: 100_000, ..limits() };
     program.limits(Limits { syns: few(10), syn_weight: 20_000, ..limited });
     program.run(&Frame::syn(SOURCE, 443).bytes(), 100);
-    let over = program.tallies()[OverSyns as usize].packets;
+    let over = program.packet_counts()[OverSyns as usize].packets;
     // Five make the weight; what they were is charged.
     assert!((85..=96).contains(&over), "{over} of 100 SYNs are over");
     program.limits(Limits { bytes: bytes(20_000), byte_shift: 3, ..limited });
     let frame = Frame::of(SOURCE6, UDP, [&[0x9c, 0x40, 1, 187, 3, 0xe8, 0, 0][..], &[0; 992]].concat()).bytes();
     program.limits(Limits { bytes: bytes(20_000), byte_shift: 3, sketch_threshold: 1_000, ..limited });
     program.run(&frame, 100);
-    let over = program.tallies()[OverBytes as usize].packets;
+    let over = program.packet_counts()[OverBytes as usize].packets;
     assert!((75..=92).contains(&over), "{over} of 100 large packets are over");
 }
 
@@ -149,10 +139,10 @@ pub(crate) fn an_entry_that_was_evicted_comes_back_empty() {
         program.limits(Limits { packets: few(1_000), sketch_threshold: 11, seed: 9, ..limits() });
         program.run(&frame, sent_before);
         program.evict(SOURCE);
-        let before = program.tallies()[OverPackets as usize].packets;
+        let before = program.packet_counts()[OverPackets as usize].packets;
         let offered = if sent_before == 0 { 2_000 } else { 100 };
         program.run(&frame, offered);
-        let over = program.tallies()[OverPackets as usize].packets - before;
+        let over = program.packet_counts()[OverPackets as usize].packets - before;
         let passed = u64::from(offered) - over;
         let free = if sent_before == 0 { 10 } else { 0 };
         assert!(passed.abs_diff(expect + free) <= 1, "{what}: {passed} passed, not {}", expect + free);
@@ -171,9 +161,9 @@ pub(crate) fn an_entry_that_was_evicted_comes_back_empty_on_a_cpu_that_never_saw
             report::skipped("an eviction seen from another CPU", "there is one CPU only");
             return;
         }
-        let before = program.tallies()[OverPackets as usize].packets;
+        let before = program.packet_counts()[OverPackets as usize].packets;
         program.run(&frame, 100);
-        let over = program.tallies()[OverPackets as usize].packets - before;
+        let over = program.packet_counts()[OverPackets as usize].packets - before;
         // Ten are below what is worth an entry, the eleventh makes it.
         assert_eq!(100 - over, 11, "passed after the eviction, taking {advance} in advance");
     }
@@ -186,9 +176,9 @@ pub(crate) fn who_is_over_his_budget_is_noticed_in_a_flood_of_any_size() {
     program.limits(Limits { packets: few(1_000), sketch_threshold: 125, ..limits() });
     for weight in [0, 1 << 25, 1 << 40] {
         program.weighed(weight);
-        let before = program.tallies()[OverPackets as usize].packets;
+        let before = program.packet_counts()[OverPackets as usize].packets;
         program.run(&frame, 4_000);
-        let over = program.tallies()[OverPackets as usize].packets - before;
+        let over = program.packet_counts()[OverPackets as usize].packets - before;
         // A second's budget before he is noticed, or half as much again where an epoch ends; then what is left of it.
         assert!(over > 1_500, "{over} of 4,000 packets are over, in a flood of {weight}");
         program.evict(SOURCE);
@@ -206,9 +196,9 @@ pub(crate) fn what_is_taken_in_advance_is_taken_once() {
     ] {
         program.limits(limits);
         let source = if what == "packets" { SOURCE } else { "203.0.113.99" };
-        let before = program.tallies()[Passed as usize].packets;
+        let before = program.packet_counts()[Passed as usize].packets;
         program.run(&Frame::tcp(source, 443).bytes(), 5_000);
-        let passed = program.tallies()[Passed as usize].packets - before;
+        let passed = program.packet_counts()[Passed as usize].packets - before;
         assert!(passed.abs_diff(expect) <= 1, "{what}: {passed} passed, not {expect}");
     }
 }

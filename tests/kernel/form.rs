@@ -276,7 +276,7 @@ pub(crate) fn x05_mutated_frames_are_never_aborted() {
         state ^= state << 17;
         usize::try_from(state % below as u64).unwrap()
     };
-    let before: u64 = program.tallies().iter().map(|tally| tally.packets).sum();
+    let before: u64 = program.packet_counts().iter().map(|count| count.packets).sum();
     let rounds = 100_000;
     for round in 0..rounds {
         let mut frame = seeds[round % seeds.len()].clone();
@@ -288,7 +288,7 @@ pub(crate) fn x05_mutated_frames_are_never_aborted() {
         let (action, _) = program.run(&frame, 1);
         assert!(action == 1 || action == 2, "action {action}: {frame:02x?}");
     }
-    let after: u64 = program.tallies().iter().map(|tally| tally.packets).sum();
+    let after: u64 = program.packet_counts().iter().map(|count| count.packets).sum();
     assert_eq!(after - before, rounds as u64, "each is counted once");
 }
 

@@ -16,7 +16,7 @@ use support::frame::{Frame, UDP};
 use crate::{
     budgets::{LISTENER, listening},
     live::ip,
-    program::{FOREVER, Program, limits, program, seconds_from_now},
+    program::{FOREVER, limits, program, row, seconds_from_now},
 };
 
 use Verdict::{
@@ -56,16 +56,6 @@ pub(crate) fn proven(source: &str, priority: u32) -> (Socket, TcpStream) {
 /// So slow that nothing is earned back during a test.
 fn few(units: u64) -> Rate {
     Rate::per(1, 3_600_000_000_000, units).unwrap()
-}
-
-/// What becomes of so many packets in a row.
-#[track_caller]
-fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usize)]) {
-    for (verdict, times) in expect {
-        for time in 0..*times {
-            assert_eq!(program.judge(frame), *verdict, "{what}: {} no. {time}", verdict.name());
-        }
-    }
 }
 
 #[test]

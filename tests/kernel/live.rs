@@ -3,7 +3,6 @@
 use std::{
     fs, io,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
     process::Command,
     sync::mpsc,
     thread,
@@ -13,7 +12,7 @@ use std::{
 use aya::maps::{HashMap, MapData};
 use gateway::{
     guard::kernel::{self, Kernel, KernelError, Removed},
-    settings::guard::{AttachMode, Compile, PacketScope, Safety, Settings, SourceLimit},
+    settings::guard::{AttachMode, PacketScope, Settings, SourceLimit},
 };
 use gateway_common::{
     maps::{Ban, Hits, LAYOUT, NEVER, Rule, name},
@@ -27,7 +26,7 @@ use nix::{
     unistd::gettid,
 };
 use socket2::{Domain, Socket, Type};
-use support::report;
+use support::{guard_settings::guard_settings, report};
 
 const SERVER: &str = "203.0.113.1:443";
 pub(crate) const BAD: &str = "203.0.113.7";
@@ -101,42 +100,11 @@ pub(crate) fn ip(arguments: &[&str]) {
 pub(crate) fn settings() -> Settings {
     Settings {
         interfaces: vec!["v0".to_owned()],
-        mode: AttachMode::Auto,
-        scope: PacketScope::Listeners,
-        state_dir: PathBuf::new(),
-        control_socket: PathBuf::new(),
-        control_group: None,
-        control_mode: gateway::settings::operators::ControlMode::Owner,
-        operators: Vec::new(),
-        pin_dir: PathBuf::from("/sys/fs/bpf/gateway"),
-        allow: Vec::new(),
-        trusted_proxies: Vec::new(),
-        ipv6_prefix: 64,
-        widest_ipv4: 16,
-        widest_ipv6: 32,
         max_bans: 100,
         max_rules: 50,
         max_sources: 1_024,
-        max_bans_per_minute: 60,
-        compile: Compile::default(),
-        pass_malformed: false,
-        trace: None,
         packet_limit: Some(SourceLimit { per_second: 10_000, burst: 10_000, shadow: false }),
-        byte_limit: None,
-        syn_limit: None,
-        total_limit: None,
-        syn_cookies: None,
-        default_ban: Duration::from_secs(600),
-        safety: Safety::default(),
-        feeds: Vec::new(),
-        crowdsec: None,
-        revocation: gateway::settings::revocation::Settings::default(),
-        audit: gateway::settings::audit::Settings::default(),
-        clamps: Vec::new(),
-        plan_budgets: Vec::new(),
-        anomalies: gateway::settings::anomalies::Actions::default(),
-        shadow_limits: Vec::new(),
-        shadow_routes: Vec::new(),
+        ..guard_settings("/sys/fs/bpf/gateway")
     }
 }
 

@@ -95,6 +95,16 @@ macro_rules! program {
 }
 pub(crate) use program;
 
+/// What becomes of so many packets in a row.
+#[track_caller]
+pub(crate) fn row(program: &mut Program, what: &str, frame: &[u8], expect: &[(Verdict, usize)]) {
+    for (verdict, times) in expect {
+        for time in 0..*times {
+            assert_eq!(program.judge(frame), *verdict, "{what}: {} no. {time}", verdict.name());
+        }
+    }
+}
+
 impl Program {
     pub(crate) fn load() -> Self {
         // Each CPU knows what it has seen itself: a test stays on one.
@@ -240,13 +250,13 @@ impl Program {
     }
 
     /// Packets and bytes of each verdict so far.
-    pub(crate) fn tallies(&mut self) -> Vec<PacketCount> {
+    pub(crate) fn packet_counts(&mut self) -> Vec<PacketCount> {
         let map: PerCpuArray<_, Laid<PacketCount>> = self.ebpf.map_mut(name::STATS).unwrap().try_into().unwrap();
         map.iter()
             .map(|cpus| {
-                cpus.unwrap().iter().fold(PacketCount::default(), |sum, Laid(tally)| PacketCount {
-                    packets: sum.packets + tally.packets,
-                    bytes: sum.bytes + tally.bytes,
+                cpus.unwrap().iter().fold(PacketCount::default(), |sum, Laid(count)| PacketCount {
+                    packets: sum.packets + count.packets,
+                    bytes: sum.bytes + count.bytes,
                 })
             })
             .collect()
@@ -296,7 +306,7 @@ impl Program {
 
     /// Runs a frame on several CPUs at once, so many times on each: how many passed, and how long it took.
     pub(crate) fn hammer(&mut self, frame: &[u8], cpus: usize, repeat: u32) -> (u64, Duration) {
-        let before = self.tallies()[Verdict::Passed as usize].packets;
+        let before = self.packet_counts()[Verdict::Passed as usize].packets;
         let program: &Xdp = self.ebpf.program(self.variant).unwrap().try_into().unwrap();
         let started = Instant::now();
         thread::scope(|scope| {
@@ -314,7 +324,7 @@ impl Program {
             }
         });
         let elapsed = started.elapsed();
-        (self.tallies()[Verdict::Passed as usize].packets - before, elapsed)
+        (self.packet_counts()[Verdict::Passed as usize].packets - before, elapsed)
     }
 
     /// The verdict on one frame.
@@ -322,9 +332,9 @@ impl Program {
     /// Whatever the frame: exactly one verdict is counted, with the frame's bytes, and the action is what it says.
     #[track_caller]
     pub(crate) fn judge(&mut self, frame: &[u8]) -> Verdict {
-        let before = self.tallies();
+        let before = self.packet_counts();
         let (action, _) = self.run(frame, 1);
-        let after = self.tallies();
+        let after = self.packet_counts();
         let changed: Vec<usize> = (0..after.len()).filter(|&index| after[index] != before[index]).collect();
         let [index] = changed[..] else { panic!("not one verdict was counted but {changed:?}, frame {frame:02x?}") };
         assert_eq!(after[index].packets, before[index].packets + 1);

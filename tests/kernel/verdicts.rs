@@ -150,7 +150,7 @@ pub(crate) fn entries_count_what_they_drop() {
 /// Sends at full speed for `time`: how many packets passed, and for how long a busy machine let nothing be sent while
 /// the budget was full after `full`.
 fn passed(program: &mut crate::program::Program, frame: &[u8], time: Duration, full: Duration) -> (u64, Duration) {
-    let before = program.tallies()[Passed as usize].packets;
+    let before = program.packet_counts()[Passed as usize].packets;
     let (mut last, mut lost) = (Instant::now(), Duration::ZERO);
     let end = last + time;
     while last < end {
@@ -158,7 +158,7 @@ fn passed(program: &mut crate::program::Program, frame: &[u8], time: Duration, f
         lost += last.elapsed().saturating_sub(full);
         last = Instant::now();
     }
-    (program.tallies()[Passed as usize].packets - before, lost)
+    (program.packet_counts()[Passed as usize].packets - before, lost)
 }
 
 #[test]
@@ -177,9 +177,9 @@ pub(crate) fn d05_packet_budget_admits_rate_and_burst() {
         // Idle time beyond the burst earns nothing.
         let expect = expect.saturating_sub(rate * u64::try_from(lost.as_millis()).unwrap() / 1_000);
         assert!(admitted >= expect * 4 / 5, "{source}: {admitted} in {elapsed} ms, not {expect}");
-        let over = program.tallies()[OverPackets as usize].packets;
+        let over = program.packet_counts()[OverPackets as usize].packets;
         program.run(&frame, 10_000);
-        assert!(program.tallies()[OverPackets as usize].packets > over, "{source}: the rest is dropped");
+        assert!(program.packet_counts()[OverPackets as usize].packets > over, "{source}: the rest is dropped");
         program.check(&[
             ("another source", Frame::tcp("203.0.113.200", 443).bytes(), Passed),
             ("not in scope", Frame::tcp(source, 22).bytes(), Unguarded),
@@ -195,9 +195,9 @@ pub(crate) fn a_quiet_source_has_no_budget_to_exceed() {
     let frame = Frame::tcp(SOURCE, 443).bytes();
     // Twice the threshold at most: an epoch may end meanwhile.
     program.run(&frame, 98);
-    assert_eq!(program.tallies()[OverPackets as usize].packets, 0);
+    assert_eq!(program.packet_counts()[OverPackets as usize].packets, 0);
     program.run(&frame, 1_000);
-    assert!(program.tallies()[OverPackets as usize].packets > 700);
+    assert!(program.packet_counts()[OverPackets as usize].packets > 700);
 }
 
 #[test]
@@ -207,11 +207,11 @@ pub(crate) fn allowed_sources_and_shadows_and_the_budget() {
     program.rule("192.0.2.1", Rule::ALLOW, 0, FOREVER);
     let frame = Frame::tcp("192.0.2.1", 443).bytes();
     program.run(&frame, 1_000);
-    assert_eq!(program.tallies()[Allowed as usize].packets, 1_000, "never limited");
+    assert_eq!(program.packet_counts()[Allowed as usize].packets, 1_000, "never limited");
     program.ban(SOURCE, 1 | Ban::SHADOW, FOREVER);
     program.run(&Frame::tcp(SOURCE, 443).bytes(), 1_000);
-    let tallies = program.tallies();
-    assert!(tallies[OverPackets as usize].packets > 990, "a shadow entry shields from no limit");
+    let counts = program.packet_counts();
+    assert!(counts[OverPackets as usize].packets > 990, "a shadow entry shields from no limit");
     assert_eq!(program.find_ban(SOURCE).packets, 1_000);
 }
 

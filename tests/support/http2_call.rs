@@ -161,6 +161,17 @@ impl Call<'_> {
         Ok(head)
     }
 
+    /// The next interim response. `None`: the head of the answer has come.
+    ///
+    /// # Errors
+    /// As the request.
+    pub fn interim(&mut self) -> io::Result<Option<response::Parts>> {
+        let head = self.head.as_mut().ok_or(io::ErrorKind::NotFound)?;
+        let next = poll_fn(|cx| head.poll_informational(cx).map(Option::transpose));
+        let next = self.runtime.block_on(async { timeout(PATIENCE, next).await })?.map_err(io::Error::other)?;
+        Ok(next.map(|next| next.into_parts().0))
+    }
+
     /// The head of the answer, if it comes so soon.
     pub fn head_within(&mut self, patience: Duration) -> Option<response::Parts> {
         let head = self.head.as_mut()?;

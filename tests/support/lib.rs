@@ -12,6 +12,7 @@ pub mod admin;
 pub mod browser;
 pub mod child_lines;
 pub mod daemon;
+pub mod guard_settings;
 pub mod kernel_view;
 pub mod settings;
 pub mod small_disk;

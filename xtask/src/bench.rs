@@ -24,6 +24,7 @@ mod proxy;
 mod reaction;
 mod reloads;
 mod soak;
+mod sources;
 mod validation;
 mod waf;
 
@@ -101,6 +102,8 @@ enum What {
     /// What one to sixteen limits cost: nanoseconds in our own code, the memory of a million clients, and CPU time beside nginx,
     /// HAProxy and Envoy (needs wrk).
     Limits(limits::Arguments),
+    /// What a million sources take of memory while each of them asks and fails (needs wrk and nginx).
+    Sources(sources::Arguments),
     /// Nanoseconds to find one of ten to ten thousand routes.
     Route {
         /// Print one JSON value.
@@ -165,6 +168,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::HttpLibrary(arguments) => http_library::run(arguments),
         What::Identity(arguments) => identity(arguments),
         What::Limits(arguments) => limits::run(arguments),
+        What::Sources(arguments) => sources::run(arguments),
         What::Route { json } => library("route", *json, &[]),
         What::Proxy(arguments) => proxy::run(arguments),
         What::Validation(arguments) => validation::run(arguments),

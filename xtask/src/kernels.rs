@@ -1,5 +1,6 @@
 //! `cargo xtask kernels`: tries the kernel program on the kernels that users have. Each is booted under qemu, and runs
-//! the tests of `tests/kernel`; of `tests/e2e`, which run the daemon, those that are named.
+//! the tests of `tests/kernel`, and those of `tests/machine`, which run nowhere else; of `tests/e2e`, which run the daemon,
+//! those that are named.
 //!
 //! Kernels, qemu and busybox come from Debian's archive into `target/kernels`; nothing is installed for it.
 
@@ -122,15 +123,15 @@ fn programs() -> anyhow::Result<Vec<(&'static str, PathBuf)>> {
     let test = |name: &'static str| -> anyhow::Result<_> {
         Ok((name, built.get(name).with_context(|| format!("cargo built no test {name}"))?.clone()))
     };
-    let (kernel, e2e) = (test("kernel")?, test("e2e")?);
+    let (kernel, e2e, machine) = (test("kernel")?, test("e2e")?, test("machine")?);
     let folder = e2e.1.ancestors().nth(2).map(Path::to_owned).context("the tests lie nowhere")?;
-    Ok(vec![kernel, e2e, ("gateway", folder.join("gateway"))])
+    Ok(vec![kernel, e2e, machine, ("gateway", folder.join("gateway"))])
 }
 
 /// What the machine runs.
 fn script(arguments: &Arguments) -> String {
     let (filters, quick) = (arguments.filters.join(" "), QUICK.join(" "));
-    let kernel = match (filters.is_empty(), arguments.quick) {
+    let wanted = match (filters.is_empty(), arguments.quick) {
         (false, _) => filters.as_str(),
         (true, true) => quick.as_str(),
         (true, false) => "",
@@ -140,7 +141,8 @@ fn script(arguments: &Arguments) -> String {
         if filters.is_empty() { String::new() } else { format!("./e2e --test-threads 1 {filters} 2>&1 || failed=1") };
     format!(
         "cd /tests\nexport RUST_BACKTRACE=0 GATEWAY_BIN=/tests/gateway GATEWAY_TESTS_SKIPPED=/tmp/skipped\nfailed=0\n\
-         export GATEWAY_TESTS_PATIENCE=10\n./kernel --test-threads 1 {kernel} 2>&1 || failed=1\n{e2e}\n\
+         export GATEWAY_TESTS_PATIENCE=10\n./kernel --test-threads 1 {wanted} 2>&1 || failed=1\n\
+         ./machine {wanted} 2>&1 || failed=1\n{e2e}\n\
          # What cannot run here is not tried.\n[ ! -s /tmp/skipped ] || failed=1\nexit $failed\n"
     )
 }

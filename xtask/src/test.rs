@@ -66,18 +66,18 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     eprintln!("== tests: {}", step::text(&command));
     let start = Instant::now();
     let mut child = command.spawn().context("cargo does not start")?;
-    let mut tally = Tally::default();
-    let hanging = follow(&mut child, &mut tally)?;
+    let mut counts = TestCounts::default();
+    let hanging = follow(&mut child, &mut counts)?;
     let status = child.wait()?;
 
     let skipped = fs::read_to_string(&skipped)?;
     for line in skipped.lines() {
         eprintln!("skipped: {line}");
     }
-    for name in &tally.failures {
+    for name in &counts.failures {
         eprintln!("failed: {name}");
     }
-    let Tally { passed, failed, ignored, slow, .. } = tally;
+    let TestCounts { passed, failed, ignored, slow, .. } = counts;
     let (skipped, seconds) = (skipped.lines().count(), start.elapsed().as_secs());
     eprintln!("== tests: {passed} passed, {failed} failed, {skipped} skipped, {ignored} ignored in {seconds} s");
     if hanging {
@@ -97,7 +97,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
 }
 
 /// Prints and counts what the tests report until they have ended, or are killed because they hang: then it says so.
-fn follow(child: &mut Child, tally: &mut Tally) -> anyhow::Result<bool> {
+fn follow(child: &mut Child, counts: &mut TestCounts) -> anyhow::Result<bool> {
     let (sender, lines) = channel();
     let output = child.stdout.take().map(BufReader::new);
     thread::spawn(move || output.into_iter().flat_map(BufReader::lines).all(|line| sender.send(line).is_ok()));
@@ -106,7 +106,7 @@ fn follow(child: &mut Child, tally: &mut Tally) -> anyhow::Result<bool> {
             Ok(line) => {
                 let line = line?;
                 eprintln!("{line}");
-                tally.read(&line);
+                counts.read(&line);
             }
             Err(RecvTimeoutError::Disconnected) => return Ok(false),
             Err(RecvTimeoutError::Timeout) => {
@@ -121,7 +121,7 @@ fn follow(child: &mut Child, tally: &mut Tally) -> anyhow::Result<bool> {
 
 /// What the test binaries reported.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Tally {
+struct TestCounts {
     passed: u64,
     failed: u64,
     ignored: u64,
@@ -130,7 +130,7 @@ struct Tally {
     slow: BTreeSet<String>,
 }
 
-impl Tally {
+impl TestCounts {
     fn read(&mut self, line: &str) {
         let test = line.strip_prefix("test ").unwrap_or_default();
         if let Some(name) = test.strip_suffix(" has been running for over 60 seconds") {
@@ -162,7 +162,7 @@ mod tests {
 
     #[test]
     fn results_add_up() {
-        let mut tally = Tally::default();
+        let mut counts = TestCounts::default();
         for line in [
             "test jwt::forged has been running for over 60 seconds",
             "test jwt::slow has been running for over 60 seconds",
@@ -171,9 +171,9 @@ mod tests {
             "test result: FAILED. 1 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.04s",
             "test result: ok. 5 passed; 0 failed; 1 ignored; 0 measured; 0 filtered out; finished in 0.04s",
         ] {
-            tally.read(line);
+            counts.read(line);
         }
         let (failures, slow) = (vec!["jwt::forged".to_owned()], BTreeSet::from(["jwt::slow".to_owned()]));
-        assert_eq!(tally, Tally { passed: 6, failed: 1, ignored: 1, failures, slow });
+        assert_eq!(counts, TestCounts { passed: 6, failed: 1, ignored: 1, failures, slow });
     }
 }

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, time::Duration};
 use clap::{Args, Subcommand};
 
 use super::{
+    arguments,
     context::Context,
     exit::Exit,
     table::{Table, seconds},
@@ -12,8 +13,9 @@ use super::{
 use crate::{
     clock::Now,
     config::value,
+    counted::counted,
     guard::control::{Answer, Request},
-    message::alert::Report,
+    message::alert::AlertReport,
     settings::alert::LONGEST_SILENCE,
 };
 
@@ -43,6 +45,7 @@ pub(super) enum Alert {
     /// End a silence
     Unsilence {
         /// Its number, as `list` shows it
+        #[arg(value_parser = arguments::id)]
         id: u64,
     },
 }
@@ -108,7 +111,7 @@ fn labels(words: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Stri
     Ok(labels)
 }
 
-fn tests(report: &Report) -> String {
+fn tests(report: &AlertReport) -> String {
     let mut table = Table::new(["RECEIVER", "TYPE", "TEST"]);
     for receiver in &report.receivers {
         let result = match (&receiver.why, receiver.tested) {
@@ -120,13 +123,13 @@ fn tests(report: &Report) -> String {
     table.render()
 }
 
-fn list(report: &Report) -> String {
+fn list(report: &AlertReport) -> String {
     let now = Now::read().unix_seconds();
     let mut parts = Vec::new();
     if report.alerts.is_empty() {
         parts.push(match report.rules {
             0 => "there are no rules: add `[receiver.NAME]` or `[[alert]]`".to_owned(),
-            rules => format!("nothing is wrong by {rules} rules"),
+            rules => format!("nothing is wrong by {}", counted(rules, "rule", "rules")),
         });
     } else {
         let mut table = Table::new(["STATE", "SEVERITY", "ALERT", "FOR", "SUMMARY"]);

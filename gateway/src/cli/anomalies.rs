@@ -4,6 +4,7 @@ use clap::Args;
 
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
+    counted::counted,
     guard::control::{Answer, Request},
     message::anomalies,
 };
@@ -31,7 +32,11 @@ fn render(report: &anomalies::Anomalies) -> String {
     if !report.is_on {
         return "nothing is learned: add `[anomalies]`".to_owned();
     }
-    let known = format!("{} series are watched; {} of them are being learned", report.series, report.learning);
+    let known = format!(
+        "{} watched; {} of them being learned",
+        counted(report.series, "series is", "series are"),
+        report.learning
+    );
     if report.list.is_empty() {
         return format!("nothing is unusual\n{known}");
     }
@@ -41,11 +46,10 @@ fn render(report: &anomalies::Anomalies) -> String {
         let until = one.ended.as_deref().map_or_else(|| "now".to_owned(), moment);
         table.row([moment(&one.began), until, one.sentence.clone()]);
         if one.sources > 0 {
-            let plural = |count: u32, one: &str, many: &str| format!("{count} {}", if count == 1 { one } else { many });
-            let sources = plural(one.sources, "source", "sources");
+            let sources = counted(one.sources, "source", "sources");
             let principals = match one.principals {
                 0 => String::new(),
-                many => format!(", {}", plural(many, "principal", "principals")),
+                many => format!(", {}", counted(many, "principal", "principals")),
             };
             table.row([String::new(), String::new(), format!("  from {sources}{principals}")]);
         }

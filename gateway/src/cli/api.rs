@@ -6,19 +6,23 @@ use std::{
     thread,
 };
 
-use clap::{Args, Subcommand};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
+use clap::{Args, Subcommand, ValueEnum};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header, request::Parts};
 use serde_json::{Value, json};
 
 use super::{
     context::Context,
     exit::Exit,
+    request::NOWHERE,
     table::{Table, clean, prose},
 };
 use crate::{
     config::{Disk, Files as _},
+    counted::counted,
     file::NamedFile,
-    refusal::Refusal,
+    path::PathRules,
+    refusal::{Refusal, Reject},
+    route::target::Target,
     settings::validate::Formats,
     validate::{
         openapi::{
@@ -28,6 +32,9 @@ use crate::{
         schema::STACK,
     },
 };
+
+/// The longest path with its query, as `proxy.max_target` is without a setting.
+const MOST_TARGET: usize = 8 << 10;
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Api {
@@ -61,10 +68,13 @@ pub(super) struct Document {
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Judges path, method, parameters and body of a request. Identity and limits are
-left out. Ends with 1 if the request is refused.
+left out. Paths are read as the gateway reads them: what a route refuses in
+paths is refused, unless --allow-in-path lets it through, as `allow_in_path` of
+the route does. Ends with 1 if the request is refused.
 
 Examples:
   gateway api test shop.yaml GET '/v1/items?limit=10'
+  gateway api test shop.yaml --allow-in-path parameters GET '/v1/items;id=5'
   gateway api test shop.yaml POST /v1/items \\
     --header 'content-type: application/json' --body item.json")]
 pub(super) struct Test {
@@ -77,9 +87,21 @@ pub(super) struct Test {
     /// A header; may be given more than once
     #[arg(long = "header", value_name = "NAME: VALUE")]
     headers: Vec<String>,
+    /// What the route has in `allow_in_path`; may be given more than once
+    #[arg(long, value_name = "WHAT")]
+    allow_in_path: Vec<Oddity>,
     /// The file with the body
     #[arg(long, value_name = "FILE")]
     body: Option<PathBuf>,
+}
+
+/// What routes refuse in paths unless they allow it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+#[value(rename_all = "snake_case")]
+enum Oddity {
+    EmptySegments,
+    EncodedSlashes,
+    Parameters,
 }
 
 impl Api {
@@ -101,7 +123,9 @@ impl Api {
 impl Document {
     fn read(&self) -> Result<Lint, ApiCommandError> {
         let file = |path: &PathBuf| -> Result<NamedFile, ApiCommandError> {
-            let wrong = |error: io::Error| (format!("cannot read {}: {error}", path.display()), Exit::Usage);
+            let wrong = |error: io::Error| {
+                (format!("cannot read {}: {error}", path.display()), Exit::of_file(&error, Exit::Usage))
+            };
             let path = fs::canonicalize(path).map_err(wrong)?;
             let bytes = Disk.read(&path).map_err(wrong)?;
             Ok(NamedFile { path, bytes })
@@ -136,13 +160,13 @@ impl Document {
             lines.extend(faults.iter().map(|fault| format!("{kind}: {}", clean(&line(fault)))));
         }
         lines.push(format!(
-            "{}: {} operations, {} warnings, {} places open, {} of {} examples broken",
+            "{}: {}, {}, {} open, {} of {} broken",
             clean(&name(&self.file)),
-            lint.contract.operations().count(),
-            warnings.len(),
-            lint.holes.len(),
+            counted(lint.contract.operations().count(), "operation", "operations"),
+            counted(warnings.len(), "warning", "warnings"),
+            counted(lint.holes.len(), "place", "places"),
             lint.broken.len(),
-            lint.examples
+            counted(lint.examples, "example", "examples")
         ));
         out.text(&prose(&lines.join("\n")), Exit::Done)
     }
@@ -206,11 +230,11 @@ impl Test {
             Ok(lint) => lint.contract,
             Err((message, exit)) => return out.fail(&message, exit),
         };
-        let (headers, body) = match self.headers().and_then(|headers| Ok((headers, self.body()?))) {
+        let (head, body) = match self.head().and_then(|head| Ok((head, self.body()?))) {
             Ok(read) => read,
             Err(message) => return out.fail(&message, Exit::Usage),
         };
-        match judge(&contract, &self.method, &self.target, &headers, &body) {
+        match judge(&contract, &head, self.rules(), &body) {
             Ok(operation) if out.json => out.value(&json!({ "passes": true, "operation": operation }), Exit::Done),
             Ok(operation) => out.text(&prose(&format!("passes: {}", clean(&operation))), Exit::Done),
             Err(refusal) => {
@@ -241,6 +265,25 @@ impl Test {
         }
     }
 
+    /// The head, as it would be received. Before HTTP/1.1, no host has to be named.
+    fn head(&self) -> Result<Parts, String> {
+        let request = http::Request::builder().method(self.method.clone()).uri(&self.target);
+        let request = request.version(http::Version::HTTP_10).body(());
+        let request = request.map_err(|error| format!("{:?} cannot be sent: {error}", self.target))?;
+        let (mut head, ()) = request.into_parts();
+        head.headers = self.headers()?;
+        Ok(head)
+    }
+
+    fn rules(&self) -> PathRules {
+        let has = |oddity| self.allow_in_path.contains(&oddity);
+        PathRules {
+            encoded_slashes: has(Oddity::EncodedSlashes),
+            parameters: has(Oddity::Parameters),
+            empty_segments: has(Oddity::EmptySegments),
+        }
+    }
+
     fn headers(&self) -> Result<HeaderMap, String> {
         let mut headers = HeaderMap::new();
         for text in &self.headers {
@@ -258,25 +301,22 @@ impl Test {
     }
 }
 
-/// Judges a request as the proxy does; the operation that it asks for.
-fn judge(
-    contract: &Contract,
-    method: &Method,
-    target: &str,
-    headers: &HeaderMap,
-    body: &[u8],
-) -> Result<String, Refusal> {
-    use crate::refusal::Reject;
-    let (path, query) = target.split_once('?').unwrap_or((target, ""));
-    let found = contract.find(method, path, query, headers).map_err(|miss| match miss {
+/// Judges a request as the proxy does on a route that allows `rules` in paths; the operation that it asks for.
+fn judge(contract: &Contract, head: &Parts, rules: PathRules, body: &[u8]) -> Result<String, Refusal> {
+    let target = Target::read(head, NOWHERE, MOST_TARGET)?;
+    if let Some(found) = rules.refuses(target.odd()) {
+        return Err(Refusal::new(Reject::BadRequest, found));
+    }
+    let query = target.origin().query().unwrap_or_default();
+    let found = contract.find(&head.method, target.path(), query, &head.headers).map_err(|miss| match miss {
         NoOperation::NotFound => Refusal::new(Reject::NotFound, "no path of the API"),
         NoOperation::Method(_) => Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"),
         NoOperation::Unclear(refusal) => refusal,
     })?;
-    contract.judge_head(&found, query, headers)?;
+    contract.judge_head(&found, query, &head.headers)?;
     let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-    if let BodyReading::Whole = contract.reading(found.operation, headers, Some(length))? {
-        contract.judge_body(found.operation, headers.get(header::CONTENT_TYPE), body)?;
+    if let BodyReading::Whole = contract.reading(found.operation, &head.headers, Some(length))? {
+        contract.judge_body(found.operation, head.headers.get(header::CONTENT_TYPE), body)?;
     }
     Ok(contract.name(found.operation).to_owned())
 }
@@ -290,4 +330,84 @@ fn line(fault: &DocumentFault) -> String {
 
 fn name(path: &Path) -> String {
     path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What becomes of a request, with `parameters` allowed in paths: `passes`, or the status and why.
+    #[track_caller]
+    fn check((path, parameter): (&str, &str), target: &str, allows: bool, expect: &str) {
+        let text = format!(
+            "openapi: 3.1.0\ninfo: {{title: a, version: '1'}}\npaths:\n  {path}:\n    get:\n      security: []\n      \
+             parameters: [{{name: p, required: true, {parameter}}}]\n"
+        );
+        let file = NamedFile { path: "/shop.yaml".into(), bytes: text.as_bytes().into() };
+        let contract = Contract::new(&file, &[], Formats::Annotate, &Reading::default()).unwrap();
+        let head = http::Request::builder().uri(target).version(http::Version::HTTP_10).body(()).unwrap();
+        let rules = PathRules { parameters: allows, ..PathRules::default() };
+        let told = match judge(&contract, &head.into_parts().0, rules, &[]) {
+            Ok(_) => "passes".to_owned(),
+            Err(refusal) => format!("{} {}", refusal.row().status.as_u16(), refusal.detail),
+        };
+        assert_eq!(told, expect, "{path} {parameter} {target}");
+    }
+
+    #[test]
+    fn paths_are_judged_as_the_proxy_judges_them() {
+        let number = |style: &str| format!("in: path, style: {style}, schema: {{type: integer}}");
+        let list = |style: &str| {
+            format!("in: path, explode: true, style: {style}, schema: {{type: array, items: {{type: integer}}}}")
+        };
+        let text = |style: &str| format!("in: path, style: {style}, schema: {{type: string}}");
+        for (path, parameter, target, allows, expect) in [
+            ("/a/{p}", number("simple"), "/a/5", false, "passes"),
+            ("/a/{p}", number("simple"), "/a/%35", false, "passes"),
+            ("/a/{p}", number("simple"), "/a/x", false, "400 path p: type"),
+            ("/a/{p}", list("simple"), "/a/1,2", false, "passes"),
+            ("/a/{p}", text("simple"), "/a/..", false, "400 dot segment"),
+            ("/a/{p}", text("simple"), "/a/x%2Fy", false, "400 encoded separator"),
+            ("/a/{p}", text("simple"), "/a//x", false, "400 empty segment"),
+            ("/a/{p}", text("simple"), "/a/x;y", false, "400 path parameter"),
+            ("/a/{p}", text("simple"), "/a/%zz", false, "400 % without two hexadecimal digits"),
+            ("/a/{p}", number("label"), "/a/.5", false, "passes"),
+            ("/a/{p}", number("label"), "/a/5", false, "400 path p: style"),
+            ("/a/{p}", list("label"), "/a/.1.2", false, "passes"),
+            ("/a/{p}", text("label"), "/a/.", false, "400 dot segment"),
+            ("/a/{p}", text("label"), "/a/..", false, "400 dot segment"),
+            ("/a/{p}", text("label"), "/a/.x;y", false, "400 path parameter"),
+            ("/a/{p}", number("matrix"), "/a/;p=5", false, "400 path parameter without a segment"),
+            ("/a/{p}", number("matrix"), "/a/;p=5", true, "400 path parameter without a segment"),
+            ("/a{p}", number("matrix"), "/a;p=5", false, "400 path parameter"),
+            ("/a{p}", number("matrix"), "/a;p=5", true, "passes"),
+            ("/a{p}", number("matrix"), "/a;p=x", true, "400 path p: type"),
+            ("/a{p}", list("matrix"), "/a;p=1;p=2", false, "400 path parameter"),
+            ("/a{p}", list("matrix"), "/a;p=1;p=2", true, "passes"),
+            ("/a{p}", list("matrix"), "/a%3Bp=1", false, "400 path p: style"),
+        ] {
+            check((path, &parameter), target, allows, expect);
+        }
+    }
+
+    #[test]
+    fn queries_are_judged_as_the_proxy_judges_them() {
+        let list = |style: &str| {
+            format!("in: query, explode: false, style: {style}, schema: {{type: array, items: {{type: integer}}}}")
+        };
+        let object =
+            "in: query, style: deepObject, schema: {type: object, properties: {a: {type: integer}}}".to_owned();
+        for (parameter, target, expect) in [
+            (list("form"), "/a?p=1,2", "passes"),
+            (list("form"), "/a?p=1,x", "400 query p: type at /1"),
+            (list("form"), "/a?p=1&p=2", "400 query p: once"),
+            (list("form"), "/a?p=%zz", "400 query p: encoding"),
+            (list("spaceDelimited"), "/a?p=1%202", "passes"),
+            (list("pipeDelimited"), "/a?p=1%7C2", "passes"),
+            (object.clone(), "/a?p[a]=1", "passes"),
+            (object, "/a?p[a]=x", "400 query p: type at /a"),
+        ] {
+            check(("/a", &parameter), target, false, expect);
+        }
+    }
 }

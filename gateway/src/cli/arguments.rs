@@ -1,6 +1,6 @@
 //! Values of arguments that several commands take.
 
-use std::time::Duration;
+use std::{net::IpAddr, time::Duration};
 
 use serde_json::Value;
 
@@ -30,6 +30,16 @@ pub(super) fn whole_seconds(text: &str) -> Result<Duration, String> {
         return Err("write at most 3650d".to_owned());
     }
     Ok(duration)
+}
+
+/// A number by which something is listed.
+pub(super) fn id(text: &str) -> Result<u64, String> {
+    text.parse().map_err(|_no_number| "write its number, as the list shows it: 7".to_owned())
+}
+
+/// An address of a client.
+pub(super) fn client(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_no_address| "write an IP address, as in 203.0.113.7 or 2001:db8::7".to_owned())
 }
 
 /// Words for the record: one line, and not a novel.

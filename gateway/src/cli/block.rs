@@ -11,7 +11,7 @@ use super::{
     exit::Exit,
     table::{Table, bytes, clean, prose, seconds},
 };
-use crate::guard::control::{Answer, Entry, Feed, Request};
+use crate::guard::control::{Answer, Entry, FeedStatus, Request};
 
 mod export;
 mod import;
@@ -56,7 +56,7 @@ pub(super) enum Block {
         /// The source, as `list` shows it
         #[arg(required_unless_present = "feed", conflicts_with = "feed")]
         source: Option<Source>,
-        /// Remove the whole list of this name
+        /// Remove the whole list of this name; '': what was imported without a name
         #[arg(long, value_name = "NAME")]
         feed: Option<String>,
     },
@@ -113,9 +113,9 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
 }
 
 /// The blocks, and what lists block besides.
-pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>) -> String {
+pub(super) fn render(entries: &[Entry], lists: &[FeedStatus], unattached: Option<&str>) -> String {
     // Ranges of crawlers block nobody.
-    let lists: Vec<&Feed> = lists.iter().filter(|list| list.mode != "crawlers").collect();
+    let lists: Vec<&FeedStatus> = lists.iter().filter(|list| list.mode != "crawlers").collect();
     let listed: u64 = lists.iter().map(|list| list.entries).sum();
     let each: Vec<String> = lists
         .iter()
@@ -126,11 +126,12 @@ pub(super) fn render(entries: &[Entry], lists: &[Feed], unattached: Option<&str>
         })
         .collect();
     let each = each.join(", ");
+    let name = if lists.iter().all(|list| list.name.is_empty()) { "''" } else { "NAME" };
     let also = match unattached {
-        None => format!("lists block {listed} more: {each}; see `gateway block export --feed NAME`"),
+        None => format!("lists block {listed} more: {each}; see `gateway block export --feed {name}`"),
         Some(why) => format!(
             "lists name {listed} more and block none of them, as they are enforced in the kernel alone: {why}. The \
-             lists are {each}; see `gateway block export --feed NAME`"
+             lists are {each}; see `gateway block export --feed {name}`"
         ),
     };
     match (entries.is_empty(), lists.is_empty()) {

@@ -66,7 +66,7 @@ pub(super) struct Can {
     #[arg(long, value_name = "CLAIM", value_parser = arguments::claim)]
     claim: Vec<(ClaimPath, Value)>,
     /// The client's address
-    #[arg(long, value_name = "ADDRESS")]
+    #[arg(long, value_name = "ADDRESS", value_parser = arguments::client)]
     from: Option<IpAddr>,
     /// Go by the configuration file, whatever the running gateway has in force
     #[arg(long)]
@@ -77,7 +77,7 @@ impl Can {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let token = match self.token.as_deref().map(read_token).transpose() {
             Ok(token) => token,
-            Err(reason) => return context.out.fail(&reason, Exit::Usage),
+            Err((reason, exit)) => return context.out.fail(&reason, exit),
         };
         let token = match token.map(String::from_utf8).transpose() {
             Ok(token) => token.map(Secret),

@@ -13,7 +13,9 @@ use crate::{
     auth::ensure_crypto,
     clock::Now,
     config::{Config, Diagnostics, Disk},
+    counted::counted,
     diagnostic::Diagnostic,
+    digits::decimal,
     guard::lifecycle::reload::prepare,
     proxy::{Probed, probe},
     snapshot::Snapshot,
@@ -78,8 +80,7 @@ impl Check {
                 } else {
                     let told = match warnings.shown().len() {
                         0 => String::new(),
-                        1 => ", with 1 warning".to_owned(),
-                        count => format!(", with {count} warnings"),
+                        count => format!(", with {}", counted(count, "warning", "warnings")),
                     };
                     format!("{path} is valid{told}. See what is in force with --show.")
                 };
@@ -97,9 +98,8 @@ impl Check {
                     return out.value(&json!({ "valid": false, "errors": errors }), exit);
                 }
                 out.complain(&errors.render(out.colour), exit);
-                let count = errors.shown().len();
-                let s = if count == 1 { "" } else { "s" };
-                out.complain(&format!("\n{} is not valid: {count} error{s}", context.config().display()), exit)
+                let count = counted(errors.shown().len(), "error", "errors");
+                out.complain(&format!("\n{} is not valid: {count}", context.config().display()), exit)
             }
         }
     }
@@ -145,7 +145,7 @@ fn load(context: &Context) -> Result<Config, Diagnostics> {
 
 /// Here the configuration may be meant for another machine; `gateway run` refuses a user that does not exist.
 fn unknown_user(name: &str) -> Option<Diagnostic> {
-    if name.parse::<u32>().is_ok() || matches!(User::from_name(name), Ok(Some(_))) {
+    if decimal::<u32>(name).is_some() || matches!(User::from_name(name), Ok(Some(_))) {
         return None;
     }
     let diagnostic = Diagnostic::new("proxy.user", format!("there is no user {name:?} on this machine"));

@@ -15,6 +15,7 @@ use super::{
 };
 use crate::{
     clock::rfc3339,
+    counted::counted,
     guard::{
         cluster::{ClusterStatus, make_key, make_secret, public_key},
         control::{Answer, Request, client},
@@ -113,7 +114,7 @@ fn told(context: &Context, path: &Path, made: io::Result<String>, name: &str, hi
                 io::ErrorKind::PermissionDenied => format!("{path}: {error}: run as root"),
                 _ => format!("{path}: {error}"),
             };
-            out.fail(&what, Exit::Refused)
+            out.fail(&what, Exit::of_file(&error, Exit::Refused))
         }
     }
 }
@@ -135,8 +136,9 @@ fn status(context: &Context) -> Exit {
 }
 
 fn render(cluster: &ClusterStatus) -> String {
-    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, disbelieved } =
+    let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, .. } =
         &cluster.store;
+    let StoreReport { disbelieved, malformed, .. } = &cluster.store;
     let state = match (since, reachable) {
         (0, _) => "not asked yet".to_owned(),
         (since, true) => format!("answers since {}", rfc3339(*since)),
@@ -148,10 +150,14 @@ fn render(cluster: &ClusterStatus) -> String {
         ("store", format!("{} ({})", servers.join(", "), cluster.mode)),
         ("state", state),
         ("calls", format!("{calls}, {failures} failed, the last took {latency_micros} us")),
-        ("alone", format!("{alone} requests were judged by this machine's share")),
+        ("alone", format!("{} judged by this machine's share", counted(*alone, "request was", "requests were"))),
         (
             "facts",
-            format!("{} of other machines changed something here, {} were refused", cluster.taken, cluster.refused),
+            format!(
+                "{} of other machines changed something here, {} refused",
+                cluster.taken,
+                counted(cluster.refused, "was", "were")
+            ),
         ),
     ];
     let mut lines: Vec<String> = lines.iter().map(|(name, value)| field(name, 14, value)).collect();
@@ -159,7 +165,13 @@ fn render(cluster: &ClusterStatus) -> String {
         lines.push(field("letters", 14, &format!("not carried: {}", clean(letters))));
     }
     if *disbelieved > 0 {
-        lines.push(field("not believed", 14, &format!("{disbelieved} answers that would have given quotas back")));
+        lines.push(field("not believed", 14, &{
+            let answers = counted(*disbelieved, "answer", "answers");
+            format!("{answers} that would have given quotas back")
+        }));
+    }
+    if *malformed > 0 {
+        lines.push(field("malformed", 14, &format!("{malformed} answers that answered nothing that was asked")));
     }
     if *lost > 0 {
         lines.push(field("letters", 14, &format!("{lost} thrown away")));

@@ -2,7 +2,7 @@
 
 use clap::Args;
 
-use super::{context::Context, exit::Exit};
+use super::{arguments::id, context::Context, exit::Exit};
 use crate::guard::control::Request;
 
 #[derive(Debug, Args)]
@@ -13,6 +13,7 @@ Examples:
   gateway confirm 12")]
 pub(super) struct Confirm {
     /// The block's id, as `gateway block list` shows it [default: the only one that waits]
+    #[arg(value_parser = id)]
     id: Option<u64>,
 }
 

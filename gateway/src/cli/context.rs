@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 
 use super::{exit::Exit, output::Output, table};
 use crate::{
-    config::{self, Config, Diagnostics, Disk, Locations, Permitted},
+    config::{self, Config, Diagnostics, Disk, Files as _, Locations, Permitted},
     guard::{
         control::{
             Answer, DENIED, Request, UNKNOWN_KEY,
             client::{self, Unreachable},
         },
-        offline,
+        offline::{self, NoAnswer},
     },
 };
 
@@ -56,12 +56,9 @@ impl Context {
 
     /// Says that the configuration is broken, and where the gateway is looked for all the same.
     fn note_broken(&self, errors: &Diagnostics, found: &Locations) {
-        let what = errors.shown().next().map(|fault| {
-            let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
-            format!("{}{line}: {}", fault.file, table::clean(fault.message))
-        });
         let socket = found.control_socket.display();
-        let note = format!("note: {}; the gateway is looked for at {socket}", what.unwrap_or_default());
+        let what = in_short(errors).unwrap_or_default();
+        let note = format!("note: {what}; the gateway is looked for at {socket}");
         self.out.complain(&note, Exit::Done);
     }
 
@@ -86,7 +83,7 @@ impl Context {
             Ok(answer) => (answer, false),
             Err(error) => match self.ask_offline(request, &error) {
                 Some(Ok(answer)) => (answer, true),
-                Some(Err(reason)) => return self.out.fail(&format!("{error}\n{reason}"), Exit::Unreachable),
+                Some(Err(no_answer)) => return self.no_answer(request, &error, &no_answer),
                 None => return self.unreachable(&error),
             },
         };
@@ -95,7 +92,36 @@ impl Context {
 
     /// Says why the running gateway does not answer.
     pub(super) fn unreachable(&self, error: &Unreachable) -> Exit {
-        self.out.fail(&error.to_string(), exit_of_unreachable(error))
+        self.out.fail(&self.told(error), exit_of_unreachable(error))
+    }
+
+    /// Why the running gateway does not answer: a configuration that is not valid may name another place than the gateway
+    /// has.
+    pub(super) fn told(&self, error: &Unreachable) -> String {
+        let is_down = matches!(error, Unreachable::Missing(_) | Unreachable::Gone(_));
+        let is_looked_for = self.socket.is_none() && is_down;
+        match is_looked_for.then(|| self.wrong_configuration()).flatten() {
+            Some(wrong) => format!("{wrong}: the gateway is looked for where this file says it is, and {error}"),
+            None => error.to_string(),
+        }
+    }
+
+    /// What is wrong with the configuration, in short, where that has not been told yet.
+    fn wrong_configuration(&self) -> Option<String> {
+        let path = self.config();
+        Locations::load(path, &Disk).ok()?;
+        if Disk.read(path).is_ok_and(|text| text.trim_ascii().is_empty()) {
+            return Some(format!("{} is empty", path.display()));
+        }
+        let errors = self.without_secrets().err().filter(Diagnostics::readable)?;
+        let what = in_short(&errors)?;
+        Some(format!("{what} (see `gateway check`)"))
+    }
+
+    /// Says why neither the running gateway answers nor what it has left behind.
+    pub(super) fn no_answer(&self, request: &Request, error: &Unreachable, no_answer: &NoAnswer) -> Exit {
+        let told = format!("{}\n{}", self.told(error), no_answer.message);
+        self.out.fail(&told, exit_of_no_answer(request, no_answer))
     }
 
     pub(super) fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
@@ -107,7 +133,7 @@ impl Context {
     }
 
     /// What store and pinned maps say, where nobody answers at the configured socket. `None`: nothing can be said.
-    pub(super) fn ask_offline(&self, request: &Request, error: &Unreachable) -> Option<Result<Answer, String>> {
+    pub(super) fn ask_offline(&self, request: &Request, error: &Unreachable) -> Option<Result<Answer, NoAnswer>> {
         let is_down = matches!(error, Unreachable::Missing(_) | Unreachable::Gone(_));
         if self.socket.is_some() || !is_down {
             return None;
@@ -145,7 +171,9 @@ impl Context {
         }
         match offline::detach(&locations, nix::unistd::getuid().as_raw()) {
             Ok(answer) => self.tell_offline(&answer, |_answer| None),
-            Err(reason) => self.out.fail(&reason, Exit::Refused),
+            Err(NoAnswer { message, is_denied }) => {
+                self.out.fail(&message, if is_denied { Exit::Denied } else { Exit::Refused })
+            }
         }
     }
 
@@ -165,6 +193,14 @@ impl Context {
             },
         }
     }
+}
+
+/// The first fault of a configuration, in one line.
+fn in_short(errors: &Diagnostics) -> Option<String> {
+    let fault = errors.shown().next()?;
+    let line = fault.line.map(|line| format!(":{line}")).unwrap_or_default();
+    let key = if fault.key.is_empty() { String::new() } else { format!("{}: ", fault.key) };
+    Some(format!("{}{line}: {key}{}", fault.file, table::clean(fault.message)))
 }
 
 fn exit_of(answer: &Answer) -> Exit {
@@ -190,6 +226,13 @@ pub(super) const fn exit_of_unreachable(error: &Unreachable) -> Exit {
     if matches!(error, Unreachable::Denied(_)) { Exit::Denied } else { Exit::Unreachable }
 }
 
+/// How a command ends that neither the running gateway answers nor what it has left behind. Whoever asks how it is learns
+/// that it is down.
+pub(super) const fn exit_of_no_answer(request: &Request, no_answer: &NoAnswer) -> Exit {
+    let asks_how_it_is = matches!(request, Request::Status | Request::Top);
+    if no_answer.is_denied && !asks_how_it_is { Exit::Denied } else { Exit::Unreachable }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -210,5 +253,44 @@ mod tests {
         {
             assert_eq!(exit_of_unreachable(&error), expect, "{error}");
         }
+        for (request, is_denied, expect) in [
+            (Request::Status, true, Exit::Unreachable),
+            (Request::BlockFlush, true, Exit::Denied),
+            (Request::BlockFlush, false, Exit::Unreachable),
+        ] {
+            let no_answer = NoAnswer { is_denied, message: String::new() };
+            assert_eq!(exit_of_no_answer(&request, &no_answer), expect, "{request:?}");
+        }
+    }
+
+    /// Whoever empties the file of a running gateway is not told to look for its socket.
+    #[test]
+    fn a_configuration_that_is_not_valid_is_blamed_before_the_socket() {
+        let path = std::env::temp_dir().join(format!("gateway-context-{}.toml", std::process::id()));
+        let socket = || Some(PathBuf::from("/run/gateway/control.sock"));
+        let (missing, denied) = (Unreachable::Missing("/x".into()), Unreachable::Denied("/x".into()));
+        for (text, socket, error, begins) in [
+            (
+                "",
+                None,
+                &missing,
+                "FILE is empty: the gateway is looked for where this file says it is, and there is no /x",
+            ),
+            (" \n\n", None, &missing, "FILE is empty"),
+            ("[guard]\nmax_bans = 0\n", None, &missing, "FILE:"),
+            ("", socket(), &missing, "there is no /x"),
+            ("", None, &denied, "/x is not for this user"),
+            // That is told before.
+            ("[guard\n", None, &missing, "there is no /x"),
+        ] {
+            std::fs::write(&path, text).unwrap();
+            let context = Context { config: Some(path.clone()), socket, out: Output::new(true) };
+            let told = context.told(error).replace(&path.display().to_string(), "FILE");
+            assert!(told.starts_with(begins), "{text:?}: {told}");
+        }
+        std::fs::remove_file(&path).unwrap();
+        let context = Context { config: Some(path), socket: None, out: Output::new(true) };
+        let errors = context.without_secrets().unwrap_err();
+        assert!(errors.shown().all(|fault| fault.hint.is_some_and(|hint| hint.contains("`gateway init "))), "{errors}");
     }
 }

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     config::{Config, Disk, Files as _, Permitted},
+    counted::counted,
     guard::doctor::{self, State},
 };
 
@@ -49,6 +50,8 @@ impl Doctor {
             };
             table.row([state.to_owned(), check.name.clone(), check.what.clone(), check.fix.clone()]);
         }
-        context.out.text(&format!("{}\n\n{failed} failed, {warned} warnings", table.render()), exit)
+        context
+            .out
+            .text(&format!("{}\n\n{failed} failed, {}", table.render(), counted(warned, "warning", "warnings")), exit)
     }
 }

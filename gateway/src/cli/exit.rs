@@ -1,6 +1,6 @@
 //! The exit codes of all commands.
 
-use std::process::ExitCode;
+use std::{io, process::ExitCode};
 
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +20,11 @@ pub(super) enum Exit {
 }
 
 impl Exit {
+    /// How a command ends that cannot open or write a file; `otherwise`: where the right to it is not what is missing.
+    pub(super) fn of_file(error: &io::Error, otherwise: Self) -> Self {
+        if error.kind() == io::ErrorKind::PermissionDenied { Self::Denied } else { otherwise }
+    }
+
     /// The word for it in `--json`.
     pub(super) const fn code(self) -> &'static str {
         match self {

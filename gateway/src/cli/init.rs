@@ -72,9 +72,13 @@ impl Init {
             let path = self.file.display();
             let message = match error.kind() {
                 io::ErrorKind::AlreadyExists => format!("{path} exists: name another file, or replace it by --force"),
+                io::ErrorKind::NotFound => {
+                    format!("{path} cannot be written: its folder is not there: make that first")
+                }
+                io::ErrorKind::PermissionDenied => format!("{path} cannot be written: {error}: run as root"),
                 _ => format!("{path} cannot be written: {error}"),
             };
-            return out.fail(&message, Exit::Refused);
+            return out.fail(&message, Exit::of_file(&error, Exit::Refused));
         }
         if out.json {
             return out.value(&json!({ "written": self.file }), Exit::Done);

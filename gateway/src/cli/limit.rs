@@ -8,7 +8,7 @@ use gateway_common::source::Source;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     guard::control::{Answer, ClampEntry, Request},
-    limit::report::{Question, Row},
+    limit::report::{LimitQuestion, LimitRow},
 };
 
 #[derive(Debug, Subcommand)]
@@ -60,15 +60,15 @@ impl Limit {
                 });
             }
             Self::Unclamp { source } => return context.ask(&Request::ClampDel { source }, |_answer| None),
-            Self::List => Question::List,
-            Self::Top => Question::Top,
-            Self::Show { key } => Question::Show(parts(&key)),
-            Self::Reset { key } => Question::Reset(parts(&key)),
+            Self::List => LimitQuestion::List,
+            Self::Top => LimitQuestion::Top,
+            Self::Show { key } => LimitQuestion::Show(parts(&key)),
+            Self::Reset { key } => LimitQuestion::Reset(parts(&key)),
         };
         let render = match question {
-            Question::Reset(_) => reset,
-            Question::Show(_) => show,
-            Question::Top => top,
+            LimitQuestion::Reset(_) => reset,
+            LimitQuestion::Show(_) => show,
+            LimitQuestion::Top => top,
             _ => list,
         };
         context.ask(&Request::Limit { question }, |answer| match answer {
@@ -99,7 +99,7 @@ pub(super) fn known(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
-fn list(rows: &[Row]) -> String {
+fn list(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "there is no limit on requests".to_owned();
     }
@@ -132,7 +132,7 @@ fn list(rows: &[Row]) -> String {
     table.render()
 }
 
-fn top(rows: &[Row]) -> String {
+fn top(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nobody was refused".to_owned();
     }
@@ -146,7 +146,7 @@ fn top(rows: &[Row]) -> String {
 }
 
 /// What is left of budgets, also for `gateway why`.
-pub(super) fn show(rows: &[Row]) -> String {
+pub(super) fn show(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "no limit has counted anything of this key: its budgets are full".to_owned();
     }
@@ -183,7 +183,7 @@ fn clamps(entries: &[ClampEntry]) -> String {
     table.render()
 }
 
-fn reset(rows: &[Row]) -> String {
+fn reset(rows: &[LimitRow]) -> String {
     let names: Vec<&str> = rows.iter().map(|row| row.limit.as_str()).collect();
     match names.as_slice() {
         [] => "no limit has counted anything of this key".to_owned(),

@@ -153,7 +153,11 @@ impl Logs {
             let mut earlier = VecDeque::new();
             let reader: Box<dyn Read> =
                 if rotated.is_compressed { Box::new(MultiGzDecoder::new(file)) } else { Box::new(file) };
-            last(&mut BufReader::new(reader), &filter, most - shown.len(), &mut earlier)?;
+            // A damaged file hides no other, nor what can be read of it.
+            if let Err(error) = last(&mut BufReader::new(reader), &filter, most - shown.len(), &mut earlier) {
+                let told = format!("WARNING: {} is not shown as a whole: {error}", rotated.path.display());
+                context.out.complain(&clean(&told), Exit::Done);
+            }
             earlier.append(&mut shown);
             shown = earlier;
         }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::{Now, rfc3339},
     guard::control::{Answer, Request},
-    limit::report::{Question, Row},
+    limit::report::{LimitQuestion, LimitRow},
 };
 
 #[derive(Debug, Subcommand)]
@@ -62,24 +62,24 @@ pub(super) struct Change {
 }
 
 impl Change {
-    fn to(self, used: u64) -> Question {
-        Question::SetQuota { quota: self.quota, key: parts(&self.key.key), used }
+    fn to(self, used: u64) -> LimitQuestion {
+        LimitQuestion::SetQuota { quota: self.quota, key: parts(&self.key.key), used }
     }
 }
 
 impl Quota {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let question = match self {
-            Self::List => Question::Quotas,
-            Self::Top => Question::Top,
-            Self::Show(Key { key }) => Question::ShowQuota(parts(&key)),
+            Self::List => LimitQuestion::Quotas,
+            Self::Top => LimitQuestion::Top,
+            Self::Show(Key { key }) => LimitQuestion::ShowQuota(parts(&key)),
             Self::Reset(change) => change.to(0),
             Self::Set { used, change } => change.to(used),
         };
         let render = match question {
-            Question::Top => top,
-            Question::ShowQuota(_) => show,
-            Question::SetQuota { .. } => set,
+            LimitQuestion::Top => top,
+            LimitQuestion::ShowQuota(_) => show,
+            LimitQuestion::SetQuota { .. } => set,
             _ => list,
         };
         context.ask(&Request::Quota { question }, |answer| match answer {
@@ -90,7 +90,7 @@ impl Quota {
 }
 
 /// When a quota begins anew.
-fn resets(row: &Row) -> String {
+fn resets(row: &LimitRow) -> String {
     row.resets.map_or_else(
         || "-".to_owned(),
         |resets| {
@@ -102,7 +102,7 @@ fn resets(row: &Row) -> String {
     )
 }
 
-fn list(rows: &[Row]) -> String {
+fn list(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "there is no quota".to_owned();
     }
@@ -129,7 +129,7 @@ fn list(rows: &[Row]) -> String {
     table.render()
 }
 
-fn top(rows: &[Row]) -> String {
+fn top(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nothing was used up of any quota".to_owned();
     }
@@ -140,7 +140,7 @@ fn top(rows: &[Row]) -> String {
     table.render()
 }
 
-fn show(rows: &[Row]) -> String {
+fn show(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nothing was used up by this key".to_owned();
     }
@@ -161,7 +161,7 @@ fn show(rows: &[Row]) -> String {
     table.render()
 }
 
-fn set(rows: &[Row]) -> String {
+fn set(rows: &[LimitRow]) -> String {
     let told: Vec<String> =
         rows.iter().map(|row| format!("{}: {} used", row.limit, row.used.unwrap_or_default())).collect();
     if told.is_empty() { "no quota counts by such a key".to_owned() } else { told.join("\n") }

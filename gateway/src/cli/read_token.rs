@@ -5,6 +5,8 @@ use std::{
     io::{self, IsTerminal as _, Read, Write as _},
 };
 
+use super::exit::Exit;
+
 /// The longest file that is read for a token, in bytes.
 const MAX_FILE: u64 = 64 * 1024;
 
@@ -13,7 +15,8 @@ const MAX_FILE: u64 = 64 * 1024;
 ///
 /// # Errors
 /// There is none. Nothing of it is told.
-pub(super) fn read_token(file: &str) -> Result<Vec<u8>, String> {
+pub(super) fn read_token(file: &str) -> Result<Vec<u8>, (String, Exit)> {
+    let wrong = |what: String| (what, Exit::Usage);
     let mut bytes = Vec::new();
     let read = if file == "-" {
         if io::stdin().is_terminal() {
@@ -21,17 +24,15 @@ pub(super) fn read_token(file: &str) -> Result<Vec<u8>, String> {
         }
         io::stdin().lock().take(MAX_FILE + 1).read_to_end(&mut bytes)
     } else if file.starts_with("eyJ") && file.contains('.') {
-        return Err(
-            "that is a token, and every user of this host can see arguments: write it to a file, or pipe it to \
-                    standard input (-); take it as known to others now"
-                .to_owned(),
-        );
+        let what = "that is a token, and every user of this host can see arguments: write it to a file, or pipe it to \
+                    standard input (-); take it as known to others now";
+        return Err(wrong(what.to_owned()));
     } else {
         File::open(file).and_then(|opened| opened.take(MAX_FILE + 1).read_to_end(&mut bytes))
     };
-    read.map_err(|error| format!("cannot read {file}: {error}"))?;
+    read.map_err(|error| (format!("cannot read {file}: {error}"), Exit::of_file(&error, Exit::Usage)))?;
     if bytes.len() as u64 > MAX_FILE {
-        return Err(format!("{file} is over 64 KiB: it holds more than one token"));
+        return Err(wrong(format!("{file} is over 64 KiB: it holds more than one token")));
     }
     let token = bytes.trim_ascii();
     let token = match token.split_at_checked(7) {
@@ -39,7 +40,7 @@ pub(super) fn read_token(file: &str) -> Result<Vec<u8>, String> {
         _ => token,
     };
     if token.is_empty() {
-        return Err(format!("there is no token in {file}"));
+        return Err(wrong(format!("there is no token in {file}")));
     }
     Ok(token.to_vec())
 }

@@ -28,6 +28,7 @@ use super::{
 use crate::{
     clock,
     config::{self, Config, Disk},
+    counted::counted,
 };
 
 mod record;
@@ -100,16 +101,16 @@ impl Replay {
             return context.out.fail(&format!("{} has no rules: {hint}", context.config().display()), Exit::Usage);
         }
         let prefix = new.guard.ipv6_prefix;
-        let (mut sessions, mut tally) = (Sessions::default(), ReplayTotals::default());
+        let (mut sessions, mut totals) = (Sessions::default(), ReplayTotals::default());
         let mut take = |record: &Record, since: u64| {
             sessions.note(record, prefix);
             trial.take(record, since);
             against.iter_mut().for_each(|against| against.take(record, since));
         };
-        if let Err((path, error)) = self.read(context, &mut tally, &mut take) {
-            return context.out.fail(&format!("{}: {error}", path.display()), Exit::Usage);
+        if let Err((path, error)) = self.read(context, &mut totals, &mut take) {
+            return context.out.fail(&format!("{}: {error}", path.display()), Exit::of_file(&error, Exit::Usage));
         }
-        if tally.first.is_none() {
+        if totals.first.is_none() {
             let message = "no line was read: the formats are JSON lines, ECS and combined";
             return context.out.fail(message, Exit::Usage);
         }
@@ -118,9 +119,9 @@ impl Replay {
         let before = self.before(context);
         let against = against.as_ref().zip(before.as_deref());
         if context.out.json {
-            return context.out.value(&value(&trial, against, &sessions, &tally), exit);
+            return context.out.value(&value(&trial, against, &sessions, &totals), exit);
         }
-        context.out.text(&self.text(&trial, against, &sessions, &tally), exit)
+        context.out.text(&self.text(&trial, against, &sessions, &totals), exit)
     }
 
     /// The configuration to compare with.
@@ -134,7 +135,7 @@ impl Replay {
     fn read(
         &self,
         context: &Context,
-        tally: &mut ReplayTotals,
+        totals: &mut ReplayTotals,
         take: &mut dyn FnMut(&Record, u64),
     ) -> Result<(), (PathBuf, io::Error)> {
         let (mut files, mut total) = (Vec::new(), 0);
@@ -151,17 +152,17 @@ impl Replay {
             let at = |error| (path.clone(), error);
             let mut log = open(path, &passed).map_err(at)?;
             while let Some(line) = next_line(&mut *log).map_err(at)? {
-                tally.lines += 1;
-                if tally.lines.is_multiple_of(LOOK) {
+                totals.lines += 1;
+                if totals.lines.is_multiple_of(LOOK) {
                     progress.tell(passed.load(Ordering::Relaxed) / 1_024);
                 }
                 match record::read(&line) {
                     Some(record) => {
-                        let since = *tally.first.get_or_insert(record.time);
-                        tally.last = tally.last.max(record.time);
+                        let since = *totals.first.get_or_insert(record.time);
+                        totals.last = totals.last.max(record.time);
                         take(&record, since);
                     }
-                    None => tally.unread += 1,
+                    None => totals.unread += 1,
                 }
             }
         }
@@ -175,23 +176,31 @@ impl Replay {
         trial: &Trial,
         against: Option<(&Trial, &Path)>,
         sessions: &Sessions,
-        tally: &ReplayTotals,
+        totals: &ReplayTotals,
     ) -> String {
         let (against, before) = against.unzip();
-        let (first, last) = (clock::rfc3339(tally.first.unwrap_or(0)), clock::rfc3339(tally.last));
-        let mut lines = vec![format!("{} requests from {first} to {last}", tally.lines - tally.unread)];
-        if tally.unread > 0 {
-            lines.push(format!("{} lines are none of an access log", tally.unread));
+        let (first, last) = (clock::rfc3339(totals.first.unwrap_or(0)), clock::rfc3339(totals.last));
+        let mut lines = {
+            let requests = counted(totals.lines - totals.unread, "request", "requests");
+            vec![format!("{requests} from {first} to {last}")]
+        };
+        if totals.unread > 0 {
+            lines.push(counted(totals.unread, "line is none of an access log", "lines are none of an access log"));
         }
         let sums = Sums::of(trial, sessions);
         lines.push(format!(
-            "{} sources would have been banned, {} of them with good sessions; {} more by rules in shadow mode",
-            sums.enforced, sums.good, sums.shadow
+            "{} would have been banned, {} of them with good sessions; {} more by rules in shadow mode",
+            counted(sums.enforced, "source", "sources"),
+            sums.good,
+            sums.shadow
         ));
         if let Some(against) = against {
             let (added, gone) = difference(trial, against);
             let before = before.map(|path| path.display().to_string()).unwrap_or_default();
-            lines.push(format!("compared with {before}: {} sources more, {} fewer", added.len(), gone.len()));
+            lines.push({
+                let added = counted(added.len(), "source", "sources");
+                format!("compared with {before}: {added} more, {} fewer", gone.len())
+            });
             lines.extend(gone.iter().take(self.lines).map(|source| format!("  no longer banned: {source}")));
             let more = gone.len().saturating_sub(self.lines);
             lines
@@ -266,7 +275,7 @@ fn difference(trial: &Trial, against: &Trial) -> (Vec<Source>, Vec<Source>) {
     (only(trial, against), only(against, trial))
 }
 
-fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, tally: &ReplayTotals) -> Value {
+fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, totals: &ReplayTotals) -> Value {
     let (against, before) = against.unzip();
     let sums = Sums::of(trial, sessions);
     let banned = trial.banned.iter().map(|(source, banned)| {
@@ -289,10 +298,10 @@ fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, t
         json!({ "with": before.map(|path| path.display().to_string()), "added": texts(added), "gone": texts(gone) })
     });
     json!({
-        "requests": tally.lines - tally.unread,
-        "unread_lines": tally.unread,
-        "from": tally.first.map(clock::rfc3339),
-        "to": clock::rfc3339(tally.last),
+        "requests": totals.lines - totals.unread,
+        "unread_lines": totals.unread,
+        "from": totals.first.map(clock::rfc3339),
+        "to": clock::rfc3339(totals.last),
         "sources_banned": sums.enforced,
         "sources_banned_with_good_sessions": sums.good,
         "sources_in_shadow": sums.shadow,

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::{Config, Diagnostics},
+    counted::counted,
     path::PathRules,
     refusal::Refusal,
     route::{NoRoute, Routes, explain::Way, target::Target},
@@ -126,8 +127,7 @@ impl Route {
         }
         match found.elsewhere {
             0 => {}
-            1 => lines.push("one route is of another host or path".to_owned()),
-            count => lines.push(format!("{count} routes are of another host or path")),
+            count => lines.push(format!("{} of another host or path", counted(count, "route is", "routes are"))),
         }
         lines.join("\n")
     }

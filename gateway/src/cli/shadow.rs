@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     config::value::closest,
+    counted::counted,
     guard::control::{Answer, Request, Shadowed},
 };
 
@@ -65,17 +66,17 @@ fn would_enforce(rows: &[Shadowed], what: &str) -> String {
         return prose(&clean(&format!("nothing of the name {what} is in shadow: {hint}")));
     }
     let sentence = |row: &&Shadowed| {
-        let counted = [
-            (Some(row.requests), "requests"),
-            (Some(row.packets), "packets"),
-            (row.principals, "principals"),
-            (row.sources, "sources"),
-            (row.good_clients, "good clients among them"),
+        let counts = [
+            (Some(row.requests), ["request", "requests"]),
+            (Some(row.packets), ["packet", "packets"]),
+            (row.principals, ["principal", "principals"]),
+            (row.sources, ["source", "sources"]),
+            (row.good_clients, ["good client among them", "good clients among them"]),
         ];
-        let counted = counted.into_iter().filter_map(|(count, of)| Some((count.filter(|count| *count > 0)?, of)));
-        let counted: Vec<String> = counted.map(|(count, of)| format!("{count} {of}")).collect();
-        let counted = if counted.is_empty() { "nothing until now".to_owned() } else { counted.join(", ") };
-        prose(&clean(&format!("{} would be enforced. It would have hit: {counted}.", row.what)))
+        let counts = counts.into_iter().filter_map(|(count, of)| Some((count.filter(|count| *count > 0)?, of)));
+        let told: Vec<String> = counts.map(|(count, [one, many])| counted(count, one, many)).collect();
+        let told = if told.is_empty() { "nothing until now".to_owned() } else { told.join(", ") };
+        prose(&clean(&format!("{} would be enforced. It would have hit: {told}.", row.what)))
     };
     chosen.iter().map(sentence).collect::<Vec<_>>().join("\n")
 }

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     anchor::schedule::AnchorState,
     clock::rfc3339,
-    guard::control::{self, Answer, Feed, KernelBudgets, Process, Request, VerdictCount},
+    counted::counted,
+    guard::control::{self, Answer, FeedStatus, KernelBudgets, Process, Request, VerdictCount},
     message::{FailingServer, KeySetReport, UpstreamReport},
     sandbox::Confinement,
 };
@@ -46,8 +47,8 @@ fn audit(audit: &control::AuditState) -> String {
         0 => "none signed yet".to_owned(),
         signed => format!("signed up to {signed} at {}", audit.signed_at),
     };
-    let files = if audit.files == 1 { "1 file".to_owned() } else { format!("{} files", audit.files) };
-    format!("{} records in {files}, {signed}", audit.records)
+    let files = counted(audit.files, "file", "files");
+    format!("{} in {files}, {signed}", counted(audit.records, "record", "records"))
 }
 
 pub(super) fn render(status: &control::Status) -> String {
@@ -72,6 +73,7 @@ pub(super) fn render(status: &control::Status) -> String {
         lines.push(field(name, 14, &clean(&value)));
     }
     lines.extend(kernel_budgets(&status.kernel).map(|text| field("kernel", 14, &clean(&text))));
+    lines.extend(discounted(&status.upstreams).map(|text| field("discounted", 14, &clean(&text))));
     lines.extend(crowdsec(status).map(|text| field("crowdsec", 14, &clean(&text))));
     let tables = [
         processes(&status.processes),
@@ -86,11 +88,19 @@ pub(super) fn render(status: &control::Status) -> String {
     lines.join("\n")
 }
 
+/// Failures of upstreams that count against nobody.
+fn discounted(upstreams: &[UpstreamReport]) -> impl Iterator<Item = String> {
+    let each = upstreams.iter().flat_map(|upstream| upstream.discounted.iter().map(move |it| (upstream, it)));
+    each.map(|(upstream, it)| format!("upstream {}: {}", upstream.name, it.sentence()))
+}
+
 /// What CrowdSec is asked and told; `None`: it is not used.
 fn crowdsec(status: &control::Status) -> Option<String> {
     let control::CrowdsecStatus { url, decisions, waiting, told, lifted, failing, .. } = status.crowdsec.as_ref()?;
     let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
-    Some(format!("{url}, {state}; {decisions} decisions known, {told} bans told, {lifted} lifted, {waiting} wait"))
+    let (decisions, told) = (counted(*decisions, "decision", "decisions"), counted(*told, "ban", "bans"));
+    let waiting = counted(*waiting, "waits", "wait");
+    Some(format!("{url}, {state}; {decisions} known, {told} told, {lifted} lifted, {waiting}"))
 }
 
 fn configuration(status: &control::Status) -> String {
@@ -103,31 +113,35 @@ fn configuration(status: &control::Status) -> String {
     }
 }
 
+fn times(count: impl TryInto<u64>) -> String {
+    counted(count, "time", "times")
+}
+
 fn guard(status: &control::Status) -> String {
     let up = seconds(status.uptime_seconds);
     match (status.guard_pid, status.guard_restarts) {
         (0, _) => "not running".to_owned(),
         (pid, 0) => format!("pid {pid}, up {up}"),
-        (pid, restarts) => format!("pid {pid}, up {up}, restarted {restarts} times"),
+        (pid, restarts) => format!("pid {pid}, up {up}, restarted {}", times(restarts)),
     }
 }
 
 fn proxy(status: &control::Status) -> String {
     match status.proxy_pid {
         _ if status.guard_pid == 0 => "not running".to_owned(),
-        Some(pid) => format!("pid {pid}, restarted {} times", status.proxy_restarts),
+        Some(pid) => format!("pid {pid}, restarted {}", times(status.proxy_restarts)),
         // The warnings say who serves meanwhile.
-        None => format!("being restarted, {} times so far", status.proxy_restarts),
+        None => format!("being restarted, {} so far", times(status.proxy_restarts)),
     }
 }
 
 fn observer(status: &control::Status) -> String {
-    let restarts = status.observer_restarts;
+    let restarts = times(status.observer_restarts);
     match (&status.admin, status.observer_pid) {
         (None, _) => "none: there is no [admin]".to_owned(),
         (Some(admin), _) if status.guard_pid == 0 => format!("not running; [admin] has {admin}"),
-        (Some(admin), Some(pid)) => format!("pid {pid}, restarted {restarts} times, {admin}"),
-        (Some(admin), None) => format!("being restarted, {restarts} times so far, {admin}"),
+        (Some(admin), Some(pid)) => format!("pid {pid}, restarted {restarts}, {admin}"),
+        (Some(admin), None) => format!("being restarted, {restarts} so far, {admin}"),
     }
 }
 
@@ -142,7 +156,7 @@ fn enforcement(status: &control::Status) -> String {
     }
 }
 
-fn feeds(feeds: &[Feed]) -> Option<String> {
+fn feeds(feeds: &[FeedStatus]) -> Option<String> {
     let mut table = Table::new(["LIST", "ENTRIES", "MODE", "FROM", "LOADED"]);
     for feed in feeds {
         let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
@@ -217,10 +231,10 @@ pub(super) fn kernel_budgets(kernel: &KernelBudgets) -> Option<String> {
         };
         format!("all sources {} packets/s, burst {}{lane}{shadow}", total.per_second, total.burst)
     });
-    let clamps = (kernel.clamps > 0).then(|| format!("{} sources clamped", kernel.clamps));
+    let clamps = (kernel.clamps > 0).then(|| format!("{} clamped", counted(kernel.clamps, "source", "sources")));
     let shadow = (kernel.shadow_clamps > 0).then(|| format!("{} clamped in shadow", kernel.shadow_clamps));
     let plans = kernel.plans.iter().filter(|(_, sources)| *sources > 0);
-    let plans = plans.map(|(plan, sources)| format!("{sources} sources with plan {plan}"));
+    let plans = plans.map(|(plan, sources)| format!("{} with plan {plan}", counted(*sources, "source", "sources")));
     let all: Vec<String> = total.into_iter().chain(clamps).chain(shadow).chain(plans).collect();
     (!all.is_empty()).then(|| all.join("; "))
 }
@@ -236,7 +250,7 @@ fn processes(processes: &[Process]) -> Option<String> {
                 seen.capabilities.iter().map(|name| name.trim_start_matches("CAP_")).collect::<Vec<_>>().join(" ");
             let capabilities = if short.is_empty() { "none".to_owned() } else { short };
             let no_new_privs = if seen.no_new_privs { "yes" } else { "NO" };
-            let filters = format!("{} filters", seen.seccomp_filters);
+            let filters = counted(seen.seccomp_filters, "filter", "filters");
             [seen.uid.to_string(), capabilities, no_new_privs.to_owned(), filters]
         });
         let [user, capabilities, no_new_privs, filters] = cells;

@@ -21,9 +21,9 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 
     /// The whole table without a line's end. Where it is wider than the terminal, its longest texts go on below. Where even
     /// their longest words are too wide, columns in which every row has a dash are left out, and then columns are set
-    /// closer together.
+    /// closer together. Where there is no terminal each row has one line: other programs read it.
     pub(super) fn render(&self) -> String {
-        self.render_within(width())
+        self.render_within(terminal().map_or(usize::MAX, |columns| columns.max(WIDTH)))
     }
 
     pub(super) fn render_within(&self, most: usize) -> String {
@@ -79,8 +79,13 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
 
 /// Columns of the terminal; 80 where there is none, or it is narrower.
 fn width() -> usize {
-    let size = crossterm::terminal::size().ok().filter(|_| io::stdout().is_terminal());
-    size.map_or(WIDTH, |(columns, _)| columns.into()).max(WIDTH)
+    terminal().unwrap_or(WIDTH).max(WIDTH)
+}
+
+/// Columns of the terminal; `None`: there is none. One that does not say how wide it is has what every terminal has.
+fn terminal() -> Option<usize> {
+    let columns = || crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns.into());
+    io::stdout().is_terminal().then(columns)
 }
 
 /// What every terminal has.

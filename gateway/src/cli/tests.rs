@@ -1,9 +1,13 @@
 //! Arguments and what they ask; data and how it is shown.
 
-use clap::CommandFactory as _;
-
 use super::*;
-use crate::guard::control;
+use crate::{
+    detect::{Discount, Discounted},
+    guard::control,
+    signal::Signal,
+};
+
+mod wrong;
 
 #[test]
 fn the_arguments_are_consistent() {
@@ -30,7 +34,7 @@ fn help_fits_a_terminal() {
 /// `gateway TEXT` is understood, or is wrong usage.
 #[track_caller]
 fn parses(text: &str, expect: bool) {
-    let parsed = Arguments::try_parse_from(std::iter::once("gateway").chain(text.split(' ')));
+    let parsed = command().try_get_matches_from(std::iter::once("gateway").chain(text.split(' ')));
     assert_eq!(parsed.is_ok(), expect, "{text}: {parsed:?}");
 }
 
@@ -261,7 +265,7 @@ fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
 #[test]
 fn blocks() {
     assert_eq!(block::render(&[], &[], None), "nothing is blocked");
-    let list = control::Feed {
+    let list = control::FeedStatus {
         name: "drop".to_owned(),
         entries: 42,
         mode: "enforce".to_owned(),
@@ -272,15 +276,16 @@ fn blocks() {
         let shown = block::render(&[], std::slice::from_ref(&list), unattached);
         assert!(shown.contains(says) && shown.contains("block none") == unattached.is_some(), "{shown}");
     }
+    let nameless = control::FeedStatus { name: String::new(), ..list };
+    let shown = block::render(&[], &[nameless], None);
+    assert!(shown.contains("(no name) (42)") && shown.contains("--feed ''`"), "{shown}");
     let entries = [entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")];
     let shown = block::render(&entries, &[], None);
-    // 80 columns: what has blanks goes on below.
+    // Where there is no terminal, each has one line.
     let expect = "\
-ID  SOURCE         MODE     LEFT     PACKETS  BYTES  REFUSED  BY               REASON
- 7  203.0.113.7    enforce  9m59s         21    7.0        0  rule:bad-tokens  10 ×
-                                                KiB                            forged_token
-12  2001:db8::/32  enforce  forever       36   12.0        3  rule:bad-tokens  \\u{1b}x
-                   (L7)                         KiB";
+ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
+ 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × forged_token
+12  2001:db8::/32  enforce (L7)  forever       36  12.0 KiB        3  rule:bad-tokens  \\u{1b}x";
     assert_eq!(shown, expect);
 }
 
@@ -309,6 +314,7 @@ fn explanations() {
         connections_closed: Some(2),
         shields: Vec::new(),
         score: [4, 0].into_iter().map(score).collect(),
+        discounted: Some(Discounted { signal: Signal::UpstreamNotFound, count: 12, why: Discount::NobodyServed }),
         limits: Vec::new(),
         profile: None,
         limited: None,
@@ -333,6 +339,8 @@ fn explanations() {
   evidence    00000000000000000000000000000001
               00000000000000000000000000000002
   score       4 of 10 forged tokens within 1m0s (rule forged-tokens)
+  discounted  12 × upstream_not_found counts against nobody: the upstream has
+              served nobody else within a minute
   next        it is let through again in 9m59s";
     assert_eq!(why::render(&why), expect);
 }
@@ -430,6 +438,7 @@ fn servers_say_why_they_fail() {
         over_limit: 0,
         retries: 0,
         limit: None,
+        discounted: Vec::new(),
     };
     let texts: Vec<String> = report.failing.iter().map(status::failure).collect();
     assert_eq!(

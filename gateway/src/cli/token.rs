@@ -6,7 +6,7 @@ use clap::{Args, Subcommand};
 use jiff::Timestamp;
 
 use super::{
-    arguments::{lifetime, reason},
+    arguments::{id, lifetime, reason},
     context::Context,
     exit::Exit,
     table::Table,
@@ -73,6 +73,7 @@ pub(super) enum Revocations {
     /// Lift a revocation
     Del {
         /// Its number, as the list shows it
+        #[arg(value_parser = id)]
         number: u64,
     },
 }

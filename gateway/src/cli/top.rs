@@ -20,7 +20,7 @@ use self::{
     view::{Snapshot, View},
 };
 use super::{
-    context::{Context, exit_of_refusal, exit_of_unreachable},
+    context::{Context, exit_of_no_answer, exit_of_refusal, exit_of_unreachable},
     exit::Exit,
     table::clean,
 };
@@ -223,8 +223,11 @@ impl Source {
         };
         match self.context.ask_offline(request, &error) {
             Some(Ok(answer)) => Ok((answer, true)),
-            Some(Err(reason)) => Err(Failure { reason: format!("{error}\n{reason}"), exit: Exit::Unreachable }),
-            None => Err(Failure { reason: error.to_string(), exit: exit_of_unreachable(&error) }),
+            Some(Err(no_answer)) => {
+                let reason = format!("{}\n{}", self.context.told(&error), no_answer.message);
+                Err(Failure { reason, exit: exit_of_no_answer(request, &no_answer) })
+            }
+            None => Err(Failure { reason: self.context.told(&error), exit: exit_of_unreachable(&error) }),
         }
     }
 

@@ -12,6 +12,7 @@ use http::{HeaderMap, HeaderValue, header, header::InvalidHeaderValue, request::
 use serde_json::{Value, json};
 
 use super::{
+    arguments::client,
     context::Context,
     exit::Exit,
     request::NOWHERE,
@@ -55,7 +56,7 @@ pub(super) enum Waf {
         #[arg(long, value_name = "NAME")]
         waf: Option<String>,
         /// The address of the client
-        #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)))]
+        #[arg(long, value_name = "ADDRESS", default_value_t = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)), value_parser = client)]
         from: IpAddr,
     },
     /// List the built-in rules
@@ -81,9 +82,9 @@ impl Waf {
                 context.out.text(&names.join("\n"), Exit::Done)
             };
         };
-        let request = match read(file).and_then(|bytes| parse(&bytes)) {
+        let request = match read(file).and_then(|bytes| parse(&bytes).map_err(|reason| (reason, Exit::Usage))) {
             Ok(request) => request,
-            Err(reason) => return context.out.fail(&reason, Exit::Usage),
+            Err((reason, exit)) => return context.out.fail(&reason, exit),
         };
         let config = match Config::load(context.config(), &Disk) {
             Ok(config) => config,
@@ -170,14 +171,15 @@ fn head(request: &FileRequest) -> Option<Parts> {
     built.body(()).ok().map(|request| request.into_parts().0)
 }
 
-fn read(file: &str) -> Result<Vec<u8>, String> {
+fn read(file: &str) -> Result<Vec<u8>, (String, Exit)> {
     let mut bytes = Vec::new();
     let read = if file == "-" {
         io::stdin().lock().take(LARGEST).read_to_end(&mut bytes)
     } else {
         fs::File::open(file).and_then(|open| open.take(LARGEST).read_to_end(&mut bytes))
     };
-    read.map(|_length| bytes).map_err(|error| format!("cannot read {file}: {error}"))
+    read.map(|_length| bytes)
+        .map_err(|error| (format!("cannot read {file}: {error}"), Exit::of_file(&error, Exit::Usage)))
 }
 
 /// Reads a request as text. Lines end with or without a carriage return.

@@ -14,7 +14,7 @@ use super::{
     exit::Exit,
     table::{bytes, clean},
 };
-use crate::guard::control::{Request, Traced};
+use crate::guard::control::{Request, Traced, client::Unreachable};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -44,8 +44,8 @@ Examples:
   gateway watch --count 1                 # wait for the next event")]
 pub(super) struct Watch {
     /// End after this many events
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
-    count: Option<u64>,
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
+    count: Option<u32>,
     /// Show only decisions
     #[arg(long, conflicts_with = "packets")]
     decisions: bool,
@@ -79,19 +79,13 @@ impl Watch {
             let message = format!("packets that are {} pass, and have no samples: use --kernel", passed.name());
             return context.out.fail(&message, Exit::Usage);
         }
-        let socket = match &context.socket {
-            Some(socket) => socket.clone(),
-            None => match context.locations() {
-                Ok(locations) => locations.control_socket,
-                Err(errors) => return context.out.fail(&errors.to_string(), Exit::Usage),
-            },
+        let socket = match context.socket() {
+            Ok(socket) => socket,
+            Err(exit) => return exit,
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build();
         let watched = runtime.and_then(|runtime| runtime.block_on(self.watch(context, &socket)));
-        watched.unwrap_or_else(|error| {
-            let message = format!("cannot watch the gateway at {}: {error}: is it running?", socket.display());
-            context.out.fail(&message, Exit::Unreachable)
-        })
+        watched.unwrap_or_else(|error| context.unreachable(&Unreachable::of(&socket, error)))
     }
 
     async fn watch(&self, context: &Context, socket: &std::path::Path) -> std::io::Result<Exit> {

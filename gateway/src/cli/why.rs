@@ -10,7 +10,10 @@ use super::{
     table::{Table, bytes, clean, field, seconds},
     top::l7,
 };
-use crate::guard::control::{self, Answer, BanHistory, Entry, Past, Request};
+use crate::{
+    counted::counted,
+    guard::control::{self, Answer, BanHistory, Entry, Past, Request},
+};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -22,6 +25,7 @@ Examples:
   gateway why 203.0.113.7 --json | jq -r .evidence[]")]
 pub(super) struct Why {
     /// An IP address
+    #[arg(value_parser = address)]
     address: IpAddr,
 }
 
@@ -32,6 +36,27 @@ impl Why {
             _ => None,
         })
     }
+}
+
+/// An address, or what would lead to one.
+fn address(text: &str) -> Result<IpAddr, String> {
+    text.parse().map_err(|_no_address| {
+        let is_hex = text.bytes().all(|byte| byte.is_ascii_hexdigit());
+        let hint = match () {
+            () if text.contains('/') => {
+                "that is a network: write one address of it, as in 203.0.113.7; `gateway block list` shows blocked networks"
+            }
+            () if text.parse::<u64>().is_ok() && text.len() < 20 => {
+                "that looks like the id of a block: `gateway block list` shows its source; write an address of that"
+            }
+            () if is_hex && text.len() == 32 => {
+                "that looks like the id of a request: `gateway logs --grep ID` shows its line with the client's address; \
+                 write that"
+            }
+            () => "write an IP address, as in 203.0.113.7 or 2001:db8::7: names are not looked up",
+        };
+        hint.to_owned()
+    })
 }
 
 pub(super) fn render(why: &control::Why) -> String {
@@ -90,10 +115,11 @@ fn block(lines: &mut Lines, entry: &Entry) {
         lines.add("enforced", format!("at L7 by the proxy, because it came through {relay}"));
     }
     if entry.refused > 0 {
-        lines.add("refused", format!("{} requests or connections by the proxy", entry.refused));
+        let refused = counted(entry.refused, "request or connection", "requests or connections");
+        lines.add("refused", format!("{refused} by the proxy"));
     }
     let dropped = if entry.mode == "shadow" { "would drop" } else { "dropped" };
-    lines.add(dropped, format!("{} packets, {}", entry.packets, bytes(entry.bytes)));
+    lines.add(dropped, format!("{}, {}", counted(entry.packets, "packet", "packets"), bytes(entry.bytes)));
     if let Some(left) = entry.confirm_seconds {
         lines.add("unconfirmed", format!("taken back in {} unless `gateway confirm` comes", seconds(left)));
     }
@@ -105,7 +131,7 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
         lines.add("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
     }
     if let Some(closed) = why.connections_closed {
-        lines.add("closed", format!("{closed} connections"));
+        lines.add("closed", counted(closed, "connection", "connections"));
     }
     for (index, id) in why.evidence.iter().enumerate() {
         lines.add(if index == 0 { "evidence" } else { "" }, id.to_string());
@@ -117,6 +143,9 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
         let (held, needed, within) = (score.held, score.needed, seconds(score.within_seconds));
         let shadow = if score.shadow { ", in shadow" } else { "" };
         lines.add("score", format!("{held} of {needed} {} within {within} (rule {}{shadow})", score.of, score.rule));
+    }
+    if let Some(discounted) = &why.discounted {
+        lines.add("discounted", discounted.sentence());
     }
     if let Some(profile) = &why.profile {
         lines.add("profile", l7::sentence(profile));
@@ -130,12 +159,11 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
 fn packet_budgets(lines: &mut Lines, why: &control::Why) {
     if let Some(clamp) = &why.clamp {
         let what = if clamp.mode == "shadow" { "would drop" } else { "dropped" };
-        let (divide, packets) = (clamp.divide, clamp.packets);
+        let (divide, packets) = (clamp.divide, counted(clamp.packets, "packet", "packets"));
         let left = seconds(clamp.remaining_seconds);
         let table = if clamp.limit.starts_with("anomaly.") { "" } else { "limit." };
         let limit = format!("{table}{}", clamp.limit);
-        let text =
-            format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets} packets");
+        let text = format!("budgets in the kernel divided by {divide} for another {left} ({limit}); {what} {packets}");
         lines.add("clamped", text);
         for (index, id) in clamp.evidence.iter().enumerate() {
             lines.add(if index == 0 { "refused" } else { "" }, id.to_string());
@@ -154,13 +182,19 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
 /// What the past makes of the next ban.
 fn standing(lines: &mut Lines, standing: &BanHistory) {
     if standing.good_principals > 0 {
-        lines.add("good", format!("{} principals with valid tokens lately", standing.good_principals));
+        lines.add("good", {
+            let principals = counted(standing.good_principals, "principal", "principals");
+            format!("{principals} with valid tokens lately")
+        });
     }
     if let Some(left) = standing.probation_seconds {
         lines.add("probation", format!("half as many signals ban it, for another {}", seconds(left)));
     }
     if let Some(factor) = standing.factor.filter(|factor| *factor > 1) {
-        lines.add("ladder", format!("{factor} times as long as its rule says, after {} bans", standing.earlier_bans));
+        lines.add("ladder", {
+            let bans = counted(standing.earlier_bans, "ban", "bans");
+            format!("{factor} times as long as its rule says, after {bans}")
+        });
     }
     if standing.next_factor > 1 {
         lines.add("next ban", format!("{} times as long as its rule says", standing.next_factor));

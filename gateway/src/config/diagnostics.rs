@@ -5,7 +5,7 @@ use std::{error::Error, fmt, io, ops::Range, path::Path};
 use annotate_snippets::{AnnotationKind, Group, Level, Renderer, Snippet};
 use serde::{Serialize, Serializer, ser::SerializeSeq as _};
 
-use super::document::Document;
+use super::{document::Document, hidden};
 use crate::diagnostic::Diagnostic;
 
 /// What is said of a key that must be there and is not.
@@ -66,6 +66,13 @@ impl Diagnostics {
     }
 
     pub(super) fn new(document: Document, mut diagnostics: Vec<Located>) -> Self {
+        for Located { diagnostic, .. } in &mut diagnostics {
+            let span = document.span(&diagnostic.key);
+            if let Some((value, _)) = hidden::secret(&diagnostic.key, document.text(), &span) {
+                diagnostic.message = hidden::without(&diagnostic.message, value);
+                diagnostic.hint = diagnostic.hint.as_deref().map(|hint| hidden::without(hint, value));
+            }
+        }
         diagnostics.sort_by_key(|diagnostic| diagnostic.span.start);
         diagnostics.dedup();
         Self { document, diagnostics, readable: true }
@@ -75,7 +82,10 @@ impl Diagnostics {
         let document = Document::without_places(path, "".into());
         let diagnostic = Diagnostic::new("", format!("cannot read {}: {error}", path.display()));
         let diagnostic = match error.kind() {
-            io::ErrorKind::NotFound => diagnostic.hint("name the file with --config PATH"),
+            io::ErrorKind::NotFound => diagnostic.hint(format!(
+                "name the file with --config PATH, or write a first one: `gateway init {}`",
+                path.display()
+            )),
             io::ErrorKind::PermissionDenied => diagnostic.hint("run as root, or give this user the right to read it"),
             _ => diagnostic,
         };
@@ -118,12 +128,18 @@ impl Diagnostics {
     fn draw(&self, level: &Level<'static>, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
         let path = self.document.path().display().to_string();
+        // A line that is shown for one fault may have the secret of another.
+        let secrets = self.diagnostics.iter().filter_map(|Located { diagnostic, .. }| {
+            let span = self.document.span(&diagnostic.key);
+            hidden::secret(&diagnostic.key, self.document.text(), &span).map(|(_, place)| place)
+        });
+        let text = hidden::masked(self.document.text(), &secrets.collect::<Vec<_>>());
         let drawn = self.diagnostics.iter().map(|Located { diagnostic, span }| {
             let title = if diagnostic.key.is_empty() { diagnostic.message.clone() } else { diagnostic.to_string() };
             let mut group = Group::with_title(level.clone().primary_title(title));
             if self.readable {
                 let annotation = AnnotationKind::Primary.span(span.clone());
-                group = group.element(Snippet::source(self.document.text()).path(&path).annotation(annotation));
+                group = group.element(Snippet::source(&*text).path(&path).annotation(annotation));
             }
             if let Some(hint) = &diagnostic.hint {
                 group = group.element(Level::HELP.message(hint));

@@ -69,6 +69,13 @@ impl Document {
         self.position(self.span(key).start).0
     }
 
+    /// Where the value of `key` stands: `FILE:LINE`; the file alone where nothing is said of it.
+    #[must_use]
+    pub fn place(&self, key: &str) -> String {
+        let path = self.path.display();
+        self.places.get(key).map_or_else(|| path.to_string(), |at| format!("{path}:{}", self.position(at.start).0))
+    }
+
     /// The line and the column, both from 1, the latter in characters, of the byte at `offset`.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);

@@ -25,7 +25,7 @@ use crate::settings::{
     timeouts::Timeouts,
     tls::{Certificate, CertificateMapping, ClientCertificates},
     traces::Settings as Traces,
-    upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Server, Upstream},
+    upstream::{Balance, HashBy, HostHeader, InterimResponses, Protocol, ProxyProtocol, Server, Upstream},
 };
 
 mod access_log;
@@ -385,6 +385,11 @@ fn upstream(upstream: &Upstream) -> Value {
             "ping": upstream.http2.ping.map(show_duration),
             "ping_timeout": show_duration(upstream.http2.ping_timeout),
         })),
+        "interim_responses": match upstream.interim_responses {
+            InterimResponses::Drop => "drop",
+            InterimResponses::Forward => "forward",
+            InterimResponses::Http2 => "http2",
+        },
         "tls": upstream.tls.as_ref().map(tls::client),
     })
 }

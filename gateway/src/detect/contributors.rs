@@ -5,7 +5,7 @@
 //! which series deviates, the sources and principals that it comes from are named here, with requests as evidence. [`blame`]
 //! says which of them may be to blame.
 //!
-//! *Invariant:* memory is bounded: so many tallies of a fixed size each, and a few hundred routes. Whoever fails or asks most
+//! *Invariant:* memory is bounded: `capacity` entries of a fixed size, and a few hundred routes. Whoever fails or asks most
 //! is not pushed out by a crowd. A count may be too low where there is no room, and is never too high.
 
 use std::{
@@ -18,20 +18,20 @@ use std::{
 };
 
 use blame::ClientRow;
+use client_stats::ClientStats;
 use deviating::{
     ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME, MAX_NAMED, MAX_REQUESTS,
     NO_ROUTE, Named,
 };
 use distinct::Distinct;
 use gateway_common::source::Source;
-use tally::Tally;
 
 use crate::{bounded::Sharded, request_id::RequestId, settings::anomalies::ClientMeasure};
 
 mod blame;
+mod client_stats;
 pub(super) mod deviating;
 mod distinct;
-mod tally;
 
 #[cfg(test)]
 mod tests;
@@ -42,7 +42,7 @@ const MOST_ROUTES: usize = 252;
 /// Minutes. Whether somebody was served before is known once requests were counted for so long.
 const YOUNG: u64 = 30;
 
-/// Who has a tally.
+/// Whose statistics they are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 enum Who {
     /// Its hash.
@@ -50,11 +50,11 @@ enum Who {
     Source(Source),
 }
 
-/// The tallies of all sources and principals, each on one route.
+/// The statistics of all sources and principals, each on one route.
 #[derive(Debug)]
 pub(super) struct Contributors {
     /// By the hash of the route's name.
-    all: Sharded<(u64, Who), Tally>,
+    all: Sharded<(u64, Who), ClientStats>,
     /// How many different ones there were on each route.
     distinct: Mutex<BTreeMap<Box<str>, [Distinct; 2]>>,
     capacity: usize,
@@ -111,13 +111,13 @@ impl Contributors {
 
     fn fill(&self, key: (u64, Who), name: Option<&str>, completed: &Completed<'_>) -> bool {
         let mut all = self.all.lock(&key);
-        if let Some(tally) = all.find(&key) {
-            return tally.note(completed);
+        if let Some(stats) = all.find(&key) {
+            return stats.note(completed);
         }
         let name = name.and_then(|name| name.get(..name.floor_char_boundary(LONGEST_NAME)));
-        let mut tally = Tally::new(name.map(Into::into), completed);
-        tally.note(completed);
-        all.put(key, tally, |_, tally| tally.worth(completed.minute));
+        let mut stats = ClientStats::new(name.map(Into::into), completed);
+        stats.note(completed);
+        all.put(key, stats, |_, stats| stats.worth(completed.minute));
         true
     }
 
@@ -157,16 +157,16 @@ impl Contributors {
         // Nobody is new to a process that has just begun.
         let is_young = deviating.since < self.first.load(Ordering::Relaxed).saturating_add(YOUNG);
         let mut rows: HashMap<Who, ClientRow> = HashMap::new();
-        self.all.each(|(route, who), tally| {
+        self.all.each(|(route, who), stats| {
             let is_here = is_whole || *route == place;
             // Nobody is ever served without a route: whether others are served is seen elsewhere.
             if !is_here && !is_none {
                 return;
             }
-            let counts = tally.at(deviating.minute);
+            let counts = stats.at(deviating.minute);
             let row = rows.entry(*who).or_default();
             row.fares.add(counts);
-            row.was_served |= is_young || (1..deviating.since).contains(&tally.served);
+            row.was_served |= is_young || (1..deviating.since).contains(&stats.served);
             if is_here {
                 row.count = row.count.saturating_add(counts.of(deviating.measure));
             }
@@ -177,24 +177,24 @@ impl Contributors {
     /// What is told of one of them.
     fn contributor(&self, deviating: &Deviating, who: Who, row: &ClientRow) -> Option<Contributor> {
         let mut found: Option<(Named, Vec<RequestId>)> = None;
-        let mut look = |tally: &Tally| {
-            let latest = if deviating.measure == ClientMeasure::Requests { &tally.latest } else { &tally.failed };
+        let mut look = |stats: &ClientStats| {
+            let latest = if deviating.measure == ClientMeasure::Requests { &stats.latest } else { &stats.failed };
             let named = match who {
-                Who::Principal(_) => Named::Principal(tally.name.as_deref().unwrap_or_default().to_owned()),
-                Who::Source(source) => Named::Source(source, tally.address, tally.relay),
+                Who::Principal(_) => Named::Principal(stats.name.as_deref().unwrap_or_default().to_owned()),
+                Who::Source(source) => Named::Source(source, stats.address, stats.relay),
             };
             let (_, requests) = found.get_or_insert_with(|| (named, Vec::new()));
             requests.extend(latest.list());
         };
         if deviating.of == ALL_ROUTES {
-            self.all.each(|(_, other), tally| {
+            self.all.each(|(_, other), stats| {
                 if *other == who {
-                    look(tally);
+                    look(stats);
                 }
             });
         } else {
             let key = (self.seed.hash_one(&*deviating.of), who);
-            self.all.lock(&key).find(&key).map(|tally| look(tally))?;
+            self.all.lock(&key).find(&key).map(|stats| look(stats))?;
         }
         let (who, mut requests) = found?;
         requests.truncate(MAX_REQUESTS);

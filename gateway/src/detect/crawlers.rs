@@ -6,6 +6,7 @@
 //! whoever has an address writes what they like there.
 //!
 //! *Invariant:* the state is bounded. At most [`CAPACITY`] answers are kept; those that verify somebody are forgotten last.
+//! A request of whose client it is known what it is locks nothing but the part of the table where that stands.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -13,7 +14,7 @@ use std::{
     net::{IpAddr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicU64, AtomicUsize, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -25,6 +26,7 @@ use crate::{
     clock::{MINUTE, SECOND},
     settings::crawlers::{Crawler, Settings},
     source_set::SourceSet,
+    swap::Swap,
 };
 
 /// How many answers are kept.
@@ -118,11 +120,22 @@ pub struct Crawlers {
 
 #[derive(Debug)]
 struct KnownCrawler {
-    name: Arc<str>,
     hosts: Arc<[String]>,
     feeds: Box<[String]>,
+    requests: Arc<RequestCounts>,
     /// Tells its answers from those of others, and from those before its domains were changed.
     id: u64,
+}
+
+/// How many requests said that they were of one crawler, in the order of [`CrawlerStanding::NAMES`].
+type RequestCounts = [AtomicU64; CrawlerStanding::NAMES.len()];
+
+/// Lookups that are under way.
+#[derive(Debug, Default)]
+struct Lookups {
+    all: usize,
+    /// Of one address, or of one /64 of IPv6: whoever has many addresses does not take all places.
+    of_networks: HashMap<IpAddr, usize>,
 }
 
 /// What outlives configurations.
@@ -130,15 +143,13 @@ struct KnownCrawler {
 struct State {
     /// By address and crawler.
     names: Sharded<(IpAddr, u64), KnownHost>,
-    under_way: AtomicUsize,
-    /// How many of them are of one address, or of one /64 of IPv6: whoever has many addresses does not take all places.
-    of_networks: Mutex<HashMap<IpAddr, usize>>,
+    under_way: Mutex<Lookups>,
     /// In the order of [`LOOKUP_RESULTS`].
     lookups: [AtomicU64; LOOKUP_RESULTS.len()],
     /// By the lists that name them.
-    ranges: Mutex<Arc<HashMap<String, SourceSet>>>,
-    /// By crawler, in the order of [`CrawlerStanding::NAMES`].
-    requests: Mutex<BTreeMap<Arc<str>, [u64; CrawlerStanding::NAMES.len()]>>,
+    ranges: Swap<HashMap<String, SourceSet>>,
+    /// By crawler. Whoever counts has the counts of its crawler.
+    requests: Mutex<BTreeMap<Arc<str>, Arc<RequestCounts>>>,
 }
 
 /// What is known of an address.
@@ -175,12 +186,13 @@ impl Crawlers {
         let (owners, texts): (Vec<usize>, Vec<&String>) = texts.unzip();
         // A few short texts are never more than it can hold.
         let agents = AhoCorasick::builder().ascii_case_insensitive(true).build(texts).ok();
+        let state = before.map_or_else(State::new, |before| Arc::clone(&before.state));
         Self {
             agents: agents.filter(|_| !owners.is_empty()),
             owners: owners.into(),
-            crawlers: settings.crawlers.iter().map(KnownCrawler::new).collect(),
+            crawlers: settings.crawlers.iter().map(|crawler| KnownCrawler::new(crawler, &state)).collect(),
             resolvers: settings.resolvers.as_slice().into(),
-            state: before.map_or_else(State::new, |before| Arc::clone(&before.state)),
+            state,
         }
     }
 
@@ -214,7 +226,7 @@ impl Crawlers {
             found = Some(found.map_or((crawler, standing), |(first, best)| (first, best.max(standing))));
         }
         let (crawler, standing) = found?;
-        self.state.count(&crawler.name, standing);
+        crawler.count(standing);
         Some(CrawlerClaim { standing, questions })
     }
 
@@ -227,7 +239,7 @@ impl Crawlers {
     ) -> CrawlerStanding {
         let mut lacks_ranges = false;
         if !crawler.feeds.is_empty() {
-            let ranges = Arc::clone(&lock(&self.state.ranges));
+            let ranges = self.state.ranges.load();
             for feed in &crawler.feeds {
                 match ranges.get(feed) {
                     Some(ranges) if ranges.contains(address) => return CrawlerStanding::Verified,
@@ -277,13 +289,12 @@ impl Crawlers {
 
     /// The networks of a list are these; `None`: they are not known any more.
     pub fn take_ranges(&self, list: &str, networks: Option<&[Source]>) {
-        let mut ranges = lock(&self.state.ranges);
-        let mut next = HashMap::clone(&ranges);
+        let mut next = HashMap::clone(&self.state.ranges.load());
         match networks {
             Some(networks) => drop(next.insert(list.to_owned(), SourceSet::new(networks))),
             None => drop(next.remove(list)),
         }
-        *ranges = Arc::new(next);
+        self.state.ranges.store(next);
     }
 
     /// How many addresses were looked up, by what came of it.
@@ -295,25 +306,37 @@ impl Crawlers {
     #[must_use]
     pub fn requests(&self) -> Vec<(Arc<str>, &'static str, u64)> {
         let counts = lock(&self.state.requests);
-        let of_one = |(name, counts): (&Arc<str>, &[u64; 3])| {
-            let labels = CrawlerStanding::NAMES.map(|(_, label)| label);
-            labels.into_iter().zip(*counts).map(|(label, count)| (Arc::clone(name), label, count)).collect::<Vec<_>>()
-        };
-        counts.iter().flat_map(of_one).collect()
+        let mut all = Vec::new();
+        for (name, counts) in &*counts {
+            let counts = counts.each_ref().map(|count| count.load(Ordering::Relaxed));
+            // Nobody said so yet.
+            if counts.iter().any(|count| *count > 0) {
+                let labels = CrawlerStanding::NAMES.into_iter().zip(counts);
+                all.extend(labels.map(|((_, label), count)| (Arc::clone(name), label, count)));
+            }
+        }
+        all
     }
 }
 
 impl KnownCrawler {
-    fn new(crawler: &Crawler) -> Self {
+    fn new(crawler: &Crawler, state: &State) -> Self {
         let Crawler { name, hosts, feeds, .. } = crawler;
         // Only the configuration chooses what is hashed.
         let mut hasher = DefaultHasher::new();
         (name, hosts).hash(&mut hasher);
         Self {
-            name: name.as_str().into(),
             hosts: hosts.as_slice().into(),
             feeds: feeds.as_slice().into(),
+            requests: Arc::clone(lock(&state.requests).entry(name.as_str().into()).or_default()),
             id: hasher.finish(),
+        }
+    }
+
+    fn count(&self, standing: CrawlerStanding) {
+        let place = CrawlerStanding::NAMES.iter().position(|(it, _)| *it == standing);
+        if let Some(count) = place.and_then(|place| self.requests.get(place)) {
+            count.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
@@ -330,33 +353,32 @@ impl State {
     fn new() -> Arc<Self> {
         Arc::new(Self {
             names: Sharded::new(CAPACITY),
-            under_way: AtomicUsize::new(0),
-            of_networks: Mutex::default(),
+            under_way: Mutex::default(),
             lookups: Default::default(),
-            ranges: Mutex::default(),
+            ranges: Swap::new(HashMap::new()),
             requests: Mutex::default(),
         })
     }
 
     /// Takes a place for a lookup. `false`: there is none.
     fn enter(&self, address: IpAddr) -> bool {
-        let mut of_networks = lock(&self.of_networks);
-        let of_network = of_networks.get(&network(address)).copied().unwrap_or(0);
-        if of_network >= AT_ONCE_OF_NETWORK || self.under_way.load(Ordering::Relaxed) >= AT_ONCE {
+        let mut under_way = lock(&self.under_way);
+        let of_network = under_way.of_networks.get(&network(address)).copied().unwrap_or(0);
+        if of_network >= AT_ONCE_OF_NETWORK || under_way.all >= AT_ONCE {
             return false;
         }
-        of_networks.insert(network(address), of_network + 1);
-        self.under_way.fetch_add(1, Ordering::Relaxed);
+        under_way.of_networks.insert(network(address), of_network + 1);
+        under_way.all += 1;
         true
     }
 
     /// Gives it back.
     fn leave(&self, address: IpAddr) {
-        let mut of_networks = lock(&self.of_networks);
-        self.under_way.fetch_sub(1, Ordering::Relaxed);
-        match of_networks.get_mut(&network(address)) {
+        let mut under_way = lock(&self.under_way);
+        under_way.all = under_way.all.saturating_sub(1);
+        match under_way.of_networks.get_mut(&network(address)) {
             Some(count) if *count > 1 => *count -= 1,
-            _ => drop(of_networks.remove(&network(address))),
+            _ => drop(under_way.of_networks.remove(&network(address))),
         }
     }
 
@@ -364,17 +386,6 @@ impl State {
         let counts = LOOKUP_RESULTS.iter().zip(&self.lookups);
         for (_, count) in counts.filter(|(label, _)| **label == result) {
             count.fetch_add(1, Ordering::Relaxed);
-        }
-    }
-
-    fn count(&self, name: &Arc<str>, standing: CrawlerStanding) {
-        let mut requests = lock(&self.requests);
-        if !requests.contains_key(name) {
-            requests.insert(Arc::clone(name), [0; CrawlerStanding::NAMES.len()]);
-        }
-        let place = CrawlerStanding::NAMES.iter().position(|(it, _)| *it == standing);
-        if let Some(count) = place.and_then(|place| requests.get_mut(name)?.get_mut(place)) {
-            *count = count.saturating_add(1);
         }
     }
 }

@@ -19,7 +19,7 @@ use std::{
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use super::standing::ROUTES;
+use super::{discounts::UPSTREAMS_FAIL, standing::ROUTES};
 use crate::{clock::SECOND, request_id::RequestId, signal::Signal};
 
 /// So few clients are no crowd.
@@ -48,10 +48,6 @@ const AGAIN: u64 = 5 * SECOND;
 
 /// When a request was served is known by 2^24 ns, 17 ms: hot paths write it no more often.
 const TICK: u32 = 24;
-
-/// What upstreams' failures are called.
-pub(super) const UPSTREAMS_FAIL: [Signal; 4] =
-    [Signal::UpstreamError, Signal::UpstreamForbidden, Signal::UpstreamNotFound, Signal::UpstreamUnauthorized];
 
 /// On which route an upstream failed, and how; 0: it is no answer of an upstream.
 pub(super) type Place = u16;

@@ -76,10 +76,7 @@ impl UpstreamAnswer {
         match self.class() {
             None => None,
             Some(AnswerClass::Served) => Some(Signal::Served),
-            Some(AnswerClass::Unauthorized) => Some(Signal::UpstreamUnauthorized),
-            Some(AnswerClass::Forbidden) => Some(Signal::UpstreamForbidden),
-            Some(AnswerClass::NotFound) => Some(Signal::UpstreamNotFound),
-            Some(AnswerClass::Error) => Some(Signal::UpstreamError),
+            Some(class) => class.failure(),
         }
     }
 

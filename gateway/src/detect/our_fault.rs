@@ -1,10 +1,14 @@
-//! What the detector makes of routes that fail for everybody at once.
+//! What the detector makes of routes that fail for everybody at once, and of upstreams that fail to others alike.
 
 use std::hash::BuildHasher as _;
 
 use gateway_common::source::Source;
 
-use super::{Detector, NumberedRule, UpstreamAnswer, around, faults::OurFault};
+use super::{
+    Detector, NumberedRule, UpstreamAnswer, around,
+    discounts::{Discounted, seconds},
+    faults::OurFault,
+};
 use crate::{request_id::RequestId, signal::Signal};
 
 impl Detector {
@@ -26,5 +30,21 @@ impl Detector {
                 bucket.take_back(id);
             }
         }
+    }
+
+    /// Which failures of the upstream at this place count against nobody, of those that a rule counts.
+    #[must_use]
+    pub fn discounted_of(&self, upstream: usize, now: u64) -> Vec<Discounted> {
+        let Some(standing) = &self.standing else { return Vec::new() };
+        let all = standing.discounts.of_upstream(upstream, seconds(now));
+        all.filter(|it| self.counts(it.signal)).collect()
+    }
+
+    /// Which failures of upstreams do not count against `source`, where a rule would count them.
+    #[must_use]
+    pub fn discounted(&self, source: Source, now: u64) -> Option<Discounted> {
+        let discounts = &self.standing.as_ref()?.discounts;
+        let found = discounts.of_source(self.seed.hash_one(source), seconds(now));
+        found.filter(|it| self.counts(it.signal))
     }
 }

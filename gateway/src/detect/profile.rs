@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     bounded::Sharded,
     clock::{MINUTE, SECOND},
+    counted::counted,
     signal::Signal,
 };
 
@@ -248,7 +249,7 @@ impl Profile {
         signals.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
         let reason = |(signal, count): &(u8, u32)| {
             let signal = Signal::ALL.get(usize::from(*signal).checked_sub(1)?)?;
-            Some(format!("{count} {}", signal.plural()))
+            Some(counted(*count, signal.singular(), signal.plural()))
         };
         ProfileRow {
             who,

@@ -15,25 +15,20 @@ use std::{
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use crate::clock::SECOND;
+use super::discounts::{Discount, Discounts, FRESH, UPSTREAMS, age, noted, seconds};
+use crate::signal::Signal;
 
-/// How many routes are told apart, and how many upstreams. More share a place.
+/// How many routes are told apart. More share a place.
 pub(super) const ROUTES: usize = 256;
-const UPSTREAMS: usize = 32;
 
 /// How many sources are remembered of each.
 const SOURCES: usize = 64;
-
-/// For how long an answer says how things are, in seconds.
-const FRESH: u64 = 60;
 
 /// For how long a source is known to have been served, in seconds.
 const KNOWN: u64 = 600;
 
 /// A source that is served again and again is noted once in so many seconds.
 const NOTED_EVERY: u64 = 4;
-
-const SECONDS: u64 = (1 << 29) - 1;
 
 /// What an upstream answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -46,10 +41,24 @@ pub(super) enum AnswerClass {
     Error = 5,
 }
 
+impl AnswerClass {
+    /// The signal of a failure.
+    pub(super) const fn failure(self) -> Option<Signal> {
+        match self {
+            Self::Served => None,
+            Self::Unauthorized => Some(Signal::UpstreamUnauthorized),
+            Self::Forbidden => Some(Signal::UpstreamForbidden),
+            Self::NotFound => Some(Signal::UpstreamNotFound),
+            Self::Error => Some(Signal::UpstreamError),
+        }
+    }
+}
+
 /// How the last answers were.
 pub(super) struct AnswerHistory {
     routes: Box<[AnswerRing]>,
     upstreams: Box<[AnswerRing]>,
+    pub(super) discounts: Discounts,
 }
 
 /// Each place: 32 bits of a source's hash, 3 of the class, 29 of seconds; 0: nobody.
@@ -75,22 +84,20 @@ impl fmt::Debug for AnswerHistory {
 impl AnswerHistory {
     pub(super) fn new() -> Self {
         let rings = |count| (0..count).map(|_| AnswerRing(std::array::from_fn(|_| AtomicU64::new(0)))).collect();
-        Self { routes: rings(ROUTES), upstreams: rings(UPSTREAMS) }
+        Self { routes: rings(ROUTES), upstreams: rings(UPSTREAMS), discounts: Discounts::new() }
     }
 
     /// Whether the source of this hash was served on a route not long ago.
     pub(super) fn knows(&self, route: usize, source: u64, now: u64) -> bool {
-        let now = (now / SECOND) & SECONDS;
+        let now = seconds(now);
         self.routes.get(route % ROUTES).is_some_and(|route| route.others(source, AnswerClass::Served, now).knows_source)
     }
 
     /// Notes an answer to the source of this hash; whether it counts against the source.
     pub(super) fn note(&self, route: usize, upstream: usize, source: u64, class: AnswerClass, now: u64) -> bool {
-        let (Some(route), Some(upstream)) = (self.routes.get(route % ROUTES), self.upstreams.get(upstream % UPSTREAMS))
-        else {
-            return false;
-        };
-        let now = (now / SECOND) & SECONDS;
+        let (ring, place) = (self.upstreams.get(upstream % UPSTREAMS), upstream);
+        let (Some(route), Some(upstream)) = (self.routes.get(route % ROUTES), ring) else { return false };
+        let now = seconds(now);
         if class == AnswerClass::Served {
             route.note(source, class, now);
             upstream.note(source, class, now);
@@ -99,16 +106,18 @@ impl AnswerHistory {
         let (here, all) = (route.others(source, class, now), upstream.others(source, class, now));
         route.note(source, class, now);
         upstream.note(source, class, now);
-        let fails_here = here.alike > 0 && here.alike >= here.fine;
-        let nobody_is_served = all.fine == 0 || here.knows_source && here.fine == 0;
-        !(fails_here || nobody_is_served || all.alike >= all.fine)
+        let discount = match () {
+            () if here.alike > 0 && here.alike >= here.fine => Discount::RouteFails,
+            () if all.fine == 0 && all.alike == 0 => Discount::NobodyServed,
+            () if here.knows_source && here.fine == 0 => Discount::NobodyServedHere,
+            () if all.alike >= all.fine => Discount::UpstreamFails,
+            () => return true,
+        };
+        if let Some(signal) = class.failure() {
+            self.discounts.note(place, source, signal, discount, now);
+        }
+        false
     }
-}
-
-/// How long ago something was noted, in seconds. What another thread has noted a moment after `now` is new.
-const fn age(noted: u64, now: u64) -> u64 {
-    let age = now.wrapping_sub(noted) & SECONDS;
-    if age > SECONDS / 2 { 0 } else { age }
 }
 
 impl AnswerRing {
@@ -121,8 +130,8 @@ impl AnswerRing {
             return;
         }
         let is_as_before = is_same && (there >> 29) & 7 == class as u64;
-        let age = age(there & SECONDS, now);
-        let now = if is_same && age == 0 { there & SECONDS } else { now };
+        let age = age(noted(there), now);
+        let now = if is_same && age == 0 { noted(there) } else { now };
         if !is_as_before || age >= NOTED_EVERY {
             place.store(source >> 32 << 32 | (class as u64) << 29 | now, Ordering::Relaxed);
         }
@@ -132,7 +141,7 @@ impl AnswerRing {
         let mut others = Others::default();
         for place in &self.0 {
             let there = place.load(Ordering::Relaxed);
-            let age = age(there & SECONDS, now);
+            let age = age(noted(there), now);
             if there == 0 || age > KNOWN {
                 continue;
             }
@@ -151,6 +160,7 @@ impl AnswerRing {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::SECOND;
 
     const START: u64 = 10_000 * SECOND;
 

@@ -19,6 +19,7 @@ use self::{
 };
 use crate::{
     clock::{self, Now, SECOND},
+    counted::counted,
     limit,
     message::cluster::StoreReport,
     settings::{
@@ -384,9 +385,9 @@ impl Cluster {
         }
         if self.store.disbelieved > 0 {
             warnings.push(format!(
-                "the store of the cluster has given back what was used up of quotas {} times, and no operator has said so: it \
-                 was not believed; see who can write to the store",
-                self.store.disbelieved
+                "the store of the cluster has given back what was used up of quotas {}, and no operator has said so: it was \
+                 not believed; see who can write to the store",
+                counted(self.store.disbelieved, "time", "times")
             ));
         }
         if self.is_stale(now) == Some(true) {

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     detect::ProfileRow,
-    limit::report::{Question, Row},
-    message::{alert::Report, anomalies::Anomalies},
+    limit::report::{LimitQuestion, LimitRow},
+    message::{alert::AlertReport, anomalies::Anomalies},
     settings::operators::Roles,
     snapshot::explain,
 };
@@ -37,7 +37,7 @@ pub use crowdsec::CrowdsecStatus;
 pub use entry::{Allow, Entry};
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, Feed, FeedFetch, Interface, LogDrops, Lost, Process,
+    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, Interface, LogDrops, Lost, Process,
     ReloadRefused, Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
@@ -98,7 +98,7 @@ pub enum Request {
     BlockList,
     /// Begin to load a list. Nothing of it is in force before [`Self::BlockImportCommit`].
     BlockImportBegin {
-        /// The feed whose content it becomes; absent: it is added to what was imported without a name.
+        /// The feed whose content it becomes; empty: the list without a name; absent: it is added to that list.
         feed: Option<String>,
         /// How long its entries last that do not say so themselves; absent: until they are removed.
         seconds: Option<u64>,
@@ -209,12 +209,12 @@ pub enum Request {
     /// What limits on requests have counted, or a change of it.
     Limit {
         /// What.
-        question: Question,
+        question: LimitQuestion,
     },
     /// What was used up of quotas, or a change of it.
     Quota {
         /// What.
-        question: Question,
+        question: LimitQuestion,
     },
     /// Read the configuration again.
     Reload {
@@ -368,7 +368,7 @@ pub enum Answer {
         entries: Vec<Entry>,
         /// Lists in force, whose entries are not among them.
         #[serde(default)]
-        lists: Vec<Feed>,
+        lists: Vec<FeedStatus>,
         /// Why no packet is dropped in the kernel, and what to do about it; absent: packets are.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unattached: Option<String>,
@@ -422,7 +422,7 @@ pub enum Answer {
     /// To [`Request::Limit`] and [`Request::Quota`].
     Limits {
         /// In the order of the limits' names, or of how often they refused.
-        rows: Vec<Row>,
+        rows: Vec<LimitRow>,
         /// So many rows there are besides.
         #[serde(default)]
         more: u64,
@@ -440,7 +440,7 @@ pub enum Answer {
     /// To [`Request::Anomalies`].
     Anomalies(Box<Anomalies>),
     /// To [`Request::AlertList`] and [`Request::AlertTest`].
-    Alerts(Box<Report>),
+    Alerts(Box<AlertReport>),
     /// To [`Request::Whoami`].
     Whoami(Box<Whoami>),
     /// To [`Request::AdminTokenNew`].

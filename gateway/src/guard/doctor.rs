@@ -7,7 +7,7 @@ use serde::Serialize;
 use facts::{Daemon, Fact, Interface, Unanswered};
 
 use super::{control::Process, kernel::PinnedAt};
-use crate::launch::Role;
+use crate::{counted::counted, launch::ProcessRole};
 
 mod facts;
 mod look;
@@ -72,7 +72,8 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(program(&facts.program));
     checks.push(btf(facts.has_btf));
     checks.push(bpffs(facts.is_bpffs));
-    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run)));
+    let attached = facts.daemon.as_ref().map_or(&[][..], |daemon| daemon.attached.as_slice());
+    checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run, attached)));
     if facts.interfaces.is_empty() {
         let what = "guard.interfaces is empty: no packet is dropped in the kernel";
         checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
@@ -183,7 +184,8 @@ fn bpffs(is_mounted: bool) -> Check {
     check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 
-fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<Check> {
+/// `attached`: the interfaces that the running gateway has attached its program to.
+fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attached: &[String]) -> Vec<Check> {
     let name = format!("interface {}", at.name);
     if !at.is_there {
         return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
@@ -222,6 +224,15 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<
         (Ok(Some(program)), _) if links.is_err() => {
             check(name, State::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
         }
+        (Ok(Some(program)), _) if attached.contains(&at.name) && is_of_a_gateway(at) => {
+            let what = format!(
+                "attached by the running gateway (program {program}), whose link is not to be seen in guard.pin_dir: bans in \
+                 the kernel end with the guard"
+            );
+            let fix = "see `findmnt --task 1 /sys/fs/bpf`: unmount what is mounted over the pins; `gateway attach` pins the \
+                       link again where it is not pinned";
+            check(name, State::Warn, what, fix)
+        }
         (Ok(Some(program)), _) => {
             let fix = format!(
                 "`bpftool link detach id N` where `bpftool link list` names it, else `ip link set dev {} xdp off`; or leave it out of guard.interfaces",
@@ -236,13 +247,23 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool) -> Vec<
     checks
 }
 
+/// Whether the program on an interface has the name that this one has.
+fn is_of_a_gateway(at: &Interface) -> bool {
+    at.program_named.as_ref().is_some_and(|named| named.starts_with("guard"))
+}
+
 fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
     match links {
         Err(reason) => unknown("pins", reason),
         Ok(links) if links.is_empty() && !interfaces.is_empty() => {
             check("pins", State::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
         }
-        Ok(links) => check("pins", State::Ok, format!("{} links, all of the gateway's program", links.len()), ""),
+        Ok(links) => check(
+            "pins",
+            State::Ok,
+            format!("{}, all of the gateway's program", counted(links.len(), "link", "links")),
+            "",
+        ),
     }
 }
 
@@ -263,7 +284,8 @@ fn drift(drift: &Fact<(usize, usize)>) -> Check {
         Err(reason) => unknown("drift", reason),
         Ok((0, 0)) => check("drift", State::Ok, "the kernel has what the store says", ""),
         Ok((missing, surplus)) => {
-            let what = format!("{missing} entries are missing in the kernel, {surplus} are there and not in the store");
+            let (missing, surplus) = (counted(*missing, "entry is", "entries are"), counted(*surplus, "is", "are"));
+            let what = format!("{missing} missing in the kernel, {surplus} there and not in the store");
             check("drift", State::Fail, what, "the running gateway repairs it within a second: is it running?")
         }
     }
@@ -272,7 +294,9 @@ fn drift(drift: &Fact<(usize, usize)>) -> Check {
 fn audit(audit: &Fact<(u64, Option<String>)>) -> Check {
     match audit {
         Err(reason) => unknown("audit", reason),
-        Ok((records, None)) => check("audit", State::Ok, format!("whole: {records} records"), ""),
+        Ok((records, None)) => {
+            check("audit", State::Ok, format!("whole: {}", counted(*records, "record", "records")), "")
+        }
         Ok((_, Some(bad))) => check("audit", State::Fail, bad, "see `gateway audit verify`; restore from a backup"),
     }
 }
@@ -345,13 +369,16 @@ fn certificate_days(path: &str, days: &Fact<i64>) -> Check {
         Ok(days) if *days < 0 => check(
             name,
             State::Fail,
-            format!("ended {} days ago", -days),
+            format!("ended {} ago", counted(days.unsigned_abs(), "day", "days")),
             "renew it: the new files are read within seconds",
         ),
-        Ok(days) if *days < 21 => {
-            check(name, State::Warn, format!("ends in {days} days"), "renew it: the new files are read within seconds")
-        }
-        Ok(days) => check(name, State::Ok, format!("ends in {days} days"), ""),
+        Ok(days) if *days < 21 => check(
+            name,
+            State::Warn,
+            format!("ends in {}", counted(*days, "day", "days")),
+            "renew it: the new files are read within seconds",
+        ),
+        Ok(days) => check(name, State::Ok, format!("ends in {}", counted(*days, "day", "days")), ""),
     }
 }
 
@@ -396,7 +423,7 @@ fn files(files: &Fact<(u64, u64)>) -> Check {
 
 fn daemon(daemon: &Result<Daemon, Unanswered>) -> Vec<Check> {
     let one = |state, what: &str, fix| vec![check("daemon", state, what, fix)];
-    let Daemon { proxy, warnings, processes } = match daemon {
+    let Daemon { proxy, warnings, processes, .. } = match daemon {
         Err(Unanswered::Denied(reason)) => return vec![unknown("daemon", reason)],
         Err(Unanswered::Down(reason)) => return one(State::Fail, reason, "start it: `gateway run`"),
         Err(Unanswered::Silent(reason)) => return one(State::Fail, reason, "see the gateway's log"),
@@ -419,7 +446,7 @@ fn sandbox(process: &Process) -> Check {
     let name = format!("sandbox of the {} (pid {})", process.role, process.pid);
     let Some(seen) = &process.sandbox else { return unknown(name, "the process cannot be seen from here") };
     let what = seen.to_string();
-    if seen.is_confined(process.role == Role::LAUNCHER) {
+    if seen.is_confined(process.role == ProcessRole::LAUNCHER) {
         return check(name, State::Ok, what, "");
     }
     check(name, State::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")

@@ -29,5 +29,5 @@ pub use handle::Kernel;
 pub use held::{Hold, hold};
 pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use load::trial;
-pub use pins::{PinnedAt, Removed, attached_program, pinned_links, remove};
+pub use pins::{PinnedAt, Removed, attached_program, is_pinned, pinned_links, remove};
 pub use trace::TracedPacket;

@@ -14,7 +14,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::launch::{self, End, LauncherCommand, Notice, ProgramId, Role, RunAs, Unfit};
+use crate::launch::{self, End, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs, Unfit};
 
 /// How long the launcher may take for what it is asked. It takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -24,16 +24,20 @@ pub(crate) const PORT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Why a listener cannot be had.
 #[derive(Debug, thiserror::Error)]
-#[error("listener {address}: {error}{hint}")]
+#[error("{setting}: {address}: {error}{hint}")]
 pub(crate) struct SocketError {
+    setting: &'static str,
     address: SocketAddr,
     error: io::Error,
-    hint: &'static str,
+    hint: String,
 }
+
+/// The setting that names the address of a listener.
+pub(crate) const LISTENER: &str = "listener.address";
 
 /// A process that an earlier guard had started.
 pub(crate) struct Living {
-    pub(crate) role: Role,
+    pub(crate) role: ProcessRole,
     pub(crate) generation: u64,
     pub(crate) pid: u32,
     pub(crate) program: ProgramId,
@@ -96,12 +100,13 @@ impl Launcher {
     }
 
     /// So many listening sockets of an address, over which the kernel spreads connections. Waits for up to `patience`
-    /// for whoever has the port to let it go.
+    /// for whoever has the port to let it go. `setting` names the address.
     ///
     /// # Errors
     /// [`SocketError`], with what would help.
     pub(crate) fn bind(
         &mut self,
+        setting: &'static str,
         address: SocketAddr,
         sockets: usize,
         patience: Duration,
@@ -112,7 +117,11 @@ impl Launcher {
                 Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
-                bound => return bound.map_err(|error| SocketError { address, hint: hint(error.kind()), error }),
+                bound => {
+                    let fault =
+                        |error: io::Error| SocketError { setting, address, hint: hint(setting, error.kind()), error };
+                    return bound.map_err(fault);
+                }
             }
         }
     }
@@ -164,7 +173,7 @@ impl Launcher {
     /// It cannot be started; `NotFound` where the launcher does not have that program.
     pub(crate) fn start(
         &mut self,
-        role: Role,
+        role: ProcessRole,
         generation: u64,
         run_as: Option<RunAs>,
         program: ProgramId,
@@ -299,14 +308,37 @@ fn gone() -> io::Error {
     io::Error::new(io::ErrorKind::UnexpectedEof, "the launcher is gone")
 }
 
-const fn hint(kind: io::ErrorKind) -> &'static str {
+/// What would help against a fault of the address that `setting` names.
+fn hint(setting: &str, kind: io::ErrorKind) -> String {
     match kind {
         io::ErrorKind::AddrInUse => {
-            ": another program listens there, see `ss -ltnp`; stop it, or change listener.address"
+            format!(": another program listens there, see `ss -ltnp`; stop it, or change {setting}")
         }
         // Even so only where the system does not allow it, or without the interface that a link-local address names.
-        io::ErrorKind::AddrNotAvailable => ": no interface of this host has that address, see `ip address`",
-        io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE",
-        _ => "",
+        io::ErrorKind::AddrNotAvailable => {
+            format!(": no interface of this host has that address, see `ip address`; or change {setting}")
+        }
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need root or CAP_NET_BIND_SERVICE".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_fault_of_an_address_names_its_setting() {
+        use io::ErrorKind as K;
+        for (setting, kind, expect) in [
+            (LISTENER, K::AddrInUse, "or change listener.address"),
+            ("admin.address", K::AddrInUse, "or change admin.address"),
+            ("admin.address", K::AddrNotAvailable, "or change admin.address"),
+            ("admin.address", K::PermissionDenied, "CAP_NET_BIND_SERVICE"),
+            (LISTENER, K::TimedOut, ""),
+        ] {
+            let told = hint(setting, kind);
+            assert!(told.ends_with(expect) && told.is_empty() == expect.is_empty(), "{setting} {kind}: {told}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod crowdsec;
 mod event_loop;
 mod fetching;
 mod files;
+mod first_pins;
 mod operators;
 mod processes;
 mod quotas;

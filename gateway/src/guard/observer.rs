@@ -21,7 +21,7 @@ use self::files::Files;
 use crate::{
     guard::control::{server::Call, watch::Watchers},
     message::{
-        alert::Question,
+        alert::AlertQuestion,
         anomalies::{ContributorsShown, Deviations},
         channel::{self, Channel, Sender},
         delivery::Delivery,
@@ -268,7 +268,7 @@ impl Observer {
     ///
     /// # Errors
     /// There is none, or it is busy.
-    pub(crate) fn ask(&self, question: &Question) -> io::Result<OwnedFd> {
+    pub(crate) fn ask(&self, question: &AlertQuestion) -> io::Result<OwnedFd> {
         let running = self.running.as_ref().ok_or_else(missing)?;
         let (ours, theirs) = channel::pair()?;
         let sealed = seal(question)?;

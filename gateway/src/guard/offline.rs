@@ -3,13 +3,14 @@
 //!
 //! *Invariant:* whatever needs somebody who goes on living (a roll-back, a proxy, an attachment) is refused.
 
-use std::{path::Path, time::Duration};
+use std::{io, path::Path, time::Duration};
 
 use serde_json::json;
 
 use crate::{
     clock::{self, Now},
     config::{Config, Disk, Locations},
+    counted::counted,
     guard::{
         audit,
         bans::{Actor, Guard, Parts, Processes, ProtectedAddresses},
@@ -17,7 +18,10 @@ use crate::{
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         lifecycle::state::{self, OpenedState},
-        state_files::{self, lock::borrow},
+        state_files::{
+            self,
+            lock::{LockError, borrow},
+        },
     },
     settings,
 };
@@ -28,11 +32,38 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// For status, first of all.
 const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store and the pinned maps say";
 
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NoAnswer {
+    /// Whoever asks may not look into what was left behind.
+    pub is_denied: bool,
+    /// For people.
+    pub message: String,
+}
+
+impl From<String> for NoAnswer {
+    fn from(message: String) -> Self {
+        Self { is_denied: false, message }
+    }
+}
+
+impl From<KernelError> for NoAnswer {
+    fn from(error: KernelError) -> Self {
+        Self { is_denied: matches!(error, KernelError::NotPermitted { .. }), message: error.to_string() }
+    }
+}
+
+impl From<LockError> for NoAnswer {
+    fn from(error: LockError) -> Self {
+        Self { is_denied: error.is_denied(), message: error.to_string() }
+    }
+}
+
 /// Answers `request` without a guard. `None`: it needs one.
 ///
 /// # Errors
 /// Why it cannot be answered, for people.
-pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer, String>> {
+pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer, NoAnswer>> {
     let needs_resolving = match &request {
         Request::BlockAdd { confirm: Some(_), .. } => return None,
         Request::BlockAdd { .. } | Request::Why { .. } => true,
@@ -49,21 +80,29 @@ pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer
     Some(answer_with(config, request, uid, needs_resolving))
 }
 
-fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, String> {
+fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, NoAnswer> {
+    // First of all: whoever may not look there may not read all that the configuration names either.
+    let locations = Locations::load(path, &Disk).map_err(|errors| errors.to_string())?;
+    let store = locations.state_dir.join(state_files::STORE);
+    match store.try_exists() {
+        Ok(true) => {}
+        Ok(false) => return Err(format!("there is no {}: no gateway ever ran here", store.display()).into()),
+        Err(error) => {
+            let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
+            let hint = if is_denied { ": run as root" } else { "" };
+            return Err(NoAnswer { is_denied, message: format!("{}: {error}{hint}", store.display()) });
+        }
+    }
     let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
     let admin = config.admin.as_ref().map(settings::admin::Settings::place);
     let settings = config.guard;
-    let store = settings.state_dir.join(state_files::STORE);
-    if !store.exists() {
-        return Err(format!("there is no {}: no gateway ever ran here, or this user may not see it", store.display()));
-    }
     // Held until the answer is there.
-    let lock = borrow(&settings.state_dir, TIMEOUT).map_err(|error| error.to_string())?;
-    let hold = kernel::hold(&settings.pin_dir).map_err(|error| error.to_string())?;
+    let lock = borrow(&settings.state_dir, TIMEOUT)?;
+    let hold = kernel::hold(&settings.pin_dir)?;
     let mut standing = vec![DOWN.to_owned()];
     let drops: Box<dyn Enforcement> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
-        Err(error @ KernelError::NotPermitted { .. }) => return Err(error.to_string()),
+        Err(error @ KernelError::NotPermitted { .. }) => return Err(error.into()),
         Err(error) => {
             standing.push(format!("nothing is dropped in the kernel: {error}"));
             Box::new(AtAccept::default())
@@ -142,23 +181,23 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
 ///
 /// # Errors
 /// For people: whoever asks is not root, a guard runs, or something is pinned that is not ours.
-pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, String> {
+pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, NoAnswer> {
     // What others may not look into would seem to be empty.
     if uid != 0 {
-        return Err("only root may take the gateway out of the kernel: run it as root".to_owned());
+        let message = "only root may take the gateway out of the kernel: run it as root".to_owned();
+        return Err(NoAnswer { is_denied: true, message });
     }
-    let lock = if locations.state_dir.exists() {
-        Some(borrow(&locations.state_dir, TIMEOUT).map_err(|error| error.to_string())?)
-    } else {
-        None
-    };
+    let lock = locations.state_dir.exists().then(|| borrow(&locations.state_dir, TIMEOUT)).transpose()?;
     // Links of a gateway that runs with another state folder are its own.
-    let hold = kernel::hold(&locations.pin_dir).map_err(|error| error.to_string())?;
+    let hold = kernel::hold(&locations.pin_dir)?;
     let recorded = if lock.is_some() { record(locations, uid) } else { Ok(()) };
-    let removed = kernel::remove(&locations.pin_dir).map_err(|error| error.to_string())?;
+    let removed = kernel::remove(&locations.pin_dir)?;
     let mut message = match (removed.links, removed.maps) {
         (0, 0) => format!("nothing was pinned in {}", locations.pin_dir.display()),
-        (links, maps) => format!("{links} links and {maps} maps are out of the kernel: no packet is dropped there now"),
+        (links, maps) => {
+            let (links, maps) = (counted(links, "link", "links"), counted(maps, "map", "maps"));
+            format!("{links} and {maps} are out of the kernel: no packet is dropped there now")
+        }
     };
     if let Err(error) = recorded {
         message.push_str(&format!(" (not recorded: {error})"));

@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
+    digits::decimal,
     guard::{
         admin_tokens::Holder,
         bans::Actor,
@@ -170,13 +171,13 @@ fn user(name: &str) -> Result<u32, Diagnostic> {
 
 /// A name comes before a number, as for `chown`.
 fn number(name: &str, found: nix::Result<Option<u32>>, what: &str) -> Result<u32, Diagnostic> {
-    match (found, name.parse()) {
-        (Ok(Some(id)), _) | (_, Ok(id)) => Ok(id),
-        (Ok(None), Err(_)) => {
+    match (found, decimal(name)) {
+        (Ok(Some(id)), _) | (_, Some(id)) => Ok(id),
+        (Ok(None), None) => {
             let fault = Diagnostic::bare(format!("there is no {what} {name:?} on this machine"));
             Err(fault.hint(format!("{what}add --system {name}, or name another one; `getent {what}` lists them")))
         }
-        (Err(error), Err(_)) => Err(Diagnostic::bare(format!("the {what} {name:?} cannot be looked up: {error}"))),
+        (Err(error), None) => Err(Diagnostic::bare(format!("the {what} {name:?} cannot be looked up: {error}"))),
     }
 }
 

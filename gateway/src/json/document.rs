@@ -9,7 +9,8 @@ use serde_json::Number;
 
 use super::{
     JsonError, MAX_DEPTH, MAX_VALUES,
-    number_text::{self, numbers},
+    decimal::{self, Decimal, Valued, compare_numbers},
+    number_text::{NumberText, numbers},
 };
 
 #[cfg(test)]
@@ -21,14 +22,25 @@ const NAME: u32 = 1 << 31;
 /// One JSON text, read.
 #[derive(Debug, Default)]
 pub struct JsonDocument {
-    /// Every string and every name of a member, one behind the other.
+    /// Every string and every name of a member, one behind the other. Then the digits of what is `written`.
     text: String,
     /// Every value, each behind the one that holds it.
     values: Vec<Stored>,
     /// The elements of each array, in order, and the members of each object, by name.
     children: Vec<Id>,
-    /// Numbers that are whole only because a float cannot hold them: `1.0000000000000000000001`. In order.
-    rounded: Vec<Id>,
+    /// Numbers that a float does not keep: `1.0000000000000000000001`. In order.
+    written: Vec<WrittenNumber>,
+}
+
+/// A number as it is written.
+#[derive(Debug)]
+struct WrittenNumber {
+    id: Id,
+    is_negative: bool,
+    digits: Span,
+    point: i64,
+    /// Whether it has neither a point nor an exponent.
+    is_integer: bool,
 }
 
 /// Which value of a [`JsonDocument`], or which name of a member.
@@ -105,11 +117,10 @@ impl JsonDocument {
         DocumentReader { building: &mut building, depth: 0, parent: Id::ROOT, name: Span::default() }
             .deserialize(&mut deserializer)?;
         deserializer.end()?;
-        let Building { mut document, has_round, .. } = building;
-        if has_round {
-            document.rounded = rounded(&document.values, bytes);
+        if building.has_tiny || building.has_float && decimal::may_be_long(bytes) {
+            building.keep_written(bytes)?;
         }
-        Ok(document)
+        Ok(building.document)
     }
 
     /// How many values it has.
@@ -143,8 +154,33 @@ impl JsonDocument {
     /// Whether a value is a whole number, as it was written: `1.0` and `1e3` are, too (JSON Schema 2020-12, 6.1.1).
     #[must_use]
     pub fn is_whole(&self, id: Id) -> bool {
-        let Some(StoredValue::Number(number)) = self.stored(id).map(|stored| &stored.value) else { return false };
-        !number.is_f64() || is_round(number) && self.rounded.binary_search(&id).is_err()
+        let Some((number, written)) = self.number(id) else { return false };
+        let is_round = || number.as_f64().is_some_and(|value| value.fract() == 0.0);
+        !number.is_f64() || written.map_or_else(is_round, |decimal| decimal.is_whole())
+    }
+
+    /// Whether a value is a number without a point and an exponent.
+    #[must_use]
+    pub fn is_integer(&self, id: Id) -> bool {
+        let is_kept = self.number(id).is_some_and(|(number, _)| !number.is_f64());
+        is_kept || self.written(id).is_some_and(|written| written.is_integer)
+    }
+
+    /// A number, exactly.
+    #[must_use]
+    pub fn number(&self, id: Id) -> Option<Valued<'_>> {
+        let Some(StoredValue::Number(number)) = self.stored(id).map(|stored| &stored.value) else { return None };
+        let written = self.written(id).map(|written| Decimal {
+            is_negative: written.is_negative,
+            digits: self.text(written.digits).as_bytes(),
+            point: written.point,
+        });
+        Some((number, written))
+    }
+
+    fn written(&self, id: Id) -> Option<&WrittenNumber> {
+        let place = self.written.binary_search_by_key(&id, |written| written.id).ok()?;
+        self.written.get(place)
     }
 
     /// The name of a member.
@@ -205,7 +241,14 @@ pub fn compare(left: (&JsonDocument, Id), right: (&JsonDocument, Id), work: &mut
     *work += 1;
     match (left.0.view(left.1), right.0.view(right.1)) {
         (JsonView::Bool(one), JsonView::Bool(other)) => one.cmp(&other),
-        (JsonView::Number(one), JsonView::Number(other)) => compare_numbers(one, other),
+        (JsonView::Number(_), JsonView::Number(_)) => {
+            let (Some(one), Some(other)) = (left.0.number(left.1), right.0.number(right.1)) else {
+                return Ordering::Equal;
+            };
+            let digits = |it: Valued<'_>| it.1.map_or(0, |decimal| decimal.len());
+            *work += digits(one).min(digits(other)) as u64 / 64;
+            compare_numbers(one, other)
+        }
         (JsonView::Text(one), JsonView::Text(other)) => compare_texts(one, other, work),
         (JsonView::Array(one), JsonView::Array(other)) => {
             for (one, other) in one.iter().zip(other) {
@@ -246,61 +289,16 @@ const fn rank(view: JsonView<'_>) -> u8 {
     }
 }
 
-/// Compares what two numbers are worth, exactly.
-#[must_use]
-pub fn compare_numbers(left: &Number, right: &Number) -> Ordering {
-    match (whole(left), whole(right)) {
-        (Some(left), Some(right)) => left.cmp(&right),
-        (Some(left), None) => compare_whole(left, right.as_f64().unwrap_or_default()),
-        (None, Some(right)) => compare_whole(right, left.as_f64().unwrap_or_default()).reverse(),
-        (None, None) => {
-            let (left, right) = (left.as_f64().unwrap_or_default(), right.as_f64().unwrap_or_default());
-            left.partial_cmp(&right).unwrap_or(Ordering::Equal)
-        }
-    }
-}
-
-/// Whether a float has nothing behind the point.
-fn is_round(number: &Number) -> bool {
-    number.as_f64().is_some_and(|value| value.fract() == 0.0)
-}
-
-fn whole(number: &Number) -> Option<i128> {
-    number.as_u64().map(i128::from).or_else(|| number.as_i64().map(i128::from))
-}
-
-/// Compares a whole number of up to 64 bits with one that has a point or an exponent.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "in the range of an i128 by then, and cut to a whole number on purpose"
-)]
-fn compare_whole(whole: i128, other: f64) -> Ordering {
-    if other.abs() >= 2_f64.powi(100) {
-        return if other > 0.0 { Ordering::Less } else { Ordering::Greater };
-    }
-    let floor = other.floor();
-    whole.cmp(&(floor as i128)).then(if other > floor { Ordering::Less } else { Ordering::Equal })
-}
-
-/// The floats that are whole and were not written so. The text has its numbers in the order of `values`.
-fn rounded(values: &[Stored], bytes: &[u8]) -> Vec<Id> {
-    let stored = (0..).zip(values).filter_map(|(at, stored)| match &stored.value {
-        StoredValue::Number(number) => Some((Id(at), number)),
-        _ => None,
-    });
-    let is_rounded = |number: &Number, text: &[u8]| number.is_f64() && is_round(number) && !number_text::is_whole(text);
-    let rounded = stored.zip(numbers(bytes)).filter(|((_, number), text)| is_rounded(number, text));
-    rounded.map(|((id, _), _)| id).collect()
-}
-
 /// What is read so far.
 #[derive(Default)]
 struct Building {
     document: JsonDocument,
     /// The children read so far of everything that is not at its end.
     open: Vec<Id>,
-    /// Whether a number with a point or an exponent was read that is whole.
-    has_round: bool,
+    /// Whether a number was read that is a float.
+    has_float: bool,
+    /// Whether one was that may have lost digits however short it is.
+    has_tiny: bool,
 }
 
 impl Building {
@@ -315,6 +313,29 @@ impl Building {
         let start = index(self.document.children.len())?;
         self.document.children.extend(self.open.drain(before..));
         Ok(Span { start, end: index(self.document.children.len())? })
+    }
+
+    /// Keeps the numbers that floats do not keep. The text has its numbers in the order of the values.
+    fn keep_written(&mut self, bytes: &[u8]) -> Result<(), JsonError> {
+        let JsonDocument { text, values, written, .. } = &mut self.document;
+        let stored = (0..).zip(&*values).filter_map(|(at, stored)| match &stored.value {
+            StoredValue::Number(number) => Some((Id(at), number)),
+            _ => None,
+        });
+        for ((id, number), bytes) in stored.zip(numbers(bytes)) {
+            let Some(value) = number.as_f64().filter(|_| number.is_f64()) else { continue };
+            let number = NumberText::of(bytes);
+            let (leading, digits, point) = number.significant();
+            if decimal::keeps(value, digits) && !number.is_integer {
+                continue;
+            }
+            let start = index::<serde_json::Error>(text.len())?;
+            text.extend(number.digits().skip(leading).take(digits).map(char::from));
+            let digits = Span { start, end: index::<serde_json::Error>(text.len())? };
+            let NumberText { is_negative, is_integer, .. } = number;
+            written.push(WrittenNumber { id, is_negative, digits, point, is_integer });
+        }
+        Ok(())
     }
 }
 
@@ -393,7 +414,8 @@ impl<'de> Visitor<'de> for DocumentReader<'_> {
 
     fn visit_f64<E: serde::de::Error>(mut self, value: f64) -> Result<Id, E> {
         let number = Number::from_f64(value).ok_or_else(|| E::custom("number out of range"))?;
-        self.building.has_round |= is_round(&number);
+        self.building.has_float = true;
+        self.building.has_tiny |= decimal::is_tiny(value);
         self.put(StoredValue::Number(number))
     }
 

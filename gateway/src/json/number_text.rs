@@ -34,28 +34,65 @@ fn behind_string(mut rest: &[u8]) -> &[u8] {
     &[]
 }
 
-/// Whether a number is whole: `1`, `1.0`, `1e3`, `1.5e1`, `10e-1`, `0.0`, but not `1.0000000000000000000001`.
-pub(super) fn is_whole(number: &[u8]) -> bool {
-    let end = memchr::memchr2(b'e', b'E', number).unwrap_or(number.len());
-    let (mantissa, exponent) = number.split_at_checked(end).unwrap_or((number, b""));
-    let point = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
-    let places = mantissa.len().saturating_sub(point + 1);
-    // The place of the last digit that is not 0, counted from the point: to its right it is above 0.
-    let last = mantissa.iter().filter(|byte| **byte != b'.').rev().position(|byte| matches!(byte, b'1'..=b'9'));
-    let Some(zeros) = last else { return true };
-    let last = as_i128(places) - as_i128(zeros);
-    let exponent = std::str::from_utf8(exponent.get(1..).unwrap_or_default()).unwrap_or_default();
-    let exponent: i128 = match exponent.parse() {
-        Ok(exponent) => exponent,
-        Err(_) if exponent.is_empty() => 0,
-        // Longer than any number of digits that a text can have.
-        Err(_) => return !exponent.starts_with('-'),
-    };
-    last <= exponent
+/// The most that an exponent counts. No text is long enough for digits to make up for more.
+const MOST_EXPONENT: i64 = 1 << 48;
+
+/// The parts of one number.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct NumberText<'a> {
+    pub(super) is_negative: bool,
+    /// The digits before the point.
+    whole: &'a [u8],
+    /// The digits behind it.
+    pub(super) fraction: &'a [u8],
+    pub(super) exponent: i64,
+    /// Whether it has neither a point nor an exponent.
+    pub(super) is_integer: bool,
 }
 
-fn as_i128(length: usize) -> i128 {
-    i128::try_from(length).unwrap_or(i128::MAX)
+impl<'a> NumberText<'a> {
+    /// Takes a number of a valid text apart.
+    pub(super) fn of(number: &'a [u8]) -> Self {
+        let (is_negative, number) = number.strip_prefix(b"-").map_or((false, number), |rest| (true, rest));
+        let end = memchr::memchr2(b'e', b'E', number).unwrap_or(number.len());
+        let (mantissa, exponent) = number.split_at_checked(end).unwrap_or((number, b""));
+        let point = memchr::memchr(b'.', mantissa).unwrap_or(mantissa.len());
+        let (whole, fraction) = mantissa.split_at_checked(point).unwrap_or((mantissa, b""));
+        Self {
+            is_negative,
+            whole,
+            fraction: fraction.get(1..).unwrap_or_default(),
+            exponent: read_exponent(exponent.get(1..).unwrap_or_default()),
+            is_integer: whole.len() == number.len(),
+        }
+    }
+
+    /// All digits, in order.
+    pub(super) fn digits(&self) -> impl DoubleEndedIterator<Item = u8> {
+        self.whole.iter().chain(self.fraction).copied()
+    }
+
+    /// How many zeros come before the first digit that counts, how many digits count, and where the point is among them.
+    pub(super) fn significant(&self) -> (usize, usize, i64) {
+        let all = self.whole.len() + self.fraction.len();
+        let leading = self.digits().take_while(|digit| *digit == b'0').count();
+        let trailing = self.digits().rev().take_while(|digit| *digit == b'0').count();
+        let point = as_i64(self.whole.len()).saturating_sub(as_i64(leading)).saturating_add(self.exponent);
+        (leading, all.saturating_sub(leading + trailing), point)
+    }
+}
+
+fn read_exponent(text: &[u8]) -> i64 {
+    let (sign, digits) = match text.split_first() {
+        Some((b'-', digits)) => (-1, digits),
+        Some((b'+', digits)) => (1, digits),
+        _ => (1, text),
+    };
+    sign * digits.iter().fold(0, |value: i64, digit| MOST_EXPONENT.min(value * 10 + i64::from(digit - b'0')))
+}
+
+fn as_i64(length: usize) -> i64 {
+    i64::try_from(length).unwrap_or(i64::MAX)
 }
 
 #[cfg(test)]
@@ -88,7 +125,9 @@ mod tests {
             ("1e-400", false),
             ("1e-99999999999999999999999999999999999999999999", false),
         ] {
-            assert_eq!(is_whole(text.as_bytes()), expect, "{text}");
+            let (_, digits, point) = NumberText::of(text.as_bytes()).significant();
+            let is_whole = digits == 0 || point >= i64::try_from(digits).unwrap();
+            assert_eq!(is_whole, expect, "{text}");
         }
     }
 

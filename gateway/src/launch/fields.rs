@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::{
     program::{ProgramFault, ProgramId, Unfit},
-    role::Role,
+    role::ProcessRole,
 };
 
 /// The length of every command and notice, in bytes.
@@ -36,7 +36,7 @@ impl Writer {
         self
     }
 
-    pub(super) fn role(self, role: Role) -> Self {
+    pub(super) fn role(self, role: ProcessRole) -> Self {
         self.byte(role.code())
     }
 
@@ -117,9 +117,9 @@ impl<'bytes> Reader<'bytes> {
         }
     }
 
-    pub(super) fn role(&mut self) -> Option<Role> {
+    pub(super) fn role(&mut self) -> Option<ProcessRole> {
         let [code] = self.take()?;
-        Role::ALL.into_iter().find(|role| role.code() == code)
+        ProcessRole::ALL.into_iter().find(|role| role.code() == code)
     }
 
     pub(super) fn program(&mut self) -> Option<ProgramId> {

@@ -2,7 +2,7 @@
 
 /// Which process of the gateway.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Role {
+pub enum ProcessRole {
     /// Compiles one configuration, and ends.
     Compiler,
     /// Decides every ban; the launcher starts it by itself.
@@ -13,7 +13,7 @@ pub enum Role {
     Proxy,
 }
 
-impl Role {
+impl ProcessRole {
     /// Every role.
     pub const ALL: [Self; 4] = [Self::Compiler, Self::Guard, Self::Observer, Self::Proxy];
 

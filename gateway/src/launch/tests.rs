@@ -23,7 +23,7 @@ fn each_comes_out_as_it_went_in() {
         check(&LauncherCommand::Unbind { address });
         check(&Notice::Bound { address, left: u16::MAX, error: -1 });
     }
-    for role in [Role::Compiler, Role::Observer, Role::Proxy] {
+    for role in [ProcessRole::Compiler, ProcessRole::Observer, ProcessRole::Proxy] {
         for run_as in [None, Some(RunAs { uid: 1, gid: 0 }), Some(RunAs { uid: u32::MAX, gid: 1 })] {
             check(&LauncherCommand::Start { role, generation: u64::MAX, run_as, program });
         }
@@ -68,9 +68,14 @@ fn what_is_out_of_bounds_means_nothing() {
     let refused = [
         LauncherCommand::Bind { address, sockets: 0 },
         LauncherCommand::Bind { address, sockets: MAX_SOCKETS + 1 },
-        LauncherCommand::Start { role: Role::Guard, generation: 1, run_as: None, program },
+        LauncherCommand::Start { role: ProcessRole::Guard, generation: 1, run_as: None, program },
         // Nobody but the guard is root.
-        LauncherCommand::Start { role: Role::Proxy, generation: 1, run_as: Some(RunAs { uid: 0, gid: 7 }), program },
+        LauncherCommand::Start {
+            role: ProcessRole::Proxy,
+            generation: 1,
+            run_as: Some(RunAs { uid: 0, gid: 7 }),
+            program,
+        },
         // Every process, and every process of a group.
         LauncherCommand::End { pid: 0, how: End::Kill },
         LauncherCommand::End { pid: u32::MAX, how: End::Kill },

@@ -17,13 +17,13 @@ use nix::{
 
 use super::programs::Program;
 use crate::{
-    launch::{self, End, MAX_CHILDREN, Notice, Role, RunAs},
+    launch::{self, End, MAX_CHILDREN, Notice, ProcessRole, RunAs},
     seqpacket,
 };
 
 /// A process that lives.
 struct ChildProcess {
-    role: Role,
+    role: ProcessRole,
     generation: u64,
     child: Child,
     /// What it is. Held open: as long as it is, no other file has its number.
@@ -43,7 +43,7 @@ impl Children {
     /// It cannot be started, there are too many, or it would be root.
     pub(super) fn start(
         &mut self,
-        (role, generation): (Role, u64),
+        (role, generation): (ProcessRole, u64),
         run_as: Option<RunAs>,
         program: Rc<Program>,
         channel: BorrowedFd<'_>,
@@ -100,7 +100,7 @@ impl Children {
     /// Has proxies finish what they have begun. The others have begun nothing, and may stand still.
     pub(super) fn finish(&self) {
         for process in &self.0 {
-            let how = if process.role == Role::Proxy { End::Drain } else { End::Kill };
+            let how = if process.role == ProcessRole::Proxy { End::Drain } else { End::Kill };
             self.end(process.child.id(), how);
         }
     }

@@ -31,24 +31,11 @@ use super::{
     sockets::Sockets,
 };
 use crate::{
-    launch::{End, LauncherCommand, Notice, ProgramId, Role},
+    diagnostic::with_causes,
+    launch::{End, LauncherCommand, Notice, ProcessRole, ProgramId, SETTLED, back_off},
     program_log, sandbox,
     seqpacket::MAX_DESCRIPTORS,
 };
-
-/// Waiting times until a guard that keeps dying is started again: none, then doubling up to the last.
-const BACK_OFF: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
-
-/// A guard that was ready for so long is started again at once, and the program that it came in the place of is forgotten.
-const SETTLED: Duration = Duration::from_secs(10);
 
 /// `gateway run`: stays until a signal ends it, or the first guard does.
 ///
@@ -56,12 +43,12 @@ const SETTLED: Duration = Duration::from_secs(10);
 /// anything else keeps it from running.
 pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
     program_log::start(program_log::asked_for());
-    let mut arguments: Vec<OsString> = vec!["--config".into(), config.into(), Role::Guard.name().into()];
+    let mut arguments: Vec<OsString> = vec!["--config".into(), config.into(), ProcessRole::Guard.name().into()];
     arguments.extend(detach_on_exit.then(|| "--detach-on-exit".into()));
     match Launcher::start(arguments).and_then(Launcher::run) {
         Ok(code) => code,
         Err(error) => {
-            tracing::error!("the launcher cannot run: {error:#}");
+            tracing::error!("the launcher cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -393,6 +380,7 @@ impl Launcher {
         self.deaths = self.deaths.saturating_add(1);
         self.status = status;
         if guard.served() >= SETTLED {
+            // The program that it came in the place of is not needed any more, either.
             (self.failures, self.before) = (0, None);
         }
         if guard.is_trial && !guard.is_ready() {
@@ -412,9 +400,8 @@ impl Launcher {
     }
 
     fn restart(&mut self) {
-        let wait = BACK_OFF.get(self.failures).or(BACK_OFF.last()).copied().unwrap_or_default();
+        self.restart_at = Some(Instant::now() + back_off(self.failures));
         self.failures = self.failures.saturating_add(1);
-        self.restart_at = Some(Instant::now() + wait);
     }
 }
 

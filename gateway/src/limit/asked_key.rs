@@ -4,19 +4,19 @@ use std::collections::BTreeSet;
 
 use gateway_common::source::Source;
 
-use super::report::Question;
+use super::report::LimitQuestion;
 use crate::settings::limit::{KeyPart, Limit};
 
 /// Whether some limit, or the quota that is named, counts by such a key. `limits` are all that there are.
 ///
 /// # Errors
 /// No limit does: why, and which keys there are.
-pub fn judge(question: &Question, limits: &[&Limit]) -> Result<(), String> {
+pub fn judge(question: &LimitQuestion, limits: &[&Limit]) -> Result<(), String> {
     let (quota, key, what) = match question {
-        Question::Reset(key) | Question::Show(key) => (None, key, "limit"),
-        Question::SetQuota { quota, key, .. } => (quota.as_ref(), key, "quota"),
-        Question::ShowQuota(key) => (None, key, "quota"),
-        Question::List | Question::Quotas | Question::Top => return Ok(()),
+        LimitQuestion::Reset(key) | LimitQuestion::Show(key) => (None, key, "limit"),
+        LimitQuestion::SetQuota { quota, key, .. } => (quota.as_ref(), key, "quota"),
+        LimitQuestion::ShowQuota(key) => (None, key, "quota"),
+        LimitQuestion::List | LimitQuestion::Quotas | LimitQuestion::Top => return Ok(()),
     };
     let is_asked = |limit: &&&Limit| what == "limit" || limit.quota.is_some();
     let limits: Vec<&Limit> = limits.iter().filter(is_asked).copied().collect();
@@ -103,41 +103,41 @@ mod tests {
             let part = |part: &str| part.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
             text.split(' ').filter_map(part).collect()
         };
-        let set = |quota: Option<&str>, text: &str| Question::SetQuota {
+        let set = |quota: Option<&str>, text: &str| LimitQuestion::SetQuota {
             quota: quota.map(str::to_owned),
             key: key(text),
             used: 3,
         };
         let all = "the keys are: address=...; principal=...; principal=... route=...";
         for (question, expect) in [
-            (Question::Show(key("address=192.0.2.7")), None),
-            (Question::Show(key("address=2001:db8::/48")), None),
-            (Question::Show(key("principal=ada")), None),
-            (Question::Show(key("principal=ada route=search")), None),
-            (Question::Show(key("address=192.0.2.7 route=search")), None),
-            (Question::Show(key("foo=bar")), Some(all)),
-            (Question::Show(key("adress=192.0.2.7")), Some("no limit counts by \"adress=192.0.2.7\"")),
-            (Question::Show(key("route=search")), Some(all)),
-            (Question::Show(key("address=nobody")), Some("address=nobody is no address")),
-            (Question::Show(key("address/48=192.0.2.7")), Some(all)),
-            (Question::Reset(key("foo=bar")), Some(all)),
-            (Question::ShowQuota(key("principal=ada")), None),
-            (Question::ShowQuota(key("address=192.0.2.7")), None),
-            (Question::ShowQuota(key("route=search")), Some("the keys are: principal=...")),
+            (LimitQuestion::Show(key("address=192.0.2.7")), None),
+            (LimitQuestion::Show(key("address=2001:db8::/48")), None),
+            (LimitQuestion::Show(key("principal=ada")), None),
+            (LimitQuestion::Show(key("principal=ada route=search")), None),
+            (LimitQuestion::Show(key("address=192.0.2.7 route=search")), None),
+            (LimitQuestion::Show(key("foo=bar")), Some(all)),
+            (LimitQuestion::Show(key("adress=192.0.2.7")), Some("no limit counts by \"adress=192.0.2.7\"")),
+            (LimitQuestion::Show(key("route=search")), Some(all)),
+            (LimitQuestion::Show(key("address=nobody")), Some("address=nobody is no address")),
+            (LimitQuestion::Show(key("address/48=192.0.2.7")), Some(all)),
+            (LimitQuestion::Reset(key("foo=bar")), Some(all)),
+            (LimitQuestion::ShowQuota(key("principal=ada")), None),
+            (LimitQuestion::ShowQuota(key("address=192.0.2.7")), None),
+            (LimitQuestion::ShowQuota(key("route=search")), Some("the keys are: principal=...")),
             (set(None, "principal=ada"), None),
             (set(Some("daily"), "principal=ada"), None),
             (set(Some("nope"), "principal=ada"), Some("there is no quota \"nope\"; there are: daily")),
             (set(Some("address"), "address=192.0.2.7"), Some("there is no quota \"address\"")),
             (set(Some("daily"), "foo=bar"), Some("no quota counts by \"foo=bar\"; the keys are: principal=...")),
-            (Question::List, None),
+            (LimitQuestion::List, None),
         ] {
             let told = judge(&question, &limits.iter().collect::<Vec<_>>());
             let is_expected = |expect: &str| told.as_ref().is_err_and(|told| told.contains(expect));
             assert!(expect.map_or(told.is_ok(), is_expected), "{question:?}: {told:?}");
         }
         for (question, expect) in [
-            (Question::Show(key("address=192.0.2.7")), "there is no limit"),
-            (Question::ShowQuota(key("address=192.0.2.7")), "there is no quota"),
+            (LimitQuestion::Show(key("address=192.0.2.7")), "there is no limit"),
+            (LimitQuestion::ShowQuota(key("address=192.0.2.7")), "there is no quota"),
         ] {
             assert_eq!(judge(&question, &[]), Err(expect.to_owned()));
         }

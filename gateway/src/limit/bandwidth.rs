@@ -10,7 +10,7 @@ use super::{
     budget::Budgets,
     counter::Counter,
     key::{Facts, Hashed},
-    report::{self, Question, Row, Sum},
+    report::{self, LimitQuestion, LimitRow, Sum},
 };
 use crate::{claim::ClaimPath, settings::bandwidth::Settings, settings::route::Route};
 
@@ -80,10 +80,10 @@ impl Bandwidth {
 
     /// What an operator asks for.
     #[must_use]
-    pub fn answer(&self, question: &Question, now: u64) -> Vec<Row> {
+    pub fn answer(&self, question: &LimitQuestion, now: u64) -> Vec<LimitRow> {
         let rows = self.each().flat_map(|(direction, limits)| {
             let rows = report::answer(Some(limits), question, now);
-            rows.into_iter().map(move |row| Row { limit: format!("{PREFIX}{}.{direction}", row.limit), ..row })
+            rows.into_iter().map(move |row| LimitRow { limit: format!("{PREFIX}{}.{direction}", row.limit), ..row })
         });
         rows.collect()
     }

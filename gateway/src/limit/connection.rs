@@ -11,7 +11,7 @@ use http::HeaderMap;
 use super::{
     LimitResult, Limits, RequestUsage, When,
     key::Facts,
-    report::{self, Question, Row, Sum},
+    report::{self, LimitQuestion, LimitRow, Sum},
     shadow::ShadowRefusals,
 };
 use crate::{clock, refusal::Refusal, settings::connection_limit::Settings};
@@ -106,9 +106,9 @@ impl ConnectionLimits {
 
     /// What an operator asks for.
     #[must_use]
-    pub fn answer(&self, question: &Question, now: u64) -> Vec<Row> {
+    pub fn answer(&self, question: &LimitQuestion, now: u64) -> Vec<LimitRow> {
         let rows = self.each().flat_map(|limits| report::answer(Some(limits), question, now));
-        rows.map(|row| Row { limit: format!("{PREFIX}{}", row.limit), ..row }).collect()
+        rows.map(|row| LimitRow { limit: format!("{PREFIX}{}", row.limit), ..row }).collect()
     }
 
     /// What each has counted so far.
@@ -217,7 +217,7 @@ mod tests {
         let again: Vec<_> = (0..2).map(|_| accept(&after, "2001:db8::1", 0, "")).collect();
         accept(&after, "2001:db8::1", 0, "over limit.one");
         drop(again);
-        let rows = after.answer(&Question::List, 0);
+        let rows = after.answer(&LimitQuestion::List, 0);
         assert_eq!((&*rows[0].limit, rows[0].keys), ("connection_limit.one", Some(0)));
     }
 

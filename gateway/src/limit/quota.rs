@@ -81,6 +81,8 @@ impl Quota {
                 changed: Vec::new(),
                 names: Vec::new(),
                 warned: Vec::new(),
+                words: Vec::new(),
+                later: Vec::new(),
                 crossings: 0,
             })
         };

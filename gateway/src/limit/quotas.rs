@@ -33,6 +33,9 @@ pub struct QuotaReport {
     pub rows: Vec<UsedRow>,
     /// Who has used up so much that it is to be told.
     pub warned: Vec<Warned>,
+    /// Keys, and the numbers of the last words of operators about them; at most [`MAX_ROWS_TOLD`], and in a report that has
+    /// no rows: behind what the words have changed.
+    pub words: Vec<(u64, u64)>,
 }
 
 /// What was used up of one quota so far, for a process that starts.
@@ -46,6 +49,8 @@ pub struct QuotaState {
     pub span: Span,
     /// Keys, and the units of each.
     pub rows: Vec<(u64, u64)>,
+    /// Keys, and the numbers of the last words of operators about them.
+    pub words: Vec<(u64, u64)>,
 }
 
 impl Limits {
@@ -84,16 +89,21 @@ impl Limits {
             if let Some(shared) = limit.shared_quota() {
                 untold.rows.iter().for_each(|row| shared.tell(row.key, now));
             }
+            let report = |rows, warned, words| QuotaReport {
+                quota: limit.name.to_string(),
+                counts: limit.quota.as_deref().unwrap_or_default().to_owned(),
+                span: untold.span,
+                rows,
+                warned,
+                words,
+            };
             while !untold.rows.is_empty() || !untold.warned.is_empty() {
                 let (rows, warned) = (untold.rows.len().min(MAX_ROWS_TOLD), untold.warned.len().min(MAX_ROWS_TOLD));
-                reports.push(QuotaReport {
-                    quota: limit.name.to_string(),
-                    counts: limit.quota.as_deref().unwrap_or_default().to_owned(),
-                    span: untold.span,
-                    rows: untold.rows.drain(..rows).collect(),
-                    warned: untold.warned.drain(..warned).collect(),
-                });
+                let (rows, warned) = (untold.rows.drain(..rows).collect(), untold.warned.drain(..warned).collect());
+                reports.push(report(rows, warned, Vec::new()));
             }
+            let words = untold.words.chunks(MAX_ROWS_TOLD);
+            reports.extend(words.map(|words| report(Vec::new(), Vec::new(), words.to_vec())));
         }
         reports
     }
@@ -108,6 +118,7 @@ impl Limits {
         self.asks().into_iter().for_each(|asks| asks.set_first(false));
         if let Some(quota) = self.quota(&report.quota, &report.counts) {
             quota.take(&report.span, &report.rows, now);
+            quota.know_words(&report.span, &report.words, now);
         }
     }
 
@@ -115,6 +126,7 @@ impl Limits {
     pub fn restore(&self, state: &QuotaState, now: u64) {
         if let Some(quota) = self.quota(&state.quota, &state.counts) {
             quota.restore(state.span, &state.rows, now);
+            quota.know_words(&state.span, &state.words, now);
         }
     }
 

@@ -22,7 +22,7 @@ pub use super::key::LONGEST_KEY;
 /// What an operator asks of limits.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Question {
+pub enum LimitQuestion {
     /// What each has counted.
     List,
     /// What each quota has counted.
@@ -49,7 +49,7 @@ pub enum Question {
 /// One line of an answer: a limit, or one of its keys.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Row {
+pub struct LimitRow {
     /// The limit.
     pub limit: String,
     /// The plan that has an allowance of its own in this limit.
@@ -118,7 +118,7 @@ pub struct Warnings {
 
 /// As many of these rows as one answer has room for, and how many there are besides.
 #[must_use]
-pub fn first(mut rows: Vec<Row>) -> (Vec<Row>, u64) {
+pub fn first(mut rows: Vec<LimitRow>) -> (Vec<LimitRow>, u64) {
     let more = rows.len().saturating_sub(MAX_ROWS);
     rows.truncate(MAX_ROWS);
     (rows, wide(more))
@@ -126,7 +126,7 @@ pub fn first(mut rows: Vec<Row>) -> (Vec<Row>, u64) {
 
 /// Answers an operator.
 #[must_use]
-pub fn answer(limits: Option<&Limits>, question: &Question, now: u64) -> Vec<Row> {
+pub fn answer(limits: Option<&Limits>, question: &LimitQuestion, now: u64) -> Vec<LimitRow> {
     limits.map(|limits| limits.answer(question, now)).unwrap_or_default()
 }
 
@@ -168,18 +168,18 @@ impl Limits {
         self.limits.iter().map(sum).collect()
     }
 
-    fn answer(&self, question: &Question, now: u64) -> Vec<Row> {
+    fn answer(&self, question: &LimitQuestion, now: u64) -> Vec<LimitRow> {
         match question {
-            Question::List => self.each().map(|(limit, allowed)| list(limit, allowed)).collect(),
-            Question::Quotas => {
+            LimitQuestion::List => self.each().map(|(limit, allowed)| list(limit, allowed)).collect(),
+            LimitQuestion::Quotas => {
                 let quotas = self.each().filter(|(limit, _)| limit.quota.is_some());
                 quotas.map(|(limit, allowed)| list(limit, allowed)).collect()
             }
-            Question::ShowQuota(parts) => self.written(parts, |limit, allowed, key, text| {
+            LimitQuestion::ShowQuota(parts) => self.written(parts, |limit, allowed, key, text| {
                 limit.quota.as_ref()?;
-                show(limit, allowed, key, now).map(|row| Row { key: Some(text), ..row })
+                show(limit, allowed, key, now).map(|row| LimitRow { key: Some(text), ..row })
             }),
-            Question::SetQuota { quota, key, used } => self.written(key, |limit, allowed, key, text| {
+            LimitQuestion::SetQuota { quota, key, used } => self.written(key, |limit, allowed, key, text| {
                 let is_meant = quota.as_ref().is_none_or(|quota| **quota == *limit.name);
                 let Budgets::Quota(counts, rules) = &allowed.budgets else { return None };
                 // Plans share their counts: once is enough.
@@ -189,16 +189,16 @@ impl Limits {
                 limit.offenders.forget(key.own);
                 counts.set(key.own, *used, rules, now)?;
                 let left = rules.most.saturating_sub(*used);
-                Some(Row { key: Some(text), used: Some(*used), left: Some(left), ..row(limit, allowed) })
+                Some(LimitRow { key: Some(text), used: Some(*used), left: Some(left), ..row(limit, allowed) })
             }),
-            Question::Reset(parts) => self.written(parts, |limit, allowed, key, text| {
+            LimitQuestion::Reset(parts) => self.written(parts, |limit, allowed, key, text| {
                 limit.offenders.forget(key.own);
-                allowed.reset(key).then(|| Row { key: Some(text), ..row(limit, allowed) })
+                allowed.reset(key).then(|| LimitRow { key: Some(text), ..row(limit, allowed) })
             }),
-            Question::Show(parts) => self.written(parts, |limit, allowed, key, text| {
-                show(limit, allowed, key, now).map(|row| Row { key: Some(text), ..row })
+            LimitQuestion::Show(parts) => self.written(parts, |limit, allowed, key, text| {
+                show(limit, allowed, key, now).map(|row| LimitRow { key: Some(text), ..row })
             }),
-            Question::Top => self.top(now),
+            LimitQuestion::Top => self.top(now),
         }
     }
 
@@ -210,8 +210,8 @@ impl Limits {
     fn written(
         &self,
         parts: &[(String, String)],
-        row: impl Fn(&Limit, &Allowed, Key, String) -> Option<Row>,
-    ) -> Vec<Row> {
+        row: impl Fn(&Limit, &Allowed, Key, String) -> Option<LimitRow>,
+    ) -> Vec<LimitRow> {
         let written = Written { parts, ipv6_prefix: self.ipv6_prefix };
         let text = || parts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
         let rows = self.each().filter_map(|(limit, allowed)| {
@@ -228,11 +228,11 @@ impl Limits {
         rows.collect()
     }
 
-    fn top(&self, now: u64) -> Vec<Row> {
-        let mut rows: Vec<Row> = Vec::new();
+    fn top(&self, now: u64) -> Vec<LimitRow> {
+        let mut rows: Vec<LimitRow> = Vec::new();
         for limit in &self.limits {
             let Some(first) = limit.allowed.first() else { continue };
-            rows.extend(limit.offenders.top().into_iter().map(|offender| Row {
+            rows.extend(limit.offenders.top().into_iter().map(|offender| LimitRow {
                 key: Some(shown(&offender.text)),
                 refused: Some(offender.refused),
                 last_seconds: Some(now.saturating_sub(offender.last) / SECOND),
@@ -244,25 +244,25 @@ impl Limits {
     }
 }
 
-fn row(limit: &Limit, allowed: &Allowed) -> Row {
+fn row(limit: &Limit, allowed: &Allowed) -> LimitRow {
     let mode = if limit.mode.enforces() { "enforce" } else { "shadow" };
     let plan = allowed.plan.as_ref().map(ToString::to_string);
-    let row = Row { limit: limit.name.to_string(), plan, mode: mode.to_owned(), ..Row::default() };
+    let row = LimitRow { limit: limit.name.to_string(), plan, mode: mode.to_owned(), ..LimitRow::default() };
     match &allowed.budgets {
         Budgets::InFlight(_) | Budgets::Rate(..) => row,
         Budgets::Quota(counts, rules) => {
             let machines = rules.shared.as_ref().map(|shared| shared.nodes());
-            Row { per: limit.per.clone(), quota: Some(rules.most), resets: Some(counts.end()), machines, ..row }
+            LimitRow { per: limit.per.clone(), quota: Some(rules.most), resets: Some(counts.end()), machines, ..row }
         }
     }
 }
 
-fn list(limit: &Limit, allowed: &Allowed) -> Row {
+fn list(limit: &Limit, allowed: &Allowed) -> LimitRow {
     if !limit.counted().any(|counted| std::ptr::eq(counted, allowed)) {
         return row(limit, allowed);
     }
     let (counts, keys) = allowed.counts();
-    Row {
+    LimitRow {
         admitted: Some(counts.admitted),
         refused: Some(counts.refused.saturating_add(counts.shadow)),
         evicted: Some(counts.evicted),
@@ -273,13 +273,13 @@ fn list(limit: &Limit, allowed: &Allowed) -> Row {
     }
 }
 
-fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<Row> {
+fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<LimitRow> {
     let row = row(limit, allowed);
     if let Some((left, seconds)) = allowed.shared.as_ref().and_then(|shared| shared.find(key.common)) {
-        return Some(Row { left: Some(left), full_in_seconds: Some(seconds), ..row });
+        return Some(LimitRow { left: Some(left), full_in_seconds: Some(seconds), ..row });
     }
     match &allowed.budgets {
-        Budgets::InFlight(counter) => counter.find(key.own).map(|(count, most)| Row {
+        Budgets::InFlight(counter) => counter.find(key.own).map(|(count, most)| LimitRow {
             left: Some(most.saturating_sub(count)),
             in_flight: Some(count),
             ..row
@@ -287,7 +287,7 @@ fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<Row> {
         Budgets::Quota(counts, rules) => {
             let elsewhere = rules.shared.as_ref().and_then(|shared| shared.others(key.own, now));
             let used = counts.find(key.own, now).or_else(|| elsewhere.filter(|units| *units > 0).map(|_| 0))?;
-            Some(Row {
+            Some(LimitRow {
                 left: Some(rules.most.saturating_sub(used).saturating_sub(elsewhere.unwrap_or(0))),
                 used: Some(used),
                 elsewhere,
@@ -295,7 +295,7 @@ fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<Row> {
                 ..row
             })
         }
-        Budgets::Rate(counter, _) => counter.find(key.own).map(|budget| Row {
+        Budgets::Rate(counter, _) => counter.find(key.own).map(|budget| LimitRow {
             left: Some(budget.pace.left(budget.arrival, now)),
             full_in_seconds: Some(budget.arrival.saturating_sub(now).div_ceil(SECOND)),
             ..row

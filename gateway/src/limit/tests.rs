@@ -15,7 +15,7 @@ use gateway_common::source::Source;
 use http::{HeaderName, HeaderValue};
 use serde_json::{Value, json};
 
-use super::{report::Question, *};
+use super::{report::LimitQuestion, *};
 use crate::{
     auth::Identity,
     clock::SECOND,
@@ -423,7 +423,7 @@ fn a_reload_keeps_the_counts() {
         ("requests = 10\nper = \"1h\"\nby = [\"host\"]", 10),
     ] {
         world.reload(&text(lines), START);
-        let asked = Question::Show(vec![("address".to_owned(), client.address.to_owned())]);
+        let asked = LimitQuestion::Show(vec![("address".to_owned(), client.address.to_owned())]);
         let rows = report::answer(Some(&world.limits), &asked, START);
         // What is counted by something else is counted anew.
         assert_eq!(rows.first().and_then(|row| row.left).unwrap_or(10), left, "{lines}");

@@ -9,6 +9,7 @@ use super::{
     plain,
     range::sources,
 };
+use crate::digits::decimal;
 
 /// What the set was made with.
 #[derive(Default)]
@@ -79,7 +80,7 @@ fn line(line: &str, set: &mut Set, each: &mut dyn FnMut(Listed)) -> Result<(), S
         match word {
             "timeout" => {
                 let text = words.next().unwrap_or_default();
-                let timeout: u64 = text.parse().map_err(|_error| "`timeout` wants seconds".to_owned())?;
+                let timeout: u64 = decimal(text).ok_or("`timeout` wants seconds")?;
                 // 0 is ipset's word for "until removed".
                 seconds = (timeout > 0).then_some(timeout);
             }
@@ -110,7 +111,7 @@ fn create(created: &str, set: &mut Set) -> Result<(), String> {
     while let Some(word) = words.next() {
         match word {
             "netmask" => {
-                let netmask = words.next().and_then(|bits| bits.parse().ok());
+                let netmask = words.next().and_then(decimal);
                 set.netmask = Some(netmask.ok_or("`netmask` wants a number of bits")?);
             }
             "bitmask" => {
@@ -119,7 +120,7 @@ fn create(created: &str, set: &mut Set) -> Result<(), String> {
                 return Err(unfit);
             }
             "timeout" => {
-                let seconds = words.next().and_then(|seconds| seconds.parse::<u64>().ok());
+                let seconds = words.next().and_then(decimal::<u64>);
                 set.seconds = Some(seconds.ok_or("`timeout` wants seconds")?).filter(|seconds| *seconds > 0);
             }
             _ => {}

@@ -9,6 +9,7 @@ use super::{
     line::{Listed, shortened},
     range::{self, sources},
 };
+use crate::digits::decimal;
 
 /// In eMule's lists what has a higher level than this is not blocked.
 const HIGHEST_BLOCKED: u32 = 127;
@@ -66,7 +67,7 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
         }
         // DShield: first, last, length of the prefix, then numbers and names.
         if let [_, length, ..] = rest
-            && length.parse().is_ok_and(|length| range::is_prefix(address, second, length))
+            && decimal(length).is_some_and(|length| range::is_prefix(address, second, length))
         {
             return range::prefixes(first, &second.to_string(), each);
         }
@@ -138,7 +139,7 @@ fn is_exception(word: &str) -> bool {
 
 /// A range with space in it; eMule writes a level and a name behind it.
 fn peers(first: &str, last: &str, rest: &[&str], each: impl FnMut(Source)) -> Result<(), String> {
-    if let Some(level) = rest.first().and_then(|level| level.parse::<u32>().ok())
+    if let Some(level) = rest.first().and_then(|level| decimal::<u32>(level))
         && level > HIGHEST_BLOCKED
     {
         return Err(format!("its level is {level}: over {HIGHEST_BLOCKED} it is let through"));

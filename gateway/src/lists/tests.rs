@@ -1,9 +1,12 @@
 //! Lists as tables: what each format's lines become.
 
 use super::{line::go_duration, *};
+use crate::file::seed;
 
 #[track_caller]
 fn check(format: Option<ListFormat>, text: &[u8], expect: &[&str]) {
+    seed(text);
+    assert_eq!(reading::fault(text), None);
     let mut told = Vec::new();
     let read = read(text, format, |line, read| {
         told.push(match read {

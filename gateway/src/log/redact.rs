@@ -4,12 +4,13 @@
 use std::borrow::Cow;
 
 use aws_lc_rs::{hmac, rand};
-use data_encoding::{HEXLOWER, HEXUPPER};
+use data_encoding::HEXLOWER;
 use memchr::memmem::Finder;
 use regex::{Regex, RegexBuilder};
 
 use crate::{
     diagnostic::Diagnostic,
+    digits,
     settings::access_log::{JWT, PATTERN_SIZE, Redact, SECRET_ENDINGS, compact_parameter},
 };
 
@@ -213,17 +214,13 @@ fn percent_decoded(text: &str) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(text.len());
     let mut rest = text.as_bytes();
     while let Some((&first, behind)) = rest.split_first() {
-        let digits = behind.get(..2).filter(|_| first == b'%').and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 16).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = behind.get(2..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(first);
-                rest = behind;
-            }
-        }
+        let escape = match behind {
+            [high, low, after @ ..] if first == b'%' => digits::escaped(*high, *low).map(|byte| (byte, after)),
+            _ => None,
+        };
+        let (byte, after) = escape.unwrap_or((first, behind));
+        bytes.push(byte);
+        rest = after;
     }
     bytes
 }
@@ -236,7 +233,9 @@ fn percent_encoded(text: &str) -> String {
             encoded.push(char::from(byte));
         } else {
             encoded.push('%');
-            encoded.push_str(&HEXUPPER.encode(&[byte]));
+            for nibble in [byte >> 4, byte & 15] {
+                encoded.push(char::from_digit(nibble.into(), 16).unwrap_or('0').to_ascii_uppercase());
+            }
         }
     }
     encoded
@@ -277,6 +276,16 @@ mod tests {
         let mut settings = Settings::default().redact;
         settings.patterns.extend(patterns.iter().map(|&pattern| pattern.to_owned()));
         Redactor::new(&settings).unwrap()
+    }
+
+    #[test]
+    fn escapes_are_two_digits() {
+        for (text, expect) in
+            [("%41%6a", &b"Aj"[..]), ("%+f%-1% 1%4", b"%+f%-1% 1%4"), ("%%41%f\u{e9}", b"%A%f\xc3\xa9"), ("%", b"%")]
+        {
+            assert_eq!(percent_decoded(text), expect, "{text:?}");
+        }
+        assert_eq!(percent_encoded("a b/\u{e9}%+"), "a%20b%2F%C3%A9%25+");
     }
 
     #[test]

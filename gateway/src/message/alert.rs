@@ -21,7 +21,7 @@ pub const LONGEST_REPORT: usize = 48 * 1_024;
 
 /// What an operator asks of the observer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Question {
+pub enum AlertQuestion {
     /// What is not usual. It is answered with [`Anomalies`](super::anomalies::Anomalies).
     Anomalies,
     /// What alerts, silences and receivers there are.
@@ -62,13 +62,13 @@ pub enum ObserverAnswer {
     Done(String, u64),
     /// It is not done: a word, and why.
     Refused(String, String),
-    /// The [`Report`] or the [`Anomalies`](super::anomalies::Anomalies), as JSON.
+    /// The [`AlertReport`] or the [`Anomalies`](super::anomalies::Anomalies), as JSON.
     Report(Vec<u8>),
 }
 
 /// What there is: the text of [`ObserverAnswer::Report`].
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Report {
+pub struct AlertReport {
     /// Those that fire first, the worst first.
     #[serde(default)]
     pub alerts: Vec<AlertShown>,

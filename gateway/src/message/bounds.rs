@@ -15,13 +15,13 @@ use crate::{
     auth::role_paths::{MOST, UnseenRoles},
     authz::shadow::MOST_TOLD,
     detect::{
-        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_FAILING, MAX_PROFILES, MAX_SCORES, MAX_TAKEN_BACK,
-        ProfileRow,
+        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_DISCOUNTED, MAX_FAILING, MAX_PROFILES, MAX_SCORES,
+        MAX_TAKEN_BACK, ProfileRow,
     },
     limit::{
         quota::MAX_ROWS_TOLD,
         quotas::{LONGEST_COUNTS, QuotaReport},
-        report::{LONGEST_KEY, MAX_ROWS, Row},
+        report::{LONGEST_KEY, LimitRow, MAX_ROWS},
         spent::{LONGEST_BY, MAX_SPENT, SpentBudgets},
     },
     settings::{detect::MAX_EVIDENCE, limit::Clamp},
@@ -105,6 +105,7 @@ impl Bounded for ToGuard {
             ),
             Self::Upstream(report) => (
                 report.name.len() <= MAX_NAME
+                    && report.discounted.len() <= MAX_DISCOUNTED
                     && report.servers.iter().all(|(address, _)| address.len() <= MAX_ADDRESS)
                     && report
                         .failing
@@ -150,8 +151,8 @@ impl Bounded for ToGuard {
 }
 
 /// Whether there are no more rows of limits than there may be, and no longer ones.
-fn are_bounded(rows: &[Row]) -> bool {
-    let is_short = |row: &Row| {
+fn are_bounded(rows: &[LimitRow]) -> bool {
+    let is_short = |row: &LimitRow| {
         let names = [row.plan.as_ref(), Some(&row.mode), row.per.as_ref()];
         names.into_iter().flatten().all(|name| name.len() <= MAX_NAME)
             && row.limit.len() <= LONGEST_LIMIT
@@ -175,6 +176,7 @@ fn is_bounded(report: &QuotaReport) -> bool {
         && report.rows.len() <= MAX_ROWS_TOLD
         && report.rows.iter().all(|row| is_short(&row.name))
         && report.warned.len() <= MAX_ROWS_TOLD
+        && report.words.len() <= MAX_ROWS_TOLD
 }
 
 /// Whoever keeps the series says how many there may be, and how long their labels.
@@ -310,8 +312,11 @@ mod tests {
     #[test]
     fn no_message_holds_more_than_it_may() {
         let good = GoodClient { source: "192.0.2.1".parse().unwrap(), principal: 1 };
-        let row =
-            |name: usize, key: usize| Row { limit: "a".repeat(name), key: Some("a".repeat(key)), ..Row::default() };
+        let row = |name: usize, key: usize| LimitRow {
+            limit: "a".repeat(name),
+            key: Some("a".repeat(key)),
+            ..LimitRow::default()
+        };
         let upstream = |name: usize, address: usize, why: usize| {
             let servers = vec![("a".repeat(address), crate::message::ServerState::Up)];
             let why = "a".repeat(why);
@@ -323,6 +328,7 @@ mod tests {
                 over_limit: 0,
                 retries: 0,
                 limit: None,
+                discounted: Vec::new(),
             };
             ToGuard::Upstream(Box::new(report))
         };
@@ -335,6 +341,7 @@ mod tests {
                 span: Span { start: i64::MIN, end: i64::MAX, again: u32::MAX, ends: u64::MAX },
                 rows: vec![row; rows],
                 warned: vec![warned; rows],
+                words: Vec::new(),
             };
             let fits = postcard::to_stdvec(&report).unwrap().len() <= crate::message::MAX_BYTES - 64;
             assert!(fits, "a message has room for it");
@@ -366,6 +373,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![("a".repeat(MAX_NAME), 1); MAX_SCORES],
                 },
@@ -375,6 +383,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![(String::new(), 1); MAX_SCORES + 1],
                 },
@@ -392,6 +401,7 @@ mod tests {
                 ToGuard::Score {
                     number: 1,
                     profile: None,
+                    discounted: None,
                     limits: vec![],
                     scores: vec![("a".repeat(MAX_NAME + 1), 1)],
                 },

@@ -39,6 +39,9 @@ pub struct StoreReport {
     /// Answers of the store that would have given back what was used up of a quota, without an operator's word.
     #[serde(default)]
     pub disbelieved: u64,
+    /// Answers of the store that answered nothing that was asked.
+    #[serde(default)]
+    pub malformed: u64,
 }
 
 impl StoreReport {

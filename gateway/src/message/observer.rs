@@ -45,7 +45,7 @@ pub enum ToObserver {
     /// Carries the files in which the observer keeps what outlives it: two for alerts and two for what is usual. One of
     /// two is always whole.
     Files,
-    /// Carries a sealed [`Question`](alert::Question), and the socket that takes one [`Said`](alert::ObserverAnswer).
+    /// Carries a sealed [`AlertQuestion`](alert::AlertQuestion), and the socket that takes one [`Said`](alert::ObserverAnswer).
     Ask,
     /// What the guard measures itself.
     Telemetry(Telemetry),

@@ -20,7 +20,7 @@ use crate::{
         revocation::Revoked,
         role_paths::UnseenRoles,
     },
-    detect::{Contribution, Contributor, Deviating, Named},
+    detect::{Contribution, Contributor, Deviating, Discount, Discounted, Named},
     limit::{
         quota::{Span, UsedRow, Warned},
         quotas::QuotaReport,
@@ -45,6 +45,10 @@ fn source() -> Source {
 
 fn written(message: &impl Serialize) -> Vec<u8> {
     postcard::to_stdvec(message).unwrap()
+}
+
+fn discounted() -> Discounted {
+    Discounted { signal: Signal::UpstreamNotFound, count: 7, why: Discount::NobodyServed }
 }
 
 fn parcel() -> Parcel {
@@ -86,6 +90,7 @@ fn messages() -> Vec<Vec<u8>> {
         over_limit: 2,
         retries: 3,
         limit: Some(40),
+        discounted: vec![discounted()],
     };
     let bundle = Bundle {
         path: "/etc/gateway/gateway.toml".into(),
@@ -119,7 +124,12 @@ fn messages() -> Vec<Vec<u8>> {
     samples.count(Metric::AdminRequests, &["200"], 7);
     samples.level(Metric::ObserverSeries, &[], u64::MAX);
     let telemetry = Telemetry { serves: true, changed: samples.into_inner(), ..Telemetry::default() };
-    let row = Row { limit: "a".to_owned(), key: Some("address=192.0.2.1".to_owned()), left: Some(7), ..Row::default() };
+    let row = LimitRow {
+        limit: "a".to_owned(),
+        key: Some("address=192.0.2.1".to_owned()),
+        left: Some(7),
+        ..LimitRow::default()
+    };
     let shown = ToObserver::Contributors(Box::new(shown()));
     assert_eq!(postcard::from_bytes::<ToObserver>(&written(&shown)).unwrap(), shown);
     vec![
@@ -155,6 +165,7 @@ fn messages() -> Vec<Vec<u8>> {
             scores: vec![("a".to_owned(), 2)],
             limits: vec![row.clone()],
             profile: None,
+            discounted: Some(discounted()),
         }),
         written(&ToGuard::Limits { number: 1, rows: vec![row], more: 3 }),
         written(&ToGuard::Contributors(Box::new(contributors(address)))),
@@ -173,13 +184,13 @@ fn messages() -> Vec<Vec<u8>> {
         written(&ToProxy::TellSpent { number: 7 }),
         written(&ToProxy::Limits {
             number: 1,
-            question: Question::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
+            question: LimitQuestion::SetQuota { quota: None, key: vec![("a".to_owned(), "b".to_owned())], used: 7 },
         }),
         written(&ToProxy::Start { workers: 2, listeners: 1 }),
         written(&ToProxy::Banned { id: 1, source: source(), expires: 2 }),
         written(&ToProxy::CredentialChanges(vec![CredentialChange::Key(key), CredentialChange::Revoked(revoked)])),
         written(&ToProxy::Score { number: 1, address }),
-        written(&ToProxy::Limits { number: 1, question: Question::Show(vec![("a".to_owned(), "b".to_owned())]) }),
+        written(&ToProxy::Limits { number: 1, question: LimitQuestion::Show(vec![("a".to_owned(), "b".to_owned())]) }),
         written(&ToObserver::Proxy { generation: 3 }),
         written(&Relayed {
             number: 1,
@@ -296,5 +307,6 @@ fn quota_report() -> QuotaReport {
         span: Span { start: -1, end: i64::MAX, again: 1, ends: u64::MAX },
         rows: vec![row(u64::MAX, None), row(1, Some("principal=ada"))],
         warned: vec![Warned { key: 1, percent: 80, most: 100 }],
+        words: vec![(1, u64::MAX)],
     }
 }

@@ -236,7 +236,8 @@ impl Alerts {
                 let outbox = outboxes.entry(name.clone()).or_default();
                 outbox.next(&target.settings, &self.silences.borrow(), now)
             };
-            if let Some(notification) = next {
+            if let Some(mut notification) = next {
+                self.tracker.borrow().refresh(&mut notification.firing);
                 let (alerts, target) = (Rc::clone(self), Rc::clone(&target));
                 tokio::task::spawn_local(async move { alerts.send(&target, notification).await });
             }

@@ -14,7 +14,7 @@ use crate::{
     message::fetch::ToldBan,
     outbound::{
         Server,
-        client::{Answer, Client, Question},
+        client::{Client, OutboundRequest, OutboundResponse},
     },
     settings::crowdsec::{LocalApi, Machine},
     url::Url,
@@ -41,14 +41,14 @@ pub(super) async fn decisions(
     server: &Server,
     api: &LocalApi,
     startup: bool,
-) -> Result<Answer, String> {
+) -> Result<OutboundResponse, String> {
     let key = api.key.as_ref().ok_or("there is no key of a bouncer")?;
     let url = url(api, &format!("/v1/decisions/stream?startup={startup}&{WHICH}"))?;
     let mut headers = headers();
     headers.insert("x-api-key", secret(key.bytes.trim_ascii())?);
     let most = usize::try_from(api.max_size).unwrap_or(usize::MAX);
-    let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most };
-    client.ask(server, question).await.map_err(|failure| failure.to_string())
+    let request = OutboundRequest { method: Method::GET, url, headers, body: Bytes::new(), most };
+    client.ask(server, request).await.map_err(|failure| failure.to_string())
 }
 
 impl Session {
@@ -67,7 +67,7 @@ impl Session {
         server: &Server,
         api: &LocalApi,
         bans: &[ToldBan],
-    ) -> Result<Answer, String> {
+    ) -> Result<OutboundResponse, String> {
         let machine = api.machine.as_ref().ok_or("there is no machine")?;
         let alerts: Vec<Value> = bans.iter().filter_map(|ban| alert(ban, &machine.name)).collect();
         let body = Bytes::from(Value::from(alerts).to_string());
@@ -85,7 +85,7 @@ impl Session {
         server: &Server,
         api: &LocalApi,
         source: Option<&str>,
-    ) -> Result<Answer, String> {
+    ) -> Result<OutboundResponse, String> {
         let machine = api.machine.as_ref().ok_or("there is no machine")?;
         let path = lifted(source, &machine.name)?;
         self.ask((client, server, api), machine, (Method::DELETE, &path), Bytes::new()).await
@@ -98,7 +98,7 @@ impl Session {
         machine: &Machine,
         (method, path): (Method, &str),
         body: Bytes,
-    ) -> Result<Answer, String> {
+    ) -> Result<OutboundResponse, String> {
         let mut is_new = false;
         loop {
             let known = self.token.borrow().clone();
@@ -114,8 +114,8 @@ impl Session {
             // One that no header can hold is not kept: the next try begins another session.
             self.token.replace(Some(token));
             let (method, url, body) = (method.clone(), url(api, path)?, body.clone());
-            let question = Question { method, url, headers, body, most: LONGEST };
-            let answer = client.ask(server, question).await.map_err(|failure| failure.to_string())?;
+            let request = OutboundRequest { method, url, headers, body, most: LONGEST };
+            let answer = client.ask(server, request).await.map_err(|failure| failure.to_string())?;
             if answer.status != StatusCode::UNAUTHORIZED || is_new {
                 return Ok(answer);
             }
@@ -129,14 +129,14 @@ impl Session {
 async fn login(client: &Client, server: &Server, api: &LocalApi, machine: &Machine) -> Result<String, String> {
     let password = String::from_utf8_lossy(machine.password.bytes.trim_ascii());
     let body = json!({ "machine_id": machine.name, "password": password, "scenarios": [] });
-    let question = Question {
+    let request = OutboundRequest {
         method: Method::POST,
         url: url(api, "/v1/watchers/login")?,
         headers: headers(),
         body: Bytes::from(body.to_string()),
         most: LONGEST,
     };
-    let answer = client.ask(server, question).await.map_err(|failure| format!("no session: {failure}"))?;
+    let answer = client.ask(server, request).await.map_err(|failure| format!("no session: {failure}"))?;
     if answer.status != StatusCode::OK {
         return Err(format!("no session: CrowdSec answers {}", answer.status));
     }

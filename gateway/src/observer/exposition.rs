@@ -38,8 +38,7 @@ impl Format {
                 "text/plain" | "text/*" | "*/*" => Self::Text,
                 _ => continue,
             };
-            let quality = parameters.iter().find(|(name, _)| *name == "q").map_or(Some(1.0), |(_, q)| q.parse().ok());
-            let quality: f64 = quality.unwrap_or(0.0);
+            let quality = parameters.iter().find(|(name, _)| *name == "q").map_or(1.0, |(_, text)| quality(text));
             if quality > best.1 {
                 best = (format, quality);
             }
@@ -68,6 +67,15 @@ impl Format {
     }
 }
 
+/// How much a format is wanted (RFC 9110 12.4.2). What is written in another way is not wanted at all.
+fn quality(text: &str) -> f64 {
+    let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
+    let is_written_so =
+        matches!(whole, "0" | "1") && fraction.len() <= 3 && fraction.bytes().all(|byte| byte.is_ascii_digit());
+    let quality: f64 = if is_written_so { text.parse().unwrap_or(0.0) } else { 0.0 };
+    if quality <= 1.0 { quality } else { 0.0 }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +93,11 @@ mod tests {
             ),
             ("application/openmetrics-text;q=0.2, text/plain;q=0.5", Format::Text),
             ("application/openmetrics-text;q=0", Format::Text),
+            ("application/openmetrics-text;q=1.000, text/plain;q=0.999", Format::OpenMetrics),
+            ("application/openmetrics-text;q=inf, text/plain;q=0.5", Format::Text),
+            ("application/openmetrics-text;q=+1, text/plain;q=0.5", Format::Text),
+            ("application/openmetrics-text;q=1e3, text/plain;q=0.5", Format::Text),
+            ("application/openmetrics-text;q=1.5, text/plain;q=0.5", Format::Text),
             ("application/vnd.google.protobuf", Format::Text),
             (
                 "application/vnd.google.protobuf;proto=io.prometheus.client.MetricFamily;encoding=delimited,\

@@ -24,7 +24,7 @@ use crate::{
     },
     outbound::{
         Server,
-        client::{Client, Question},
+        client::{Client, OutboundRequest},
     },
     settings::{crowdsec::LocalApi, feed::FeedSource, outbound::Dial},
     url::Url,
@@ -90,8 +90,8 @@ impl Fetcher {
         put(&mut headers, header::IF_MODIFIED_SINCE, last_modified);
         put(&mut headers, header::AUTHORIZATION, token.as_deref().unwrap_or_default());
         let most = usize::try_from(source.max_size).unwrap_or(usize::MAX);
-        let question = Question { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), most };
-        let answer = self.client.ask(&server, question).await.map_err(|failure| failure.to_string())?;
+        let request = OutboundRequest { method: Method::GET, url: url.clone(), headers, body: Bytes::new(), most };
+        let answer = self.client.ask(&server, request).await.map_err(|failure| failure.to_string())?;
         let said = |name: HeaderName| {
             let text = answer.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
             if text.len() > LONGEST_TEXT { String::new() } else { text.to_owned() }
@@ -182,8 +182,8 @@ impl Fetcher {
         let mut headers = HeaderMap::new();
         put(&mut headers, header::ACCEPT, "*/*");
         put(&mut headers, header::AUTHORIZATION, token.unwrap_or_default());
-        let question = Question { method: Method::GET, url, headers, body: Bytes::new(), most };
-        let answer = self.client.ask(server, question).await.map_err(|failure| format!("{what}: {failure}"))?;
+        let request = OutboundRequest { method: Method::GET, url, headers, body: Bytes::new(), most };
+        let answer = self.client.ask(server, request).await.map_err(|failure| format!("{what}: {failure}"))?;
         if answer.status != StatusCode::OK {
             return Err(format!("{what}: the server answers {}", answer.status));
         }

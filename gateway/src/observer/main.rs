@@ -33,9 +33,10 @@ use super::{
 };
 use crate::{
     clock::Now,
+    diagnostic::with_causes,
     launch,
     message::{
-        alert::{ObserverAnswer, Question},
+        alert::{AlertQuestion, ObserverAnswer},
         channel::{Channel, is_unreadable},
         event::Event,
         observer::{ObserverConfig, ToObserver},
@@ -61,7 +62,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("the observer cannot run: {error:#}");
+            tracing::error!("the observer cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -239,8 +240,8 @@ fn listener(socket: OwnedFd, is_unix: bool) -> io::Result<Socket> {
 
 /// Answers what an operator asks about alerts and anomalies.
 async fn answer_question(alerts: &Rc<Alerts>, baselines: &Baselines, sealed: OwnedFd, answer: OwnedFd) {
-    let said = match unseal::<Question>(sealed) {
-        Ok(Question::Anomalies) => said(&baselines.report()),
+    let said = match unseal::<AlertQuestion>(sealed) {
+        Ok(AlertQuestion::Anomalies) => said(&baselines.report()),
         Ok(question) => alerts.answer(question).await,
         Err(error) => ObserverAnswer::Refused("unreadable".to_owned(), format!("the question cannot be read: {error}")),
     };

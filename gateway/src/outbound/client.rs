@@ -48,9 +48,9 @@ const MAX_HEAD: usize = 16 * 1024;
 /// The most header lines of an answer.
 const MAX_HEADERS: usize = 100;
 
-/// What is asked.
+/// A request to a server outside of the gateway.
 #[derive(Clone, Debug)]
-pub(crate) struct Question {
+pub(crate) struct OutboundRequest {
     pub(crate) method: Method,
     pub(crate) url: Url,
     /// Besides `Host`, `User-Agent` and what says how the connection is used.
@@ -60,7 +60,7 @@ pub(crate) struct Question {
     pub(crate) most: usize,
 }
 
-impl Question {
+impl OutboundRequest {
     /// Asks for what is there, as JSON.
     pub(crate) fn get(url: Url, most: usize) -> Self {
         let headers = [(header::ACCEPT, HeaderValue::from_static("application/json"))].into_iter().collect();
@@ -68,9 +68,9 @@ impl Question {
     }
 }
 
-/// What was answered. Any status but that of a redirect.
+/// Its response, with any status but that of a redirect.
 #[derive(Clone, Debug)]
-pub(crate) struct Answer {
+pub(crate) struct OutboundResponse {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
@@ -168,7 +168,7 @@ impl Client {
     ///
     /// # Errors
     /// There is no answer in time, or it is one that is refused.
-    pub(crate) async fn ask(&self, server: &Server, question: Question) -> Result<Answer, Failure> {
+    pub(crate) async fn ask(&self, server: &Server, request: OutboundRequest) -> Result<OutboundResponse, Failure> {
         let late = || {
             let seconds = server.settings.timeout.as_secs_f64();
             Failure::new(FailureKind::Timeout, format!("no answer within {seconds} s"))
@@ -178,20 +178,20 @@ impl Client {
             .in_flight
             .try_acquire()
             .map_err(|_none_left| Failure::new(FailureKind::Busy, "too many requests are in flight"))?;
-        timeout_at(deadline, self.ask_in_time(server, question)).await.map_err(|_late| late())?
+        timeout_at(deadline, self.ask_in_time(server, request)).await.map_err(|_late| late())?
     }
 
-    async fn ask_in_time(&self, server: &Server, question: Question) -> Result<Answer, Failure> {
-        let url = &question.url;
+    async fn ask_in_time(&self, server: &Server, request: OutboundRequest) -> Result<OutboundResponse, Failure> {
+        let url = &request.url;
         if !url.is_https() && !server.settings.allow_http {
             return Err(Failure::new(FailureKind::Address, format!("{url} is not https")));
         }
         let socket = self.connect(server, url).await?;
         if !url.is_https() {
-            return exchange(socket, question).await;
+            return exchange(socket, request).await;
         }
         let stream = encrypt(server, url, socket, vec![b"http/1.1".to_vec()]).await?;
-        exchange(stream, question).await
+        exchange(stream, request).await
     }
 
     /// Connects to the server of a URL, at an address that may be connected to.
@@ -305,8 +305,11 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
     Err(failed)
 }
 
-async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, question: Question) -> Result<Answer, Failure> {
-    let Question { method, url, headers, body, most } = question;
+async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    outbound: OutboundRequest,
+) -> Result<OutboundResponse, Failure> {
+    let OutboundRequest { method, url, headers, body, most } = outbound;
     let malformed = |error: http::Error| Failure::new(FailureKind::Content, error.to_string());
     let mut request = Request::builder()
         .method(method)
@@ -339,7 +342,7 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(stream: S, question: Questi
     }
 }
 
-async fn read(answer: http::Response<Incoming>, most: usize) -> Result<Answer, Failure> {
+async fn read(answer: http::Response<Incoming>, most: usize) -> Result<OutboundResponse, Failure> {
     let (head, mut body) = answer.into_parts();
     if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
         return Err(Failure::new(FailureKind::Redirect, format!("it redirects elsewhere: status {}", head.status)));
@@ -363,7 +366,7 @@ async fn read(answer: http::Response<Incoming>, most: usize) -> Result<Answer, F
             bytes.extend_from_slice(data);
         }
     }
-    Ok(Answer { status: head.status, headers: head.headers, body: bytes.freeze() })
+    Ok(OutboundResponse { status: head.status, headers: head.headers, body: bytes.freeze() })
 }
 
 #[cfg(test)]

@@ -15,7 +15,10 @@ use self::{
     plan::ProvedPlan,
     write_progress::WriteProgress,
 };
-use super::timing::{deadline::has_passed, write_batching::WriteTurn};
+use super::{
+    interim::InterimQueue,
+    timing::{deadline::has_passed, write_batching::WriteTurn},
+};
 use crate::{
     admission::Class,
     client::Client,
@@ -69,6 +72,8 @@ pub(super) struct Connection {
     pub(super) shook: Cell<u64>,
     /// Whether its task waits for nothing but its turn to write.
     pub(super) write_turn: WriteTurn,
+    /// What the client is to be sent before the response that is being made.
+    pub(super) interim: InterimQueue,
     /// Whether requests in flight are to be looked at: what their clients proved themselves by may be revoked.
     recheck: Cell<bool>,
     /// Whether the kernel serves it before unknown clients.
@@ -95,6 +100,7 @@ impl Connection {
             secured: OnceCell::new(),
             shook: Cell::new(0),
             write_turn: WriteTurn::default(),
+            interim: InterimQueue::default(),
             recheck: Cell::new(false),
             fast_lane: FastLane::default(),
             plan: ProvedPlan::default(),

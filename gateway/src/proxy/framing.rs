@@ -14,6 +14,10 @@ pub(super) mod chunks;
 pub(super) mod encoder;
 pub(super) mod length;
 
+#[cfg(any(test, fuzzing))]
+#[path = "framing/tests/reading.rs"]
+pub(super) mod reading;
+
 /// The most header lines that can be allowed, cookie crumbs of HTTP/2 included.
 pub const MAX_HEADERS: usize = HeadLimits::MOST_HEADERS;
 

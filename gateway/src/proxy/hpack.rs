@@ -10,6 +10,8 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
+use crate::path::escape_query;
+
 mod decode;
 mod encode;
 mod huffman;
@@ -24,7 +26,7 @@ use self::decode::Undecodable;
 pub(in crate::proxy) use self::encode::{field, status};
 
 /// The size of the dynamic table, in bytes: the default, which needs no setting (RFC 9113 6.5.2).
-const TABLE: usize = 4_096;
+pub(super) const TABLE: usize = 4_096;
 
 /// What an entry counts in addition to its name and value (RFC 7541 4.1).
 const OVERHEAD: usize = 32;
@@ -111,6 +113,7 @@ fn content(name: &FieldName, value: Bytes) -> FieldValue {
         // The library would take a query without a path (RFC 9113 8.3.1).
         FieldName::Path if value.first() != Some(&b'/') && &*value != b"*" => FieldValue::Wrong("invalid :path"),
         FieldName::Path => {
+            let value = escape_query(&value).map_or(value, Bytes::from);
             PathAndQuery::from_maybe_shared(value).map_or(FieldValue::Wrong("invalid :path"), FieldValue::Path)
         }
         FieldName::Scheme => match &*value {

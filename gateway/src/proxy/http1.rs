@@ -24,6 +24,12 @@ mod head;
 mod request_reader;
 mod response_writer;
 
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/reading.rs"]
+pub(super) mod reading;
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/relaying.rs"]
+pub(super) mod relaying;
 #[cfg(test)]
 mod tests;
 
@@ -73,7 +79,7 @@ where
         };
         let (is_head, version) = (head.parts.method == Method::HEAD, head.parts.version);
         let body = reader.body().map_or_else(Default::default, Into::into);
-        let Some(response) = respond(&service, &connection.write_turn, &reader, head.parts, body).await else {
+        let Some(response) = respond(&service, connection, &reader, head.parts, body).await else {
             return Ended::Cut;
         };
         let (response, is_unread) = settle_tunnel(&service, &reader, response);
@@ -131,21 +137,29 @@ async fn read_out(connection: &Connection, reader: &RequestReader, io: &ClientIo
 /// The response to a request. `None`: its client left.
 async fn respond<S: Service>(
     service: &S,
-    turn: &WriteTurn,
+    connection: &Connection,
     reader: &RequestReader,
     head: Box<Parts>,
     body: S::RequestBody,
 ) -> Option<Response<S::ResponseBody>> {
     // Boxed, it takes no room in a connection that is between requests.
     let mut responding = Box::pin(service.respond(head, body));
+    let turn = &connection.write_turn;
     std::future::poll_fn(|cx| {
         // What others have left.
         turn.takes_wait();
-        if let Poll::Ready(response) = responding.as_mut().poll(cx) {
+        let response = responding.as_mut().poll(cx);
+        if !connection.interim.is_empty() {
+            reader.tell(&connection.interim.take());
+        }
+        if let Poll::Ready(response) = response {
             return Poll::Ready(Some(response));
         }
         if turn.takes_wait() {
             return Poll::Pending;
+        }
+        if let Poll::Ready(Err(_gone)) = reader.poll_told(cx) {
+            return Poll::Ready(None);
         }
         reader.poll_left(cx).map(|()| None)
     })
@@ -168,7 +182,7 @@ fn settle_tunnel<S: Service>(
     (response, is_unread)
 }
 
-/// Sends a response, and looks after the client meanwhile.
+/// Sends a response behind what the client was told before it, and looks after the client meanwhile.
 async fn deliver<B: SendBody>(
     turn: &WriteTurn,
     reader: &RequestReader,
@@ -177,7 +191,12 @@ async fn deliver<B: SendBody>(
 ) -> Result<(), SendError> {
     turn.after_readers().await;
     std::future::poll_fn(|cx| {
-        if let Poll::Ready(sent) = writer.poll(io, cx) {
+        let sent = match reader.poll_told(cx) {
+            Poll::Ready(Ok(())) => writer.poll(io, cx),
+            Poll::Ready(Err(_gone)) => Poll::Ready(Err(SendError::Client)),
+            Poll::Pending => Poll::Pending,
+        };
+        if let Poll::Ready(sent) = sent {
             if matches!(sent, Err(SendError::Body | SendError::Client)) && writer.ends_with_the_connection() {
                 io.reset_on_close();
             }

@@ -34,6 +34,10 @@ mod recv;
 mod send;
 mod session;
 
+#[cfg(any(test, fuzzing))]
+#[path = "http2/tests/reading.rs"]
+pub(super) mod reading;
+
 pub(super) use self::{body_buffer::Body, session::Ended};
 
 /// Answers the requests of a connection.

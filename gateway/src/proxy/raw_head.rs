@@ -3,11 +3,12 @@
 //!
 //! *Invariant:* a head that passes has one length and one reading. Everything doubtful is parsed into a header map.
 
-use std::ops::Range;
+use std::{ops::Range, time::Duration};
 
 use http::StatusCode;
 
 use super::{framing::length::decimal, hpack, memory::buffer_pool};
+use crate::header_values;
 
 /// In which form a response's head is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,6 +29,8 @@ pub(super) struct RawHead {
     /// The value of `Content-Length`; its line is among them.
     pub(super) length: u64,
     pub(super) has_date: bool,
+    /// How long the server says that it keeps the connection when nothing passes.
+    pub(super) keeps_for: Option<Duration>,
 }
 
 /// What a header line is about.
@@ -37,6 +40,8 @@ enum About {
     Message,
     Connection,
     Date,
+    /// How long the server keeps its connection. It does not pass.
+    KeepAlive,
     Length,
     /// It does not pass.
     Nobody,
@@ -56,7 +61,7 @@ impl RawHead {
         if status.is_informational() || matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED) {
             return None;
         }
-        let mut all = Self { form, out: buffer_pool::space(), length: 0, has_date: false };
+        let mut all = Self { form, out: buffer_pool::space(), length: 0, has_date: false, keeps_for: None };
         match form {
             HeadFormat::Map => return None,
             HeadFormat::Lines => status_line(b"HTTP/1.1 ", status, &mut all.out),
@@ -69,6 +74,10 @@ impl RawHead {
             match about(line.name.as_bytes()) {
                 About::Message => {}
                 About::Date => all.has_date = true,
+                About::KeepAlive => {
+                    all.keeps_for = header_values::keeps_for(line.value);
+                    continue;
+                }
                 About::Nobody => continue,
                 About::Connection if line.value.eq_ignore_ascii_case(b"keep-alive") => continue,
                 About::Length if length.is_none() => length = Some(decimal(line.value)?),
@@ -139,8 +148,8 @@ fn about(name: &[u8]) -> About {
         4 if is(b"date") => About::Date,
         7 if is(b"trailer") || is(b"upgrade") => About::Special,
         10 if is(b"connection") => About::Connection,
-        // They are about the server's connection, not the client's. The request id is ours to set.
-        10 if is(b"keep-alive") => About::Nobody,
+        10 if is(b"keep-alive") => About::KeepAlive,
+        // The request id is ours to set.
         12 if is(b"x-request-id") => About::Nobody,
         14 if is(b"content-length") => About::Length,
         14 if is(b"http2-settings") => About::Special,

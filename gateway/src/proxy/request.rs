@@ -7,6 +7,7 @@ mod forward;
 mod grpc;
 mod grpc_status;
 mod inspect;
+mod interim;
 mod limited;
 mod local_reply;
 mod looked;

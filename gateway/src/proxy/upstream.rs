@@ -1,7 +1,7 @@
 //! Forwards an authorised request to a server of its upstream, and tries again where that is safe.
 //!
 //! *Invariant:* nothing is forwarded without a [`Permit`]. [`retry`] says when a request is sent a second time. No byte
-//! of a response has been passed on by then.
+//! of a final response has been passed on by then. Interim responses may have been: the client takes any number of them.
 
 use std::pin::pin;
 
@@ -9,10 +9,7 @@ use http::{header, response::Parts};
 
 use super::{
     raw_head::HeadFormat,
-    timing::{
-        deadline::{self, within},
-        write_batching::WriteTurn,
-    },
+    timing::deadline::{self, within},
     tunnel::upgrade::UpgradeRequest,
 };
 use crate::{
@@ -43,11 +40,13 @@ mod timeout;
 pub(super) mod tls;
 mod transport;
 
+#[cfg(any(test, fuzzing))]
+pub(super) use self::http1::reading;
 pub(super) use self::{
     error::ForwardError,
     group::{LbContext, ServerGroup},
     health::watch,
-    request::UpstreamRequest,
+    request::{ClientSide, UpstreamRequest},
     response::UpstreamResponse,
     server::SharedUpstream,
     timeout::AttemptTimeouts,
@@ -121,7 +120,7 @@ impl Attempts {
 pub(super) async fn forward(
     permit: Permit,
     job: &mut ForwardJob<'_>,
-    turn: &WriteTurn,
+    client: &ClientSide<'_>,
 ) -> Result<(Parts, UpstreamResponse), ForwardError> {
     // What it proves has been used up.
     drop(permit);
@@ -158,7 +157,7 @@ pub(super) async fn forward(
         let began = deadline::now();
         let (timeout, cut_short) = time.of_attempt(began);
         passage.iter_mut().for_each(Passage::send);
-        let sent = in_time(pin!(lease.send(&mut job.request, job.form, turn)), body.progress(), timeout).await;
+        let sent = in_time(pin!(lease.send(&mut job.request, job.form, client)), body.progress(), timeout).await;
         let failure = match &sent {
             None => Some(AttemptFailure::TimedOut { cut_short }),
             Some(Ok(head)) => AttemptFailure::of_head(head, job.wanted.as_deref()),

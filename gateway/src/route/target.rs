@@ -29,8 +29,8 @@ pub struct Target {
     odd: PathRules,
     /// The path without parameters and empty segments, where it has some.
     matched: Option<Box<str>>,
-    /// Whether each `%` in the query begins an escape.
-    has_whole_escapes: bool,
+    /// Whether a `%` in the query begins no escape.
+    has_broken_escape: bool,
 }
 
 impl Target {
@@ -63,8 +63,8 @@ impl Target {
             _ => canonical(origin)?,
         };
         let matched = (odd.parameters || odd.empty_segments).then(|| plain_segments(origin.path()));
-        let has_whole_escapes = origin.query().map_or(Ok(true), |query| check_query(query.as_bytes()))?;
-        Ok(Self { authority, origin, limit, odd, matched, has_whole_escapes })
+        let has_broken_escape = origin.query().map_or(Ok(false), |query| check_query(query.as_bytes()))?;
+        Ok(Self { authority, origin, limit, odd, matched, has_broken_escape })
     }
 
     /// The path by which its route is found.
@@ -83,10 +83,10 @@ impl Target {
         self.odd != PathRules::default()
     }
 
-    /// Whether each `%` in the query begins an escape (RFC 3986 2.1). Programs read others in different ways: as it is,
-    /// as nothing, or not at all. Whoever decides by the query refuses them, and whoever does not hands them on.
-    pub(super) const fn has_whole_escapes(&self) -> bool {
-        self.has_whole_escapes
+    /// Whether a `%` in the query begins no escape (RFC 3986 2.1). Programs read it in different ways: as it is, as
+    /// nothing, or not at all. Whoever decides by the query refuses it, and whoever does not hands it on.
+    pub(super) const fn has_broken_escape(&self) -> bool {
+        self.has_broken_escape
     }
 
     /// The host, lower case, without its port.
@@ -158,20 +158,20 @@ fn plain_segments(path: &str) -> Box<str> {
 
 /// Whether each `%` of a query begins an escape.
 fn check_query(query: &[u8]) -> Result<bool, Refusal> {
-    let (mut rest, mut is_whole) = (query, true);
+    let (mut rest, mut has_broken_escape) = (query, false);
     while let Some((&byte, behind)) = rest.split_first() {
         rest = behind;
         match byte {
             b'%' => match behind {
                 [b'0', b'0', ..] => return Err(bad("encoded NUL")),
                 [high, low, ..] if high.is_ascii_hexdigit() && low.is_ascii_hexdigit() => {}
-                _ => is_whole = false,
+                _ => has_broken_escape = true,
             },
             0x21..=0x7e => {}
             _ => return Err(bad("character that no query may hold")),
         }
     }
-    Ok(is_whole)
+    Ok(has_broken_escape)
 }
 
 fn bad(detail: &'static str) -> Refusal {

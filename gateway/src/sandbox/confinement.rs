@@ -4,6 +4,8 @@ use std::{collections::BTreeMap, fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
+use crate::counted::counted;
+
 /// The rights of a process.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Confinement {
@@ -52,7 +54,8 @@ impl fmt::Display for Confinement {
         let Self { uid, capabilities, no_new_privs, seccomp_filters } = self;
         let capabilities = if capabilities.is_empty() { "no capability".to_owned() } else { capabilities.join(", ") };
         let privileges = if *no_new_privs { "no_new_privs" } else { "new privileges are possible" };
-        write!(out, "user {uid}; {capabilities}; {privileges}; {seccomp_filters} filters of system calls")
+        let filters = counted(*seccomp_filters, "filter", "filters");
+        write!(out, "user {uid}; {capabilities}; {privileges}; {filters} of system calls")
     }
 }
 

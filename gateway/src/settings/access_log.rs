@@ -7,7 +7,7 @@ use http::HeaderName;
 pub use field::Field;
 
 use super::tls::UpstreamTls;
-use crate::{file::NamedFile, geo::Geo};
+use crate::{digits::decimal, file::NamedFile, geo::Geo};
 
 mod field;
 
@@ -259,7 +259,7 @@ impl Statuses {
             let class = class.parse::<u16>().ok().filter(|class| (1..=5).contains(class) && text.len() == 3)?;
             return Some(Self { from: class * 100, to: class * 100 + 99 });
         }
-        let status = text.parse().ok().filter(|status| (100..=599).contains(status))?;
+        let status = decimal(text).filter(|status| (100..=599).contains(status))?;
         Some(Self { from: status, to: status })
     }
 

@@ -21,6 +21,9 @@ pub const LONGEST_WINDOW: Duration = Duration::from_secs(3_600);
 /// The longest silence.
 pub const LONGEST_SILENCE: Duration = Duration::from_secs(365 * 86_400);
 
+/// The labels that the gateway gives every alert.
+pub const OF_EVERY_ALERT: [&str; 3] = ["alertname", "severity", "instance"];
+
 /// What somebody is told of, and how.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Settings {
@@ -71,5 +74,26 @@ impl AlertRule {
     pub fn is_measured_as(&self, other: &Self) -> bool {
         let made = |rule: &Self| (rule.metric, rule.measure.clone(), rule.filter.clone(), rule.by.clone(), rule.window);
         made(self) == made(other)
+    }
+
+    /// Whether its alerts have such a label.
+    #[must_use]
+    pub fn has_label(&self, label: &str) -> bool {
+        OF_EVERY_ALERT.contains(&label)
+            || self.by.iter().any(|own| own == label)
+            || self.labels.iter().any(|(own, _)| own == label)
+    }
+
+    /// Whether one of its alerts may have a label as it is wanted. A label that alerts lack is empty.
+    #[must_use]
+    pub fn may_meet(&self, wanted: &Match) -> bool {
+        let label = wanted.label.as_str();
+        match label {
+            // What is measured tells, and which host this is.
+            _ if label == "instance" || self.by.iter().any(|own| own == label) => true,
+            "alertname" => wanted.is_met(&self.name),
+            "severity" => wanted.is_met(self.severity.name()),
+            _ => wanted.is_met(self.labels.iter().find(|(own, _)| own == label).map_or("", |(_, value)| value)),
+        }
     }
 }

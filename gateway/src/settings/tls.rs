@@ -35,12 +35,21 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    /// Its name in ALPN.
+    /// Its name in ALPN, and in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Http1 => "http/1.1",
             Self::Http2 => "h2",
+        }
+    }
+
+    /// Its names in ALPN, the best first. HTTP/1.0 has a name of its own, which some clients that speak it offer alone.
+    #[must_use]
+    pub const fn offers(self) -> &'static [&'static str] {
+        match self {
+            Self::Http1 => &["http/1.1", "http/1.0"],
+            Self::Http2 => &["h2"],
         }
     }
 }

@@ -48,6 +48,8 @@ pub struct Upstream {
     pub protocol: Protocol,
     /// How HTTP/2 is spoken, where it is. `[upstream.NAME.http2]`.
     pub http2: Http2,
+    /// Which clients get its interim responses. `upstream.NAME.interim_responses`.
+    pub interim_responses: InterimResponses,
     /// `None`: its servers are reached without TLS. `upstream.NAME.tls`.
     pub tls: Option<tls::UpstreamTls>,
 }
@@ -93,6 +95,18 @@ pub enum Protocol {
     #[default]
     Http1,
     /// HTTP/2: demanded in the TLS handshake, or known to be theirs without TLS (RFC 9113 3.3).
+    Http2,
+}
+
+/// Which clients get the interim responses (1xx) of servers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum InterimResponses {
+    /// None.
+    Drop,
+    /// All that know them: those of HTTP/1.1 and HTTP/2 (RFC 9110 15.2).
+    #[default]
+    Forward,
+    /// Those of HTTP/2. Some of HTTP/1.1 take them for the final response (RFC 8297 3).
     Http2,
 }
 

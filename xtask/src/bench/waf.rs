@@ -26,6 +26,9 @@ pub(super) struct Arguments {
     /// Print one JSON value.
     #[arg(long)]
     json: bool,
+    /// Tell every value that is missed, or refused.
+    #[arg(long)]
+    all: bool,
 }
 
 /// The packages that have attacks.
@@ -91,7 +94,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(folder) => fs::canonicalize(folder).with_context(|| folder.display().to_string())?,
         None => collect()?,
     };
-    library("waf", arguments.json, &[folder.display().to_string()])
+    let all = arguments.all.then(|| "--all".to_owned());
+    library("waf", arguments.json, &[Some(folder.display().to_string()), all].into_iter().flatten().collect::<Vec<_>>())
 }
 
 /// Makes a folder of corpora from packages.

@@ -162,7 +162,9 @@ impl Qemu {
         let mut command = Command::new(program);
         // Without KVM, which a machine that is virtual itself seldom has.
         command.args(words).args(["-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", "2560", "-nographic"]);
-        command.args(["-no-reboot", "-nic", "none", "-append", "console=ttyS0 quiet rdinit=/init panic=1"]);
+        command.args(["-no-reboot", "-nic", "none", "-append"]);
+        // The last word lets tests change the machine: see tests/machine/main.rs.
+        command.arg("console=ttyS0 quiet rdinit=/init panic=1 gateway.tests=may-change-this-machine");
         command.arg("-kernel").arg(kernel).arg("-initrd").arg(image);
         Ok(command)
     }

@@ -205,7 +205,7 @@ fn unwise_files() {
         warnings.into_iter().map(|warning| format!("{}: {}", warning.key, warning.message)).collect::<Vec<_>>()
     };
     assert_eq!(warnings(""), ["basic.users: there is no user", "basic.roles: there is no user \"ada\""]);
-    let weak = "basic.users: 1 passwords are hashed so cheaply that they can be guessed from the file";
+    let weak = "basic.users: 1 password is hashed so cheaply that it can be guessed from the file";
     assert_eq!(warnings(&format!("ada:{}", bcrypt(b"x"))), [weak]);
     assert!(warnings("ada:$2y$12$L6Bc/AlTQHyd9liGgGEZyOFLPHNgyxeEPfgYfBCVxJ7JIlwxyVU3u").is_empty());
 }

@@ -5,6 +5,7 @@ use std::{collections::HashMap, sync::Arc};
 use super::hash::PasswordHash;
 use crate::{
     auth::identity::{self, Identity},
+    counted::counted,
     diagnostic::Diagnostic,
     settings::{auth::Method, basic::Settings},
 };
@@ -90,7 +91,11 @@ impl Users {
         }
         let weak = self.by_name.values().filter(|user| user.hash.is_weak()).count();
         if weak > 0 {
-            let message = format!("{weak} passwords are hashed so cheaply that they can be guessed from the file");
+            let message = counted(
+                weak,
+                "password is hashed so cheaply that it can be guessed from the file",
+                "passwords are hashed so cheaply that they can be guessed from the file",
+            );
             warnings.push(Diagnostic::new("users", message).hint("hash them by `htpasswd -B -C 12 FILE NAME`"));
         }
         let unknown = settings.roles.keys().filter(|name| !self.by_name.contains_key(name.as_str()));

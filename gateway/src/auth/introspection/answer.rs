@@ -85,7 +85,7 @@ pub(super) fn read(
         _ => return Err(Failure::Server("the server failed: its status is neither 200 nor a refusal")),
     }
     let media_type = media_type(headers);
-    let claims = match verify {
+    let mut claims = match verify {
         Some(_) if media_type != SIGNED => return Err(Failure::Server("the answer is not signed, and has to be")),
         Some(verify) => {
             let mut claims = verify(body.trim_ascii()).map_err(Failure::Server)?;
@@ -101,7 +101,11 @@ pub(super) fn read(
         },
     };
     match claims.get("active") {
-        Some(Value::Bool(true)) => Ok(IntrospectionResult::Active(claims)),
+        Some(Value::Bool(true)) => {
+            // Some servers name what they have nothing to say about.
+            claims.retain(|_, said| !said.is_null());
+            Ok(IntrospectionResult::Active(claims))
+        }
         Some(Value::Bool(false)) => Ok(IntrospectionResult::Inactive),
         _ => Err(Failure::Server("the answer's `active` is neither true nor false")),
     }
@@ -168,6 +172,7 @@ mod tests {
     fn o01_plain_answers() {
         check(200, JSON, r#"{"active":true,"sub":"ada"}"#, "active 2");
         check(200, "Application/JSON; charset=utf-8", r#"{"active":true}"#, "active 1");
+        check(200, JSON, r#"{"active":true,"sub":"ada","exp":null,"scope":null}"#, "active 2");
         check(200, JSON, r#"{"active":false}"#, "inactive");
         check(200, JSON, r#"{"active":false,"sub":"ada"}"#, "inactive");
         let neither = "neither true nor false";

@@ -150,7 +150,9 @@ fn what_is_said_of_active_tokens() {
     row(json!({"token_type": "bearer"}), ok, None);
     row(json!({"token_type": "access_token"}), ok, None);
     row(json!({"token_type": "DPoP"}), "its token_type is not Bearer", unfit);
-    row(json!({"token_type": null}), "its token_type is not Bearer", unfit);
+    for silent in ["token_type", "iss", "exp", "nbf", "iat", "jti", "cnf", "scope", "roles"] {
+        row(json!({silent: null}), ok, None);
+    }
     row(json!({"aud": ["x", "api"]}), ok, None);
     row(json!({"aud": "x"}), "its aud holds no `audience`", Some(Signal::WrongAudience));
     row(json!({"aud": null}), "its aud holds no `audience`", Some(Signal::WrongAudience));
@@ -179,6 +181,8 @@ fn what_an_identity_has() {
     assert_eq!((identity.method(), identity.expires()), (Method::Introspection, NOW + server::WITHOUT_EXPIRY));
     let identity = scene.judge("abd", &active(json!({"exp": NOW + 90_000})), at(0)).unwrap();
     assert_eq!(identity.expires(), NOW + 90_000 + 30, "with the leeway");
+    let identity = scene.judge("abe", &active(json!({"exp": null, "scope": null})), at(0)).unwrap();
+    assert_eq!((identity.scopes().count(), identity.expires()), (0, NOW + server::WITHOUT_EXPIRY));
 }
 
 #[test]

@@ -1,9 +1,9 @@
 //! Reads a key set (JWKS, RFC 7517): which of its keys may verify tokens, and with which algorithm each.
 //!
 //! *Invariant:* a key has the algorithms of its type and of its own `alg`; a token's header can only agree with them. A
-//! set that has two keys of one name or gives a secret away is refused whole. As RFC 7517 5 wants, keys that are plainly
-//! for something else (`use` of `enc`, a key type or an algorithm that signs nothing here) are passed over, and keys that
-//! cannot be used (too weak, incomplete, of an unknown `alg`) are skipped with a warning.
+//! name and an algorithm mean one key: a set where they mean two, or that gives a secret away, is refused whole. As RFC 7517 5
+//! wants, keys that are plainly for something else (`use` of `enc`, a key type or an algorithm that signs nothing here) are
+//! passed over, and keys that cannot be used (too weak, incomplete, of an unknown `alg`) are skipped with a warning.
 
 use std::fmt;
 
@@ -106,6 +106,17 @@ impl VerificationKey {
         }
     }
 
+    /// Whether it is the same key, under the same name.
+    fn is_same(&self, other: &Self) -> bool {
+        (&self.kid, self.algorithms, self.print) == (&other.kid, other.algorithms, other.print)
+    }
+
+    /// Whether a token could mean this key or another one of the same id: its algorithm does not tell them apart.
+    fn is_taken_for(&self, other: &Self) -> bool {
+        let is_other = self.kid.is_some() && self.kid == other.kid && self.print != other.print;
+        is_other && self.algorithms.iter().any(|(name, _)| other.algorithm(name).is_some())
+    }
+
     /// Whether this is what a key of its type may sign by, though this key does not.
     fn is_of_its_type(&self, name: &str) -> bool {
         let is_rsa = |(known, _): &(&str, Algorithm)| *known == name;
@@ -196,22 +207,22 @@ impl Keys {
         if listed.len() > MAX_KEYS {
             return Err(diagnostic(format!("the key set has over {MAX_KEYS} keys")));
         }
-        let (mut keys, mut skipped, mut diagnostics) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut keys, mut skipped, mut diagnostics) = (Vec::<VerificationKey>::new(), Vec::new(), Vec::new());
         for (at, jwk) in listed.iter().enumerate() {
             let kid = jwk.get("kid").and_then(Value::as_str).filter(|kid| kid.len() <= MAX_KID);
-            let kid = kid.map(|kid| format!(" (kid {kid:?})")).unwrap_or_default();
+            let named = kid.map(|kid| format!(" (kid {kid:?})")).unwrap_or_default();
             match read(jwk) {
-                Ok(key) => keys.extend(key),
+                Ok(key) => keys.extend(key.filter(|key| !keys.iter().any(|known| known.is_same(key)))),
                 Err(Fault::Secret(message)) => {
-                    diagnostics.push(Diagnostic::new(AT, format!("keys[{at}]{kid} {message}")));
+                    diagnostics.push(Diagnostic::new(AT, format!("keys[{at}]{named} {message}")));
                 }
-                Err(Fault::Unusable(message)) => skipped.push(format!("keys[{at}]{kid} {message}")),
+                // It takes no name away from a key that can be used.
+                Err(Fault::Unusable(message)) => skipped.push(format!("keys[{at}]{named} {message}")),
             }
         }
-        let mut kids: Vec<_> = listed.iter().filter_map(|jwk| jwk.get("kid").and_then(Value::as_str)).collect();
-        kids.sort_unstable();
-        if let Some([kid, _]) = kids.array_windows().find(|[one, other]| one == other) {
-            diagnostics.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")));
+        if let Some(kid) = ambiguous(&keys) {
+            let hint = "keys of one id need an `alg` each, and no two the same (RFC 7517 4.5)";
+            diagnostics.push(Diagnostic::new(AT, format!("the key id {kid:?} is there twice")).hint(hint));
         }
         if keys.is_empty() && diagnostics.is_empty() && skipped.is_empty() {
             let hint = "RSA, EC (P-256, P-384) and OKP (Ed25519) keys for signatures";
@@ -272,10 +283,7 @@ impl Keys {
 
     /// Whether all of them are among `others`, under the same names.
     pub(super) fn are_among(&self, others: &Self) -> bool {
-        let is_same = |one: &VerificationKey, other: &VerificationKey| {
-            (&one.kid, one.algorithms, one.print) == (&other.kid, other.algorithms, other.print)
-        };
-        self.keys.iter().all(|key| others.keys.iter().any(|other| is_same(key, other)))
+        self.keys.iter().all(|key| others.keys.iter().any(|other| key.is_same(other)))
     }
 
     /// Whether tokens may be signed by this algorithm at all, whichever key it takes.
@@ -301,18 +309,24 @@ impl Keys {
                 (Some(_), Some(_)) => Err(unknown("it has no kid and several keys have its alg")),
             };
         };
-        let key = self
-            .keys
-            .iter()
-            .find(|key| key.kid.as_deref() == Some(kid))
-            .ok_or_else(|| unknown("no key has its kid"))?;
-        match key.algorithm(algorithm) {
-            Some(algorithm) => Ok((key, algorithm)),
+        let named = || self.keys.iter().filter(|key| key.kid.as_deref() == Some(kid));
+        match named().find_map(|key| Some((key, key.algorithm(algorithm)?))) {
+            Some(found) => Ok(found),
+            None if named().next().is_none() => Err(unknown("no key has its kid")),
             // Its issuer could make it by this key: it, or the key set, is set up wrongly.
-            None if key.is_of_its_type(algorithm) => Err(Invalid::unfit("its key is for another alg")),
+            None if named().any(|key| key.is_of_its_type(algorithm)) => {
+                Err(Invalid::unfit("its key is for another alg"))
+            }
             None => Err(Invalid::forged("its alg is not its key's")),
         }
     }
+}
+
+/// A key id by which tokens could mean two keys for the same algorithm (RFC 7517 4.5). A key may be listed under its id for
+/// each of its algorithms, or twice.
+fn ambiguous(keys: &[VerificationKey]) -> Option<&str> {
+    let is_ambiguous = |key: &&VerificationKey| keys.iter().any(|other| key.is_taken_for(other));
+    keys.iter().find(is_ambiguous)?.kid.as_deref()
 }
 
 /// What is told of keys that are skipped: the first few of them.

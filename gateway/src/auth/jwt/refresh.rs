@@ -13,7 +13,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::keys::KeyName;
-use crate::settings::jwt::Fetch;
+use crate::{digits::decimal, settings::jwt::Fetch};
 
 /// The most keys that are remembered as being nobody's.
 const MAX_ABSENT: usize = 1_000;
@@ -270,7 +270,7 @@ pub fn max_age(cache_control: &[&str], age: Option<&str>) -> Option<Duration> {
         // A number that is too large means for ever (RFC 9111 1.2.2).
         (name.trim().eq_ignore_ascii_case("max-age") && is_number).then(|| value.parse().unwrap_or(u64::from(u32::MAX)))
     })?;
-    let age = age.and_then(|age| age.trim().parse().ok()).unwrap_or(0);
+    let age = age.and_then(|age| decimal(age.trim())).unwrap_or(0);
     Some(Duration::from_secs(seconds.saturating_sub(age)))
 }
 

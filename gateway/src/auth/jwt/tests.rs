@@ -276,7 +276,9 @@ fn roles_are_an_array_or_words() {
         (r#","roles":"reader  editor""#, Ok(&["reader", "editor"])),
         (r#","roles":["two words"]"#, Ok(&["two words"])),
         (r#","roles":["reader",1]"#, Err("its roles are neither strings nor one string")),
-        (r#","roles":null"#, Err("its roles are neither strings nor one string")),
+        (r#","roles":null"#, Ok(&[])),
+        (r#","roles":["reader"],"scope":null"#, Ok(&["reader"])),
+        (r#","roles":["reader",null]"#, Err("its roles are neither strings nor one string")),
         (r#","roles":{"reader":true}"#, Err("its roles are neither strings nor one string")),
     ] {
         let token = issuer.with_claims(&claims(&format!(r#","exp":{}{member}"#, NOW + 300)));

@@ -41,10 +41,10 @@ pub(super) fn folder(named: Option<PathBuf>, context: &Context) -> Result<PathBu
 /// Keys from a file of their own.
 pub(super) fn keys(path: Option<&Path>, context: &Context) -> Result<Option<PublicKeys>, Exit> {
     let Some(path) = path else { return Ok(None) };
-    let text = std::fs::read_to_string(path).map_err(|error| error.to_string());
-    let keys = text.and_then(|text| PublicKeys::parse(&text));
-    let told = |what: String| context.out.fail(&format!("{} {what}", path.display()), Exit::Usage);
-    keys.map(Some).map_err(told)
+    let told = |what: &str, exit| context.out.fail(&format!("{} {what}", path.display()), exit);
+    let text = std::fs::read_to_string(path)
+        .map_err(|error| told(&format!("cannot be read: {error}"), Exit::of_file(&error, Exit::Usage)))?;
+    PublicKeys::parse(&text).map(Some).map_err(|wrong| told(&wrong, Exit::Usage))
 }
 
 /// Says why it cannot be told whether the chain is whole.
@@ -55,7 +55,7 @@ pub(super) fn untold(unjudged: &Unjudged, context: &Context) -> Exit {
 
 /// How a command ends that could not read a file.
 pub(super) fn exit_of(error: &io::Error) -> Exit {
-    if error.kind() == io::ErrorKind::PermissionDenied { Exit::Denied } else { Exit::Refused }
+    Exit::of_file(error, Exit::Refused)
 }
 
 /// Tells how much of a long chain is read.

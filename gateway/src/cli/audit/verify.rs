@@ -17,6 +17,7 @@ use crate::{
         exit::Exit,
         table::{clean, prose},
     },
+    counted::counted,
     guard::audit::{Against, Outside, Stamp, Verification, verify_against, verify_export},
 };
 
@@ -145,5 +146,7 @@ fn tell(found: &Verification, context: &Context) -> Exit {
         None => "no record is signed yet".to_owned(),
     };
     let files = if found.files == 1 { String::new() } else { format!(" in {} files", found.files) };
-    context.out.text(&prose(&clean(&format!("whole: {} records{files}; {signed}", found.records))), exit)
+    context
+        .out
+        .text(&prose(&clean(&format!("whole: {}{files}; {signed}", counted(found.records, "record", "records")))), exit)
 }

@@ -6,7 +6,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    cli::{context::Context, exit::Exit},
+    cli::{context::Context, csv::cell, exit::Exit},
     guard::control::{Answer, Exported, Request, client::Conversation},
 };
 
@@ -20,7 +20,7 @@ pub(in crate::cli) struct Export {
     /// The format [default: plain, with --json: json]
     #[arg(long)]
     format: Option<Written>,
-    /// Only this list
+    /// Only this list; '': what was imported without a name
     #[arg(long, value_name = "NAME")]
     feed: Option<String>,
 }
@@ -102,7 +102,7 @@ fn record(entry: &Exported, format: Written, is_first: bool) -> String {
                 &entry.actor,
                 mode,
             ];
-            let line = fields.map(field).join(",");
+            let line = fields.map(cell).join(",");
             format!("{}{line}\n", if is_first { HEADING } else { "" })
         }
         Written::Json => {
@@ -123,15 +123,22 @@ const fn end(format: Written, is_empty: bool) -> &'static str {
     }
 }
 
-/// A field of CSV (RFC 4180).
-fn field(text: &str) -> String {
-    if text.contains([',', '"', '\n', '\r']) { format!("\"{}\"", text.replace('"', "\"\"")) } else { text.to_owned() }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::guard::feeds;
+
+    #[test]
+    fn no_reason_is_computed_by_a_spreadsheet() {
+        let entry = Exported {
+            source: "203.0.113.7".parse().unwrap(),
+            seconds: None,
+            reason: "=1+1".to_owned(),
+            actor: "feed:x".to_owned(),
+            shadow: false,
+        };
+        assert_eq!(record(&entry, Written::Csv, false), "203.0.113.7,Ip,,\"'=1+1\",feed:x,enforce\n");
+    }
 
     #[test]
     fn what_is_written_can_be_read() {

@@ -21,6 +21,7 @@ use crate::{
         progress::Progress,
         table::{clean, prose},
     },
+    counted::counted,
     guard::{
         control::{
             Answer, Import as Far, ImportEntry, Refusal, Request,
@@ -44,9 +45,10 @@ A list with a name replaces the earlier content of that name as a whole. If
 nothing of it can be loaded, the earlier content stays, and the command ends
 with 1: a download failed, or it is a page about an error. --allow-empty empties
 the list; `gateway block del --feed NAME` removes it. A list without a name is
-added to what was imported before without a name. Lines that cannot be read, and
-sources that must not be blocked, are reported; the rest is blocked. A good
-client is such a source, unless --force or --shadow is given.
+added to what was imported before without a name; `gateway block del --feed ''`
+removes all of that. Lines that cannot be read, and sources that must not be
+blocked, are reported; the rest is blocked. A good client is such a source,
+unless --force or --shadow is given.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
@@ -101,7 +103,7 @@ impl Import {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let bytes = match self.read() {
             Ok(bytes) => bytes,
-            Err(message) => return context.out.fail(&message, Exit::Usage),
+            Err((message, exit)) => return context.out.fail(&message, exit),
         };
         let socket = match context.socket() {
             Ok(socket) => socket,
@@ -118,7 +120,7 @@ impl Import {
         }
     }
 
-    fn read(&self) -> Result<Vec<u8>, String> {
+    fn read(&self) -> Result<Vec<u8>, (String, Exit)> {
         let most = u64::try_from(MAX_BYTES).unwrap_or(u64::MAX).saturating_add(1);
         let mut bytes = Vec::new();
         let read = if self.is_standard_input() {
@@ -126,7 +128,9 @@ impl Import {
         } else {
             File::open(&self.file).and_then(|file| file.take(most).read_to_end(&mut bytes))
         };
-        read.map_err(|error| format!("{} cannot be read: {error}", self.source()))?;
+        read.map_err(|error| {
+            (format!("{} cannot be read: {error}", self.source()), Exit::of_file(&error, Exit::Usage))
+        })?;
         Ok(bytes)
     }
 
@@ -276,14 +280,14 @@ impl Report {
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
         let exit = context.out.text(
             &prose(&format!(
-                "{name} ({}): {} sources listed; {} added, {} unchanged, {} removed, {} refused, {} lines not read",
+                "{name} ({}): {} listed; {} added, {} unchanged, {} removed, {} refused, {} not read",
                 format.name(),
-                far.taken,
+                counted(far.taken, "source", "sources"),
                 far.added,
                 far.unchanged,
                 far.removed,
                 far.refused,
-                failed
+                counted(*failed, "line", "lines")
             )),
             Exit::Done,
         );
@@ -334,15 +338,15 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
     let done = far_of(guard.ask(&begin)).and_then(|begun| {
         far_of(guard.ask(&Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: true }))
     });
+    let list = if feed.is_empty() { "list without a name".to_owned() } else { format!("list {feed}") };
     let answer = match done {
-        Ok(far) if far.removed > 0 => Answer::Done {
-            message: format!("the list {feed} is removed: {} sources", far.removed),
-            changed: far.removed,
-        },
-        Ok(far) if far.dismissed => {
-            Answer::Done { message: format!("there is no list {feed}; the warning about it is gone"), changed: 0 }
+        Ok(far) if far.removed > 0 => {
+            Answer::Done { message: format!("the {list} is removed: {} sources", far.removed), changed: far.removed }
         }
-        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no list {feed}") },
+        Ok(far) if far.dismissed => {
+            Answer::Done { message: format!("there is no {list}; the warning about it is gone"), changed: 0 }
+        }
+        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no {list}") },
         Err(Stop::Unreachable(error)) => return context.unreachable(&error),
         Err(Stop::Refused(answer)) => answer,
     };

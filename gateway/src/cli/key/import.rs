@@ -10,6 +10,7 @@ use clap::Args;
 
 use crate::{
     cli::{context::Context, exit::Exit, progress::Progress},
+    counted::counted,
     guard::control::{Answer, ImportedKey, Request, client::Conversation},
 };
 
@@ -41,7 +42,7 @@ impl Import {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let keys = match self.read() {
             Ok(keys) => keys,
-            Err(wrong) => return context.out.fail(&wrong, Exit::Refused),
+            Err((wrong, exit)) => return context.out.fail(&wrong, exit),
         };
         let socket = match context.socket() {
             Ok(socket) => socket,
@@ -65,12 +66,15 @@ impl Import {
         progress.clear();
         let answer = match asked {
             Ok(None) => {
-                let message =
-                    format!("{added} API keys are imported, {} were there already", total.saturating_sub(added));
+                let message = format!(
+                    "{} imported, {} there already",
+                    counted(added, "API key is", "API keys are"),
+                    counted(total.saturating_sub(added), "was", "were")
+                );
                 Answer::Done { message, changed: added }
             }
             Ok(Some(Answer::Refused { code, message })) => {
-                let message = format!("{message} ({added} keys of earlier parts are imported)");
+                let message = format!("{message} ({} imported before)", counted(added, "key was", "keys were"));
                 Answer::Refused { code, message }
             }
             Ok(Some(other)) => other,
@@ -79,7 +83,7 @@ impl Import {
         context.tell(&answer, &socket, |_answer| None)
     }
 
-    fn read(&self) -> Result<Vec<ImportedKey>, String> {
+    fn read(&self) -> Result<Vec<ImportedKey>, (String, Exit)> {
         let shown = self.file.display();
         let mut text = String::new();
         let read = if self.file.as_os_str() == "-" {
@@ -87,8 +91,8 @@ impl Import {
         } else {
             File::open(&self.file).and_then(|file| file.take(LARGEST).read_to_string(&mut text))
         };
-        read.map_err(|error| format!("{shown}: {error}"))?;
-        parse(&text).map_err(|faults| format!("{shown}: nothing is imported\n{}", faults.join("\n")))
+        read.map_err(|error| (format!("{shown}: {error}"), Exit::of_file(&error, Exit::Usage)))?;
+        parse(&text).map_err(|faults| (format!("{shown}: nothing is imported\n{}", faults.join("\n")), Exit::Refused))
     }
 }
 

@@ -76,10 +76,15 @@ pub(super) fn follow(
             for rotated in between.skip(1).filter(|rotated| next.before.contains(&rotated.at)) {
                 // It may be removed or compressed in this moment.
                 let Ok(mut file) = File::open(&rotated.path) else { continue };
-                if rotated.is_compressed {
-                    read_all(&mut MultiGzDecoder::new(file), &mut show)?;
-                } else {
-                    read_all(&mut file, &mut show)?;
+                let read = match rotated.is_compressed {
+                    true => read_all(&mut MultiGzDecoder::new(file), &mut show),
+                    false => read_all(&mut file, &mut show),
+                };
+                // Of one that is damaged was shown what can be read.
+                if let Err(error) = read
+                    && !is_of_data(&error)
+                {
+                    return Err(error);
                 }
             }
         }
@@ -96,6 +101,11 @@ fn read_all(file: &mut impl Read, show: &mut impl FnMut(&str) -> io::Result<()>)
         show(&line)?;
     }
     Ok(bytes)
+}
+
+/// Whether a file cannot be unpacked.
+fn is_of_data(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof)
 }
 
 fn place(file: &File) -> io::Result<(u64, u64)> {

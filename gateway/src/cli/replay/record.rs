@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::{request_id::RequestId, signal::Signal};
+use crate::{digits, request_id::RequestId, signal::Signal};
 
 /// What is known of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,7 +66,7 @@ fn json(members: &Map<String, Value>) -> Option<Record> {
         upstream: owned(["upstream", "gateway.upstream"]),
         limit: owned(["limit", "gateway.limit"]),
         status,
-        id: text(["id", "http.request.id"]).and_then(|id| u128::from_str_radix(id, 16).ok()).map(RequestId),
+        id: text(["id", "http.request.id"]).and_then(digits::hexadecimal).map(RequestId),
         // What upstreams answer is judged again: whether it counts depends on the rules.
         what: match signal {
             Some(signal) if !is_of_upstream(signal) => What::Signal(signal),
@@ -99,7 +99,7 @@ fn combined(line: &str) -> Option<Record> {
     let time = jiff::fmt::strtime::parse("%d/%b/%Y:%H:%M:%S %z", time).ok()?.to_timestamp().ok()?;
     let (request, rest) = quoted(rest)?;
     let mut words = rest.trim_start().split(' ');
-    let status: u16 = words.next()?.parse().ok()?;
+    let status: u16 = digits::decimal(words.next()?)?;
     // Behind the bytes: the referrer, then the agent.
     let agent = rest.split_once(" \"").and_then(|(_, rest)| quoted(rest)).and_then(|(_referrer, rest)| {
         let (agent, _) = quoted(rest.trim_start().strip_prefix('"')?)?;

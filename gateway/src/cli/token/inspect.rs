@@ -73,7 +73,7 @@ impl Inspect {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let token = match read_token(&self.file) {
             Ok(token) => token,
-            Err(reason) => return context.out.fail(&reason, Exit::Usage),
+            Err((reason, exit)) => return context.out.fail(&reason, exit),
         };
         let contents = Contents::of(&token);
         let judged = match Config::load(context.config(), &Disk) {

@@ -12,6 +12,7 @@ use crate::{
         exit::Exit,
         table::{Table, bytes, seconds},
     },
+    counted::counted,
     detect::ProfileRow,
     guard::control::{Answer, Request},
 };
@@ -36,9 +37,10 @@ pub(super) fn execute(lines: u16, again: Option<Duration>, context: &Context) ->
 }
 
 fn render(rows: &[ProfileRow]) -> String {
-    if rows.is_empty() {
-        return "nobody has asked for anything yet".to_owned();
-    }
+    if rows.is_empty() { "nobody has asked for anything yet".to_owned() } else { table(rows).render() }
+}
+
+fn table(rows: &[ProfileRow]) -> Table<6> {
     let mut table = Table::new(["WHO", "REQ/MIN", "FAILED", "PATHS", "SEEN", "WHY"]);
     for row in rows {
         let reasons = if row.reasons.is_empty() { "-".to_owned() } else { row.reasons.join(", ") };
@@ -51,7 +53,7 @@ fn render(rows: &[ProfileRow]) -> String {
             reasons,
         ]);
     }
-    table.render()
+    table
 }
 
 /// A name that leaves room for the rest of its row.
@@ -70,11 +72,12 @@ fn share(part: u64, whole: u64) -> String {
 /// What somebody does, in one line.
 pub(in crate::cli) fn sentence(row: &ProfileRow) -> String {
     let ProfileRow { requests, failed, per_minute, paths, agents, counterparts, .. } = row;
-    let several = |count: u32, one: &str| if count == 1 { format!("1 {one}") } else { format!("{count} {one}s") };
+    let several = |count: u32, one: &str| counted(count, one, &format!("{one}s"));
     let hours: Vec<String> = row.hours.iter().map(|hour| format!("{hour} h")).collect();
     format!(
-        "{requests} requests in {}, {per_minute} in the last minute; {} failed; about {}, {}, {}; {} in, {} out, at most {} \
+        "{} in {}, {per_minute} in the last minute; {} failed; about {}, {}, {}; {} in, {} out, at most {} \
          at once; at {} (UTC)",
+        counted(*requests, "request", "requests"),
         seconds(row.since_seconds),
         share(*failed, *requests),
         several(*paths, "path"),
@@ -112,7 +115,7 @@ mod tests {
             row(&"a-very-long-principal".repeat(6), &[]),
             row("evil\u{1b}[31m", &["1 forged tokens"]),
         ];
-        let text = render(&rows);
+        let text = table(&rows).render_within(80);
         for line in text.lines() {
             assert!(line.chars().count() <= 80 && !line.contains('\u{1b}'), "{line}");
         }

@@ -4,7 +4,7 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{screen::Sort, *};
-use crate::guard::control::{self, Budget, Entry, Feed, Interface, Status, VerdictCount};
+use crate::guard::control::{self, Budget, Entry, FeedStatus, Interface, Status, VerdictCount};
 
 fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {
     Entry {
@@ -41,7 +41,7 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
         interfaces: vec![Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: false }],
         listeners: Vec::new(),
         blocks: 3,
-        feeds: vec![Feed {
+        feeds: vec![FeedStatus {
             name: "drop\u{1b}".to_owned(),
             entries: 1_000,
             mode: "shadow".to_owned(),

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     cli::table::{bytes, clean, seconds},
+    counted::counted,
     guard::control::{Budget, Entry, Status, Top},
 };
 
@@ -87,7 +88,12 @@ impl View {
             warnings: status.warnings.iter().map(|warning| clean(warning)).collect(),
             verdicts: verdicts(now, before, since),
             sources: sources(now, before, since),
-            title: format!("{}{shown} of {} blocks, by {}", blocks.len(), status.blocks, screen.sort.name()),
+            title: format!(
+                "{}{shown} of {}, by {}",
+                blocks.len(),
+                counted(status.blocks, "block", "blocks"),
+                screen.sort.name()
+            ),
             blocks,
         }
     }
@@ -110,7 +116,8 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
             None => "NO PROXY".to_owned(),
         };
         let up = seconds(status.uptime_seconds);
-        format!("guard {} up {up}, {proxy}, {} restarts", status.guard_pid, status.proxy_restarts)
+        let restarts = counted(status.proxy_restarts, "restart", "restarts");
+        format!("guard {} up {up}, {proxy}, {restarts}", status.guard_pid)
     };
     let at = status.interfaces.iter().map(|at| format!("{} ({})", at.name, at.mode)).collect::<Vec<_>>().join(", ");
     let at = if at.is_empty() { String::new() } else { format!(" on {at}") };
@@ -122,7 +129,7 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
     let budgets = status.budgets.iter().map(budget).collect::<Vec<_>>().join("; ");
     let kernel =
         super::super::status::kernel_budgets(&status.kernel).map(|text| format!("; {text}")).unwrap_or_default();
-    let feed = |feed: &crate::guard::control::Feed| {
+    let feed = |feed: &crate::guard::control::FeedStatus| {
         let name = if feed.name.is_empty() { "(no name)" } else { &feed.name };
         let shadow = if feed.mode == "shadow" { " (shadow)" } else { "" };
         format!("{name} {}{shadow}", feed.entries)

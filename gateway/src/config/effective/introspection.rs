@@ -2,14 +2,11 @@
 
 use serde_json::{Map, Value, json};
 
-use super::tokens::add_rules;
+use super::{tls::outbound, tokens::add_rules};
 use crate::{
     config::value::show_duration,
     file::NamedFile,
-    settings::{
-        introspection::{Endpoint, Proof, Server},
-        outbound,
-    },
+    settings::introspection::{Endpoint, Proof, Server},
 };
 
 /// Every `[introspection.NAME]`.
@@ -36,7 +33,7 @@ fn server(server: &Server) -> Value {
         "cache_inactive_for": show_duration(server.cache_inactive_for),
         "max_concurrent": server.max_concurrent,
         "inactive_per_source": server.inactive_per_source,
-        "fetch": fetch(&server.outbound),
+        "fetch": outbound(&server.outbound),
         "breaker": {
             "failures": server.breaker.failures,
             "open_for": show_duration(server.breaker.open_for),
@@ -61,20 +58,6 @@ fn add_proof(table: &mut Value, proof: &Proof) {
         }),
     };
     extend(table, shown);
-}
-
-/// How a server is asked.
-fn fetch(server: &outbound::Server) -> Value {
-    let path = |file: &NamedFile| file.path.display().to_string();
-    let (certificate, private_key) = server.tls.certificate.as_ref().map(|(one, key)| (path(one), path(key))).unzip();
-    json!({
-        "ca": server.tls.has_authorities().then(|| path(&server.tls.ca)),
-        "certificate": certificate,
-        "private_key": private_key,
-        "allow_private": server.allow_private,
-        "allow_http": server.allow_http,
-        "timeout": show_duration(server.timeout),
-    })
 }
 
 fn extend(table: &mut Value, more: Value) {

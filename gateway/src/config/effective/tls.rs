@@ -1,8 +1,12 @@
-//! Shows how TLS is spoken to servers, and files by their paths.
+//! Shows how servers are spoken to, and files by their paths.
 
 use serde_json::{Value, json};
 
-use crate::{file::NamedFile, settings::tls::UpstreamTls};
+use crate::{
+    config::value::show_duration,
+    file::NamedFile,
+    settings::{outbound, tls::UpstreamTls},
+};
 
 /// `upstream.NAME.tls`, and `tls` of other tables that speak to servers.
 pub(super) fn client(tls: &UpstreamTls) -> Value {
@@ -13,6 +17,19 @@ pub(super) fn client(tls: &UpstreamTls) -> Value {
         "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
         "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),
         "dangerous_accept_any_certificate": tls.accepts_any,
+    })
+}
+
+/// `fetch` of tables that name a server outside of the gateway.
+pub(super) fn outbound(server: &outbound::Server) -> Value {
+    let tls = &server.tls;
+    json!({
+        "ca": tls.has_authorities().then(|| file(&tls.ca)),
+        "certificate": tls.certificate.as_ref().map(|pair| file(&pair.0)),
+        "private_key": tls.certificate.as_ref().map(|pair| file(&pair.1)),
+        "allow_private": server.allow_private,
+        "allow_http": server.allow_http,
+        "timeout": show_duration(server.timeout),
     })
 }
 

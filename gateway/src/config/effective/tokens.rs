@@ -2,11 +2,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::tls::file;
+use super::tls::{file, outbound};
 use crate::{
     claim::{ClaimCondition, ClaimPath},
     config::value::show_duration,
-    file::NamedFile,
     settings::{
         api_keys,
         claims::ClaimRules,
@@ -94,20 +93,13 @@ pub(super) fn internal(token: &InternalToken) -> Value {
 
 fn fetch(fetch: &Fetch) -> Value {
     let Fetch { server, wait, refresh, cooldown, stale_for, .. } = fetch;
-    let path = |file: &NamedFile| file.path.display().to_string();
-    let (certificate, private_key) = server.tls.certificate.as_ref().map(|(one, key)| (path(one), path(key))).unzip();
-    json!({
-        "ca": server.tls.has_authorities().then(|| path(&server.tls.ca)),
-        "certificate": certificate,
-        "private_key": private_key,
-        "allow_private": server.allow_private,
-        "allow_http": server.allow_http,
-        "timeout": show_duration(server.timeout),
-        "wait": show_duration(*wait),
-        "refresh": show_duration(*refresh),
-        "cooldown": show_duration(*cooldown),
-        "stale_for": show_duration(*stale_for),
-    })
+    let mut shown = outbound(server);
+    if let Some(table) = shown.as_object_mut() {
+        for (name, time) in [("wait", wait), ("refresh", refresh), ("cooldown", cooldown), ("stale_for", stale_for)] {
+            table.insert(name.to_owned(), show_duration(*time).into());
+        }
+    }
+    shown
 }
 
 /// What gives roles besides being named as one; nothing where there is none.

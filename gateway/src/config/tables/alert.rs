@@ -11,19 +11,20 @@ use crate::{
         value::{
             self,
             form::{Form as _, described},
-            kind,
             word::simple_name,
         },
     },
     diagnostic::Diagnostic,
     metric::{Kind, Metric},
     settings::alert::{
-        Aggregation, AlertCondition, AlertRule, Comparison, LONGEST_WINDOW, Match, Receiver, Settings, Severity,
+        Aggregation, AlertCondition, AlertRule, LONGEST_WINDOW, Match, OF_EVERY_ALERT, Receiver, Settings, Severity,
         builtin,
     },
 };
 
+mod bound;
 mod possible;
+mod unheard;
 
 /// The keys of `[[alert]]`.
 pub(super) const KEYS: Keys = &[
@@ -135,6 +136,7 @@ pub(super) fn read(
     rules.extend(
         brought.into_iter().filter(|rule| is_wanted && !own.contains(&rule.name) && !except.contains(&rule.name)),
     );
+    unheard::warn(&receivers, &rules, reader);
     Settings { rules, receivers }
 }
 
@@ -148,7 +150,7 @@ fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<AlertRule> {
     let divided_by = table.optional("divided_by", described("name of a gauge", metric));
     let quantile =
         table.or("quantile", 990_000, described("number from 0 to 1", value::share).written(|_| "0.99".to_owned()));
-    let condition = table.required("condition", "\"> 5 %\"", described("comparison", condition));
+    let condition = table.required("condition", "\"> 5 %\"", described("comparison", bound::condition));
     let hold = table.or("for", Duration::ZERO, value::duration_in(Duration::ZERO..=DAY));
     let recover_after = table.or("recover_after", 60 * SECOND, value::duration_in(Duration::ZERO..=DAY));
     let window = table.or("window", 60 * SECOND, value::duration_in(5 * SECOND..=LONGEST_WINDOW));
@@ -190,7 +192,10 @@ fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<AlertRule> {
         Preset::Share(more) => share.extend(more),
     }
     let measure = measure(table, metric, measured, share, divided_by.map(|(metric, _)| metric), quantile)?;
-    let unit = measure.unit(metric);
+    if let Err(wrong) = condition.judge(&measure, metric) {
+        table.report("condition", wrong);
+    }
+    let (condition, unit) = (condition.condition, measure.unit(metric));
     let summary = summary.unwrap_or_else(|| usual_summary(table, &by, &condition, unit));
     judge_summary(table, &summary, &by, &own_labels);
     Some(AlertRule {
@@ -341,7 +346,7 @@ fn own_labels(table: &Table<'_>, reader: &Reader<'_>) -> Vec<(String, String)> {
         // What Alertmanager takes as a name.
         let is_name = label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_')
             && !label.bytes().next().is_none_or(|byte| byte.is_ascii_digit());
-        let is_taken = ["alertname", "severity", "instance"].contains(&&*label);
+        let is_taken = OF_EVERY_ALERT.contains(&&*label);
         match value {
             Err(wrong) => reader.report(wrong.at(key)),
             Ok(_) if is_taken => {
@@ -357,36 +362,6 @@ fn own_labels(table: &Table<'_>, reader: &Reader<'_>) -> Vec<(String, String)> {
         }
     }
     labels
-}
-
-/// `> 5 %`.
-fn condition(value: &DeValue<'_>) -> Result<AlertCondition, Diagnostic> {
-    let text = match value {
-        DeValue::String(_) => value::line(value)?,
-        _ => {
-            let wrong = Diagnostic::bare(format!("expected a string, found {}", kind(value)));
-            return Err(wrong.hint("write a comparison and a number: \"> 5 %\""));
-        }
-    };
-    let wrong = || {
-        Diagnostic::bare(format!("{text:?} is no condition"))
-            .hint("write a comparison and a number: \"> 5 %\", \">= 10\", \"< 500ms\", \"< 1GiB\", \"== 0\"")
-    };
-    let (sign, comparison) =
-        Comparison::SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)).ok_or_else(wrong)?;
-    let number = text.get(sign.len()..).unwrap_or_default().trim();
-    let bound = if let Some(percent) = number.strip_suffix('%') {
-        percent.trim().parse::<f64>().map_err(|_no_number| wrong())? / 100.0
-    } else if let Ok(bound) = number.parse::<f64>() {
-        bound
-    } else if let Ok(duration) = value::duration(number) {
-        duration.as_secs_f64()
-    } else {
-        #[expect(clippy::cast_precision_loss, reason = "bounds are no exact numbers of bytes")]
-        let bytes = value::size(number).map_err(|_no_size| wrong())? as f64;
-        bytes
-    };
-    if bound.is_finite() { Ok(AlertCondition { comparison, bound }) } else { Err(wrong()) }
 }
 
 /// The condition in words.
@@ -415,32 +390,6 @@ fn judge_summary(table: &Table<'_>, summary: &str, by: &[String], labels: &[(Str
             let wrong =
                 Diagnostic::bare(format!("{{{} is neither the value nor a label of this alert", name.unwrap_or(part)));
             table.report("summary", wrong.hint("write {value}, or a label that `by` or `labels` names"));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn conditions() {
-        for (text, expect) in [
-            ("> 5 %", Some((Comparison::Above, 0.05))),
-            (">=10", Some((Comparison::AtLeast, 10.0))),
-            ("< 500ms", Some((Comparison::Below, 0.5))),
-            ("<= 1h30m", Some((Comparison::AtMost, 5_400.0))),
-            ("< 1GiB", Some((Comparison::Below, 1_073_741_824.0))),
-            ("== 0", Some((Comparison::Equal, 0.0))),
-            ("!= -1.5", Some((Comparison::Other, -1.5))),
-            ("5", None),
-            ("> ", None),
-            ("> inf", None),
-            ("> five", None),
-            ("=> 5", None),
-        ] {
-            let read = condition(&DeValue::String(text.into())).ok();
-            assert_eq!(read.map(|read| (read.comparison, read.bound)), expect, "{text}");
         }
     }
 }

@@ -182,7 +182,8 @@ fn nodes(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Node> {
 fn public_key(value: &DeValue<'_>) -> Result<[u8; KEY_BYTES], Diagnostic> {
     const HINT: &str = "`gateway cluster key show` prints it: \"ed25519:...\"";
     let text = value::line(value)?;
-    let wrong = |what: &str| Diagnostic::bare(format!("{text:?} {what}")).hint(HINT);
+    // It may be a private key: it is not repeated.
+    let wrong = |what: &str| Diagnostic::bare(what).hint(HINT);
     let encoded = text.strip_prefix(ED25519).ok_or_else(|| wrong("does not begin with \"ed25519:\""))?;
     let bytes = BASE64.decode(encoded.as_bytes()).map_err(|_not_base64| wrong("is not base64"))?;
     bytes.try_into().map_err(|_other| wrong("is not 32 bytes long"))

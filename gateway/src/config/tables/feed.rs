@@ -212,7 +212,8 @@ fn public_key(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let key = value::line(value)?;
     match minisign_verify::PublicKey::from_base64(&key) {
         Ok(_) => Ok(key),
-        Err(_malformed) => Err(Diagnostic::bare(format!("{key:?} is no public key of minisign"))
+        // It may be the secret key: it is not repeated.
+        Err(_malformed) => Err(Diagnostic::bare("is no public key of minisign")
             .hint("write the line of `minisign.pub` that begins with \"RW\" and has 56 letters")),
     }
 }

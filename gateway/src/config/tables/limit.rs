@@ -17,6 +17,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
+    digits::decimal,
     geo::Geo,
     path::pattern::PatternParameter,
     settings::{
@@ -299,7 +300,7 @@ pub(super) fn is_one_allowance(table: &Table<'_>, keys: &[&str]) -> Option<()> {
 pub(super) fn address_part(text: &str) -> Option<KeyPart> {
     let length = match text.strip_prefix("address")? {
         "" => None,
-        rest => Some(rest.strip_prefix('/')?.parse().ok().filter(|bits| (16..=128).contains(bits))?),
+        rest => Some(decimal(rest.strip_prefix('/')?).filter(|bits| (16..=128).contains(bits))?),
     };
     Some(KeyPart::Address(length))
 }

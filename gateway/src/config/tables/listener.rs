@@ -18,7 +18,10 @@ pub(super) mod tls;
 
 /// The keys of `[[listener]]`.
 pub(super) const KEYS: Keys = &[
-    ("address", "The address and port to listen on."),
+    (
+        "address",
+        "The address and port to listen on. `[::]:443` is IPv6 alone: IPv4 has a listener of its own, `0.0.0.0:443`.",
+    ),
     (
         "proxy_protocol",
         "`true`: connections begin with the PROXY protocol, v1 or v2. Only trusted proxies may connect.",

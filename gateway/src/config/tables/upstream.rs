@@ -17,7 +17,8 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::upstream::{
-        Balance, HashBy, HostHeader, Http2, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Server, Upstream,
+        Balance, HashBy, HostHeader, Http2, InterimResponses, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Server,
+        Upstream,
     },
 };
 
@@ -58,6 +59,11 @@ pub(super) const KEYS: Keys = &[
         "The HTTP version that servers speak. `auto` needs TLS and takes what the server chooses, HTTP/2 first.",
     ),
     ("http2", "Connections by HTTP/2, for `protocol = \"http2\"` and `\"auto\"`."),
+    (
+        "interim_responses",
+        "Interim responses such as 103 (Early Hints): `forward` sends them to clients of HTTP/1.1 and HTTP/2, `http2` to \
+         clients of HTTP/2 only, `drop` to none.",
+    ),
 ];
 
 /// The keys of `[upstream.NAME.http2]`.
@@ -106,6 +112,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
         let tls = tls::read(&table, reader);
         let protocol = protocol(&table, tls.is_some());
         let http2 = http2(&table, protocol);
+        let interim_responses = interim_responses(&table);
         table.finish();
         let settings = Upstream {
             name,
@@ -126,6 +133,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
             idle,
             protocol,
             http2,
+            interim_responses,
             tls,
         };
         upstreams.push(NamedUpstream { key, settings });
@@ -142,6 +150,12 @@ fn protocol(table: &Table<'_>, tls: bool) -> Protocol {
         table.report("protocol", wrong.hint("write \"http1\" or \"http2\", or `tls = true` beside it"));
     }
     protocol
+}
+
+fn interim_responses(table: &Table<'_>) -> InterimResponses {
+    let known =
+        [("forward", InterimResponses::Forward), ("http2", InterimResponses::Http2), ("drop", InterimResponses::Drop)];
+    table.or("interim_responses", InterimResponses::Forward, value::choice(&known))
 }
 
 fn http2(table: &Table<'_>, protocol: Protocol) -> Http2 {

@@ -9,6 +9,7 @@ use crate::{
         value::{self, closest, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
+    digits::decimal,
     settings::{
         proxy::Settings as Proxy,
         route::Route,
@@ -90,7 +91,7 @@ fn rules(text: &str) -> Result<RuleMatch, Diagnostic> {
     if let Some(tag) = text.strip_prefix("tag:").filter(|tag| !tag.is_empty()) {
         return Ok(RuleMatch::Tag(tag.to_owned()));
     }
-    let range = text.split_once('-').and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?)));
+    let range = text.split_once('-').and_then(|(first, last)| Some((decimal(first)?, decimal(last)?)));
     match range {
         Some((first, last)) if first <= last => Ok(RuleMatch::Range(first, last)),
         Some(_) => {

@@ -34,6 +34,8 @@ fn alerts_look_at_what_there_is() {
     alert("metric = \"eror_share\"\ncondition = \"> 1\"", "metric", "is no metric", "\"error_share\"");
     alert("metric = \"gateway_blocks\"\ncondition = \"1\"", "condition", "is no condition", "> 5 %");
     alert("metric = \"gateway_blocks\"\ncondition = 5", "condition", "found an integer", "> 5 %");
+    alert("metric = \"error_share\"\ncondition = \"> 5\"", "condition", "holds always or never", "\"> 5 %\"");
+    alert("metric = \"requests\"\ncondition = \"> 5 %\"", "condition", "something else than a number", "\"> 10\"");
     alert(&format!("{metric}\nby = [\"route\"]"), "by[0]", "has no label \"route\"", "it has none");
     alert(&format!("{metric}\nmeasure = \"rate\""), "measure", "is a gauge", "\"value\"");
     alert(&format!("{metric}\nmeasure = \"left\""), "measure", "no moment", "_timestamp_seconds");
@@ -57,7 +59,7 @@ fn alerts_look_at_what_there_is() {
         ("gateway_process_up", "role = \"workers\"", "is never", "observer"),
     ] {
         let label = filter.split(' ').next().unwrap();
-        let name = format!("metric = \"{metric}\"\ncondition = \"> 1\"\nwhere = {{ {filter} }}");
+        let name = format!("metric = \"{metric}\"\ncondition = \"> 0.5\"\nwhere = {{ {filter} }}");
         alert(&name, &format!("where.{label}"), message, hint);
     }
     let share = "metric = \"gateway_http_requests_total\"\ncondition = \"> 1 %\"\nshare = { status = \"500\" }";
@@ -211,4 +213,41 @@ fn addresses_that_are_never_asked() {
         receiver(&format!("{mail}\"{server}\""), 4, "server", message, "");
     }
     receiver(&format!("{mail}\"smtp+plain://localhost:25\""), 4, "server", "is this host", "allow_private = true");
+}
+
+/// What is warned of a receiver with these lines, beside an alert of the team `shop`.
+#[track_caller]
+fn warned(lines: &str, expect: &[&str]) {
+    let text = format!(
+        "{ADMIN}[[alert]]\nname = \"errors\"\nmetric = \"error_share\"\nby = [\"route\"]\ncondition = \"> 5 %\"\n\
+         labels = {{ team = \"shop\" }}\n[receiver.r]\ntype = \"webhook\"\nurl = \"https://a.example/\"\n{lines}\n[guard]\n"
+    );
+    let config = load(&BASE.replacen("[guard]\n", &text, 1)).unwrap_or_else(|errors| panic!("{lines}: {errors}"));
+    let told = config.warnings.iter().filter(|warning| warning.key.starts_with("receiver."));
+    let told: Vec<String> = told.map(ToString::to_string).collect();
+    assert_eq!(told.len(), expect.len(), "{lines}: {told:#?}");
+    for (told, expect) in told.iter().zip(expect) {
+        assert!(told.contains(expect), "{lines}: {told}");
+    }
+}
+
+#[test]
+fn receivers_that_no_alert_reaches_are_warned_of() {
+    for (lines, expect) in [
+        ("", &[][..]),
+        ("match = { team = \"shop\" }", &[]),
+        ("match = { team = \"!shop\", upstream = \"items\" }", &[]),
+        ("match = { instance = \"edge1\", route = \"/a\" }", &[]),
+        ("severity = \"critical\"", &[]),
+        ("match = { tema = \"shop\" }", &["no alert has the label \"tema\""]),
+        ("match = { tema = \"!shop\" }", &["no alert has the label \"tema\""]),
+        ("match = { severity = \"criticall\" }", &["no alert has severity=criticall"]),
+        ("match = { alertname = \"disk_ful\" }", &["no alert has alertname=disk_ful"]),
+        ("match = { team = \"shopp\" }", &["no alert has team=shopp"]),
+        ("match = { alertname = \"disk_full\", team = \"shop\" }", &["is told of nothing"]),
+        ("group_by = [\"alertnam\"]", &["no alert has the label \"alertnam\""]),
+        ("heartbeat = \"1m\"\nmatch = { alertname = \"none\" }", &[]),
+    ] {
+        warned(lines, expect);
+    }
 }

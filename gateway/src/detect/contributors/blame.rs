@@ -4,7 +4,7 @@
 //! *Invariant:* whoever stays within what is usual is never blamed, however many there are: a crowd is no attack. Nor is
 //! anybody blamed for what fails for everybody, or by our own errors.
 
-use super::tally::Counts;
+use super::client_stats::Counts;
 use crate::settings::anomalies::ClientMeasure;
 
 /// So few sources are no crowd.

@@ -92,7 +92,9 @@ fn an_answer_that_is_lost_is_asked_for_again() {
     let (standing, question) = ask(&known, 20);
     question.unwrap().answered(HostAnswer::Confirmed(0), 21 * SECOND);
     assert_eq!((standing, lookups(&known)), (CrawlerStanding::Unknown, vec![1, 0, 0, 1]));
-    assert_eq!(known.state.under_way.load(Ordering::Relaxed), 0);
+    let under_way = lock(&known.state.under_way);
+    assert_eq!((under_way.all, under_way.of_networks.len()), (0, 0));
+    drop(under_way);
     // An hour after its time nothing is left of it, whoever answers.
     let (kept, question) = ask(&known, 621 + 3_599);
     assert_eq!(kept, CrawlerStanding::Verified);

@@ -6,6 +6,7 @@ use aws_lc_rs::digest;
 
 use super::public_keys::PublicKeys;
 use crate::anchor::SignedHead;
+use crate::counted::counted;
 
 /// What was kept outside, as far as it was not found in the chain yet.
 #[derive(Clone, Debug, Default)]
@@ -115,7 +116,8 @@ impl Outside {
         let newest = self.anchors.range(last + 1..).next_back();
         let anchors = newest.and_then(|(seq, kept)| {
             let name = kept.first()?.shown(keys);
-            Some(format!("{} records are missing at the end: the anchor {name} knows number {seq}", seq - last))
+            let records = counted(seq - last, "record is", "records are");
+            Some(format!("{records} missing at the end: the anchor {name} knows number {seq}"))
         });
         // What is from before the chain's beginning alone says nothing of it.
         let unknown = self.anchors.last_key_value().filter(|_| anchors.is_none() && self.found_anchors == 0);
@@ -137,8 +139,14 @@ impl Outside {
     pub(super) fn notes(&self) -> Vec<String> {
         let begin = self.begin.unwrap_or(0);
         let older = self.anchors.range(..begin).count();
-        let found = (self.found_anchors > 0).then(|| format!("{} anchors agree with the chain", self.found_anchors));
-        let older = (older > 0).then(|| format!("{older} anchors are of records that were deleted by their age"));
+        let found = (self.found_anchors > 0).then(|| {
+            let anchors = counted(self.found_anchors, "anchor agrees", "anchors agree");
+            format!("{anchors} with the chain")
+        });
+        let older = (older > 0).then(|| {
+            let anchors = counted(older, "anchor is", "anchors are");
+            format!("{anchors} of records that were deleted by their age")
+        });
         found.into_iter().chain(older).chain(self.found.iter().cloned()).collect()
     }
 }

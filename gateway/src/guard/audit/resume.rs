@@ -12,7 +12,7 @@ use super::{
     redo::Redo,
     walk::{ChainFault, Visit, Walk, Walked},
 };
-use crate::{anchor::SignedHead, guard::store::Anchor};
+use crate::{anchor::SignedHead, counted::counted, guard::store::Anchor};
 
 /// Where writing goes on.
 pub(super) struct ResumePoint {
@@ -58,16 +58,17 @@ pub(super) fn resume(
         }
         _ if anchor.is_none() && head.seq > 1 => {
             let text = format!(
-                "the audit chain is whole and holds {} records, the store knows of none: the store was replaced",
-                head.seq
+                "the audit chain is whole and holds {}, the store knows of none: the store was replaced",
+                counted(head.seq, "record", "records")
             );
             findings.push(Finding { redo: walked.redo, ..Finding::new("store_replaced", text) });
         }
         _ if head.seq > anchored => {
             let ahead = head.seq - anchored;
             let text = format!(
-                "{ahead} records are ahead of the store, as after a crash, or where the store is a copy from before: \
-                 what they tell of counts, but for lists"
+                "{} ahead of the store, as after a crash, or where the store is a copy from before: what the chain tells of \
+                 counts, but for lists",
+                counted(ahead, "record is", "records are")
             );
             findings.push(Finding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
         }

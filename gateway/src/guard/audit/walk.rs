@@ -17,6 +17,7 @@ use super::{
 };
 use crate::{
     anchor::{SignedHead, signed_text},
+    counted::counted,
     guard::store::Anchor,
 };
 
@@ -414,7 +415,8 @@ impl<'a> Walk<'a> {
             && self.walked.seq < anchor.seq
         {
             let lost = anchor.seq - self.walked.seq;
-            self.end(format!("{lost} records are missing at the end: the store knows number {}", anchor.seq));
+            let lost = counted(lost, "record is", "records are");
+            self.end(format!("{lost} missing at the end: the store knows number {}", anchor.seq));
         }
         for reason in self.outside.missing(self.walked.seq, &self.keys) {
             self.end(reason);

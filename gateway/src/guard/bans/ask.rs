@@ -1,7 +1,11 @@
 //! Makes a ban safe that a rule asks for: everything that stands against it is asked here, in order.
 
 use super::*;
-use crate::settings::detect::{Distinct, Rule};
+use crate::{
+    counted::counted,
+    settings::detect::{Distinct, Rule},
+    signal::Signal,
+};
 
 mod anomaly;
 mod clamp;
@@ -85,17 +89,28 @@ impl Guard {
             Err(refused) => return Err(refused),
             Ok(()) => ask.source,
         };
-        self.judge_news(source, shadow)?;
+        let already = match self.judge_news(source, shadow) {
+            // A shadow ban keeps nobody away: whether this rule would ban the source, too, is judged and counted.
+            Err(already) if shadow && self.ledger.is_in_shadow_for_another(source, &ask.rule) => Some(already),
+            news => news.map(|()| None)?,
+        };
         self.policy.pardons.judge(source, now.monotonic)?;
         let fault = self.judge_fault(ask, now);
         self.judge_shared(ask.source, now).and(fault)?;
+        if let Some(already) = already {
+            self.ledger.note_would_ban(source, &ask.rule);
+            return Err(already);
+        }
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
         let earlier = self.earlier(source, now)?;
         let factor = self.settings.safety.ladder.factor(earlier);
         let seconds = self.settings.safety.ladder.grown(seconds, earlier).saturating_sub(waited).max(1);
         let reason = match factor {
             1 => reason,
-            factor => format!("{reason}; {earlier} bans before count, so {factor} times as long"),
+            factor => {
+                let before = counted(earlier, "ban before counts", "bans before count");
+                format!("{reason}; {before}, so {factor} times as long")
+            }
         };
         if shadow {
             self.policy.breaker.spend_shadow(self.settings.max_bans_per_minute, now)?;
@@ -176,7 +191,8 @@ impl Guard {
 
 /// What a rule has counted: all of its signals, as any of them may be among the evidence.
 fn reason(rule: &Rule, evidence: usize) -> String {
-    let names: Vec<&str> = rule.signals.iter().map(|signal| signal.plural()).collect();
+    let name = |signal: &Signal| if evidence == 1 { signal.singular() } else { signal.plural() };
+    let names: Vec<&str> = rule.signals.iter().map(name).collect();
     let (names, within) = (names.join(" or "), span(rule.within.as_secs()));
     let by = rule.by.of_one();
     let counted = match rule.distinct {
@@ -200,7 +216,6 @@ mod tests {
     use std::{collections::BTreeMap, time::Duration};
 
     use super::*;
-    use crate::signal::Signal;
 
     #[test]
     fn what_a_rule_has_counted() {

@@ -10,7 +10,7 @@ use gateway_common::maps::{Ban, Rule};
 use super::*;
 use crate::{
     guard::{
-        control::{Cursor, Entry, Exported, Feed, Import, ImportEntry, Refusal},
+        control::{Cursor, Entry, Exported, FeedStatus, Import, ImportEntry, Refusal},
         feeds::content::{Content, Draft},
         store::feeds::FeedRow,
     },
@@ -175,10 +175,10 @@ impl Guard {
     }
 
     /// Feeds, for `status`.
-    pub(super) fn feed_list(&self) -> Vec<Feed> {
+    pub(super) fn feed_list(&self) -> Vec<FeedStatus> {
         let feeds = &self.settings.feeds;
         let is_fetched = |name: &str| feeds.iter().any(|feed| feed.name == name && feed.fetched().is_some());
-        let feed = |one: &ActiveList| Feed {
+        let feed = |one: &ActiveList| FeedStatus {
             name: one.row.name.clone(),
             entries: u64::try_from(one.content.entries.len()).unwrap_or(u64::MAX),
             mode: one.mode().to_owned(),
@@ -191,7 +191,7 @@ impl Guard {
             .to_owned(),
             loaded: clock::rfc3339(one.row.loaded),
         };
-        let ranges = self.range_lists().map(|(name, networks, loaded)| Feed {
+        let ranges = self.range_lists().map(|(name, networks, loaded)| FeedStatus {
             name: name.to_owned(),
             entries: u64::try_from(networks).unwrap_or(u64::MAX),
             mode: "crawlers".to_owned(),

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use super::refused::Refused;
 use crate::{
     clock::Now,
+    counted::counted,
     guard::{
         audit::{AuditChain, Unflushed, members_of},
         control::watch::{self, Watchers},
@@ -447,8 +448,9 @@ impl Journal {
         // What is ahead is written in a moment; what fails for another reason is told of as that.
         (many > 0 && self.ahead.is_none() && self.failing.is_none()).then(|| {
             format!(
-                "another process has locked the ban store: {many} changes are in force and in the audit chain, and \
-                 are written to it once it is free"
+                "another process has locked the ban store: {} in force and in the audit chain, and written to it once it is \
+                 free",
+                counted(many, "change is", "changes are")
             )
         })
     }

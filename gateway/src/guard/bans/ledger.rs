@@ -34,6 +34,8 @@ pub(super) struct Ledger {
     figures: BTreeSet<u64>,
     /// How often the proxy refused somebody because of a ban in force.
     refused: HashMap<u64, u64>,
+    /// Rules in shadow that would ban the source of a shadow ban, too.
+    would_ban: HashMap<u64, Vec<String>>,
     /// How many shadow entries of rules there are.
     shadows: usize,
     /// What the next ban is numbered by.
@@ -71,6 +73,7 @@ impl Ledger {
             is_sweeping: false,
             figures: BTreeSet::new(),
             refused: HashMap::new(),
+            would_ban: HashMap::new(),
             shadows: 0,
             next_id: 1,
             ended_since_prune: 0,
@@ -171,6 +174,7 @@ impl Ledger {
     fn drop_record(&mut self, id: u64) -> Option<Record> {
         self.figures.remove(&id);
         self.refused.remove(&id);
+        self.would_ban.remove(&id);
         let record = self.in_force.remove(&id)?;
         self.uncount(&record);
         self.shadows = self.shadows.saturating_sub(usize::from(is_shadow_of_rule(&record)));
@@ -263,6 +267,26 @@ impl Ledger {
     /// How often the proxy refused somebody because of a ban.
     pub(super) fn refused(&self, id: u64) -> u64 {
         self.refused.get(&id).copied().unwrap_or(0)
+    }
+
+    /// Whether `source` has a shadow ban that this rule did not make.
+    pub(super) fn is_in_shadow_for_another(&self, source: Source, rule: &str) -> bool {
+        self.find(source).is_some_and(|record| record.shadow && record.rule.as_deref() != Some(rule))
+    }
+
+    /// This rule in shadow would ban `source`, too.
+    pub(super) fn note_would_ban(&mut self, source: Source, rule: &str) {
+        let Some(id) = self.by_source.get(&source) else { return };
+        let rules = self.would_ban.entry(*id).or_default();
+        if !rules.iter().any(|one| one == rule) {
+            rules.push(rule.to_owned());
+        }
+    }
+
+    /// Whether this rule made the ban, or would make it in shadow if there were none.
+    pub(super) fn would_ban(&self, record: &Record, rule: &str) -> bool {
+        let others = || self.would_ban.get(&record.id).is_some_and(|rules| rules.iter().any(|one| one == rule));
+        record.rule.as_deref() == Some(rule) || others()
     }
 
     /// Whether the store does not know all figures of a ban.

@@ -55,6 +55,19 @@ impl Guard {
         self.recording(|journal, in_force| journal.tell(event, now, members, in_force));
     }
 
+    /// Records an operator's order that somebody else carries out. It must not be carried out if that fails.
+    pub(crate) fn record_order(
+        &mut self,
+        event: &'static str,
+        now: Now,
+        members: Map<String, Value>,
+    ) -> Result<(), Refused> {
+        self.decide(event, now, members, nothing()).map_err(|refused| {
+            let message = format!("nothing was changed: the audit chain cannot be written: {}", refused.message);
+            Refused::new("not_recorded", message)
+        })
+    }
+
     /// Records what the store of credentials has decided; whether it could be recorded.
     pub(crate) fn record_of_others(&mut self, event: &'static str, now: Now, members: Map<String, Value>) -> bool {
         let recorded = self.decide(event, now, members, nothing());
@@ -69,8 +82,8 @@ impl Guard {
         self.journal.chain_end()
     }
 
-    /// Records what the start has found and done; later, if it cannot be recorded now.
-    pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
+    /// Records what is done or was found whatever comes of the record; later, if it cannot be recorded now.
+    pub(crate) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now) {
         self.recording(|journal, in_force| journal.record(event, members, now, in_force));
     }
 
@@ -119,7 +132,7 @@ impl Guard {
     pub(crate) fn record_refusals(&mut self, refused: &BTreeMap<String, u64>, now: Now) {
         let verdicts = self.enforcer.path().verdicts().into_iter();
         let shadow = verdicts.filter(|(verdict, _)| verdict.name().starts_with("shadow"));
-        let packets: Vec<_> = shadow.map(|(verdict, tally)| (verdict.name(), tally.packets)).collect();
+        let packets: Vec<_> = shadow.map(|(verdict, count)| (verdict.name(), count.packets)).collect();
         let records = self.security_log.take(refused, packets.into_iter());
         if records.is_empty() {
             return;

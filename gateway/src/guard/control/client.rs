@@ -65,7 +65,7 @@ impl Conversation {
     /// # Errors
     /// The guard cannot be reached.
     pub fn open(path: &Path) -> Result<Self, Unreachable> {
-        let stream = connect(path).map_err(|error| unreachable(path, error))?;
+        let stream = connect(path).map_err(|error| Unreachable::of(path, error))?;
         Ok(Self { path: path.to_owned(), stream: BufReader::new(stream) })
     }
 
@@ -74,10 +74,10 @@ impl Conversation {
     /// # Errors
     /// The guard cannot be reached or understood.
     pub fn ask(&mut self, request: &Request) -> Result<Answer, Unreachable> {
-        let line = serde_json::to_vec(request).map_err(|error| unreachable(&self.path, error.into()))?;
+        let line = serde_json::to_vec(request).map_err(|error| Unreachable::of(&self.path, error.into()))?;
         let patience = if matches!(request, Request::Reload { .. }) { RELOAD_TIMEOUT } else { TIMEOUT };
         let patient = self.stream.get_ref().set_read_timeout(Some(patience));
-        patient.map_err(|error| unreachable(&self.path, error))?;
+        patient.map_err(|error| Unreachable::of(&self.path, error))?;
         self.ask_line(line)
     }
 
@@ -86,7 +86,7 @@ impl Conversation {
     /// # Errors
     /// The guard cannot be reached or understood.
     pub fn ask_line(&mut self, mut line: Vec<u8>) -> Result<Answer, Unreachable> {
-        let fault = |error| unreachable(&self.path, error);
+        let fault = |error| Unreachable::of(&self.path, error);
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(fault)?;
         let mut answer = Vec::new();
@@ -107,15 +107,19 @@ fn connect(path: &Path) -> io::Result<Socket> {
     Ok(socket)
 }
 
-fn unreachable(path: &Path, error: io::Error) -> Unreachable {
-    let path = path.to_owned();
-    match error.kind() {
-        io::ErrorKind::NotFound => Unreachable::Missing(path),
-        io::ErrorKind::ConnectionRefused => Unreachable::Gone(path),
-        io::ErrorKind::PermissionDenied => Unreachable::Denied(path),
-        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Unreachable::Slow(path),
-        io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Unreachable::Garbled(path, error.to_string()),
-        _ => Unreachable::Io(path, error),
+impl Unreachable {
+    /// Why the guard at `path` does not answer, by what the system says.
+    #[must_use]
+    pub fn of(path: &Path, error: io::Error) -> Self {
+        let path = path.to_owned();
+        match error.kind() {
+            io::ErrorKind::NotFound => Self::Missing(path),
+            io::ErrorKind::ConnectionRefused => Self::Gone(path),
+            io::ErrorKind::PermissionDenied => Self::Denied(path),
+            io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => Self::Slow(path),
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::Garbled(path, error.to_string()),
+            _ => Self::Io(path, error),
+        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! The roles that each command takes, in one table.
 
 use super::{Request, TokensOf};
-use crate::{limit::report::Question, settings::operators::Role};
+use crate::{limit::report::LimitQuestion, settings::operators::Role};
 
 /// The roles that whoever asks must have, all of them. Empty: everybody may ask.
 ///
@@ -13,9 +13,9 @@ pub(crate) const fn required(request: &Request) -> &'static [Role] {
     match request {
         // Quotas may be what clients pay for.
         Request::Limit { question } | Request::Quota { question } => match question {
-            Question::List | Question::Quotas | Question::Show(_) | Question::ShowQuota(_) | Question::Top => &[View],
-            Question::Reset(_) => &[Allow],
-            Question::SetQuota { .. } => &[Configure],
+            LimitQuestion::List | LimitQuestion::Quotas | LimitQuestion::Show(_) | LimitQuestion::ShowQuota(_) | LimitQuestion::Top => &[View],
+            LimitQuestion::Reset(_) => &[Allow],
+            LimitQuestion::SetQuota { .. } => &[Configure],
         },
         Request::Whoami => &[],
         Request::AdminTokenList

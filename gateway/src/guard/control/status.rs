@@ -76,7 +76,7 @@ pub struct Status {
     pub bans: Vec<BanCount>,
     /// Lists in force.
     #[serde(default)]
-    pub feeds: Vec<Feed>,
+    pub feeds: Vec<FeedStatus>,
     /// Lists that are fetched.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub fetches: Vec<FeedFetch>,
@@ -376,7 +376,7 @@ pub struct VerdictCount {
 
 /// A feed in force.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Feed {
+pub struct FeedStatus {
     /// Its name; empty: what was imported without one.
     pub name: String,
     /// How many sources it lists.

@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::{ClampEntry, Entry, PlanEntry};
-use crate::{detect::ProfileRow, limit::report::Row, request_id::RequestId};
+use crate::{
+    detect::{Discounted, ProfileRow},
+    limit::report::LimitRow,
+    request_id::RequestId,
+};
 
 /// All that is known about an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,9 +40,12 @@ pub struct Why {
     /// How far each rule is from banning it, as the proxy says; empty where that is not known.
     #[serde(default)]
     pub score: Vec<Score>,
+    /// Failures of upstreams that do not count against it, and why; as the proxy says.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub discounted: Option<Discounted>,
     /// What limits on requests have left for it, where they have counted it; as the proxy says.
     #[serde(default)]
-    pub limits: Vec<Row>,
+    pub limits: Vec<LimitRow>,
     /// What it does, as the proxy says; absent: that is not kept, or it is not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub profile: Option<Box<ProfileRow>>,

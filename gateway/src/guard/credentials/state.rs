@@ -10,7 +10,7 @@ use super::{
     rows::KeyRow,
     unconfirmed::Unconfirmed,
     work::{ConfiguredCredentials, OwnRevocations},
-    writer::Writer,
+    writer::CredentialWriterHandle,
 };
 use crate::{
     auth::{api_key::Tag, revocation::Revoked},
@@ -20,7 +20,7 @@ use crate::{
 /// What the loop keeps of credentials.
 pub(crate) struct CredentialState {
     /// `None`: its thread cannot be started.
-    pub(crate) writer: Option<Writer>,
+    pub(crate) writer: Option<CredentialWriterHandle>,
     /// What it was told last that the configuration asks for.
     pub(crate) wanted: Option<ConfiguredCredentials>,
     pub(crate) unconfirmed: Unconfirmed,

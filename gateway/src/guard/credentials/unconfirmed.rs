@@ -7,7 +7,10 @@ use std::{collections::BTreeSet, time::Duration};
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::guard::control::{Answer, KeyMade};
+use crate::{
+    counted::counted,
+    guard::control::{Answer, KeyMade},
+};
 
 /// How long every proxy may take.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(5);
@@ -74,22 +77,21 @@ impl Unconfirmed {
 /// What is said where proxies have not confirmed in time.
 fn late(answer: Answer, proxies: usize) -> Answer {
     let seconds = TIMEOUT.as_secs();
+    let unknown = format!("{} not confirmed it within {seconds} s", counted(proxies, "proxy has", "proxies have"));
     match answer {
         Answer::Done { message, .. } => {
             let message = format!(
-                "{message}; this is stored, but {proxies} proxies have not confirmed it within {seconds} s and may act \
-                 as before until they go on: see `gateway status`"
+                "{message}; this is stored, but {unknown} and may act as before until it goes on: see `gateway status`"
             );
             Answer::Refused { code: "not_confirmed".to_owned(), message }
         }
         // The key is shown all the same: nobody is told it again.
         Answer::KeyMade(made) => {
-            let unknown = format!("{proxies} proxies have not confirmed it within {seconds} s");
             let then = match &made.replaces {
                 Some(old) => format!("and may refuse this key, and take {old} for longer"),
                 None => "and may refuse this key".to_owned(),
             };
-            let warning = Some(format!("{unknown} {then}, until they go on: see `gateway status`"));
+            let warning = Some(format!("{unknown} {then}, until it goes on: see `gateway status`"));
             Answer::KeyMade(Box::new(KeyMade { warning, ..*made }))
         }
         answer => answer,

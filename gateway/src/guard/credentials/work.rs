@@ -19,7 +19,10 @@ use crate::{
         revocation::Revoked,
     },
     clock::Now,
-    guard::control::Answer,
+    guard::{
+        bans::Refused,
+        control::{Answer, Request},
+    },
     message::credentials::CredentialChange,
 };
 
@@ -57,8 +60,29 @@ pub(crate) enum ConfiguredCredentials {
     Revocations,
 }
 
+/// What is said of API keys where the configuration has none.
+pub(crate) const NO_KEYS: &str = "no API keys are configured: add `[api_keys]` to the configuration and reload";
+
+impl ConfiguredCredentials {
+    /// Whether there can be what an order is about.
+    ///
+    /// # Errors
+    /// The configuration asks for nothing of it, and the store is not open.
+    pub(crate) fn judge(&self, request: &Request) -> Result<(), Refused> {
+        let what = match request {
+            _ if *self != Self::Nothing => return Ok(()),
+            Request::TokenRevocationDel { .. } | Request::TokenRevocations { .. } | Request::TokenRevoke { .. } => {
+                "no issuer of tokens is configured, so no token can be revoked: add `[jwt]`, or an `issuer` to \
+                 `[introspection.NAME]`, and reload"
+            }
+            _ => NO_KEYS,
+        };
+        Err(Refused::new("not_configured", what))
+    }
+}
+
 /// Work for the writer.
-pub(crate) enum Job {
+pub(crate) enum CredentialJob {
     /// An operator asks.
     Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<Answer> },
     /// The configuration asks for this.
@@ -190,5 +214,32 @@ pub(crate) fn revoked_text(revoked: &Revoked) -> String {
         Revoked::Subject { issuer, subject, before } => format!("the tokens of {subject} of {issuer}{}", since(before)),
         Revoked::Token { issuer, id } => format!("the token {id} of {issuer}"),
         Revoked::Signer { issuer, kid } => format!("what {issuer} has signed by its key {kid}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_not_configured_is_told_so() {
+        use ConfiguredCredentials as C;
+        let list = || Request::KeyList { after: None };
+        let revoke = || Request::KeyRevoke { what: "a".to_owned(), reason: "a".to_owned() };
+        let revocations = || Request::TokenRevocations { after: 0 };
+        for (wanted, request, expect) in [
+            (C::Nothing, list(), Some("`[api_keys]`")),
+            (C::Nothing, revoke(), Some("`[api_keys]`")),
+            (C::Nothing, revocations(), Some("`[jwt]`")),
+            (C::Nothing, Request::TokenRevocationDel { number: 1 }, Some("`[jwt]`")),
+            (C::Revocations, revocations(), None),
+            // Keys from before are in the store, and can be revoked.
+            (C::Revocations, list(), None),
+            (C::Keys(None), list(), None),
+        ] {
+            let refused = wanted.judge(&request).err();
+            assert_eq!(refused.as_ref().map(|refused| refused.code), expect.map(|_| "not_configured"), "{request:?}");
+            assert!(refused.zip(expect).is_none_or(|(refused, says)| refused.message.contains(says)), "{request:?}");
+        }
     }
 }

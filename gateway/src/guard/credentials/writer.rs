@@ -10,7 +10,7 @@ use super::{
     rows::{self, FILE, RevocationRow},
     steady::Steady,
     store::{self, CredentialError, CredentialStore, Unrecorded},
-    work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job},
+    work::{ConfiguredCredentials, CredentialCommand, CredentialJob, CredentialWork},
 };
 use crate::{
     auth::{
@@ -33,11 +33,11 @@ type CommandResult = Result<(Answer, Vec<CredentialChange>), CredentialError>;
 const QUEUE: usize = 1_024;
 
 /// The way to the writer.
-pub(crate) struct Writer {
-    jobs: mpsc::SyncSender<Job>,
+pub(crate) struct CredentialWriterHandle {
+    jobs: mpsc::SyncSender<CredentialJob>,
 }
 
-impl Writer {
+impl CredentialWriterHandle {
     /// Starts the thread, which calls `done` for whatever it has done; `done` says whether anybody still listens.
     ///
     /// # Errors
@@ -48,9 +48,9 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(QUEUE);
         thread::Builder::new().name("credentials".to_owned()).spawn(move || {
-            let mut desk = CredentialWriterState::new(state_dir);
+            let mut writer = CredentialWriterState::new(state_dir);
             while let Ok(job) = queue.recv() {
-                if !done(desk.work(job)) {
+                if !done(writer.work(job)) {
                     return;
                 }
             }
@@ -59,7 +59,7 @@ impl Writer {
     }
 
     /// Gives it a job. `Err`: too many wait.
-    pub(crate) fn ask(&self, job: Job) -> Result<(), Box<Job>> {
+    pub(crate) fn ask(&self, job: CredentialJob) -> Result<(), Box<CredentialJob>> {
         self.jobs.try_send(job).map_err(|full| match full {
             mpsc::TrySendError::Full(job) | mpsc::TrySendError::Disconnected(job) => Box::new(job),
         })
@@ -105,40 +105,44 @@ impl CredentialWriterState {
         }
     }
 
-    pub(super) fn work(&mut self, job: Job) -> CredentialWork {
+    pub(super) fn work(&mut self, job: CredentialJob) -> CredentialWork {
         let own_at = match &job {
-            Job::Order { now, .. }
-            | Job::Configure { now, .. }
-            | Job::File { now, .. }
-            | Job::Tidy(now, _)
-            | Job::Share { now, .. } => Some(*now),
-            Job::Used(_) | Job::Recorded(..) | Job::Gather(_) | Job::Peer { .. } | Job::Page(_) => None,
+            CredentialJob::Order { now, .. }
+            | CredentialJob::Configure { now, .. }
+            | CredentialJob::File { now, .. }
+            | CredentialJob::Tidy(now, _)
+            | CredentialJob::Share { now, .. } => Some(*now),
+            CredentialJob::Used(_)
+            | CredentialJob::Recorded(..)
+            | CredentialJob::Gather(_)
+            | CredentialJob::Peer { .. }
+            | CredentialJob::Page(_) => None,
         };
         let worked = self.done(job);
         let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(&worked.changes, now));
         CredentialWork { own, ..worked }
     }
 
-    fn done(&mut self, job: Job) -> CredentialWork {
+    fn done(&mut self, job: CredentialJob) -> CredentialWork {
         match job {
-            Job::Order { order, actor, now, to } => self.order(order, &actor, now, to),
-            Job::Configure { wanted, now } => {
+            CredentialJob::Order { order, actor, now, to } => self.order(order, &actor, now, to),
+            CredentialJob::Configure { wanted, now } => {
                 self.wanted = wanted;
                 self.open(now)
             }
-            Job::File { revoked, is_whole, now } => self.settle(|desk| desk.file(revoked, is_whole, now)),
-            Job::Used(used) => self.settle(|desk| Ok((desk.store()?.note_used(&used)?, Vec::new()))),
-            Job::Recorded(numbers, newest) => {
-                self.settle(|desk| Ok((desk.store()?.recorded(&numbers, &newest)?, Vec::new())))
+            CredentialJob::File { revoked, is_whole, now } => self.settle(|writer| writer.file(revoked, is_whole, now)),
+            CredentialJob::Used(used) => self.settle(|writer| Ok((writer.store()?.note_used(&used)?, Vec::new()))),
+            CredentialJob::Recorded(numbers, newest) => {
+                self.settle(|writer| Ok((writer.store()?.recorded(&numbers, &newest)?, Vec::new())))
             }
-            Job::Tidy(now, newest) => self.tidy(now, &newest),
-            Job::Gather(now) => self.gather(now),
-            Job::Share { nodes, .. } => {
+            CredentialJob::Tidy(now, newest) => self.tidy(now, &newest),
+            CredentialJob::Gather(now) => self.gather(now),
+            CredentialJob::Share { nodes, .. } => {
                 self.nodes = nodes;
                 CredentialWork::default()
             }
-            Job::Peer { said, now } => self.peer(said, now),
-            Job::Page(now) => self.page(now),
+            CredentialJob::Peer { said, now } => self.peer(said, now),
+            CredentialJob::Page(now) => self.page(now),
         }
     }
 
@@ -274,8 +278,8 @@ impl CredentialWriterState {
             };
         }
         let seconds = self.steady.seconds(now);
-        self.settle(|desk| {
-            let store = desk.store()?;
+        self.settle(|writer| {
+            let store = writer.store()?;
             store.note_seen(Some(newest))?;
             let lifted = store.expire(seconds)?;
             Ok(((), lifted.into_iter().map(CredentialChange::Lifted).collect()))

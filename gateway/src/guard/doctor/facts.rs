@@ -63,6 +63,8 @@ pub(super) struct Daemon {
     pub(super) warnings: Vec<String>,
     /// All of its processes.
     pub(super) processes: Vec<Process>,
+    /// The interfaces that it has attached its program to.
+    pub(super) attached: Vec<String>,
 }
 
 #[derive(Debug)]

@@ -136,7 +136,8 @@ fn daemon(control_socket: &Path) -> Result<Daemon, Unanswered> {
                 Process { sandbox, ..process }
             };
             let processes = status.processes.into_iter().map(seen).collect();
-            Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes })
+            let attached = status.interfaces.into_iter().map(|interface| interface.name).collect();
+            Ok(Daemon { proxy: status.proxy_pid, warnings: status.warnings, processes, attached })
         }
         Ok(_) => Err(Unanswered::Silent("it answers something else".to_owned())),
         Err(error @ Unreachable::Denied(_)) => Err(Unanswered::Denied(error.to_string())),

@@ -70,7 +70,7 @@ fn the_host() {
 
 #[test]
 fn attachment() {
-    let judged = |at: &Interface, links: Fact<Vec<PinnedAt>>| interface(at, &links, true).pop().unwrap();
+    let judged = |at: &Interface, links: Fact<Vec<PinnedAt>>| interface(at, &links, true, &[]).pop().unwrap();
     says(&judged(&at(Some(7)), Ok(vec![link(7, true)])), State::Ok, "in the driver");
     says(&judged(&at(Some(7)), Ok(vec![link(7, false)])), State::Warn, "virtio_net");
     let jumbo = Interface { mtu: Some(9_000), ..at(Some(7)) };
@@ -83,9 +83,9 @@ fn attachment() {
     says(&judged(&at(Some(8)), Err("no".to_owned())), State::Warn, "whose cannot be seen");
     says(&judged(&at(None), Ok(vec![])), State::Fail, "nothing is attached");
     says(&judged(&Interface { is_there: false, ..at(None) }, Ok(vec![])), State::Fail, "not there");
-    says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]), true)[0], State::Warn, "down");
+    says(&interface(&Interface { is_up: Some(false), ..at(None) }, &Ok(vec![]), true, &[])[0], State::Warn, "down");
     says(
-        &interface(&Interface { joins_packets: Some(true), ..at(None) }, &Ok(vec![]), true)[1],
+        &interface(&Interface { joins_packets: Some(true), ..at(None) }, &Ok(vec![]), true, &[])[1],
         State::Warn,
         "receive offload",
     );
@@ -94,6 +94,23 @@ fn attachment() {
     says(&links(&Ok(vec![]), &[at(None)]), State::Fail, "no link");
     says(&links(&Ok(vec![]), &[]), State::Ok, "0 links");
     says(&links(&Err("this needs root".to_owned()), &[]), State::Warn, "not looked at");
+}
+
+/// The pins of the running gateway cannot be seen: another file system is mounted over them.
+#[test]
+fn a_link_of_the_running_gateway_is_its_own_without_a_pin() {
+    for (named, attached, links, state, text) in [
+        ("guard, tag 00", &["eth0"][..], vec![], State::Warn, "attached by the running gateway (program 8)"),
+        ("guard, tag 00", &["eth0"][..], vec![link(7, true)], State::Warn, "attached by the running gateway"),
+        ("guard, tag 00", &["eth0"][..], vec![link(8, true)], State::Ok, "in the driver"),
+        ("guard, tag 00", &["eth1"][..], vec![], State::Fail, "another XDP program (id 8, guard"),
+        ("guard, tag 00", &[][..], vec![], State::Fail, "another XDP program (id 8, guard"),
+        ("xdp_dispatcher, tag 00", &["eth0"][..], vec![], State::Fail, "another XDP program (id 8, xdp_dispatcher"),
+    ] {
+        let at = Interface { program_named: Some(named.to_owned()), ..at(Some(8)) };
+        let attached: Vec<String> = attached.iter().map(|&name| name.to_owned()).collect();
+        says(&interface(&at, &Ok(links), true, &attached).pop().unwrap(), state, text);
+    }
 }
 
 /// Before the first start, and what is the matter even then.
@@ -164,7 +181,7 @@ fn the_gateway() {
     says(&usage(("BANS", 80, 100)), State::Warn, "80 of 100");
     says(&usage(("RULES4", 100, 100)), State::Fail, "100 %");
     says(&drift(&Ok((0, 0))), State::Ok, "what the store says");
-    says(&drift(&Ok((1, 2))), State::Fail, "1 entries are missing in the kernel, 2");
+    says(&drift(&Ok((1, 2))), State::Fail, "1 entry is missing in the kernel, 2");
     says(&audit(&Ok((9, None))), State::Ok, "9 records");
     says(&audit(&Ok((9, Some("record 3: changed".to_owned())))), State::Fail, "record 3");
     for (mode, state) in [(0o100_600, State::Ok), (0o750, State::Ok), (0o644, State::Warn), (0o620, State::Fail)] {
@@ -207,7 +224,7 @@ fn the_gateway() {
         Some(Confinement { uid: 0, capabilities, no_new_privs, seccomp_filters })
     };
     for (role, seen, state, text) in [
-        ("launcher", seen(&["CAP_BPF"], true, 1), State::Ok, "CAP_BPF; no_new_privs; 1 filters"),
+        ("launcher", seen(&["CAP_BPF"], true, 1), State::Ok, "CAP_BPF; no_new_privs; 1 filter of"),
         ("guard", seen(&[], true, 2), State::Ok, "no capability"),
         ("guard", seen(&["CAP_BPF"], true, 2), State::Fail, "CAP_BPF"),
         ("proxy", seen(&[], false, 2), State::Fail, "new privileges are possible"),

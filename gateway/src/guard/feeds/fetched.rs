@@ -11,6 +11,7 @@ use minisign_verify::{PublicKey, Signature};
 
 use super::list::{FileContent, digest, read_list};
 use crate::{
+    counted::counted,
     message::fetch::FetchAnswer,
     settings::{
         feed::{Feed, FeedSignature, SMALL},
@@ -93,7 +94,8 @@ pub(crate) fn weigh(content: &FileContent, before: usize, max_shrink: u32) -> Re
         return Err(format!("what was fetched has no entry{}", first.unwrap_or_default()));
     }
     if failed > u64::try_from(entries).unwrap_or(u64::MAX) {
-        return Err(format!("what was fetched is no list: {failed} lines cannot be read, {entries} can"));
+        let failed = counted(failed, "line", "lines");
+        return Err(format!("what was fetched is no list: {failed} cannot be read, {entries} can"));
     }
     let lost = before.saturating_sub(entries);
     let may_lose = u64::try_from(before).unwrap_or(u64::MAX).saturating_mul(max_shrink.into()) / 1_000_000;

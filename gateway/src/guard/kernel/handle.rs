@@ -355,9 +355,9 @@ impl Kernel {
     /// What happened to packets since the maps were made, summed over CPUs.
     #[must_use]
     pub fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
-        let sum = |sum: PacketCount, Laid(tally): &Laid<PacketCount>| PacketCount {
-            packets: sum.packets.saturating_add(tally.packets),
-            bytes: sum.bytes.saturating_add(tally.bytes),
+        let sum = |sum: PacketCount, Laid(count): &Laid<PacketCount>| PacketCount {
+            packets: sum.packets.saturating_add(count.packets),
+            bytes: sum.bytes.saturating_add(count.bytes),
         };
         let of = |verdict: Verdict| {
             let cpus = self.stats.get(&(verdict as u32), 0);

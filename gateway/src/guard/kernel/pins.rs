@@ -63,6 +63,17 @@ pub fn pinned_links(pin_dir: &Path) -> Result<Vec<PinnedAt>, KernelError> {
     Ok(survey(pin_dir)?.links.into_iter().map(|(_, at)| at).collect())
 }
 
+/// Whether anything is pinned below `pin_dir`, or may be, as it cannot be looked into.
+#[must_use]
+pub fn is_pinned(pin_dir: &Path) -> bool {
+    let has_pins = |folder: &PathBuf| !folder.is_dir() || entries(folder).map_or(true, |pins| !pins.is_empty());
+    match pin_dir.try_exists() {
+        Ok(false) => false,
+        Ok(true) => entries(pin_dir).map_or(true, |folders| folders.iter().any(has_pins)),
+        Err(_denied) => true,
+    }
+}
+
 /// The id of the XDP program on an interface, whoever's it is.
 ///
 /// # Errors

@@ -27,8 +27,10 @@ use crate::{
             handed::written,
             revoked_file::{FileRead, RevokedFile},
             store::Unrecorded,
-            work::{ConfiguredCredentials, CredentialCommand, CredentialWork, Job, PeerOutcome, PeerSays},
-            writer::Writer,
+            work::{
+                ConfiguredCredentials, CredentialCommand, CredentialJob, CredentialWork, NO_KEYS, PeerOutcome, PeerSays,
+            },
+            writer::CredentialWriterHandle,
         },
         lifecycle::service::{Done, Service, in_background, reply},
     },
@@ -83,14 +85,14 @@ impl Service<'_> {
     pub(super) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
         let beside = beside.clone();
         let done = move |worked: CredentialWork| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
-        match Writer::start(self.config.guard.state_dir.clone(), done) {
+        match CredentialWriterHandle::start(self.config.guard.state_dir.clone(), done) {
             Ok(writer) => self.credentials.writer = Some(writer),
             Err(error) => self.credentials.warnings = vec![format!("no API key is good: {error}")],
         }
         self.configure_credentials();
         if self.credentials.file_path.is_none() {
             // What a file said that is no longer configured.
-            self.give(Job::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
+            self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
         }
     }
 
@@ -99,13 +101,13 @@ impl Service<'_> {
         let wanted = wanted(&self.config.proxy.auth);
         if self.credentials.wanted.as_ref() != Some(&wanted) {
             self.credentials.wanted = Some(wanted.clone());
-            self.give(Job::Configure { wanted, now: Now::read() });
+            self.give(CredentialJob::Configure { wanted, now: Now::read() });
         }
         if self.config.guard.revocation.file != self.credentials.file_path {
             self.credentials.file_path.clone_from(&self.config.guard.revocation.file);
             self.credentials.file_warning = None;
             if self.credentials.file_path.is_none() {
-                self.give(Job::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
+                self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
             }
             if let Some(file) = &mut self.credentials.file {
                 *file = RevokedFile::default();
@@ -117,13 +119,14 @@ impl Service<'_> {
     pub(super) fn share_credentials(&mut self, nodes: Vec<String>) {
         self.credentials.wholes.clear();
         if self.credentials.writer.is_some() {
-            self.give(Job::Share { nodes, now: Now::read() });
+            self.give(CredentialJob::Share { nodes, now: Now::read() });
         }
     }
 
     /// Asks for the next API keys that other machines are to be told of, if there are more than they are told of all the time.
     pub(super) fn ask_for_page(&mut self, now: Now) {
-        if self.cluster.tells_keys() && self.credentials.shared.take_page_due() && !self.give(Job::Page(now)) {
+        let is_due = self.cluster.tells_keys() && self.credentials.shared.take_page_due();
+        if is_due && !self.give(CredentialJob::Page(now)) {
             self.credentials.shared.know_page(Vec::new(), Tag::default());
         }
     }
@@ -152,13 +155,12 @@ impl Service<'_> {
             }
         }
         let said = PeerSays { node: node.to_owned(), revoked, restored, keys, is_all, whole };
-        self.give(Job::Peer { said, now: Now::read() });
+        self.give(CredentialJob::Peer { said, now: Now::read() });
     }
 
     /// Gives the writer a job; whether it has taken it.
-    fn give(&self, job: Job) -> bool {
-        let given = self.credentials.writer.as_ref().map(|writer| writer.ask(job));
-        let is_given = matches!(given, Some(Ok(())));
+    fn give(&self, job: CredentialJob) -> bool {
+        let is_given = self.credentials.writer.as_ref().is_some_and(|writer| writer.ask(job).is_ok());
         if !is_given {
             tracing::error!("the store of credentials is too far behind: a job for it is lost");
         }
@@ -173,13 +175,11 @@ impl Service<'_> {
             Ok(order) => order,
             Err(refused) => return reply(Some(answer), refused.into()),
         };
-        let job = Job::Order { order, actor: actor.to_string(), now, to: answer };
-        let given = match &self.credentials.writer {
-            Some(writer) => writer.ask(job),
-            None => Err(Box::new(job)),
-        };
+        let job = CredentialJob::Order { order, actor: actor.to_string(), now, to: answer };
+        let writer = &self.credentials.writer;
+        let given = if let Some(writer) = writer { writer.ask(job) } else { Err(Box::new(job)) };
         if let Err(job) = given
-            && let Job::Order { to, .. } = *job
+            && let CredentialJob::Order { to, .. } = *job
         {
             let busy = Refused::new("busy", "the store of credentials is busy: try again in a moment");
             reply(Some(to), busy.into());
@@ -188,9 +188,9 @@ impl Service<'_> {
 
     /// What the writer is to do, if it makes sense by the configuration.
     fn read_order(&self, request: Request, now: Now) -> Result<CredentialCommand, Refused> {
-        let auth = &self.config.proxy.auth;
-        let keys = auth.api_keys.as_ref();
-        let none = || Refused::new("not_configured", "there is no [api_keys] in the configuration: add it and reload");
+        let (auth, keys) = (&self.config.proxy.auth, self.config.proxy.auth.api_keys.as_ref());
+        let none = || Refused::new("not_configured", NO_KEYS);
+        wanted(auth).judge(&request)?;
         let after = |seconds: Option<u64>| {
             let longest = LONGEST_BAN.as_secs();
             seconds.map(|seconds| now.unix_seconds().saturating_add(seconds.min(longest)))
@@ -382,7 +382,7 @@ impl Service<'_> {
             recorded.push(number);
         }
         if !recorded.is_empty() {
-            self.give(Job::Recorded(recorded, self.chain_end()));
+            self.give(CredentialJob::Recorded(recorded, self.chain_end()));
         }
     }
 
@@ -395,7 +395,7 @@ impl Service<'_> {
     /// Tells every proxy what has changed.
     fn tell_changes(&mut self, changes: Vec<CredentialChange>) {
         if self.supervisor.credentials.change(&changes) {
-            self.give(Job::Gather(Now::read()));
+            self.give(CredentialJob::Gather(Now::read()));
         }
         if fit_a_message(&changes) {
             return self.supervisor.tell(&ToProxy::CredentialChanges(changes));
@@ -450,11 +450,11 @@ impl Service<'_> {
     pub(super) fn tick_credentials(&mut self, beside: &mpsc::Sender<Done>) {
         self.credentials.unconfirmed.release(Instant::now());
         if self.ticks.is_multiple_of(MINUTE) {
-            self.give(Job::Tidy(Now::read(), self.chain_end()));
+            self.give(CredentialJob::Tidy(Now::read(), self.chain_end()));
         }
         if self.ticks.is_multiple_of(USED) && !self.credentials.used.is_empty() {
             let used = std::mem::take(&mut self.credentials.used);
-            self.give(Job::Used(used.into_iter().collect()));
+            self.give(CredentialJob::Used(used.into_iter().collect()));
         }
         if self.ticks.is_multiple_of(LOOK)
             && let Some(path) = self.credentials.file_path.clone()
@@ -478,7 +478,7 @@ impl Service<'_> {
             tracing::error!("{warning}");
             warning
         });
-        self.give(Job::File { revoked, is_whole, now: Now::read() });
+        self.give(CredentialJob::File { revoked, is_whole, now: Now::read() });
     }
 }
 

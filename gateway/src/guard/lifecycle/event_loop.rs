@@ -11,6 +11,7 @@ use tokio::{
 
 use crate::{
     clock::{self, Now},
+    diagnostic::with_causes,
     guard::{
         bans::{self, Actor, PacketSamples, PacketTraces},
         control::{
@@ -195,7 +196,7 @@ impl Service<'_> {
         let reopened = logs.and_then(|logs| Ok(self.supervisor.reopen_all(logs)?));
         match reopened {
             Ok(()) => tracing::info!("the access log is opened anew"),
-            Err(error) => tracing::error!("the access log stays as it was: {error:#}"),
+            Err(error) => tracing::error!("the access log stays as it was: {}", with_causes(&error)),
         }
     }
 

@@ -17,9 +17,9 @@ use crate::{
             operators::limits,
             service::{Done, Ready, Service, reply},
         },
-        quotas::writer::{Job, QuotaWork, Writer},
+        quotas::writer::{QuotaJob, QuotaWork, QuotaWriterHandle},
     },
-    limit::{asked_key, quotas::QuotaReport, report::Question},
+    limit::{asked_key, quotas::QuotaReport, report::LimitQuestion},
     message::ToProxy,
     settings::proxy::Settings,
 };
@@ -82,9 +82,9 @@ impl Service<'_> {
             // Nobody hears it any more where the gateway stops.
             beside.blocking_send(Done::Quotas(Box::new(worked))).unwrap_or_default();
         };
-        match Writer::start(self.config.guard.state_dir.clone(), boot, done) {
+        match QuotaWriterHandle::start(self.config.guard.state_dir.clone(), boot, done) {
             Ok(writer) => {
-                self.quotas.is_busy = writer.ask(Job::Open);
+                self.quotas.is_busy = writer.ask(QuotaJob::Open);
                 self.quotas.writer = Some(writer);
             }
             Err(error) => self.quotas.trouble = Some(error.to_string()),
@@ -92,7 +92,7 @@ impl Service<'_> {
     }
 
     /// Answers what is asked of limits and quotas. A change of quotas is recorded first.
-    pub(super) fn ask_limits(&mut self, question: Question, actor: &Actor, to: oneshot::Sender<Answer>) {
+    pub(super) fn ask_limits(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
         let Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
         let connections = [&connection_limits.accepted, &connection_limits.handshake];
         let all = [limits, &bandwidth.upload, &bandwidth.download].into_iter().chain(connections);
@@ -100,11 +100,10 @@ impl Service<'_> {
         if let Err(why) = asked_key::judge(&question, &all) {
             return reply(Some(to), Refused::new(UNKNOWN_KEY, why).into());
         }
-        if let Question::SetQuota { quota, key, used } = &question {
+        if let LimitQuestion::SetQuota { quota, key, used } = &question {
             let key: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
             let members = json!({"quota": quota, "key": key.join(" "), "used": used, "actor": actor.to_string()});
-            if !self.guard.record_of_others("quota_set", Now::read(), audit::members(members)) {
-                let refused = Refused::new("not_recorded", "nothing was changed: the audit chain cannot be written");
+            if let Err(refused) = self.guard.record_order("quota_set", Now::read(), audit::members(members)) {
                 return reply(Some(to), refused.into());
             }
         }
@@ -112,9 +111,9 @@ impl Service<'_> {
     }
 
     /// The same of quotas alone: who has used up most, the guard knows itself.
-    pub(super) fn ask_quotas(&mut self, question: Question, actor: &Actor, to: oneshot::Sender<Answer>) {
+    pub(super) fn ask_quotas(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
         match question {
-            Question::Top => {
+            LimitQuestion::Top => {
                 let (rows, more) = self.supervisor.quotas.top();
                 reply(Some(to), Answer::Limits { rows, more });
             }
@@ -146,7 +145,7 @@ impl Service<'_> {
         if changed.is_empty() {
             return;
         }
-        self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(Job::Write(changed)));
+        self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(QuotaJob::Write(changed)));
         if !self.quotas.is_busy {
             self.supervisor.quotas.rewrite();
         }
@@ -191,7 +190,7 @@ impl Service<'_> {
         }
         self.start_quotas(beside);
         if self.quotas.trouble.is_some() && !self.quotas.is_busy && self.ticks.is_multiple_of(AGAIN) {
-            self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(Job::Open));
+            self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(QuotaJob::Open));
         }
         self.write_quotas();
     }

@@ -15,22 +15,25 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::unistd::geteuid;
 use serde_json::{Map, Value, json};
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
     clock::{self, Now},
     config::{Config, Diagnostics, Disk},
+    diagnostic::with_causes,
     guard::{
         audit,
         bans::{Actor, Guard, Parts, UNGUARDED},
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        launcher::{Launcher, Opening, PORT_TIMEOUT},
+        launcher::{LISTENER, Launcher, Opening, PORT_TIMEOUT, SocketError},
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
+            first_pins::FirstPins,
             processes::{resolved::Resolved, restarts::Restarts},
             reload::{
                 compile::{NotCompiled, compile},
@@ -46,13 +49,14 @@ use crate::{
         proxies::supervisor::{Programs, Supervisor},
         state_files::lock::lock,
     },
-    launch::{ProgramId, Role},
+    launch::{ProcessRole, ProgramId},
     limit::spent::SpentBudgets,
     os, program_log,
     sandbox::{self, Writes},
     settings::{
         audit::AnchorTarget,
         guard::{AttachMode, Settings},
+        listener::Listener,
     },
 };
 
@@ -80,9 +84,9 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
         }
         Err(error) => {
             if io::stderr().is_terminal() {
-                eprintln!("gateway: {error:#}");
+                eprintln!("gateway: {}", with_causes(&error));
             } else {
-                tracing::error!("{error:#}");
+                tracing::error!("{}", with_causes(&error));
             }
             ExitCode::FAILURE
         }
@@ -105,17 +109,22 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let mut standing = resolved.standing.clone();
     let run_as = resolved.run_as;
     let settings = &config.guard;
-    make_folder(&settings.state_dir, 0o750)?;
-    let lock = lock(&settings.state_dir, facts.pid)?;
+    let at_state = |error: anyhow::Error| {
+        unusable(&config, "guard.state_dir", "a folder: state_dir = \"/var/lib/gateway\"", &error)
+    };
+    make_folder(&settings.state_dir, 0o750).map_err(at_state)?;
+    let lock = lock(&settings.state_dir, facts.pid).map_err(|error| at_state(error.into()))?;
     // One that did not get ready with it is not started for it again.
     let reload = reload.filter(|_| !facts.reverted);
     let ports = ports(&config.proxy);
+    // Dropped after what is attached by them.
+    let mut pins = FirstPins::of(&settings.pin_dir);
     let (drops, not_loaded) = match &reload {
         None => (drop_path(settings, &ports, &mut standing)?, None),
         Some(_) => drop_path_for_reload(settings, &ports, &mut standing),
     };
     let OpenedState { store, audit, findings, is_behind } =
-        state::open(&settings.state_dir).with_context(|| format!("{}", settings.state_dir.display()))?;
+        state::open(&settings.state_dir).map_err(|error| at_state(error.into()))?;
     let start = start_record(&path, drops.as_ref());
     let parts = Parts {
         settings: settings.clone(),
@@ -131,7 +140,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     };
     let mut guard = Guard::start(parts, start, Now::read()).map_err(|refused| anyhow!("{refused}"))?;
 
-    let observes = living.iter().any(|living| living.role == Role::Observer);
+    let observes = living.iter().any(|living| living.role == ProcessRole::Observer);
     let OpenFiles { listeners, admin, access_logs, control } = open(&config, &resolved, &mut launcher, observes)?;
 
     // The launcher says where that is: its own name for it may have gone to another.
@@ -166,15 +175,17 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
             service.access_log.key = log_key;
         }
         let stopped = serve(&mut service, control, heard).await;
-        anyhow::Ok((stopped, service.last_anchors()))
+        let has_served = service.supervisor.ever_ready;
+        anyhow::Ok((stopped, service.last_anchors(), has_served))
     });
     // Without a service nothing was begun.
-    let (stopped, anchors) = match stopped {
-        Ok((stopped, anchors)) => (stopped, Some(anchors)),
-        Err(error) => (Err(error), None),
+    let (stopped, anchors, has_served) = match stopped {
+        Ok((stopped, anchors, has_served)) => (stopped, Some(anchors), has_served),
+        Err(error) => (Err(error), None, false),
     };
-    let reason = stopped.as_ref().map_or_else(|error| format!("{error:#}"), |reason| (*reason).to_owned());
-    let detach = detach_on_exit && reason != UPGRADED;
+    let reason = stopped.as_ref().map_or_else(with_causes, |reason| (*reason).to_owned());
+    let is_first = pins.keep();
+    let detach = detach_on_exit && reason != UPGRADED || is_first && !has_served && stopped.is_err();
     let head = guard.sign_off(&reason, detach, Now::read());
     let ended = guard.stop(detach);
     if let Some((anchors, head)) = anchors.zip(head).filter(|_| reason != UPGRADED) {
@@ -312,15 +323,36 @@ struct OpenFiles {
 /// Opens every socket and every access log. `observes`: an observer runs already.
 fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<OpenFiles> {
     let (settings, workers) = (&config.guard, config.proxy.workers);
-    let sockets = config.proxy.listeners.iter().map(|listener| launcher.bind(listener.address, workers, PORT_TIMEOUT));
+    let bind = |listener: &Listener| launcher.bind(LISTENER, listener.address, workers, PORT_TIMEOUT);
+    let sockets = config.proxy.listeners.iter().map(bind);
     let listeners = sockets.collect::<Result<Vec<_>, _>>()?;
     let group = resolved.run_as.map(|run_as| run_as.gid);
     let admin = config.admin.as_ref().map(|admin| socket::bind(&admin.listen, launcher, group, observes));
-    let admin = admin.transpose()?;
+    let admin = admin.transpose().map_err(|error| {
+        let hint = "a path in a folder that is there: socket = \"/run/gateway/admin.sock\"";
+        if error.is::<SocketError>() { error } else { unusable(config, "admin.socket", hint, &error) }
+    })?;
     let access_logs = open_logs(&config.proxy.access_log)?;
-    let control = server::bind(&settings.control_socket, settings.control_mode, resolved.control_group)
-        .with_context(|| format!("guard.control_socket {}", settings.control_socket.display()))?;
+    let control = &settings.control_socket;
+    let control = server::bind(control, settings.control_mode, resolved.control_group).map_err(|error| {
+        let hint = "a path in a folder of its own: control_socket = \"/run/gateway/control.sock\"";
+        let error = anyhow::Error::new(error).context(format!("{} cannot be made", control.display()));
+        unusable(config, "guard.control_socket", hint, &error)
+    })?;
     Ok(OpenFiles { listeners, admin, access_logs, control })
+}
+
+/// What is wrong with a setting that only a start can tell: where it stands, the key, the reason, and what would be right.
+fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> anyhow::Error {
+    let (place, reason) = (config.document.place(key), with_causes(error));
+    // Some say themselves what to do.
+    let hint = match () {
+        () if reason.contains("another guard.") || reason.contains("has to be started") => String::new(),
+        () if !geteuid().is_root() => ": `gateway run` has to be started as root".to_owned(),
+        () if reason.contains("another gateway") => format!(": stop it, or write {right}"),
+        () => format!(": write {right}"),
+    };
+    anyhow!("{place}: {key}: {reason}{hint}")
 }
 
 /// Tells what the kernel program is attached to, and what it does without.

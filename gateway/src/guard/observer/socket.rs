@@ -20,10 +20,10 @@ use crate::{
 pub(crate) fn bind(listen: &Listen, launcher: &mut Launcher, group: Option<u32>, is_ours: bool) -> Result<OwnedFd> {
     match listen {
         Listen::Tcp(address) => {
-            let sockets = launcher.bind(*address, 1, PORT_TIMEOUT).context("admin.address")?;
+            let sockets = launcher.bind("admin.address", *address, 1, PORT_TIMEOUT)?;
             sockets.into_iter().next().context("admin.address: no socket")
         }
-        Listen::Unix(path) => unix(path, group, is_ours).with_context(|| format!("admin.socket {}", path.display())),
+        Listen::Unix(path) => unix(path, group, is_ours).with_context(|| format!("{} cannot be made", path.display())),
     }
 }
 

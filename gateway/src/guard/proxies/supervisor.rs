@@ -32,7 +32,7 @@ use super::{
 };
 use crate::{
     guard::{credentials::handed::Handed, launcher::Launcher, quotas::book::Book},
-    launch::{End, ProgramId, Role, RunAs},
+    launch::{End, ProcessRole, ProgramId, RunAs, SETTLED, back_off},
     limit::spent::SpentBudgets,
     message::{
         Bundle, MAX_DESCRIPTORS, ToProxy,
@@ -54,20 +54,6 @@ const READY_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long past its deadline a draining proxy may live.
 const GRACE: Duration = Duration::from_secs(2);
-
-/// A proxy that served for so long is started again at once.
-const SETTLED: Duration = Duration::from_secs(10);
-
-/// Waiting times between restarts of a proxy that keeps dying: none, then doubling up to the last.
-const BACK_OFF: [Duration; 7] = [
-    Duration::ZERO,
-    Duration::from_millis(100),
-    Duration::from_millis(250),
-    Duration::from_millis(500),
-    Duration::from_secs(1),
-    Duration::from_secs(2),
-    Duration::from_secs(5),
-];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ProxyState {
@@ -229,8 +215,8 @@ impl Supervisor {
         let channel = Channel::new(ours)?;
         let generation = self.generation + 1;
         let pid = match program {
-            Some(program) => self.launcher.start(Role::Proxy, generation, self.run_as, program, &theirs)?,
-            None => self.start_process(Role::Proxy, self.run_as, generation, &theirs)?,
+            Some(program) => self.launcher.start(ProcessRole::Proxy, generation, self.run_as, program, &theirs)?,
+            None => self.start_process(ProcessRole::Proxy, self.run_as, generation, &theirs)?,
         };
         // One that is due would be of what is in force now, and start beside this one.
         self.restart_at = None;
@@ -261,7 +247,7 @@ impl Supervisor {
     /// # Errors
     /// It cannot be started at all.
     pub(crate) fn start_observer(&mut self, channel: &OwnedFd) -> io::Result<u32> {
-        self.start_process(Role::Observer, self.observer_as, 0, channel)
+        self.start_process(ProcessRole::Observer, self.observer_as, 0, channel)
     }
 
     /// Starts a compiler: the same program as the proxy that serves, run by the same user. Its process id.
@@ -269,7 +255,7 @@ impl Supervisor {
     /// # Errors
     /// It cannot be started at all.
     pub(crate) fn start_compiler(&mut self, channel: &OwnedFd) -> io::Result<u32> {
-        self.start_process(Role::Compiler, self.run_as, 0, channel)
+        self.start_process(ProcessRole::Compiler, self.run_as, 0, channel)
     }
 
     /// Hands one proxy a descriptor, with what it is for.

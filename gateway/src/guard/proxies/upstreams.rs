@@ -6,6 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use crate::{
     clock::rfc3339,
     config::is_name,
+    counted::counted,
+    detect::MAX_DISCOUNTED,
     message::{ServerState, UpstreamReport},
     settings::upstream::Upstream,
 };
@@ -25,7 +27,9 @@ impl Upstreams {
     pub(crate) fn hear(&mut self, generation: u64, state: UpstreamReport) {
         let told = self.told.entry(generation).or_default();
         let room = told.len() < MOST_UPSTREAMS || told.contains_key(&state.name);
-        let fits = state.servers.len() <= MOST_SERVERS && state.failing.len() <= MOST_SERVERS;
+        let fits = state.servers.len() <= MOST_SERVERS
+            && state.failing.len() <= MOST_SERVERS
+            && state.discounted.len() <= MAX_DISCOUNTED;
         if room && is_name(&state.name) && fits {
             told.insert(state.name.clone(), state);
         }
@@ -58,7 +62,8 @@ pub(crate) fn warnings(upstreams: &[UpstreamReport]) -> Vec<String> {
         let out: Vec<&str> =
             upstream.servers.iter().filter(|(_, state)| is_out(state)).map(|(address, _)| &**address).collect();
         let (name, some, all) = (&upstream.name, out.len(), upstream.servers.len());
-        (some > 0).then(|| format!("upstream {name}: {some} of {all} servers are not used: {}", out.join(", ")))
+        let all = counted(all, "server is", "servers are");
+        (some > 0).then(|| format!("upstream {name}: {some} of {all} not used: {}", out.join(", ")))
     };
     upstreams.iter().flat_map(|upstream| warning(upstream).into_iter().chain(failing(upstream))).collect()
 }
@@ -98,6 +103,7 @@ mod tests {
             over_limit: 0,
             retries: 0,
             limit: None,
+            discounted: Vec::new(),
         }
     }
 

@@ -9,9 +9,9 @@ use std::{
 use crate::{
     clock::Now,
     limit::{
-        quota::{Span, UsedRow},
+        quota::{MAX_ROWS_TOLD, Span, UsedRow},
         quotas::{QuotaReport, QuotaState},
-        report::{MAX_ROWS, Row, first},
+        report::{LimitRow, MAX_ROWS, first},
     },
     message::{ToProxy, sealed::seal},
     settings::limit::Settings,
@@ -45,6 +45,10 @@ struct QuotaSums {
     used: HashMap<u64, Entry>,
     /// What the disk does not have yet.
     changed: Vec<u64>,
+    /// The numbers of operators' words about keys.
+    words: HashMap<u64, u64>,
+    /// Those that the disk does not have yet.
+    new_words: Vec<u64>,
     /// The disk has rows of another period.
     is_new: bool,
 }
@@ -68,6 +72,8 @@ pub(crate) struct QuotaRows {
     pub(crate) is_new: bool,
     /// Keys, what each has used up, and as operators write it.
     pub(crate) rows: Vec<(u64, u64, Option<Box<str>>)>,
+    /// Keys, and the numbers of the last words of operators about them.
+    pub(crate) words: Vec<(u64, u64)>,
 }
 
 impl Book {
@@ -128,20 +134,22 @@ impl Book {
             }
         }
         self.dropped += dropped;
-        let report = QuotaReport { rows: others, warned: Vec::new(), ..report };
-        (!report.rows.is_empty()).then_some(report)
+        let words = kept.learn(&report.words);
+        let report = QuotaReport { rows: others, warned: Vec::new(), words, ..report };
+        (!report.rows.is_empty() || !report.words.is_empty()).then_some(report)
     }
 
     /// Takes over what the disk has. Returns what proxies that serve already are to be told.
     pub(crate) fn load(&mut self, loaded: Vec<QuotaRows>) -> Vec<QuotaReport> {
         let mut late = Vec::new();
-        for QuotaRows { name, counts, span, rows, .. } in loaded {
+        for QuotaRows { name, counts, span, rows, words, .. } in loaded {
             let known = self.quotas.iter_mut().find(|kept| kept.name == name && kept.counts == counts);
             let kept = match known {
                 Some(kept) => kept,
                 None => {
                     // It may be configured again before it ends.
-                    self.quotas.push(QuotaSums { most: rows.len(), ..QuotaSums::new(name.clone(), counts.clone()) });
+                    let most = rows.len().max(words.len());
+                    self.quotas.push(QuotaSums { most, ..QuotaSums::new(name.clone(), counts.clone()) });
                     let Some(last) = self.quotas.last_mut() else { continue };
                     last
                 }
@@ -169,10 +177,15 @@ impl Book {
             }
             let used = &kept.used;
             kept.changed.retain(|key| used.get(key).is_some_and(|entry| entry.is_changed));
-            for rows in told.chunks(crate::limit::quota::MAX_ROWS_TOLD) {
-                let (rows, warned) = (rows.to_vec(), Vec::new());
-                late.push(QuotaReport { quota: name.clone(), counts: counts.clone(), span, rows, warned });
-            }
+            let on_disk = kept.new_words.len();
+            let words = kept.learn(&words);
+            kept.new_words.truncate(on_disk);
+            let report = |rows: &[UsedRow], words: &[(u64, u64)]| {
+                let (rows, warned, words) = (rows.to_vec(), Vec::new(), words.to_vec());
+                QuotaReport { quota: name.clone(), counts: counts.clone(), span, rows, warned, words }
+            };
+            late.extend(told.chunks(MAX_ROWS_TOLD).map(|rows| report(rows, &[])));
+            late.extend(words.chunks(MAX_ROWS_TOLD).map(|words| report(&[], words)));
         }
         late
     }
@@ -181,7 +194,7 @@ impl Book {
     pub(crate) fn take_changed(&mut self) -> Vec<QuotaRows> {
         let (mut written, mut room) = (Vec::new(), MOST_WRITTEN);
         for kept in &mut self.quotas {
-            if kept.changed.is_empty() && !kept.is_new || room == 0 {
+            if kept.changed.is_empty() && kept.new_words.is_empty() && !kept.is_new || room == 0 {
                 continue;
             }
             let keys = kept.changed.split_off(kept.changed.len().saturating_sub(room));
@@ -193,9 +206,11 @@ impl Book {
                     rows.push((key, entry.units, entry.name.clone()));
                 }
             }
+            let words = std::mem::take(&mut kept.new_words);
+            let words = words.into_iter().filter_map(|key| Some((key, *kept.words.get(&key)?))).collect();
             let is_new = std::mem::take(&mut kept.is_new);
             let (name, counts) = (kept.name.clone(), kept.counts.clone());
-            written.push(QuotaRows { name, counts, span: kept.span, is_new, rows });
+            written.push(QuotaRows { name, counts, span: kept.span, is_new, rows, words });
         }
         written
     }
@@ -212,6 +227,7 @@ impl Book {
             kept.is_new = kept.span.end != 0;
             kept.changed = kept.used.keys().copied().collect();
             kept.used.values_mut().for_each(|entry| entry.is_changed = true);
+            kept.new_words = kept.words.keys().copied().collect();
         }
     }
 
@@ -227,6 +243,7 @@ impl Book {
                 counts: kept.counts.clone(),
                 span: kept.span,
                 rows: kept.used.iter().map(|(key, entry)| (*key, entry.units)).collect(),
+                words: kept.words.iter().map(|(key, word)| (*key, *word)).collect(),
             })
             .collect();
         if states.is_empty() {
@@ -243,7 +260,7 @@ impl Book {
     }
 
     /// Who has used up most, of each quota; and how many there are besides.
-    pub(crate) fn top(&self) -> (Vec<Row>, u64) {
+    pub(crate) fn top(&self) -> (Vec<LimitRow>, u64) {
         let mut rows = Vec::new();
         for kept in self.quotas.iter().filter(|kept| kept.is_configured) {
             let mut top = BinaryHeap::new();
@@ -253,12 +270,12 @@ impl Book {
                     top.pop();
                 }
             }
-            rows.extend(top.into_sorted_vec().into_iter().map(|(std::cmp::Reverse(units), key)| Row {
+            rows.extend(top.into_sorted_vec().into_iter().map(|(std::cmp::Reverse(units), key)| LimitRow {
                 limit: kept.name.clone(),
                 key: Some(self.name(&kept.name, key)),
                 used: Some(units),
                 resets: u64::try_from(kept.span.end / 1_000).ok(),
-                ..Row::default()
+                ..LimitRow::default()
             }));
         }
         rows.sort_by_key(|row| std::cmp::Reverse(row.used));
@@ -286,6 +303,8 @@ impl QuotaSums {
             before: Span::default(),
             used: HashMap::new(),
             changed: Vec::new(),
+            words: HashMap::new(),
+            new_words: Vec::new(),
             is_new: false,
         }
     }
@@ -302,8 +321,24 @@ impl QuotaSums {
         }
         (self.before, self.span, self.is_new) = (self.span, span, true);
         self.used = HashMap::new();
-        self.changed = Vec::new();
+        (self.changed, self.words, self.new_words) = (Vec::new(), HashMap::new(), Vec::new());
         true
+    }
+
+    /// Words of operators were heard. Returns those that were not known.
+    fn learn(&mut self, words: &[(u64, u64)]) -> Vec<(u64, u64)> {
+        let mut new = Vec::new();
+        for (key, word) in words {
+            let has_room = self.words.len() < self.most || self.words.contains_key(key);
+            if has_room && self.words.get(key).is_none_or(|known| known < word) {
+                self.words.insert(*key, *word);
+                if !self.new_words.contains(key) {
+                    self.new_words.push(*key);
+                }
+                new.push((*key, *word));
+            }
+        }
+        new
     }
 
     /// The entry of a key, which changes. `None`: there is no room.

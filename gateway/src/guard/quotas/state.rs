@@ -1,6 +1,6 @@
 //! What the guard's loop keeps of quotas besides their sums.
 
-use super::writer::Writer;
+use super::writer::QuotaWriterHandle;
 
 /// So many lines a second tell who has used up most of a quota.
 const MOST_LINES: u32 = 20;
@@ -9,7 +9,7 @@ const MOST_LINES: u32 = 20;
 #[derive(Default)]
 pub(crate) struct QuotaKeeping {
     /// `None`: there was no quota yet, or there can be no thread.
-    pub(crate) writer: Option<Writer>,
+    pub(crate) writer: Option<QuotaWriterHandle>,
     /// It has a job.
     pub(crate) is_busy: bool,
     /// The file is open.

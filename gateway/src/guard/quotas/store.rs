@@ -41,6 +41,14 @@ CREATE TABLE used (
 ) WITHOUT ROWID;
 ";
 
+/// What later versions have besides, and earlier ones do not look at.
+const MORE_TABLES: &str = "
+CREATE TABLE IF NOT EXISTS word (
+    quota INTEGER NOT NULL, key INTEGER NOT NULL, number INTEGER NOT NULL, until INTEGER NOT NULL,
+    PRIMARY KEY (quota, key)
+) WITHOUT ROWID;
+";
+
 const WANTED: SqliteOptions = SqliteOptions { patience: PATIENCE, schema: SCHEMA, tables: TABLES };
 
 /// Why the file cannot be used.
@@ -90,7 +98,7 @@ impl QuotaStore {
     /// Opens the file, making it where there is none. One that is damaged is set aside, and that is told.
     pub(super) fn open(state_dir: &Path, boot: &str) -> Result<(Self, Option<String>), QuotaStoreError> {
         let path = state_dir.join(FILE);
-        match sqlite::open(&path, &WANTED) {
+        match connect(&path) {
             Err(error) if error.is_damage() => {
                 let (store, told) = Self::begin_anew(state_dir, boot, &error.into())?;
                 Ok((store, Some(told)))
@@ -111,7 +119,7 @@ impl QuotaStore {
         forget_written(state_dir)?;
         let told = format!("{because}: it was set aside as {}", aside.display());
         tracing::error!("{told}");
-        Ok((Self::of(sqlite::open(&path, &WANTED)?, boot), told))
+        Ok((Self::of(connect(&path)?, boot), told))
     }
 
     fn of(connection: Connection, boot: &str) -> Self {
@@ -150,7 +158,10 @@ impl QuotaStore {
             let span = Span { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
             if span.ends != 0 {
                 let (name, counts) = (row.get(1)?, row.get(2)?);
-                loaded.insert(row.get(0)?, QuotaRows { name, counts, span, is_new: false, rows: Vec::new() });
+                loaded.insert(
+                    row.get(0)?,
+                    QuotaRows { name, counts, span, is_new: false, rows: Vec::new(), words: Vec::new() },
+                );
             }
         }
         let mut query = self.connection.prepare("SELECT quota, key, units, name, until FROM used")?;
@@ -163,6 +174,15 @@ impl QuotaStore {
                 written.rows.push((key.cast_unsigned(), units.cast_unsigned(), name.map(Into::into)));
             }
         }
+        let mut query = self.connection.prepare("SELECT quota, key, number, until FROM word")?;
+        let mut rows = query.query([])?;
+        while let Some(row) = rows.next()? {
+            let until: i64 = row.get(3)?;
+            if let Some(written) = loaded.get_mut(&row.get::<_, i64>(0)?).filter(|written| written.span.end == until) {
+                let (key, word): (i64, i64) = (row.get(1)?, row.get(2)?);
+                written.words.push((key.cast_unsigned(), word.cast_unsigned()));
+            }
+        }
         Ok(loaded.into_values().collect())
     }
 
@@ -172,7 +192,7 @@ impl QuotaStore {
         let seen = i64::try_from(now.unix_millis).unwrap_or(i64::MAX);
         change
             .execute("INSERT OR REPLACE INTO machine (one, boot, seen) VALUES (1, ?, ?)", params![self.boot, seen])?;
-        for QuotaRows { name, counts, span, is_new, rows } in changed {
+        for QuotaRows { name, counts, span, is_new, rows, words } in changed {
             let Span { start, end, again, ends } = span;
             let number: i64 = change
                 .prepare_cached(
@@ -184,6 +204,7 @@ impl QuotaStore {
                 .query_row(params![name, counts, start, end, again, ends.cast_signed()], |row| row.get(0))?;
             if *is_new {
                 change.execute("DELETE FROM used WHERE quota = ? AND until <> ?", [number, *end])?;
+                change.execute("DELETE FROM word WHERE quota = ? AND until <> ?", [number, *end])?;
                 forget_over(&change, seen)?;
             }
             let mut put = change.prepare_cached(
@@ -194,9 +215,20 @@ impl QuotaStore {
             for (key, units, name) in rows {
                 put.execute(params![number, key.cast_signed(), units.cast_signed(), name.as_deref(), end])?;
             }
+            let put = "INSERT OR REPLACE INTO word (quota, key, number, until) VALUES (?, ?, ?, ?)";
+            let mut put = change.prepare_cached(put)?;
+            for (key, word) in words {
+                put.execute(params![number, key.cast_signed(), word.cast_signed(), end])?;
+            }
         }
         Ok(change.commit()?)
     }
+}
+
+fn connect(path: &Path) -> Result<Connection, SqliteError> {
+    let connection = sqlite::open(path, &WANTED)?;
+    connection.execute_batch(MORE_TABLES)?;
+    Ok(connection)
 }
 
 /// Notes that the file has counts.
@@ -216,5 +248,6 @@ fn forget_over(change: &rusqlite::Transaction<'_>, seen: i64) -> rusqlite::Resul
     const LONG: i64 = 62 * 86_400_000;
     let before = seen.saturating_sub(LONG);
     change.execute("DELETE FROM used WHERE quota IN (SELECT number FROM quota WHERE until < ?)", [before])?;
+    change.execute("DELETE FROM word WHERE quota IN (SELECT number FROM quota WHERE until < ?)", [before])?;
     change.execute("DELETE FROM quota WHERE until < ?", [before]).map(drop)
 }

@@ -68,7 +68,14 @@ fn report(span: Span, rows: &[(u64, i64, bool)]) -> QuotaReport {
         name: Some(format!("principal=p{key}")),
     };
     let rows = rows.iter().map(row).collect();
-    QuotaReport { quota: "daily".to_owned(), counts: COUNTS.to_owned(), span, rows, warned: Vec::new() }
+    QuotaReport {
+        quota: "daily".to_owned(),
+        counts: COUNTS.to_owned(),
+        span,
+        rows,
+        warned: Vec::new(),
+        words: Vec::new(),
+    }
 }
 
 fn book(capacity: usize) -> Book {
@@ -193,6 +200,7 @@ fn d07_window_edge_on_disk() {
         span,
         is_new,
         rows,
+        words: Vec::new(),
     };
     store.write(&[written(day(0), false, vec![(1, 5, None), (2, 6, None)])], now(0)).unwrap();
     store.write(&[written(day(1), false, vec![(1, 1, None)])], now(13)).unwrap();
@@ -202,13 +210,42 @@ fn d07_window_edge_on_disk() {
     assert_eq!(store.load(now(16)).unwrap()[0].rows.len(), 1);
 }
 
+/// The numbers of operators' words are known after a restart, so that no word counts again.
+#[test]
+fn words_are_kept() {
+    let (folder, mut before) = (Folder::new("words"), book(1_000));
+    let said = |words: &[(u64, u64)]| QuotaReport { words: words.to_vec(), ..report(day(0), &[]) };
+    let handed = |book: &Book| {
+        let Some((_, mut files)) = book.opening().unwrap() else { return Vec::new() };
+        let states: Vec<QuotaState> = unseal(files.remove(0)).unwrap();
+        let mut words: Vec<_> = states.into_iter().flat_map(|state| state.words).collect();
+        words.sort_unstable();
+        words
+    };
+    assert_eq!(before.add(said(&[(1, 7), (2, 8)])).unwrap().words, [(1, 7), (2, 8)]);
+    assert!(before.add(said(&[(1, 6), (2, 8)])).is_none(), "they are known, or earlier");
+    folder.open("boot").write(&before.take_changed(), now(1)).unwrap();
+    assert!(before.take_changed().is_empty());
+    let mut after = book(1_000);
+    let late = after.load(folder.open("boot").load(now(2)).unwrap());
+    assert_eq!(late.iter().map(|report| report.words.len()).sum::<usize>(), 2, "proxies that serve are told");
+    assert_eq!(handed(&after), [(1, 7), (2, 8)]);
+    assert!(after.take_changed().is_empty(), "what was read is on the disk");
+    // The next day has words of its own.
+    after.add(report(day(1), &[(1, 1, false)]));
+    folder.open("boot").write(&after.take_changed(), now(13)).unwrap();
+    assert_eq!(handed(&after), []);
+    assert_eq!(folder.open("boot").load(now(14)).unwrap()[0].words, []);
+}
+
 /// A disk that could be read only after proxies had begun: both counts add up.
 #[test]
 fn what_is_read_late_is_added() {
     let mut book = book(1_000);
     book.add(report(day(0), &[(1, 3, false), (2, 4, true)]));
     let rows = vec![(1, 10, None), (2, 6, None), (3, 1, None)];
-    let loaded = QuotaRows { name: "daily".to_owned(), counts: COUNTS.to_owned(), span: day(0), is_new: false, rows };
+    let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
+    let loaded = QuotaRows { name, counts, span: day(0), is_new: false, rows, words: Vec::new() };
     let late = book.load(vec![loaded]);
     assert_eq!(handed(&book), [(1, 13), (2, 6), (3, 1)]);
     let told: Vec<_> = late.iter().flat_map(|report| &report.rows).map(|row| (row.key, row.units)).collect();

@@ -17,7 +17,7 @@ use crate::clock::Now;
 const LAST: Duration = Duration::from_secs(3);
 
 /// Work for the thread.
-pub(crate) enum Job {
+pub(crate) enum QuotaJob {
     /// Open the file, and read it if it was never read.
     Open,
     /// Write this, in parts, whatever has failed before: there is no next time.
@@ -37,12 +37,12 @@ pub(crate) struct QuotaWork {
 }
 
 /// The way to the thread.
-pub(crate) struct Writer {
-    jobs: mpsc::SyncSender<Job>,
+pub(crate) struct QuotaWriterHandle {
+    jobs: mpsc::SyncSender<QuotaJob>,
     thread: JoinHandle<()>,
 }
 
-impl Writer {
+impl QuotaWriterHandle {
     /// Starts the thread, which calls `done` for each job, and ends once nobody can give it one.
     ///
     /// # Errors
@@ -54,23 +54,23 @@ impl Writer {
     ) -> std::io::Result<Self> {
         let (jobs, queue) = mpsc::sync_channel(2);
         let thread = thread::Builder::new().name("quotas".to_owned()).spawn(move || {
-            let mut desk = QuotaWriterState::new(state_dir, boot);
+            let mut writer = QuotaWriterState::new(state_dir, boot);
             while let Ok(job) = queue.recv() {
-                done(desk.work(job));
+                done(writer.work(job));
             }
         })?;
         Ok(Self { jobs, thread })
     }
 
     /// Gives it a job; whether it has taken it.
-    pub(crate) fn ask(&self, job: Job) -> bool {
+    pub(crate) fn ask(&self, job: QuotaJob) -> bool {
         self.jobs.try_send(job).is_ok()
     }
 
     /// Has it write the last rows, and waits for that a moment.
     pub(crate) fn finish(self, last: Vec<Vec<QuotaRows>>) {
         let until = Instant::now() + LAST;
-        let mut job = Some(Job::Last(last));
+        let mut job = Some(QuotaJob::Last(last));
         while let Some(waits) = job.take() {
             match self.jobs.try_send(waits) {
                 Err(mpsc::TrySendError::Full(waits)) if Instant::now() < until => {
@@ -105,12 +105,12 @@ impl QuotaWriterState {
         Self { state_dir, boot, store: None, is_read: false, is_noted: false, failed: Vec::new() }
     }
 
-    fn work(&mut self, job: Job) -> QuotaWork {
+    fn work(&mut self, job: QuotaJob) -> QuotaWork {
         let mut worked = QuotaWork { loaded: None, trouble: None, finding: None };
         let done = match job {
-            Job::Open => self.open(&mut worked),
-            Job::Last(parts) => self.write_last(parts, &mut worked),
-            Job::Write(changed) => self.write(changed),
+            QuotaJob::Open => self.open(&mut worked),
+            QuotaJob::Last(parts) => self.write_last(parts, &mut worked),
+            QuotaJob::Write(changed) => self.write(changed),
         };
         worked.trouble = done.err();
         worked
@@ -185,20 +185,20 @@ mod tests {
         let rows = |rows: &[(u64, u64)]| {
             let rows = rows.iter().map(|(key, units)| (*key, *units, None)).collect();
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
-            vec![QuotaRows { name, counts, span, is_new: false, rows }]
+            vec![QuotaRows { name, counts, span, is_new: false, rows, words: Vec::new() }]
         };
-        let desk = || QuotaWriterState::new(folder.clone(), "one".to_owned());
-        let mut writer = desk();
-        assert_eq!(writer.work(Job::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
-        assert_eq!(writer.work(Job::Open).trouble, None);
-        assert_eq!(writer.work(Job::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
+        let new_writer = || QuotaWriterState::new(folder.clone(), "one".to_owned());
+        let mut writer = new_writer();
+        assert_eq!(writer.work(QuotaJob::Last(vec![rows(&[(9, 9)])])).trouble.as_deref(), Some("it is not open"));
+        assert_eq!(writer.work(QuotaJob::Open).trouble, None);
+        assert_eq!(writer.work(QuotaJob::Write(rows(&[(1, 1), (2, 1)]))).trouble, None);
         let other = rusqlite::Connection::open(folder.join(FILE)).unwrap();
         let full = "CREATE TRIGGER full BEFORE INSERT ON used BEGIN SELECT RAISE(ABORT, 'full'); END";
         other.execute_batch(full).unwrap();
-        assert!(writer.work(Job::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
+        assert!(writer.work(QuotaJob::Write(rows(&[(1, 2), (3, 2)]))).trouble.unwrap().contains("full"));
         other.execute_batch("DROP TRIGGER full").unwrap();
-        assert_eq!(writer.work(Job::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
-        let mut loaded = desk().work(Job::Open).loaded.unwrap().remove(0).rows;
+        assert_eq!(writer.work(QuotaJob::Last(vec![rows(&[(1, 3)]), rows(&[(4, 3)])])).trouble, None);
+        let mut loaded = new_writer().work(QuotaJob::Open).loaded.unwrap().remove(0).rows;
         loaded.sort_unstable();
         let loaded: Vec<_> = loaded.into_iter().map(|(key, units, _)| (key, units)).collect();
         assert_eq!(loaded, [(1, 3), (2, 1), (3, 2), (4, 3)]);
@@ -214,7 +214,8 @@ mod tests {
         let span = Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::clock::SECOND };
         let written = || {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
-            vec![QuotaRows { name, counts, span, is_new: false, rows: vec![(1, 1, None)] }]
+            let (rows, words) = (vec![(1, 1, None)], Vec::new());
+            vec![QuotaRows { name, counts, span, is_new: false, rows, words }]
         };
         let table: [(&str, bool, Spoil, Option<&str>); 6] = [
             ("kept", true, |_| {}, None),
@@ -228,17 +229,17 @@ mod tests {
             let folder = std::env::temp_dir().join(format!("gateway-quota-lost-{number}-{}", std::process::id()));
             fs::create_dir_all(&folder).unwrap();
             let open = || {
-                let mut desk = QuotaWriterState::new(folder.clone(), "one".to_owned());
-                let worked = desk.work(Job::Open);
+                let mut writer = QuotaWriterState::new(folder.clone(), "one".to_owned());
+                let worked = writer.work(QuotaJob::Open);
                 assert_eq!(worked.trouble, None, "{case}");
-                (desk, worked.finding)
+                (writer, worked.finding)
             };
-            let (mut desk, finding) = open();
+            let (mut writer, finding) = open();
             assert_eq!(finding, None, "{case}: the first start");
             if is_written {
-                assert_eq!(desk.work(Job::Write(written())).trouble, None, "{case}");
+                assert_eq!(writer.work(QuotaJob::Write(written())).trouble, None, "{case}");
             }
-            drop(desk);
+            drop(writer);
             for ending in ["-wal", "-shm"] {
                 fs::remove_file(folder.join(format!("{FILE}{ending}"))).unwrap_or_default();
             }

@@ -40,6 +40,13 @@ pub(crate) enum LockError {
     },
 }
 
+impl LockError {
+    /// Whether the right to the file is missing.
+    pub(crate) fn is_denied(&self) -> bool {
+        matches!(self, Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied)
+    }
+}
+
 /// Takes the lock of a state directory for a guard, and says in it whom to stop for it. It goes with the process, however
 /// that ends.
 ///

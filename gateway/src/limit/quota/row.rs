@@ -37,4 +37,6 @@ pub(in crate::limit) struct QuotaDelta {
     pub(in crate::limit) span: Span,
     pub(in crate::limit) rows: Vec<UsedRow>,
     pub(in crate::limit) warned: Vec<Warned>,
+    /// Keys, and the numbers of operators' words about them that other machines or this one have said.
+    pub(in crate::limit) words: Vec<(u64, u64)>,
 }

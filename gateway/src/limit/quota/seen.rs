@@ -23,6 +23,10 @@ pub(super) struct PeerUsage {
     pub(super) set: u32,
     pub(super) set_told: u32,
     pub(super) is_asked: bool,
+    /// How often the store has answered a word of this machine's operators with another number, and until when it is not
+    /// asked again for that.
+    pub(super) tries: u8,
+    pub(super) paused_until: u64,
 }
 
 /// What a key may use up on this machine.

@@ -28,6 +28,10 @@ pub(super) struct QuotaShard {
     /// Keys that are new, as operators write them.
     pub(super) names: Vec<(u64, String)>,
     pub(super) warned: Vec<Warned>,
+    /// Keys about which an operator's word was heard that the guard was not told of.
+    pub(super) words: Vec<u64>,
+    /// Keys about which the store is asked again later.
+    pub(super) later: Vec<u64>,
     /// So many keys have crossed a threshold.
     pub(super) crossings: u64,
 }
@@ -76,6 +80,8 @@ impl QuotaShard {
         if self.number != clock.number {
             self.number = clock.number;
             self.names.clear();
+            self.words.clear();
+            self.later.clear();
             for key in mem::take(&mut self.changed) {
                 if let Some(used) = self.used.find(key, &key) {
                     used.is_changed = false;

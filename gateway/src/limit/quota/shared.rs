@@ -10,6 +10,7 @@
 //!
 //! *Invariant:* what the store says never gives a key anything back that this machine knows to be used up, unless an operator
 //! of some machine has said so: such a word is numbered, and has a tag by the cluster's secret, which the store does not know.
+//! It counts once: its number is never forgotten before the period ends, neither for want of room nor in a restart.
 
 use std::sync::Arc;
 
@@ -28,6 +29,7 @@ use crate::{
         queue::{SharedQuota, WaitingQuota},
         shared::Circle,
     },
+    mix::mix,
     settings::limit::{Allowance, Limit},
 };
 
@@ -45,6 +47,17 @@ const PART: u64 = 20;
 
 /// At least so many units, unless that is over a quarter of the quota, divided by the machines.
 const LEAST: u64 = 8;
+
+/// How long a store that answers an operator's word with another number is left alone, at least and at most, in
+/// nanoseconds. It is asked again at once the first time: another operator may have come first.
+const PAUSE: u64 = SECOND;
+const LONGEST_PAUSE: u64 = 60 * SECOND;
+
+/// The most keys of one part that wait for the end of that. About more, the store is asked when they are used next.
+const MOST_LATER: usize = 1_024;
+
+/// The most keys of one part whose words the guard is not told of yet. It does not hear of more.
+const MOST_WORDS: usize = 1_024;
 
 /// The highest number of a word that is believed of a store which shows no tag for it: they are milliseconds since 1970, and
 /// numbers of the store's scripts, which are doubles.
@@ -114,7 +127,11 @@ impl SharedQuota {
     /// Whether the store is to be told once more of all that it was told: it came back, and may have lost it.
     pub(in crate::limit) fn retell(self: &Arc<Self>, now: u64) {
         let sessions = self.asks.sessions();
-        if !self.asks.is_reachable() || self.counts.sessions() == sessions {
+        if !self.asks.is_reachable() {
+            return;
+        }
+        self.ask_later(now);
+        if self.counts.sessions() == sessions {
             return;
         }
         for part in &self.counts.parts {
@@ -137,17 +154,33 @@ impl SharedQuota {
         self.counts.note_sessions(sessions);
     }
 
+    /// Asks about the keys whose pause is over.
+    fn ask_later(self: &Arc<Self>, now: u64) {
+        for part in &self.counts.parts {
+            let mut part = lock(part);
+            let later = std::mem::take(&mut part.later);
+            let (paused, due): (Vec<u64>, Vec<u64>) = later.into_iter().partition(|key| part.is_paused(*key, now));
+            part.later = paused;
+            for key in due {
+                part.ask(self, key);
+            }
+        }
+    }
+
     /// A key has used up something: the store is to be told.
     pub(in crate::limit) fn tell(self: &Arc<Self>, key: u64, now: u64) {
         if self.asks.is_reachable() {
-            self.counts.part(key, now).ask(self, key);
+            let mut part = self.counts.part(key, now);
+            if !part.is_paused(key, now) {
+                part.ask(self, key);
+            }
         }
     }
 
     /// What is used up on other machines, as far as is known. The store is asked, so that more is known soon.
     pub(in crate::limit) fn others(self: &Arc<Self>, key: u64, now: u64) -> Option<u64> {
         let mut part = self.counts.part(key, now);
-        if self.asks.is_reachable() {
+        if self.asks.is_reachable() && !part.is_paused(key, now) {
             part.ask(self, key);
         }
         let number = part.number;
@@ -168,7 +201,7 @@ impl QuotaShard {
             asks.count_alone();
             return alone;
         };
-        let PeerUsage { base, answered, alone_until, is_asked, .. } = *seen;
+        let PeerUsage { base, answered, alone_until, is_asked, paused_until, .. } = *seen;
         let others = seen.elsewhere();
         let left = most.saturating_sub(others);
         let rest = left.saturating_sub(base);
@@ -181,7 +214,7 @@ impl QuotaShard {
         let of_rest = if is_fresh { rest / nodes.saturating_mul(4) } else { 0 };
         let ahead = of_rest.max(*portion);
         let is_due = !is_fresh || before.saturating_sub(base).saturating_mul(2) >= ahead;
-        if is_due && !is_asked {
+        if is_due && !is_asked && paused_until <= now {
             self.ask(shared, key);
         }
         Cap { most: base.saturating_add(ahead).min(left), others }
@@ -195,12 +228,13 @@ impl QuotaShard {
     }
 
     /// What is known of the other machines, in this period. `None`: there is no room.
-    fn seen(&mut self, key: u64, before: u64) -> Option<&mut PeerUsage> {
+    pub(super) fn seen(&mut self, key: u64, before: u64) -> Option<&mut PeerUsage> {
         let (number, capacity) = (self.number, self.used.capacity());
         let table = self.seen.get_or_insert_with(|| BoundedTable::new(capacity, u64::from(number) ^ key));
         if table.find(key, &key).is_none() {
             let fresh = PeerUsage { number, base: before, ..PeerUsage::default() };
-            let may_go = |seen: &PeerUsage| seen.number != number || !seen.is_asked && seen.set == seen.set_told;
+            let is_settled = |seen: &PeerUsage| !seen.is_asked && seen.set == seen.set_told && seen.generation == 0;
+            let may_go = |seen: &PeerUsage| seen.number != number || is_settled(seen);
             table.add(key, key, fresh, |_, seen| seen.answered, may_go);
         }
         let seen = table.find(key, &key)?;
@@ -222,11 +256,67 @@ impl QuotaShard {
         seen.is_asked
     }
 
+    /// Whether the store is left alone about a key.
+    fn is_paused(&mut self, key: u64, now: u64) -> bool {
+        let seen = self.seen.as_mut().and_then(|seen| seen.find(key, &key));
+        seen.is_some_and(|seen| seen.paused_until > now)
+    }
+
+    /// The store has answered a word with another number, `tries` times in a row.
+    fn ask_again(&mut self, shared: &Arc<SharedQuota>, key: u64, tries: u8, now: u64) {
+        if tries <= 1 {
+            self.ask(shared, key);
+            return;
+        }
+        let pause = (PAUSE << u32::from(tries - 2).min(6)).min(LONGEST_PAUSE);
+        // Between half of it and all: machines do not come together.
+        let pause = pause / 2 + mix(key ^ now) % (pause / 2);
+        if let Some(seen) = self.seen.as_mut().and_then(|seen| seen.find(key, &key)) {
+            seen.paused_until = now.saturating_add(pause);
+        }
+        if self.later.len() < MOST_LATER && !self.later.contains(&key) {
+            self.later.push(key);
+        }
+    }
+
+    /// The guard is to be told which word about a key was heard last.
+    fn note_word(&mut self, key: u64) {
+        if self.words.len() < MOST_WORDS && !self.words.contains(&key) {
+            self.words.push(key);
+        }
+    }
+
+    /// Takes keys about which words were heard, and the numbers of those.
+    pub(super) fn take_words(&mut self) -> Vec<(u64, u64)> {
+        let (number, keys) = (self.number, std::mem::take(&mut self.words));
+        let Some(seen) = &mut self.seen else { return Vec::new() };
+        let word = |key: u64| Some((key, seen.find(key, &key).filter(|seen| seen.number == number)?.generation));
+        keys.into_iter().filter_map(word).filter(|(_, word)| *word > 0).collect()
+    }
+
+    /// All words are to be told again.
+    pub(super) fn retell_words(&mut self) {
+        let number = self.number;
+        let seen = self.seen.iter().flat_map(BoundedTable::iter);
+        let heard = seen.filter(|(_, seen)| seen.number == number && seen.generation > 0);
+        self.words = heard.map(|(key, _)| *key).take(MOST_WORDS).collect();
+    }
+
+    /// This machine has heard the word of this number about a key, before or in another process.
+    pub(super) fn know_word(&mut self, key: u64, word: u64) {
+        let number = self.number;
+        let units = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
+        if let Some(seen) = self.seen(key, units) {
+            seen.generation = seen.generation.max(word);
+        }
+    }
+
     /// An operator says what is used up: on all machines.
     pub(super) fn set_everywhere(&mut self, shared: &Arc<SharedQuota>, key: u64, units: u64) {
         if let Some(seen) = self.seen(key, units) {
             (seen.base, seen.others, seen.excess) = (units, 0, 0);
             seen.set = seen.set.wrapping_add(1);
+            (seen.tries, seen.paused_until) = (0, 0);
             self.ask(shared, key);
         }
     }
@@ -292,11 +382,14 @@ impl QuotaAsk {
         seen.claimed = seen.claimed.max(total.generation);
         let is_word = total.generation > seen.generation && total.tag == shared.seal.tag(&call.name, total.generation);
         if call.is_set && total.generation != call.generation {
-            // The word of another operator came first: this one comes again under a higher number.
+            // The word of another operator came first, or the store says so: this one comes again under a higher number.
+            seen.tries = seen.tries.saturating_add(1);
+            let tries = seen.tries;
             if is_word {
                 seen.generation = total.generation;
+                part.note_word(key);
             }
-            part.ask(&shared, key);
+            part.ask_again(&shared, key, tries, now);
             return;
         }
         // What a double loses is not to change a count.
@@ -319,7 +412,10 @@ impl QuotaAsk {
         if is_word {
             seen.generation = total.generation;
         }
-        seen.set_told = call.set;
+        (seen.set_told, seen.tries, seen.paused_until) = (call.set, 0, 0);
+        if is_word {
+            part.note_word(key);
+        }
         if !is_taken {
             return;
         }

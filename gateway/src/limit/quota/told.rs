@@ -34,6 +34,9 @@ impl Quota {
             }
             if keys > 0 {
                 part.names.extend(names);
+            } else {
+                // Behind what they have changed: who knows of a word alone would undo it.
+                untold.words.append(&mut part.take_words());
             }
             untold.warned.append(&mut part.warned);
         }
@@ -52,6 +55,17 @@ impl Quota {
                 }
             }
             part.changed = changed;
+            part.retell_words();
+        }
+    }
+
+    /// Operators' words of these numbers were heard by this machine.
+    pub(in crate::limit) fn know_words(&self, span: &Span, words: &[(u64, u64)], now: u64) {
+        if words.is_empty() || !self.advanced(now).span.is(span) {
+            return;
+        }
+        for (key, word) in words {
+            self.part(*key, now).know_word(*key, *word);
         }
     }
 

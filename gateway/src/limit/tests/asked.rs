@@ -10,12 +10,12 @@ fn operators_ask() {
     );
     let ask = Ask { identity: by("ada", &[], json!("acme"), Value::Null), ..Ask::default() };
     assert_eq!(world.served(&ask, 5, START), 3);
-    let rows = |question: Question| report::answer(Some(&world.limits), &question, START + 10 * SECOND);
-    let list = rows(Question::List);
+    let rows = |question: LimitQuestion| report::answer(Some(&world.limits), &question, START + 10 * SECOND);
+    let list = rows(LimitQuestion::List);
     let counts = |at: usize| (list[at].limit.as_str(), list[at].admitted, list[at].refused, list[at].mode.as_str());
     assert_eq!(counts(0), ("address", Some(3), Some(2), "enforce"));
     assert_eq!(counts(1), ("tenant", Some(2), Some(1), "shadow"));
-    let top = rows(Question::Top);
+    let top = rows(LimitQuestion::Top);
     let keys: Vec<_> = top.iter().map(|row| (row.key.as_deref().unwrap(), row.refused, row.last_seconds)).collect();
     let tenant = "claim:tenant=acme route=/items/{id}";
     assert_eq!(keys, [("address=192.0.2.1", Some(2), Some(10)), (tenant, Some(1), Some(10))]);
@@ -25,11 +25,15 @@ fn operators_ask() {
             let part = |part: &str| part.split_once('=').map(|(name, value)| (name.to_owned(), value.to_owned()));
             key.split(' ').filter_map(part).collect::<Vec<_>>()
         };
-        assert_eq!(rows(Question::Show(parts())).iter().map(|row| row.left).collect::<Vec<_>>(), [Some(left)], "{key}");
-        assert_eq!(rows(Question::Reset(parts())).len(), 1, "{key}");
-        assert!(rows(Question::Show(parts())).is_empty(), "{key}");
+        assert_eq!(
+            rows(LimitQuestion::Show(parts())).iter().map(|row| row.left).collect::<Vec<_>>(),
+            [Some(left)],
+            "{key}"
+        );
+        assert_eq!(rows(LimitQuestion::Reset(parts())).len(), 1, "{key}");
+        assert!(rows(LimitQuestion::Show(parts())).is_empty(), "{key}");
     }
-    assert!(rows(Question::Top).is_empty());
+    assert!(rows(LimitQuestion::Top).is_empty());
     assert_eq!(world.served(&ask, 5, START), 3);
 }
 
@@ -41,11 +45,11 @@ fn claims_that_are_no_text_are_asked_for() {
         let world = World::new("[limit.tenant]\nby = [\"claim:tenant\"]\nrequests = 2\nper = \"1h\"\n");
         let ask = Ask { identity: by("ada", &[], claim, Value::Null), ..Ask::default() };
         assert_eq!(world.served(&ask, 5, START), 2);
-        let rows = |question: Question| report::answer(Some(&world.limits), &question, START);
-        assert_eq!(rows(Question::Top)[0].key, Some(format!("claim:tenant={written}")));
+        let rows = |question: LimitQuestion| report::answer(Some(&world.limits), &question, START);
+        assert_eq!(rows(LimitQuestion::Top)[0].key, Some(format!("claim:tenant={written}")));
         let parts = || vec![("claim:tenant".to_owned(), written.to_owned())];
-        assert_eq!(rows(Question::Show(parts())).iter().map(|row| row.left).collect::<Vec<_>>(), [Some(0)]);
-        assert_eq!(rows(Question::Reset(parts())).len(), 1, "{written}");
+        assert_eq!(rows(LimitQuestion::Show(parts())).iter().map(|row| row.left).collect::<Vec<_>>(), [Some(0)]);
+        assert_eq!(rows(LimitQuestion::Reset(parts())).len(), 1, "{written}");
         assert_eq!(world.served(&ask, 5, START), 2);
     }
 }
@@ -78,7 +82,7 @@ fn what_is_known_only_afterwards_is_charged_then() {
         }
         world.limits.settle(&mut judged, &spent, START);
         assert!(!judged.is_owing());
-        let asked = Question::Show(vec![("address".to_owned(), "192.0.2.1".to_owned())]);
+        let asked = LimitQuestion::Show(vec![("address".to_owned(), "192.0.2.1".to_owned())]);
         // The least there is was taken when it began.
         let left = 1_000_u64.saturating_sub(charged + 1);
         assert_eq!(report::answer(Some(&world.limits), &asked, START)[0].left, Some(left), "{cost}");

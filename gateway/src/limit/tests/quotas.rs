@@ -90,7 +90,7 @@ fn plans_have_quotas_of_their_own_and_one_count() {
     let sum = world.sum("client");
     assert_eq!((sum.counts.admitted, sum.counts.refused, sum.keys), (12, 48, 1));
     assert!(sum.capacity <= u64::try_from(world.settings.limits[0].capacity).unwrap(), "{}", sum.capacity);
-    let rows = report::answer(Some(&world.limits), &Question::Quotas, START);
+    let rows = report::answer(Some(&world.limits), &LimitQuestion::Quotas, START);
     let told: Vec<_> = rows.iter().map(|row| (row.plan.as_deref(), row.quota, row.admitted)).collect();
     assert_eq!(told, [(None, Some(5), Some(12)), (Some("gold"), Some(12), None)]);
     world.limits.tick(at(DAY));
@@ -100,7 +100,7 @@ fn plans_have_quotas_of_their_own_and_one_count() {
 /// What one answer has no room for is counted.
 #[test]
 fn rows_that_are_left_out_are_counted() {
-    let rows = |count| report::first(vec![report::Row::default(); count]);
+    let rows = |count| report::first(vec![report::LimitRow::default(); count]);
     for (count, expect) in [(0, (0, 0)), (100, (100, 0)), (101, (100, 1)), (4_000, (100, 3_900))] {
         let (first, more) = rows(count);
         assert_eq!((first.len(), more), expect, "{count}");
@@ -177,7 +177,7 @@ fn d07_reload() {
         world.reload(&text, START);
         world.limits.tick(at(0));
         let parts = vec![("principal".to_owned(), "ada".to_owned())];
-        let rows = report::answer(Some(&world.limits), &Question::ShowQuota(parts), START);
+        let rows = report::answer(Some(&world.limits), &LimitQuestion::ShowQuota(parts), START);
         assert_eq!(rows.first().map_or(5, |row| row.left.unwrap()), left, "{text}");
     }
 }
@@ -199,7 +199,7 @@ fn d07_a_cluster_comes_and_goes() {
         world.reload(&text, START);
         world.limits.tick(at(0));
         let parts = vec![("principal".to_owned(), "ada".to_owned())];
-        let rows = report::answer(Some(&world.limits), &Question::Show(parts), START);
+        let rows = report::answer(Some(&world.limits), &LimitQuestion::Show(parts), START);
         let left: Vec<_> = rows.iter().map(|row| (&*row.limit, row.left)).collect();
         assert_eq!(left, [("rate", Some(2)), ("client", Some(1))], "{text}");
     }
@@ -210,27 +210,27 @@ fn d07_a_cluster_comes_and_goes() {
 fn operators_ask_and_change() {
     let world = world(&format!("{CLIENT}[limit.other]\nby = [\"principal\"]\nrequests = 9\nper = \"1h\"\n"));
     assert_eq!(world.served(&ask("ada"), 9, START), 5);
-    let rows = |question: Question| report::answer(Some(&world.limits), &question, START + SECOND);
+    let rows = |question: LimitQuestion| report::answer(Some(&world.limits), &question, START + SECOND);
     let parts = || vec![("principal".to_owned(), "ada".to_owned())];
-    let list = rows(Question::Quotas);
+    let list = rows(LimitQuestion::Quotas);
     let counted =
-        |row: &report::Row| (row.limit.clone(), row.per.clone(), row.quota, row.admitted, row.refused, row.resets);
+        |row: &report::LimitRow| (row.limit.clone(), row.per.clone(), row.quota, row.admitted, row.refused, row.resets);
     let midnight = Some(NOON + 43_200);
     assert_eq!(
         list.iter().map(counted).collect::<Vec<_>>(),
         [("client".to_owned(), Some("day".to_owned()), Some(5), Some(5), Some(4), midnight)]
     );
-    let show = rows(Question::ShowQuota(parts()));
+    let show = rows(LimitQuestion::ShowQuota(parts()));
     assert_eq!((show.len(), show[0].used, show[0].left, show[0].full_in_seconds), (1, Some(5), Some(0), Some(43_199)));
-    assert_eq!(rows(Question::Show(parts())).len(), 2, "`limit show` tells of both");
-    assert_eq!(rows(Question::Reset(parts())).len(), 1, "`limit reset` leaves quotas alone");
+    assert_eq!(rows(LimitQuestion::Show(parts())).len(), 2, "`limit show` tells of both");
+    assert_eq!(rows(LimitQuestion::Reset(parts())).len(), 1, "`limit reset` leaves quotas alone");
     assert_eq!(world.served(&ask("ada"), 9, START), 0);
     for (quota, used, left) in [(None, 0, 5), (Some("client"), 3, 2), (None, 9, 0)] {
-        let set = Question::SetQuota { quota: quota.map(str::to_owned), key: parts(), used };
+        let set = LimitQuestion::SetQuota { quota: quota.map(str::to_owned), key: parts(), used };
         assert_eq!(rows(set).iter().map(|row| row.used).collect::<Vec<_>>(), [Some(used)]);
         assert_eq!(world.served(&ask("ada"), 9, START), left);
     }
-    let set = Question::SetQuota { quota: Some("other".to_owned()), key: parts(), used: 0 };
+    let set = LimitQuestion::SetQuota { quota: Some("other".to_owned()), key: parts(), used: 0 };
     assert!(rows(set).is_empty(), "a limit is no quota");
 }
 

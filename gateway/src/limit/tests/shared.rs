@@ -301,7 +301,7 @@ fn a_reset_reaches_the_store() {
     machines.pass(START, 0, 0);
     machines.pass(START, 0, 0);
     assert!(!machines.asks(0, START + SECOND));
-    let question = Question::Reset(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
+    let question = LimitQuestion::Reset(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
     assert_eq!(report::answer(Some(&machines.machines[0].world.limits), &question, START).len(), 1);
     machines.pass(START + SECOND, 0, 0);
     machines.pass(START + SECOND, 0, 0);
@@ -318,7 +318,7 @@ fn a_reset_is_made_again_until_the_store_has_answered() {
     assert!(machines.asks(0, START));
     drop(asks.take(9));
     let parts = || vec![("address".to_owned(), "0.0.0.1".to_owned())];
-    assert_eq!(report::answer(Some(limits), &Question::Reset(parts()), START).len(), 1);
+    assert_eq!(report::answer(Some(limits), &LimitQuestion::Reset(parts()), START).len(), 1);
     // Somebody comes before the store knows: that is to be charged.
     assert!(machines.asks(0, START));
     for time in 0..3 {
@@ -336,7 +336,7 @@ fn a_reset_is_made_again_until_the_store_has_answered() {
         }
     }
     assert!(asks.take(9).iter().all(|ask| !ask.call().is_reset), "once is enough");
-    let rows = report::answer(Some(limits), &Question::Show(parts()), START);
+    let rows = report::answer(Some(limits), &LimitQuestion::Show(parts()), START);
     assert_eq!(rows[0].left, Some(8), "all but the two that came since");
 }
 

@@ -6,7 +6,10 @@ use std::collections::{BTreeMap, HashMap};
 use super::{shared::in_cluster, *};
 use crate::{
     clock::Now,
-    limit::quota::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
+    limit::{
+        quota::{QuotaAsk, QuotaCall, QuotaTotal, UsedRow, portion_of_quota},
+        quotas::QuotaState,
+    },
 };
 
 const MILLISECOND: u64 = SECOND / 1_000;
@@ -24,6 +27,8 @@ struct Store {
     counts: HashMap<String, Count>,
     /// Somebody has it who gives everything anew: by this number and tag of a word that nobody said.
     lies: Option<(u64, u64)>,
+    /// How often it was asked.
+    asked: usize,
 }
 
 #[derive(Default)]
@@ -35,6 +40,7 @@ struct Count {
 
 impl Store {
     fn ask(&mut self, node: usize, call: &QuotaCall) -> QuotaTotal {
+        self.asked += 1;
         if let Some((generation, tag)) = self.lies {
             return QuotaTotal { own: 0, others: 0, generation, tag };
         }
@@ -285,7 +291,7 @@ fn an_operator_sets_a_quota() {
     machines.store = Store::default();
     machines.see(true);
     assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
-    let question = Question::ShowQuota(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
+    let question = LimitQuestion::ShowQuota(vec![("address".to_owned(), "0.0.0.1".to_owned())]);
     let rows = report::answer(Some(&machines.worlds[0].limits), &question, machines.now);
     let sum = rows[0].used.unwrap() + rows[0].elsewhere.unwrap();
     assert_eq!((rows[0].left, rows[0].machines, sum >= 1_000), (Some(0), Some(3), true), "{rows:?}");
@@ -316,9 +322,65 @@ fn d05_a_store_that_lies_gives_nothing_back() {
     assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
 }
 
+/// A store that answers an operator's word with other numbers is asked less and less, whatever is used up meanwhile.
+#[test]
+fn d05_a_store_that_lies_is_asked_less_and_less() {
+    let mut machines = Machines::new(1, 1_000);
+    machines.offer(500, MILLISECOND, 0);
+    machines.store.lies = Some((1, 7));
+    set(&machines, 0, 0);
+    let asked: Vec<usize> = (0..40)
+        .map(|_| {
+            let before = machines.store.asked;
+            machines.offer(1_000, MILLISECOND, 0);
+            machines.store.asked - before
+        })
+        .collect();
+    assert!(asked.iter().sum::<usize>() < 30, "{asked:?}");
+    assert!(asked[20..].iter().sum::<usize>() < 6, "{asked:?}");
+    // It is told all the same once it answers as it should.
+    machines.store.lies = None;
+    machines.offer(61_000, MILLISECOND, 0);
+    assert!(machines.store.counts.values().any(|count| count.generation > 1_000), "the word is there");
+    let before = machines.store.asked;
+    machines.offer(2_000, MILLISECOND, 0);
+    assert!(machines.store.asked > before, "and the store is asked as ever");
+}
+
+/// A machine that begins anew has from its disk which words of operators it has heard: none of them counts again.
+#[test]
+fn d05_a_word_counts_once_in_all_lives_of_a_machine() {
+    let mut machines = Machines::new(1, 1_000);
+    machines.offer(4_000, MILLISECOND, 0);
+    set(&machines, 0, 0);
+    let count = machines.offer(4_000, MILLISECOND, 0);
+    assert!((1_000..1_300).contains(&count), "{count}");
+    let word = machines.store.counts.values().map(|count| (count.generation, count.tag)).max().unwrap();
+    for _ in 0..2 {
+        let limits = &machines.worlds[0].limits;
+        limits.retell();
+        let told = limits.untold(machines.now);
+        assert!(told.iter().any(|report| !report.words.is_empty()), "{told:?}");
+        let (quota, counts, span) = (told[0].quota.clone(), told[0].counts.clone(), told[0].span);
+        let units = |row: &UsedRow| (row.key, row.units.unsigned_abs());
+        let rows = told.iter().flat_map(|report| &report.rows).map(units).collect();
+        let words = told.iter().flat_map(|report| report.words.clone()).collect();
+        machines.under_way[0].clear();
+        machines.worlds[0] = machines.world();
+        machines.worlds[0].limits.restore(&QuotaState { quota, counts, span, rows, words }, machines.now);
+        machines.store.lies = Some(word);
+        assert_eq!(machines.offer(2_000, MILLISECOND, 0), 0);
+    }
+    // A later one counts.
+    machines.store.lies = None;
+    set(&machines, 0, 0);
+    let count = machines.offer(4_000, MILLISECOND, 0);
+    assert!((1_000..1_300).contains(&count), "{count}");
+}
+
 fn set(machines: &Machines, at: usize, used: u64) {
     let key = vec![("address".to_owned(), "0.0.0.1".to_owned())];
-    let question = Question::SetQuota { quota: None, key, used };
+    let question = LimitQuestion::SetQuota { quota: None, key, used };
     let rows = report::answer(Some(&machines.worlds[at].limits), &question, machines.now);
     assert_eq!(rows.len(), 1, "{rows:?}");
 }

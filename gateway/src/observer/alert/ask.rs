@@ -14,7 +14,7 @@ use super::{
 use crate::{
     clock::{Now, rfc3339},
     message::alert::{
-        AlertShown, LONGEST_REPORT, NewSilence, ObserverAnswer, Question, ReceiverShown, Report, SilenceShown,
+        AlertQuestion, AlertReport, AlertShown, LONGEST_REPORT, NewSilence, ObserverAnswer, ReceiverShown, SilenceShown,
     },
     observer::report::said,
     settings::alert::AlertRule,
@@ -34,24 +34,26 @@ const LONGEST_WHY: usize = 200;
 
 impl Alerts {
     /// Answers a question.
-    pub(in crate::observer) async fn answer(self: &Rc<Self>, question: Question) -> ObserverAnswer {
+    pub(in crate::observer) async fn answer(self: &Rc<Self>, question: AlertQuestion) -> ObserverAnswer {
         let now = Now::read();
         match question {
             // The baselines answer it.
-            Question::Anomalies => ObserverAnswer::Refused("not_here".to_owned(), "not a matter of alerts".to_owned()),
-            Question::List => said(&self.report(now)),
-            Question::Silence(new) if let Err(why) = self.judge_silence(&new) => {
+            AlertQuestion::Anomalies => {
+                ObserverAnswer::Refused("not_here".to_owned(), "not a matter of alerts".to_owned())
+            }
+            AlertQuestion::List => said(&self.report(now)),
+            AlertQuestion::Silence(new) if let Err(why) = self.judge_silence(&new) => {
                 ObserverAnswer::Refused("bad_request".to_owned(), why)
             }
-            Question::Silence(new) => match self.silences.borrow_mut().add(new, now.unix_millis) {
+            AlertQuestion::Silence(new) => match self.silences.borrow_mut().add(new, now.unix_millis) {
                 Ok(number) => ObserverAnswer::Done(format!("silence {number} begins"), number),
                 Err(why) => ObserverAnswer::Refused("full".to_owned(), why),
             },
-            Question::Unsilence { number } => match self.silences.borrow_mut().remove(number) {
+            AlertQuestion::Unsilence { number } => match self.silences.borrow_mut().remove(number) {
                 true => ObserverAnswer::Done(format!("silence {number} has ended"), number),
                 false => ObserverAnswer::Refused("not_found".to_owned(), format!("there is no silence {number}")),
             },
-            Question::Test { receiver, by } => self.try_out(receiver.as_deref(), &by, now).await,
+            AlertQuestion::Test { receiver, by } => self.try_out(receiver.as_deref(), &by, now).await,
         }
     }
 
@@ -84,7 +86,7 @@ impl Alerts {
             };
             return ObserverAnswer::Refused("not_found".to_owned(), why);
         }
-        let mut report = Report::default();
+        let mut report = AlertReport::default();
         for one in tries {
             let Ok((target, outcome)) = one.await else { continue };
             let (is_sent, why) = match outcome {
@@ -99,11 +101,11 @@ impl Alerts {
         said(&report)
     }
 
-    fn report(&self, now: Now) -> Report {
+    fn report(&self, now: Now) -> AlertReport {
         let (silences, tracker, outboxes) = (self.silences.borrow(), self.tracker.borrow(), self.outboxes.borrow());
         let mut all: Vec<_> = tracker.all().collect();
         all.sort_by_key(|one| (!one.is_firing, Reverse(one.alert.severity), one.alert.began));
-        let mut report = Report { rules: count(self.rules.borrow().len()), ..Report::default() };
+        let mut report = AlertReport { rules: count(self.rules.borrow().len()), ..AlertReport::default() };
         let mut bytes = 0;
         for one in all {
             let shown = AlertShown {
@@ -111,7 +113,7 @@ impl Alerts {
                 state: state(one, &silences, now).to_owned(),
                 severity: one.alert.severity.name().to_owned(),
                 since: rfc3339(one.alert.began),
-                summary: cut(&one.alert.summary, 1_000),
+                summary: cut(&one.of_now().summary, 1_000),
                 labels: one.alert.labels.clone(),
                 runbook: one.alert.runbook.clone(),
                 fingerprint: one.alert.fingerprint.clone(),

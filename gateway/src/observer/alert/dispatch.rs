@@ -41,6 +41,8 @@ pub(super) struct Notification {
     pub(super) firing: Vec<TrackedAlert>,
     /// Alerts that have ended since the last notification.
     pub(super) ended: Vec<TrackedAlert>,
+    /// When the receiver took the last notification of this group: a try of the same one has the same. `None`: never.
+    pub(super) before: Option<u64>,
 }
 
 /// The labels by which a receiver groups, with their values.
@@ -75,6 +77,9 @@ pub(super) struct Outbox {
     groups: Vec<(GroupKey, AlertGroup)>,
     #[serde(default)]
     pub(super) pace: RateLimiter,
+    /// When it was last looked whether something is due: milliseconds since 1970.
+    #[serde(skip)]
+    looked: Option<u64>,
     /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
     #[serde(skip)]
     on_its_way: Option<(GroupKey, Vec<(String, bool)>)>,
@@ -182,14 +187,31 @@ impl Outbox {
         };
         if entry.is_told && tells_ends || entry.is_tried || is_on_its_way {
             entry.alert.ended = Some(alert.ended.unwrap_or(now.unix_millis));
+            entry.alert.summary.clone_from(&alert.summary);
             entry.changed = now.unix_millis;
         } else {
             group.entries.remove(&alert.fingerprint);
         }
     }
 
+    /// A clock that was set back keeps nobody silent: what is to come counts from now.
+    fn follow_clock(&mut self, now: Now) {
+        let before = self.looked.replace(now.unix_millis);
+        if before.is_some_and(|before| now.unix_millis >= before) {
+            return;
+        }
+        for (_, group) in &mut self.groups {
+            group.sent = group.sent.map(|sent| sent.min(now.unix_millis));
+            group.entries.values_mut().for_each(|entry| entry.changed = entry.changed.min(now.unix_millis));
+        }
+        if before.is_some() {
+            self.pace.clock_was_set_back(now);
+        }
+    }
+
     /// The next notification that is due, if there is none on its way.
     pub(super) fn next(&mut self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<Notification> {
+        self.follow_clock(now);
         if self.on_its_way.is_some() || !self.pace.is_ready(now) {
             return None;
         }
@@ -202,7 +224,8 @@ impl Outbox {
             return None;
         }
         let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
-        let mut notification = Notification { group: key.clone(), firing: Vec::new(), ended: Vec::new() };
+        let (firing, ended) = (Vec::new(), Vec::new());
+        let mut notification = Notification { group: key.clone(), firing, ended, before: group.sent };
         let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
         // What is new comes first, and what has no place waits for the next one.
         let mut heard: Vec<&GroupedAlert> = heard.collect();

@@ -16,7 +16,7 @@ use crate::{
     observer::retry_after::retry_after,
     outbound::{
         Server,
-        client::{Answer, Client, FailureKind, Question},
+        client::{Client, FailureKind, OutboundRequest, OutboundResponse},
     },
     settings::{
         alert::{Receiver, ReceiverKind},
@@ -68,7 +68,8 @@ impl ReceiverTarget {
         match &self.settings.kind {
             ReceiverKind::Email(settings) => {
                 let Some(server) = &self.server else { return unusable() };
-                timeout(time, mail::send(client, server, settings, sending, sender)).await.unwrap_or(late)
+                let mail = (self.settings.name.as_str(), settings);
+                timeout(time, mail::send(client, server, mail, sending, sender)).await.unwrap_or(late)
             }
             ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
@@ -102,7 +103,8 @@ impl ReceiverTarget {
             ReceiverKind::Webhook { url, secret: key, token } => {
                 let body = webhook::body(&self.settings.name, sending, sender);
                 let mut headers = bearer(token.as_ref().map(secret));
-                headers.extend(webhook::signed(key.as_ref().map(secret), &body, sender));
+                let id = format!("msg_{}", sending.id(&self.settings.name, sender));
+                headers.extend(webhook::signed(&id, key.as_ref().map(secret), &body, sender));
                 vec![Post { url: read(url)?, headers, body }]
             }
             ReceiverKind::Email(_) | ReceiverKind::Syslog(_) => Vec::new(),
@@ -116,8 +118,8 @@ impl ReceiverTarget {
         for post in posts {
             let Ok(headers) = headers(&post) else { return unusable() };
             let body = Bytes::from(post.body.to_string());
-            let question = Question { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
-            match client.ask(server, question).await {
+            let request = OutboundRequest { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
+            match client.ask(server, request).await {
                 Ok(answer) => match outcome(&answer) {
                     Outcome::Sent => {}
                     Outcome::Refused(why) => refused = Some(why),
@@ -153,7 +155,7 @@ fn headers(post: &Post) -> Result<HeaderMap, http::Error> {
 }
 
 /// What an answer means. Whatever somebody can put right is tried again: a wrong key, a receiver that has moved.
-fn outcome(answer: &Answer) -> Outcome {
+fn outcome(answer: &OutboundResponse) -> Outcome {
     let why = || format!("it answers {}", answer.status);
     match answer.status {
         status if status.is_success() => Outcome::Sent,

@@ -20,6 +20,9 @@ pub(super) struct ActiveSilence {
     pub(super) matches: Vec<Match>,
     /// Milliseconds since 1970.
     pub(super) until: u64,
+    /// How long it was to last: milliseconds. `None`: an earlier program did not note it.
+    #[serde(default)]
+    lasts: Option<u64>,
     pub(super) reason: String,
     pub(super) by: String,
 }
@@ -43,8 +46,10 @@ impl Silences {
         }
         self.last += 1;
         let matches = new.labels.iter().map(|(label, pattern)| Match::new(label, pattern)).collect();
-        let until = now_unix.saturating_add(new.seconds.saturating_mul(1_000));
-        self.list.push(ActiveSilence { number: self.last, matches, until, reason: new.reason, by: new.by });
+        let lasts = new.seconds.saturating_mul(1_000);
+        let until = now_unix.saturating_add(lasts);
+        let (number, lasts) = (self.last, Some(lasts));
+        self.list.push(ActiveSilence { number, matches, until, lasts, reason: new.reason, by: new.by });
         Ok(self.last)
     }
 
@@ -55,9 +60,13 @@ impl Silences {
         self.list.len() < before
     }
 
-    /// Forgets those that are over.
+    /// Forgets those that are over. A clock that was set back makes none longer than it was to be.
     pub(super) fn expire(&mut self, now_unix: u64) {
         self.list.retain(|silence| silence.until > now_unix);
+        for silence in &mut self.list {
+            let latest = silence.lasts.map(|lasts| now_unix.saturating_add(lasts));
+            silence.until = latest.map_or(silence.until, |latest| silence.until.min(latest));
+        }
     }
 
     /// Whether nobody is told of an alert.
@@ -119,6 +128,20 @@ pub(super) fn judge(labels: &[(String, String)], rules: &[&AlertRule], instance:
 mod tests {
     use super::*;
     use crate::settings::alert::builtin;
+
+    #[test]
+    fn a_clock_that_is_set_back_makes_no_silence_longer() {
+        const HOUR: u64 = 3_600_000;
+        let new = |seconds| NewSilence { labels: Vec::new(), seconds, reason: String::new(), by: String::new() };
+        for (now, expect) in [(100, 101), (1, 2), (101, 0), (1_000, 0)] {
+            let mut silences = Silences::default();
+            silences.add(new(3_600), 100 * HOUR).unwrap();
+            silences.expire(now * HOUR);
+            assert_eq!(silences.list.first().map_or(0, |silence| silence.until), expect * HOUR, "{now}");
+        }
+        let kept = r#"{"number":1,"matches":[],"until":5,"reason":"","by":""}"#;
+        assert_eq!(serde_json::from_str::<ActiveSilence>(kept).unwrap().until, 5, "as an earlier program kept it");
+    }
 
     #[test]
     fn a_silence_is_of_alerts_that_there_can_be() {

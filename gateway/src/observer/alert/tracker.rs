@@ -63,12 +63,23 @@ pub(super) struct Tracked {
     pub(super) alert: TrackedAlert,
     /// Whether the alert has begun.
     pub(super) is_firing: bool,
+    /// What it says of now: the alert itself says what was when it began. Not kept, as it changes with every look.
+    #[serde(skip)]
+    latest: Option<String>,
     /// Since when the condition holds.
     #[serde(skip)]
     holds_since: u64,
     /// Since when it does not.
     #[serde(skip)]
     fails_since: Option<u64>,
+}
+
+impl Tracked {
+    /// The alert, with what was measured last while its condition held.
+    pub(super) fn of_now(&self) -> TrackedAlert {
+        let summary = self.latest.as_ref().unwrap_or(&self.alert.summary).clone();
+        TrackedAlert { summary, ..self.alert.clone() }
+    }
 }
 
 /// All of them.
@@ -96,6 +107,15 @@ impl Tracker {
     /// All, pending ones too.
     pub(super) fn all(&self) -> impl Iterator<Item = &Tracked> {
         self.tracked.values()
+    }
+
+    /// Has alerts that go on say what is measured now: a receiver that is told again wants to know how it is.
+    pub(super) fn refresh(&self, alerts: &mut [TrackedAlert]) {
+        for alert in alerts {
+            if let Some(latest) = self.tracked.get(&alert.fingerprint).and_then(|one| one.latest.as_ref()) {
+                alert.summary.clone_from(latest);
+            }
+        }
     }
 
     /// The rules are others: alerts of those that are gone end, and those of the others are as bad as they say now.
@@ -134,9 +154,11 @@ impl Tracker {
             if let Some(known) = self.tracked.get_mut(&fingerprint) {
                 known.fails_since = None;
                 if !known.is_firing && is_over(known.holds_since, rule.hold, now) {
-                    (known.is_firing, known.alert.began, known.alert.summary) = (true, now.unix_millis, summary);
+                    (known.is_firing, known.alert.began) = (true, now.unix_millis);
+                    known.alert.summary.clone_from(&summary);
                     changes.push(AlertChange::Began(known.alert.clone()));
                 }
+                known.latest = Some(summary);
                 continue;
             }
             if self.tracked.len() >= MAX_ALERTS {
@@ -157,7 +179,7 @@ impl Tracker {
                 changes.push(AlertChange::Began(alert.clone()));
             }
             let rule = rule.name.clone();
-            let one = Tracked { rule, alert, is_firing, holds_since: now.monotonic, fails_since: None };
+            let one = Tracked { rule, alert, is_firing, latest: None, holds_since: now.monotonic, fails_since: None };
             self.tracked.insert(fingerprint, one);
         }
         // Where there is nothing to compare with any more, the condition does not hold.
@@ -171,7 +193,7 @@ impl Tracker {
             let fails_since = *one.fails_since.get_or_insert(now.monotonic);
             let has_ended = is_over(fails_since, rule.recover_after, now);
             if has_ended {
-                changes.push(AlertChange::Ended(TrackedAlert { ended: Some(now.unix_millis), ..one.alert.clone() }));
+                changes.push(AlertChange::Ended(TrackedAlert { ended: Some(now.unix_millis), ..one.of_now() }));
             }
             !has_ended
         });

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::wire;
-use crate::{message::collector::Collector, settings::audit::Url, tls};
+use crate::{digits::decimal, message::collector::Collector, settings::audit::Url, tls};
 
 /// How long a collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -137,7 +137,7 @@ fn outcome(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> ExportOutcom
             ExportOutcome::Taken { rejected, why }
         }
         429 | 502..=504 => {
-            let wait = headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+            let wait = headers.get(header::RETRY_AFTER).and_then(|value| decimal(value.to_str().ok()?));
             ExportOutcome::Failed { why: format!("status {status}"), wait: Duration::from_secs(wait.unwrap_or(0)) }
         }
         _ => ExportOutcome::Refused(format!("status {status}")),

@@ -20,7 +20,7 @@ fn server(change: impl FnOnce(&mut crate::settings::outbound::Server)) -> Server
 }
 
 /// What a client gets that asks a server which answers with these bytes, and then waits.
-fn ask(answer: &'static [u8], url: &str) -> Result<Answer, FailureKind> {
+fn ask(answer: &'static [u8], url: &str) -> Result<OutboundResponse, FailureKind> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -36,7 +36,7 @@ fn ask(answer: &'static [u8], url: &str) -> Result<Answer, FailureKind> {
             }
         });
         let url = Url::parse(&url.replace("PORT", &port.to_string())).unwrap();
-        let asked = Client::new(1).ask(&server(|_| {}), Question::get(url, 20)).await;
+        let asked = Client::new(1).ask(&server(|_| {}), OutboundRequest::get(url, 20)).await;
         asked.map_err(|failure| failure.kind)
     })
 }

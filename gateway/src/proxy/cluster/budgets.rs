@@ -16,6 +16,9 @@ use crate::{
 /// How many budgets are asked for at once.
 pub(super) const AT_ONCE: usize = 256;
 
+/// The least time that a refusal lasts, in microseconds, whatever the store says: a flood asks it seldom.
+const LEAST_WAIT: u64 = 1_000;
+
 /// GCRA by the server's clock.
 static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spend.lua")));
 
@@ -24,6 +27,8 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spe
 pub(super) struct Answered {
     /// So many keys the store cannot count.
     pub(super) failed: u64,
+    /// Of these: it answered something else.
+    pub(super) malformed: u64,
     /// The first of them, and why.
     pub(super) why: Option<(String, Failure)>,
 }
@@ -31,7 +36,18 @@ pub(super) struct Answered {
 impl Answered {
     /// Both.
     pub(super) fn and(self, other: Self) -> Self {
-        Self { failed: self.failed + other.failed, why: self.why.or(other.why) }
+        Self {
+            failed: self.failed + other.failed,
+            malformed: self.malformed + other.malformed,
+            why: self.why.or(other.why),
+        }
+    }
+
+    /// The store cannot count a key.
+    pub(super) fn note(&mut self, key: impl FnOnce() -> String, failure: Failure) {
+        self.failed += 1;
+        self.malformed += u64::from(failure.is_malformed);
+        self.why.get_or_insert_with(|| (key(), failure));
     }
 }
 
@@ -62,8 +78,7 @@ pub(super) async fn ask(
             Err(CallError::Store(failure)) => return Err(failure),
             Err(CallError::Key(failure)) => {
                 ask.failed(now);
-                answered.failed += 1;
-                answered.why.get_or_insert_with(|| (key(call, place), failure));
+                answered.note(|| key(call, place), failure);
             }
         }
     }
@@ -130,8 +145,10 @@ fn granted(reply: &Value, call: &StoreCall) -> Result<Granted, CallError> {
         [units, wait, left] => number(units).zip(number(wait)).zip(number(left)),
         _ => None,
     };
-    let wrong = || CallError::Key(Failure::new("its script answers something else"));
-    let ((units, wait), left) = numbers.ok_or_else(wrong)?;
+    let wrong = || CallError::Key(Failure::malformed("its script answers something else"));
+    // Who grants nothing says for how long.
+    let ((units, wait), left) = numbers.filter(|((units, wait), _)| *units > 0 || *wait > 0).ok_or_else(wrong)?;
+    let wait = if units == 0 { wait.max(LEAST_WAIT) } else { wait };
     Ok(Granted {
         units: units.min(call.want),
         wait: wait.saturating_mul(1_000).min(longest(call)),
@@ -184,7 +201,9 @@ mod tests {
     #[test]
     fn a_store_that_lies_grants_no_more_than_was_asked_for() {
         check(&[4, 0, 3], Some((4, 0, 3)));
-        check(&[0, 250, 0], Some((0, 250_000, 0)));
+        check(&[0, 2_500, 0], Some((0, 2_500_000, 0)));
+        check(&[0, 1, 0], Some((0, 1_000_000, 0)));
+        check(&[0, 0, 0], None);
         check(&[i64::MAX, 0, i64::MAX], Some((4, 0, 10)));
         check(&[0, i64::MAX, 0], Some((0, 6_000_000_000, 0)));
         check(&[-1, 0, 0], None);

@@ -31,11 +31,20 @@ pub(super) type Command = Vec<Vec<u8>>;
 
 /// Why there is no answer: for the log and for operators. Holds nothing that was asked or answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Failure(pub(super) Cow<'static, str>);
+pub(super) struct Failure {
+    why: Cow<'static, str>,
+    /// It answers, and with what answers nothing that was asked.
+    pub(super) is_malformed: bool,
+}
 
 impl Failure {
     pub(super) fn new(why: impl Into<Cow<'static, str>>) -> Self {
-        Self(why.into())
+        Self { why: why.into(), is_malformed: false }
+    }
+
+    /// An answer that is none.
+    pub(super) fn malformed(why: impl Into<Cow<'static, str>>) -> Self {
+        Self { why: why.into(), is_malformed: true }
     }
 
     /// What the server says: the word that names the error alone, as the rest may hold what was asked.
@@ -48,13 +57,13 @@ impl Failure {
 
 impl fmt::Display for Failure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        out.write_str(&self.0)
+        out.write_str(&self.why)
     }
 }
 
 impl From<Malformed> for Failure {
     fn from(Malformed(what): Malformed) -> Self {
-        Self::new(what)
+        Self::malformed(what)
     }
 }
 
@@ -81,7 +90,7 @@ impl Connection {
     pub(super) async fn open(server: &str, login: &Login) -> Result<Self, Failure> {
         let opened = timeout(CONNECT, Self::open_at_leisure(server, login)).await;
         let opened = opened.unwrap_or_else(|_late| Err(Failure::new("no connection within 2 s")));
-        opened.map_err(|Failure(why)| Failure::new(format!("{server}: {why}")))
+        opened.map_err(|failure| Failure { why: format!("{server}: {failure}").into(), ..failure })
     }
 
     async fn open_at_leisure(server: &str, login: &Login) -> Result<Self, Failure> {

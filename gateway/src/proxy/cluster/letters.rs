@@ -17,6 +17,7 @@ use super::{
     state::State,
     store::{Store, StoreAddress},
 };
+use crate::digits;
 
 /// How long a call with letters may take: wholes are large.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
@@ -55,6 +56,8 @@ pub(super) async fn carry(place: &StoreAddress, state: &State, mail: &Mail) {
             Err(failure) => failure,
         };
         state.change(|told| told.letters = failure.to_string());
+        state.count_malformed(&failure);
+        pause.note(&failure);
         pause.wait().await;
     }
 }
@@ -218,7 +221,7 @@ impl ReadPositions {
                 refused = Some(Failure::said("TIME", error));
                 continue;
             }
-            let from = milliseconds(&reply).ok_or_else(|| Failure::new("it does not tell the time"))?;
+            let from = milliseconds(&reply).ok_or_else(|| Failure::malformed("it does not tell the time"))?;
             self.peers.entry(peer).or_default().last = format!("{}-0", from.saturating_sub(BACK));
         }
         Ok(refused)
@@ -250,7 +253,7 @@ impl ReadPositions {
 impl Position {
     /// Whether what was read last has a later name than anything that is written `now`, in milliseconds.
     fn is_after(&self, now: u64) -> bool {
-        let last = self.last.split('-').next().and_then(|millis| millis.parse::<u64>().ok());
+        let last = self.last.split('-').next().and_then(digits::decimal::<u64>);
         last.is_some_and(|last| last > now)
     }
 
@@ -288,7 +291,7 @@ impl Position {
 /// The reply of `TIME`.
 fn milliseconds(reply: &Value) -> Option<u64> {
     let [seconds, micros] = reply.array()? else { return None };
-    let number = |value: &Value| value.text().and_then(|text| text.parse::<u64>().ok());
+    let number = |value: &Value| value.text().and_then(digits::decimal::<u64>);
     number(seconds)?.checked_mul(1_000)?.checked_add(number(micros)? / 1_000)
 }
 

@@ -10,7 +10,7 @@ use super::{
     store::{Store, StoreAddress},
 };
 use crate::{
-    clock,
+    clock, digits,
     limit::quota::{QuotaAsk, QuotaCall, QuotaTotal},
 };
 
@@ -37,8 +37,7 @@ pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<Quota
             Err(CallError::Store(failure)) => return Err(failure),
             Err(CallError::Key(failure)) => {
                 ask.failed(now);
-                answered.failed += 1;
-                answered.why.get_or_insert_with(|| (key(call, place), failure));
+                answered.note(|| key(call, place), failure);
             }
         }
     }
@@ -70,7 +69,7 @@ fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
         [own, others, generation, tag] => {
             let all = (number(own), number(others), number(generation));
             // Whatever is no tag shows nothing.
-            let tag = tag.text().and_then(|tag| u64::from_str_radix(tag, 16).ok()).unwrap_or(0);
+            let tag = tag.text().and_then(digits::hexadecimal).unwrap_or(0);
             if let (Some(own), Some(others), Some(generation)) = all {
                 Some(QuotaTotal { own, others, generation, tag })
             } else {
@@ -79,7 +78,7 @@ fn total(reply: &Value) -> Result<QuotaTotal, CallError> {
         }
         _ => None,
     };
-    total.ok_or_else(|| CallError::Key(Failure::new("its script answers something else")))
+    total.ok_or_else(|| CallError::Key(Failure::malformed("its script answers something else")))
 }
 
 #[cfg(test)]

@@ -3,6 +3,8 @@
 
 use std::fmt;
 
+use crate::digits::decimal;
+
 /// The largest reply, in bytes.
 pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;
 
@@ -75,16 +77,16 @@ impl<'a> Reader<'a> {
             b'+' => Ok(Some(Value::Bytes(rest.to_vec()))),
             b'-' => Ok(Some(Value::Error(String::from_utf8_lossy(rest).into_owned()))),
             b':' => Ok(Some(Value::Integer(number(rest)?))),
-            b'$' => match usize::try_from(number(rest)?) {
-                Err(_negative) => Ok(Some(Value::Nil)),
-                Ok(length) if length > MOST_BYTES => Err(Malformed("the reply is too large")),
-                Ok(length) => Ok(self.bytes(length)?.map(|bytes| Value::Bytes(bytes.to_vec()))),
+            b'$' => match length(rest)? {
+                None => Ok(Some(Value::Nil)),
+                Some(length) if length > MOST_BYTES => Err(Malformed("the reply is too large")),
+                Some(length) => Ok(self.bytes(length)?.map(|bytes| Value::Bytes(bytes.to_vec()))),
             },
-            b'*' => match usize::try_from(number(rest)?) {
-                Err(_negative) => Ok(Some(Value::Nil)),
-                Ok(length) if length > MOST_ELEMENTS => Err(Malformed("the reply has too many elements")),
-                Ok(_) if depth >= DEEPEST => Err(Malformed("the reply is nested too deep")),
-                Ok(length) => {
+            b'*' => match length(rest)? {
+                None => Ok(Some(Value::Nil)),
+                Some(length) if length > MOST_ELEMENTS => Err(Malformed("the reply has too many elements")),
+                Some(_) if depth >= DEEPEST => Err(Malformed("the reply is nested too deep")),
+                Some(length) => {
                     let mut values = Vec::new();
                     for _ in 0..length {
                         match self.value(depth + 1)? {
@@ -122,6 +124,16 @@ impl<'a> Reader<'a> {
     }
 }
 
+/// How long something is. `None`: `-1`, by which there is nothing.
+fn length(text: &[u8]) -> Result<Option<usize>, Malformed> {
+    let read = match std::str::from_utf8(text).unwrap_or_default() {
+        "-1" => Some(None),
+        digits => decimal(digits).map(Some),
+    };
+    read.ok_or(Malformed("the reply has a length that is none"))
+}
+
+/// An integer, which may have a sign of either kind.
 fn number(text: &[u8]) -> Result<i64, Malformed> {
     let text = std::str::from_utf8(text).ok().and_then(|text| text.parse().ok());
     text.ok_or(Malformed("the reply has a number that is none"))
@@ -211,6 +223,9 @@ mod tests {
             b"+OK\n",
             b":\r\n",
             b":1x\r\n",
+            b"$+1\r\na\r\n",
+            b"*+1\r\n:1\r\n",
+            b"$-2\r\n",
             b"$99999999999\r\n",
             b"*99999999999\r\n",
             b"*65537\r\n",

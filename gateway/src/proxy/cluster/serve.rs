@@ -12,7 +12,7 @@ use super::{
     connection::Failure,
     letters,
     mail::Mail,
-    pause::{Pause, delayed},
+    pause::{Pause, STEADY, delayed},
     quotas,
     state::{State, StoreJob},
     store::{Store, StoreAddress},
@@ -64,6 +64,8 @@ async fn keep(job: &StoreJob, state: &State) {
             asks.set_reachable(false);
         }
         state.failed(&failure);
+        state.count_malformed(&failure);
+        pause.note(&failure);
         pause.wait().await;
     }
 }
@@ -79,6 +81,7 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
     let place = &job.place;
     let mut ping = delayed(PING);
     let mut warned: Option<Instant> = None;
+    let opened = Instant::now();
     loop {
         let turn = tokio::select! {
             biased;
@@ -87,6 +90,7 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
             asks = next(job.asks.as_ref()) => NextCall::Asks(asks),
         };
         let began = Instant::now();
+        let is_ping = matches!(turn, NextCall::Ping);
         let (count, answered) = match turn {
             NextCall::Asks((budgets, quotas)) => {
                 let count = u64::try_from(budgets.len() + quotas.len()).unwrap_or(u64::MAX);
@@ -95,7 +99,7 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
             NextCall::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
         };
         state.calls.fetch_add(count, Ordering::Relaxed);
-        let Answered { failed, why } = match answered {
+        let Answered { failed, malformed, why } = match answered {
             Ok(answered) => answered,
             Err(failure) => {
                 state.failures.fetch_add(count, Ordering::Relaxed);
@@ -103,6 +107,7 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
             }
         };
         state.failures.fetch_add(failed, Ordering::Relaxed);
+        state.malformed.fetch_add(malformed, Ordering::Relaxed);
         if let Some((name, why)) = why.filter(|_| warned.is_none_or(|warned| warned.elapsed() >= WARN)) {
             warned = Some(began);
             tracing::warn!(
@@ -111,7 +116,10 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
         }
         state.latency.store(u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX), Ordering::Relaxed);
         state.reached();
-        pause.reset();
+        // That it is there does not say that it answers what matters.
+        if !is_ping || opened.elapsed() >= STEADY {
+            pause.reset();
+        }
         if let Some(asks) = &job.asks {
             asks.set_reachable(true);
         }

@@ -34,6 +34,8 @@ impl StoreJob {
 pub(in crate::proxy) struct State {
     pub(super) calls: AtomicU64,
     pub(super) failures: AtomicU64,
+    /// Answers that answered nothing that was asked.
+    pub(super) malformed: AtomicU64,
     /// Of the last call that was answered, in microseconds.
     pub(super) latency: AtomicU64,
     now: Mutex<StoreStatus>,
@@ -63,6 +65,15 @@ impl State {
     pub(in crate::proxy) fn counts(&self) -> (u64, u64, u64) {
         let load = |number: &AtomicU64| number.load(Ordering::Relaxed);
         (load(&self.calls), load(&self.failures), load(&self.latency))
+    }
+
+    /// Answers that answered nothing that was asked.
+    pub(in crate::proxy) fn malformed(&self) -> u64 {
+        self.malformed.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count_malformed(&self, failure: &Failure) {
+        self.malformed.fetch_add(u64::from(failure.is_malformed), Ordering::Relaxed);
     }
 
     pub(super) fn change(&self, change: impl FnOnce(&mut StoreStatus)) {

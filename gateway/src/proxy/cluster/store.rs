@@ -264,7 +264,8 @@ fn joined_host(server: &str, port: &str) -> String {
 /// Who has which slots, sorted by their ends.
 async fn slots(connection: &mut Connection, server: &str, place: &StoreAddress) -> Result<Vec<(u16, String)>, Failure> {
     let reply = connection.ask_one(&["CLUSTER", "SLOTS"], place.timeout).await?;
-    parse_slots(&reply, server).ok_or_else(|| Failure::new(format!("{server}: it does not say who has which slots")))
+    parse_slots(&reply, server)
+        .ok_or_else(|| Failure::malformed(format!("{server}: it does not say who has which slots")))
 }
 
 /// Gaps have no server.

@@ -1,6 +1,6 @@
 //! The decoder of header blocks (RFC 7541 3, 6).
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, ops::RangeInclusive};
 
 use bytes::Bytes;
 
@@ -10,6 +10,17 @@ use super::{FieldName, TABLE, TableField, huffman, table};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Undecodable;
 
+/// How long a literal is in its block, in bytes, to be worth keeping: a token or a cookie is, and little memory is bound by
+/// what is sent once.
+const REPEATED: RangeInclusive<usize> = 64..=2_048;
+
+/// A literal that clients leave out of the dynamic table, and send with each request: what it was in its block, and is.
+#[derive(Debug)]
+struct Repeated {
+    coded: Box<[u8]>,
+    field: TableField,
+}
+
 /// The decoder of one connection, with its dynamic table.
 #[derive(Debug)]
 pub(in crate::proxy) struct Decoder {
@@ -17,11 +28,13 @@ pub(in crate::proxy) struct Decoder {
     table: VecDeque<TableField>,
     size: usize,
     most: usize,
+    /// The last two, the newest first. To decode a token again takes half a microsecond.
+    repeated: [Option<Repeated>; 2],
 }
 
 impl Decoder {
     pub(in crate::proxy) const fn new() -> Self {
-        Self { table: VecDeque::new(), size: 0, most: TABLE }
+        Self { table: VecDeque::new(), size: 0, most: TABLE, repeated: [None, None] }
     }
 
     /// Hands each field of a whole block to `each`.
@@ -53,7 +66,17 @@ impl Decoder {
                     self.shrink(self.most);
                     continue;
                 }
-                _ => each(&self.literal(&mut rest, 4)?),
+                _ => {
+                    if let Some(again) = self.again(rest) {
+                        each(&again.field);
+                        rest = rest.get(again.coded.len()..).ok_or(Undecodable)?;
+                    } else {
+                        let begin = rest;
+                        let field = self.literal(&mut rest, 4)?;
+                        each(&field);
+                        self.remember(begin, rest.len(), field);
+                    }
+                }
             }
             has_begun = true;
         }
@@ -78,6 +101,23 @@ impl Decoder {
             index => self.field(index)?.name.clone(),
         };
         Ok(TableField::new(name, string(rest)?))
+    }
+
+    /// The literal that `rest` begins with, if it is one of the last. No literal begins another.
+    fn again(&self, rest: &[u8]) -> Option<&Repeated> {
+        self.repeated.iter().flatten().find(|last| rest.starts_with(&last.coded))
+    }
+
+    /// Keeps the literal at the beginning of `block`, of which all but `left` bytes are its.
+    fn remember(&mut self, block: &[u8], left: usize, field: TableField) {
+        let Some(coded) = block.get(..block.len() - left).filter(|coded| REPEATED.contains(&coded.len())) else {
+            return;
+        };
+        // A name of the dynamic table is another when its index comes again.
+        if integer(&mut &*coded, 4).is_ok_and(|index| index <= table::fields().len()) {
+            self.repeated.swap(0, 1);
+            self.repeated[0] = Some(Repeated { coded: coded.into(), field });
+        }
     }
 
     fn keep(&mut self, field: TableField) {
@@ -133,10 +173,10 @@ fn string(rest: &mut &[u8]) -> Result<Bytes, Undecodable> {
     huffman::decode(text).map(Bytes::from).ok_or(Undecodable)
 }
 
-#[cfg(test)]
+#[cfg(any(test, fuzzing))]
 impl Decoder {
     /// What the table takes, as it is counted and as it is.
-    pub(super) fn sizes(&self) -> (usize, usize) {
+    pub(in crate::proxy) fn sizes(&self) -> (usize, usize) {
         (self.size, self.table.iter().map(|field| field.size).sum())
     }
 }

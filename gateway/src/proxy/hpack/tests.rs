@@ -159,3 +159,35 @@ proptest! {
         }
     }
 }
+
+/// A literal that is not indexed: `name` as it is in a block, and a value of `length` times `letter`, not coded.
+fn unindexed(name: &str, letter: u8, length: u8) -> Vec<u8> {
+    assert!(length < 127, "its length is one byte");
+    [bytes(name), vec![length], vec![letter; usize::from(length)]].concat()
+}
+
+#[test]
+fn a_literal_that_comes_again_is_the_same_field() {
+    let dynamic = "0f 2f";
+    // Of the static table (authorization, never indexed), spelt out, and of the dynamic table.
+    for (name, text) in [("1f 08", "authorization"), ("00 01 78", "x"), (dynamic, "y")] {
+        let mut decoder = Decoder::new();
+        read(&mut decoder, &bytes("40 01 79 01 7a")).unwrap();
+        for (letter, length) in
+            [(b'a', 100), (b'a', 100), (b'a', 101), (b'b', 100), (b'c', 100), (b'a', 100), (b'a', 3)]
+        {
+            let value = char::from(letter).to_string().repeat(usize::from(length));
+            let block = [unindexed(name, letter, length), bytes("82")].concat();
+            assert_eq!(read(&mut decoder, &block).unwrap(), [format!("{text}={value}"), ":method=GET".into()]);
+        }
+        // Cut short, it is no field.
+        let whole = unindexed(name, b'a', 100);
+        for end in 1..whole.len() {
+            assert_eq!(read(&mut decoder, whole.get(..end).unwrap()), Err(Undecodable), "{name} {end}");
+        }
+        // The index of the dynamic table says another name now.
+        read(&mut decoder, &bytes("40 01 71 01 7a")).unwrap();
+        let now = if name == dynamic { "q" } else { text };
+        assert_eq!(read(&mut decoder, &whole).unwrap(), [format!("{now}={}", "a".repeat(100))]);
+    }
+}

@@ -11,6 +11,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, req
 
 use crate::{
     header_values,
+    path::escape_query,
     proxy::{
         framing::{self, MAX_HEADERS, length::Framing},
         memory::buffer_pool,
@@ -150,8 +151,9 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead
     if target.len() >= usize::from(u16::MAX) {
         return Err(too_large(true).into());
     }
-    let mut uri =
-        Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).map_err(|_invalid| bad("invalid target"))?;
+    let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).ok();
+    let uri = uri.or_else(|| Uri::try_from(escape_query(target.as_bytes())?).ok());
+    let mut uri = uri.ok_or_else(|| bad("invalid target"))?;
     if method == Method::OPTIONS && names_server(target) {
         // RFC 9112 3.2.4: without a path it is about the server as a whole. The library would make it `/`.
         let mut whole = uri.into_parts();

@@ -1,5 +1,5 @@
 //! Reads from a client: the next head between requests, a body as somebody asks for it, and a little while a response is made,
-//! to see a client that leaves.
+//! to see a client that leaves. What the client is told before its response is written here too.
 //!
 //! *Invariant:* bytes behind a body are never taken for a part of it. A body that nobody reads to its end ends the
 //! connection (F14).
@@ -14,10 +14,14 @@ use std::{
 };
 
 use bytes::Bytes;
+use http::response::Parts;
 use http_body::{Frame, SizeHint};
 use tokio::io::ReadBuf;
 
-use super::head::{HeadReader, MalformedHead, RequestHead};
+use super::{
+    head::{HeadReader, MalformedHead, RequestHead},
+    response_writer::write_interim,
+};
 use crate::{
     proxy::{
         connection::{CloseReason, Connection, client_io::ClientIo},
@@ -44,8 +48,9 @@ pub(in crate::proxy) struct RequestReader {
     io: Rc<ClientIo>,
     connection: Rc<Connection>,
     inner: RefCell<Inner>,
-    /// How much of [`CONTINUE`] is still to be sent before the body is read.
-    owed: Cell<usize>,
+    /// Whether [`CONTINUE`] is to be sent before the body is read.
+    owed: Cell<bool>,
+    told: RefCell<Told>,
     /// Whoever had the body let go of it before its end.
     abandoned: Cell<bool>,
     /// The client has sent all that it will ever send, and may still wait for its answer.
@@ -56,6 +61,14 @@ pub(in crate::proxy) struct RequestReader {
     is_over: Cell<bool>,
     /// Whoever waits for more of a body.
     reader: RefCell<Option<Waker>>,
+}
+
+/// What the client is told before its response: [`CONTINUE`], and interim responses of the upstream. One after the other, so
+/// that none begins in the middle of another.
+#[derive(Default)]
+struct Told {
+    out: Vec<u8>,
+    written: usize,
 }
 
 struct Inner {
@@ -80,7 +93,8 @@ impl RequestReader {
             io: Rc::clone(io),
             connection: Rc::clone(connection),
             inner: RefCell::new(inner),
-            owed: Cell::new(0),
+            owed: Cell::new(false),
+            told: RefCell::default(),
             abandoned: Cell::new(false),
             is_half: Cell::new(false),
             look: RefCell::default(),
@@ -107,7 +121,7 @@ impl RequestReader {
                 if let Some(mut head) = inner.head.take(&mut inner.unread, limits)? {
                     inner.framing = std::mem::take(&mut head.framing);
                     let has_body = !inner.framing.is_over();
-                    self.owed.set(if head.expects && has_body { CONTINUE.len() } else { 0 });
+                    self.owed.set(head.expects && has_body);
                     return Poll::Ready(Ok(Some(head)));
                 }
             }
@@ -137,9 +151,32 @@ impl RequestReader {
 
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
     pub(super) fn answers(&self) {
-        if self.owed.get() == CONTINUE.len() {
-            self.owed.set(0);
+        self.owed.set(false);
+    }
+
+    /// The client is told this before its response.
+    pub(super) fn tell(&self, heads: &[Parts]) {
+        let mut told = self.told.borrow_mut();
+        heads.iter().for_each(|head| write_interim(head, &mut told.out));
+    }
+
+    /// Writes what the client is told before its response. Ready: all of it has left, or never will.
+    pub(super) fn poll_told(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut told = self.told.borrow_mut();
+        if told.out.is_empty() {
+            return Poll::Ready(Ok(()));
         }
+        while let Some(rest) = told.out.get(told.written..).filter(|rest| !rest.is_empty()) {
+            let taken = ready!(self.io.poll_write(cx, rest))?;
+            if taken == 0 {
+                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+            }
+            told.written += taken;
+        }
+        // The client may wait for nothing but this.
+        ready!(self.io.poll_flush(cx))?;
+        *told = Told::default();
+        Poll::Ready(Ok(()))
     }
 
     /// Looks whether a client left whose request is being answered. Ready: it did. One that has ended its own side
@@ -215,25 +252,6 @@ impl RequestReader {
         std::mem::take(&mut self.inner.borrow_mut().unread)
     }
 
-    /// Tells the client to send its body, if it waits for that.
-    fn poll_continue(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while let Some(rest) = CONTINUE.len().checked_sub(self.owed.get()).and_then(|sent| CONTINUE.get(sent..)) {
-            if rest.is_empty() {
-                break;
-            }
-            let sent = ready!(self.io.poll_write(cx, rest))?;
-            if sent == 0 {
-                return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-            }
-            self.owed.set(self.owed.get() - sent);
-            if self.owed.get() == 0 {
-                // It waits for nothing but this; what the socket does not take now leaves with the answer.
-                let _on_its_way = self.io.poll_flush(cx)?;
-            }
-        }
-        Poll::Ready(Ok(()))
-    }
-
     fn poll_piece(&self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BodyError>>> {
         if self.is_over.get() {
             return Poll::Ready(Some(Err(BodyError::Gone)));
@@ -248,9 +266,11 @@ impl RequestReader {
                 Err(_broken) => return Poll::Ready(Some(Err(BodyError::Broken))),
             }
             if inner.unread.is_empty() {
-                // Whoever sends without being told need not be.
-                ready!(self.poll_continue(cx)).map_err(|_gone| BodyError::Gone)?;
                 let Poll::Ready(filled) = inner.poll_fill(&self.io, cx) else {
+                    // It leaves at the end of this turn of whoever makes the response.
+                    if self.owed.take() {
+                        self.told.borrow_mut().out.extend_from_slice(CONTINUE);
+                    }
                     let mut reader = self.reader.borrow_mut();
                     if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {
                         *reader = Some(cx.waker().clone());
@@ -260,7 +280,8 @@ impl RequestReader {
                 if !filled.unwrap_or(false) {
                     return Poll::Ready(Some(Err(BodyError::Gone)));
                 }
-                self.owed.set(0);
+                // Whoever sends without being told need not be.
+                self.owed.set(false);
             }
         }
     }

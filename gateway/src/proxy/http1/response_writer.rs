@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header};
+use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, response::Parts};
 
 use crate::proxy::{
     connection::client_io::ClientIo,
@@ -172,8 +172,17 @@ impl<B> Drop for ResponseWriter<B> {
     }
 }
 
+/// Writes an interim response. It has no body, and says nothing about the connection.
+pub(super) fn write_interim(head: &Parts, out: &mut Vec<u8>) {
+    status_line(b"HTTP/1.1 ", head.status, out);
+    for (name, value) in &head.headers {
+        line(name.as_str(), value.as_bytes(), out);
+    }
+    out.extend_from_slice(b"\r\n");
+}
+
 /// Writes an answer's head. How its body ends, and whether the connection outlasts it.
-fn write_head(
+pub(super) fn write_head(
     status: StatusCode,
     headers: &HeaderMap,
     length: Option<u64>,
@@ -231,7 +240,7 @@ fn write_head(
 }
 
 /// Adds what is ours to a head of lines that passed as they came, for a client of HTTP/1.1.
-fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, BodyEncoder, bool) {
+pub(super) fn end_lines(mut lines: RawHead, headers: &HeaderMap, manner: Manner) -> (Vec<u8>, BodyEncoder, bool) {
     let keeps = manner.keeps && !closes(headers);
     for (name, value) in headers.iter().filter(|(name, _)| **name != header::CONNECTION) {
         lines.add(name.as_str(), value.as_bytes());

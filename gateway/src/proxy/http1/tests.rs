@@ -5,7 +5,12 @@ use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
 
 use super::head::{HeadReader, RequestHead};
-use crate::{proxy::framing::length::Framing, refusal::Reject, settings::proxy::HeadLimits};
+use crate::{
+    file::seed,
+    proxy::{framing::length::Framing, pieces::spoiled, reading},
+    refusal::Reject,
+    settings::proxy::HeadLimits,
+};
 
 const LIMIT: usize = 16 * 1_024;
 
@@ -27,6 +32,8 @@ fn take(bytes: &[u8], size: usize) -> Result<Option<(RequestHead, Vec<u8>)>, Rej
 /// What is read of `bytes`, the same in pieces of every size.
 #[track_caller]
 fn read(bytes: &[u8]) -> Result<Option<(RequestHead, Vec<u8>)>, Reject> {
+    seed(bytes);
+    assert_eq!(reading::http1(bytes), None);
     let whole = take(bytes, bytes.len().max(1));
     for size in [1, 2, 3, 7, 64] {
         let pieces = take(bytes, size);
@@ -65,6 +72,8 @@ fn good_heads() {
     let lines: Vec<_> =
         head.parts.headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
     assert_eq!(lines, [("a", "x y"), ("a", "z"), ("b", ""), ("expect", "100-Continue")]);
+    let (head, _) = read(b"GET /a?q=\"x\"&r=<y> HTTP/1.1\r\n\r\n").unwrap().unwrap();
+    assert_eq!(head.parts.uri, "/a?q=%22x%22&r=%3Cy%3E");
     for partial in ["", "\r", "\r\n", "GET", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
         assert!(read(partial.as_bytes()).unwrap().is_none(), "{partial:?}");
     }
@@ -91,6 +100,7 @@ fn f01_to_f20_heads_that_are_refused() {
         // F19
         "GET /#a HTTP/1.1\r\n\r\n",
         "GET /a b HTTP/1.1\r\n\r\n",
+        "GET /<a>?b=\"c\" HTTP/1.1\r\n\r\n",
         // F17
         "GET /\r\n\r\n",
         "GET / HTTP/1.2\r\n\r\n",
@@ -220,6 +230,9 @@ fn f09_extensions_follow_the_grammar() {
 #[track_caller]
 fn check_chunks(bytes: &str, expect: Result<Option<(&str, usize)>, &str>) {
     {
+        let whole = ["POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n", bytes].concat();
+        seed(whole.as_bytes());
+        assert_eq!(reading::http1(whole.as_bytes()), None, "{bytes:.40?}");
         for size in [1, 2, 3, 7, 64, bytes.len()] {
             let read = chunked(bytes.as_bytes(), size);
             let read = read.as_ref().map(|read| {
@@ -229,6 +242,26 @@ fn check_chunks(bytes: &str, expect: Result<Option<(&str, usize)>, &str>) {
                 })
             });
             assert_eq!(read.map_err(|error| *error), expect, "{bytes:.40?} in pieces of {size}");
+        }
+    }
+}
+
+#[test]
+fn whatever_is_read_is_passed_on_as_it_was_read() {
+    for bytes in [
+        "GET /a/%7eb;c=d//%2f?x=%zz HTTP/1.1\r\nHost: A.example.:080\r\nCookie: a\r\nCookie: b\r\nX-User: 1\r\n\r\n",
+        "OPTIONS * HTTP/1.1\r\nHost: [::1]\r\nConnection: x-a\r\nX-A: b\r\n\r\nGET http://a?b HTTP/1.0\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 2\r\n\r\nab\r\nGET / HTTP/1.1\r\n\r\n",
+        "PUT / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2;a=\"b\"\r\nab\r\n0\r\nA: b\r\n\r\n",
+        "HTTP/1.1 100 x\r\n\r\nHTTP/1.1 200 OK\r\nServer:  a \r\nContent-Length:2\r\nConnection: keep-alive\r\n\r\nab",
+        "HTTP/1.1 200\r\nTransfer-Encoding: chunked\r\nConnection: close, x-a\r\nX-A: b\r\n\r\n1\r\na\r\n0\r\nB: c\r\n\r\n",
+        "HTTP/1.0 404 Not Found\r\nDate: now\r\nX-Request-Id: 1\r\nSet-Cookie: a\r\nSet-Cookie: b\r\n\r\nuntil it ends",
+        "HTTP/1.1 304 x\r\nContent-Length: 5\r\nStrict-Transport-Security: max-age=1\r\n\r\nHTTP/1.1 204 x\r\n\r\n",
+    ] {
+        seed(bytes.as_bytes());
+        assert_eq!(reading::http1(bytes.as_bytes()), None, "{bytes:?}");
+        for spoiled in spoiled(bytes.as_bytes()) {
+            assert_eq!(reading::http1(&spoiled), None, "{:?}", String::from_utf8_lossy(&spoiled));
         }
     }
 }

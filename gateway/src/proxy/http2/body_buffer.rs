@@ -151,6 +151,12 @@ impl BodyBuffer {
         std::mem::take(&mut self.inner.borrow_mut().owed)
     }
 
+    /// How much of it is kept, in bytes.
+    #[cfg(any(test, fuzzing))]
+    pub(super) fn kept(&self) -> u32 {
+        self.inner.borrow().kept
+    }
+
     /// Whether nobody reads it.
     pub(super) fn is_abandoned(&self) -> bool {
         self.inner.borrow().abandoned

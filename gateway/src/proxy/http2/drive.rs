@@ -114,7 +114,7 @@ where
 
     /// The client has ended its own side alone, or has closed: it may wait for responses (RFC 8446 6.1). What it has begun
     /// to send will never be complete.
-    fn half_close(&mut self) {
+    pub(super) fn half_close(&mut self) {
         self.shutdown.half_close();
         self.block = None;
         self.frames.clear();
@@ -130,7 +130,7 @@ where
     }
 
     /// Lets every stream that has something to do go on.
-    fn go_round(&mut self) {
+    pub(super) fn go_round(&mut self) {
         for _ in 0..ROUNDS {
             let mut slots = self.streams.round();
             if slots == 0 {

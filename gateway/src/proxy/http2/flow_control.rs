@@ -173,6 +173,14 @@ impl FlowControl {
     }
 }
 
+#[cfg(any(test, fuzzing))]
+impl FlowControl {
+    /// How much the client may send, how much it may be told to send again, and how much is held of responses, in bytes.
+    pub(super) fn accounts(&self) -> (u32, u32, usize) {
+        (self.receivable, self.freed.get(), self.held)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

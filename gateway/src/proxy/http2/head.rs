@@ -216,6 +216,7 @@ mod tests {
             Ok(("GET https://a.example/x?y {\"content-length\": \"5\"}", Some(5))),
         );
         check(true, &[(":method", "CONNECT"), A], Ok(("CONNECT a.example {}", None)));
+        check(true, &[M, S, A, (":path", "/x?q=\"<y>")], Ok(("GET https://a.example/x?q=%22%3Cy%3E {}", None)));
         // The scheme is that of another hop.
         check(true, &[M, (":scheme", "http"), A, P], Ok(("GET http://a.example/x?y {}", None)));
         check(true, &[M, (":scheme", "http"), P, ("host", "a")], Ok(("GET /x?y {\"host\": \"a\"}", None)));

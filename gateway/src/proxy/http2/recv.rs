@@ -53,7 +53,7 @@ where
     }
 
     fn frame(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
-        if !self.flood.frame(head, deadline::now()) {
+        if !self.flood.frame(head, payload, deadline::now()) {
             return Err(ConnectionError(Reason::EnhanceYourCalm, "flood of HTTP/2 frames"));
         }
         if !self.peer.have_come && head.kind != frame::SETTINGS {
@@ -370,6 +370,7 @@ where
             {
                 // Whoever reads its body says in the log what was wrong with it; nobody hears the response.
                 drop(responding.as_mut().poll(&mut Context::from_waker(waker)));
+                drop(self.connection.interim.take());
             }
             self.release(&stream);
             self.streams.vacate(slot);

@@ -6,7 +6,7 @@ use std::{task::Context, task::Poll, time::Duration};
 use super::{
     frame::Reason,
     session::{FULL, Session},
-    stream::{ResponseSender, Sent, Shared, Stream, StreamState, Work},
+    stream::{ResponseSender, Sent, Shared, Stream, StreamState, Work, write_interim},
 };
 use crate::proxy::{
     connection::{Close, CloseReason},
@@ -32,17 +32,26 @@ impl<S: Service> Session<S> {
     fn advance(&mut self, stream: &mut Stream<S::ResponseBody>, slot: usize) -> bool {
         let Some(waker) = self.streams.waker(slot) else { return false };
         let mut cx = Context::from_waker(waker);
-        stream.tell(&mut self.io.out());
+        stream.tell(&mut self.peer.resizes_table, &mut self.io.out());
         if let Some(work) = stream.state.work()
             && let Work::Responding(responding) = work
         {
-            let Poll::Ready(response) = responding.as_mut().poll(&mut cx) else { return true };
+            let response = responding.as_mut().poll(&mut cx);
+            if !self.connection.interim.is_empty() {
+                let heads = self.connection.interim.take();
+                // A client that does not take what it was sent is told nothing more before its response.
+                if self.io.collected() < FULL {
+                    write_interim(&heads, stream.id, &mut self.peer.resizes_table, &mut self.io.out());
+                }
+            }
+            let Poll::Ready(response) = response else { return true };
             self.unread |= response.body().leaves_unread();
             let resize = std::mem::take(&mut self.peer.resizes_table);
             match ResponseSender::begin(response, stream.id, resize, &mut self.io.out()) {
                 Some(sender) => *work = Work::Sending(sender),
                 None => stream.state.end_local(),
             }
+            self.flood.sent();
         }
         if let Some(Work::Sending(sender)) = stream.state.work() {
             if self.io.collected() >= FULL {

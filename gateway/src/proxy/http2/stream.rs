@@ -7,7 +7,7 @@ use std::{
 };
 
 use bytes::{Buf as _, Bytes};
-use http::{HeaderMap, Response, StatusCode, header};
+use http::{HeaderMap, Response, StatusCode, header, response::Parts};
 
 use super::{
     body_buffer::BodyBuffer,
@@ -26,8 +26,11 @@ use crate::proxy::{
     },
 };
 
-/// The head that a client waits for before it sends its body (RFC 9110 15.2.1): `:status` 100.
-const CONTINUE: &[u8] = b"\x08\x03100";
+/// Our table of fields is empty (RFC 7541 6.3).
+const RESIZED: u8 = 0x20;
+
+/// The head that a client waits for before it sends its body (RFC 9110 15.2.1): `:status` 100, behind [`RESIZED`].
+const CONTINUE: &[u8] = b"\x20\x08\x03100";
 
 /// A response that is being made.
 pub(super) type Responding<B> = Pin<Box<dyn Future<Output = Response<B>>>>;
@@ -180,16 +183,17 @@ impl<B> Stream<B> {
         Self { id, state, body, window }
     }
 
-    /// Writes what the client is to know before the response comes.
+    /// Writes what the client is to know before the response comes. `resize`: it is to be told that our table is empty.
     #[inline]
-    pub(super) fn tell(&self, out: &mut Vec<u8>) {
+    pub(super) fn tell(&self, resize: &mut bool, out: &mut Vec<u8>) {
         let Some(body) = &self.body else { return };
         let more = body.grant();
         if more > 0 {
             frame::window(self.id, more, out);
         }
         if body.owes() && self.state.is_responding() {
-            frame::headers(CONTINUE, 0, self.id, out);
+            let start = usize::from(!std::mem::take(resize));
+            frame::headers(CONTINUE.get(start..).unwrap_or_default(), 0, self.id, out);
         }
     }
 
@@ -211,7 +215,7 @@ impl<B> Drop for Stream<B> {
 impl<B: SendBody> ResponseSender<B> {
     /// Writes the head of `response`; `None`: that is all of it. `resize`: the client is told that our table is empty.
     pub(super) fn begin(response: Response<B>, stream: u32, resize: bool, out: &mut Vec<u8>) -> Option<Box<Self>> {
-        let (head, mut body) = response.into_parts();
+        let (mut head, mut body) = response.into_parts();
         let flags = if body.is_end_stream() { END_STREAM } else { 0 };
         let mut block = match body.take_raw_head() {
             Some(mut lines) => {
@@ -221,6 +225,10 @@ impl<B: SendBody> ResponseSender<B> {
                 block
             }
             None => {
+                if has_no_length(head.status) {
+                    // Some servers say one, and some clients take that for a lie (RFC 9110 8.6).
+                    head.headers.remove(header::CONTENT_LENGTH);
+                }
                 let mut block = buffer_pool::space();
                 hpack::status(head.status, &mut block);
                 fields(&head.headers, head.headers.contains_key(header::DATE), &mut block);
@@ -232,7 +240,7 @@ impl<B: SendBody> ResponseSender<B> {
         };
         if resize {
             // RFC 7541 4.2: before anything else of the block.
-            block.insert(0, 0x20);
+            block.insert(0, RESIZED);
         }
         frame::headers(&block, flags, stream, out);
         buffer_pool::keep_space(block);
@@ -330,6 +338,20 @@ impl<B: SendBody> ResponseSender<B> {
     }
 }
 
+/// Writes interim responses, which end nothing. `resize`: as with [`ResponseSender::begin`]; whoever writes first tells it.
+pub(super) fn write_interim(heads: &[Parts], stream: u32, resize: &mut bool, out: &mut Vec<u8>) {
+    for head in heads {
+        let mut block = buffer_pool::space();
+        if std::mem::take(resize) {
+            block.push(RESIZED);
+        }
+        hpack::status(head.status, &mut block);
+        fields(&head.headers, true, &mut block);
+        frame::headers(&block, 0, stream, out);
+        buffer_pool::keep_space(block);
+    }
+}
+
 /// Packs header fields, and the date where that is missing (RFC 9110 6.6.1).
 fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
     for (name, value) in headers {
@@ -344,10 +366,14 @@ fn fields(headers: &HeaderMap, has_date: bool, block: &mut Vec<u8>) {
     }
 }
 
+/// Whether nothing is said of the length, as there is nothing that could have one.
+fn has_no_length(status: StatusCode) -> bool {
+    status.is_informational() || status == StatusCode::NO_CONTENT
+}
+
 /// What the length of the body is said to be, where that is known and nobody has said it.
 fn length(status: StatusCode, headers: &HeaderMap, body: &impl SendBody) -> Option<u64> {
-    let is_none = status.is_informational() || status == StatusCode::NO_CONTENT;
-    if is_none || headers.contains_key(header::CONTENT_LENGTH) {
+    if has_no_length(status) || headers.contains_key(header::CONTENT_LENGTH) {
         return None;
     }
     body.size_hint().exact().filter(|&length| length > 0)

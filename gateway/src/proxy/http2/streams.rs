@@ -11,8 +11,9 @@ use super::{
     stream::Stream,
 };
 
-/// How many streams that we have reset are remembered: what was on its way to them harms nobody.
-const REMEMBERED: usize = 64;
+/// How many streams that we have reset are remembered: what was on its way to them harms nobody. All that there can be
+/// at once may be reset at once, as when their upstream dies, and as many that came in their place.
+const REMEMBERED: usize = 2 * SLOTS;
 
 /// The streams of a connection. `B`: the body of a response.
 pub(super) struct Streams<B> {
@@ -24,8 +25,9 @@ pub(super) struct Streams<B> {
     active: usize,
     /// The last stream that the client has opened.
     last: u32,
-    /// Some streams that we have reset.
+    /// Some streams that we have reset, and the last of them.
     reset: VecDeque<u32>,
+    last_reset: u32,
     /// The slots that were woken.
     ready: Arc<Ready>,
     /// The slots that have something to do in the next round, woken or not.
@@ -41,6 +43,7 @@ impl<B> Streams<B> {
             active: 0,
             last: 0,
             reset: VecDeque::new(),
+            last_reset: 0,
             ready: Arc::default(),
             next_round: 0,
         }
@@ -184,11 +187,13 @@ impl<B> Streams<B> {
             self.reset.pop_front();
         }
         self.reset.push_back(number);
+        self.last_reset = self.last_reset.max(number);
     }
 
     /// Whether we have reset this stream not long ago.
     pub(super) fn was_reset(&self, number: u32) -> bool {
-        self.reset.contains(&number)
+        // Mostly it is about a stream that has just been opened.
+        number <= self.last_reset && self.reset.contains(&number)
     }
 
     /// Gives memory back that a connection without streams does not need.
@@ -230,7 +235,7 @@ mod tests {
     #[test]
     fn the_last_streams_that_were_reset_are_known() {
         let mut streams = Streams::<()>::new();
-        (0..100).for_each(|number| streams.remember_reset(number));
-        assert_eq!((streams.was_reset(35), streams.was_reset(36)), (false, true));
+        (0..300).for_each(|number| streams.remember_reset(number));
+        assert_eq!((streams.was_reset(43), streams.was_reset(44)), (false, true));
     }
 }

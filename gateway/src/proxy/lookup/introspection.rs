@@ -96,7 +96,9 @@ impl Introspection {
             Err(failure) if failure.kind == FailureKind::Busy => {
                 return Answer::Introspection(Err(question.unasked(failure.why.clone())));
             }
-            Ok(client::Answer { status, headers, body }) => Ok(ServerResponse { status: *status, headers, body }),
+            Ok(client::OutboundResponse { status, headers, body }) => {
+                Ok(ServerResponse { status: *status, headers, body })
+            }
             Err(failure) => Err(&*failure.why),
         };
         let missing = received.as_ref().ok().and_then(|received| question.missing_key(received, Now::read()));
@@ -111,14 +113,15 @@ impl Introspection {
         Answer::Introspection(said)
     }
 
-    async fn request(&self, question: &Question) -> Result<client::Answer, Failure> {
+    async fn request(&self, question: &Question) -> Result<client::OutboundResponse, Failure> {
         let server = self.server(question)?;
         let url = self.endpoint(question, &server).await?;
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce)
             .map_err(|_unspecified| Failure::new(FailureKind::Busy, "the machine has no randomness"))?;
         let Request { headers, body } = question.request(u128::from_ne_bytes(nonce), Now::read());
-        let asked = client::Question { method: Method::POST, url, headers, body: Bytes::from(body), most: MAX_ANSWER };
+        let asked =
+            client::OutboundRequest { method: Method::POST, url, headers, body: Bytes::from(body), most: MAX_ANSWER };
         let answered = self.client.ask(&server, asked).await;
         if may_have_moved(&answered) {
             self.forget_endpoint(question);
@@ -191,7 +194,7 @@ impl Introspection {
 }
 
 /// Whether the server may be elsewhere by now. A token cannot make it look so.
-fn may_have_moved(answered: &Result<client::Answer, Failure>) -> bool {
+fn may_have_moved(answered: &Result<client::OutboundResponse, Failure>) -> bool {
     match answered {
         Ok(answer) => matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE),
         Err(failure) => match failure.kind {

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    client::{Client, Failure, FailureKind, Question},
+    client::{Client, Failure, FailureKind, OutboundRequest},
     job::Requester,
     metadata::{discover, expect_json},
     news::News,
@@ -313,12 +313,12 @@ async fn fetch(
         }
     };
     let url = place.as_ref().map_or(&settings.url, |place| &place.url);
-    let mut question = Question::get(url.clone(), MAX_SET);
+    let mut request = OutboundRequest::get(url.clone(), MAX_SET);
     if let Some(etag) = etag {
-        question.headers.insert(header::IF_NONE_MATCH, etag);
+        request.headers.insert(header::IF_NONE_MATCH, etag);
     }
-    let is_conditional = question.headers.contains_key(header::IF_NONE_MATCH);
-    let answer = client.ask(&server, question).await?;
+    let is_conditional = request.headers.contains_key(header::IF_NONE_MATCH);
+    let answer = client.ask(&server, request).await?;
     let keys = match answer.status {
         StatusCode::OK => {
             expect_json(&answer.headers)?;

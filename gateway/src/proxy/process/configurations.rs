@@ -17,6 +17,8 @@ use anyhow::{Context as _, bail};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
+    clock,
+    diagnostic::with_causes,
     limit::Limits,
     log::sink::{OpenOutputs, Sink},
     message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, sealed::unseal},
@@ -247,7 +249,10 @@ impl Configurations {
                 match compiled.snapshot.renew(renewed) {
                     Ok(_others) => self.held.extend(digests),
                     Err(error) => {
-                        tracing::error!("renewed TLS files cannot be used with the new configuration: {error:#}");
+                        tracing::error!(
+                            "renewed TLS files cannot be used with the new configuration: {}",
+                            with_causes(&error)
+                        );
                     }
                 }
             }
@@ -274,8 +279,11 @@ impl Configurations {
 
     /// The upstreams whose state the guard does not know yet, each with where to note what it is told.
     pub(super) fn upstreams(&mut self) -> impl Iterator<Item = (UpstreamReport, &mut Option<UpstreamReport>)> {
-        self.watched.iter_mut().filter_map(|WatchedUpstream { upstream, told, .. }| {
-            let report = upstream.state.report();
+        // They have the places of the configuration in force.
+        let (detector, now) = (&self.in_force.snapshot.detector, clock::monotonic());
+        self.watched.iter_mut().enumerate().filter_map(move |(place, WatchedUpstream { upstream, told, .. })| {
+            let discounted = detector.discounted_of(place, now);
+            let report = UpstreamReport { discounted, ..upstream.state.report() };
             (told.as_ref() != Some(&report)).then_some((report, told))
         })
     }
@@ -319,7 +327,7 @@ fn share_out(arrived: Vec<(u16, TcpListener)>, compiled: &Compiled, workers: usi
 
 /// Why a configuration cannot be served, as the guard is told.
 pub(super) fn reason(error: &anyhow::Error) -> String {
-    let mut reason = format!("{error:#}");
+    let mut reason = with_causes(error);
     reason.truncate(reason.floor_char_boundary(MAX_REASON));
     reason
 }

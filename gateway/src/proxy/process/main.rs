@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     clock::Now,
+    diagnostic::with_causes,
     log::sink::Sink,
     message::{Bundle, ToGuard, ToProxy, sealed::unseal},
     os, program_log,
@@ -49,7 +50,7 @@ pub fn main() -> ExitCode {
     match run() {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!("the proxy cannot run: {error:#}");
+            tracing::error!("the proxy cannot run: {}", with_causes(&error));
             ExitCode::FAILURE
         }
     }
@@ -74,7 +75,7 @@ fn run() -> anyhow::Result<()> {
                 serve(&mut guard, prepared).await
             }
             Err(error) => {
-                let reason = format!("{error:#}");
+                let reason = with_causes(&error);
                 let reason = reason.lines().collect::<Vec<_>>().join(" ");
                 guard.say_last(ToGuard::Failed { reason }).await;
                 Err(error)

@@ -8,6 +8,7 @@ use anyhow::Context as _;
 use super::guard_link::GuardLink;
 use crate::{
     clock,
+    diagnostic::with_causes,
     limit::spent::{AllLimits, SpentBudgets},
     message::{ToGuard, sealed::unseal},
     snapshot::Snapshot,
@@ -26,7 +27,7 @@ pub(super) fn resume(snapshot: &Snapshot, file: Option<OwnedFd>) {
     let spent = file.context("the guard's file did not come").and_then(|file| Ok(unseal::<Vec<SpentBudgets>>(file)?));
     match spent {
         Ok(spent) => spent.iter().for_each(|spent| all(snapshot).resume(spent, clock::monotonic())),
-        Err(error) => tracing::error!("rate limits begin anew: {error:#}"),
+        Err(error) => tracing::error!("rate limits begin anew: {}", with_causes(&error)),
     }
 }
 

@@ -222,7 +222,7 @@ impl Exchange {
     }
 
     /// The upstream that it went to, if it did.
-    fn upstream(&self) -> Option<&Upstream> {
+    pub(super) fn upstream(&self) -> Option<&Upstream> {
         let upstream = self.compiled_route().filter(|_| self.outcome.forwarded)?.action.upstream()?;
         self.snapshot().settings.upstreams.get(upstream)
     }

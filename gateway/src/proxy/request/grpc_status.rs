@@ -2,7 +2,9 @@
 
 use http::HeaderMap;
 
+use crate::digits;
+
 /// What `grpc-status` says; `None`: nothing, or no number.
 pub(super) fn status(headers: &HeaderMap) -> Option<u32> {
-    headers.get("grpc-status")?.to_str().ok()?.parse().ok()
+    digits::decimal(headers.get("grpc-status")?.to_str().ok()?)
 }

@@ -9,6 +9,7 @@ use super::{
     exchange::Exchange,
     forward::{self, Plan},
     grpc,
+    interim::InterimRelay,
     local_reply::LocalReply,
     lookup, problem,
     respond::{self, CommonHeaders},
@@ -29,7 +30,7 @@ use crate::{
         connection::Connection,
         generation::ListenerRef,
         tunnel::{token, upgrade},
-        upstream::{self, AttemptTimeouts, Attempts, UpstreamResponse},
+        upstream::{self, AttemptTimeouts, Attempts, ClientSide, UpstreamResponse},
         worker::Worker,
     },
     refusal::{Refusal, Reject, TokenFault},
@@ -174,7 +175,9 @@ async fn answer(
     let mut job = Plan { group, route, certificate, upgrade, timeouts, class }.job(head, upload, exchange)?;
     exchange.forwarded();
     let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
-    let answered = upstream::forward(permit, &mut job, &connection.write_turn).await;
+    let interim = InterimRelay::new(exchange, connection);
+    let client = ClientSide { turn: &connection.write_turn, interim: &interim };
+    let answered = upstream::forward(permit, &mut job, &client).await;
     exchange.ended(Step::Upstream);
     if let Some((measures, began)) = began {
         let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());

@@ -10,6 +10,7 @@ use http::{HeaderMap, Method, header, response};
 use super::exchange::Exchange;
 use crate::{
     clock::Now,
+    digits::decimal,
     request_id::RequestId,
     validate::openapi::{Contract, LARGEST_RESPONSE, OperationId, ResponseFault, ResponseSchema},
 };
@@ -71,7 +72,7 @@ impl Drop for ResponseCopy {
 
 /// Whether a body can be read as it comes, and is not known to be too long.
 fn is_readable(headers: &HeaderMap) -> bool {
-    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    let length = headers.get(header::CONTENT_LENGTH).and_then(|length| decimal(length.to_str().ok()?));
     !headers.contains_key(header::CONTENT_ENCODING) && length.is_none_or(|length: usize| length <= LARGEST_RESPONSE)
 }
 

@@ -7,6 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
     clock,
+    log::text::hexadecimal,
     message::telemetry::{Step, StepSpan},
     mix::mix,
     proxy::upstream::Attempts,
@@ -99,11 +100,20 @@ impl Recorder {
         }
     }
 
+    /// The value of `traceparent`. Every request to a traced upstream has one: formatting it took a quarter of a microsecond.
+    fn value(&self) -> [u8; 55] {
+        let mut text = *b"00-00000000000000000000000000000000-0000000000000000-00";
+        text[3..35].copy_from_slice(&hexadecimal(RequestId(self.id)));
+        text[36..52].copy_from_slice(&hexadecimal(RequestId(self.upstream_span.into()))[16..]);
+        if self.is_sampled {
+            text[54] = b'1';
+        }
+        text
+    }
+
     /// Tells the upstream where its request stands.
     pub(super) fn tell(&self, headers: &mut HeaderMap) {
-        let flags = u8::from(self.is_sampled);
-        let text = format!("00-{:032x}-{:016x}-{flags:02x}", self.id, self.upstream_span);
-        if let Ok(value) = HeaderValue::try_from(text) {
+        if let Ok(value) = HeaderValue::from_bytes(&self.value()) {
             headers.insert(&TRACEPARENT, value);
         }
         // It belongs to the trace that is not continued.
@@ -194,6 +204,11 @@ mod tests {
         ours.tell(&mut headers);
         assert!(!headers[&TRACEPARENT].to_str().unwrap().contains("0af7") && !headers.contains_key(&TRACESTATE));
         check(&[headers[&TRACEPARENT].to_str().unwrap()], Some((ours.upstream_span, false)));
+        for recorder in [&ours, &theirs] {
+            let flags = u8::from(recorder.is_sampled);
+            let expect = format!("00-{:032x}-{:016x}-{flags:02x}", recorder.id, recorder.upstream_span);
+            assert_eq!(std::str::from_utf8(&recorder.value()).unwrap(), expect);
+        }
     }
 
     #[test]

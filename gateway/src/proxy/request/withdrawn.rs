@@ -28,6 +28,14 @@ impl Exchange {
         }
     }
 
+    /// Whether its client is to get nothing more of it but a refusal.
+    pub(super) fn is_withdrawn(&self) -> bool {
+        let tables = self.listener.snapshot().authenticators.tables();
+        let is_old = tables.epoch() != self.epoch;
+        let is_revoked = |identity| is_old && tables.is_revoked(identity, Now::read().unix_seconds());
+        self.is_banned() || self.identity.as_deref().is_some_and(is_revoked)
+    }
+
     /// Whether what proved the client's identity was revoked meanwhile.
     pub(in crate::proxy) fn is_revoked(&mut self) -> bool {
         let Some(identity) = &self.identity else { return false };

@@ -186,6 +186,13 @@ pub(in crate::proxy) fn response(headers: &mut HeaderMap, id: HeaderValue) {
     headers.insert(&X_REQUEST_ID, id);
 }
 
+/// The same for an interim response: it has no body, and the gateway's own word comes with the final one.
+pub(in crate::proxy) fn interim(headers: &mut HeaderMap, id: HeaderValue) {
+    response(headers, id);
+    headers.remove(header::CONTENT_LENGTH);
+    headers.remove(header::STRICT_TRANSPORT_SECURITY);
+}
+
 /// The same for a head that is passed on as it came.
 pub(in crate::proxy) fn lines(lines: &mut RawHead, own: RequestId, forwarded: Option<&ForwardedInfo>) {
     match forwarded.and_then(|told| told.id.as_ref()) {
@@ -237,11 +244,16 @@ fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
 
 /// HTTP/2 may send cookies crumb by crumb; HTTP/1.1 knows one line of them (RFC 9113 8.2.3).
 fn join_cookies(headers: &mut HeaderMap) {
-    let mut crumbs = headers.get_all(header::COOKIE).iter();
-    let (Some(first), Some(second)) = (crumbs.next(), crumbs.next()) else { return };
-    let mut joined = first.as_bytes().to_vec();
-    for crumb in std::iter::once(second).chain(crumbs) {
-        joined.extend_from_slice(b"; ");
+    let crumbs = headers.get_all(header::COOKIE);
+    if crumbs.iter().nth(1).is_none() {
+        return;
+    }
+    let mut joined = Vec::new();
+    // Behind an empty one the line would end with a space, which its reader drops.
+    for crumb in crumbs.iter().filter(|crumb| !crumb.is_empty()) {
+        if !joined.is_empty() {
+            joined.extend_from_slice(b"; ");
+        }
         joined.extend_from_slice(crumb.as_bytes());
     }
     if let Ok(joined) = HeaderValue::from_bytes(&joined) {
@@ -397,6 +409,8 @@ mod tests {
     #[test]
     fn cookies_are_one_line() {
         check(&[("cookie", "a=1"), ("cookie", "b=2"), ("cookie", "c=3")], &[("cookie", "a=1; b=2; c=3")]);
+        check(&[("cookie", ""), ("cookie", "b=2"), ("cookie", ""), ("cookie", "c=3")], &[("cookie", "b=2; c=3")]);
+        check(&[("cookie", "a=1"), ("cookie", "")], &[("cookie", "a=1")]);
     }
 
     #[test]
@@ -462,15 +476,18 @@ mod tests {
             ("connection", "x-own"),
             ("x-own", "1"),
             ("keep-alive", "timeout=5"),
+            ("transfer-encoding", "chunked"),
             ("upgrade", "h2c"),
+            ("strict-transport-security", "max-age=1"),
             ("x-request-id", "theirs"),
         ]);
-        response(&mut headers, HeaderValue::from_static("00000000000000000000000000000001"));
-        let expect = [
-            ("content-type", "text/plain"),
-            ("content-length", "5"),
-            ("x-request-id", "00000000000000000000000000000001"),
-        ];
-        assert_eq!(headers, map(&expect));
+        let id = HeaderValue::from_static("00000000000000000000000000000001");
+        response(&mut headers, id.clone());
+        let plain = ("content-type", "text/plain");
+        let framed = [plain, ("content-length", "5"), ("strict-transport-security", "max-age=1")];
+        let ours = [("x-request-id", "00000000000000000000000000000001")];
+        assert_eq!(headers, map(&[&framed[..], &ours].concat()));
+        interim(&mut headers, id);
+        assert_eq!(headers, map(&[&[plain][..], &ours].concat()));
     }
 }

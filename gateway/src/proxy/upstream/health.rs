@@ -21,8 +21,8 @@ use crate::{
     settings::upstream::{HealthCheck, Protocol, ProxyProtocol, Upstream},
 };
 
-/// The longest status line that is read.
-const MAX_LINE: usize = 1_024;
+/// The most bytes that are read for a status line, with the interim responses before it.
+const MOST: usize = 16 * 1_024;
 
 /// `User-Agent` of health checks.
 const AGENT: &str = "gateway-health";
@@ -137,13 +137,26 @@ async fn ask(check: &HealthCheck, address: &str, secure: Option<&ServerTls>, set
         format!("GET {} HTTP/1.1\r\nHost: {host}\r\nUser-Agent: {AGENT}\r\nConnection: close\r\n\r\n", check.path);
     stream.write_all(request.as_bytes()).await?;
     stream.flush().await?;
-    let mut line = Vec::new();
-    while !line.contains(&b'\n') && line.len() < MAX_LINE {
-        if stream.read_buf(&mut line).await? == 0 {
+    let mut read = Vec::new();
+    while final_line(&read).is_none() && read.len() < MOST {
+        if stream.read_buf(&mut read).await? == 0 {
             break;
         }
     }
-    status(&line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP/1.1 status line"))
+    let line = final_line(&read).unwrap_or(&read);
+    status(line).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no HTTP/1.1 status line"))
+}
+
+/// The status line behind the interim responses (RFC 9110 15.2). `None`: not all of it has come.
+fn final_line(mut read: &[u8]) -> Option<&[u8]> {
+    loop {
+        let (line, _) = read.split_at(read.iter().position(|&byte| byte == b'\n')? + 1);
+        if !matches!(status(line), Some(100 | 102..200)) {
+            return Some(line);
+        }
+        let end = read.windows(4).position(|end| end == b"\r\n\r\n")?;
+        read = read.get(end + 4..)?;
+    }
 }
 
 /// `HTTP/1.1 200 OK` (RFC 9112 4).
@@ -174,6 +187,24 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(status(line.as_bytes()), expect, "{line:?}");
+        }
+    }
+
+    #[test]
+    fn interim_responses_are_passed_over() {
+        let hints = "HTTP/1.1 103 Early Hints\r\nLink: </a>; rel=preload\r\n\r\n";
+        let good = "HTTP/1.1 200 OK\r\n";
+        for (read, expect) in [
+            (String::new(), None),
+            ("HTTP/1.1 2".to_owned(), None),
+            (good.to_owned() + "Server: x\r\n", Some(good)),
+            (hints.trim_end().to_owned(), None),
+            (hints.to_owned(), None),
+            (hints.repeat(2) + good, Some(good)),
+            ("HTTP/1.1 101 \r\n".to_owned(), Some("HTTP/1.1 101 \r\n")),
+            ("no\n".to_owned() + good, Some("no\n")),
+        ] {
+            assert_eq!(final_line(read.as_bytes()), expect.map(str::as_bytes), "{read:?}");
         }
     }
 }

@@ -11,10 +11,11 @@ use std::{
     pin::Pin,
     rc::Rc,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
 use bytes::{Bytes, BytesMut};
-use http::{Method, StatusCode, response::Parts};
+use http::{StatusCode, response::Parts};
 use http_body::SizeHint;
 use tokio::{
     io::{AsyncRead as _, ReadBuf},
@@ -25,7 +26,7 @@ use self::{request_writer::RequestWriter, response::ResponseHead};
 use super::{
     dial::MaybeTlsStream,
     error::{SendStopped, UpstreamError},
-    request::UpstreamRequest,
+    request::{ClientSide, UpstreamRequest},
     tls,
 };
 use crate::proxy::{
@@ -33,12 +34,14 @@ use crate::proxy::{
     framing::length::Framing,
     memory::buffer_pool,
     raw_head::{HeadFormat, RawHead},
-    timing::write_batching::WriteTurn,
 };
 
 mod request_writer;
 mod response;
 
+#[cfg(any(test, fuzzing))]
+#[path = "http1/tests/reading.rs"]
+pub(in crate::proxy) mod reading;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +57,8 @@ pub(super) struct H1Connection {
     lines: Option<RawHead>,
     framing: Framing,
     reusable: bool,
+    /// How long the server says that it keeps the connection when nothing passes.
+    keeps_for: Option<Duration>,
     /// The rest of the request, if the response came before it was sent.
     // Boxed, as most requests are out by then.
     writer: Option<Box<RequestWriter>>,
@@ -70,6 +75,7 @@ impl H1Connection {
             lines: None,
             framing: Framing::None,
             reusable: true,
+            keeps_for: None,
             writer: None,
             sending: None,
         }
@@ -96,6 +102,11 @@ impl H1Connection {
         self.reusable
     }
 
+    /// How long the server says that it keeps the connection when nothing passes. `None`: it does not say.
+    pub(super) const fn keeps_for(&self) -> Option<Duration> {
+        self.keeps_for
+    }
+
     /// Whether the response body has been read to its end.
     pub(super) const fn is_over(&self) -> bool {
         self.framing.is_over()
@@ -117,18 +128,19 @@ impl H1Connection {
     }
 
     /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
-    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on).
+    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on). Interim responses
+    /// are passed on as they come.
     pub(super) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
-        turn: &WriteTurn,
+        client: &ClientSide<'_>,
     ) -> Result<Parts, UpstreamError> {
         let method = request.method().clone();
         let mut writer = RequestWriter::new(request);
-        turn.after_readers().await;
+        client.turn.after_readers().await;
         let mut partial = BytesMut::new();
-        let mut interim = 0;
+        let (mut interim, mut keeps) = (0, true);
         let mut sent = None;
         let head = std::future::poll_fn(|cx| {
             if sent.is_none()
@@ -156,25 +168,29 @@ impl H1Connection {
                     };
                     self.unread = more;
                 }
-                match self.head(&mut partial, &method, form) {
-                    Ok(Some(head)) if head.is_interim() => interim += 1,
+                match response::take(&mut self.unread, &mut partial, &method, form) {
+                    Ok(Some(head)) if head.is_interim() => {
+                        interim += 1;
+                        if interim > MAX_INTERIM {
+                            return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
+                        }
+                        keeps &= head.keeps;
+                        client.interim.pass(head.parts);
+                    }
                     Ok(Some(head)) => return Poll::Ready(Ok(head)),
                     Ok(None) => {}
                     Err(detail) => return Poll::Ready(Err(UpstreamError::Malformed(detail))),
                 }
-                if interim > MAX_INTERIM {
-                    return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
-                }
             }
         })
         .await?;
-        (self.framing, self.lines) = (head.framing, head.lines);
+        (self.framing, self.lines, self.keeps_for) = (head.framing, head.lines, head.keeps_for);
         // A broken first chunk is found before the head is passed on.
         if matches!(self.framing, Framing::Chunked(_)) {
             let mut look = Framing::Chunked(Box::default());
             look.take(&mut self.unread.clone()).map_err(UpstreamError::Malformed)?;
         }
-        self.reusable = head.keeps && sent != Some(false) && !head.parts.status.is_informational();
+        self.reusable = keeps && head.keeps && sent != Some(false) && !head.parts.status.is_informational();
         self.writer = sent.is_none().then(|| Box::new(writer));
         Ok(head.parts)
     }
@@ -193,33 +209,6 @@ impl H1Connection {
         let is_sent = sending.await.unwrap_or(false);
         self.sending = None;
         is_sent
-    }
-
-    /// Parses a head. `None`: it is not complete.
-    fn head(
-        &mut self,
-        partial: &mut BytesMut,
-        method: &Method,
-        form: HeadFormat,
-    ) -> Result<Option<ResponseHead>, &'static str> {
-        if partial.is_empty() {
-            if let Some(head) = response::parse(&mut self.unread, method, form)? {
-                return Ok(Some(head));
-            }
-            partial.extend_from_slice(&self.unread);
-        } else {
-            let before = partial.len().saturating_sub(3);
-            partial.extend_from_slice(&self.unread);
-            // Parsed again only when it is complete: a server that sends byte by byte costs no more than others.
-            if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
-                let mut whole = partial.split().freeze();
-                let head = response::parse(&mut whole, method, form)?.ok_or("no head")?;
-                self.unread = whole;
-                return Ok(Some(head));
-            }
-        }
-        self.unread = Bytes::new();
-        if partial.len() > response::MAX_HEAD { Err("head too large") } else { Ok(None) }
     }
 
     /// The next piece of the response body. `None`: it is complete.

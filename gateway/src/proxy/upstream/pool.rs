@@ -16,7 +16,7 @@ use super::{
     error::UpstreamError,
     http1::H1Connection,
     http2::{self, H2Connection, StreamSlot, pool::H2Pool, stream::H2Stream},
-    request::UpstreamRequest,
+    request::{ClientSide, UpstreamRequest},
     timeout::in_time,
     tls::{Alpn, describe},
     transport::Transport,
@@ -25,14 +25,14 @@ use crate::{
     proxy::{
         body::{BodyProgress, Upload},
         raw_head::HeadFormat,
-        timing::{
-            deadline::{self, within},
-            write_batching::WriteTurn,
-        },
+        timing::deadline::{self, within},
     },
     refusal::{Refusal, Reject},
     settings::upstream::{Protocol, Upstream},
 };
+
+/// How much earlier an idle connection is closed than its server says that it would.
+const MARGIN: Duration = Duration::from_secs(1);
 
 /// Connections of one worker to one server.
 pub(super) struct Pool {
@@ -68,7 +68,8 @@ struct IdleConnection {
     connection: Box<H1Connection>,
     /// The address of the server.
     address: SocketAddr,
-    since: u64,
+    /// When it is to be closed.
+    until: u64,
 }
 
 /// A connection in use. Dropped: closed.
@@ -140,9 +141,10 @@ impl Pool {
     pub(super) fn sweep(&self, now: u64) {
         let is_retired = self.is_retired.get();
         let over = |since: u64| is_retired || u128::from(now.saturating_sub(since)) > self.idle_timeout.as_nanos();
+        // None of HTTP/1.1 is idle once it is retired.
         self.idle
             .borrow_mut()
-            .retain(|idle| !over(idle.since) && idle.connection.is_alive() && self.dialer.is_current(idle.address));
+            .retain(|idle| now < idle.until && idle.connection.is_alive() && self.dialer.is_current(idle.address));
         if self.protocol != Protocol::Http1 {
             self.http2.sweep(|address, idle| self.dialer.is_current(address) && !idle.is_some_and(over));
         }
@@ -291,13 +293,20 @@ impl Pool {
     /// The idle connection that was used last, if the server left it open.
     fn take(&self) -> Option<(Box<H1Connection>, SocketAddr)> {
         let mut idle = self.idle.borrow_mut();
-        while let Some(IdleConnection { connection, address, .. }) = idle.pop() {
-            if connection.is_alive() {
+        let now = deadline::now();
+        while let Some(IdleConnection { connection, address, until }) = idle.pop() {
+            if now < until && connection.is_alive() {
                 return Some((connection, address));
             }
         }
         None
     }
+}
+
+/// How long a connection may be idle for which the server says so much. A request must not meet the server's close: it is
+/// closed on our side a little before.
+fn idle_time(most: Duration, keeps_for: Option<Duration>) -> Duration {
+    keeps_for.map_or(most, |kept| most.min(kept.saturating_sub(MARGIN).max(kept / 2)))
 }
 
 impl PooledConnection {
@@ -311,9 +320,9 @@ impl PooledConnection {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
-        turn: &WriteTurn,
+        client: &ClientSide<'_>,
     ) -> impl Future<Output = Result<response::Parts, UpstreamError>> {
-        self.transport.send(request, form, turn)
+        self.transport.send(request, form, client)
     }
 
     /// Whether the end of the connection counts as a failure of the server. That of a shared connection counts once.
@@ -370,8 +379,29 @@ impl PooledConnection {
                 idle.retain(|idle| idle.connection.is_alive());
             }
             if idle.len() < self.pool.max_idle {
-                idle.push(IdleConnection { connection, address: self.address, since: deadline::now() });
+                let kept = idle_time(self.pool.idle_timeout, connection.keeps_for());
+                idle.push(IdleConnection {
+                    connection,
+                    address: self.address,
+                    until: deadline::after(deadline::now(), kept),
+                });
             }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_closed_before_their_servers_do() {
+        let most = Duration::from_secs(30);
+        for (keeps_for, expect) in
+            [(None, 30_000), (Some(65), 30_000), (Some(5), 4_000), (Some(2), 1_000), (Some(1), 500), (Some(0), 0)]
+        {
+            let idle = idle_time(most, keeps_for.map(Duration::from_secs));
+            assert_eq!(idle.as_millis(), expect, "{keeps_for:?}");
         }
     }
 }

@@ -8,7 +8,9 @@ use http::{HeaderMap, Method, Uri, request::Parts};
 use super::retry::BodyState;
 use crate::proxy::{
     body::{BodyProgress, Upload},
+    interim::InterimSink,
     memory::buffer_pool,
+    timing::write_batching::WriteTurn,
 };
 
 /// A body of more bytes than this takes a server noticeable time to read.
@@ -60,6 +62,14 @@ impl UpstreamRequest {
         buffer_pool::keep_parts(self.head);
         buffer_pool::keep_space(self.lines);
     }
+}
+
+/// The client's side of a request, while a server is waited for.
+pub(in crate::proxy) struct ClientSide<'a> {
+    /// When its connection may write.
+    pub(in crate::proxy) turn: &'a WriteTurn,
+    /// Who passes interim responses on to it.
+    pub(in crate::proxy) interim: &'a dyn InterimSink,
 }
 
 /// The request body as it was before the first attempt.

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     admission::Report,
     message::{FailingServer, ServerState, UpstreamReport},
-    settings::upstream::{Ejection, Upstream},
+    settings::upstream::{Ejection, Server, Upstream},
 };
 
 /// The least share of its turns that a server gets when it has just come back, in thousandths.
@@ -88,23 +88,23 @@ struct ServerCounters {
 
 impl UpstreamState {
     pub(in crate::proxy) fn new(settings: &Upstream) -> Self {
-        Self::with(settings, |_address| None, Arc::default(), None)
+        Self::with(settings, |_server| None, Arc::default(), None)
     }
 
     /// The same upstream by other settings. Servers that keep their address keep their counters.
     pub(super) fn succeeded_by(&self, settings: &Upstream) -> Self {
-        let known = |address: &str| self.servers.get(self.index_of(address)?).map(Arc::clone);
+        let known = |server| self.servers.get(self.index_of(server, &settings.servers)?).map(Arc::clone);
         Self::with(settings, known, Arc::clone(&self.totals), self.gate.as_ref())
     }
 
     fn with(
         settings: &Upstream,
-        known: impl Fn(&str) -> Option<Arc<ServerCounters>>,
+        known: impl Fn(usize) -> Option<Arc<ServerCounters>>,
         totals: Arc<Totals>,
         gate: Option<&Arc<SharedGate>>,
     ) -> Self {
         Self {
-            servers: settings.servers.iter().map(|server| known(&server.address).unwrap_or_default()).collect(),
+            servers: (0..settings.servers.len()).map(|server| known(server).unwrap_or_default()).collect(),
             settings: settings.clone(),
             down: AtomicU64::new(0),
             ejected: AtomicU64::new(0),
@@ -123,10 +123,10 @@ impl UpstreamState {
     pub(super) fn take_over(&self, before: &Self) {
         let take = |is_wanted: bool, mine: &AtomicU64, theirs: &AtomicU64| {
             let theirs = if is_wanted { theirs.load(Ordering::Relaxed) } else { 0 };
-            let servers = self.settings.servers.iter().enumerate();
-            let bits = servers.fold(0, |bits, (index, server)| {
-                let is_set = before.index_of(&server.address).is_some_and(|index| theirs & bit(index) != 0);
-                if is_set { bits | bit(index) } else { bits }
+            let servers = &self.settings.servers;
+            let bits = (0..servers.len()).fold(0, |bits, server| {
+                let is_set = before.index_of(server, servers).is_some_and(|before| theirs & bit(before) != 0);
+                if is_set { bits | bit(server) } else { bits }
             });
             mine.store(bits, Ordering::Relaxed);
         };
@@ -138,8 +138,13 @@ impl UpstreamState {
         take(!self.settings.slow_start.is_zero(), &self.slow, &before.slow);
     }
 
-    fn index_of(&self, address: &str) -> Option<usize> {
-        self.settings.servers.iter().position(|server| server.address == address)
+    /// Which server a server of other settings is: the first here with its address is the first there, and so on.
+    fn index_of(&self, server: usize, others: &[Server]) -> Option<usize> {
+        let address = &others.get(server)?.address;
+        let is_alike = |other: &Server| other.address == *address;
+        let before = others.iter().take(server).filter(|other| is_alike(other)).count();
+        let mine = self.settings.servers.iter().enumerate().filter(|(_, mine)| is_alike(mine));
+        mine.map(|(at, _)| at).nth(before)
     }
 
     /// Whether a server fails its health checks.
@@ -264,13 +269,11 @@ impl UpstreamState {
         }
     }
 
-    /// The servers that could not be connected to. Health checks know better where there are any.
-    fn failing(&self) -> Vec<FailingServer> {
-        if self.settings.health.is_some() {
-            return Vec::new();
-        }
+    /// What is to be told of each server that could not be connected to. Health checks know better where there are any.
+    fn failing(&self) -> Vec<Option<FailingServer>> {
         let servers = self.servers.iter().zip(&self.settings.servers);
-        servers.filter_map(|(counts, server)| counts.failing.report(&server.address)).collect()
+        let has_health = self.settings.health.is_some();
+        servers.map(|(counts, server)| counts.failing.report(&server.address).filter(|_| !has_health)).collect()
     }
 
     /// A server could not be reached. No client can cause that.
@@ -410,10 +413,7 @@ impl UpstreamState {
     pub(in crate::proxy) fn report(&self) -> UpstreamReport {
         let (down, ejected) = (self.down.load(Ordering::Relaxed), self.ejected.load(Ordering::Relaxed));
         let failing = self.failing();
-        let is_failing = |server: usize| {
-            let address = self.settings.servers.get(server).map(|server| &server.address);
-            failing.iter().any(|failing| Some(&failing.server) == address)
-        };
+        let is_failing = |server: usize| failing.get(server).is_some_and(Option::is_some);
         let state = |server: usize| match () {
             () if down & bit(server) != 0 => ServerState::Down,
             () if ejected & bit(server) != 0 => ServerState::Ejected,
@@ -425,11 +425,13 @@ impl UpstreamState {
         UpstreamReport {
             name: self.settings.name.clone(),
             servers: servers.map(|(at, it)| (it.address.clone(), state(at))).collect(),
-            failing,
+            failing: failing.into_iter().flatten().collect(),
             without_server: self.totals.without_server.load(Ordering::Relaxed),
             over_limit: self.totals.over_limit.load(Ordering::Relaxed),
             retries: self.totals.retries.load(Ordering::Relaxed),
             limit: self.gate.as_ref().map(|gate| gate.report().limit),
+            // The detector knows.
+            discounted: Vec::new(),
         }
     }
 }

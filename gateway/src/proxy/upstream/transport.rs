@@ -11,12 +11,13 @@ use http::{HeaderMap, response};
 use http_body::SizeHint;
 
 use super::{
-    dial::MaybeTlsStream, error::UpstreamError, http1::H1Connection, http2::stream::H2Stream, request::UpstreamRequest,
+    dial::MaybeTlsStream,
+    error::UpstreamError,
+    http1::H1Connection,
+    http2::stream::H2Stream,
+    request::{ClientSide, UpstreamRequest},
 };
-use crate::proxy::{
-    raw_head::{HeadFormat, RawHead},
-    timing::write_batching::WriteTurn,
-};
+use crate::proxy::raw_head::{HeadFormat, RawHead};
 
 /// What carries one request. Dropped before its end: closed or reset.
 pub(super) enum Transport {
@@ -31,11 +32,11 @@ impl Transport {
         &mut self,
         request: &mut UpstreamRequest,
         form: HeadFormat,
-        turn: &WriteTurn,
+        client: &ClientSide<'_>,
     ) -> Result<response::Parts, UpstreamError> {
         match self {
-            Self::Http1(connection) => connection.send(request, form, turn).await,
-            Self::Http2(stream) => stream.send(request).await,
+            Self::Http1(connection) => connection.send(request, form, client).await,
+            Self::Http2(stream) => stream.send(request, client.interim).await,
         }
     }
 

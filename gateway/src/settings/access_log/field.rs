@@ -85,7 +85,7 @@ impl Field {
         ),
         ("signal", Self::Signal, "What the request says about the source, where it says anything."),
         ("rule", Self::Rule, "The rule that asked for a ban because of this request."),
-        ("principal", Self::Principal, "Whom a token or certificate names."),
+        ("principal", Self::Principal, "Whom the client has proved to be."),
         ("route", Self::Route, "The path of the route, as it is configured."),
         ("upstream", Self::Upstream, "The upstream that the request went to."),
         ("server", Self::Server, "The server of the upstream that answered, as it is configured."),

@@ -116,7 +116,7 @@ fn rows() -> Vec<Row> {
             "access_log_dropped",
             Warning,
             Metric::AccessLogDropped,
-            "{value} lines of the access log were lost within 5 minutes ({reason})",
+            "lines of the access log that were lost within 5 minutes: {value} ({reason})",
         ))
         .by(&["reason"]),
         Row {
@@ -177,7 +177,7 @@ fn rows() -> Vec<Row> {
             "drift",
             Warning,
             Metric::Repairs,
-            "the kernel had lost {value} entries or attachments within 5 minutes; they were put right",
+            "entries or attachments that the kernel lost within 5 minutes, and that were put right: {value}",
         )),
         Row {
             measure: Aggregation::LessThan(Metric::InterfacesWanted),
@@ -185,7 +185,7 @@ fn rows() -> Vec<Row> {
                 "enforcement_lost",
                 Critical,
                 Metric::Interfaces,
-                "XDP is missing on {value} interfaces: bans are not enforced by the kernel there",
+                "XDP is missing on interfaces, where the kernel enforces no bans: {value}",
             )
         }
         .hold(10),
@@ -266,7 +266,7 @@ fn rows() -> Vec<Row> {
         row("quota_store_down", Warning, Metric::QuotaStoreUp, "what was used up of quotas cannot be written")
             .when(Below, 1.0)
             .hold(60),
-        increases(row("telemetry_lost", Info, Metric::Lost, "{value} of {what} were lost within 5 minutes"))
+        increases(row("telemetry_lost", Info, Metric::Lost, "{what} lost within 5 minutes: {value}"))
             .by(&["what"]),
         row(
             "upstream_server_down",
@@ -281,7 +281,7 @@ fn rows() -> Vec<Row> {
             "upstream_without_server",
             Critical,
             Metric::UpstreamWithoutServer,
-            "the upstream {upstream} has no server to use: {value} requests failed within a minute",
+            "the upstream {upstream} has no server to use; requests that failed within a minute: {value}",
         ))
         .by(&["upstream"])
         .within(60),

@@ -183,53 +183,7 @@ pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Sha
         if field.is_some_and(|field| field.is_file) && part.is_no_file() {
             continue;
         }
-        let wrong = |rule, expected: &str| {
-            let violation = Violation::new(Place::Body, "", rule, expected).at(&format!("/{}", part.name));
-            ValueError::Violations([violation].into())
-        };
-        let types: &[MediaRange] = field.map_or(&[], |field| &field.types);
-        let is_text = |media_type: &MediaType| media_type.is("text", "plain");
-        let is_read_as_json = matches!(field.map(|field| &field.parameter.coding), Some(Coding::Json));
-        let is_declared = |range: &MediaRange| match &part.media_type {
-            Some(media_type) => range.has(media_type),
-            // Without a type of its own, a part is text (RFC 7578 4.4). What is read as JSON needs none to be judged.
-            None => is_read_as_json || range.has_text(),
-        };
-        if !types.is_empty() && !types.iter().any(is_declared) {
-            return Err(wrong("contentType", "must have a Content-Type that is declared"));
-        }
-        let is_file = field.is_some_and(|field| field.is_file);
-        // As of a whole body. A part of this name says it of all that do not say it themselves (RFC 7578 4.6).
-        let is_utf_8 = part.media_type.as_ref().is_none_or(MediaType::is_utf_8);
-        if !is_file && !is_utf_8 || part.name == CHARSETS && !media::is_utf_8(part.content.trim_ascii()) {
-            return Err(ValueError::Charset);
-        }
-        let claims_json = part.media_type.as_ref().is_some_and(|media_type| media_type.is("application", "json"));
-        // A text is none because it says so: the upstream may believe it.
-        let takes_json = |field: &FormField| {
-            let shape = &field.parameter.shape;
-            is_read_as_json || !field.types.is_empty() || shape.takes_objects() || shape.takes_arrays()
-        };
-        if !is_file && claims_json && !field.is_none_or(takes_json) {
-            return Err(wrong("contentType", "must be text/plain, as its schema is no object"));
-        }
-        if part.media_type.as_ref().is_some_and(|media_type| !file_type::is_plausible(media_type, part.content)) {
-            return Err(wrong("contentType", "must be what its Content-Type says"));
-        }
-        // Of several types that are declared, a part has the one that it says.
-        let says_text = part.media_type.as_ref().is_some_and(is_text) && types.iter().any(MediaRange::has_text);
-        let is_json = claims_json || is_read_as_json && !says_text;
-        if let Some(field) = field.filter(|_| is_file) {
-            judge_file(field, &part).map_err(|(rule, expected)| wrong(rule, expected))?;
-        }
-        let value = if is_file {
-            Texts::One("file".to_owned())
-        } else {
-            let readable = is_json || part.media_type.as_ref().is_none_or(is_text);
-            let text = std::str::from_utf8(part.content).ok().filter(|_| readable && part.file_name.is_none());
-            let text = text.ok_or_else(|| wrong("type", "must be text, and no file"))?.to_owned();
-            if is_json { Texts::Json(text) } else { Texts::One(text) }
-        };
+        let value = value_of(field, &part)?;
         match members.iter_mut().find(|(name, _)| *name == part.name) {
             Some((_, values)) => values.push(value),
             None => members.push((part.name, vec![value])),
@@ -253,4 +207,52 @@ pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Sha
         read.push((name, value));
     }
     Ok(Texts::Members(read))
+}
+
+/// The value of a part, once it is as its field says.
+fn value_of(field: Option<&FormField>, part: &Part<'_>) -> Result<Texts, ValueError> {
+    let wrong = |rule, expected: &str| {
+        let violation = Violation::new(Place::Body, "", rule, expected).at(&format!("/{}", part.name));
+        ValueError::Violations([violation].into())
+    };
+    let types: &[MediaRange] = field.map_or(&[], |field| &field.types);
+    let is_text = |media_type: &MediaType| media_type.is("text", "plain");
+    let is_read_as_json = matches!(field.map(|field| &field.parameter.coding), Some(Coding::Json));
+    let is_declared = |range: &MediaRange| match &part.media_type {
+        Some(media_type) => range.has(media_type),
+        // Without a type of its own, a part is text (RFC 7578 4.4). What is read as JSON needs none to be judged.
+        None => is_read_as_json || range.has_text(),
+    };
+    if !types.is_empty() && !types.iter().any(is_declared) {
+        return Err(wrong("contentType", "must have a Content-Type that is declared"));
+    }
+    let is_file = field.is_some_and(|field| field.is_file);
+    // As of a whole body. A part of this name says it of all that do not say it themselves (RFC 7578 4.6).
+    let is_utf_8 = part.media_type.as_ref().is_none_or(MediaType::is_utf_8);
+    if !is_file && !is_utf_8 || part.name == CHARSETS && !media::is_utf_8(part.content.trim_ascii()) {
+        return Err(ValueError::Charset);
+    }
+    let claims_json = part.media_type.as_ref().is_some_and(|media_type| media_type.is("application", "json"));
+    // A text is none because it says so: the upstream may believe it.
+    let takes_json = |field: &FormField| {
+        let shape = &field.parameter.shape;
+        is_read_as_json || !field.types.is_empty() || shape.takes_objects() || shape.takes_arrays()
+    };
+    if !is_file && claims_json && !field.is_none_or(takes_json) {
+        return Err(wrong("contentType", "must be text/plain, as its schema is no object"));
+    }
+    if part.media_type.as_ref().is_some_and(|media_type| !file_type::is_plausible(media_type, part.content)) {
+        return Err(wrong("contentType", "must be what its Content-Type says"));
+    }
+    // Of several types that are declared, a part has the one that it says.
+    let says_text = part.media_type.as_ref().is_some_and(is_text) && types.iter().any(MediaRange::has_text);
+    let is_json = claims_json || is_read_as_json && !says_text;
+    if let Some(field) = field.filter(|_| is_file) {
+        judge_file(field, part).map_err(|(rule, expected)| wrong(rule, expected))?;
+        return Ok(Texts::One("file".to_owned()));
+    }
+    let readable = is_json || part.media_type.as_ref().is_none_or(is_text);
+    let text = std::str::from_utf8(part.content).ok().filter(|_| readable && part.file_name.is_none());
+    let text = text.ok_or_else(|| wrong("type", "must be text, and no file"))?.to_owned();
+    Ok(if is_json { Texts::Json(text) } else { Texts::One(text) })
 }

@@ -12,6 +12,7 @@ use super::{
     document::{At, DocumentFault},
 };
 use crate::{
+    digits::decimal,
     validate::{
         body::media::MediaRange,
         parameter::{Coding, Parameter, Parameters, Style},
@@ -80,10 +81,10 @@ pub(super) fn read<'d>(collector: &mut Collector<'d>, operation: &At<'d>) -> Dec
 
 fn status(text: &str) -> Option<Status> {
     let class = text.strip_suffix("XX").or_else(|| text.strip_suffix("xx"));
-    match (text, class.and_then(|class| class.parse().ok())) {
+    match (text, class.and_then(decimal)) {
         ("default", _) => Some(Status::Default),
         (_, Some(class @ 1..=5)) => Some(Status::Class(class)),
-        _ => text.parse().ok().filter(|code| (100..600).contains(code)).map(Status::Code),
+        _ => decimal(text).filter(|code| (100..600).contains(code)).map(Status::Code),
     }
 }
 

@@ -42,6 +42,11 @@ impl CompileError {
         Self { message: message.to_string(), at: None }
     }
 
+    /// What is to be said of a whole subschema, by its address.
+    pub(super) const fn of_schema(address: usize) -> Self {
+        Self { message: String::new(), at: Some((address, String::new())) }
+    }
+
     /// Where it is in `schema`, as a JSON pointer.
     pub(super) fn place(&self, schema: &Value) -> String {
         self.place_in(schema).unwrap_or_default()
@@ -90,6 +95,8 @@ pub(super) struct Compiled {
     pub(super) graph: Graph,
     /// The formats that nobody knows.
     pub(super) unknown_formats: Vec<String>,
+    /// The addresses of schemas whose `nullable` changes nothing.
+    pub(super) idle_nullable: Vec<usize>,
 }
 
 /// By which rules schemas are read.
@@ -160,6 +167,7 @@ pub(super) fn compile_all<'r>(
         patterns: HashMap::new(),
         checks: HashMap::new(),
         unknown_formats: Vec::new(),
+        idle_nullable: Vec::new(),
     };
     let mut roots = Vec::new();
     for entry in entries {
@@ -180,7 +188,7 @@ pub(super) fn compile_all<'r>(
     let mut unknown_formats = compiler.unknown_formats;
     unknown_formats.sort_unstable();
     unknown_formats.dedup();
-    Ok((Compiled { graph, unknown_formats }, roots))
+    Ok((Compiled { graph, unknown_formats, idle_nullable: compiler.idle_nullable }, roots))
 }
 
 struct Compiler<'r> {
@@ -195,6 +203,7 @@ struct Compiler<'r> {
     /// What the library judges, by what it was compiled from.
     checks: HashMap<String, Arc<jsonschema::Validator>>,
     unknown_formats: Vec<String>,
+    idle_nullable: Vec<usize>,
 }
 
 /// What makes two nodes the same.
@@ -253,6 +262,7 @@ struct Subschema<'c, 'r> {
 impl<'r> Subschema<'_, 'r> {
     fn checks(&mut self, schema: &'r Value) -> Result<Checks, CompileError> {
         use super::graph::KeywordCheck;
+        self.note_idle_nullable(schema);
         match schema {
             Value::Bool(true) => Ok(Vec::new()),
             Value::Bool(false) => Ok(vec![(Keyword::FalseSchema, KeywordCheck::Never)]),
@@ -264,7 +274,6 @@ impl<'r> Subschema<'_, 'r> {
                     return Ok(checks);
                 }
                 let mut checks = Vec::new();
-                self.nullable(schema, &mut checks);
                 self.assertions(schema, &mut checks)?;
                 self.applicators(schema, &mut checks)?;
                 Ok(checks)

@@ -7,7 +7,10 @@ use jsonschema::Validator;
 use serde_json::Number;
 
 use super::{keyword::Keyword, pattern::TextPattern};
-use crate::json::document::{Id, JsonDocument};
+use crate::json::{
+    decimal::Divisor,
+    document::{Id, JsonDocument},
+};
 
 /// A compiled schema. Its first node is the schema itself.
 #[derive(Default)]
@@ -32,18 +35,17 @@ pub(super) struct Node {
 pub(super) enum KeywordCheck {
     // Of the value itself.
     Never,
-    /// `null` is valid, whatever the checks behind this one say (OpenAPI 3.0).
-    Nullable,
     Types(Types),
     /// One of these, which are in order.
     Among(Constants),
+    /// Of the decimals that are read as the limit, the shortest counts.
     Bound {
         limit: Number,
         is_upper: bool,
         is_exclusive: bool,
     },
-    /// What the library judges: numbers by `multipleOf`. With what is expected.
-    Number(Arc<Validator>, Box<str>),
+    /// With the divisor as the schema has it.
+    MultipleOf(Divisor, Box<str>),
     /// What the library judges: strings by `format` or their content. With what is expected.
     Text(Arc<Validator>, Box<str>),
     /// The format `regex`.

@@ -10,7 +10,10 @@ use super::{
     keyword::Keyword,
     pattern::TextPattern,
 };
-use crate::json::document::{self, Id, JsonDocument, JsonView};
+use crate::json::{
+    decimal::{Valued, compare_numbers},
+    document::{self, Id, JsonDocument, JsonView},
+};
 
 mod evaluated;
 mod explain;
@@ -158,9 +161,6 @@ impl<'a> Judge<'a> {
     fn checks(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
         let view = self.document.view(at);
         for (keyword, check) in &node.checks {
-            if matches!((check, view), (KeywordCheck::Nullable, JsonView::Null)) {
-                return Ok(());
-            }
             let fault = KeywordViolation { keyword: *keyword, at };
             if !self.check(node, check, view, fault)? {
                 return Err(JudgeError::Invalid(fault));
@@ -355,7 +355,7 @@ impl<'a> Judge<'a> {
     fn assert(&mut self, check: &'a KeywordCheck, view: JsonView<'a>, at: Id) -> Result<bool, OutOfWork> {
         Ok(match (check, view) {
             (KeywordCheck::Never, _) => false,
-            (KeywordCheck::Types(types), view) => is_of(*types, view, || self.document.is_whole(at)),
+            (KeywordCheck::Types(types), view) => self.is_of(*types, view, at),
             (KeywordCheck::Among(constants), _) => {
                 let mut work = 0;
                 let found = constants.sorted.binary_search_by(|constant| {
@@ -364,8 +364,9 @@ impl<'a> Judge<'a> {
                 self.spend(work)?;
                 found.is_ok()
             }
-            (KeywordCheck::Bound { limit, is_upper, is_exclusive }, JsonView::Number(number)) => {
-                let order = document::compare_numbers(number, limit);
+            (KeywordCheck::Bound { limit, is_upper, is_exclusive }, JsonView::Number(_)) => {
+                let Some(number) = self.number(at)? else { return Ok(true) };
+                let order = compare_numbers(number, (limit, None));
                 if *is_exclusive && order.is_eq() {
                     false
                 } else if *is_upper {
@@ -374,9 +375,8 @@ impl<'a> Judge<'a> {
                     order.is_ge()
                 }
             }
-            (KeywordCheck::Number(library, _), JsonView::Number(number)) => {
-                self.spend(16)?;
-                library.is_valid(&serde_json::Value::Number(number.clone()))
+            (KeywordCheck::MultipleOf(divisor, _), JsonView::Number(_)) => {
+                self.number(at)?.is_none_or(|number| divisor.divides(number))
             }
             (KeywordCheck::Text(library, _), JsonView::Text(text)) => {
                 self.spend(16 + text.len() as u64)?;
@@ -406,6 +406,30 @@ impl<'a> Judge<'a> {
             (KeywordCheck::Unique, JsonView::Array(elements)) => self.is_unique(elements)?,
             _ => true,
         })
+    }
+
+    /// A number, paid for by its digits.
+    fn number(&mut self, at: Id) -> Result<Option<Valued<'a>>, OutOfWork> {
+        let number = self.document.number(at);
+        if let Some((_, Some(decimal))) = number {
+            self.spend(decimal.len() as u64 / 16)?;
+        }
+        Ok(number)
+    }
+
+    fn is_of(&self, types: Types, view: JsonView<'_>, at: Id) -> bool {
+        match view {
+            JsonView::Null => types.has(Types::NULL),
+            JsonView::Bool(_) => types.has(Types::BOOLEAN),
+            JsonView::Text(_) => types.has(Types::STRING),
+            JsonView::Array(_) => types.has(Types::ARRAY),
+            JsonView::Object(_) => types.has(Types::OBJECT),
+            JsonView::Number(_) => {
+                types.has(Types::NUMBER)
+                    || types.has(Types::INTEGER) && self.document.is_whole(at)
+                    || types.has(Types::WRITTEN_INTEGER) && self.document.is_integer(at)
+            }
+        }
     }
 
     /// Whether the text at a place matches. What nobody knows is not taken for either, so that no schema lets it pass.
@@ -448,20 +472,5 @@ impl<'a> Judge<'a> {
     fn spend(&mut self, steps: u64) -> Result<(), OutOfWork> {
         self.steps = self.steps.checked_sub(steps).ok_or(OutOfWork::Steps)?;
         Ok(())
-    }
-}
-
-fn is_of(types: Types, view: JsonView<'_>, is_whole: impl FnOnce() -> bool) -> bool {
-    match view {
-        JsonView::Null => types.has(Types::NULL),
-        JsonView::Bool(_) => types.has(Types::BOOLEAN),
-        JsonView::Text(_) => types.has(Types::STRING),
-        JsonView::Array(_) => types.has(Types::ARRAY),
-        JsonView::Object(_) => types.has(Types::OBJECT),
-        JsonView::Number(number) => {
-            types.has(Types::NUMBER)
-                || types.has(Types::INTEGER) && is_whole()
-                || types.has(Types::WRITTEN_INTEGER) && !number.is_f64()
-        }
     }
 }

@@ -47,7 +47,6 @@ keywords! {
     Minimum "minimum"
     MultipleOf "multipleOf"
     Not "not"
-    Nullable "nullable"
     OneOf "oneOf"
     Pattern "pattern"
     Properties "properties"

@@ -31,6 +31,16 @@ pub(in crate::validate) struct SchemaSet {
     graph: Graph,
     roots: Vec<NodeId>,
     unknown_formats: Vec<String>,
+    idle_nullable: Option<IdleNullable>,
+}
+
+/// Schemas whose `nullable` changes nothing.
+pub(in crate::validate) struct IdleNullable {
+    pub(in crate::validate) count: usize,
+    /// The document of the first, by its position.
+    pub(in crate::validate) document: usize,
+    /// A JSON pointer to the first.
+    pub(in crate::validate) place: String,
 }
 
 /// Which schema of a set.
@@ -72,9 +82,11 @@ impl SchemaSet {
         formats: Formats,
     ) -> Result<Self, SchemaError> {
         let draft = if openapi.is_3_0 { Draft::Draft7 } else { Draft::Draft202012 };
+        let find = |fault: &CompileError| {
+            documents.iter().enumerate().find_map(|(at, it)| Some((at, fault.place_in(&it.content)?)))
+        };
         let placed = |fault: CompileError| {
-            let found = documents.iter().enumerate().find_map(|(at, it)| Some((at, fault.place_in(&it.content)?)));
-            let (document, place) = found.unwrap_or_default();
+            let (document, place) = find(&fault).unwrap_or_default();
             SchemaError { message: fault.message, document, place }
         };
         let resources = documents.iter().map(|it| (&it.uri, draft.create_resource_ref(&it.content)));
@@ -89,7 +101,16 @@ impl SchemaSet {
         }
         let dialect = Dialect { draft, formats, openapi: Some(openapi) };
         let (compiled, roots) = compile_all(&entries, &family, dialect, &registry).map_err(placed)?;
-        Ok(Self { graph: compiled.graph, roots, unknown_formats: compiled.unknown_formats })
+        let idle_nullable = compiled.idle_nullable.first().and_then(|schema| {
+            let (document, place) = find(&CompileError::of_schema(*schema))?;
+            Some(IdleNullable { count: compiled.idle_nullable.len(), document, place })
+        });
+        Ok(Self { graph: compiled.graph, roots, unknown_formats: compiled.unknown_formats, idle_nullable })
+    }
+
+    /// The schemas in which `nullable` changes nothing, as no `type` is beside it.
+    pub(in crate::validate) const fn idle_nullable(&self) -> Option<&IdleNullable> {
+        self.idle_nullable.as_ref()
     }
 
     /// The formats that they name and that nobody checks.
@@ -107,7 +128,6 @@ impl SchemaSet {
             for (_, check) in self.graph.nodes.get(id.0 as usize).into_iter().flat_map(|node| &node.checks) {
                 match check {
                     KeywordCheck::All(nodes) => pending.extend(nodes),
-                    KeywordCheck::Nullable => {}
                     _ => return true,
                 }
             }

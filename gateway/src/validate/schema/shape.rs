@@ -83,7 +83,6 @@ impl Graph {
                 hinted.0 |= hint(check).0;
                 match check {
                     KeywordCheck::Types(of) => types.0 |= of.0,
-                    KeywordCheck::Nullable => types.0 |= Types::NULL.0,
                     KeywordCheck::Elements { first, rest } => {
                         elements.extend(first.iter().copied().chain(rest.map(|(_, node)| node)));
                     }
@@ -141,7 +140,7 @@ fn hint(check: &KeywordCheck) -> Types {
             .sorted
             .iter()
             .fold(Types::default(), |types, id| Types(types.0 | type_of(constants.document.view(*id)).0)),
-        KeywordCheck::Bound { .. } | KeywordCheck::Number(..) => Types::NUMBER,
+        KeywordCheck::Bound { .. } | KeywordCheck::MultipleOf(..) => Types::NUMBER,
         KeywordCheck::AtLeast(measure, _) | KeywordCheck::AtMost(measure, _) => match measure {
             Measure::Characters => Types::STRING,
             Measure::Elements => Types::ARRAY,

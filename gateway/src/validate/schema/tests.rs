@@ -3,6 +3,7 @@
 use super::*;
 
 mod hostile;
+mod numbers;
 mod same;
 mod suite;
 
@@ -92,6 +93,7 @@ fn b06_what_is_no_schema() {
         (r#"{"$schema":"https://example.com/draft"}"#, "example.com"),
         (r#"{"pattern":"(a)\\2(?=b)"}"#, "looks around or back"),
         (r#"{"pattern":"(a"}"#, "no regular expression"),
+        (r#"{"pattern":"(?=a)\\u{+41}"}"#, "no regular expression"),
         (r#"{"pattern":"((a{1000}){1000}){1000}"}"#, "too large"),
         (r#"{"requierd":["name"]}"#, "unknown keyword at /requierd"),
         (r#"{"properties":{"a":{"items":[{"patern":"a"}]}}}"#, "unknown keyword at /properties/a/items/0/patern"),

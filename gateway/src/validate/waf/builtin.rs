@@ -9,12 +9,13 @@ use std::sync::OnceLock;
 use regex::bytes::{RegexSet, RegexSetBuilder};
 
 use super::{
-    body,
+    body, breakout,
     canonical::{self, LONGEST},
     finding::Findings,
     grammar::{self, Statement},
     parts::Parts,
     patterns::{self, Pattern, Scope},
+    prose,
     request::{Collection, Values},
 };
 
@@ -57,7 +58,8 @@ fn set() -> &'static Result<RegexSet, String> {
 /// # Errors
 /// A pattern is wrong.
 pub(super) fn prepare() -> Result<(), String> {
-    set().as_ref().map(drop).map_err(Clone::clone)
+    set().as_ref().map(drop).map_err(Clone::clone)?;
+    breakout::prepare()
 }
 
 /// Inspects every value.
@@ -233,8 +235,12 @@ impl Scan<'_, '_> {
             return;
         };
         self.steps = steps;
-        let score = statement.attack().map(|fingerprint| sql_score(&fingerprint, form));
-        if let Some(score) = score.filter(|score| *score >= least) {
+        let attack = statement.attack().filter(|fingerprint| !prose::is_prose(fingerprint, form));
+        let mut score = attack.map_or(0, |fingerprint| sql_score(&fingerprint, form));
+        if score < CRITICAL && statement.has_condition() {
+            score = CRITICAL;
+        }
+        if score >= least.max(1) {
             self.findings.add("sql_injection", "sqli", place, name, score);
         }
     }
@@ -276,9 +282,12 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Plain words, numbers and identifiers are in no rule's way, but for names of classes.
+/// Plain words, numbers and identifiers are in no rule's way, but for names of classes, hidden files, and objects as digits.
 fn is_plain(value: &[u8]) -> bool {
     let (mut before, mut dots) = (0, 0_usize);
+    if value.starts_with(b".") || value.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case(b"aced0005")) {
+        return false;
+    }
     value.iter().all(|&byte| {
         let is_pair = byte == before && matches!(byte, b'.' | b'-' | b'_');
         before = byte;

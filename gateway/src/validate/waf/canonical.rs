@@ -73,7 +73,7 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
     if memchr::memmem::find(&decoded, b"\\u").is_some() || memchr::memmem::find(&decoded, b"\\x").is_some() {
         decoded = Cow::Owned(decode::javascript(&decoded, Wide::Kept));
     }
-    if decoded.iter().any(|byte| matches!(byte, 0xc0 | 0xc1 | 0xe0 | 0xe5 | 0xef)) {
+    if decoded.iter().any(|byte| matches!(byte, 0xc0..=0xc2 | 0xe0 | 0xe2 | 0xe5 | 0xef)) {
         decoded = Cow::Owned(decode::fold_unicode(&decoded));
     }
     (*decoded != *form).then(|| decoded.into_owned())
@@ -81,24 +81,39 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
 
 /// What a form may be besides: base64, or text with pluses for spaces.
 fn others(form: &[u8]) -> [Option<Vec<u8>>; 2] {
-    let text = base64_of(form).and_then(base64_text);
+    let text = carried_text(form);
     // Spaces, where a form was encoded as one once more than it was decoded.
     let is_joined = memchr::memchr(b'+', form).is_some() && memchr::memchr(b' ', form).is_none();
     let spaced = is_joined.then(|| form.iter().map(|&byte| if byte == b'+' { b' ' } else { byte }).collect());
     [text, spaced]
 }
 
-/// The base64 that a form is, or that it carries as a `data:` URL (RFC 2397).
-fn base64_of(form: &[u8]) -> Option<&[u8]> {
-    const MARK: &[u8] = b";base64,";
+/// The text of the base64 that a form is, or that it carries in `data:` URLs (RFC 2397): of all of them, one behind another.
+fn carried_text(form: &[u8]) -> Option<Vec<u8>> {
     if may_be_base64(form) {
-        return Some(form);
+        return base64_text(form);
     }
-    let at = memchr::memmem::find(form, MARK)? + MARK.len();
-    let carried = form.get(at..)?;
-    let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
-    let end = carried.iter().position(|byte| !is_letter(byte)).unwrap_or(carried.len());
-    carried.get(..end).filter(|carried| carried.len() >= 4)
+    let (mut texts, mut rest) = (Vec::new(), form);
+    while let Some(at) = memchr::memchr(b';', rest) {
+        rest = rest.get(at + 1..).unwrap_or_default();
+        let Some(carried) = behind_mark(rest) else { continue };
+        let is_letter = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/' | b'-' | b'_' | b'=');
+        let end = carried.iter().position(|byte| !is_letter(byte)).unwrap_or(carried.len());
+        let carried = carried.get(..end).filter(|carried| carried.len() >= 4);
+        if let Some(text) = carried.and_then(base64_text) {
+            texts.extend(text);
+            texts.push(b' ');
+        }
+    }
+    texts.pop().map(|_space| texts)
+}
+
+/// What stands behind `base64,`, which is read without regard to case, and with spaces around it.
+fn behind_mark(text: &[u8]) -> Option<&[u8]> {
+    const MARK: &[u8] = b"base64";
+    let (mark, rest) = text.trim_ascii_start().split_at_checked(MARK.len())?;
+    let rest = rest.trim_ascii_start().strip_prefix(b",")?;
+    mark.eq_ignore_ascii_case(MARK).then_some(rest)
 }
 
 /// A command as a shell reads it: without quotes, backslashes, carets and empty variables inside of words. `None`: nothing
@@ -155,8 +170,9 @@ fn base64_text(form: &[u8]) -> Option<Vec<u8>> {
     let decoded = decode::base64(form, true, false)?;
     let is_text = |byte: &u8| byte.is_ascii_graphic() || decode::is_space(*byte);
     let text = decoded.iter().filter(|byte| is_text(byte)).count();
-    // Serialized objects begin with bytes that are none.
-    (text == decoded.len() || std::str::from_utf8(&decoded).is_ok() && text * 10 >= decoded.len() * 9)
+    // Serialized objects begin with bytes that are none. Those of Python are known by their first bytes and their last.
+    let is_pickle = matches!(decoded.as_slice(), [0x80, 2..=5, .., b'.']);
+    (is_pickle || text == decoded.len() || std::str::from_utf8(&decoded).is_ok() && text * 10 >= decoded.len() * 9)
         .then_some(decoded)
 }
 
@@ -181,6 +197,11 @@ mod tests {
             "PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==",
             &["PHNjcmlwdD5hbGVydCgxKTwvc2NyaXB0Pg==", "<script>alert(1)</script>"],
         );
+        check(
+            "DaTa:text/plain;BaSe64 ,YWFhYQ==, data:;x=y; base64,YmJiYg==",
+            &["DaTa:text/plain;BaSe64 ,YWFhYQ==, data:;x=y; base64,YmJiYg==", "aaaa bbbb"],
+        );
+        check("..\u{2215}x\u{a0}y", &["..\u{2215}x\u{a0}y", "../x y"]);
         check("%u003ca+b", &["%u003ca+b", "<a+b", "%u003ca b", "<a b"]);
     }
 

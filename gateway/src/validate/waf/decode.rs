@@ -263,7 +263,8 @@ pub(super) fn base64(input: &[u8], both: bool, is_lenient: bool) -> Option<Vec<u
     (!out.is_empty()).then_some(out)
 }
 
-/// Folds overlong UTF-8 of ASCII (`C0 AF` for `/`) and full-width forms into the characters that they stand for.
+/// Folds overlong UTF-8 of ASCII (`C0 AF` for `/`), full-width forms, and what looks like a slash, a dot, a letter or a
+/// digit into the characters that they stand for. A space without break is a space.
 pub(super) fn fold_unicode(input: &[u8]) -> Vec<u8> {
     let (mut out, mut at) = (Vec::with_capacity(input.len()), 0);
     while let Some(&byte) = input.get(at) {
@@ -285,6 +286,21 @@ pub(super) fn fold_unicode(input: &[u8]) -> Vec<u8> {
                 }
                 at += 3;
             }
+            (0xc2, Some(0xa0), _) => {
+                out.push(b' ');
+                at += 2;
+            }
+            (0xe2, Some(0x80), Some(0xa5)) => {
+                out.extend_from_slice(b"..");
+                at += 3;
+            }
+            (0xe2, Some(middle), Some(low)) => {
+                match look_alike(middle, low) {
+                    Some(plain) => out.push(plain),
+                    None => out.extend([byte, middle, low]),
+                }
+                at += 3;
+            }
             // Some servers cut U+560A and U+560D down to their last bytes: line ends.
             (0xe5, Some(0x98), Some(low @ (0x8a | 0x8d))) => {
                 out.push(low & 0x0f);
@@ -297,6 +313,22 @@ pub(super) fn fold_unicode(input: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// What a character of U+2000 to U+2FFF stands for where a name is normalized: the last two of its three bytes. Digits and
+/// letters stand in circles.
+const fn look_alike(middle: u8, low: u8) -> Option<u8> {
+    Some(match (middle, low) {
+        (0x80, 0xa4) => b'.',
+        (0x81, 0x84) | (0x88, 0x95) => b'/',
+        (0x88, 0x96) => b'\\',
+        (0x91, 0xa0..=0xa8) => b'1' + (low - 0xa0),
+        (0x92, 0xb6..=0xbf) => b'A' + (low - 0xb6),
+        (0x93, 0x80..=0x8f) => b'K' + (low - 0x80),
+        (0x93, 0x90..=0xa9) => b'a' + (low - 0x90),
+        (0x93, 0xaa) => b'0',
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -341,6 +373,13 @@ mod tests {
         check(
             |it| base64(it, true, false).unwrap_or_default(),
             &[("PHNjcmlwdD4=", "<script>"), ("!", ""), ("QQ", "A")],
+        );
+        check(
+            fold_unicode,
+            &[
+                ("\u{2024}\u{2025}\u{2044}a\u{2215}\u{2216}\u{a0}\u{2019}", ".../a/\\ \u{2019}"),
+                ("\u{2460}\u{2468}\u{24ea}\u{24d0}\u{24e9}\u{24b6}\u{24bf}\u{24c0}\u{24cf}", "190azAJKZ"),
+            ],
         );
         assert_eq!(fold_unicode(b"\xc0\xae\xc0\xae\xc0\xaf\xef\xbc\x9cx\xc3\xa9\xe0\x80\xaf"), b"../<x\xc3\xa9/");
     }

@@ -1,15 +1,17 @@
 //! SQL and HTML by their grammars.
 //!
-//! *Invariant:* the reader of SQL may take time by the square of the length, so that it sees short windows of a value: its
-//! beginning, its end, and what stands around its first quotes. What only makes a value longer is shortened before: nobody
-//! pads an attack out of the windows.
+//! *Invariant:* the reader of SQL may take time by the square of the length, so that it sees short windows of the beginning
+//! and of the end of a value: their beginnings, their ends, and what stands around their first quotes. What only makes a value
+//! longer is shortened before: nobody pads an attack out of the windows.
 
 use libinjectionrs::{detect_sqli, detect_xss};
+
+use super::breakout;
 
 /// What is read as SQL at once, in bytes.
 const WINDOW: usize = 512;
 
-/// How far windows may begin in a value that is [`squeeze`]d; and the longest value that is read as HTML.
+/// How much of the beginning and of the end of a value is [`squeeze`]d; and the longest value that is read as HTML.
 const LONGEST: usize = 8 * 1024;
 
 /// How much of a word, of a number, of a row of the same marks and of a comment is kept.
@@ -17,33 +19,46 @@ const LONGEST_WORD: usize = 64;
 const LONGEST_ROW: usize = 16;
 
 /// A value that is read as SQL.
-pub(super) struct Statement {
-    /// Without what only makes it longer.
-    read: Vec<u8>,
-    /// How long it was, in bytes.
-    length: usize,
+pub(super) struct Statement<'a> {
+    value: &'a [u8],
+    /// Its beginning, and of a long one its end, without what only makes them longer.
+    read: [Vec<u8>; 2],
 }
 
-impl Statement {
-    pub(super) fn of(value: &[u8]) -> Self {
-        Self { read: squeeze(value), length: value.len() }
+impl<'a> Statement<'a> {
+    pub(super) fn of(value: &'a [u8]) -> Self {
+        let end = if value.len() > LONGEST { value.get(value.len() - LONGEST..).unwrap_or_default() } else { &[] };
+        Self { value, read: [squeeze(value), squeeze(end)] }
     }
 
     /// The sequence of tokens by which it is an attack.
     pub(super) fn attack(&self) -> Option<String> {
-        starts(&self.read).into_iter().flatten().find_map(|start| {
-            let window = self.read.get(start..self.read.len().min(start + WINDOW))?;
-            let found = detect_sqli(window);
+        let [begin, end] = &self.read;
+        let [.., last] = starts(end);
+        let windows = starts(begin).map(|start| (begin, start)).into_iter().chain([(end, last)]);
+        windows.filter_map(|(read, start)| Some((read, start?))).find_map(|(read, start)| {
+            let found = detect_sqli(read.get(start..read.len().min(start + WINDOW))?);
             found.is_injection().then(|| found.fingerprint.as_ref().map(ToString::to_string).unwrap_or_default())
         })
     }
 
-    /// What [`Self::attack`] may cost, in steps: a word may be read again from each mark in it.
+    /// Whether a condition follows what ends a string, wherever in the value.
+    pub(super) fn has_condition(&self) -> bool {
+        let [begin, end] = &self.read;
+        let middle = self.value.get(LONGEST..).unwrap_or_default();
+        breakout::has_condition(begin) || breakout::leaves_text(middle) || breakout::leaves_text(end)
+    }
+
+    /// What [`Self::attack`] and [`Self::has_condition`] may cost, in steps: a word may be read again from each mark in it,
+    /// and a text from each quote.
     pub(super) fn cost(&self) -> usize {
         let is_mark = |byte: &&u8| byte.is_ascii_punctuation() && **byte != b'_';
-        let words = self.read.split(u8::is_ascii_whitespace);
-        let steps: usize = words.map(|word| (word.len() + 1) * (1 + word.iter().filter(is_mark).count())).sum();
-        self.length + steps.min(4 * WINDOW * WINDOW + LONGEST)
+        let of_word = |word: &[u8]| (word.len() + 1) * (1 + word.iter().filter(is_mark).count());
+        let of_text = |read: &Vec<u8>| read.split(u8::is_ascii_whitespace).map(of_word).sum::<usize>();
+        let steps: usize = self.read.iter().map(|read| of_text(read).min(4 * WINDOW * WINDOW + LONGEST)).sum();
+        let begins_text = |pair: &&[u8]| matches!(pair, [b'\'' | b'"', next] if !next.is_ascii_whitespace());
+        let texts = self.value.windows(2).filter(begins_text).count() * breakout::LONGEST_TEXT;
+        self.value.len() + steps + texts
     }
 }
 
@@ -155,6 +170,7 @@ mod tests {
             (format!("'/*{}*/OR/*{}*/1=1-- ", "A".repeat(260), "B".repeat(260)), true),
             (format!("1/*{0}*/UNION/*{0}*/SELECT a FROM b", "A".repeat(3_000)), true),
             (format!("{}1 union select a from b", "1+".repeat(2_000)), true),
+            (format!("{}' or pw like 'a", "word ".repeat(20_000)), true),
             ("/*aaaaaaaaaaaa'||(select pw from users limit 1)||'*/".to_owned(), true),
             ("/*aaaaaaaaaaaa' or name like '%a*/".to_owned(), true),
             ("a b' -- /*AAAAAAAAAAAAAAAA\nand exists(select 1 from users) -- */".to_owned(), true),
@@ -171,15 +187,16 @@ mod tests {
 
     #[test]
     fn text_costs_little_and_nothing_costs_much() {
-        let most = 4 * WINDOW * WINDOW + LONGEST + (2 << 20);
+        let most = 8 * WINDOW * WINDOW + 2 * LONGEST;
         for (unit, least, largest) in [
-            ("word, ", LONGEST, 4 * LONGEST),
-            ("$.", most / 4, most),
+            ("word, ", LONGEST, 8 * LONGEST),
+            ("$.", most / 2, most),
             ("/*;", LONGEST, most),
-            ("/*'*/", LONGEST, most),
-            ("/*'", LONGEST, most),
+            // A text may begin with each of these quotes.
+            ("/*'*/", 16 << 20, 32 << 20),
+            ("/*'", 32 << 20, 64 << 20),
             ("/*/", LONGEST, most),
-            ("' ", LONGEST, 4 * LONGEST),
+            ("' ", LONGEST, 8 * LONGEST),
             (" ", 0, LONGEST),
             ("a", 0, LONGEST),
         ] {

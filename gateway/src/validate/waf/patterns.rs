@@ -2,23 +2,38 @@
 //! what kind of value it is looked for. They are read without regard to case, as bytes, and `.` matches line ends.
 
 use self::{
+    addresses::ADDRESSES,
     commands::COMMANDS,
-    pattern::{ALL, EVERYWHERE, VALUES, pattern, weak},
+    expressions::EXPRESSIONS,
+    pattern::{ALL, EVERYWHERE, VALUES, pattern},
+    scripts::SCRIPTS,
+    sql::STATEMENTS,
 };
 
+mod addresses;
 mod commands;
+mod expressions;
 mod pattern;
+mod scripts;
+mod sql;
 
 pub(super) use pattern::{Pattern, Scope};
 
+/// The tables of patterns.
+const TABLES: [&[Pattern]; 6] = [PATTERNS, STATEMENTS, SCRIPTS, EXPRESSIONS, ADDRESSES, COMMANDS];
+
 /// All patterns, in the order by which [`get`] finds them.
 pub(super) fn all() -> impl Iterator<Item = &'static Pattern> {
-    PATTERNS.iter().chain(COMMANDS)
+    TABLES.into_iter().flatten()
 }
 
 /// One of [`all`].
-pub(super) fn get(index: usize) -> Option<&'static Pattern> {
-    PATTERNS.get(index).or_else(|| COMMANDS.get(index.checked_sub(PATTERNS.len())?))
+pub(super) fn get(mut index: usize) -> Option<&'static Pattern> {
+    TABLES.into_iter().find_map(|table| {
+        let found = table.get(index);
+        index = index.saturating_sub(table.len());
+        found
+    })
 }
 
 const PATTERNS: &[Pattern] = &[
@@ -29,7 +44,7 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         ALL,
-        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hosts|issue|motd|sudoers|fstab|crontab|ssh/|mysql/|nginx/|apache2/|httpd/)",
+        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hostname|hosts|issue|motd|sudoers|fstab|crontab|resolv\.conf|os-release|environment|profile|ssl/|kubernetes/|ssh/|mysql/|nginx/|apache2/|httpd/)",
     ),
     pattern("sensitive_file", "lfi", ALL, r"[/\\]proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
     pattern(
@@ -42,14 +57,21 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         Scope::PATH.and(Scope::VALUE),
-        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
+        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
-    pattern("sensitive_file", "lfi", VALUES, r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w"),
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES,
+        r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)",
+    ),
     pattern("path_traversal", "lfi", ALL, r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]"),
     // Separators that a filter took away, steps that lead nowhere, and names that a file system cuts.
     pattern("path_traversal", "lfi", ALL, r"^(?:file:)?(?:\.{4,}[\w-]+\.\w{2,5}|\.{8,}[\w-]+)$"),
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),
-    pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]"),
+    pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]|(?:^|[/\\])\.\.[\x01-\x1f]+[/\\]"),
+    // `location /static` without a slash at its end, and an alias.
+    pattern("path_traversal", "lfi", Scope::PATH, r"^/[\w-]+\.\./"),
     pattern(
         "sensitive_file",
         "lfi",
@@ -74,7 +96,8 @@ const PATTERNS: &[Pattern] = &[
         "header_injection",
         "protocol",
         VALUES,
-        r"[\r\n]\s*(?:set-cookie|location|content-(?:type|length|disposition)|x-[a-z-]+|access-control-[a-z-]+|transfer-encoding|host|refresh|status)\s*:\s?\S",
+        // People write lists such as `Location: room 4` and `Host: Ada`: these names count only before a value of HTTP.
+        r"(?:[\r\n]|\\[rn])\s*set-cookie\s*:\s?\S|[\r\n]\s*(?:(?:content-(?:type|length|disposition|encoding|security-policy)|x-[a-z-]+|access-control-[a-z-]+|transfer-encoding|www-authenticate|proxy-authenticate|strict-transport-security)\s*:\s?\S|location\s*:\s?(?:/|\\|[a-z][a-z0-9+.-]{1,20}:)|host\s*:\s?(?:[\w-]+(?:\.[\w-]+)+|\w+:\d|localhost)|refresh\s*:\s?\d+\s*(?:;|[\r\n]|$)|status\s*:\s?\d{3}\b|connection\s*:\s?(?:close|keep-alive|upgrade)\b|authorization\s*:\s?(?:basic|bearer|digest)\b|cookie\s*:\s?[\w-]+=)",
     ),
     pattern(
         "header_injection",
@@ -82,239 +105,14 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"[\r\n]\s*(?:HTTP/[0-9.]+\s+\d{3}|(?:GET|POST|PUT|DELETE|HEAD|OPTIONS)\s+\S+\s+HTTP/\d)",
     ),
-    pattern("header_injection", "protocol", VALUES, r"[\r\n]\s*(?:bcc|cc|to|reply-to|mime-version)\s*:\s*[^\s@]+@"),
+    pattern("header_injection", "protocol", VALUES, r"[\r\n]\s*bcc\s*:\s*[^\s@]+@|[\r\n]\s*mime-version\s*:\s*1\.0"),
+    // In its second line a value ends the header that it was meant for. Whoever quotes a mail has other headers before.
+    pattern("header_injection", "protocol", VALUES, r"^[^\r\n:]*(?:\r\n?|\n)\s*(?:cc|to|reply-to)\s*:\s*[^\s@]+@"),
     pattern(
         "header_injection",
         "protocol",
         VALUES,
-        r"[\r\n]\s*(?:(?:RCPT\s+TO|MAIL\s+FROM)\s*:|(?:EHLO|HELO)\s+\S|QUIT\s*$|\w{1,8}\s+(?:CAPABILITY|FETCH\s+\d))",
-    ),
-    // Statements of SQL that the grammar does not see in the middle of text.
-    pattern("sql_injection", "sqli", ALL, r"\bunion\s+(?:all\s+|distinct\s+)?(?:/\*.*?\*/\s*)?\(?\s*select\b"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        ALL,
-        r"\b(?:information_schema|pg_catalog|sqlite_master|sysobjects|syscolumns|mysql\.user|all_tables)\b",
-    ),
-    pattern(
-        "sql_injection",
-        "sqli",
-        ALL,
-        r"['\x22)\d;]\s*;?\s*\b(?:waitfor\s+delay|exec(?:ute)?\s+(?:master|xp_|sp_))",
-    ),
-    pattern(
-        "sql_injection",
-        "sqli",
-        ALL,
-        r"\b(?:pg_sleep|benchmark|dbms_pipe\.receive_message|dbms_lock\.sleep|extractvalue|updatexml|load_file|xp_cmdshell|utl_http\.request|utl_inaddr\.get_host\w*|randomblob)\s*\(",
-    ),
-    pattern(
-        "sql_injection",
-        "sqli",
-        ALL,
-        r"(?:['\x22)]|\b\d+)\s*(?:;|\band\b|\bor\b|\|\||&&|[+,/*-])\s*\(?\s*(?:select\b.{0,60}\b)?sleep\s*\(\s*\d",
-    ),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"['\x22]\s*\)*\s*;\s*(?:drop|delete|insert|update|truncate|alter|create|shutdown|declare|exec)\b",
-    ),
-    pattern("sql_injection", "sqli", VALUES, r";\s*(?:drop|truncate|alter)\s+(?:table|database|schema|view|user)\s+\w"),
-    pattern("sql_injection", "sqli", VALUES, r"\binto\s+(?:out|dump)file\s+['\x22]"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"['\x22]\s*(?:or|and|xor|\|\||&&)\s*\(?\s*(?:['\x22][^'\x22]*['\x22]|\d+|true|false|null)\s*(?:=|like|<|>|is\b|--|#|;|$)",
-    ),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"^\s*['\x22]?\d+['\x22)]*\s*(?:or|and)\s+\(?\w+\)?\s+(?:not\s+)?(?:r?like|regexp|between)\s*['\x22(\d]",
-    ),
-    // What ends its string and all that follows: `admin'--`. Behind the mark stands nothing: else it is text with an apostrophe.
-    pattern("sql_injection", "sqli", VALUES, r"^\s*[^'\x22]{0,64}['\x22]\)*\s*;?\s*(?:--|#|/\*)\W*$"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"^\s*['\x22]?\d+['\x22)]*\s*;\s*(?:delete\s+from|insert\s+into|update\s+\w+\s+set|copy\s+\w+\s+(?:from|to)|declare\s+@|select\s+(?:top\b|\*|.{1,80}\bfrom\b))",
-    ),
-    pattern("sql_injection", "sqli", VALUES, r"\b(?:or|and)\s+(?:not\s+)?\(?\s*(\d+)\s*=\s*\(?\d+"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"(?:['\x22)]|\b\d+)\s*(?:order|group)\s+by\s+\d+\s*(?:,\s*\d+\s*)*(?:--|#|/\*|$)",
-    ),
-    pattern("sql_injection", "sqli", VALUES, r"\bselect\b.{1,80}\b(?:from)\b.{1,80}(?:--|#|/\*|;|\bwhere\b.{1,60}=)"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"\bselect\s+(?:@@version|version\s*\(|user\s*\(|database\s*\(|current_user|sleep\s*\(|char\s*\(|concat\s*\(|count\s*\(|case\s+when|load_file|banner\b)",
-    ),
-    pattern("sql_injection", "sqli", VALUES, r"/\*!\d{0,6}\s*\w+"),
-    pattern(
-        "sql_injection",
-        "sqli",
-        VALUES,
-        r"\b(?:make_set|regexp_substring|crypt_key|user_lock\.sleep|json_extract|name_const|ctxsys\.\w+\.\w+)\s*\(|;\s*iif\s*\(",
-    ),
-    // Scripts in pages.
-    pattern("xss", "xss", ALL, r"<\s*/?\s*script\b"),
-    pattern("xss", "xss", ALL, r"<[a-z!/?][^>]{0,400}[\s/'\x22+]on[a-z]{3,24}\s*=\s*['\x22`]?[^\s>]"),
-    pattern(
-        "xss",
-        "xss",
-        ALL,
-        r"['\x22`]\s*[/\s]*on(?:error|load|click|focus|blur|mouse\w+|key\w+|toggle|begin|start|pointer\w+|animation\w+|transition\w+|input|change|submit|select|scroll|wheel|paste|copy|cut|resize|hashchange|message|pageshow|auxclick|dblclick|contextmenu|drag\w*|drop)\s*=",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        ALL,
-        r"(?:j\s*a\s*v\s*a|v\s*b|l\s*i\s*v\s*e)\s*s\s*c\s*r\s*i\s*p\s*t\s*:\s*(?:[(%/'\x22`\[$]|\w+\s*[(.=`\[])|\b(?:mocha|livescript)\s*:\s*[\w(\[]",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        ALL,
-        r"<\s*(?:iframe|frame|object|embed|applet|base|meta|svg|math|isindex|xss|animate|set|foreignobject|bgsound|marquee|portal)\b[^>]{0,200}(?:=|>|/)",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        ALL,
-        r"\b(?:srcdoc|formaction|xlink:href)\s*=\s*['\x22]?\s*(?:<|&|data:|javascript)|data:\s*text/html",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        VALUES,
-        r"['\x22`;)\]}]\s*[;,+*/-]?\s*(?:alert|confirm|prompt|eval|fetch|setTimeout|Function|document\.\w+|window\.\w+|location(?:\.\w+)?|top\[)\s*[(=`\[]",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        VALUES,
-        r"\b(?:document\s*\.\s*(?:cookie|write(?:ln)?|domain|location)|window\s*\.\s*(?:location|name|open)|String\.fromCharCode|\.innerHTML|\blocalStorage\.)\s*[(=.\[)]",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        VALUES,
-        r"\b(?:style|behavior|binding)\s*[:=][^;]{0,60}(?:expression\s*\(|javascript\s*:|-moz-binding)",
-    ),
-    weak("xss", "xss", VALUES, r"\b(?:alert|confirm|prompt)\s*[(`]\s*(?:\d+|['\x22`/]|document|window|location|\))"),
-    pattern(
-        "xss",
-        "xss",
-        VALUES,
-        r"\b(?:alert|confirm|prompt|eval)\s*(?:(?:\.\s*(?:call|apply|bind)|\?\.)\s*\(|\([^)]{0,60}\)\s*;?['\x22]?\s*(?:>|//|</))|\((?:alert|confirm|prompt|eval)\)\s*[(`]",
-    ),
-    pattern(
-        "xss",
-        "xss",
-        VALUES,
-        r"\bdocument\s*(?:\?\.|\[\s*['\x22`])\s*(?:cookie|domain|location|write)|\beval\s*\(\s*(?:atob|unescape|string|decodeURI\w*)\b|<\s*i?layer\b[^>]{0,200}=|\bon[a-z]{3,24}[^\w\s=]{1,40}=\s*['\x22]?(?:alert|confirm|prompt|eval)\b",
-    ),
-    // Operators of document stores.
-    pattern(
-        "nosql_injection",
-        "nosql",
-        Scope::NAME,
-        r"(?:^|[.\[])\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function|type|mod|all|size|text|jsonSchema|accumulator|lookup|options)(?:[.\]\[]|$)",
-    ),
-    pattern(
-        "nosql_injection",
-        "nosql",
-        Scope::VALUE,
-        // Without quotes, only before a value: GraphQL declares variables as `($where: Filter, $in: [Int!])`.
-        r"[{\[,]\s*(?:['\x22]\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)['\x22]?\s*:|\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)(?:['\x22]\s*:|\s*:\s*(?:['\x22{/\d+-]|\[\s*['\x22{\[\]\d+-]|(?:true|false|null|function|this|new)\b)))",
-    ),
-    pattern(
-        "nosql_injection",
-        "nosql",
-        Scope::VALUE,
-        r"\$where\s*(?:=|:\s*(?:['\x22`{(/\d]|(?:true|function|this|return|sleep|new)\b|\w+\s*\())|\bdb\.\w+\.(?:find|findOne|drop|insert|remove|update|aggregate|mapReduce|count)\s*\(",
-    ),
-    pattern(
-        "nosql_injection",
-        "nosql",
-        Scope::VALUE,
-        r"['\x22]\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})",
-    ),
-    pattern(
-        "nosql_injection",
-        "nosql",
-        Scope::VALUE,
-        r"\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|\bdo\s*\{[^}]{0,200}\}\s*while\s*\(",
-    ),
-    // Templates and expression languages.
-    pattern(
-        "template_injection",
-        "ssti",
-        ALL,
-        r"\{\{.{0,200}?(?:\d\s*[*+-]\s*['\x22]?\d|\b(?:config|self|request|constructor|range|lipsum|cycler|joiner|namespace|get_flashed_messages|url_for|_self|app|dump|system|popen)\b\s*[.\[(|}]|\|\s*(?:attr|filter|map|safe|join)\b|\.\s*constructor|__\w+__)",
-    ),
-    pattern(
-        "template_injection",
-        "ssti",
-        ALL,
-        r"[$#@*]\{\s*['\x22]?\d+\s*[*+/-]\s*['\x22]?\d+|@\(\s*\d+\s*[*+-]\s*\d+|\{\{?=?\s*\d+\s*[*+-]\s*\d+\s*\}?\}|\[\[\s*\$\{|\[=\s*\d+\s*\*\s*\d+",
-    ),
-    pattern(
-        "template_injection",
-        "ssti",
-        ALL,
-        r"<%[=@#!-]?.{0,200}?%>|\{%-?\s*(?:for|if|import|include|set|debug|extends|block|macro|from|raw|autoescape)\b|\{php\}|\{system\s*\(|\{literal\}|\{if\s+\w+\(",
-    ),
-    pattern(
-        "template_injection",
-        "ssti",
-        ALL,
-        r"#set\s*\(\s*\$|#(?:foreach|include|parse|evaluate)\s*\(|<#(?:assign|list|include|if|import)\b|freemarker\.template|\$\{?(?:class|request|application|session|T)\.(?:inspect|getClass|class)|\?new\s*\(\s*\)",
-    ),
-    pattern(
-        "template_injection",
-        "ssti",
-        ALL,
-        r"#\{[^}]{0,80}(?:\d\s*[*+-]\s*\d|`|system|exec|file\.|io\.|kernel\.|%x)",
-    ),
-    pattern(
-        "expression_injection",
-        "java",
-        EVERYWHERE,
-        r"\$\{\s*(?:jndi|\$\{|lower\s*:|upper\s*:|env\s*:|sys\s*:|java\s*:|date\s*:|ctx\s*:|main\s*:|base64\s*:|web\s*:|k8s\s*:|docker\s*:|script\s*:|url\s*:|dns\s*:|:{1,2}-|[^}]{0,24}:-)",
-    ),
-    pattern(
-        "expression_injection",
-        "java",
-        ALL,
-        r"\bjava\.(?:lang|io|net|util)\.[A-Za-z]+|\bjavax\.(?:script|naming)\.|\b(?:getRuntime|getClass|forName|newInstance|ProcessBuilder|ScriptEngineManager|defineClass|getMethod|getDeclaredMethod)\s*\(",
-    ),
-    pattern(
-        "expression_injection",
-        "java",
-        // Some frameworks evaluate what stands in `Content-Type`.
-        EVERYWHERE,
-        r"(?:#_?(?:memberAccess|context|request|response|parameters|session|application|root)\b\s*[\[.=])|\bognl\.\w|@java\.|\bT\s*\(\s*(?:java|org|javax)\.|%\{.{0,80}(?:#|@|\d\s*\*\s*\d)",
-    ),
-    pattern(
-        "expression_injection",
-        "java",
-        Scope::NAME,
-        r"(?:^|\.)class(?:\.|\[['\x22]?)(?:module|classLoader|protectionDomain)",
-    ),
-    pattern(
-        "expression_injection",
-        "java",
-        ALL,
-        r"[$#]\{.{0,80}(?:\.class\b|getClass|Runtime|applicationScope|sessionScope|pageContext|facesContext|\bT\s*\(|\.exec\b)",
+        r"[\r\n]\s*(?:(?:RCPT\s+TO|MAIL\s+FROM)\s*:|(?:EHLO|HELO)\s+\S|QUIT\s*$|\w{1,8}\s+(?:CAPABILITY|FETCH\s+\d)|FLUSH(?:ALL|DB)\b|CONFIG\s+SET\s|SLAVEOF\s|\*\d+\s*[\r\n]+\$\d+\s*[\r\n])",
     ),
     // Programs that look for holes, as far as they say who they are.
     pattern(
@@ -330,18 +128,23 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"\)\s*\(\s*[|&!]|\*\s*\)\s*\(|\(\s*[|&!]\s*\(\s*\w+\s*[~<>]?=|\)\s*\(\s*\w+\s*=\s*\*?|\)\s*\(\s*(?:objectClass|uid|cn|sn|mail|userPassword|memberOf)\s*[~<>]?=",
     ),
-    pattern("ldap_injection", "ldap", VALUES, r"\w:\d+(?:\.\d+){4,}:=|^\*\)|\|\(\s*\w+=\*\)|\*\(\|\(|^\*[)(|&]"),
     pattern(
-        "xpath_injection",
-        "xpath",
+        "ldap_injection",
+        "ldap",
         VALUES,
-        r"\b(?:count|name|string-length|substring|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*|child::|parent::|self::|@|name\s*\()",
+        r"\w:\d+(?:\.\d+){4,}:=|^\*\)|\(\s*(?:cn|dc|mail|member(?:Of)?|objectClass|ou|sAMAccountName|sn|uid|userPassword)\s*[~<>]?=\s*\*\s*\)|\|\(\s*\w+=\*\)|\*\(\|\(|^\*[)(|&]",
     ),
     pattern(
         "xpath_injection",
         "xpath",
         VALUES,
-        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//\w|//\*\[|^/\*\[|//\w+\[",
+        r"\b(?:count|name|string-length|substring|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*\s*[/\[|]|child::|parent::|self::|@|name\s*\()",
+    ),
+    pattern(
+        "xpath_injection",
+        "xpath",
+        VALUES,
+        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//\w|//\*\[|^/\*\[|//\w+\[|\b(?:doc-available|system-property|unparsed-text|document|doc)\s*\(\s*['\x22]|['\x22]\s*(?:or|and)\s+(?:/{1,2}[\w*]|@\w|(?:true|false|last|position)\s*\(\s*\)|not\s*\(|(?:contains|starts-with|string-length|normalize-space)\s*\()",
     ),
     // Entities of XML, and objects that are made of text.
     pattern(
@@ -354,7 +157,7 @@ const PATTERNS: &[Pattern] = &[
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"(?-i:\brO0AB[A-Za-z0-9+/]|\bH4sIAAAA[A-Za-z0-9+/]{20})|\xac\xed\x00\x05",
+        r"(?-i:\brO0AB[A-Za-z0-9+/]|\byv66vg[A-Za-z0-9+/]|\bH4sIAAAA[A-Za-z0-9+/]{20})|\xac\xed\x00\x05|\baced0005[0-9a-f]",
     ),
     pattern(
         "serialized_object",
@@ -366,56 +169,31 @@ const PATTERNS: &[Pattern] = &[
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"_\$\$ND_FUNC\$\$_|!!(?:python/|javax?\.|com\.|org\.|ruby/)|!ruby/(?:object|hash|struct)|\x22?\$type\x22?\s*:\s*\x22System\.|(?-i:AAEAAAD/{5})|TypeConfuseDelegate|ObjectDataProvider|<java\b[^>]{0,100}XMLDecoder|\bysoserial\b",
+        r"_\$\$ND_FUNC\$\$_|!!(?:python/|javax?\.|com\.|org\.|ruby/)|!ruby/(?:object|hash|struct)|\x22?\$type\x22?\s*:\s*\x22System\.|(?-i:AAEAAAD/{5})|TypeConfuseDelegate|ObjectDataProvider|<java\b[^>]{0,100}XMLDecoder|\bysoserial\b|['\x22]py/(?:object|reduce|function|type|repr)\b|<void\s+(?:method|property|class)\s*=|__PHP_Incomplete_Class",
     ),
     pattern(
         "serialized_object",
         "deserialization",
         ALL,
-        r"(?:^|\n)c(?:os|posix|nt|builtins|__builtin__|subprocess)\n\w+\n|\x80[\x02-\x05].{0,40}(?:posix|builtins|__builtin__|subprocess)|(?-i:^gASV[A-Za-z0-9+/]{12}|^BAh[bvI7][A-Za-z0-9+/]{12})",
+        r"(?:^|\n)c(?:os|posix|nt|builtins|__builtin__|subprocess)\n\w+\n|\x80[\x02-\x05].{0,40}(?:posix|builtins|__builtin__|subprocess)|\x80[\x02-\x05][^\n]{0,40}c(?:os|posix|nt)\n|^\x04\x08[oI{\[]|(?-i:^gASV[A-Za-z0-9+/]{12}|^BAh[bvIJ7][A-Za-z0-9+/]{8})",
     ),
     // Classes that readers of JSON and YAML are told to make, and that run what they are told.
     pattern(
         "serialized_object",
         "deserialization",
         ALL.and(Scope::DOCUMENT),
-        r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource)\b",
+        r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource|JEditorPane|UnicastRef)\b",
     ),
     pattern(
         "prototype_pollution",
         "nodejs",
         VALUES,
-        r"(?:^|[.\[\]'\x22{,\s])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)",
+        r"(?:^|[.\[\]'\x22{,\s])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)|__pro__proto__to__|__(?:define|lookup)(?:Getter|Setter)__",
     ),
     pattern(
         "prototype_pollution",
         "nodejs",
         VALUES,
-        r"\bconstructor(?:\.|\]\[|\[)\s*['\x22]?prototype\b|['\x22]constructor['\x22]\s*:\s*\{\s*['\x22]prototype",
-    ),
-    // URLs that lead inside.
-    pattern(
-        "ssrf",
-        "ssrf",
-        Scope::VALUE,
-        r"^\s*(?:url:)?(?:https?|ftp|wss?):/{2,}(?:[^/?#@]{0,100}@)?(?:localhost|127\.\d{1,3}\.\d{1,3}\.\d{1,3}|127\.\d{1,5}(?:\.\d{1,5})?|0(?:\.0\.0\.0)?|10\.\d{1,3}\.\d{1,3}\.\d{1,3}|192\.168\.\d{1,3}\.\d{1,3}|172\.(?:1[6-9]|2\d|3[01])\.\d{1,3}\.\d{1,3}|169\.254\.\d{1,3}\.\d{1,3}|100\.100\.100\.200|\[[0:]*(?:1|ffff:[0-9a-f.:]+)?\]|\[f[cde][0-9a-f]{2}:[^\]]*\])\.?(?:[:/?#]|$)",
-    ),
-    pattern(
-        "ssrf",
-        "ssrf",
-        Scope::VALUE,
-        r"^\s*(?:url:)?https?:/{2,}(?:[^/?#@]{0,100}@)?(?:0x[0-9a-f]{1,8}(?:\.0x[0-9a-f]{1,2}){0,3}|0[0-7]{1,3}(?:\.[0-7]{1,4}){1,3}|\d{8,10}|metadata(?:\.google\.internal)?|instance-data|[^/?#:]{1,100}\.(?:internal|local|localhost|localdomain|nip\.io|sslip\.io|xip\.io|lvh\.me|localtest\.me|vcap\.me|burpcollaborator\.net|oastify\.com|interact\.sh))(?:[:/?#]|$)",
-    ),
-    pattern(
-        "ssrf",
-        "ssrf",
-        Scope::VALUE,
-        r"^\s*(?:url:)?(?:gopher|dict|ldaps?|jar:\w+|netdoc|file|tftp|sftp|smb|rmi|iiop|local_file)\s*:/{1,3}",
-    ),
-    pattern(
-        "ssrf",
-        "ssrf",
-        Scope::VALUE,
-        r"169\.254\.169\.254|/latest/(?:meta-data|user-data|dynamic/instance-identity)|/computeMetadata/v1",
+        r"\bconstructor['\x22]?(?:\.|\]\s*\[|\[|\]\.)\s*['\x22]?prototype\b|\bObject\.prototype\.\w+\s*=[^=]|['\x22]constructor['\x22]\s*:\s*\{\s*['\x22]prototype",
     ),
 ];

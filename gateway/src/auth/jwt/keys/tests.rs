@@ -85,8 +85,6 @@ fn secrets_do_not_belong_into_a_key_set() {
 #[test]
 fn j05_sets_are_checked_as_a_whole() {
     check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"b"}},{{{ED}}}]}}"#), Ok(3));
-    check(&format!(r#"{{"keys":[{{{P256},"kid":"a"}},{{{ED},"kid":"a"}}]}}"#), Err("\"a\" is there twice"));
-    check(&format!(r#"{{"keys":[{{{P256},"kid":"a","use":"enc"}},{{{ED},"kid":"a"}}]}}"#), Err("there twice"));
     check(&format!(r#"{{"keys":[{{{P256},"kid":""}}]}}"#), Err("empty or over"));
     check(&format!(r#"{{"keys":[{{{P256},"kid":"a","kid":"b"}}]}}"#), Err("duplicate member"));
     check(&format!(r#"{{"keys":[{}{{{ED}}}]}}"#, format!("{{{ED}}},").repeat(100)), Err("over 100 keys"));
@@ -97,6 +95,53 @@ fn j05_sets_are_checked_as_a_whole() {
     check(&format!("{{{ED}}}"), Err("no array \"keys\""));
     check("", Err("not acceptable as JSON"));
     check(&" ".repeat(MAX_SET + 1), Err("over 262144 bytes"));
+}
+
+/// One id may stand for several keys, as long as a token's algorithm says which one is meant.
+#[test]
+fn a_key_id_and_an_algorithm_mean_one_key() {
+    let (one, other) = (rsa(2_048), rsa(3_072));
+    let twice = Err("the key id \"a\" is there twice");
+    for (first, second, expect) in [
+        // Another type, another use, another algorithm of the same key.
+        (format!(r#"{P256},"kid":"a""#), format!(r#"{ED},"kid":"a""#), Ok(2)),
+        (format!(r#"{P256},"kid":"a","use":"enc""#), format!(r#"{ED},"kid":"a""#), Ok(1)),
+        (format!(r#"{one},"kid":"a","alg":"RSA-OAEP""#), format!(r#"{one},"kid":"a","alg":"RS256""#), Ok(1)),
+        (format!(r#"{one},"kid":"a","alg":"RS256""#), format!(r#"{one},"kid":"a","alg":"PS256""#), Ok(2)),
+        (format!(r#"{one},"kid":"a","alg":"RS256""#), format!(r#"{other},"kid":"a","alg":"RS512""#), Ok(2)),
+        // The same key again.
+        (format!(r#"{ED},"kid":"a""#), format!(r#"{ED},"kid":"a","alg":"EdDSA","x5t":"x""#), Ok(1)),
+        (format!(r#"{one},"kid":"a""#), format!(r#"{one},"kid":"a","alg":"RS256""#), Ok(2)),
+        // Nobody can tell which one is meant.
+        (format!(r#"{one},"kid":"a","alg":"RS256""#), format!(r#"{other},"kid":"a","alg":"RS256""#), twice),
+        (format!(r#"{one},"kid":"a""#), format!(r#"{other},"kid":"a","alg":"PS512""#), twice),
+        (format!(r#"{},"kid":"a""#, rsa(1_024)), format!(r#"{ED},"kid":"a""#), Ok(1)),
+        (format!(r#"{one},"alg":"RS256""#), format!(r#"{other},"alg":"RS256""#), Ok(2)),
+    ] {
+        check(&format!(r#"{{"keys":[{{{first}}},{{{second}}}]}}"#), expect);
+        check(&format!(r#"{{"keys":[{{{second}}},{{{first}}}]}}"#), expect);
+    }
+    let set = format!(
+        r#"{{"keys":[{{{P256},"kid":"a","use":"enc"}},{{{one},"kid":"a","alg":"RS256"}},{{{one},"kid":"a","alg":"PS256"}},
+        {{{ED},"kid":"a"}}]}}"#
+    );
+    let keys = Keys::new(set.as_bytes()).unwrap();
+    for (algorithm, expect) in [
+        ("RS256", Ok(Algorithm::RS256)),
+        ("PS256", Ok(Algorithm::PS256)),
+        ("EdDSA", Ok(Algorithm::EdDSA)),
+        ("RS512", Err(TokenFault::Unfit)),
+        ("ES256", Err(TokenFault::Forged)),
+    ] {
+        let found = keys.find(Some("a"), algorithm).map(|(_, found)| found).map_err(|invalid| invalid.fault);
+        assert_eq!(found, expect, "{algorithm}");
+    }
+    let unknown = keys.find(Some("b"), "RS256").err().map(|invalid| invalid.fault);
+    assert_eq!(unknown, Some(TokenFault::UnknownKey));
+    // A token without a key id means the one key that is there twice.
+    let twice = format!(r#"{{"keys":[{{{ED},"kid":"a"}},{{{ED},"kid":"a","alg":"EdDSA"}}]}}"#);
+    assert!(Keys::new(twice.as_bytes()).unwrap().find(None, "EdDSA").is_ok());
+    assert!(Keys::new(twice.replacen("\"a\"", "\"b\"", 1).as_bytes()).unwrap().find(None, "EdDSA").is_err());
 }
 
 /// Keys that cannot be used are skipped and named, the first few of them. What gives a secret away, or has one name twice,
@@ -126,7 +171,28 @@ fn keys_that_cannot_be_used_are_named() {
     check(&format!(r#"{{"keys":[{{{ED}}},{{"kty":"oct","k":"AAAA"}}]}}"#), Err("shared secret"));
     // A private key is told of, whatever else is wrong with it.
     check(&format!(r#"{{"keys":[{{{ED}}},{{"d":"AAAA"}}]}}"#), Err("private key"));
-    check(&format!(r#"{{"keys":[{weak},{{{ED},"kid":"weak"}}]}}"#), Err("there twice"));
+}
+
+/// A key that cannot be used, or is for something else, may have the name of one that can be.
+#[test]
+fn a_good_key_keeps_its_name_beside_an_unusable_one() {
+    let good = format!(r#"{{{ED},"kid":"a"}}"#);
+    for (other, skipped) in [
+        (format!(r#"{{{},"kid":"a"}}"#, rsa(1_024)), 1),
+        (format!(r#"{{{P256},"kid":"a","alg":"none"}}"#), 1),
+        (r#"{"kty":"OKP","kid":"a"}"#.to_owned(), 1),
+        (format!(r#"{{{P256},"kid":"a","use":"enc"}}"#), 0),
+        (format!(r#"{{{P256},"kid":"a","key_ops":["sign"]}}"#), 0),
+        (r#"{"kty":"future","kid":"a"}"#.to_owned(), 0),
+    ] {
+        for set in [format!(r#"{{"keys":[{good},{other}]}}"#), format!(r#"{{"keys":[{other},{good}]}}"#)] {
+            let keys = Keys::new(set.as_bytes()).unwrap_or_else(|faults| panic!("{set}: {faults:?}"));
+            assert_eq!((keys.len(), keys.skipped().len()), (1, skipped), "{set}");
+            assert!(keys.find(Some("a"), "EdDSA").is_ok(), "{set}");
+            let kept = Keys::new(&Keys::reduce(set.as_bytes()).unwrap()).unwrap();
+            assert_eq!((kept.len(), kept.skipped().len()), (1, 0), "{set}");
+        }
+    }
 }
 
 /// Every fault is told at once.

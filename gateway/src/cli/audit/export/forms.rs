@@ -2,12 +2,12 @@
 
 use serde_json::{Map, Value};
 
-use crate::{guard::audit::ChainLine, syslog};
+use crate::{cli::csv::cell, guard::audit::ChainLine, syslog};
 
 /// The heading of a CSV file.
 pub(super) const CSV_HEADING: &str = "seq,time,event,source,actor,members,hash";
 
-/// A row (RFC 4180). A cell that a spreadsheet would compute gets an apostrophe before it.
+/// A row.
 pub(super) fn csv(line: &ChainLine<'_>) -> String {
     let record = record(line);
     let text = |name: &str| text(&record, name);
@@ -21,15 +21,7 @@ pub(super) fn csv(line: &ChainLine<'_>) -> String {
         members,
         text("hash"),
     ];
-    cells.map(|cell| cell_of(&cell)).join(",")
-}
-
-fn cell_of(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    if guard.is_empty() && !text.contains(['"', ',', '\n', '\r']) {
-        return text.to_owned();
-    }
-    format!("\"{guard}{}\"", text.replace('"', "\"\""))
+    cells.map(|text| cell(&text)).join(",")
 }
 
 /// A line of the Common Event Format, version 0.

@@ -18,6 +18,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
+use crate::counted::counted;
 use crate::detect::{OurFault, TAKEN_BACK_WITHIN};
 use crate::guard::bans::*;
 use crate::signal::Signal;
@@ -194,9 +195,9 @@ impl Guard {
         let trouble = &self.policy.trouble;
         let routes = trouble.routes().map(|(signal, route, fault)| {
             format!(
-                "{} good clients fail together on {route} since {} ({}): nobody is banned for it; look at the upstream, \
-                 and at what was deployed there last",
-                fault.clients,
+                "{} together on {route} since {} ({}): nobody is banned for it; look at the upstream, and at what was \
+                 deployed there last",
+                counted(fault.clients, "good client fails", "good clients fail"),
                 clock::rfc3339(fault.since),
                 signal.plural()
             )
@@ -232,7 +233,8 @@ impl Guard {
             _ => "look at the routes, roles and schemas that were changed last",
         };
         format!(
-            "{clients} good clients fail together since {} ({}): rules do not ban them for it; {look}",
+            "{} together since {} ({}): rules do not ban them for it; {look}",
+            counted(clients, "good client fails", "good clients fail"),
             clock::rfc3339(since),
             signal.plural()
         )

@@ -2,7 +2,10 @@
 //! them together.
 
 use crate::guard::bans::*;
-use crate::message::{GoodClient, MAX_GOOD};
+use crate::{
+    counted::counted,
+    message::{GoodClient, MAX_GOOD},
+};
 
 /// How many the store learns of at a time: about a millisecond's work.
 const SAVED_AT_ONCE: usize = 100;
@@ -53,8 +56,9 @@ impl Guard {
         }
         let long = span(safety.good_for.as_secs());
         let message = format!(
-            "{source} covers {covered} clients that were served with a valid token within {long}, more than \
-             guard.shield_clients: --shadow shows what it would hit, --force blocks it all the same"
+            "{source} covers {} served with a valid token within {long}, more than guard.shield_clients: --shadow shows \
+             what it would hit, --force blocks it all the same",
+            counted(covered, "client that was", "clients that were")
         );
         Err(Refused::new("good_clients", message))
     }
@@ -76,7 +80,8 @@ impl Guard {
         if most == 0 || good < most {
             return Ok(());
         }
-        let message = format!("{good} established good principals share {source}: rules may not ban it");
+        let good = counted(good, "established good principal uses", "established good principals share");
+        let message = format!("{good} {source}: rules may not ban it");
         Err(Refused::new("shared_source", message))
     }
 

@@ -6,6 +6,7 @@
 
 use super::{lists::RangeList, *};
 use crate::{
+    counted::counted,
     guard::feeds::list::FileContent,
     message::CrawlerRanges,
     settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
@@ -22,10 +23,12 @@ impl Guard {
             entries.iter().map(|entry| entry.1).partition(|network| !is_too_wide(*network));
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(wide.first().map(|first| {
-            format!("{} networks are wider than any crawler's, and passed over: {first} is the first", wide.len())
+            let wide = counted(wide.len(), "network is", "networks are");
+            format!("{wide} wider than any crawler's, and passed over: {first} is the first")
         }));
         warnings.extend(errors.first().map(|first| {
-            format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
+            let failed = counted(failed, "line", "lines");
+            format!("{failed} cannot be read, the first is line {}: {}", first.line, first.message)
         }));
         let is_useless = networks.is_empty() && (failed > 0 || is_blank || !wide.is_empty());
         if is_useless {

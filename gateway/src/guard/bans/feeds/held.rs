@@ -5,6 +5,7 @@
 //! that starts knows no good clients, so it holds nothing, and what was held waits for the file to change.
 
 use super::{plan::UpdateKind, *};
+use crate::counted::counted;
 
 impl Feeds {
     /// A file's list is in force, but for these lines. None are held of what it was before.
@@ -21,12 +22,12 @@ impl Feeds {
     pub(super) fn held_warnings(&self) -> impl Iterator<Item = String> {
         self.held.iter().map(|(name, held)| {
             let Refusal { line, code, message, .. } = &held.first;
-            let count = held.entries.len();
-            format!(
-                "{}: {count} entries are not loaded while they would block good clients, the first was line {line} \
-                 ({code}): {message}",
-                actor(name)
-            )
+            let count = counted(
+                held.entries.len(),
+                "entry is not loaded while it would block good clients",
+                "entries are not loaded while they would block good clients",
+            );
+            format!("{}: {count}, the first was line {line} ({code}): {message}", actor(name))
         })
     }
 }

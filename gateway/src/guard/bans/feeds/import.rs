@@ -4,15 +4,22 @@ use std::collections::HashSet;
 
 use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
+    counted::counted,
     guard::feeds::list::{FeedNews, FileContent},
     settings::feed,
 };
 
 /// How many lists may be loaded at once.
-const SESSIONS: usize = 4;
+const SESSIONS: usize = 8;
+
+/// How many of them may be one operator's.
+const SESSIONS_OF_ONE: usize = 2;
 
 /// How long a list may stop arriving before it is forgotten.
 const IDLE: u64 = 60 * SECOND;
+
+/// How long it may stop arriving before another one may take its place.
+const STALLED: u64 = 5 * SECOND;
 
 /// How many refusals of one list are told one by one.
 const TOLD: usize = 100;
@@ -30,7 +37,7 @@ impl Guard {
         actor: &Actor,
         now: Now,
     ) -> Result<Answer, Refused> {
-        if let Some(name) = &feed {
+        if let Some(name) = feed.as_ref().filter(|name| !name.is_empty()) {
             if !crate::config::is_name(name) {
                 return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
             }
@@ -40,16 +47,40 @@ impl Guard {
                 return Err(Refused::new("in_configuration", message));
             }
         }
-        self.feeds.sessions.retain(|_, session| now.monotonic.saturating_sub(session.used) < IDLE);
-        if self.feeds.sessions.len() >= SESSIONS {
-            return Err(Refused::new("busy", "other lists are being imported: try again in a moment"));
-        }
+        self.make_room(actor, now)?;
         self.feeds.next_session += 1;
         let id = self.feeds.next_session;
         let name = feed.clone().unwrap_or_default();
         let session = ImportSession { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
         self.feeds.sessions.insert(id, session);
         Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
+    }
+
+    /// Has room for one list more of an operator. Whoever has begun two has a place only once one of them has stalled. Where
+    /// others have all places, one of theirs goes that has stalled, or one of two that somebody has: nobody who has few
+    /// tokens keeps others out.
+    fn make_room(&mut self, actor: &Actor, now: Now) -> Result<(), Refused> {
+        let sessions = &mut self.feeds.sessions;
+        sessions.retain(|_, session| now.monotonic.saturating_sub(session.used) < IDLE);
+        let is_stalled = |session: &ImportSession| now.monotonic.saturating_sub(session.used) >= STALLED;
+        let count = |owner: &Actor| sessions.values().filter(|session| session.owner == *owner).count();
+        let oldest = |may_go: &dyn Fn(&ImportSession) -> bool| {
+            let found = sessions.iter().filter(|(_, session)| may_go(session));
+            found.min_by_key(|(id, session)| (session.used, **id)).map(|(id, _)| *id)
+        };
+        let (gone, why) = if count(actor) >= SESSIONS_OF_ONE {
+            let own = |session: &ImportSession| session.owner == *actor && is_stalled(session);
+            (oldest(&own), "you are importing other lists already: commit them, or try again in a moment")
+        } else if sessions.len() >= SESSIONS {
+            let is_one_of_more = |session: &ImportSession| count(&session.owner) > 1;
+            let gone = oldest(&is_stalled).or_else(|| oldest(&is_one_of_more));
+            (gone, "others are importing lists: try again in a moment")
+        } else {
+            return Ok(());
+        };
+        let gone = gone.ok_or_else(|| Refused::new("busy", why))?;
+        sessions.remove(&gone);
+        Ok(())
     }
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
@@ -135,10 +166,9 @@ impl Guard {
 
     fn arriving(&mut self, id: u64, actor: &Actor) -> Result<ImportSession, Refused> {
         let is_theirs = self.feeds.sessions.get(&id).is_some_and(|session| session.owner == *actor);
-        is_theirs
-            .then(|| self.feeds.sessions.remove(&id))
-            .flatten()
-            .ok_or_else(|| Refused::new("not_found", "there is no such import: it may have waited for too long"))
+        is_theirs.then(|| self.feeds.sessions.remove(&id)).flatten().ok_or_else(|| {
+            Refused::new("not_found", "there is no such import: it may have stalled while others were begun")
+        })
     }
 
     fn take(&self, session: &mut ImportSession, entry: ImportEntry) -> Result<(), Refusal> {
@@ -182,7 +212,8 @@ impl Guard {
         let (Some(name), Some(first)) = (session.name.clone(), session.first.take()) else { return };
         let (line, code, message) = (first.line, first.code, first.message);
         let refused = session.refused.saturating_sub(session.holding.as_ref().map_or(0, Holding::len));
-        let more = format!("{refused} entries are not loaded, the first is line {line} ({code}): {message}");
+        let refused = counted(refused, "entry is", "entries are");
+        let more = format!("{refused} not loaded, the first is line {line} ({code}): {message}");
         let text = match self.feeds.warnings.remove(&name) {
             Some(before) => format!("{}; {more}", before.text),
             None => more,
@@ -258,7 +289,8 @@ impl Guard {
         let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {
-                format!("{failed} lines cannot be read, the first is line {}: {}", first.line, first.message)
+                let failed = counted(failed, "line", "lines");
+                format!("{failed} cannot be read, the first is line {}: {}", first.line, first.message)
             }
             None => String::new(),
         };

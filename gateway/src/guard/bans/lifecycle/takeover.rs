@@ -8,12 +8,12 @@
 
 use std::sync::Arc;
 
-use crate::guard::bans::*;
 use crate::guard::{
     audit::Redo,
     feeds::content::{Content, Draft},
     store::{Allowance, Promotion, feeds::FeedRow},
 };
+use crate::{counted::counted, guard::bans::*};
 
 /// What is said of what was taken over.
 const REASON: &str = "taken over from the kernel: the store did not know it";
@@ -29,27 +29,7 @@ impl Guard {
         }
         let Redo { begun, ended, confirmed, flushed, allowed, promoted } = redo;
         let over = self.ledger.ids().into_iter().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
-        let kernel: HashMap<u64, u64> = match begun.is_empty() {
-            true => HashMap::new(),
-            false => self
-                .enforcer
-                .path()
-                .bans()
-                .into_iter()
-                .map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires))
-                .collect(),
-        };
-        let mut records = Vec::new();
-        for (id, told) in begun {
-            let Some(mut record) = recorded(id, &told) else { continue };
-            self.rebased(&mut record, now);
-            if let Some(expires) = kernel.get(&id).filter(|_| record.confirm.is_none()) {
-                record.expires_monotonic = (*expires != NEVER).then_some(*expires);
-            }
-            if expiry(&record) > now.monotonic {
-                records.push(record);
-            }
-        }
+        let records = self.begun_again(begun, now);
         let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.ledger.contains(*id)).collect();
         for id in &over {
             let Some(record) = self.ledger.remove(*id) else { continue };
@@ -63,24 +43,7 @@ impl Guard {
         for record in &records {
             self.hold(record);
         }
-        let mut allows = Vec::new();
-        for (source, told) in allowed {
-            let Ok(source) = source.parse::<Source>() else { continue };
-            let is_known = self.enforcer.prefixes().operators().any(|allow| allow.source == source);
-            match told {
-                Some(told) if !is_known => {
-                    let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                    let allow = Allow { source, reason: text("reason"), actor: text("actor") };
-                    self.enforcer.prefixes_mut().allow(allow.clone());
-                    allows.push((source, Some(Allowance { source, reason: allow.reason, actor: allow.actor })));
-                }
-                None if is_known => {
-                    self.enforcer.prefixes_mut().disallow(source);
-                    allows.push((source, None));
-                }
-                _ => {}
-            }
-        }
+        let allows = self.allowed_again(allowed);
         let promotions = self.promoted_again(promoted, now);
         let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len(),
             "promotions": promotions.len()});
@@ -102,6 +65,55 @@ impl Guard {
         if let Some(error) = self.decide_anyway(vec![("redone", members(counts))], now, write) {
             tracing::error!(error, "what the audit chain told could not be recorded: it is tried again");
         }
+    }
+
+    /// Bans that the store does not know and that have not ended. The kernel knows best when they end.
+    fn begun_again(&self, told: BTreeMap<u64, Map<String, Value>>, now: Now) -> Vec<Record> {
+        let kernel: HashMap<u64, u64> = match told.is_empty() {
+            true => HashMap::new(),
+            false => self
+                .enforcer
+                .path()
+                .bans()
+                .into_iter()
+                .map(|(_, ban)| (ban.id & !maps::Ban::SHADOW, ban.expires))
+                .collect(),
+        };
+        let again = told.into_iter().filter_map(|(id, told)| {
+            let mut record = recorded(id, &told)?;
+            self.rebased(&mut record, now);
+            if let Some(expires) = kernel.get(&id).filter(|_| record.confirm.is_none()) {
+                record.expires_monotonic = (*expires != NEVER).then_some(*expires);
+            }
+            (expiry(&record) > now.monotonic).then_some(record)
+        });
+        again.collect()
+    }
+
+    /// Allowances that the store does not know, and `None` of those that are over. They are in force from here on.
+    fn allowed_again(
+        &mut self,
+        told: BTreeMap<String, Option<Map<String, Value>>>,
+    ) -> Vec<(Source, Option<Allowance>)> {
+        let mut changed = Vec::new();
+        for (source, told) in told {
+            let Ok(source) = source.parse::<Source>() else { continue };
+            let is_known = self.enforcer.prefixes().operators().any(|allow| allow.source == source);
+            match told {
+                Some(told) if !is_known => {
+                    let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
+                    let allow = Allow { source, reason: text("reason"), actor: text("actor") };
+                    self.enforcer.prefixes_mut().allow(allow.clone());
+                    changed.push((source, Some(Allowance { source, reason: allow.reason, actor: allow.actor })));
+                }
+                None if is_known => {
+                    self.enforcer.prefixes_mut().disallow(source);
+                    changed.push((source, None));
+                }
+                _ => {}
+            }
+        }
+        changed
     }
 
     /// Promotions that the store does not know, and `None` of those that are over. What the configuration has in shadow no
@@ -210,10 +222,11 @@ impl Guard {
             self.enforcer.prefixes_mut().allow(allow.clone());
         }
         let text = format!(
-            "the ban store did not know all that was in force: {} bans, {} allowances and {listed} entries of lists were \
-             taken over from the kernel; see `gateway block list`, `gateway allow list` and `gateway status`",
-            records.len(),
-            allowed.len()
+            "the ban store did not know all that was in force: {}, {} and {} of lists were taken over from the kernel; see \
+             `gateway block list`, `gateway allow list` and `gateway status`",
+            counted(records.len(), "ban", "bans"),
+            counted(allowed.len(), "allowance", "allowances"),
+            counted(listed, "entry", "entries")
         );
         tracing::warn!("{text}");
         let names = |sources: Vec<Source>| sources.iter().take(100).map(ToString::to_string).collect::<Vec<_>>();

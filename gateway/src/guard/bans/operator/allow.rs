@@ -1,9 +1,12 @@
 //! Adds and removes allowances: what is allowed is never limited, blocked or banned, and blocks of it are lifted.
 
 use super::block::{judge_own_reason, judge_reason};
-use crate::guard::{
-    bans::{change::count, *},
-    cluster::fact,
+use crate::{
+    counted::counted,
+    guard::{
+        bans::{change::count, *},
+        cluster::fact,
+    },
 };
 
 impl Guard {
@@ -51,7 +54,8 @@ impl Guard {
             self.note_fact(Fact::Allow { source, reason: reason.to_owned() });
         }
         self.refresh(source);
-        let lifted = if ids.is_empty() { String::new() } else { format!(", {} blocks lifted", ids.len()) };
+        let lifted =
+            if ids.is_empty() { String::new() } else { format!(", {} lifted", counted(ids.len(), "block", "blocks")) };
         let unrecorded = unrecorded.unwrap_or_default();
         Ok((format!("{source} is always let through{lifted}{unrecorded}"), 1 + count(ids.len())))
     }

@@ -1,6 +1,7 @@
 //! Blocks and unblocks sources at an operator's word.
 
 use crate::{
+    counted::counted,
     guard::{bans::change::count, bans::*, store::Pardon},
     settings::guard::LONGEST_BAN,
 };
@@ -151,7 +152,10 @@ impl Guard {
             format!("; {} stay: remove them from the configuration", kept.join(", "))
         };
         let removed = count(ids.len()).saturating_add(listed);
-        Ok((format!("{removed} blocks removed{kept}{}", unrecorded.unwrap_or_default()), removed))
+        Ok((
+            format!("{} removed{kept}{}", counted(removed, "block", "blocks"), unrecorded.unwrap_or_default()),
+            removed,
+        ))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Detaches the program from the kernel at an operator's word, and attaches it again.
 
-use crate::guard::bans::*;
+use crate::{counted::counted, guard::bans::*};
 
 impl Guard {
     /// An operator wants the program out of the kernel: to recover, or to make room for another.
@@ -17,17 +17,26 @@ impl Guard {
         tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");
         let lists = match self.listed_to_block() {
             0 => String::new(),
-            listed => format!(". {listed} listed sources are served meanwhile: lists are enforced in the kernel alone"),
+            listed => {
+                let listed = counted(listed, "listed source is", "listed sources are");
+                format!(". {listed} served meanwhile: lists are enforced in the kernel alone")
+            }
         };
         let message = format!(
-            "{} links and {} maps are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again{lists}",
-            removed.links, removed.maps
+            "{} and {} are out of the kernel: bans are enforced when connections are accepted until `gateway attach`, or until the gateway is started again{lists}",
+            counted(removed.links, "link", "links"),
+            counted(removed.maps, "map", "maps")
         );
         Ok((message, u64::try_from(removed.links).unwrap_or(0)))
     }
 
     /// Undoes [`Self::detach`].
     pub(in crate::guard::bans) fn attach(&mut self, actor: &Actor, now: Now) -> Result<(String, u64), Refused> {
+        if self.settings.interfaces.is_empty() {
+            let message = "there is nothing to attach to: guard.interfaces is empty; name the interfaces that clients come in by, \
+                           as in interfaces = [\"eth0\"], and reload";
+            return Err(Refused::new("no_interfaces", message));
+        }
         let (attached, failing) =
             self.enforcer.attach().map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
         let members = members(json!({"actor": actor.to_string(), "interfaces": attached, "failing": failing}));

@@ -47,7 +47,7 @@ impl Guard {
         }
         let verdicts = self.enforcer.path().verdicts();
         for (what, _, verdict) in self.shadow_limits().filter(|(what, ..)| !self.policy.promoted.contains_key(*what)) {
-            let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, tally)| tally.packets);
+            let packets = verdicts.iter().find(|(one, _)| *one == verdict).map_or(0, |(_, count)| count.packets);
             limits.push(Shadowed { packets, ..limit(what) });
         }
         for (what, requests, principals) in self.denied_in_shadow() {
@@ -56,7 +56,7 @@ impl Guard {
         }
         let shadow = || self.ledger.records().filter(|record| record.shadow);
         let rules = self.policy.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
-            let of_rule = |record: &&Record| record.rule.as_deref() == Some(rule.name.as_str());
+            let of_rule = |record: &&Record| self.ledger.would_ban(record, &rule.name);
             about(format!("rule.{}", rule.name), "rule".to_owned(), shadow().filter(of_rule).collect())
         });
         let entries = shadow().map(|record| about(record.id.to_string(), record.source.to_string(), vec![record]));

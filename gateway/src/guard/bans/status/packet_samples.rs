@@ -151,9 +151,9 @@ const fn protocol(number: u8) -> Option<&'static str> {
 
 /// How many packets of a verdict each of its samples stands for, by what was counted meanwhile.
 fn one_in(of: u32, events: &[Event], before: &[(Verdict, PacketCount)], after: &[(Verdict, PacketCount)]) -> u64 {
-    let counted = |tallies: &[(Verdict, PacketCount)]| {
-        let found = tallies.iter().find(|(verdict, _)| *verdict as u32 == of);
-        found.map_or(0, |(_, tally)| tally.packets)
+    let counted = |counts: &[(Verdict, PacketCount)]| {
+        let found = counts.iter().find(|(verdict, _)| *verdict as u32 == of);
+        found.map_or(0, |(_, count)| count.packets)
     };
     let samples = events.iter().filter(|event| event.verdict == of).count();
     let samples = u64::try_from(samples).unwrap_or(u64::MAX).max(1);
@@ -163,8 +163,8 @@ fn one_in(of: u32, events: &[Event], before: &[(Verdict, PacketCount)], after: &
 /// How many packets there were that nothing was told of.
 fn untold(events: usize, before: &[(Verdict, PacketCount)], after: &[(Verdict, PacketCount)]) -> u64 {
     let told = |verdict: Verdict| verdict.drops() || verdict.answers();
-    let all = |tallies: &[(Verdict, PacketCount)]| -> u64 {
-        tallies.iter().filter(|(verdict, _)| told(*verdict)).map(|(_, tally)| tally.packets).sum()
+    let all = |counts: &[(Verdict, PacketCount)]| -> u64 {
+        counts.iter().filter(|(verdict, _)| told(*verdict)).map(|(_, count)| count.packets).sum()
     };
     all(after).saturating_sub(all(before)).saturating_sub(u64::try_from(events).unwrap_or(u64::MAX))
 }
@@ -175,7 +175,7 @@ mod tests {
 
     #[test]
     fn what_a_sample_stands_for() {
-        let tally = |packets| vec![(Verdict::Blocked, PacketCount { packets, bytes: 0 })];
+        let count = |packets| vec![(Verdict::Blocked, PacketCount { packets, bytes: 0 })];
         let event = |verdict: Verdict| Event { verdict: verdict as u32, ..Event::default() };
         for (verdicts, before, after, expect) in [
             (vec![Verdict::Blocked], 10, 11, 1),
@@ -186,15 +186,15 @@ mod tests {
             (vec![], 0, 7, 7),
         ] {
             let events: Vec<Event> = verdicts.into_iter().map(event).collect();
-            let stands = one_in(Verdict::Blocked as u32, &events, &tally(before), &tally(after));
+            let stands = one_in(Verdict::Blocked as u32, &events, &count(before), &count(after));
             assert_eq!(stands, expect, "{before} to {after}");
         }
-        let tallies = |blocked, passed| {
+        let counts = |blocked, passed| {
             [(Verdict::Blocked, blocked), (Verdict::Passed, passed)]
                 .map(|(verdict, packets)| (verdict, PacketCount { packets, bytes: 0 }))
         };
-        assert_eq!(untold(3, &tallies(10, 10), &tallies(20, 99)), 7);
-        assert_eq!(untold(3, &tallies(10, 10), &tallies(11, 99)), 0);
+        assert_eq!(untold(3, &counts(10, 10), &counts(20, 99)), 7);
+        assert_eq!(untold(3, &counts(10, 10), &counts(11, 99)), 0);
         assert_eq!(verdict(1), Some(Verdict::Blocked));
         assert_eq!(verdict(99), None);
     }

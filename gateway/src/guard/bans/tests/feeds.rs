@@ -147,7 +147,7 @@ fn lines_are_held_while_they_would_block_good_clients() {
     world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
     // 203.0.113.2 is the gateway's own address, and stays refused.
     let list = [("192.0.2.1", None), ("203.0.113.2", None), ("192.0.2.2", None), ("192.0.2.0/24", Some(3_600))];
-    let own = "1 entries are not loaded, the first is line 2 (own_address)";
+    let own = "1 entry is not loaded, the first is line 2 (own_address)";
     let held = "2 entries are not loaded while they would block good clients, the first was line 1 (good_client)";
     world.file(&list);
     assert_eq!(world.kernel(), ["192.0.2.2"]);
@@ -445,7 +445,7 @@ fn ranges_of_crawlers_ban_nobody() {
     // What would verify half of the internet is passed over; what is of no use changes nothing.
     ranges(&mut world, &["0.0.0.0/1", "192.0.2.0/24", "2000::/3"], 1);
     assert_eq!(told(&mut world), [Some(1)]);
-    world.warned(&["2 networks are wider than any crawler's, and passed over: 0.0.0.0/1 is the first; 1 lines cannot"]);
+    world.warned(&["2 networks are wider than any crawler's, and passed over: 0.0.0.0/1 is the first; 1 line cannot"]);
     for (networks, failed, warning) in [
         (vec![], 3, "names no network; what was loaded before stays in force"),
         (vec!["0.0.0.0/0"], 0, "names no network; what was loaded before"),

@@ -300,6 +300,46 @@ fn what_is_in_shadow_is_reported_and_promoted() {
 }
 
 #[test]
+fn a_rule_in_shadow_counts_whom_another_has_in_shadow() {
+    let mut world = World::new("shadow-both");
+    world.guard().settings.max_bans = 100;
+    let other = Rule { name: "second".to_owned(), ..world.guard().policy.rules[1].clone() };
+    world.guard().policy.rules.push(other);
+    let block = |source: &str| Request::BlockAdd {
+        source: source.parse().unwrap(),
+        seconds: None,
+        reason: "tests".into(),
+        shadow: true,
+        confirm: None,
+        force: false,
+    };
+    assert_eq!(world.handle(block("192.0.2.9")), "done 1");
+    let rows = |world: &mut World| {
+        let now = world.now;
+        let rows = world.guard().shadowed(now).into_iter().filter(|row| row.name == "rule");
+        rows.map(|row| (row.what, row.sources)).collect::<Vec<_>>()
+    };
+    for (address, rule, asked, [trial, second]) in [
+        ("192.0.2.7", "trial", Ok(2), [1, 0]),
+        ("192.0.2.7", "second", Err("already_blocked"), [1, 1]),
+        ("192.0.2.7", "second", Err("already_blocked"), [1, 1]),
+        ("192.0.2.7", "trial", Err("already_blocked"), [1, 1]),
+        ("192.0.2.8", "second", Ok(3), [1, 2]),
+        ("192.0.2.9", "second", Err("already_blocked"), [1, 3]),
+        // It is banned: no rule would do more.
+        ("192.0.2.8", "bad-tokens", Ok(4), [1, 2]),
+        ("192.0.2.8", "trial", Err("already_blocked"), [1, 2]),
+    ] {
+        assert_eq!(world.ask(address, rule), asked, "{address} {rule}");
+        let expect = [("rule.trial".to_owned(), Some(trial)), ("rule.second".to_owned(), Some(second))];
+        assert_eq!(rows(&mut world), expect, "after {address} {rule}");
+    }
+    world.pass(600);
+    let expect = [("rule.trial".to_owned(), Some(0)), ("rule.second".to_owned(), Some(1))];
+    assert_eq!(rows(&mut world), expect, "the block of 192.0.2.9 is in force yet");
+}
+
+#[test]
 fn requirements_of_routes_in_shadow_are_reported_and_promoted() {
     let mut world = World::new("promote-routes");
     let what = "route.items.allow_if";

@@ -3,7 +3,10 @@
 use std::fmt;
 
 use super::*;
-use crate::guard::credentials::{behind::UnseenRecords, redo::CredentialRedo};
+use crate::{
+    counted::counted,
+    guard::credentials::{behind::UnseenRecords, redo::CredentialRedo},
+};
 
 /// How much was taken over from the chain.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -22,10 +25,12 @@ impl CatchUpCounts {
 
 impl fmt::Display for CatchUpCounts {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(out, "{} revocations of tokens and {} of keys", self.tokens, self.keys)?;
+        write!(out, "{} of tokens and {} of keys", counted(self.tokens, "revocation", "revocations"), self.keys)?;
         match self.replaced {
             0 => Ok(()),
-            replaced => write!(out, ", and the end of {replaced} keys that were rotated,"),
+            replaced => {
+                write!(out, ", and the end of {} rotated,", counted(replaced, "key that was", "keys that were"))
+            }
         }
     }
 }
@@ -78,7 +83,11 @@ impl CredentialStore {
                      audit chain"
                 ));
                 if lost > 0 {
-                    told.push(format!("{lost} keys that were made since are lost: make them anew"));
+                    told.push(counted(
+                        lost,
+                        "key that was made since is lost: make it anew",
+                        "keys that were made since are lost: make them anew",
+                    ));
                 }
             }
             if credentials.is_some_and(|newest| newest > last) {

@@ -8,6 +8,7 @@ use crate::{
         text::{self, KeyId},
     },
     clock::rfc3339,
+    counted::counted,
     guard::{
         control::{KeyMade, KeyPage, KeyShown},
         credentials::{rows::KeyRow, work::described},
@@ -178,7 +179,8 @@ impl CredentialWriterState {
             store::record(&change, "api_key_import", &json!({"actor": actor, "keys": added}))?;
         }
         change.commit()?;
-        let message = format!("{added} API keys are imported, {known} were there already");
+        let (imported, known) = (counted(added, "API key is", "API keys are"), counted(known, "was", "were"));
+        let message = format!("{imported} imported, {known} there already");
         Ok((Answer::Done { message, changed: added }, new.into_iter().map(CredentialChange::Key).collect()))
     }
 

@@ -31,15 +31,15 @@ fn folder(name: &str) -> PathBuf {
     folder
 }
 
-fn desk(folder: &Path) -> (CredentialWriterState, CredentialWork) {
-    let mut desk = CredentialWriterState::new(folder.to_owned());
-    let worked = desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
-    (desk, worked)
+fn writer(folder: &Path) -> (CredentialWriterState, CredentialWork) {
+    let mut writer = CredentialWriterState::new(folder.to_owned());
+    let worked = writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Keys(None), now: at(NOW) });
+    (writer, worked)
 }
 
-fn order(desk: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (Answer, CredentialWork) {
+fn order(writer: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (Answer, CredentialWork) {
     let (to, _waits) = oneshot::channel();
-    let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now, to });
+    let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now, to });
     let (answer, _to) = worked.answer.take().unwrap();
     (answer, worked)
 }
@@ -83,14 +83,14 @@ fn handed(worked: CredentialWork) -> (Result<Vec<u8>, String>, Vec<KeyRecord>, V
 #[test]
 fn the_life_of_a_key() {
     let folder = folder("life");
-    let (mut desk, opened) = desk(&folder);
+    let (mut writer, opened) = writer(&folder);
     assert_eq!(opened.warnings, Some(Vec::new()));
-    let (answer, worked) = order(&mut desk, make("deploy", Some(NOW + 1_000)), at(NOW));
+    let (answer, worked) = order(&mut writer, make("deploy", Some(NOW + 1_000)), at(NOW));
     let first = made(answer);
     assert_eq!((worked.changes.len(), worked.records.len(), &*worked.records[0].event), (1, 1, "api_key_new"));
     let told = format!("{:?} {}", worked.changes, worked.records[0].members["key"]);
     assert!(!told.contains(&first.key[16..]), "the secret is told to nobody else");
-    assert_eq!(refused(&order(&mut desk, make("deploy", None), at(NOW)).0), "exists");
+    assert_eq!(refused(&order(&mut writer, make("deploy", None), at(NOW)).0), "exists");
 
     let rotate = |what: &str, overlap| CredentialCommand::Rotate {
         prefix: "gwk".to_owned(),
@@ -98,7 +98,7 @@ fn the_life_of_a_key() {
         overlap,
         expires: None,
     };
-    let (answer, worked) = order(&mut desk, rotate(&first.id, 100), at(NOW));
+    let (answer, worked) = order(&mut writer, rotate(&first.id, 100), at(NOW));
     let second = made(answer);
     assert_eq!((&second.replaces, worked.changes.len()), (&Some(first.id.clone()), 2));
     let expires = |id: &str, changes: &[CredentialChange]| {
@@ -113,24 +113,24 @@ fn the_life_of_a_key() {
     assert_eq!(expires(&first.id, &worked.changes), Some(NOW + 100));
     assert_eq!(expires(&second.id, &worked.changes), Some(NOW + 1_000), "as the one before");
     // By its name it is the newest that goes on; one that was replaced is not rotated again.
-    assert_eq!(refused(&order(&mut desk, rotate(&first.id, 0), at(NOW)).0), "not_good");
-    assert_eq!(made(order(&mut desk, rotate("deploy", 0), at(NOW)).0).replaces, Some(second.id));
-    assert_eq!(refused(&order(&mut desk, rotate("nobody", 0), at(NOW)).0), "not_found");
-    assert_eq!(refused(&order(&mut desk, rotate("deploy", 0), at(NOW + 2_000)).0), "not_good");
+    assert_eq!(refused(&order(&mut writer, rotate(&first.id, 0), at(NOW)).0), "not_good");
+    assert_eq!(made(order(&mut writer, rotate("deploy", 0), at(NOW)).0).replaces, Some(second.id));
+    assert_eq!(refused(&order(&mut writer, rotate("nobody", 0), at(NOW)).0), "not_found");
+    assert_eq!(refused(&order(&mut writer, rotate("deploy", 0), at(NOW + 2_000)).0), "not_good");
 
     let revoke = || CredentialCommand::RevokeKey { what: "deploy".to_owned(), reason: "x".to_owned() };
-    let (answer, worked) = order(&mut desk, revoke(), at(NOW));
+    let (answer, worked) = order(&mut writer, revoke(), at(NOW));
     assert!(matches!(answer, Answer::Done { changed: 3, .. }), "{answer:?}");
     assert!(worked.changes.iter().all(|change| matches!(change, CredentialChange::Key(key) if key.is_revoked)));
-    assert_eq!(refused(&order(&mut desk, revoke(), at(NOW)).0), "revoked_already");
-    made(order(&mut desk, make("deploy", None), at(NOW)).0);
-    let (_, keys, _) = handed(desk.work(Job::Gather(at(NOW + 91 * 86_400))));
+    assert_eq!(refused(&order(&mut writer, revoke(), at(NOW)).0), "revoked_already");
+    made(order(&mut writer, make("deploy", None), at(NOW)).0);
+    let (_, keys, _) = handed(writer.work(CredentialJob::Gather(at(NOW + 91 * 86_400))));
     assert_eq!(keys.len(), 1, "what was revoked long ago is not handed on");
 
     // Uses, to be seen.
     let id = crate::auth::api_key::text::KeyId(keys[0].id).to_string();
-    desk.work(Job::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
-    let Answer::Keys(page) = order(&mut desk, CredentialCommand::Show { what: id }, at(NOW)).0 else {
+    writer.work(CredentialJob::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
+    let Answer::Keys(page) = order(&mut writer, CredentialCommand::Show { what: id }, at(NOW)).0 else {
         panic!("no keys")
     };
     let KeyPage { keys: shown, .. } = *page;
@@ -141,12 +141,12 @@ fn the_life_of_a_key() {
 #[test]
 fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
     let folder = folder("namesake");
-    let (mut desk, _) = desk(&folder);
-    let first = made(order(&mut desk, make("first", None), at(NOW)).0);
-    let second = made(order(&mut desk, make(&first.id, None), at(NOW)).0);
+    let (mut writer, _) = writer(&folder);
+    let first = made(order(&mut writer, make("first", None), at(NOW)).0);
+    let second = made(order(&mut writer, make(&first.id, None), at(NOW)).0);
     let mut revoke = |what: &str| {
         let (answer, worked) =
-            order(&mut desk, CredentialCommand::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
+            order(&mut writer, CredentialCommand::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
         let id = |change: &CredentialChange| match change {
             CredentialChange::Key(key) => crate::auth::api_key::text::KeyId(key.id).to_string(),
             other => panic!("{other:?}"),
@@ -162,37 +162,37 @@ fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
 #[test]
 fn what_another_guard_finds() {
     let folder = folder("again");
-    let (mut one, _) = desk(&folder);
+    let (mut one, _) = writer(&folder);
     made(order(&mut one, make("a", None), at(NOW)).0);
     let revoked = || Revoked::Token { issuer: "i".to_owned(), id: "t".to_owned() };
     let order_of = |expires| CredentialCommand::Revoke { revoked: revoked(), expires, reason: String::new() };
     order(&mut one, order_of(Some(NOW + 60)), at(NOW));
     drop(one);
     // The chain never had the two records: they are told again until it has.
-    let (mut two, opened) = desk(&folder);
+    let (mut two, opened) = writer(&folder);
     let events: Vec<&str> = opened.records.iter().map(|record| &*record.event).collect();
     assert_eq!(events, ["api_key_new", "token_revoke"]);
     let numbers = opened.records.iter().map(|record| record.number).collect();
-    assert!(two.work(Job::Recorded(numbers, newest())).records.is_empty());
+    assert!(two.work(CredentialJob::Recorded(numbers, newest())).records.is_empty());
     let (pepper, keys, all) = handed(opened);
     assert_eq!((pepper.unwrap().len(), keys.len(), all), (32, 1, vec![revoked()]));
     // It is over in a minute.
-    assert!(two.work(Job::Tidy(at(NOW + 59), newest())).changes.is_empty());
-    assert_eq!(two.work(Job::Tidy(at(NOW + 60), newest())).changes, [CredentialChange::Lifted(revoked())]);
+    assert!(two.work(CredentialJob::Tidy(at(NOW + 59), newest())).changes.is_empty());
+    assert_eq!(two.work(CredentialJob::Tidy(at(NOW + 60), newest())).changes, [CredentialChange::Lifted(revoked())]);
     drop(two);
 
     // Without the pepper it is not known which keys are good.
     fs::rename(folder.join("api_keys.pepper"), folder.join("aside")).unwrap();
-    let (mut three, opened) = desk(&folder);
+    let (mut three, opened) = writer(&folder);
     assert!(opened.warnings.as_ref().unwrap()[0].contains("is missing"), "{:?}", opened.warnings);
     assert_eq!(refused(&order(&mut three, make("b", None), at(NOW)).0), "keys_unavailable");
     assert!(handed(opened).0.unwrap_err().contains("is missing"));
     fs::write(folder.join("api_keys.pepper"), [9; 32]).unwrap();
-    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    let worked = three.work(CredentialJob::Tidy(at(NOW), newest()));
     assert!(worked.warnings.unwrap()[0].contains("is another one"));
     // Once it is back, all is well without a restart.
     fs::rename(folder.join("aside"), folder.join("api_keys.pepper")).unwrap();
-    let worked = three.work(Job::Tidy(at(NOW), newest()));
+    let worked = three.work(CredentialJob::Tidy(at(NOW), newest()));
     assert_eq!(worked.warnings, Some(Vec::new()));
     assert!(handed(worked).0.is_ok());
     fs::remove_dir_all(&folder).unwrap();
@@ -201,7 +201,7 @@ fn what_another_guard_finds() {
 #[test]
 fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
     let folder = folder("redone");
-    let (mut desk, _) = desk(&folder);
+    let (mut writer, _) = writer(&folder);
     let key = |id: u64| KeyRecord {
         id,
         tag: [1; 32],
@@ -212,7 +212,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
         is_replaced: false,
         is_foreign: true,
     };
-    order(&mut desk, CredentialCommand::Import { keys: vec![key(1), key(2)] }, at(NOW));
+    order(&mut writer, CredentialCommand::Import { keys: vec![key(1), key(2)] }, at(NOW));
     let row = |id| RevocationRow {
         number: 0,
         revoked: Revoked::Key(id),
@@ -222,7 +222,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
         added: NOW * 1_000,
     };
     for told in [
-        "0 revocations of tokens and 2 of keys, and the end of 1 keys that were rotated,",
+        "0 revocations of tokens and 2 of keys, and the end of 1 key that was rotated,",
         "0 revocations of tokens and 0 of keys",
     ] {
         let redo = CredentialRedo {
@@ -230,10 +230,10 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
             replaced: [(2, NOW + 9)].into(),
             ..CredentialRedo::default()
         };
-        assert_eq!(desk.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
+        assert_eq!(writer.store.as_mut().unwrap().take_over(redo, NOW).unwrap().to_string(), told);
     }
-    order(&mut desk, CredentialCommand::Import { keys: vec![key(3)] }, at(NOW));
-    let (_, keys, revoked) = handed(desk.work(Job::Gather(at(NOW))));
+    order(&mut writer, CredentialCommand::Import { keys: vec![key(3)] }, at(NOW));
+    let (_, keys, revoked) = handed(writer.work(CredentialJob::Gather(at(NOW))));
     let mut found: Vec<_> = keys.iter().map(|key| (key.id, key.is_revoked, key.expires)).collect();
     found.sort_unstable();
     let expected = vec![(1, true, None), (2, false, Some(NOW + 9)), (3, false, None)];
@@ -245,7 +245,7 @@ fn a_key_that_was_revoked_stays_so_when_its_store_was_lost() {
 fn damaged_stores() {
     for (name, damage) in [("cut", 0_usize), ("junk", 100)] {
         let folder = folder(name);
-        let (mut one, _) = desk(&folder);
+        let (mut one, _) = writer(&folder);
         for number in 0..200 {
             made(order(&mut one, make(&format!("k{number}"), None), at(NOW)).0);
         }
@@ -263,7 +263,7 @@ fn damaged_stores() {
             at => bytes[at..at + 20_000].fill(0xa5),
         }
         fs::write(&path, bytes).unwrap();
-        let (mut two, opened) = desk(&folder);
+        let (mut two, opened) = writer(&folder);
         let warnings = opened.warnings.clone().unwrap();
         assert!(warnings.iter().any(|warning| warning.contains("was set aside as")), "{name}: {warnings:?}");
         let whole = opened.whole.as_ref().unwrap().try_clone().unwrap();
@@ -271,7 +271,7 @@ fn damaged_stores() {
         let (pepper, keys, _) = handed(opened);
         assert!(pepper.is_ok() || keys.is_empty(), "{name}");
         // It goes on with what could be read.
-        two.work(Job::Tidy(at(NOW), newest()));
+        two.work(CredentialJob::Tidy(at(NOW), newest()));
         assert!(two.store.as_ref().unwrap().has_keys().is_ok(), "{name}");
         fs::remove_dir_all(&folder).unwrap();
     }
@@ -280,39 +280,40 @@ fn damaged_stores() {
 #[test]
 fn the_file_of_revocations() {
     let folder = folder("file");
-    let (mut desk, _) = desk(&folder);
+    let (mut writer, _) = writer(&folder);
     let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
-    let file = |desk: &mut CredentialWriterState, ids: &[&str], is_whole| {
-        let worked = desk.work(Job::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
+    let file = |writer: &mut CredentialWriterState, ids: &[&str], is_whole| {
+        let worked =
+            writer.work(CredentialJob::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
         worked.changes
     };
-    assert_eq!(file(&mut desk, &["a", "b", "a"], true), [of("a"), of("b")].map(CredentialChange::Revoked));
-    assert!(file(&mut desk, &["a", "b"], true).is_empty());
+    assert_eq!(file(&mut writer, &["a", "b", "a"], true), [of("a"), of("b")].map(CredentialChange::Revoked));
+    assert!(file(&mut writer, &["a", "b"], true).is_empty());
     // A line cannot be read: nothing is lifted.
-    assert_eq!(file(&mut desk, &["c"], false), [CredentialChange::Revoked(of("c"))]);
+    assert_eq!(file(&mut writer, &["c"], false), [CredentialChange::Revoked(of("c"))]);
     // An operator has revoked it as well: it stays revoked.
     let by_hand = CredentialCommand::Revoke { revoked: of("a"), expires: None, reason: "x".to_owned() };
-    order(&mut desk, by_hand, at(NOW));
-    let mut lifted = file(&mut desk, &[], true);
+    order(&mut writer, by_hand, at(NOW));
+    let mut lifted = file(&mut writer, &[], true);
     lifted.sort_by_key(|change| format!("{change:?}"));
     assert_eq!(lifted, [of("b"), of("c")].map(CredentialChange::Lifted));
-    let Answer::Revocations(page) = order(&mut desk, CredentialCommand::Revocations { after: 0 }, at(NOW)).0 else {
+    let Answer::Revocations(page) = order(&mut writer, CredentialCommand::Revocations { after: 0 }, at(NOW)).0 else {
         panic!("no revocations")
     };
     assert_eq!(page.revocations.len(), 1);
     let number = page.revocations[0].number;
-    let (_, worked) = order(&mut desk, CredentialCommand::Lift { number }, at(NOW));
+    let (_, worked) = order(&mut writer, CredentialCommand::Lift { number }, at(NOW));
     assert_eq!(worked.changes, [CredentialChange::Lifted(of("a"))]);
-    assert_eq!(refused(&order(&mut desk, CredentialCommand::Lift { number }, at(NOW)).0), "not_found");
-    file(&mut desk, &["z"], true);
-    assert_eq!(refused(&order(&mut desk, CredentialCommand::Lift { number: number + 1 }, at(NOW)).0), "of_file");
+    assert_eq!(refused(&order(&mut writer, CredentialCommand::Lift { number }, at(NOW)).0), "not_found");
+    file(&mut writer, &["z"], true);
+    assert_eq!(refused(&order(&mut writer, CredentialCommand::Lift { number: number + 1 }, at(NOW)).0), "of_file");
     fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]
 fn imports() {
     let folder = folder("import");
-    let (mut desk, _) = desk(&folder);
+    let (mut writer, _) = writer(&folder);
     let key = |id: u64, byte: u8| KeyRecord {
         id,
         tag: [byte; 32],
@@ -323,7 +324,7 @@ fn imports() {
         is_replaced: false,
         is_foreign: true,
     };
-    let mut import = |keys: Vec<KeyRecord>| order(&mut desk, CredentialCommand::Import { keys }, at(NOW));
+    let mut import = |keys: Vec<KeyRecord>| order(&mut writer, CredentialCommand::Import { keys }, at(NOW));
     let (answer, worked) = import(vec![key(1, 1), key(u64::MAX, 2)]);
     assert!(matches!(answer, Answer::Done { changed: 2, .. }), "{answer:?}");
     let CredentialChange::Key(first) = &worked.changes[0] else { panic!("no key") };
@@ -341,8 +342,8 @@ fn imports() {
 #[test]
 fn however_many_keys_there_are_others_hear_of_each() {
     let folder = folder("pages");
-    let (mut desk, _) = desk(&folder);
-    desk.work(Job::Share { nodes: vec!["a".to_owned()], now: at(NOW) });
+    let (mut writer, _) = writer(&folder);
+    writer.work(CredentialJob::Share { nodes: vec!["a".to_owned()], now: at(NOW) });
     let imported = |number: u64| KeyRecord {
         id: number + 1,
         tag: std::array::from_fn(|at| if at < 8 { number.to_le_bytes()[at] } else { 7 }),
@@ -355,7 +356,7 @@ fn however_many_keys_there_are_others_hear_of_each() {
     };
     let mut import = |numbers: std::ops::Range<u64>, second: u64| {
         let keys = numbers.map(imported).collect();
-        order(&mut desk, CredentialCommand::Import { keys }, at(NOW + second)).1.own.unwrap()
+        order(&mut writer, CredentialCommand::Import { keys }, at(NOW + second)).1.own.unwrap()
     };
     let own = import(0..3_000, 0);
     assert_eq!((own.keys.len(), own.is_more_keys), (3_000, false));
@@ -367,7 +368,7 @@ fn however_many_keys_there_are_others_hear_of_each() {
         let mut pages: Vec<usize> = Vec::new();
         let mut told = newest.clone();
         while told.len() < 14_000 {
-            let (rows, _) = desk.work(Job::Page(at(NOW + 2))).page.unwrap();
+            let (rows, _) = writer.work(CredentialJob::Page(at(NOW + 2))).page.unwrap();
             pages.push(rows.len());
             told.extend(rows.iter().map(id));
             assert!(pages.len() <= 3, "{round}: {pages:?}");
@@ -375,7 +376,7 @@ fn however_many_keys_there_are_others_hear_of_each() {
         assert_eq!(pages, [4_000, 2_000], "{round}");
     }
     let revoke = CredentialCommand::RevokeKey { what: "key-7".to_owned(), reason: String::new() };
-    let own = order(&mut desk, revoke, at(NOW + 3)).1.own.unwrap();
+    let own = order(&mut writer, revoke, at(NOW + 3)).1.own.unwrap();
     assert!(
         own.keys.iter().any(|row| row.record.name == "key-7" && row.record.is_revoked),
         "it is not among the newest"

@@ -13,6 +13,7 @@ use nix::unistd::geteuid;
 
 use crate::{
     config::Config,
+    diagnostic::with_causes,
     guard::{bans, log_files},
     settings::access_log::{LogFile, Output, Settings},
 };
@@ -84,7 +85,7 @@ pub(in crate::guard::lifecycle) fn opened(old: &Config, new: &Config) -> Result<
         true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",
         false => "",
     };
-    Err(bans::Refused::new("access_log", format!("{error:#}{hint}")))
+    Err(bans::Refused::new("access_log", format!("{}{hint}", with_causes(&error))))
 }
 
 /// A key to hash principals by, until the guard ends.

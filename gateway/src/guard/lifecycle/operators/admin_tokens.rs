@@ -35,8 +35,10 @@ impl Service<'_> {
             Err(refused) => reply(Some(answer), refused),
             Ok(drawn) => {
                 let members = json!({"actor": actor.to_string(), "token": name, "roles": roles, "seconds": seconds});
-                self.guard.tell("admin_token", now, audit::members(members));
-                self.commands.admin_tokens.grant(drawn, answer);
+                match self.guard.record_order("admin_token", now, audit::members(members)) {
+                    Ok(()) => self.commands.admin_tokens.grant(drawn, answer),
+                    Err(refused) => reply(Some(answer), refused.into()),
+                }
             }
         }
     }
@@ -49,7 +51,7 @@ impl Service<'_> {
     ) {
         if self.commands.admin_tokens.revoke(name, answer) {
             let members = audit::members(json!({"actor": actor.to_string(), "token": name}));
-            self.guard.tell("admin_token_revoked", Now::read(), members);
+            self.guard.record("admin_token_revoked", members, Now::read());
         }
     }
 }

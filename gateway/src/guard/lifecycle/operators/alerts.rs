@@ -10,12 +10,12 @@ use crate::{
     clock::Now,
     guard::{
         audit,
-        bans::Actor,
+        bans::{Actor, Refused},
         control::{Answer, Request},
         lifecycle::service::{Service, reply},
     },
     message::{
-        alert::{NewSilence, ObserverAnswer, Question, Report},
+        alert::{AlertQuestion, AlertReport, NewSilence, ObserverAnswer},
         channel::Channel,
     },
     settings::alert::LONGEST_SILENCE,
@@ -46,6 +46,11 @@ impl Service<'_> {
             Err(refused) => return reply(Some(to), refused),
         };
         let missing = || io::Error::new(io::ErrorKind::NotConnected, "there is none: alerts need `[admin]`");
+        if self.observer.is_some()
+            && let Err(refused) = self.record_question(&question, actor)
+        {
+            return reply(Some(to), refused.into());
+        }
         let asked = self.observer.as_ref().ok_or_else(missing).and_then(|observer| observer.ask(&question));
         let answer = match asked {
             Ok(answer) => answer,
@@ -54,32 +59,38 @@ impl Service<'_> {
                 return reply(Some(to), Answer::Refused { code: "no_observer".to_owned(), message });
             }
         };
-        match &question {
-            Question::Silence(new) => {
+        let patience = if matches!(question, AlertQuestion::Test { .. }) { LATER } else { SOON };
+        let is_about_anomalies = question == AlertQuestion::Anomalies;
+        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
+    }
+
+    /// Records a silence, which is none if that fails. Its end is recorded later if it cannot be now: alerts go out again all
+    /// the same.
+    fn record_question(&mut self, question: &AlertQuestion, actor: &Actor) -> Result<(), Refused> {
+        match question {
+            AlertQuestion::Silence(new) => {
                 let members = json!({
                     "actor": actor.to_string(), "match": new.labels, "seconds": new.seconds, "reason": new.reason,
                 });
-                self.guard.tell("alert_silence", Now::read(), audit::members(members));
+                self.guard.record_order("alert_silence", Now::read(), audit::members(members))
             }
-            Question::Unsilence { number } => {
+            AlertQuestion::Unsilence { number } => {
                 let members = json!({ "actor": actor.to_string(), "silence": number });
-                self.guard.tell("alert_unsilence", Now::read(), audit::members(members));
+                self.guard.record("alert_unsilence", audit::members(members), Now::read());
+                Ok(())
             }
-            Question::Anomalies | Question::List | Question::Test { .. } => {}
+            AlertQuestion::Anomalies | AlertQuestion::List | AlertQuestion::Test { .. } => Ok(()),
         }
-        let patience = if matches!(question, Question::Test { .. }) { LATER } else { SOON };
-        let is_about_anomalies = question == Question::Anomalies;
-        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
     }
 }
 
 /// What the observer is asked.
-fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
+fn question(request: Request, actor: &Actor) -> Result<AlertQuestion, Answer> {
     let refused = |message: String| Answer::Refused { code: "bad_request".to_owned(), message };
     let by = actor.to_string();
     match request {
-        Request::AlertTest { receiver } => Ok(Question::Test { receiver, by }),
-        Request::AlertUnsilence { id } => Ok(Question::Unsilence { number: id }),
+        Request::AlertTest { receiver } => Ok(AlertQuestion::Test { receiver, by }),
+        Request::AlertUnsilence { id } => Ok(AlertQuestion::Unsilence { number: id }),
         Request::AlertSilence { labels, seconds, reason } => {
             let is_fine = |text: &str| text.len() <= LONGEST && !text.contains(char::is_control);
             if labels.is_empty() || labels.len() > MOST {
@@ -96,10 +107,10 @@ fn question(request: Request, actor: &Actor) -> Result<Question, Answer> {
                 return Err(refused("a silence lasts 1 second to 365 days".to_owned()));
             }
             let labels = labels.into_iter().collect();
-            Ok(Question::Silence(NewSilence { labels, seconds, reason, by }))
+            Ok(AlertQuestion::Silence(NewSilence { labels, seconds, reason, by }))
         }
-        Request::Anomalies => Ok(Question::Anomalies),
-        _ => Ok(Question::List),
+        Request::Anomalies => Ok(AlertQuestion::Anomalies),
+        _ => Ok(AlertQuestion::List),
     }
 }
 
@@ -119,7 +130,7 @@ async fn said(answer: OwnedFd, is_about_anomalies: bool, patience: Duration) -> 
             Ok(anomalies) => Answer::Anomalies(Box::new(anomalies)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
-        Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<Report>(&text) {
+        Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<AlertReport>(&text) {
             Ok(report) => Answer::Alerts(Box::new(report)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },

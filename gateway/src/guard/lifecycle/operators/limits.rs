@@ -6,13 +6,13 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     clock::Now,
-    detect::ProfileRow,
+    detect::{Discounted, ProfileRow},
     guard::{
         control::Answer,
         lifecycle::service::{Service, reply},
         proxies::barrier::PATIENCE,
     },
-    limit::report::{self, Row},
+    limit::report::{self, LimitRow},
     message::ToProxy,
     snapshot::explain::Question,
 };
@@ -20,7 +20,7 @@ use crate::{
 /// Asks the proxy in service. Where it does not answer in time, that is said.
 pub(in crate::guard::lifecycle) fn ask(
     service: &mut Service<'_>,
-    question: report::Question,
+    question: report::LimitQuestion,
     to: oneshot::Sender<Answer>,
 ) {
     let Some((generation, answer, to)) = whom(service, to) else { return };
@@ -106,7 +106,7 @@ pub(in crate::guard::lifecycle) fn scored(
     service: &mut Service<'_>,
     asked: (u64, u64),
     scores: &[(String, u32)],
-    limits: Vec<Row>,
+    (limits, discounted): (Vec<LimitRow>, Option<Discounted>),
     profile: Option<Box<ProfileRow>>,
 ) {
     let guard = &*service.guard;
@@ -114,6 +114,7 @@ pub(in crate::guard::lifecycle) fn scored(
         if let Answer::Why(why) = answer {
             why.limits = limits;
             why.profile = profile;
+            why.discounted = discounted;
             why.score = guard.scores(why.address, scores, Now::read());
         }
     });

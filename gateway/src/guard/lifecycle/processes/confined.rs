@@ -6,7 +6,7 @@ use crate::{
         control::Process,
         lifecycle::{processes::process_log::Rights, service::Service},
     },
-    launch::Role,
+    launch::ProcessRole,
     sandbox::Confinement,
 };
 
@@ -50,10 +50,12 @@ impl Service<'_> {
 
     /// Each process: its role, its id, and what a proxy does.
     fn process_ids(&self) -> Vec<(&'static str, u32, Option<&'static str>)> {
-        let own = [(Role::LAUNCHER, self.launcher.pid, None), (Role::Guard.name(), std::process::id(), None)];
-        let proxies = self.supervisor.states().into_iter().map(|(pid, state)| (Role::Proxy.name(), pid, Some(state)));
+        let own =
+            [(ProcessRole::LAUNCHER, self.launcher.pid, None), (ProcessRole::Guard.name(), std::process::id(), None)];
+        let proxies =
+            self.supervisor.states().into_iter().map(|(pid, state)| (ProcessRole::Proxy.name(), pid, Some(state)));
         let observer = self.observer.as_ref().and_then(crate::guard::observer::Observer::pid);
-        let observer = observer.map(|pid| (Role::Observer.name(), pid, None));
+        let observer = observer.map(|pid| (ProcessRole::Observer.name(), pid, None));
         own.into_iter().chain(proxies).chain(observer).collect()
     }
 }

@@ -15,7 +15,7 @@ use crate::{
             samples::{Reloads, add_denied_in_shadow, samples},
         },
     },
-    launch::{End, Role},
+    launch::{End, ProcessRole},
     message::{
         ToProxy,
         anomalies::{Contributors, Deviations},
@@ -31,10 +31,11 @@ impl Service<'_> {
     /// # Errors
     /// Out of descriptors.
     pub(in crate::guard::lifecycle) fn take_over(&mut self, living: Vec<Living>) -> io::Result<()> {
-        let (proxies, others): (Vec<_>, Vec<_>) = living.into_iter().partition(|living| living.role == Role::Proxy);
+        let (proxies, others): (Vec<_>, Vec<_>) =
+            living.into_iter().partition(|living| living.role == ProcessRole::Proxy);
         self.supervisor.take_over(proxies)?;
         for Living { role, pid, program, channel, .. } in others {
-            let is_same = role == Role::Observer && self.supervisor.programs().proxies == program;
+            let is_same = role == ProcessRole::Observer && self.supervisor.programs().proxies == program;
             let adopted = match (&mut self.observer, channel) {
                 (Some(observer), Some(channel)) if is_same && observer.pid().is_none() => observer.adopt(pid, channel),
                 _ => Err(io::Error::other("it is of no use to this guard")),

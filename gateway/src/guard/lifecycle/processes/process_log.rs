@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{launch::Role, sandbox::Confinement};
+use crate::{launch::ProcessRole, sandbox::Confinement};
 
 /// A process confines itself at its start. It is looked at so often, once a second, before it is told as it is.
 const LOOKS: u8 = 10;
@@ -46,8 +46,8 @@ impl ProcessLog {
     ) -> Rights {
         let looks = self.0.entry(pid).or_default();
         *looks = looks.saturating_add(1);
-        let (is_last, is_launcher) = (*looks >= LOOKS, role == Role::LAUNCHER);
-        let begins_so = !is_launcher && role != Role::Guard.name();
+        let (is_last, is_launcher) = (*looks >= LOOKS, role == ProcessRole::LAUNCHER);
+        let begins_so = !is_launcher && role != ProcessRole::Guard.name();
         let rights = match seen {
             // It has what it gives on to those that it starts.
             Some(seen)

@@ -108,8 +108,8 @@ impl Service<'_> {
             Event::Said(generation, ToGuard::Explained { number, explanation }) => {
                 self.commands.waiting.told(generation, number, |answer| *answer = Answer::Explained { explanation });
             }
-            Event::Said(generation, ToGuard::Score { number, scores, limits, profile }) => {
-                limits::scored(self, (generation, number), &scores, limits, profile);
+            Event::Said(generation, ToGuard::Score { number, scores, limits, profile, discounted }) => {
+                limits::scored(self, (generation, number), &scores, (limits, discounted), profile);
             }
             Event::Said(generation, ToGuard::Profiles { number, rows }) => {
                 limits::profiled(self, (generation, number), rows);

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Config, guard::operators, launch::RunAs};
+use crate::{config::Config, digits::decimal, guard::operators, launch::RunAs};
 
 /// Whom the configuration names. A guard after this one goes on with the numbers, whoever has gone from this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,12 +34,12 @@ impl Resolved {
 
 /// A user, by name or number; `None`: there is none of this name.
 fn user(name: &str) -> Result<Option<RunAs>> {
-    Ok(match name.parse::<u32>() {
-        Ok(uid) => {
+    Ok(match decimal::<u32>(name) {
+        Some(uid) => {
             let gid = User::from_uid(Uid::from_raw(uid)).ok().flatten().map_or(uid, |user| user.gid.as_raw());
             Some(RunAs { uid, gid })
         }
-        Err(_name) => User::from_name(name)?.map(|user| RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
+        None => User::from_name(name)?.map(|user| RunAs { uid: user.uid.as_raw(), gid: user.gid.as_raw() }),
     })
 }
 

@@ -25,7 +25,7 @@ use crate::{
             service::Service,
         },
     },
-    launch::{End, ProgramId, Role, RunAs},
+    launch::{End, ProcessRole, ProgramId, RunAs},
     message::{
         Bundle,
         channel::{self, Sender, close_elsewhere, receive_now},
@@ -116,7 +116,7 @@ pub(in crate::guard::lifecycle) fn compile(
 ) -> anyhow::Result<()> {
     let limits = prepared.config.guard.compile;
     let (channel, theirs) = task(prepared, None).context("the configuration cannot be handed over to be compiled")?;
-    let started = launcher.start(Role::Compiler, 0, run_as, program, &theirs);
+    let started = launcher.start(ProcessRole::Compiler, 0, run_as, program, &theirs);
     let pid = started.context("no process can be started to compile the configuration")?;
     drop(theirs);
     // Nobody waits for a guard that starts as somebody waits for a reload: the processor's time is what counts.

@@ -9,7 +9,7 @@ use std::{
 
 use crate::{
     config::Config,
-    guard::{bans, lifecycle::service::Service, proxies::supervisor::NewSockets},
+    guard::{bans, launcher::LISTENER, lifecycle::service::Service, proxies::supervisor::NewSockets},
     settings::{listener::Listener, proxy},
 };
 
@@ -20,7 +20,7 @@ impl Service<'_> {
         let added = without(&new.proxy, &self.config.proxy);
         let bind = |listener: &Listener| {
             let is_new = added.contains(&listener.address);
-            is_new.then(|| launcher.bind(listener.address, new.proxy.workers, Duration::ZERO)).transpose()
+            is_new.then(|| launcher.bind(LISTENER, listener.address, new.proxy.workers, Duration::ZERO)).transpose()
         };
         let bound: Result<_, _> = new.proxy.listeners.iter().map(bind).collect();
         bound.map_err(|error| {

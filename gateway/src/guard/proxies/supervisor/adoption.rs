@@ -131,7 +131,7 @@ mod tests {
     fn living(generation: u64) -> (Living, OwnedFd) {
         let (guards, proxys) = seqpacket::pair().unwrap();
         let pid = 1_000 + u32::try_from(generation).unwrap();
-        (Living { role: Role::Proxy, generation, pid, program: OWN, channel: Some(guards) }, proxys)
+        (Living { role: ProcessRole::Proxy, generation, pid, program: OWN, channel: Some(guards) }, proxys)
     }
 
     #[test]

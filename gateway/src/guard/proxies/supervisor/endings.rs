@@ -47,9 +47,8 @@ impl Supervisor {
     /// Has another proxy started where none serves or starts.
     pub(crate) fn start_if_none_serves(&mut self) {
         if !self.stopping && self.restart_at.is_none() && !self.serves() && !self.starts() {
-            let wait = BACK_OFF.get(self.deaths).copied().unwrap_or(Duration::from_secs(5));
+            self.restart_at = Some(Instant::now() + back_off(self.deaths));
             self.deaths += 1;
-            self.restart_at = Some(Instant::now() + wait);
         }
     }
 

@@ -29,7 +29,7 @@ impl Supervisor {
     /// Starts what the last proxy was that got ready.
     pub(super) fn start_process(
         &mut self,
-        role: Role,
+        role: ProcessRole,
         run_as: Option<RunAs>,
         generation: u64,
         channel: &OwnedFd,

@@ -36,11 +36,20 @@ impl RateLimiter {
         now.unix_millis >= self.not_before || self.not_before - now.unix_millis > LONGEST_ASKED
     }
 
+    /// The clock was set back: nobody knows how much of a pause is over.
+    pub(super) fn clock_was_set_back(&mut self, now: Now) {
+        self.not_before = self.not_before.min(now.unix_millis);
+        self.whole_at = self.whole_at.min(now.unix_millis);
+    }
+
     /// Takes one notification of the budget; whether there was one.
     pub(super) fn spend(&mut self, per_hour: u32, now: Now) -> bool {
         let each = HOUR / u64::from(per_hour.max(1));
-        let whole_at = self.whole_at.max(now.unix_millis).min(now.unix_millis.saturating_add(HOUR));
-        if whole_at.saturating_add(each) > now.unix_millis.saturating_add(HOUR) {
+        let latest = now.unix_millis.saturating_add(HOUR);
+        // Later than that it cannot be, but for a clock that was set back.
+        let known = if self.whole_at > latest { 0 } else { self.whole_at };
+        let whole_at = known.max(now.unix_millis);
+        if whole_at.saturating_add(each) > latest {
             return false;
         }
         self.whole_at = whole_at.saturating_add(each);

@@ -241,6 +241,43 @@ fn what_waits_outlives_the_observer() {
     world.sends(20, "+down-a");
 }
 
+/// A clock that was ahead, as that of a machine that has just started, keeps nobody silent once it is set right.
+#[test]
+fn a_clock_that_is_set_back_holds_back_nothing() {
+    const DAY: u64 = 86_400;
+    const BEGIN: u64 = 5 * DAY;
+    for back in [1_800, DAY] {
+        let mut world = World::new(receiver());
+        world.begins("down", "a", BEGIN);
+        world.sends(BEGIN + 5, "");
+        // It is set back while the first notification waits, and then the second, and while the alerts go on.
+        let mut second = BEGIN + 6 - back;
+        world.sends(second, "");
+        world.sends(second + 9, "");
+        world.sends(second + 10, "+down-a");
+        world.begins("down", "b", second + 20);
+        second -= back;
+        world.sends(second, "");
+        world.sends(second + 299, "");
+        world.sends(second + 300, "+down-a +down-b");
+        second -= back;
+        world.sends(second, "");
+        world.sends(second + 3_599, "");
+        world.sends(second + 3_600, "+down-a +down-b");
+    }
+    // The receiver was to be left alone for a while.
+    let mut world = World::new(receiver());
+    world.begins("down", "a", BEGIN);
+    world.fails(BEGIN + 10, "+down-a", 600_000);
+    world.sends(BEGIN - 1_000, "");
+    world.sends(BEGIN - 990, "+down-a");
+    // What waits is known by another observer, which has seen no other clock.
+    world.begins("down", "b", BEGIN - 980);
+    world.outbox = serde_json::from_str(&serde_json::to_string(&world.outbox).unwrap()).unwrap();
+    world.sends(BEGIN - DAY, "");
+    world.sends(BEGIN - DAY + 300, "+down-a +down-b");
+}
+
 #[test]
 fn ends_are_told_after_a_reload() {
     let firing = [("down", "a"), ("down", "b")];

@@ -25,11 +25,13 @@ pub(super) fn body(sending: &Sending, sender: Sender<'_>, receiver: &Receiver) -
         if let (Some(runbook), Some(members)) = (&alert.runbook, annotations.as_object_mut()) {
             members.insert("runbook_url".to_owned(), runbook.clone().into());
         }
+        // What begins after its end it does not take: the clock may have been set back meanwhile.
+        let (latest, until) = alert.ended.map_or((sender.now.unix_millis, lasts_until), |ended| (ended, ended));
         json!({
             "labels": alert.labels,
             "annotations": annotations,
-            "startsAt": rfc3339(alert.began),
-            "endsAt": rfc3339(alert.ended.unwrap_or(lasts_until)),
+            "startsAt": rfc3339(alert.began.min(latest)),
+            "endsAt": rfc3339(until),
         })
     };
     match sending {

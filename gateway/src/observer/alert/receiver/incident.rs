@@ -51,6 +51,10 @@ pub(super) fn pagerduty(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
 pub(super) fn opsgenie(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
     let key = String::from_utf8_lossy(key).into_owned();
     let post = |alert: TrackedAlert| {
+        let mut details = alert.labels.clone();
+        if let Some(runbook) = &alert.runbook {
+            details.entry("runbook".to_owned()).or_insert_with(|| runbook.clone());
+        }
         let (path, body): (String, Value) = match alert.ended {
             Some(_) => (
                 format!("/v2/alerts/{}/close?identifierType=alias", alert.fingerprint),
@@ -62,7 +66,7 @@ pub(super) fn opsgenie(url: &Url, key: &[u8], sending: &Sending) -> Vec<Post> {
                     "message": cut(&format!("{}: {}", alert.name(), alert.summary), OPSGENIE_MESSAGE),
                     "alias": alert.fingerprint,
                     "description": alert.summary,
-                    "details": alert.labels,
+                    "details": details,
                     "entity": alert.labels.get("instance"),
                     "source": "gateway",
                     "priority": match alert.severity {

@@ -13,11 +13,15 @@ use std::{
 
 use lettre::{
     Message,
-    message::{Mailbox, header::ContentType},
+    message::{
+        Mailbox,
+        header::{ContentType, HeaderName, HeaderValue},
+    },
     transport::smtp::{
         authentication::{Credentials, Mechanism},
         client::{AsyncSmtpConnection, AsyncTokioStream},
-        extension::ClientId,
+        commands,
+        extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
 use tokio::{
@@ -58,14 +62,25 @@ impl From<String> for MailError {
     }
 }
 
+impl From<lettre::transport::smtp::Error> for MailError {
+    fn from(error: lettre::transport::smtp::Error) -> Self {
+        Self { is_final: error.is_permanent(), why: error.to_string() }
+    }
+}
+
+/// Sends something by the mail of a receiver of this name.
 pub(super) async fn send(
     client: &Client,
     server: &Server,
-    mail: &Mail,
+    (receiver, mail): (&str, &Mail),
     sending: &Sending,
     sender: Sender<'_>,
 ) -> Outcome {
-    match deliver(client, server, mail, sending, sender).await {
+    let message = match message(receiver, mail, sending, sender) {
+        Ok(message) => message,
+        Err(why) => return Outcome::Failed { why, wait: 0 },
+    };
+    match deliver(client, server, mail, &message, sender).await {
         Ok(()) => Outcome::Sent,
         Err(MailError { why, is_final: true }) => Outcome::Refused(why),
         Err(MailError { why, .. }) => Outcome::Failed { why, wait: 0 },
@@ -76,10 +91,9 @@ async fn deliver(
     client: &Client,
     server: &Server,
     mail: &Mail,
-    sending: &Sending,
+    message: &Message,
     sender: Sender<'_>,
 ) -> Result<(), MailError> {
-    let message = message(mail, sending, sender)?;
     let scheme = if mail.security == MailSecurity::Plain { "http" } else { "https" };
     let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
     let url = Url::parse(&format!("{scheme}://{host}:{}/", mail.port)).map_err(str::to_owned)?;
@@ -107,26 +121,67 @@ async fn deliver(
         let credentials = Credentials::new(user.clone(), password);
         connection.auth(&[Mechanism::Plain, Mechanism::Login], &credentials).await.map_err(said)?;
     }
-    let sent = connection.send(message.envelope(), &message.formatted()).await;
-    sent.map_err(|error| MailError { is_final: error.is_permanent(), why: error.to_string() })?;
-    // It is taken: how the connection ends is of no interest.
+    let sent = hand_over(&mut connection, message).await;
+    // It is taken or not: how the connection ends is of no interest.
     drop(connection.quit().await);
-    Ok(())
+    sent
 }
 
-fn message(mail: &Mail, sending: &Sending, sender: Sender<'_>) -> Result<Message, String> {
+/// Hands it over for everybody whom the server takes it for: a mailbox that is gone or full keeps nobody else from being
+/// told. Who has not got it gets the next one, as the others would get the same mail twice.
+async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> Result<(), MailError> {
+    let (envelope, text) = (message.envelope(), message.formatted());
+    let is_ascii = envelope.from().into_iter().chain(envelope.to()).all(|address| address.to_string().is_ascii());
+    let mut parameters = Vec::new();
+    for (is_needed, extension, parameter) in [
+        (!is_ascii, Extension::SmtpUtfEight, MailParameter::SmtpUtfEight),
+        (!text.is_ascii(), Extension::EightBitMime, MailParameter::Body(MailBodyParameter::EightBitMime)),
+    ] {
+        if is_needed && !connection.server_info().supports_feature(extension) {
+            return Err(format!("the server does not offer {extension}").into());
+        }
+        parameters.extend(is_needed.then_some(parameter));
+    }
+    connection.command(commands::Mail::new(envelope.from().cloned(), parameters)).await?;
+    let (mut refused, mut is_final) = (Vec::new(), true);
+    for to in envelope.to() {
+        match connection.command(commands::Rcpt::new(to.clone(), Vec::new())).await {
+            Ok(_taken) => {}
+            Err(error) if error.status().is_some() => {
+                is_final &= error.is_permanent();
+                refused.push(format!("{to}: {error}"));
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    let why = refused.join("; ");
+    if refused.len() == envelope.to().len() {
+        return Err(MailError { why, is_final });
+    }
+    connection.command(commands::Data).await?;
+    connection.message(&text).await?;
+    if refused.is_empty() {
+        Ok(())
+    } else {
+        Err(MailError { why: format!("{why}; the others have it"), is_final: true })
+    }
+}
+
+fn message(receiver: &str, mail: &Mail, sending: &Sending, sender: Sender<'_>) -> Result<Message, String> {
     let mailbox = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
     let mut builder = Message::builder().from(mailbox(&mail.from)?);
     for to in &mail.to {
         builder = builder.to(mailbox(to)?);
     }
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(sender.now.unix_millis);
-    let id = format!("<{}.{}@{}>", sender.now.unix_millis, sender.now.monotonic, crate::syslog::host(sender.instance));
+    let id = format!("<{}@{}>", sending.id(receiver, sender), crate::syslog::host(sender.instance));
     builder
         .date(time)
         .message_id(Some(id))
         .subject(format!("[gateway] {}", words::title(sending, sender)).replace(char::is_control, " "))
         .header(ContentType::TEXT_PLAIN)
+        // Nobody's absence is told to a program (RFC 3834).
+        .raw_header(HeaderValue::new(HeaderName::new_from_ascii_str("Auto-Submitted"), "auto-generated".to_owned()))
         .body(format!("{}\n", words::text(sending)))
         .map_err(|error| error.to_string())
 }
@@ -217,5 +272,81 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for MailStream<S> {
 impl<S: AsyncRead + AsyncWrite + Send + Sync + Unpin> AsyncTokioStream for MailStream<S> {
     fn peer_addr(&self) -> io::Result<SocketAddr> {
         Ok(self.peer)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncBufReadExt as _, BufReader, DuplexStream, duplex};
+
+    use super::*;
+
+    /// A server that answers each recipient so, and says what it has taken.
+    async fn serve(stream: DuplexStream, answers: &[(&str, &str)]) -> (Vec<String>, String) {
+        let mut stream = BufReader::new(stream);
+        stream.write_all(b"220 mail\r\n").await.unwrap();
+        let (mut taken, mut text, mut line) = (Vec::new(), String::new(), String::new());
+        while stream.read_line(&mut line).await.unwrap_or(0) > 0 {
+            let answer = match line.trim_end() {
+                "DATA" => {
+                    stream.write_all(b"354 go on\r\n").await.unwrap();
+                    while !text.ends_with("\r\n.\r\n") {
+                        stream.read_line(&mut text).await.unwrap();
+                    }
+                    "250 taken"
+                }
+                command if command.starts_with("RCPT") => {
+                    let (who, answer) = answers.iter().find(|(who, _)| command.contains(who)).unwrap();
+                    taken.extend(answer.starts_with("250").then(|| (*who).to_owned()));
+                    *answer
+                }
+                _ => "250 well",
+            };
+            line.clear();
+            stream.write_all(format!("{answer}\r\n").as_bytes()).await.unwrap();
+        }
+        (taken, text)
+    }
+
+    #[track_caller]
+    fn check(answers: &[(&str, &str)], expect: Result<(), (&str, bool)>) {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let mut message = Message::builder().from("gateway@example.com".parse().unwrap());
+        for (who, _) in answers {
+            message = message.to(format!("{who}@example.com").parse().unwrap());
+        }
+        let message = message.body("it is so\n".to_owned()).unwrap();
+        let (near, far) = duplex(65_536);
+        let inner = MailStream { peer: SocketAddr::from(([127, 0, 0, 1], 25)), before: &[], inner: near };
+        let send = async {
+            let name = ClientId::Domain("edge1".to_owned());
+            let mut connection = AsyncSmtpConnection::connect_with_transport(Box::new(inner), &name).await.unwrap();
+            hand_over(&mut connection, &message).await
+        };
+        let (sent, (taken, text)) = runtime.block_on(async { tokio::join!(send, serve(far, answers)) });
+        let sent = sent.as_ref().map_err(|error| (error.why.as_str(), error.is_final));
+        assert_eq!(sent.copied(), expect, "{answers:?}");
+        let takers: Vec<&str> =
+            answers.iter().filter(|(_, answer)| answer.starts_with("250")).map(|(who, _)| *who).collect();
+        assert_eq!(taken, takers, "{answers:?}");
+        assert_eq!(text.contains("it is so"), !takers.is_empty(), "{answers:?}");
+    }
+
+    #[test]
+    fn a_mailbox_that_is_refused_keeps_nobody_else_from_being_told() {
+        let (gone, full) = ("550 5.1.1 no such user", "452 4.2.2 over quota");
+        let (is_gone, is_full) =
+            ("permanent error (550): 5.1.1 no such user", "transient error (452): 4.2.2 over quota");
+        check(&[("ops", "250 yes"), ("boss", "250 yes")], Ok(()));
+        for (ops, boss, expect, is_final) in [
+            ("250 yes", gone, format!("boss@example.com: {is_gone}; the others have it"), true),
+            (gone, "250 yes", format!("ops@example.com: {is_gone}; the others have it"), true),
+            // It is not sent again to who has it.
+            (full, "250 yes", format!("ops@example.com: {is_full}; the others have it"), true),
+            (gone, gone, format!("ops@example.com: {is_gone}; boss@example.com: {is_gone}"), true),
+            (gone, full, format!("ops@example.com: {is_gone}; boss@example.com: {is_full}"), false),
+        ] {
+            check(&[("ops", ops), ("boss", boss)], Err((&expect, is_final)));
+        }
     }
 }

@@ -1,5 +1,9 @@
 //! What is sent to a receiver, by whom, and the requests that it is made of.
 
+use aws_lc_rs::digest;
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+
 use crate::{
     clock::Now,
     observer::alert::{dispatch::Notification, tracker::TrackedAlert},
@@ -17,6 +21,23 @@ pub(in crate::observer::alert) enum Sending {
     Test(TrackedAlert),
 }
 
+impl Sending {
+    /// The id of what is sent to a receiver: the same for every try, so that whoever has taken it knows it again.
+    pub(super) fn id(&self, receiver: &str, sender: Sender<'_>) -> String {
+        let alerts = |it: &Notification| -> Vec<Value> {
+            let alerts = it.firing.iter().chain(&it.ended);
+            alerts.map(|alert| json!([alert.fingerprint, alert.severity.name(), alert.began, alert.ended])).collect()
+        };
+        let what = match self {
+            Self::Alerts(it) => json!([it.group, it.before, alerts(it)]),
+            Self::Heartbeat | Self::Test(_) => json!([sender.now.unix_millis, sender.now.monotonic]),
+        };
+        let text = json!([receiver, sender.instance, what]).to_string();
+        let digest = digest::digest(&digest::SHA256, text.as_bytes());
+        HEXLOWER.encode(digest.as_ref().get(..16).unwrap_or_default())
+    }
+}
+
 /// Who sends, and when.
 #[derive(Clone, Copy, Debug)]
 pub(in crate::observer::alert) struct Sender<'a> {
@@ -30,5 +51,5 @@ pub(in crate::observer::alert) struct Sender<'a> {
 pub(super) struct Post {
     pub(super) url: Url,
     pub(super) headers: Vec<(&'static str, String)>,
-    pub(super) body: serde_json::Value,
+    pub(super) body: Value,
 }

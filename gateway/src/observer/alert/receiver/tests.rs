@@ -33,7 +33,8 @@ fn alert(ended: Option<u64>) -> TrackedAlert {
 
 fn both() -> Sending {
     let group = vec![("alertname".to_owned(), "down".to_owned())];
-    Sending::Alerts(Notification { group, firing: vec![alert(None)], ended: vec![alert(Some(1_700_000_000_000))] })
+    let ended = vec![alert(Some(1_700_000_000_000))];
+    Sending::Alerts(Notification { group, firing: vec![alert(None)], ended, before: Some(1_699_999_000_000) })
 }
 
 #[test]
@@ -64,6 +65,7 @@ fn incidents_are_known_by_their_fingerprint() {
     let [begin, end] = posts.as_slice() else { panic!("{posts:?}") };
     assert_eq!(begin.headers, [("authorization", "GenieKey key".to_owned())]);
     assert_eq!((begin.url.path(), begin.body["priority"].as_str()), ("/base/v2/alerts", Some("P1")));
+    assert_eq!(begin.body["details"]["runbook"], "https://wiki.example/down");
     assert_eq!(end.url.path(), "/base/v2/alerts/0123456789abcdef/close?identifierType=alias");
 }
 
@@ -71,14 +73,42 @@ fn incidents_are_known_by_their_fingerprint() {
 fn webhooks_are_signed_as_the_standard_says() {
     // The example of the specification's libraries.
     let body = serde_json::json!({ "test": 2_432_232_314_u64 });
-    let signed = webhook::signed(Some(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), &body, sender());
+    let signed = webhook::signed("msg_1", Some(b"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), &body, sender());
     let [(_, id), (_, timestamp), (_, signature)] = signed.as_slice() else { panic!("{signed:?}") };
     let key = data_encoding::BASE64.decode(b"MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw").unwrap();
     let key = aws_lc_rs::hmac::Key::new(aws_lc_rs::hmac::HMAC_SHA256, &key);
     let sent = data_encoding::BASE64.decode(signature.strip_prefix("v1,").unwrap().as_bytes()).unwrap();
     let text = format!("{id}.{timestamp}.{{\"test\":2432232314}}");
     aws_lc_rs::hmac::verify(&key, text.as_bytes(), &sent).unwrap();
-    assert_eq!(webhook::signed(None, &body, sender()).len(), 2);
+    assert_eq!(webhook::signed("msg_1", None, &body, sender()).len(), 2);
+}
+
+/// By its id a receiver knows what it has taken already, where its answer was lost.
+#[test]
+fn another_try_of_the_same_has_the_same_id() {
+    let later = Sender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_700_000_060_000 } };
+    let id = |sending: &Sending, sender| sending.id("ops", sender);
+    let changed = |change: &dyn Fn(&mut Notification)| {
+        let Sending::Alerts(mut notification) = both() else { panic!("no alerts") };
+        change(&mut notification);
+        Sending::Alerts(notification)
+    };
+    assert_eq!(id(&both(), sender()), id(&both(), later));
+    assert_eq!(id(&both(), sender()), id(&changed(&|it| it.firing[0].summary.clear()), later), "a measured value");
+    for other in [
+        changed(&|it| it.before = Some(1_700_000_000_000)),
+        changed(&|it| it.before = None),
+        changed(&|it| it.ended.clear()),
+        changed(&|it| it.firing[0].began += 1),
+        changed(&|it| it.firing[0].severity = Severity::Warning),
+        changed(&|it| it.group.clear()),
+    ] {
+        assert_ne!(id(&both(), sender()), id(&other, sender()), "{other:?}");
+    }
+    for each in [Sending::Heartbeat, Sending::Test(alert(None))] {
+        assert_ne!(id(&each, sender()), id(&each, later));
+    }
+    assert_ne!(both().id("ops", sender()), both().id("night", sender()));
 }
 
 #[test]
@@ -100,6 +130,14 @@ fn alertmanager_is_told_until_when() {
     assert_eq!(until(&both(), 60, 3_600), "2023-11-14T22:17:20.000Z");
     assert_eq!(until(&Sending::Heartbeat, 60, 3_600), "2023-11-15T02:13:20.000Z");
     assert_eq!(until(&Sending::Test(alert(None)), 3_600, 3_600), "2023-11-14T22:17:20.000Z");
+    // The clock was set back by half an hour since they began: none begins after its end.
+    let early = Sender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_699_998_200_000 } };
+    let Sending::Alerts(mut both) = both() else { panic!("no alerts") };
+    both.ended[0].ended = Some(1_699_998_100_000);
+    let body = alertmanager::body(&Sending::Alerts(both), early, &receiver);
+    let times = [0, 1].map(|at| ["startsAt", "endsAt"].map(|name| body[at][name].as_str().unwrap().to_owned()));
+    assert_eq!(times[0], ["2023-11-14T21:43:20.000Z", "2023-11-14T21:47:20.000Z"]);
+    assert_eq!(times[1], ["2023-11-14T21:41:40.000Z", "2023-11-14T21:41:40.000Z"]);
 }
 
 #[test]
@@ -107,7 +145,7 @@ fn what_answers_mean() {
     let check = |status: u16, after: &str, expect: &Outcome| {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::try_from(after).unwrap());
-        let answer = Answer { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
+        let answer = OutboundResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
         assert_eq!(outcome(&answer), *expect);
     };
     let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait };

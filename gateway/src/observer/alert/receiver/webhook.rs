@@ -1,7 +1,7 @@
 //! JSON for programs, signed as Standard Webhooks has it: <https://www.standardwebhooks.com>.
 
-use aws_lc_rs::{digest, hmac};
-use data_encoding::{BASE64, HEXLOWER};
+use aws_lc_rs::hmac;
+use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::sending::{Sender, Sending};
@@ -39,16 +39,14 @@ pub(super) fn body(receiver: &str, sending: &Sending, sender: Sender<'_>) -> Val
     })
 }
 
-/// The headers that say when it was sent, and by whom.
-pub(super) fn signed(secret: Option<&[u8]>, body: &Value, sender: Sender<'_>) -> Vec<(&'static str, String)> {
-    let (text, timestamp) = (body.to_string(), sender.now.unix_seconds());
-    let digest = digest::digest(&digest::SHA256, text.as_bytes());
-    let id = format!("msg_{}", HEXLOWER.encode(digest.as_ref().get(..16).unwrap_or_default()));
-    let mut headers = vec![("webhook-id", id.clone()), ("webhook-timestamp", timestamp.to_string())];
+/// The headers that say what it is, when it was sent, and by whom.
+pub(super) fn signed(id: &str, secret: Option<&[u8]>, body: &Value, sender: Sender<'_>) -> Vec<(&'static str, String)> {
+    let timestamp = sender.now.unix_seconds();
+    let mut headers = vec![("webhook-id", id.to_owned()), ("webhook-timestamp", timestamp.to_string())];
     if let Some(secret) = secret {
         let decoded = secret.strip_prefix(PREFIX).and_then(|text| BASE64.decode(text).ok());
         let key = hmac::Key::new(hmac::HMAC_SHA256, decoded.as_deref().unwrap_or(secret));
-        let signature = hmac::sign(&key, format!("{id}.{timestamp}.{text}").as_bytes());
+        let signature = hmac::sign(&key, format!("{id}.{timestamp}.{body}").as_bytes());
         headers.push(("webhook-signature", format!("v1,{}", BASE64.encode(signature.as_ref()))));
     }
     headers

@@ -81,6 +81,26 @@ fn conditions_hold_for_their_time() {
 }
 
 #[test]
+fn alerts_that_go_on_say_how_it_is_now() {
+    let rule = rule(0, 60);
+    let mut tracker = Tracker::default();
+    let mut look = |second, share: f64| tracker.observe(&rule, &[(vec!["/a".to_owned()], share)], words(), at(second));
+    let Some(AlertChange::Began(told)) = look(0, 0.1).pop() else { panic!("it does not begin") };
+    assert_eq!(look(1, 0.2), []);
+    // It recovers, for now: what was measured while the condition held counts.
+    assert_eq!(look(2, 0.01), []);
+    let mut again = [told.clone(), TrackedAlert { fingerprint: "another".to_owned(), ..told.clone() }];
+    tracker.refresh(&mut again);
+    let said = again.map(|alert| alert.summary);
+    assert_eq!(said, ["/a of shop has 20 % errors", "/a of shop has 10 % errors"]);
+    assert_eq!(tracker.firing().next().unwrap().alert, told, "what is kept does not change with every look");
+    match &tracker.observe(&rule, &[], words(), at(62))[..] {
+        [AlertChange::Ended(ended)] => assert_eq!(ended.summary, "/a of shop has 20 % errors"),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
 fn alerts_outlive_the_observer_and_end_with_their_rule() {
     let rule = rule(0, 60);
     let mut tracker = Tracker::default();

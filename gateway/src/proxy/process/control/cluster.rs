@@ -32,7 +32,19 @@ impl Control<'_> {
         let (alone, disbelieved) = asks.map_or((0, 0), |asks| (asks.alone(), asks.disbelieved()));
         let (reachable, since) = (told.is_reachable, told.since);
         let lost = self.shared.cluster.mail().lost();
-        Some(StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, disbelieved })
+        Some(StoreReport {
+            reachable,
+            since,
+            why,
+            letters,
+            lost,
+            calls,
+            failures,
+            latency_micros,
+            alone,
+            disbelieved,
+            malformed: self.shared.cluster.state().malformed(),
+        })
     }
 
     /// Hands the guard what other machines have written. Without a guard it waits.

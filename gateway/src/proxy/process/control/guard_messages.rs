@@ -13,7 +13,8 @@ use gateway_common::source::Source;
 use super::{Control, send_all};
 use crate::{
     clock::{self, Now},
-    limit::report::Question,
+    diagnostic::with_causes,
+    limit::report::LimitQuestion,
     message::{InForce, ToGuard, ToProxy, sealed::unseal},
     proxy::{
         process::{configurations::reason, credentials, limits, quotas, spent, worker_thread::Running},
@@ -109,7 +110,7 @@ impl Control<'_> {
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
             ToProxy::Listen { listener } => {
                 if let Err(error) = self.configurations.listen(listener, descriptors) {
-                    tracing::error!("a listening socket of the guard cannot be used: {error:#}");
+                    tracing::error!("a listening socket of the guard cannot be used: {}", with_causes(&error));
                 }
             }
             ToProxy::Configure { reload } => {
@@ -149,9 +150,10 @@ impl Control<'_> {
         let detector = &self.snapshot().detector;
         let scores = detector.scores(source, clock::monotonic());
         let profile = detector.profile(source, clock::monotonic()).map(Box::new);
-        let asked = Question::Show(vec![("address".to_owned(), address.to_string())]);
+        let asked = LimitQuestion::Show(vec![("address".to_owned(), address.to_string())]);
         let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
-        self.guard.say(ToGuard::Score { number, scores, limits, profile });
+        let discounted = detector.discounted(source, clock::monotonic());
+        self.guard.say(ToGuard::Score { number, scores, limits, profile, discounted });
     }
 
     /// Says which sources stand out.

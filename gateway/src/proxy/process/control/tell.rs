@@ -9,6 +9,7 @@ use super::{
 use crate::{
     admission::Classes,
     auth::tables::CredentialTables,
+    diagnostic::with_causes,
     limit::Limits,
     message::{Lost, MAX_USED, ToGuard},
 };
@@ -16,7 +17,7 @@ use crate::{
 impl Control<'_> {
     /// Tells the guard that this proxy cannot follow it, so that another one takes its place. `true`: it is time to drain.
     pub(super) fn is_outdated(&mut self, error: &anyhow::Error) -> bool {
-        tracing::error!("this proxy drains, as it cannot follow the guard: {error:#}");
+        tracing::error!("this proxy drains, as it cannot follow the guard: {}", with_causes(error));
         self.guard.say(ToGuard::Outdated { reason: reason(error) });
         true
     }

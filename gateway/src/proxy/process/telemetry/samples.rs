@@ -160,6 +160,7 @@ fn lookups(samples: &mut Samples, current: &Current<'_>) {
         samples.count(Metric::ClusterCalls, &["failed"], store.failures);
         samples.count(Metric::ClusterAlone, &[], store.alone);
         samples.count(Metric::ClusterDisbelieved, &[], store.disbelieved);
+        samples.count(Metric::ClusterMalformed, &[], store.malformed);
         samples.count(Metric::ClusterLettersLost, &[], store.lost);
     }
 }

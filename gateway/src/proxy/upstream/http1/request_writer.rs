@@ -134,7 +134,7 @@ impl Drop for RequestWriter {
 }
 
 /// Writes a request's head, and decides how its body ends.
-fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyEncoder {
+pub(super) fn head(request: &UpstreamRequest, out: &mut Vec<u8>) -> BodyEncoder {
     out.extend_from_slice(request.method().as_str().as_bytes());
     out.push(b' ');
     let target = request.uri().path_and_query().map_or("/", http::uri::PathAndQuery::as_str);

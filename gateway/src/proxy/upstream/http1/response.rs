@@ -1,8 +1,8 @@
 //! Parses the head of a response of HTTP/1.1, and finds how its body ends (RFC 9112 6.3).
 
-use std::mem::MaybeUninit;
+use std::{mem::MaybeUninit, time::Duration};
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::{
@@ -15,13 +15,15 @@ use crate::{
 };
 
 /// The largest head, in bytes.
-pub(super) const MAX_HEAD: usize = 64 * 1_024;
+const MAX_HEAD: usize = 64 * 1_024;
 
 /// The most header lines.
 const MAX_HEADERS: usize = 100;
 
 /// The headers that say how the body ends, and whether the connection stays open.
 static SPEAKING: [HeaderName; 3] = [header::CONNECTION, header::CONTENT_LENGTH, header::TRANSFER_ENCODING];
+
+static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 
 /// The head of a response, final or interim.
 #[derive(Debug)]
@@ -32,12 +34,42 @@ pub(super) struct ResponseHead {
     pub(super) framing: Framing,
     /// Whether the server takes another request on this connection.
     pub(super) keeps: bool,
+    /// How long it says that it waits for that.
+    pub(super) keeps_for: Option<Duration>,
 }
 
-/// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
+/// Takes the head of the response to a request by `method` from what is `unread`. `None`: it is not complete, and what there
+/// is of it is in `partial`.
 ///
 /// # Errors
 /// What is wrong with it.
+pub(super) fn take(
+    unread: &mut Bytes,
+    partial: &mut BytesMut,
+    method: &Method,
+    form: HeadFormat,
+) -> Result<Option<ResponseHead>, &'static str> {
+    if partial.is_empty() {
+        if let Some(head) = parse(unread, method, form)? {
+            return Ok(Some(head));
+        }
+        partial.extend_from_slice(unread);
+    } else {
+        let before = partial.len().saturating_sub(3);
+        partial.extend_from_slice(unread);
+        // Parsed again only when it is complete: a server that sends byte by byte costs no more than others.
+        if partial.get(before..).is_some_and(|fresh| fresh.windows(4).any(|end| end == b"\r\n\r\n")) {
+            let mut whole = partial.split().freeze();
+            let head = parse(&mut whole, method, form)?.ok_or("no head")?;
+            *unread = whole;
+            return Ok(Some(head));
+        }
+    }
+    *unread = Bytes::new();
+    if partial.len() > MAX_HEAD { Err("head too large") } else { Ok(None) }
+}
+
+/// Takes the head of the response to a request by `method` from `bytes`. `None`: it is not complete.
 pub(super) fn parse(
     bytes: &mut Bytes,
     method: &Method,
@@ -73,15 +105,18 @@ pub(super) fn parse(
         let _head = bytes.split_to(length);
         let (mut parts, ()) = Response::new(()).into_parts();
         parts.status = status;
-        return Ok(Some(ResponseHead { parts, lines: Some(lines), framing, keeps: true }));
+        let keeps_for = lines.keeps_for;
+        return Ok(Some(ResponseHead { parts, lines: Some(lines), framing, keeps: true, keeps_for }));
     }
     let mut headers = buffer_pool::map(parsed.headers.len() + SPARE);
-    let (mut length_alone, mut speaks) = (None, false);
+    let (mut length_alone, mut speaks, mut keeps_for) = (None, false, None);
     for line in parsed.headers.iter() {
         let name = HeaderName::from_bytes(line.name.as_bytes()).map_err(|_invalid| "header breaks HTTP")?;
         let value = HeaderValue::from_maybe_shared(bytes.slice_ref(line.value));
         if name == header::CONTENT_LENGTH && length_alone.is_none() {
             length_alone = Some(line.value);
+        } else if name == KEEP_ALIVE {
+            keeps_for = header_values::keeps_for(line.value);
         } else {
             speaks |= SPEAKING.contains(&name);
         }
@@ -95,7 +130,8 @@ pub(super) fn parse(
     };
     let has_none = has_none(status, method);
     // A body where none may be would be taken for the next response.
-    let lies = status == StatusCode::NO_CONTENT && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
+    let has_none_ever = status.is_informational() || status == StatusCode::NO_CONTENT;
+    let lies = has_none_ever && matches!(framing, Framing::Chunked(_) | Framing::Length(_));
     let unframed = !has_none && framing == Framing::UntilClose;
     let ends = lies || unframed || (speaks && closes(&headers));
     let keeps = is_current && !ends;
@@ -103,7 +139,7 @@ pub(super) fn parse(
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
-    Ok(Some(ResponseHead { parts, lines: None, framing, keeps }))
+    Ok(Some(ResponseHead { parts, lines: None, framing, keeps, keeps_for }))
 }
 
 /// How many headers we add.

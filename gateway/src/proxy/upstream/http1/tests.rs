@@ -1,7 +1,7 @@
 //! Answers, good and hostile, over real sockets and in pieces; what a second implementation makes of our requests.
 
 use std::{
-    cell::Cell,
+    cell::{Cell, RefCell},
     convert::Infallible,
     io::{Read as _, Write as _},
     net::TcpListener,
@@ -15,6 +15,10 @@ use hyper_util::rt::TokioIo;
 use proptest::prelude::*;
 
 use super::*;
+use crate::{
+    file::seed,
+    proxy::{interim::InterimSink, reading, timing::write_batching::WriteTurn},
+};
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
 type Outcome = Result<(u16, Vec<u8>, bool), UpstreamError>;
@@ -33,8 +37,24 @@ fn request(method: &str, body: &[u8]) -> UpstreamRequest {
     UpstreamRequest::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
 }
 
-async fn exchange(connection: &mut H1Connection, mut request: UpstreamRequest, form: HeadFormat) -> Outcome {
-    let head = connection.send(&mut request, form, &WriteTurn::default()).await?;
+/// The statuses of the interim responses that were passed on.
+#[derive(Default)]
+struct PassedOn(RefCell<Vec<u16>>);
+
+impl InterimSink for PassedOn {
+    fn pass(&self, head: Parts) {
+        self.0.borrow_mut().push(head.status.as_u16());
+    }
+}
+
+async fn exchange(
+    connection: &mut H1Connection,
+    mut request: UpstreamRequest,
+    form: HeadFormat,
+    interim: &PassedOn,
+) -> Outcome {
+    let client = ClientSide { turn: &WriteTurn::default(), interim };
+    let head = connection.send(&mut request, form, &client).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| connection.poll_piece(cx)).await {
         body.extend_from_slice(&piece?);
@@ -42,8 +62,12 @@ async fn exchange(connection: &mut H1Connection, mut request: UpstreamRequest, f
     Ok((head.status.as_u16(), body, connection.is_reusable()))
 }
 
-/// Asks a server that answers with `bytes` in pieces of `size` and closes.
 fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
+    ask_noting(method, bytes, size, form, &PassedOn::default())
+}
+
+/// Asks a server that answers with `bytes` in pieces of `size` and closes.
+fn ask_noting(method: &str, bytes: &[u8], size: usize, form: HeadFormat, interim: &PassedOn) -> Outcome {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     let answer = bytes.to_vec();
@@ -62,7 +86,7 @@ fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
     let outcome = run(async {
         let mut connection =
             H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
-        exchange(&mut connection, request(method, b""), form).await
+        exchange(&mut connection, request(method, b""), form, interim).await
     });
     server.join().unwrap();
     outcome
@@ -70,6 +94,8 @@ fn ask(method: &str, bytes: &[u8], size: usize, form: HeadFormat) -> Outcome {
 
 #[track_caller]
 fn check(method: &str, bytes: &str, expect: Result<(u16, &str, bool), UpstreamError>) {
+    seed(bytes.as_bytes());
+    assert_eq!(reading::http1(bytes.as_bytes()), None, "{bytes:?}");
     for (size, form) in [1, 5, 64, usize::MAX].into_iter().flat_map(|size| FORMS.map(|form| (size, form))) {
         let expect = expect.map(|(status, body, reusable)| (status, body.as_bytes().to_vec(), reusable));
         let outcome = ask(method, bytes.as_bytes(), size, form);
@@ -102,6 +128,62 @@ fn good_answers() {
     check("HEAD", "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", Ok((200, "", true)));
     check("GET", "HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\n", Ok((304, "", true)));
     check("GET", "HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\n\r\n", Ok((101, "", false)));
+}
+
+/// Which interim responses `start` passes on before a final one, and what comes of that.
+#[track_caller]
+fn check_interim(start: &str, passed_on: &[u16], expect: Result<bool, &'static str>) {
+    let bytes = format!("{start}HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello");
+    for (size, form) in [1, 5, usize::MAX].into_iter().flat_map(|size| FORMS.map(|form| (size, form))) {
+        let interim = PassedOn::default();
+        let outcome = ask_noting("GET", bytes.as_bytes(), size, form, &interim);
+        let expect = expect.map(|reusable| (200, b"hello".to_vec(), reusable)).map_err(UpstreamError::Malformed);
+        assert_eq!((outcome, &interim.0.take()[..]), (expect, passed_on), "{start:?} in pieces of {size}, {form:?}");
+    }
+}
+
+#[test]
+fn interim_responses_are_passed_on_before_the_final_one() {
+    check_interim("", &[], Ok(true));
+    check_interim("HTTP/1.1 103 Early Hints\r\nLink: a\r\n\r\n", &[103], Ok(true));
+    check_interim(
+        &[102, 100, 103, 199].map(|code| format!("HTTP/1.1 {code} x\r\n\r\n")).concat(),
+        &[102, 100, 103, 199],
+        Ok(true),
+    );
+    check_interim(&"HTTP/1.1 102 x\r\n\r\n".repeat(MAX_INTERIM), &[102; MAX_INTERIM], Ok(true));
+    let too_many = Err("too many interim responses");
+    check_interim(&"HTTP/1.1 102 x\r\n\r\n".repeat(MAX_INTERIM + 1), &[102; MAX_INTERIM], too_many);
+    // F23: what would frame a body makes none, and the connection is not trusted any more.
+    for (line, reusable) in [
+        ("Content-Length: 0", true),
+        ("Content-Length: 5", false),
+        ("Transfer-Encoding: chunked", false),
+        ("Connection: close", false),
+    ] {
+        check_interim(&format!("HTTP/1.1 103 x\r\n{line}\r\n\r\n"), &[103], Ok(reusable));
+        check_interim(&format!("HTTP/1.1 103 x\r\n{line}\r\n\r\nhi"), &[103], Err("no status line"));
+    }
+    check_interim("HTTP/1.0 103 x\r\n\r\n", &[103], Ok(false));
+    let both = "HTTP/1.1 103 x\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n";
+    check_interim(both, &[], Err("Content-Length beside Transfer-Encoding"));
+    check_interim("HTTP/1.1 103 x\r\nX: a\nY: b\r\n\r\n", &[], Err("head breaks HTTP"));
+}
+
+#[test]
+fn servers_say_how_long_they_keep_a_connection() {
+    for (line, expect) in [
+        ("", None),
+        ("Keep-Alive: timeout=5\r\n", Some(5)),
+        ("connection: keep-alive\r\nkeep-alive: timeout=72, max=9\r\n", Some(72)),
+        ("Keep-Alive: soon\r\n", None),
+    ] {
+        for form in FORMS {
+            let mut bytes = Bytes::from(format!("HTTP/1.1 200 OK\r\n{line}Content-Length: 0\r\n\r\n"));
+            let head = response::parse(&mut bytes, &Method::GET, form).unwrap().unwrap();
+            assert_eq!(head.keeps_for.map(|kept| kept.as_secs()), expect, "{line:?} {form:?}");
+        }
+    }
 }
 
 #[test]
@@ -290,9 +372,10 @@ fn a_second_implementation_reads_the_same() {
             let body: Vec<u8> = (0..size).map(|at: u32| at.to_le_bytes()[0]).collect();
             let expect = [format!("{method} /a?b=c {length}\n").as_bytes(), &body].concat();
             assert!(connection.is_alive());
+            let interim = PassedOn::default();
             let outcome = tokio::time::timeout(
                 Duration::from_secs(20),
-                exchange(&mut connection, request(method, &body), HeadFormat::Lines),
+                exchange(&mut connection, request(method, &body), HeadFormat::Lines, &interim),
             );
             assert!(outcome.await.unwrap() == Ok((200, expect, true)), "{method} {size}");
             count.set(count.get() + 1);

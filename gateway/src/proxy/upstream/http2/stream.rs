@@ -25,6 +25,7 @@ use super::{
 use crate::proxy::{
     body::{Upload, drain},
     framing::length::content_length,
+    interim::InterimSink,
 };
 
 /// The most header lines of a response, and the most interim responses before it.
@@ -84,10 +85,12 @@ impl H2Stream {
     }
 
     /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
-    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on).
+    /// server takes it. What is left when the response comes stays there until [`go_on`](Self::go_on). Interim responses
+    /// are passed on as they come.
     pub(in crate::proxy::upstream) async fn send(
         &mut self,
         request: &mut UpstreamRequest,
+        passed_on: &dyn InterimSink,
     ) -> Result<response::Parts, UpstreamError> {
         let method = request.method().clone();
         let head = head(request, self.slot.0.scheme).ok_or(UpstreamError::Unsendable(UNFIT))?;
@@ -105,13 +108,21 @@ impl H2Stream {
                 }
                 writer = None;
             }
-            while let Poll::Ready(Some(Ok(_))) = answer.poll_informational(cx) {
+            while let Poll::Ready(Some(Ok(head))) = answer.poll_informational(cx) {
                 interim += 1;
                 if interim > MAX_INTERIM {
                     return Poll::Ready(Err(UpstreamError::Malformed("too many interim responses")));
                 }
+                if head.headers().len() > MAX_HEADERS {
+                    return Poll::Ready(Err(UpstreamError::Malformed("too many headers")));
+                }
+                passed_on.pass(head.into_parts().0);
             }
-            Pin::new(&mut answer).poll(cx).map_err(|error| broken(&error, true))
+            Pin::new(&mut answer).poll(cx).map_err(|error| match broken(&error, true) {
+                // A server that has begun to respond has read the request.
+                UpstreamError::Closed { .. } if interim > 0 => UpstreamError::Truncated,
+                error => error,
+            })
         })
         .await?;
         let (mut parts, body) = answer.into_parts();

@@ -151,6 +151,35 @@ fn what_could_not_be_connected_to_is_told() {
     shown(true, "xd", ServerState::Down);
 }
 
+/// A server is itself by its place, and in the next settings by its address: what is known of it is said of no other.
+#[test]
+fn what_is_known_of_a_server_is_said_of_no_other() {
+    use ServerState::{Ejected, Failing, Up};
+    let with = |addresses: &[&str]| {
+        let server = |address: &&str| Server { address: (*address).to_owned(), weight: 1 };
+        Upstream { servers: addresses.iter().map(server).collect(), ..state(2, 100).settings }
+    };
+    let check = |state: &UpstreamState, expect: &[ServerState], failing: usize| {
+        let report = state.report();
+        let states: Vec<_> = report.servers.iter().map(|(_, state)| *state).collect();
+        assert_eq!((states, report.failing.len()), (expect.to_vec(), failing));
+    };
+    let next = |state: &UpstreamState, addresses: &[&str]| {
+        let next = state.succeeded_by(&with(addresses));
+        next.take_over(state);
+        next
+    };
+    // Two with one address.
+    let twins = UpstreamState::new(&with(&["a:1", "a:1", "b:1"]));
+    twins.cannot_connect(1, "refused", 7);
+    (0..3).for_each(|_| twins.unreachable(0, SECOND));
+    check(&twins, &[Ejected, Failing, Up], 1);
+    check(&next(&twins, &["b:1", "a:1", "a:1"]), &[Up, Ejected, Failing], 1);
+    check(&next(&twins, &["a:1", "b:1"]), &[Ejected, Up], 0);
+    // One that is renamed is another one.
+    check(&next(&twins, &["c:1", "d:1", "b:1"]), &[Up, Up, Up], 0);
+}
+
 #[test]
 fn whoever_comes_back_begins_slowly() {
     let state = state(3, 50);

@@ -13,7 +13,10 @@ use super::{
     Checks, CompileError, Subschema, malformed,
 };
 use crate::{
-    json::document::{self, Id, JsonDocument, JsonView},
+    json::{
+        decimal::Divisor,
+        document::{self, Id, JsonDocument, JsonView},
+    },
     settings::validate::Formats,
 };
 
@@ -55,6 +58,9 @@ impl<'r> Subschema<'_, 'r> {
             }
             .0;
         }
+        if self.is_nullable(schema) {
+            types.0 |= Types::NULL.0;
+        }
         checks.push((Keyword::Type, KeywordCheck::Types(types)));
         Ok(())
     }
@@ -88,8 +94,8 @@ impl<'r> Subschema<'_, 'r> {
             }
         }
         if let Some(value) = self.at(schema, Keyword::MultipleOf) {
-            let check = self.library(&json!({"multipleOf": value}))?;
-            checks.push((Keyword::MultipleOf, KeywordCheck::Number(check, format!("a multiple of {value}").into())));
+            let divisor = value.as_number().and_then(Divisor::new).ok_or_else(malformed)?;
+            checks.push((Keyword::MultipleOf, KeywordCheck::MultipleOf(divisor, value.to_string().into())));
         }
         Ok(())
     }

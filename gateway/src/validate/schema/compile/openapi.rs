@@ -38,13 +38,19 @@ impl<'r> Subschema<'_, 'r> {
         self.draft == Draft::Draft4 || self.is_openapi_3_0()
     }
 
-    /// `null` is valid beside everything else, as many documents write `nullable` without a type. An `enum` beside it has to
-    /// list `null` (OpenAPI 3.0.3, clarification of `nullable`).
-    pub(super) fn nullable(&self, schema: &Map<String, Value>, checks: &mut Checks) {
-        let values = schema.get("enum").and_then(Value::as_array);
-        let is_listed = values.is_none_or(|values| values.contains(&Value::Null));
-        if self.is_openapi_3_0() && schema.get("nullable") == Some(&Value::Bool(true)) && is_listed {
-            checks.push((Keyword::Nullable, KeywordCheck::Nullable));
+    /// Whether `type` of this schema takes `null`, too. That is all that `nullable` does: it widens the `type` of its own
+    /// schema, and `enum`, `allOf` and the others count as ever (OpenAPI 3.0.3, clarification of `nullable`).
+    pub(super) fn is_nullable(&self, schema: &Map<String, Value>) -> bool {
+        self.is_openapi_3_0() && schema.get("nullable") == Some(&Value::Bool(true))
+    }
+
+    /// Remembers a schema whose author probably expects `null` to be valid by a `nullable` that does nothing.
+    pub(super) fn note_idle_nullable(&mut self, schema: &Value) {
+        let Some(members) = schema.as_object() else { return };
+        let binds = ["$ref", "allOf", "anyOf", "oneOf"].iter().any(|keyword| members.contains_key(*keyword));
+        let is_idle = binds && (members.contains_key("$ref") || !members.contains_key("type"));
+        if is_idle && self.is_nullable(members) {
+            self.compiler.idle_nullable.push(std::ptr::from_ref(schema).addr());
         }
     }
 

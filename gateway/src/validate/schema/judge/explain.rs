@@ -195,7 +195,8 @@ fn expected(check: &KeywordCheck) -> String {
             };
             format!("must be {than} {limit}")
         }
-        KeywordCheck::Number(_, expected) | KeywordCheck::Text(_, expected) => format!("must be {expected}"),
+        KeywordCheck::MultipleOf(_, divisor) => format!("must be a multiple of {divisor}"),
+        KeywordCheck::Text(_, expected) => format!("must be {expected}"),
         KeywordCheck::Regex => "must be a regular expression".to_owned(),
         KeywordCheck::Pattern(_, pattern) => format!("must match the pattern {pattern}"),
         KeywordCheck::AtLeast(measure, count) => format!("must have at least {count} {}", measure.unit()),

@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::digits;
+
 /// What `.` does not match, and `\s` does (ECMA-262 12.2, 12.3).
 const ANY: &str = r"[^\n\r\x{2028}\x{2029}]";
 const SPACES: &str = r"\t-\r \x{a0}\x{1680}\x{2000}-\x{200a}\x{2028}\x{2029}\x{202f}\x{205f}\x{3000}\x{feff}";
@@ -223,7 +225,7 @@ impl Writer<'_> {
         if self.take_if("{") {
             let (code, rest) = self.rest.split_once('}').ok_or(NO_PATTERN)?;
             self.rest = rest;
-            let code = u32::from_str_radix(code, 16).map_err(|_invalid| NO_PATTERN)?;
+            let code: u32 = digits::hexadecimal(code).ok_or(NO_PATTERN)?;
             return char::from_u32(code).ok_or(NO_PATTERN).map(Some);
         }
         let first = self.hexadecimal(4).ok_or(NO_PATTERN)?;
@@ -244,11 +246,9 @@ impl Writer<'_> {
 
     fn hexadecimal(&mut self, digits: usize) -> Option<u32> {
         let (text, rest) = self.rest.split_at_checked(digits)?;
-        if !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
-            return None;
-        }
+        let number = digits::hexadecimal(text)?;
         self.rest = rest;
-        u32::from_str_radix(text, 16).ok()
+        Some(number)
     }
 
     /// What stands behind the `[` of a class.

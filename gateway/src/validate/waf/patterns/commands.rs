@@ -1,21 +1,63 @@
-//! The patterns of commands and code: what a shell, PHP, Node.js or Python would run.
+//! The patterns of commands and code: what a shell, PHP, Node.js, Python, Ruby or .NET would run.
 
 use super::pattern::{ALL, Pattern, VALUES, pattern};
 
 /// Commands of a shell, and code.
 pub(super) const COMMANDS: &[Pattern] = &[
     // Commands of a shell.
+    // A call of a function that ends a string of PHP, and what follows is a comment.
     pattern(
         "command_injection",
         "rce",
-        ALL,
-        r"(?:[;&|\n`]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b",
+        VALUES,
+        r"(?:^|['\x22;.])\s*(?:exit|die|print|echo|eval|assert|var_dump|print_r|printf)\s*\(\s*\w+\s*\(.{0,100}\)\s*\)\s*;\s*(?:#|//|/\*)|[;\r\n]\s*(?:env|printenv)\s*;",
     ),
     pattern(
         "command_injection",
         "rce",
         ALL,
-        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|ls(?:\s+[-/.~]|\s*(?:$|[;|&`)]))|(?:id|pwd|env|ps|w|who|date|hostname|netstat|set)\s*(?:$|[;|&`)#]|-\w)|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir(?:\s+[/\\a-z]:?|\s*(?:$|[&|]))|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
+        // A name alone in backticks is how people write about a command.
+        r"`\s*(?:/(?:usr/)?s?bin/)?(?:(?:whoami|uname|nslookup|tasklist|systeminfo)\b|(?:wget|curl|bash|zsh|ncat|netcat|ifconfig|powershell|certutil|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b\s*[^`\s])|(?:[;&|\n]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b",
+    ),
+    pattern(
+        "command_injection",
+        "rce",
+        ALL,
+        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|find\s+[/.~]\s+-|ls\s+[-/.~]|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir\s+[/\\a-z]:?|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
+    ),
+    pattern(
+        "command_injection",
+        "rce",
+        ALL,
+        // A column of a table that is drawn with bars is none: `| id | name |`.
+        r"(?:[;&|\n]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:ls|dir|id|pwd|env|ps|w|who|date|hostname|netstat|set)\s*(?:$|[;&`)#]|\|\s*(?:$|['\x22;|&)]|(?:/\S*)?(?:cat|nc|ncat|tee|base64|sh|bash|curl|wget|xargs|grep|head|tail|sed|awk)\b)|-\w)",
+    ),
+    // In backticks: alone, behind at most one word, or joined to what stands around it. `the field `id` of` is prose.
+    pattern(
+        "command_injection",
+        "rce",
+        ALL,
+        r"(?:^[^\w`]*(?:\w+[^\w`]+)?|[\w$\\;&|=@#%+])`\s*(?:id|ls|pwd|env|ps|w|who|date|hostname|netstat|set|dir)\s*`(?:\W*$|[$\\|&])|[\w$\\;&|=@#%+]`\s*(?:id|ls|pwd|env|ps|w|who|date|hostname|netstat|set)\s*`",
+    ),
+    pattern(
+        "command_injection",
+        "rce",
+        ALL,
+        r"(?:[;&|`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:xargs\s+[-\w]|tee\s+[-/]|dd\s+if=|socat\s|openssl\s+s_client|(?:ssh|scp)\s+[\w.-]+@|crontab\s+-|(?:pkill|killall)\s+[-\w]|ln\s+-s|d[fu]\s+-\w|ip\s+(?:a|addr|address|link|r|route)\b|(?:ss|arp|route|od|hexdump)\s+-\w|ps\s+(?:aux|ax|-\w)|(?:lsof|dmesg)\s*(?:$|[;|&`)]|-)|whereis\s+\w|dig\s+[\w.@-]+\.\w|host\s+[\w-]+\.[\w.-]+\s*(?:$|[;|&`)])|timeout\s+(?:/t\s+)?\d|(?:mshta|rundll32|regsvr32|wmic)\s+[\w/]|for\s+/f\s|echo\s+%|start\s+(?:calc|cmd|notepad|powershell)\b|calc(?:\.exe)?\s*(?:$|[&|])|ipconfig\s*(?:/|$)|(?:useradd|usermod|visudo)\b|passwd\s+root\b|su\s+-|sudo\s+(?:-\w|id|su|cat|sh|bash)\b|iptables\s+-|(?:eval|exec|command|builtin)\s+(?:(?:id|ls|cat|sh|bash|whoami|uname)\b|['\x22$`])|(?:source|\.)\s+/\w|which\s+(?:nc|curl|wget|python\d?|perl|bash)\b|printf\s+['\x22\\%$]|seq\s+\d+\s+\d)",
+    ),
+    // Names that a shell completes, and words that it builds.
+    pattern(
+        "command_injection",
+        "rce",
+        ALL,
+        r"[;&|`(]\s*/[\w*]{0,20}\?[\w?*]{0,20}/[\w?*]|\w\$\(\)\w|\$\{\w{1,30}:\d{1,3}:\d{1,3}\}|\$\{?0\}?\s*<<<|\w<<<\s*['\x22$]|[<>]\((?:id|cat|ls|sh|bash|whoami|curl|wget|echo)\b|\|\s*(?:ba|da|z|k)?sh\s*(?:$|[;|&)`\n])|:\(\)\s*\{\s*:\s*\|",
+    ),
+    // Options by which a program runs another one, and cells by which a spreadsheet does.
+    pattern(
+        "command_injection",
+        "rce",
+        VALUES,
+        r"(?:^|\s)-(?:o\s*ProxyCommand\s*=|-(?:upload|receive)-pack\s*[= ]|-checkpoint-action\s*=|-use-compress-program\s*=)|\bcmd\s*\|\s*['\x22]|\bDDE\s*\(\s*['\x22]|\bwscript\.shell\b|\bnew\s+ActiveXObject\s*\(|<(?:cf(?:execute|include|query)|jsp:\w+)\b",
     ),
     pattern(
         "command_injection",
@@ -33,7 +75,7 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "command_injection",
         "rce",
         VALUES,
-        r"(?:\$\(|`)\s*(?:id|ls|cat|pwd|env|ps|whoami|uname|sleep|ping|echo|printf|date|hostname)\b[^`)]{0,100}[`)]",
+        r"\$\(\s*(?:id|ls|cat|pwd|env|ps|whoami|uname|sleep|ping|echo|printf|date|hostname)\b[^`)]{0,100}[`)]|`\s*(?:(?:id|ls|cat|pwd|env|ps|date|hostname)\s+[-/.~$'\x22\d<>|*]|(?:whoami|uname|sleep|ping|echo|printf)\b\s*[^`)\s])[^`)]{0,100}[`)]",
     ),
     pattern(
         "command_injection",
@@ -73,19 +115,25 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "code_injection",
         "php",
         VALUES,
-        r"\$_(?:get|post|request|cookie|server|files|env|session)\b|\$globals\b|\b(?:php|zip|phar|expect|glob|compress\.\w+|ogg|rar|ssh2)://",
+        r"\$_(?:get|post|request|cookie|server|files|env|session)\b|\$globals\b|\b(?:php|zip|phar|expect|glob|compress\.\w+|ogg|rar|ssh2)://|\b(?:allow_url_include|auto_(?:append|prepend)_file)\s*=|\b(?:include|require)(?:_once)?\s*\(?\s*['\x22](?:https?|ftp|php|data):|\barray_(?:filter|map|walk)\s*\(\s*['\x22]\w",
     ),
     pattern(
         "code_injection",
         "nodejs",
         VALUES,
-        r"\brequire\s*\(\s*['\x22](?:child_process|fs|os|net|http|vm|process)['\x22]|\bprocess\.(?:mainModule|binding|env|exit|kill)\b|\bchild_process\b|\bexec(?:Sync|File|FileSync)?\s*\(\s*['\x22]|\bspawn(?:Sync)?\s*\(\s*['\x22]",
+        r"\brequire\s*\(\s*['\x22](?:child_process|fs|os|net|http|vm|process)['\x22]|\bprocess\.(?:mainModule|binding|env|exit|kill)\b|\bchild_process\b|\bexec(?:Sync|File|FileSync)?\s*\(\s*['\x22]|\bspawn(?:Sync)?\s*\(\s*['\x22]|\bconstructor\s*\.\s*constructor\s*\(",
     ),
     pattern(
         "code_injection",
         "python",
         VALUES,
         // `__init__` alone is a file (`__init__.py`) or a method.
-        r"\b__(?:import__|class__|mro__|subclasses__|globals__|builtins__|bases__|base__)\b|[.\[|(]\s*['\x22]__init__|__init__['\x22]?\]?\s*\.\s*_{2}|\bos\.(?:system|popen|exec\w*)\s*\(|\bsubprocess\.\w+\s*\(",
+        r"\b__(?:import__|class__|mro__|subclasses__|globals__|builtins__|bases__|base__)\b|[.\[|(]\s*['\x22]__init__|__init__['\x22]?\]?\s*\.\s*_{2}|\bos\.(?:system|popen|exec\w*)\s*\(|\bsubprocess\.\w+\s*\(|\bgetattr\s*\([^)]{0,40}['\x22](?:system|popen|__)",
+    ),
+    pattern(
+        "code_injection",
+        "rce",
+        VALUES,
+        r"%x[({\[]\s*(?:id|ls|cat|whoami|uname)\b|\bOpen3\.\w+\s*\(|\binstance_eval\s*[({]|\bsend\s*\(\s*:(?:system|exec|eval)\b|\bloadstring\s*\(|\bSystem\.Diagnostics\.Process\b|\bProcess\.Start\s*\(\s*['\x22]",
     ),
 ];

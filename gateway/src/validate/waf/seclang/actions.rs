@@ -7,6 +7,7 @@ use super::{
     targets::Variable,
     transform::Transform,
 };
+use crate::digits::decimal;
 
 /// What the actions of one directive say.
 #[derive(Debug, Default)]
@@ -57,7 +58,7 @@ pub(super) fn actions(text: &str) -> Result<Actions, String> {
 }
 
 fn one(actions: &mut Actions, name: &str, value: &str) -> Result<(), String> {
-    let number = |text: &str| text.parse::<u32>().map_err(|_no_number| format!("{name}:{text} is no number"));
+    let number = |text: &str| decimal::<u32>(text).ok_or_else(|| format!("{name}:{text} is no number"));
     match name {
         "id" => {
             actions.rule.id = number(value)?;
@@ -68,11 +69,7 @@ fn one(actions: &mut Actions, name: &str, value: &str) -> Result<(), String> {
                 "request" => 2,
                 "response" => 4,
                 "logging" => 5,
-                _ => value
-                    .parse()
-                    .ok()
-                    .filter(|phase| (1..=5).contains(phase))
-                    .ok_or(format!("phase:{value} is none"))?,
+                _ => decimal(value).filter(|phase| (1..=5).contains(phase)).ok_or(format!("phase:{value} is none"))?,
             });
         }
         "msg" => actions.rule.message = Template::new(value),

@@ -14,7 +14,7 @@ use super::{
     targets,
     transform::Transform,
 };
-use crate::file::NamedFile;
+use crate::{counted::counted, file::NamedFile};
 
 /// The most rules.
 const MOST_RULES: usize = 20_000;
@@ -357,7 +357,11 @@ impl<'a> Compiler<'a> {
             self.compiled.warnings.push(format!("rules for responses (phases 3 and 4) do not run: {files}"));
         }
         if self.of_logs > 0 {
-            self.compiled.warnings.push(format!("{} rules for logs (phase 5) do not run", self.of_logs));
+            self.compiled.warnings.push(counted(
+                self.of_logs,
+                "rule for logs (phase 5) does not run",
+                "rules for logs (phase 5) do not run",
+            ));
         }
         Ok(self.compiled)
     }

@@ -13,6 +13,7 @@ use super::{
     macros::Template,
     pattern::{Groups, Pattern, TooManySteps},
 };
+use crate::digits::decimal;
 
 /// An operator with its argument.
 #[derive(Debug)]
@@ -156,7 +157,7 @@ fn networks(texts: &[&str]) -> Result<Vec<(IpAddr, u8)>, String> {
         let (address, bits) = text.split_once('/').map_or((text, None), |(address, bits)| (address, Some(bits)));
         let address: IpAddr = address.trim().parse().ok()?;
         let most = if address.is_ipv4() { 32 } else { 128 };
-        let bits = bits.map_or(Some(most), |bits| bits.trim().parse().ok())?;
+        let bits = bits.map_or(Some(most), |bits| decimal(bits.trim()))?;
         (bits <= most).then_some((address, bits))
     };
     let texts = texts.iter().filter(|text| !text.is_empty());
@@ -167,8 +168,8 @@ fn byte_range(text: &str) -> Result<Box<[bool; 256]>, String> {
     let mut allowed = Box::new([false; 256]);
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let wrong = |_| format!("{part} is no range of bytes");
-        let (first, last): (u8, u8) = (first.trim().parse().map_err(wrong)?, last.trim().parse().map_err(wrong)?);
+        let byte = |text: &str| decimal::<u8>(text.trim()).ok_or_else(|| format!("{part} is no range of bytes"));
+        let (first, last) = (byte(first)?, byte(last)?);
         for byte in first..=last {
             if let Some(allowed) = allowed.get_mut(usize::from(byte)) {
                 *allowed = true;

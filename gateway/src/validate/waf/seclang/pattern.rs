@@ -3,6 +3,8 @@
 
 use std::fmt::Write as _;
 
+use crate::digits::hexadecimal;
+
 /// What one compiled pattern may take, in bytes.
 const SIZE: usize = 8 * 1024 * 1024;
 
@@ -194,8 +196,7 @@ fn escape(bytes: &[u8], at: usize, in_class: bool, out: &mut String, is_regular:
             let rest = bytes.get(at + 3..).unwrap_or_default();
             let end = memchr::memchr(b'}', rest).ok_or("\\x{ does not end")?;
             let digits = std::str::from_utf8(rest.get(..end).unwrap_or_default()).unwrap_or_default();
-            let value =
-                u8::from_str_radix(digits.trim(), 16).map_err(|_invalid| format!("\\x{{{digits}}} is no byte"))?;
+            let value: u8 = hexadecimal(digits.trim()).ok_or_else(|| format!("\\x{{{digits}}} is no byte"))?;
             write!(out, "\\x{value:02X}").unwrap_or_default();
             return Ok(4 + end);
         }
@@ -302,6 +303,7 @@ mod tests {
         check("^a$", true, &["b\na\nc"], &["ab"]);
         check("a.b", true, &["a\nb"], &["ab"]);
         assert!(Pattern::new("(", false).is_err() && Pattern::new("\\y", false).is_err());
+        assert!(Pattern::new(r"\x{+1}", false).is_err());
     }
 
     #[test]

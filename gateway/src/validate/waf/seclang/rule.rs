@@ -6,6 +6,7 @@ use super::{
     targets::{Target, Variable},
     transform::Transform,
 };
+use crate::digits::decimal;
 
 /// One step of a phase.
 #[derive(Debug)]
@@ -124,7 +125,7 @@ impl RuleSet {
     pub(super) fn ids(text: &str) -> Option<Vec<Self>> {
         let one = |word: &str| {
             let (first, last) = word.split_once('-').unwrap_or((word, word));
-            Some(Self::Ids(first.trim().parse().ok()?, last.trim().parse().ok()?))
+            Some(Self::Ids(decimal(first.trim())?, decimal(last.trim())?))
         };
         text.split([' ', ',']).filter(|word| !word.is_empty()).map(|word| one(word.trim_matches('"'))).collect()
     }

@@ -177,7 +177,7 @@ fn faults_are_named_by_their_lines() {
     .warnings;
     assert!(warnings[0].starts_with("rule 1 never matches"), "{warnings:?}");
     let others =
-        ["rules for responses (phases 3 and 4) do not run: a.conf (1)", "1 rules for logs (phase 5) do not run"];
+        ["rules for responses (phases 3 and 4) do not run: a.conf (1)", "1 rule for logs (phase 5) does not run"];
     assert_eq!(warnings[1..], others);
 }
 

@@ -47,6 +47,74 @@ fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
     world.warned(&[]);
 }
 
+/// Lists that somebody has begun and does not go on with keep nobody else from importing.
+#[test]
+fn nobody_keeps_others_from_importing() {
+    let mut world = World::new("feed-sessions");
+    let start = world.now.monotonic;
+    let begin = |world: &mut World, who: &Actor, seconds: u64| {
+        let now = Now { monotonic: start + seconds * SECOND, ..world.now };
+        let begin = Request::BlockImportBegin { feed: None, seconds: None, shadow: false, force: false };
+        match world.guard().handle(begin, who, now) {
+            Answer::Import(begun) => Ok(begun.id),
+            Answer::Refused { code, .. } => Err(code),
+            other => panic!("{other:?}"),
+        }
+    };
+    let goes_on = |world: &mut World, id: u64, who: &Actor, seconds: u64| {
+        let now = Now { monotonic: start + seconds * SECOND, ..world.now };
+        let chunk = Request::BlockImportChunk { id, entries: Vec::new() };
+        matches!(world.guard().handle(chunk, who, now), Answer::Import(_))
+    };
+    let token = |name: u64| Actor::Token(format!("t{name}"));
+    let busy = Err("busy".to_owned());
+    // One token has two places, and a third list takes the place of the one that has stalled.
+    let [first, second] = [0, 1].map(|_| begin(&mut world, &token(1), 0).unwrap());
+    assert_eq!(begin(&mut world, &token(1), 1), busy);
+    assert!(goes_on(&mut world, second, &token(1), 5));
+    assert!(!goes_on(&mut world, second, &token(2), 5), "it belongs to whoever began it");
+    let third = begin(&mut world, &token(1), 5).unwrap();
+    assert!(!goes_on(&mut world, first, &token(1), 5) && goes_on(&mut world, second, &token(1), 5));
+    // Four tokens that go on with two lists each keep nobody out.
+    for other in 2..=4 {
+        assert!((0..2).all(|_| begin(&mut world, &token(other), 6).is_ok()), "{other}");
+    }
+    let own = begin(&mut world, &OPERATOR, 6).unwrap();
+    assert!(!goes_on(&mut world, second, &token(1), 6) && goes_on(&mut world, third, &token(1), 6));
+    assert!(goes_on(&mut world, own, &OPERATOR, 6));
+    // What has stalled goes before what arrives.
+    assert!(goes_on(&mut world, third, &token(1), 12) && goes_on(&mut world, own, &OPERATOR, 12));
+    let other = begin(&mut world, &token(5), 12).unwrap();
+    for (id, who) in [(third, token(1)), (own, OPERATOR), (other, token(5))] {
+        assert!(goes_on(&mut world, id, &who, 12), "{who}");
+    }
+}
+
+/// What was imported without a name goes as a whole, and so does what is said of it, as with every other list.
+#[test]
+fn a_list_without_a_name_is_removed_as_others_are() {
+    let mut world = World::new("feed-nameless");
+    let refused = world.import(None, None, false, &["127.0.0.1"]);
+    assert!(matches!(&refused, Answer::Refused { code, .. } if code == "empty"), "{refused:?}");
+    let warnings = world.guard().feed_warnings();
+    assert!(matches!(&warnings[..], [one] if one.starts_with("import: refused (empty)")), "{warnings:?}");
+    for dismissed in [true, false] {
+        let told = world.import(Some(""), None, false, &[]);
+        assert!(
+            matches!(&told, Answer::Import(import) if import.dismissed == dismissed && import.removed == 0),
+            "{told:?}"
+        );
+        assert_eq!(world.guard().feed_warnings(), [] as [&str; 0]);
+    }
+    done(&world.import(None, None, true, &["192.0.2.1"]), 1, 0, 0, 0);
+    done(&world.import(None, None, true, &["192.0.2.2"]), 1, 1, 0, 0);
+    done(&world.import(Some("a"), None, false, &["192.0.2.3"]), 1, 0, 0, 0);
+    done(&world.import(Some(""), None, false, &[]), 0, 0, 2, 0);
+    let lists: Vec<String> = world.guard().feed_list().into_iter().map(|list| list.name).collect();
+    assert_eq!(lists, ["a"]);
+    done(&world.import(None, None, false, &["192.0.2.1"]), 1, 0, 0, 0);
+}
+
 /// Its command has told that it failed: it does not come into force once the store is free.
 #[test]
 fn an_import_that_nobody_waits_for_does_not_come_into_force() {
@@ -123,7 +191,7 @@ fn what_is_said_where_no_packet_is_dropped() {
             let Answer::Done { message, .. } = world.guard().handle(Request::Detach, &OPERATOR, now) else {
                 panic!("it is not detached")
             };
-            assert!(message.contains("1 listed sources are served meanwhile"), "{message}");
+            assert!(message.contains("1 listed source is served meanwhile"), "{message}");
         }
         for (address, attached, detached) in table {
             let (verdict, next) = if is_attached { attached } else { detached };

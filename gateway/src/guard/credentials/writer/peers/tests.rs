@@ -7,14 +7,14 @@ use crate::{auth::api_key::record::Profile, guard::control::Answer};
 
 const NOW: Now = Now { monotonic: 0, unix_millis: 1_800_000_000_000 };
 
-fn desk(name: &str) -> (CredentialWriterState, PathBuf) {
+fn writer(name: &str) -> (CredentialWriterState, PathBuf) {
     let folder = std::env::temp_dir().join(format!("gateway-peers-{name}-{}", std::process::id()));
     drop(std::fs::remove_dir_all(&folder));
     std::fs::create_dir_all(&folder).unwrap();
-    let mut desk = CredentialWriterState::new(folder.clone());
-    desk.work(Job::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
-    desk.work(Job::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
-    (desk, folder)
+    let mut writer = CredentialWriterState::new(folder.clone());
+    writer.work(CredentialJob::Share { nodes: vec!["a".to_owned(), "b".to_owned()], now: NOW });
+    writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Revocations, now: NOW });
+    (writer, folder)
 }
 
 fn token(id: &str) -> Revoked {
@@ -34,20 +34,20 @@ fn says(node: &str, revoked: &[&str], restored: &[&str], whole: Option<u64>) -> 
     }
 }
 
-fn order(desk: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
+fn order(writer: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
     let (to, _waits) = tokio::sync::oneshot::channel();
-    let mut worked = desk.work(Job::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
+    let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
     let (answer, _to) = worked.answer.take().unwrap();
     (answer, worked)
 }
 
-fn revoke(desk: &mut CredentialWriterState, id: &str) -> CredentialWork {
-    order(desk, CredentialCommand::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
+fn revoke(writer: &mut CredentialWriterState, id: &str) -> CredentialWork {
+    order(writer, CredentialCommand::Revoke { revoked: token(id), expires: None, reason: String::new() }).1
 }
 
 #[track_caller]
-fn hears(desk: &mut CredentialWriterState, said: PeerSays, expect: &[CredentialChange]) {
-    let worked = desk.work(Job::Peer { said, now: NOW });
+fn hears(writer: &mut CredentialWriterState, said: PeerSays, expect: &[CredentialChange]) {
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     assert_eq!(worked.changes, expect);
     assert!(worked.taken.is_some() && worked.own.is_none(), "what others revoke is not passed on");
 }
@@ -62,40 +62,40 @@ fn lifted(id: &str) -> CredentialChange {
 
 #[test]
 fn each_machine_lifts_what_it_has_revoked_itself() {
-    let (mut desk, folder) = desk("lift");
-    hears(&mut desk, says("a", &["1", "2"], &[], Some(1)), &[revoked("1"), revoked("2")]);
-    hears(&mut desk, says("a", &["1", "2"], &[], Some(2)), &[]);
-    hears(&mut desk, says("b", &["2"], &[], Some(3)), &[revoked("2")]);
-    hears(&mut desk, says("b", &[], &["1"], None), &[]);
-    hears(&mut desk, says("a", &[], &["2"], None), &[]);
-    hears(&mut desk, says("b", &[], &["2"], None), &[lifted("2")]);
-    assert_eq!(revoke(&mut desk, "1").own.unwrap().rows.len(), 1, "its own alone is told");
-    hears(&mut desk, says("a", &[], &[], Some(4)), &[]);
-    hears(&mut desk, says("a", &["3"], &[], None), &[revoked("3")]);
+    let (mut writer, folder) = writer("lift");
+    hears(&mut writer, says("a", &["1", "2"], &[], Some(1)), &[revoked("1"), revoked("2")]);
+    hears(&mut writer, says("a", &["1", "2"], &[], Some(2)), &[]);
+    hears(&mut writer, says("b", &["2"], &[], Some(3)), &[revoked("2")]);
+    hears(&mut writer, says("b", &[], &["1"], None), &[]);
+    hears(&mut writer, says("a", &[], &["2"], None), &[]);
+    hears(&mut writer, says("b", &[], &["2"], None), &[lifted("2")]);
+    assert_eq!(revoke(&mut writer, "1").own.unwrap().rows.len(), 1, "its own alone is told");
+    hears(&mut writer, says("a", &[], &[], Some(4)), &[]);
+    hears(&mut writer, says("a", &["3"], &[], None), &[revoked("3")]);
     // A whole that is not all of it lifts nothing.
-    hears(&mut desk, PeerSays { is_all: false, ..says("a", &[], &[], Some(5)) }, &[]);
-    hears(&mut desk, says("a", &["4"], &[], Some(6)), &[lifted("3"), revoked("4")]);
+    hears(&mut writer, PeerSays { is_all: false, ..says("a", &[], &[], Some(5)) }, &[]);
+    hears(&mut writer, says("a", &["4"], &[], Some(6)), &[lifted("3"), revoked("4")]);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
 #[test]
 fn an_operator_lifts_what_a_machine_said_that_is_gone() {
-    let (mut desk, folder) = desk("gone");
-    hears(&mut desk, says("a", &["1"], &[], Some(1)), &[revoked("1")]);
-    let number = desk.store().unwrap().revocations(0, 9).unwrap()[0].number;
-    let (answer, _) = order(&mut desk, CredentialCommand::Lift { number });
+    let (mut writer, folder) = writer("gone");
+    hears(&mut writer, says("a", &["1"], &[], Some(1)), &[revoked("1")]);
+    let number = writer.store().unwrap().revocations(0, 9).unwrap()[0].number;
+    let (answer, _) = order(&mut writer, CredentialCommand::Lift { number });
     assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
-    desk.work(Job::Share { nodes: vec!["b".to_owned()], now: NOW });
-    let (answer, worked) = order(&mut desk, CredentialCommand::Lift { number });
+    writer.work(CredentialJob::Share { nodes: vec!["b".to_owned()], now: NOW });
+    let (answer, worked) = order(&mut writer, CredentialCommand::Lift { number });
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
     assert_eq!(worked.changes, [lifted("1")]);
     std::fs::remove_dir_all(folder).unwrap();
 }
 
-fn desk_with_keys(name: &str) -> (CredentialWriterState, PathBuf, Tag) {
-    let (mut desk, folder) = desk(name);
-    desk.work(Job::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
-    (desk, folder, Pepper::new(&[7; 32]).check())
+fn writer_with_keys(name: &str) -> (CredentialWriterState, PathBuf, Tag) {
+    let (mut writer, folder) = writer(name);
+    writer.work(CredentialJob::Configure { wanted: ConfiguredCredentials::Keys(Some(vec![7; 32])), now: NOW });
+    (writer, folder, Pepper::new(&[7; 32]).check())
 }
 
 fn key(id: u64, change: &dyn Fn(&mut KeyRecord)) -> KeyRecord {
@@ -114,23 +114,23 @@ fn told(records: &[KeyRecord], pepper: Tag) -> PeerSays {
 
 #[test]
 fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
-    let (mut desk, folder, pepper) = desk_with_keys("keys");
+    let (mut writer, folder, pepper) = writer_with_keys("keys");
     let first = key(1, &|_| {});
     let changed = |record: &KeyRecord| CredentialChange::Key(record.clone());
-    hears(&mut desk, told(slice::from_ref(&first), pepper), &[changed(&first)]);
-    hears(&mut desk, told(slice::from_ref(&first), pepper), &[]);
-    hears(&mut desk, told(&[key(2, &|_| {})], [9; 32]), &[]);
+    hears(&mut writer, told(slice::from_ref(&first), pepper), &[changed(&first)]);
+    hears(&mut writer, told(slice::from_ref(&first), pepper), &[]);
+    hears(&mut writer, told(&[key(2, &|_| {})], [9; 32]), &[]);
     // Another machine, or another tag, changes nothing of it.
-    hears(&mut desk, PeerSays { node: "b".to_owned(), ..told(&[key(1, &|key| key.is_revoked = true)], pepper) }, &[]);
-    hears(&mut desk, told(&[key(1, &|key| key.tag = [8; 32])], pepper), &[]);
+    hears(&mut writer, PeerSays { node: "b".to_owned(), ..told(&[key(1, &|key| key.is_revoked = true)], pepper) }, &[]);
+    hears(&mut writer, told(&[key(1, &|key| key.tag = [8; 32])], pepper), &[]);
     let rotated = key(1, &|key| (key.expires, key.is_replaced) = (Some(NOW.unix_seconds() + 60), true));
-    hears(&mut desk, told(slice::from_ref(&rotated), pepper), &[changed(&rotated)]);
+    hears(&mut writer, told(slice::from_ref(&rotated), pepper), &[changed(&rotated)]);
     // Revoked here: its own machine does not make it good again.
     let (answer, _) =
-        order(&mut desk, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
+        order(&mut writer, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
     assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
     let later = key(1, &|key| key.expires = Some(NOW.unix_seconds() + 90));
-    let worked = desk.work(Job::Peer { said: told(&[later], pepper), now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said: told(&[later], pepper), now: NOW });
     assert!(matches!(&worked.changes[..], [CredentialChange::Key(key)] if key.is_revoked), "{:?}", worked.changes);
     let rotate = |what: &str| CredentialCommand::Rotate {
         prefix: "gwk".to_owned(),
@@ -138,8 +138,8 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
         overlap: 0,
         expires: None,
     };
-    hears(&mut desk, told(&[key(3, &|_| {})], pepper), &[changed(&key(3, &|_| {}))]);
-    let (answer, _) = order(&mut desk, rotate("key-3"));
+    hears(&mut writer, told(&[key(3, &|_| {})], pepper), &[changed(&key(3, &|_| {}))]);
+    let (answer, _) = order(&mut writer, rotate("key-3"));
     assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
     // What others have made is not passed on; what is made here is told.
     let make = CredentialCommand::Make {
@@ -148,7 +148,7 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
         profile: Profile::default(),
         expires: None,
     };
-    let own = order(&mut desk, make).1.own.unwrap();
+    let own = order(&mut writer, make).1.own.unwrap();
     assert_eq!((own.keys.len(), &*own.keys[0].record.name, own.pepper), (1, "own", pepper));
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -156,14 +156,14 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
 /// Whoever made a key, and whatever came first: it is revoked for ever, and other machines speak of it for 90 days.
 #[test]
 fn a_key_that_another_machine_has_revoked_stays_revoked() {
-    let (mut desk, folder, pepper) = desk_with_keys("stays");
+    let (mut writer, folder, pepper) = writer_with_keys("stays");
     let make = CredentialCommand::Make {
         prefix: "gwk".to_owned(),
         name: "own".to_owned(),
         profile: Profile::default(),
         expires: None,
     };
-    let own = order(&mut desk, make).1.own.unwrap().keys[0].record.id;
+    let own = order(&mut writer, make).1.own.unwrap().keys[0].record.id;
     let expires = Some(NOW.unix_seconds() + 90 * 86_400);
     // An earlier version wrote this row alone.
     let row = RevocationRow {
@@ -174,7 +174,7 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
         actor: "cluster:b".to_owned(),
         added: NOW.unix_millis,
     };
-    let change = desk.store().unwrap().change().unwrap();
+    let change = writer.store().unwrap().change().unwrap();
     rows::put_key(
         &change,
         &KeyRow {
@@ -189,11 +189,11 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
     .unwrap();
     rows::put_revocation(&change, &row).unwrap();
     change.commit().unwrap();
-    desk.work(Job::Peer { said: told(&[key(1, &|_| {})], pepper), now: NOW });
+    writer.work(CredentialJob::Peer { said: told(&[key(1, &|_| {})], pepper), now: NOW });
     let all = [own, 1, 2, 3];
     let revoked = all.map(|id| (Revoked::Key(id), expires, NOW.unix_millis, row.reason.clone()));
     let said = PeerSays { revoked: revoked.to_vec(), ..says("b", &[], &[], Some(1)) };
-    let worked = desk.work(Job::Peer { said, now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     let is_told = |id: u64| {
         let is_it =
             |change: &&CredentialChange| matches!(change, CredentialChange::Key(key) if key.id == id && key.is_revoked);
@@ -201,12 +201,12 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
     };
     assert_eq!(all.map(is_told), [true, true, true, false], "the last is not known here yet");
     assert_eq!(worked.records.iter().filter(|record| record.event == "api_key_revoke").count(), 3);
-    desk.work(Job::Peer { said: told(&[key(3, &|_| {})], pepper), now: NOW });
+    writer.work(CredentialJob::Peer { said: told(&[key(3, &|_| {})], pepper), now: NOW });
     // Long after, nobody speaks of them any more.
     let after = Now { unix_millis: NOW.unix_millis + 91 * 86_400_000, ..NOW };
-    desk.work(Job::Peer { said: says("b", &[], &[], Some(2)), now: after });
+    writer.work(CredentialJob::Peer { said: says("b", &[], &[], Some(2)), now: after });
     for id in all {
-        let key = desk.store().unwrap().key(id).unwrap().unwrap();
+        let key = writer.store().unwrap().key(id).unwrap().unwrap();
         assert!(key.record.is_revoked && key.revoked == Some(NOW.unix_millis), "{key:?}");
     }
     std::fs::remove_dir_all(folder).unwrap();
@@ -215,13 +215,13 @@ fn a_key_that_another_machine_has_revoked_stays_revoked() {
 /// Its keys cannot be written: what it revokes is told to the proxies all the same, and it is asked for all again.
 #[test]
 fn what_is_revoked_is_told_whatever_becomes_of_keys() {
-    let (mut desk, folder, pepper) = desk_with_keys("broken");
-    let change = desk.store().unwrap().change().unwrap();
+    let (mut writer, folder, pepper) = writer_with_keys("broken");
+    let change = writer.store().unwrap().change().unwrap();
     let broken = "CREATE TRIGGER broken BEFORE INSERT ON key BEGIN SELECT RAISE(ABORT, 'full'); END";
     change.execute_batch(broken).unwrap();
     change.commit().unwrap();
     let said = PeerSays { keys: told(&[key(1, &|_| {})], pepper).keys, ..says("a", &["1"], &[], Some(1)) };
-    let worked = desk.work(Job::Peer { said, now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said, now: NOW });
     assert_eq!(worked.changes, [revoked("1")]);
     assert_eq!(
         worked.taken,
@@ -232,12 +232,12 @@ fn what_is_revoked_is_told_whatever_becomes_of_keys() {
 
 #[test]
 fn what_one_machine_may_revoke_is_bounded() {
-    let (mut desk, folder) = desk("bounded");
+    let (mut writer, folder) = writer("bounded");
     let ids: Vec<String> = (0..MOST_OF_PEER + 7).map(|number| number.to_string()).collect();
     let ids: Vec<&str> = ids.iter().map(String::as_str).collect();
-    let worked = desk.work(Job::Peer { said: says("a", &ids, &[], Some(1)), now: NOW });
+    let worked = writer.work(CredentialJob::Peer { said: says("a", &ids, &[], Some(1)), now: NOW });
     let taken = worked.taken.unwrap();
     assert_eq!((worked.changes.len(), taken.changed, taken.refused), (MOST_OF_PEER, 20_000, 7));
-    hears(&mut desk, says("b", &["x"], &[], None), &[revoked("x")]);
+    hears(&mut writer, says("b", &["x"], &[], None), &[revoked("x")]);
     std::fs::remove_dir_all(folder).unwrap();
 }

@@ -47,6 +47,10 @@ fn ordinary_requests_pass() {
     }
     for text in [
         "Please call me; I am at home & waiting.",
+        "if __name__ == '__main__': sys.exit(main())",
+        "printf(\"hello\"); // a comment behind it",
+        "In case it rains, when is it then? (Ask in select shops.)",
+        "select one (or two) of them; 2 (= 1 + 1) is enough",
         "100% cotton -- new",
         "It's 5 o'clock (or so), isn't it?",
         "Line one\r\nLine two: with a colon\r\nLine three",
@@ -105,6 +109,25 @@ fn ordinary_requests_pass() {
         "dogs'#1",
         "the 90s'#music",
         "SomeLongCamelCaseName",
+        "union select committee",
+        "The union select committee met.",
+        "Either 'left' or 'right' is fine",
+        "\"red shoes\" or \"blue shoes\"",
+        "foo AND (bar OR baz) NOT qux",
+        "Please select an item from the list; then wait",
+        "I'd select one from the list -- maybe two",
+        "What's JSON_EXTRACT() good for?",
+        "rename 'foo' -> 'bar' and 'baz' -> 'qux'",
+        "2 or more = 20% off",
+        "Agenda\nDate: Monday\nLocation: Room 4\nHost: Jane\nStatus: open",
+        "Subject: Re: order\nFrom: Ada <ada@example.com>\nTo: bob@example.com\n\nIt's fine",
+        "use `ls` to list; the field `id` is the key",
+        "java.lang.NullPointerException at Foo.java:12",
+        "count(*)",
+        "http://example.com, https://example.org/?u=https://example.net",
+        "DATA: none",
+        "Data:image/jpeg;base64,/9j/4AAQSkZJRg==",
+        "\u{2460} first, \u{2461} second; 1\u{2044}2 cup\u{a0}!",
     ] {
         clean("/items", &headers, &serde_json::json!({ "text": text }).to_string());
     }

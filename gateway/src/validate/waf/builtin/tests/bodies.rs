@@ -119,3 +119,11 @@ fn an_encoding_that_is_not_decoded_is_unreadable() {
     assert!(judge(settings(), "/a?_charset_=ibm037", &[], "").is_attack);
     assert!(!judge(settings(), "/a?_charset_=utf-8", &[], "").is_attack);
 }
+
+#[test]
+fn the_page_explains_every_rule() {
+    let page = include_str!("../../../../../../docs/waf.md");
+    for name in rule_names() {
+        assert!(page.contains(&format!("`{name}`")), "docs/waf.md lacks {name}");
+    }
+}

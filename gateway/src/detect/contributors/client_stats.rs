@@ -65,7 +65,7 @@ impl Latest {
 
 /// What one source or principal had on one route.
 #[derive(Clone, Debug)]
-pub(super) struct Tally {
+pub(super) struct ClientStats {
     /// Of a principal.
     pub(super) name: Option<Box<str>>,
     pub(super) address: IpAddr,
@@ -79,7 +79,7 @@ pub(super) struct Tally {
     pub(super) latest: Latest,
 }
 
-impl Tally {
+impl ClientStats {
     pub(super) fn new(name: Option<Box<str>>, completed: &Completed<'_>) -> Self {
         Self {
             name,

@@ -1,0 +1,139 @@
+//! Text that the grammar of SQL takes for a statement, and that no database would: words in quotes, alternatives, groups.
+//!
+//! *Invariant:* what is prose here ends no string of a statement, and has no operand that is true by itself.
+
+/// Whether a value that reads as these tokens of SQL is prose.
+pub(super) fn is_prose(fingerprint: &str, value: &[u8]) -> bool {
+    if fingerprint.contains('U') { selects_nothing(value) } else { is_phrases(value) }
+}
+
+/// Whether `union select` is followed by plain words alone: without a table, a number or a call, it selects nothing.
+fn selects_nothing(value: &[u8]) -> bool {
+    const OPERANDS: [&[u8]; 9] = [b"false", b"from", b"into", b"null", b"table", b"true", b"user", b"values", b"with"];
+    let is_plain = |byte: &u8| byte.is_ascii_alphabetic() || matches!(byte, b' ' | b'.' | b'!' | b'?');
+    value.iter().all(is_plain) && !words(value).any(|word| is_one_of(word, &OPERANDS))
+}
+
+/// Words that make a condition of what stands around them.
+const CONDITIONS: [&[u8]; 19] = [
+    b"all", b"any", b"between", b"binary", b"case", b"exists", b"false", b"glob", b"having", b"like", b"null",
+    b"regexp", b"rlike", b"select", b"true", b"union", b"user", b"where", b"xor",
+];
+
+/// Words between operands.
+const CONNECTIVES: [&[u8]; 3] = [b"and", b"not", b"or"];
+
+/// Whether a value is words, some of them in quotes, or alternatives in brackets: `'yes' or 'no'`, `fish and (chips or peas)`.
+fn is_phrases(value: &[u8]) -> bool {
+    if words(value).any(|word| is_one_of(word, &CONDITIONS)) {
+        return false;
+    }
+    // What begins with a quote may stand for a number: then each operand has to be in quotes.
+    let needs_quotes = value.iter().find(|byte| !matches!(byte, b' ' | b'(')).is_some_and(|byte| is_quote(*byte));
+    let (mut at, mut last): (usize, &[u8]) = (0, b"");
+    while let Some(&byte) = value.get(at) {
+        let rest = value.get(at..).unwrap_or_default();
+        let length = match byte {
+            b'\'' | b'"' => {
+                let is_free = at == 0 || value.get(at - 1).is_some_and(|before| matches!(before, b' ' | b'(' | b'\n'));
+                let is_denied = last.eq_ignore_ascii_case(b"not");
+                let Some(length) = quoted(rest).filter(|_| is_free && !is_denied) else { return false };
+                last = b"";
+                length
+            }
+            // A bracket directly behind a word is a call.
+            b'(' if at > 0 && value.get(at - 1).is_some_and(u8::is_ascii_alphabetic) => return false,
+            b'(' if !last.is_empty() && !is_one_of(last, &CONNECTIVES) => return false,
+            b'(' | b')' | b' ' | b'\n' | b'\r' | b'.' | b',' | b'!' | b'?' => 1,
+            _ if byte.is_ascii_alphabetic() || byte >= 0x80 => {
+                let length = word(rest);
+                if needs_quotes && is_one_of(last, &CONNECTIVES) {
+                    return false;
+                }
+                last = rest.get(..length).unwrap_or_default();
+                length
+            }
+            _ => return false,
+        };
+        at += length;
+    }
+    true
+}
+
+const fn is_quote(byte: u8) -> bool {
+    matches!(byte, b'\'' | b'"')
+}
+
+/// The length of a word, with what is shortened at its end: `don't`.
+fn word(text: &[u8]) -> usize {
+    const SHORTENED: [&[u8]; 7] = [b"d", b"ll", b"m", b"re", b"s", b"t", b"ve"];
+    let letters = |text: &[u8]| text.iter().take_while(|byte| byte.is_ascii_alphabetic() || **byte >= 0x80).count();
+    let length = letters(text);
+    let behind = text.get(length + 1..).unwrap_or_default();
+    let short = letters(behind);
+    let is_shortened = text.get(length) == Some(&b'\'')
+        && is_one_of(behind.get(..short).unwrap_or_default(), &SHORTENED)
+        && behind.get(short).is_none_or(|next| !is_quote(*next));
+    if is_shortened { length + 1 + short } else { length }
+}
+
+/// The length of words in quotes, with the quotes: no word between them connects operands.
+fn quoted(text: &[u8]) -> Option<usize> {
+    let (&quote, inner) = text.split_first()?;
+    let end = memchr::memchr(quote, inner)?;
+    let inner = inner.get(..end)?;
+    let is_plain =
+        |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80 || matches!(byte, b' ' | b'.' | b',' | b'!' | b'?');
+    let is_text = inner.first().is_some_and(u8::is_ascii_alphabetic) && inner.last() != Some(&b' ');
+    let ends = text.get(end + 2).is_none_or(|next| !next.is_ascii_alphanumeric() && !is_quote(*next));
+    let connects = words(inner).any(|word| is_one_of(word, &CONNECTIVES));
+    (is_text && ends && !connects && inner.iter().all(is_plain)).then_some(end + 2)
+}
+
+fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
+    text.split(|byte| !byte.is_ascii_alphanumeric() && *byte != b'_').filter(|word| !word.is_empty())
+}
+
+fn is_one_of(word: &[u8], known: &[&[u8]]) -> bool {
+    known.iter().any(|known| word.eq_ignore_ascii_case(known))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_in_quotes_and_alternatives_are_prose() {
+        for (fingerprint, value, expect) in [
+            ("s&s", "'yes' or 'no'", true),
+            ("s&s", "\"red shoes\" or \"blue shoes\"", true),
+            ("s&s", "Either 'left' or 'right' is fine", true),
+            ("s&s", "I don't know whether 'a' or 'b' is right, do you?", true),
+            ("n&(n&", "foo AND (bar OR baz) NOT qux", true),
+            ("n&(s&", "title and (\"one thing\" or \"another\")", true),
+            ("nUEn", "union select committee", true),
+            ("nUEn", "The union select committee met.", true),
+            ("s&s", "' or 'a", false),
+            ("s&s", "'or'", false),
+            ("s&s", "'or 'x' or'", false),
+            ("s&s", "'a or b'", false),
+            ("s&n", "'x' or password", false),
+            ("s&s", "x' or 'y' or 'z", false),
+            ("s&s", "dogs' or 'cats'", false),
+            ("s&1", "'yes' or '1'", false),
+            ("s&s", "'a' like 'b'", false),
+            ("nos&s", "not 'a' or 'b'", false),
+            ("s&s", "binary 'a' or b", false),
+            ("sos", "'a' = 'a'", false),
+            ("n&f(n", "x or sleep(y)", false),
+            ("n&f(n", "x or sleep (y)", false),
+            ("n&n", "x or true", false),
+            ("nUEn", "x union select null", false),
+            ("nUEn", "union select password from users", false),
+            ("1UEn", "1 union select pw", false),
+            ("nUEnc", "x union select pw--", false),
+        ] {
+            assert_eq!(is_prose(fingerprint, value.as_bytes()), expect, "{value:?}");
+        }
+    }
+}
