@@ -2,6 +2,7 @@
 //! told, and that a request in flight is counted until it is over, however it ends.
 
 use std::{
+    fs,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -428,6 +429,8 @@ fn d06_operators_see_what_a_limit_does() {
     let why = daemon.done(&["why", "10.0.0.2"]);
     assert_eq!((&why["limits"][0]["limit"], &why["limits"][0]["left"]), (&json!("address"), &json!(0)), "{why}");
     assert_eq!(rows(&["limit", "reset", "10.0.0.2"]).len(), 1);
+    let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+    assert!(chain.lines().any(|line| line.contains("limit_reset") && line.contains("address=10.0.0.2")), "{chain}");
     assert!(rows(&["limit", "show", "10.0.0.2"]).is_empty());
     assert_eq!(client.get("/health", "").unwrap().status, 200, "its budget is full again");
     let row = until("the report", SOON, || {

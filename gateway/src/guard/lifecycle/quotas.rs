@@ -100,12 +100,22 @@ impl Service<'_> {
         if let Err(why) = asked_key::judge(&question, &all) {
             return reply(Some(to), Refused::new(UNKNOWN_KEY, why).into());
         }
-        if let LimitQuestion::SetQuota { quota, key, used } = &question {
-            let key: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
-            let members = json!({"quota": quota, "key": key.join(" "), "used": used, "actor": actor.to_string()});
-            if let Err(refused) = self.guard.record_order("quota_set", Now::read(), audit::members(members)) {
-                return reply(Some(to), refused.into());
+        let text = |key: &[(String, String)]| {
+            let parts: Vec<String> = key.iter().map(|(name, value)| format!("{name}={value}")).collect();
+            parts.join(" ")
+        };
+        let order = match &question {
+            LimitQuestion::SetQuota { quota, key, used } => {
+                let members = json!({"quota": quota, "key": text(key), "used": used, "actor": actor.to_string()});
+                Some(("quota_set", members))
             }
+            LimitQuestion::Reset(key) => Some(("limit_reset", json!({"key": text(key), "actor": actor.to_string()}))),
+            _ => None,
+        };
+        if let Some((event, members)) = order
+            && let Err(refused) = self.guard.record_order(event, Now::read(), audit::members(members))
+        {
+            return reply(Some(to), refused.into());
         }
         limits::ask(self, question, to);
     }

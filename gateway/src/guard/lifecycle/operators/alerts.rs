@@ -79,7 +79,13 @@ impl Service<'_> {
                 self.guard.record("alert_unsilence", audit::members(members), Now::read());
                 Ok(())
             }
-            AlertQuestion::Anomalies | AlertQuestion::List | AlertQuestion::Test { .. } => Ok(()),
+            // Whoever has a full disk may want to know whether anybody would be told.
+            AlertQuestion::Test { receiver, .. } => {
+                let members = json!({ "actor": actor.to_string(), "receiver": receiver });
+                self.guard.tell("alert_test", Now::read(), audit::members(members));
+                Ok(())
+            }
+            AlertQuestion::Anomalies | AlertQuestion::List => Ok(()),
         }
     }
 }
