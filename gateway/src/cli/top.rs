@@ -57,8 +57,8 @@ pub(super) struct Top {
     #[arg(long)]
     once: bool,
     /// The time between two updates
-    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=60))]
-    interval: u64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60))]
+    interval: u32,
     /// Show which sources and principals fail and ask most, and why, instead of packets
     #[arg(long)]
     l7: bool,
@@ -82,7 +82,7 @@ enum Happens {
 impl Top {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         if self.l7 {
-            let again = (!self.once).then(|| Duration::from_secs(self.interval));
+            let again = (!self.once).then(|| Duration::from_secs(self.interval.into()));
             return l7::execute(self.lines, again, context);
         }
         if self.once || context.out.json {
@@ -118,7 +118,7 @@ impl Top {
         let found = Source::new(context).map(|source| {
             source.samples.gather(source.socket.clone());
             let before = source.look()?;
-            thread::sleep(Duration::from_secs(self.interval));
+            thread::sleep(Duration::from_secs(self.interval.into()));
             Ok::<_, Failure>((before, source.look()?))
         });
         let (before, now) = match found {
@@ -157,12 +157,12 @@ impl Top {
         end_by_signal(tell.clone());
         let (mut screen, mut now, mut before) = (Screen::default(), first, None);
         let mut looks = false;
-        let mut due = Instant::now() + Duration::from_secs(self.interval);
+        let mut due = Instant::now() + Duration::from_secs(self.interval.into());
         loop {
             let view = View::new(&now, before.as_ref(), &screen);
             terminal.draw(|frame| draw::frame(frame, &view, &screen))?;
             if Instant::now() >= due && !looks {
-                due = Instant::now() + Duration::from_secs(self.interval);
+                due = Instant::now() + Duration::from_secs(self.interval.into());
                 if !screen.is_paused {
                     looks = true;
                     source.beside(&tell, |source| Happens::Looked(Box::new(source.look())));
