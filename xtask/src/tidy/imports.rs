@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The crates: where their sources are, and their names.
-const CRATES: [(&str, &str); 10] = [
+const CRATES: [(&str, &str); 11] = [
     ("gateway/src", "gateway"),
     ("gateway-common/src", "gateway_common"),
     ("gateway-ebpf/src", "gateway_ebpf"),
@@ -21,6 +21,7 @@ const CRATES: [(&str, &str); 10] = [
     ("tests/kernel", "kernel"),
     ("tests/bench", "bench"),
     ("tests/hostile", "hostile"),
+    ("tests/machine", "machine"),
     ("tests/soak", "soak"),
 ];
 
@@ -50,7 +51,6 @@ const FLOORS: [Floor; 10] = [
             "os",
             "path",
             "permission",
-            "program",
             "program_log",
             "reach",
             "refusal",
@@ -237,8 +237,10 @@ impl Imports {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
-    use crate::tidy::source;
+    use crate::{places::root, tidy::source};
 
     #[track_caller]
     fn finds(texts: &[(&str, &str)], expect: &[&str]) {
@@ -262,6 +264,24 @@ mod tests {
         finds(&[lib, limit, ("gateway/src/auth.rs", "use crate::limit::Limit;")], &[]);
         finds(&[lib, ("gateway/src/novel.rs", "")], &["no floor"]);
         finds(&[lib, ("gateway/src/limit/address.rs", "use std::time::SystemTime;")], &["SystemTime"]);
+    }
+
+    /// What is looked at is what there is: a crate that is not listed here would be looked at by nobody.
+    #[test]
+    fn crates_and_modules_are_there() {
+        let tests = fs::read_dir(root().join("tests")).unwrap().map(|entry| entry.unwrap().path());
+        let of_tests = tests.filter(|path| path.join("main.rs").exists());
+        for path in of_tests {
+            let path = path.strip_prefix(root()).unwrap().to_str().unwrap().to_owned();
+            assert!(CRATES.iter().any(|(root, _)| *root == path), "{path} is not in CRATES");
+        }
+        for (path, _) in CRATES {
+            assert!(root().join(path).is_dir(), "{path} is in CRATES, and is gone");
+        }
+        let source = root().join("gateway/src");
+        for module in FLOORS.iter().flat_map(|floor| floor.modules) {
+            assert!(source.join(format!("{module}.rs")).exists(), "{module} is in FLOORS, and is gone");
+        }
     }
 
     #[test]
