@@ -290,6 +290,22 @@ fn machines_tell_each_other_of_bans() {
     is_blocked(0, "192.0.2.7", true);
     machines.daemons[0].done(&["block", "del", "192.0.2.7"]);
     is_blocked(0, "192.0.2.7", false);
+    // From the command to the other machine's word that it blocks, too: what two commands take is in it.
+    let mut took: Vec<Duration> = (0..(rounds() * 5).min(200))
+        .map(|number| {
+            let (address, start) = (format!("198.51.100.{number}"), Instant::now());
+            machines.daemons[0].done(&["block", "add", &address, "--reason", "tests"]);
+            is_blocked(1, &address, true);
+            start.elapsed()
+        })
+        .collect();
+    took.sort_unstable();
+    report::note(&format!(
+        "cluster: {} bans were known within {:?}, half of them within {:?}",
+        took.len(),
+        took[took.len() - 1],
+        took[took.len() / 2]
+    ));
     // Cut off, and back.
     store.cut(&worlds[1], true);
     until("it to notice", SOON, || {
