@@ -52,7 +52,7 @@ fn before_the_first_start(world: &World) {
     let mut command: Command = world.gate.command("setpriv".as_ref());
     command.args(["--reuid=65534", "--clear-groups"]).arg(binary()).arg("--config").arg(&config);
     let output = command.args(["detach", "--json"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    assert_eq!(output.status.code(), Some(4), "{output:?}");
     assert!(String::from_utf8_lossy(&output.stdout).contains("root"), "{output:?}");
 }
 
