@@ -55,7 +55,7 @@ fn detach_and_attach_by_the_running_gateway() {
 
     let told = daemon.done(&["detach"]);
     assert_eq!(told["changed"], 1, "{told}");
-    assert!(told["message"].to_string().contains("1 listed sources are served"), "{told}");
+    assert!(told["message"].to_string().contains("1 listed source is served"), "{told}");
     assert!(!link.exists());
     // Lists are enforced in the kernel alone.
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
