@@ -195,10 +195,20 @@ fn sum(waf: &Waf, values: &[String], is_attack: bool) -> Sum {
         ];
         let mut refused = 0;
         for (target, content_type, body) in cases {
-            let headers: &[(&str, &[u8])] =
-                &[("host", b"api.example"), ("user-agent", b"Mozilla/5.0"), ("content-type", content_type.as_bytes())];
-            let headers = headers.get(..if content_type.is_empty() { 2 } else { 3 }).unwrap_or_default();
-            let (method, client) = ("POST", IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
+            let length = body.len().to_string();
+            // As browsers send it: higher levels refuse requests that lack any of these, whatever else they hold.
+            let headers: &[(&str, &[u8])] = &[
+                ("host", b"api.example"),
+                ("user-agent", b"Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0"),
+                ("accept", b"text/html,application/xhtml+xml,*/*;q=0.8"),
+                ("accept-language", b"en-US,en;q=0.5"),
+                ("accept-encoding", b"gzip, deflate, br"),
+                ("content-type", content_type.as_bytes()),
+                ("content-length", length.as_bytes()),
+            ];
+            let (method, count) = if content_type.is_empty() { ("GET", 5) } else { ("POST", 7) };
+            let headers = headers.get(..count).unwrap_or_default();
+            let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
             let request = Request { method, target, protocol: "HTTP/1.1", headers, body: body.as_bytes(), client };
             refused += usize::from(waf.judge(&request).is_attack);
         }

@@ -136,7 +136,9 @@ fn a_start_that_fails_keeps_what_was_pinned() {
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
     daemon.kill();
     let before = pinned(&pin_folder(&world.name));
-    let listener = world.gate.enter(|| TcpListener::bind("10.0.0.1:443").unwrap());
+    // The proxy of what was killed ends a moment later.
+    let bind = || world.gate.enter(|| TcpListener::bind("10.0.0.1:443").ok());
+    let listener = until("the address to be free", SOON, bind);
     let said = refused(&world, &daemon.config);
     assert_eq!(pinned(&pin_folder(&world.name)), before, "{said}");
     drop(listener);
