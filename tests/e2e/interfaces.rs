@@ -106,6 +106,8 @@ fn commands_without_the_daemon() {
         assert_eq!((ended, &json["daemon"]), (code, &json!("down")), "{arguments:?}: {json} {errors}");
         json
     };
+    // Whoever asks while the guard dies is answered nothing.
+    until("the guard to end", SOON, || (daemon.cli(&["status"]).json["daemon"] == "down").then_some(()));
     let status = down(&["status"], 3);
     assert_eq!((&status["guard_pid"], &status["enforcement"]), (&json!(0), &json!("xdp")), "{status}");
     assert!(warns(&status, "NOT RUNNING"), "{status}");
@@ -135,6 +137,7 @@ fn commands_without_the_daemon() {
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
 
     daemon.kill();
+    until("the guard to end again", SOON, || (daemon.cli(&["status"]).json["daemon"] == "down").then_some(()));
     let told = daemon.done(&["detach"]);
     assert_eq!((&told["changed"], &told["daemon"]), (&json!(1), &json!("down")), "{told}");
     assert!(!pin_folder(&world.name).exists());

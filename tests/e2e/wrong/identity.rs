@@ -71,7 +71,7 @@ pub(super) const ROWS: [Row; 74] = [
     (JWKS, "jwks = \"shared.jwks.json\"\n", "\"shared.jwks.json\"", "jwt.jwks", "shared secret", ""),
     (JWKS, "jwks = \"private.jwks.json\"\n", "\"private.jwks.json\"", "jwt.jwks", "a private key", ""),
     (JWKS, "jwks = \"mixed.jwks.json\"\n", "\"mixed.jwks.json\"", "jwt.jwks", "make it ES256", ""),
-    (JWKS, "jwks = \"twice.jwks.json\"\n", "\"twice.jwks.json\"", "jwt.jwks", "two keys that can be used", ""),
+    (JWKS, "jwks = \"twice.jwks.json\"\n", "\"twice.jwks.json\"", "jwt.jwks", "is there twice", "`alg`"),
     (JWKS, "jwks = \"none.jwks.json\"\n", "\"none.jwks.json\"", "jwt.jwks", "no key of the set", "RSA, EC"),
     (JWKS, jwt!("secret = \"long.secret\""), "\"long.secret\"", "jwt.secret", "beside `jwks`", "its own issuer"),
     (JWKS, jwt!("provider = \"keyclock\""), "\"keyclock\"", "jwt.provider", "unknown", "mean \"keycloak\"?"),
@@ -176,12 +176,16 @@ pub(super) fn write_files(folder: &Path) {
         json!({ "keys": [key] })
     };
     let encryption = changed("use", json!("enc"));
+    // The example of RFC 7517 A.1, by the same id.
+    let mut other = ec.clone();
+    other["x"] = json!("MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4");
+    other["y"] = json!("4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM");
     let shared = json!({"keys": [{"kty": "oct", "kid": "a", "k": BASE64URL_NOPAD.encode(&[7; 32])}]});
     for (name, content) in [
         ("shared.jwks.json", shared.to_string()),
         ("private.jwks.json", changed("d", json!("AAAA")).to_string()),
         ("mixed.jwks.json", changed("alg", json!("RS256")).to_string()),
-        ("twice.jwks.json", json!({"keys": [ec, ec]}).to_string()),
+        ("twice.jwks.json", json!({"keys": [ec, other]}).to_string()),
         ("none.jwks.json", encryption.to_string()),
         ("short.secret", "hunter2".to_owned()),
         ("long.secret", "7".repeat(64)),
