@@ -26,7 +26,11 @@ use nix::{
     unistd::gettid,
 };
 use socket2::{Domain, Socket, Type};
-use support::{guard_settings::guard_settings, report};
+use support::{
+    guard_settings::guard_settings,
+    report,
+    wait::{SOON, until},
+};
 
 const SERVER: &str = "203.0.113.1:443";
 pub(crate) const BAD: &str = "203.0.113.7";
@@ -120,8 +124,13 @@ pub(crate) fn ban(id: u64) -> Ban {
     Ban { expires: NEVER, id, packets: 0, bytes: 0 }
 }
 
+/// A program that another test has just started holds copies of all descriptors until it runs, and with them the link of an
+/// interface that was let go of.
 fn load(settings: &Settings) -> Kernel {
-    Kernel::load(settings, &[443]).unwrap()
+    until("the interface to be free", SOON, || match Kernel::load(settings, &[443]) {
+        Err(KernelError::Busy { .. }) => None,
+        loaded => Some(loaded.unwrap()),
+    })
 }
 
 /// Gives up every capability of this thread; programs that it starts are root's again.
