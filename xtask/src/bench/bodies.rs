@@ -45,7 +45,7 @@ const SENDERS: usize = 4;
 
 /// What each element of a body has to be.
 const SCHEMA: &str = r#"{"type":"array","items":{"type":"object","required":["id","name"],"additionalProperties":false,
-"properties":{"id":{"type":"integer","minimum":0},"name":{"type":"string","maxLength":40},"tags":{"type":"array","items":{"type":"string"}}}}}"#;
+"properties":{"id":{"type":"integer","minimum":0},"name":{"type":"string","maxLength": 400},"tags":{"type":"array","items":{"type":"string"}}}}}"#;
 
 pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     if !step::is_root() {
@@ -119,12 +119,16 @@ fn request(mebibytes: u32) -> Vec<u8> {
     let length = usize::try_from(mebibytes).unwrap_or(1) << 20;
     let mut body = String::with_capacity(length + 100);
     body.push('[');
+    // A body has 262,144 values at most.
+    let text = "a text of some length ".repeat(6);
     for number in 0.. {
-        if body.len() + 100 > length {
+        if body.len() + 300 > length {
             break;
         }
         let comma = if number == 0 { "" } else { "," };
-        body.push_str(&format!("{comma}{{\"id\":{number},\"name\":\"item {number}\",\"tags\":[\"red\",\"large\"]}}"));
+        body.push_str(&format!(
+            "{comma}{{\"id\":{number},\"name\":\"item {number} {text}\",\"tags\":[\"red\",\"large\"]}}"
+        ));
     }
     body.push(']');
     let head = format!(
