@@ -256,6 +256,24 @@ impl Bench {
         answered(&out, false).with_context(|| url.to_owned())
     }
 
+    /// The same with variables for the script, of answers of any status.
+    pub(super) fn scripted(
+        &self,
+        script: &str,
+        variables: &[(&str, u64)],
+        url: &str,
+        seconds: u64,
+    ) -> anyhow::Result<u64> {
+        let mut command = Command::new("wrk");
+        command.args(["-t1", "-c64", &format!("-d{seconds}s"), "-s", script, url]);
+        command.envs(variables.iter().map(|(name, value)| (name, value.to_string())));
+        let out = command.current_dir(&self.folder).output().context("the load generator")?;
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let line = text.lines().find(|line| line.contains(" requests in"));
+        let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        count.with_context(|| format!("wrk said nothing of its requests: {text}"))
+    }
+
     pub(super) fn start(&self, program: impl AsRef<Path>, arguments: &[&str], port: u16) -> anyhow::Result<Running> {
         let program = program.as_ref();
         let found = program.to_str().filter(|name| !name.contains('/')).and_then(find);

@@ -6,11 +6,10 @@ use std::{
     fs,
     io::{self, Write as _},
     path::PathBuf,
-    process::Command,
     time::Instant,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{bail, ensure};
 use serde_json::json;
 
 use super::{
@@ -22,9 +21,9 @@ use crate::step;
 /// What `cargo xtask bench sources` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// For so many seconds.
-    #[arg(long, default_value_t = 60)]
-    seconds: u64,
+    /// For so many seconds: in the first half of fewer, tables are not full.
+    #[arg(long, default_value_t = 60, value_parser = clap::value_parser!(u32).range(30..=3_600))]
+    seconds: u32,
     /// So many sources, in turn.
     #[arg(long, default_value_t = 1_000_000)]
     sources: u32,
@@ -70,8 +69,9 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     let running = bench.start(&gateway, &["--config", file, "run", "--detach-on-exit"], port)?;
     let begin = Instant::now();
     let (mut sent, mut memory) = (0, vec![running.memory()]);
-    while begin.elapsed().as_secs() < arguments.seconds {
-        sent += load(&bench, port, sent, arguments.sources)?;
+    while begin.elapsed().as_secs() < arguments.seconds.into() {
+        let variables = [("FROM", sent), ("SOURCES", arguments.sources.into())];
+        sent += bench.scripted("sources.lua", &variables, &format!("http://127.0.0.1:{port}"), BURST)?;
         memory.push(running.memory());
         eprintln!("== {sent} requests, {} MB", memory.last().map_or(0, |kilobytes| kilobytes / 1_024));
     }
@@ -110,16 +110,4 @@ fn configuration(bench: &Bench, port: u16) -> String {
          [[route]]\npath = \"/items/{{id}}\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nupstream = \"items\"\n\
          [limit.address]\nrequests = 100\nper = \"1s\"\n"
     )
-}
-
-/// Sends requests for a burst, each as another source, from that number on. How many were answered.
-fn load(bench: &Bench, port: u16, from: u64, sources: u32) -> anyhow::Result<u64> {
-    let mut command = Command::new("wrk");
-    command.args(["-t1", "-c64", &format!("-d{BURST}s"), "-s", "sources.lua"]);
-    command.env("FROM", from.to_string()).env("SOURCES", sources.to_string());
-    let out = command.current_dir(&bench.folder).arg(format!("http://127.0.0.1:{port}")).output();
-    let text = String::from_utf8_lossy(&out.context("wrk")?.stdout).into_owned();
-    let line = text.lines().find(|line| line.contains(" requests in"));
-    let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-    count.with_context(|| format!("wrk said nothing of its requests: {text}"))
 }

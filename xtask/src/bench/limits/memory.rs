@@ -19,7 +19,7 @@ const CAPACITY: u64 = 1_000_000;
 
 /// How often so many seconds of load are tried until the table is full.
 const TRIES: u32 = 60;
-const SECONDS: u32 = 5;
+const SECONDS: u64 = 5;
 
 /// How much more memory the table may take once it is full, in kilobytes: what any load makes of any program.
 const FLAT: u64 = 16 * 1_024;
@@ -98,15 +98,10 @@ fn configuration(folder: &Path, port: u16) -> String {
 }
 
 /// Sends requests for so many seconds, each as another client, from that number on. How many.
-fn load(bench: &Bench, port: u16, from: u64, seconds: u32) -> anyhow::Result<u64> {
-    let mut command = Command::new("wrk");
-    command.args(["-t1", "-c64", &format!("-d{seconds}s"), "-s", "clients.lua"]).env("FROM", from.to_string());
-    let out = command.current_dir(&bench.folder).arg(format!("http://127.0.0.1:{port}/items/7")).output();
-    let text = String::from_utf8_lossy(&out.context("wrk")?.stdout).into_owned();
-    let line = text.lines().find(|line| line.contains(" requests in"));
-    let count = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+fn load(bench: &Bench, port: u16, from: u64, seconds: u64) -> anyhow::Result<u64> {
+    let url = format!("http://127.0.0.1:{port}/items/7");
     // Some are sent that are not answered in time.
-    count.map(|count: u64| count + 64).with_context(|| format!("wrk said nothing of its requests: {text}"))
+    Ok(bench.scripted("clients.lua", &[("FROM", from)], &url, seconds)? + 64)
 }
 
 /// How many clients the limit knows.
