@@ -69,6 +69,7 @@ fn what_sets_each_off() {
     check(S::UnknownRoute, 20, 100, true, 0, &[("path-scan", 20)]);
     check(S::UpstreamNotFound, 20, 100, true, 0, &[("path-scan", 20)]);
     check(S::ScanPath, 5, 100, true, 0, &[("vulnerability-scan", 5)]);
+    check(S::Injection, 20, 100, false, 0, &[("injection", 20)]);
     check(S::BadRequest, 20, 100, false, 0, &[("malformed-requests", 20)]);
     check(S::SlowClient, 10, 5_000, false, 0, &[("slow-clients", 10)]);
     check(S::HandshakeAbuse, 30, 100, false, 0, &[("handshake-abuse", 30)]);
@@ -107,9 +108,19 @@ fn what_sets_none_off() {
         check(signal, 5_000, 20, false, 0, &[]);
     }
     // An office: most is served.
-    for signal in [S::WrongPassword, S::Forbidden, S::UnknownRoute, S::UpstreamNotFound, S::BadRequest, S::SlowClient] {
+    for signal in [
+        S::WrongPassword,
+        S::Forbidden,
+        S::Injection,
+        S::UnknownRoute,
+        S::UpstreamNotFound,
+        S::BadRequest,
+        S::SlowClient,
+    ] {
         check(signal, 500, 20, true, 5, &[]);
     }
+    // A text that looks like an attack, saved now and then.
+    check(S::Injection, 500, 3_100, false, 0, &[]);
 }
 
 /// Each object of others that it asks for, by one path: BOLA.

@@ -67,6 +67,8 @@ pub(super) fn all(defaults: Defaults, with_keys: bool) -> Vec<Rule> {
             ..rule("path-scan", &[S::UnknownRoute, S::UpstreamNotFound], 20, 1, 10)
         },
         Rule { distinct: Some(Distinct::Objects), ..rule("vulnerability-scan", &[S::ScanPath], 5, 5, 60) },
+        // Only where a firewall enforces: what it reports is no signal.
+        Rule { share: Some(80), ..rule("injection", &[S::Injection], 20, 1, 10) },
         Rule { share: Some(80), ..rule("malformed-requests", &[S::BadRequest], 20, 1, 10) },
         Rule { share: Some(80), ..rule("slow-clients", &[S::SlowClient], 10, 5, 10) },
         Rule { share: Some(80), ..rule("handshake-abuse", &[S::BadHandshake, S::HandshakeAbuse], 30, 1, 10) },
