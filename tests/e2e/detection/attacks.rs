@@ -97,10 +97,15 @@ const ENFORCED: [Case; 12] = [
 ];
 
 /// What the rules find that stay in shadow mode unless an operator says otherwise.
-const IN_SHADOW: [Case; 6] = [
+const IN_SHADOW: [Case; 7] = [
     // The account has had enough sources once the first one comes again.
     Case { evidence: SOURCES as usize, ..case("account-under-attack", SOURCES + 1, Otherwise(one_account)) },
     case("upstream-logins", 30, Together(|nth| Request::new("GET", &format!("/open/login?try={nth}")))),
+    case(
+        "refused-tokens",
+        10,
+        Apart(|_nth| Request::new("GET", "/items/1").token(&tokens::expired("mallory", &["reader"]))),
+    ),
     case("object-guessing", 60, Together(|nth| Request::new("GET", &format!("/open/none/{nth}")))),
     case("false-crawler", 10, Apart(|_nth| Request::new("GET", "/open/1").header("User-Agent", CRAWLER))),
     case("error-storm", 30, Together(|nth| Request::new("GET", &format!("/open/broken/{nth}")))),
@@ -120,6 +125,9 @@ fn injection(nth: u32) -> Request {
     Request::new("GET", &format!("/search?q={nth}%27%20or%20%271%27=%271"))
 }
 
+/// So often are good clients served before the attacks, and after them: five times each.
+const ROUNDS: u32 = 5 * GOOD as u32;
+
 /// An address of those who attack one account together.
 fn accomplice(nth: u32) -> IpAddr {
     format!("10.0.0.{}", 180 + nth).parse().unwrap()
@@ -136,13 +144,13 @@ fn one_account(world: &World, address: IpAddr, nth: u32) {
 #[track_caller]
 fn banned_beside_good_clients(world: &World, daemon: &Daemon<'_>, objects: u32, cases: &[Case]) {
     let served = beside(world, objects, &|status| status == 200, |served| {
-        go_on(served, 40);
+        go_on(served, ROUNDS);
         thread::scope(|scope| {
             for (number, case) in (GOOD..).zip(cases) {
                 scope.spawn(move || attacked(world, daemon, bystander(number), case));
             }
         });
-        go_on(served, 40);
+        go_on(served, ROUNDS);
     });
     assert!(served > 100, "{served}");
     for number in 0..GOOD {

@@ -144,11 +144,19 @@ fn they_are_in_force_by_one_line() {
         |tables: &str| rules(tables).iter().map(|rule| (rule.name.clone(), rule.shadow)).collect::<BTreeMap<_, _>>();
     assert!(rules("").is_empty(), "none is unless asked for");
     let shadow = shadows("[detect]\ndefaults = \"shadow\"\n");
-    assert!(shadow.len() >= 13 && shadow.values().all(|shadow| *shadow), "{shadow:?}");
+    assert!(shadow.len() >= 15 && shadow.values().all(|shadow| *shadow), "{shadow:?}");
     assert!(!shadow.contains_key("scraping"), "it looks at every request");
     let enforced = shadows("[detect]\ndefaults = \"enforce\"\n");
     let stay: Vec<_> = enforced.iter().filter(|(_, shadow)| **shadow).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(stay, ["account-under-attack", "error-storm", "false-crawler", "object-guessing", "upstream-logins"]);
+    let expect = [
+        "account-under-attack",
+        "error-storm",
+        "false-crawler",
+        "object-guessing",
+        "refused-tokens",
+        "upstream-logins",
+    ];
+    assert_eq!(stay, expect);
     assert_eq!(shadow.keys().collect::<Vec<_>>(), enforced.keys().collect::<Vec<_>>());
     for (tables, name, expect) in [
         ("[[rule]]\nname = \"path-scan\"\n", "path-scan", Some(true)),
