@@ -27,6 +27,7 @@ use support::{
 };
 
 mod attacks;
+mod shared_address;
 
 pub(super) const ENFORCE: &str = "[detect]\ndefaults = \"enforce\"\n";
 
@@ -43,7 +44,7 @@ pub(super) fn settings(world: &World, rules: &str) -> Settings {
     let routes = [
         route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
         route("/admin/{*rest}", "[\"GET\"]", "[\"items:write\"]", ""),
-        route("/door", "[\"GET\"]", "[\"authenticated\"]", "authenticate = [\"basic\"]"),
+        route("/door", "[\"GET\"]", "[\"authenticated\"]", "name = \"login\"\nauthenticate = [\"basic\"]"),
         route("/open/{*rest}", "[\"GET\"]", "[\"public\"]", ""),
         route("/search", "[\"GET\"]", "[\"public\"]", "waf = \"enforcing\""),
         route("/drafts", "[\"GET\"]", "[\"public\"]", "waf = \"reporting\""),
@@ -80,39 +81,55 @@ pub(super) fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
 /// As many objects as a good client has time for.
 const ANY: u32 = u32::MAX;
 
-/// Twenty good clients ask for so many objects until `during` has ended; each of their answers must be one that `is_fine`.
-/// How many there were.
-fn beside(world: &World, objects: u32, is_fine: &(dyn Fn(u16) -> bool + Sync), during: impl FnOnce(&AtomicU32)) -> u32 {
-    let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
-    thread::scope(|scope| {
-        let (over, served) = (&over, &served);
-        let clients: Vec<_> = (0..GOOD)
-            .map(|number| {
-                scope.spawn(move || {
-                    let client = Client::new(world, bystander(number));
-                    let token = tokens::good(&format!("good-{number}"), &["reader"]);
-                    let mut connection = client.connect().unwrap();
-                    for nth in 0_u32.. {
-                        if over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let object = nth % objects;
-                        let path = if nth % 4 == 3 { format!("/open/{object}") } else { format!("/items/{object}") };
-                        let answer = connection.exchange(&Request::new("GET", &path).token(&token));
-                        let answer = answer.unwrap_or_else(|error| panic!("good client {number}, {path}: {error}"));
-                        assert!(is_fine(answer.status), "good client {number}, {path}: {}", answer.status);
-                        served.fetch_add(1, Ordering::Relaxed);
-                        pause(Duration::from_millis(40));
-                    }
-                })
-            })
-            .collect();
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(served)));
-        over.store(true, Ordering::Relaxed);
-        clients.into_iter().for_each(|client| client.join().unwrap());
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-    served.into_inner()
+/// Twenty good clients.
+struct Good<'a> {
+    world: &'a World,
+    /// Where each of them is.
+    address: fn(u8) -> IpAddr,
+    /// How many objects each of them asks for.
+    objects: u32,
+    /// Which answers they may get.
+    is_fine: fn(u16) -> bool,
+}
+
+impl<'a> Good<'a> {
+    /// At an address each. They must be served.
+    const fn new(world: &'a World) -> Self {
+        Self { world, address: bystander, objects: ANY, is_fine: |status| status == 200 }
+    }
+
+    /// They go on until `during` has ended. How many requests there were.
+    fn beside(&self, during: impl FnOnce(&AtomicU32)) -> u32 {
+        let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|scope| {
+            let (over, served) = (&over, &served);
+            let clients: Vec<_> = (0..GOOD).map(|number| scope.spawn(move || self.ask(number, over, served))).collect();
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(served)));
+            over.store(true, Ordering::Relaxed);
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+        served.into_inner()
+    }
+
+    /// One of them asks until it is over.
+    fn ask(&self, number: u8, over: &AtomicBool, served: &AtomicU32) {
+        let client = Client::new(self.world, (self.address)(number));
+        let token = tokens::good(&format!("good-{number}"), &["reader"]);
+        let mut connection = client.connect().unwrap();
+        for nth in 0_u32.. {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            let object = nth % self.objects;
+            let path = if nth % 4 == 3 { format!("/open/{object}") } else { format!("/items/{object}") };
+            let answer = connection.exchange(&Request::new("GET", &path).token(&token));
+            let answer = answer.unwrap_or_else(|error| panic!("good client {number}, {path}: {error}"));
+            assert!((self.is_fine)(answer.status), "good client {number}, {path}: {}", answer.status);
+            served.fetch_add(1, Ordering::Relaxed);
+            pause(Duration::from_millis(40));
+        }
+    }
 }
 
 /// Waits until good clients were served so many times more.
@@ -166,7 +183,7 @@ fn an_upstream_that_fails_for_all_bans_nobody() {
     );
     let daemon = Daemon::start(&world, &settings(&world, &rules));
     let is_fine = |status| [200, 401, 403, 404, 500].contains(&status);
-    beside(&world, ANY, &is_fine, |served| {
+    Good { is_fine, ..Good::new(&world) }.beside(|served| {
         go_on(served, 60);
         for said in [401, 500, 404, 403] {
             status.store(said, Ordering::Relaxed);
@@ -192,7 +209,7 @@ fn a_bad_deployment_bans_no_good_client() {
     );
     let daemon = Daemon::start(&world, &settings(&world, &rules));
     let is_fine = |status| [200, 401, 403].contains(&status);
-    beside(&world, ANY, &is_fine, |served| {
+    Good { is_fine, ..Good::new(&world) }.beside(|served| {
         go_on(served, 20 * 30);
         until("good clients to be known", SOON, || {
             let known =
@@ -213,61 +230,6 @@ fn a_bad_deployment_bans_no_good_client() {
         until("bans of good clients to be taken back", SOON, || blocked(&daemon).is_empty().then_some(()));
     });
     assert_eq!(blocked(&daemon), Vec::<String>::new());
-}
-
-/// N01: whoever shares an address with an attacker is served as before.
-#[test]
-fn n01_neighbours_of_a_stuffer_keep_their_service() {
-    if !report::may_run("detection::neighbours") {
-        return;
-    }
-    let world = World::new();
-    let (_upstream, _status) = upstream(&world);
-    let daemon = Daemon::start(&world, &settings(&world, ENFORCE));
-    let shared = Client::new(&world, ATTACKER_V4);
-    let good = |number: u8| {
-        let token = tokens::good(&format!("good-{number}"), &["reader"]);
-        shared.get("/items/1", &token).unwrap().status
-    };
-    assert!((0..GOOD).all(|number| good(number) == 200));
-    until("good principals to be established", SOON, || {
-        (daemon.done(&["why", "10.0.0.66"])["standing"]["good_principals"].as_u64() >= Some(5)).then_some(())
-    });
-    for nth in 0..60 {
-        assert_eq!(shared.send(&stuff(nth)).unwrap().status, 401);
-        // Seldom enough for the guesses to be most of what the address asks for.
-        if nth % 4 == 0 {
-            assert_eq!(good(u8::try_from(nth).unwrap() % GOOD), 200);
-        }
-    }
-    assert!((0..GOOD).all(|number| good(number) == 200));
-    let why = daemon.done(&["why", "10.0.0.66"]);
-    assert_eq!(why["verdict"], "passed", "{why}");
-    assert!(why["shields"].to_string().contains("share"), "{why}");
-}
-
-/// N01: a burst of wrong passwords is compared with what others at the address were served before. Public pages do not count.
-#[test]
-fn n01_an_office_is_not_banned_for_a_burst_of_wrong_passwords() {
-    if !report::may_run("detection::burst") {
-        return;
-    }
-    let world = World::new();
-    let (_upstream, _status) = upstream(&world);
-    let daemon = Daemon::start(&world, &settings(&world, ENFORCE));
-    let (office, guesser) = (Client::new(&world, ATTACKER_V4), Client::new(&world, bystander(7)));
-    let token = tokens::good("good-1", &["reader"]);
-    for _ in 0..30 {
-        assert_eq!(office.get("/items/1", &token).unwrap().status, 200);
-        assert_eq!(guesser.send(&Request::new("GET", "/open/1")).unwrap().status, 200);
-    }
-    (0..15).for_each(|nth| send(&office, &stuff(nth)));
-    (0..15).for_each(|nth| send(&guesser, &stuff(nth)));
-    until("whoever guesses to be banned", SOON, || {
-        (daemon.done(&["why", &bystander(7).to_string()])["verdict"] != "passed").then_some(())
-    });
-    assert_eq!(daemon.done(&["why", &ATTACKER_V4.to_string()])["verdict"], "passed");
-    assert_eq!(office.get("/items/1", &token).unwrap().status, 200);
 }
 
 /// N01: a page of another site can make its visitors ask for what is not there. Their browsers say so, and nobody is banned.

@@ -14,7 +14,7 @@ use support::{
     world::{OUTSIDE, World, bystander},
 };
 
-use super::{ANY, ENFORCE, GOOD, SILENCE, beside, go_on, guess, send, settings, stuff, upstream, word};
+use super::{ANY, ENFORCE, GOOD, Good, SILENCE, go_on, guess, send, settings, stuff, upstream, word};
 
 /// How an attacker commits its offences, of which each has a number.
 enum Attack {
@@ -143,7 +143,7 @@ fn one_account(world: &World, address: IpAddr, nth: u32) {
 /// so many objects.
 #[track_caller]
 fn banned_beside_good_clients(world: &World, daemon: &Daemon<'_>, objects: u32, cases: &[Case]) {
-    let served = beside(world, objects, &|status| status == 200, |served| {
+    let served = Good { objects, ..Good::new(world) }.beside(|served| {
         go_on(served, ROUNDS);
         thread::scope(|scope| {
             for (number, case) in (GOOD..).zip(cases) {
