@@ -39,7 +39,7 @@ builtin = false
 ";
 
 /// A webhook that is told at once.
-fn webhook(name: &str, path: &str, more: &str) -> String {
+pub(super) fn webhook(name: &str, path: &str, more: &str) -> String {
     format!(
         "[receiver.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:8088{path}\"\nallow_http = true\n\
          group_wait = \"0s\"\ngroup_interval = \"1s\"\n{more}\n"
@@ -61,13 +61,13 @@ impl Drop for Program {
 }
 
 /// The receivers of Python.
-struct Receivers {
+pub(super) struct Receivers {
     _program: Program,
     told: PathBuf,
 }
 
 impl Receivers {
-    fn start(world: &World, mail: &[&str]) -> Self {
+    pub(super) fn start(world: &World, mail: &[&str]) -> Self {
         let told = world.folder.join("told.jsonl");
         let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/otlp/bin/python");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/alert_receiver.py");
@@ -86,7 +86,7 @@ impl Receivers {
     }
 
     /// What came to a path.
-    fn at(&self, path: &str) -> Vec<Value> {
+    pub(super) fn at(&self, path: &str) -> Vec<Value> {
         self.lines("http").into_iter().filter(|line| line["path"] == path).collect()
     }
 
