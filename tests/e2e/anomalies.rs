@@ -23,7 +23,7 @@ use support::{
 };
 
 /// Two minutes must be over on the clock, and a little more.
-const MINUTES: Duration = Duration::from_secs(200);
+pub(super) const MINUTES: Duration = Duration::from_secs(200);
 
 /// An alert, without which the built-in ones are off.
 const ALERT: &str = "[[alert]]\nname = \"mine\"\nmetric = \"gateway_usual_ratio\"\ncondition = \"> 3\"\n";
@@ -113,19 +113,19 @@ fn an_anomaly_is_told_in_a_sentence() {
 }
 
 /// What a client does again and again.
-struct Habit {
+pub(super) struct Habit {
     path: &'static str,
     every: Duration,
     /// Which answers it may get.
     status: fn(u16) -> bool,
 }
 
-const fn habit(path: &'static str, millis: u64, status: fn(u16) -> bool) -> Habit {
+pub(super) const fn habit(path: &'static str, millis: u64, status: fn(u16) -> bool) -> Habit {
     Habit { path, every: Duration::from_millis(millis), status }
 }
 
 /// Asks until it is over, with a token or without one. `wrong`: what it must not get.
-fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicBool, wrong: &AtomicU32) {
+pub(super) fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicBool, wrong: &AtomicU32) {
     for nth in 0_u32.. {
         if over.load(Ordering::Relaxed) {
             return;
@@ -140,7 +140,7 @@ fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicB
 }
 
 /// What is usual of three routes, and what is done where it is not.
-fn acting(world: &World) -> Settings {
+pub(super) fn acting(world: &World) -> Settings {
     let usual = [("(none)", "Failures", 1.0), ("/fresh/{*rest}", "Failures", 1.0), ("/open/{*rest}", "Requests", 20.0)];
     learn(world, &usual);
     let routes = [
@@ -151,6 +151,12 @@ fn acting(world: &World) -> Settings {
     let actions = "[anomalies]\nminutes = 1\n[anomalies.actions]\nfailures = \"ban\"\nrequests = \"limit\"\n";
     let more = format!("{}{ALERT}{actions}", admin::TABLE);
     Settings { routes: routes.concat(), rules: String::new(), more, ..Settings::default() }
+}
+
+/// How long after the end of a minute it was, at a time of RFC 3339.
+pub(super) fn after_the_minute(time: &str) -> Duration {
+    let (_, seconds) = time.trim_end_matches('Z').rsplit_once(':').unwrap();
+    Duration::from_secs_f64(seconds.parse().unwrap())
 }
 
 /// N01: an attacker beside twenty good clients and a flash crowd is banned because of the anomaly that it causes, and one that
