@@ -18,8 +18,8 @@ impl Outcome {
         Self::Failed { why, wait: 0, taken: 0 }
     }
 
-    /// Of a notification of so many alerts: the first that has not arrived.
-    const fn taken(&self, all: usize) -> usize {
+    /// How many of so many alerts have arrived.
+    pub(super) const fn taken(&self, all: usize) -> usize {
         match self {
             Self::Failed { taken, .. } => *taken,
             Self::Refused(_) | Self::Sent => all,
