@@ -247,8 +247,7 @@ fn n01_what_a_firewall_only_reports_bans_nobody() {
             assert_eq!(why["verdict"], "passed", "{why}");
             // The proxy may be too busy to say so at once.
             let held = why["score"].as_array()?.iter().find(|score| score["rule"] == "injection")?["held"].clone();
-            assert_eq!(held, expect, "{why}");
-            Some(())
+            (held == expect).then_some(())
         });
     };
     held(0);
