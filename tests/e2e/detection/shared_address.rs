@@ -1,6 +1,6 @@
 //! Many good clients and one attacker behind one address (N01).
 
-use serde_json::{Value, json};
+use serde_json::json;
 use support::{
     daemon::Daemon,
     http1::{Client, Request},
