@@ -39,7 +39,7 @@ builtin = false
 ";
 
 /// A webhook that is told at once.
-fn webhook(name: &str, path: &str, more: &str) -> String {
+pub(super) fn webhook(name: &str, path: &str, more: &str) -> String {
     format!(
         "[receiver.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:8088{path}\"\nallow_http = true\n\
          group_wait = \"0s\"\ngroup_interval = \"1s\"\n{more}\n"
@@ -61,13 +61,13 @@ impl Drop for Program {
 }
 
 /// The receivers of Python.
-struct Receivers {
+pub(super) struct Receivers {
     _program: Program,
     told: PathBuf,
 }
 
 impl Receivers {
-    fn start(world: &World, mail: &[&str]) -> Self {
+    pub(super) fn start(world: &World, mail: &[&str]) -> Self {
         let told = world.folder.join("told.jsonl");
         let python = concat!(env!("CARGO_MANIFEST_DIR"), "/../target/otlp/bin/python");
         let script = concat!(env!("CARGO_MANIFEST_DIR"), "/support/alert_receiver.py");
@@ -86,7 +86,7 @@ impl Receivers {
     }
 
     /// What came to a path.
-    fn at(&self, path: &str) -> Vec<Value> {
+    pub(super) fn at(&self, path: &str) -> Vec<Value> {
         self.lines("http").into_iter().filter(|line| line["path"] == path).collect()
     }
 
@@ -176,6 +176,29 @@ fn receivers_that_fail_keep_nobody_waiting_and_lose_nothing() {
     until("the one that was away", SOON, || (receivers.at("/away").len() > before).then_some(()));
     daemon.done(&["block", "del", "203.0.113.7"]);
     receivers.wait_for("/ok", &["firing blocked", "ended blocked"]);
+}
+
+/// A service that is told of each alert by itself asks for a pause half way: only the rest is sent again.
+#[test]
+fn what_has_arrived_before_a_429_is_not_sent_again() {
+    if !report::may_run("alerts-limited") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let receivers = Receivers::start(&world, &[]);
+    every_kind::secret(&world, "key", "0123456789abcdef");
+    let also = BLOCKED.split("[alerts]").next().unwrap().replace("\"blocked\"", "\"also\"");
+    let pager = "[receiver.pager]\ntype = \"pagerduty\"\nurl = \"http://127.0.0.1:8088/limited\"\nallow_http = true\n\
+                 key_file = \"key\"\ngroup_by = []\n";
+    let daemon = Daemon::start(&world, &settings(&format!("{BLOCKED}{also}{pager}")));
+    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
+    let told = until("both alerts", SOON, || Some(receivers.at("/limited/v2/enqueue")).filter(|told| told.len() >= 3));
+    let keys: Vec<&Value> = told.iter().map(|line| &line["body"]["dedup_key"]).collect();
+    assert_ne!(keys[0], keys[1], "the second one was answered 429");
+    assert_eq!(keys[2..], keys[1..2], "{keys:?}");
+    let waited = told[2]["time"].as_f64().unwrap() - told[1]["time"].as_f64().unwrap();
+    assert!(waited >= 1.9, "Retry-After is kept: {waited}");
 }
 
 #[test]

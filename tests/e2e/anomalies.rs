@@ -4,7 +4,7 @@ use std::{
     fs,
     net::IpAddr,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
-    thread,
+    thread::{self, Scope},
     time::Duration,
 };
 
@@ -23,7 +23,7 @@ use support::{
 };
 
 /// Two minutes must be over on the clock, and a little more.
-const MINUTES: Duration = Duration::from_secs(200);
+pub(super) const MINUTES: Duration = Duration::from_secs(200);
 
 /// An alert, without which the built-in ones are off.
 const ALERT: &str = "[[alert]]\nname = \"mine\"\nmetric = \"gateway_usual_ratio\"\ncondition = \"> 3\"\n";
@@ -113,19 +113,19 @@ fn an_anomaly_is_told_in_a_sentence() {
 }
 
 /// What a client does again and again.
-struct Habit {
+pub(super) struct Habit {
     path: &'static str,
     every: Duration,
     /// Which answers it may get.
     status: fn(u16) -> bool,
 }
 
-const fn habit(path: &'static str, millis: u64, status: fn(u16) -> bool) -> Habit {
+pub(super) const fn habit(path: &'static str, millis: u64, status: fn(u16) -> bool) -> Habit {
     Habit { path, every: Duration::from_millis(millis), status }
 }
 
 /// Asks until it is over, with a token or without one. `wrong`: what it must not get.
-fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicBool, wrong: &AtomicU32) {
+pub(super) fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicBool, wrong: &AtomicU32) {
     for nth in 0_u32.. {
         if over.load(Ordering::Relaxed) {
             return;
@@ -140,7 +140,7 @@ fn go_on(client: &Client<'_>, token: Option<&str>, habit: &Habit, over: &AtomicB
 }
 
 /// What is usual of three routes, and what is done where it is not.
-fn acting(world: &World) -> Settings {
+pub(super) fn acting(world: &World) -> Settings {
     let usual = [("(none)", "Failures", 1.0), ("/fresh/{*rest}", "Failures", 1.0), ("/open/{*rest}", "Requests", 20.0)];
     learn(world, &usual);
     let routes = [
@@ -153,29 +153,36 @@ fn acting(world: &World) -> Settings {
     Settings { routes: routes.concat(), rules: String::new(), more, ..Settings::default() }
 }
 
-/// N01: an attacker beside twenty good clients and a flash crowd is banned because of the anomaly that it causes, and one that
-/// floods is limited. Nobody else is: neither the crowd, nor those for whom a deployment has broken a route.
-#[test]
-fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
-    const GOOD: u8 = 20;
-    const CROWD: u8 = 6;
-    if !report::may_run("anomalies::actions") {
-        return;
-    }
-    let world = World::new();
-    let script = |exchange: &mut Exchange<'_>| {
-        let is_broken = exchange.line.split(' ').nth(1).is_some_and(|path| path.starts_with("/fresh"));
-        exchange.answer(if is_broken { "404 Not Found" } else { "200 OK" }, "", "").map(|()| true)
-    };
-    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", script);
-    let daemon = Daemon::start(&world, &acting(&world));
-    let over = AtomicBool::new(false);
-    // Of the good clients and the crowd, of the flooder, and of the attacker, which may get anything.
-    let [wrong, limited, ignored] = [const { AtomicU32::new(0) }; 3];
-    let flooder = bystander(GOOD + CROWD);
-    let why = |address: IpAddr| daemon.done(&["why", &address.to_string()]);
-    let (banned, slowed) = thread::scope(|scope| {
-        let (world, over, wrong, limited, ignored) = (&world, &over, &wrong, &limited, &ignored);
+/// How long after the end of a minute it was, at a time of RFC 3339.
+pub(super) fn after_the_minute(time: &str) -> Duration {
+    let (_, seconds) = time.trim_end_matches('Z').rsplit_once(':').unwrap();
+    Duration::from_secs_f64(seconds.parse().unwrap())
+}
+
+/// How many clients are known to be good, and how many come in a crowd that nobody knows.
+const GOOD: u8 = 20;
+const CROWD: u8 = 6;
+
+/// Whoever floods a route.
+fn flooder() -> IpAddr {
+    bystander(GOOD + CROWD)
+}
+
+/// Who asks until it is over, and what they got that they must not get.
+#[derive(Default)]
+struct Traffic {
+    over: AtomicBool,
+    /// Of the good clients and the crowd.
+    wrong: AtomicU32,
+    /// Of the flooder: refusals by a limit.
+    limited: AtomicU32,
+    /// Of the attacker, which may get anything.
+    ignored: AtomicU32,
+}
+
+impl Traffic {
+    fn begin<'scope>(&'scope self, scope: &'scope Scope<'scope, '_>, world: &'scope World) {
+        let Self { over, wrong, limited, ignored } = self;
         for number in 0..GOOD + CROWD {
             let token = tokens::good(&format!("good-{number}"), &["reader"]);
             // A crowd that nobody knows: it proves nothing.
@@ -197,45 +204,31 @@ fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
         });
         scope.spawn(move || {
             let is_limited = habit("/open", 200, |status| status != 429);
-            go_on(&Client::new(world, flooder), None, &is_limited, over, limited);
+            go_on(&Client::new(world, flooder()), None, &is_limited, over, limited);
         });
-        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-            let banned = until("the ban", MINUTES, || Some(why(ATTACKER_V4)).filter(|why| why["verdict"] == "blocked"));
-            let slowed = until("the limit", MINUTES, || Some(why(flooder)).filter(|why| why["limited"].is_string()));
-            until("a refusal by it", MINUTES, || (limited.load(Ordering::Relaxed) > 0).then_some(()));
-            until("the alerts", MINUTES, || {
-                let listed = daemon.done(&["alert", "list"]);
-                let is_of_anomalies =
-                    |alert: &&Value| alert["name"].as_str().is_some_and(|it| it.starts_with("anomaly"));
-                let alerts: Vec<Value> = listed["alerts"].as_array()?.iter().filter(is_of_anomalies).cloned().collect();
-                let says = |of: &str, what: &str| {
-                    let alert = alerts.iter().find(|alert| alert["labels"]["of"] == of)?;
-                    // From whom it comes is told once the proxies have said.
-                    alert["summary"].as_str().unwrap().contains(what).then_some(())
-                };
-                says("(none)", &format!("{ATTACKER_V4} "))?;
-                says("/open/{*rest}", &format!("{flooder} "))?;
-                says("/fresh/{*rest}", "26 sources: ")
-            });
-            (banned, slowed)
-        }));
-        over.store(true, Ordering::Relaxed);
-        found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-    });
-    assert_eq!(banned["entry"]["actor"], "rule:anomaly.failures", "{banned}");
-    assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(4), "{banned}");
-    let evidence = banned["evidence"][0].as_str().unwrap();
-    assert!(daemon.logged(evidence)["path"].as_str().unwrap().starts_with("/nowhere/"), "its own request");
-    assert_eq!(slowed["verdict"], "passed", "{slowed}");
-    until("the log to say why", SOON, || {
-        daemon.access_log().iter().any(|line| line["limit"] == "anomaly").then_some(())
-    });
-    assert_eq!(wrong.load(Ordering::Relaxed), 0, "no good client and nobody in the crowd was refused");
-    let entries = daemon.done(&["block", "list"]);
-    let blocked: Vec<&Value> = entries["entries"].as_array().unwrap().iter().map(|entry| &entry["source"]).collect();
-    assert_eq!(blocked, [&json!(ATTACKER_V4.to_string())]);
+    }
+}
 
-    let report = daemon.done(&["anomalies"]);
+/// Each anomaly is an alert that names its sources, once the proxies have said from whom it comes.
+#[track_caller]
+fn wait_for_alerts(daemon: &Daemon<'_>) {
+    until("the alerts", MINUTES, || {
+        let listed = daemon.done(&["alert", "list"]);
+        let is_of_anomalies = |alert: &&Value| alert["name"].as_str().is_some_and(|it| it.starts_with("anomaly"));
+        let alerts: Vec<Value> = listed["alerts"].as_array()?.iter().filter(is_of_anomalies).cloned().collect();
+        let says = |of: &str, what: &str| {
+            let alert = alerts.iter().find(|alert| alert["labels"]["of"] == of)?;
+            alert["summary"].as_str().unwrap().contains(what).then_some(())
+        };
+        says("(none)", &format!("{ATTACKER_V4} "))?;
+        says("/open/{*rest}", &format!("{} ", flooder()))?;
+        says("/fresh/{*rest}", "26 sources: ")
+    });
+}
+
+/// What the report says of the scan, of the crowd with a flooder in it, and of the route that is broken for all.
+#[track_caller]
+fn check_report(report: &Value) {
     let of = |route: &str, measure: &str| {
         let is_it = |one: &&Value| one["of"] == route && one["measure"] == measure;
         report["list"].as_array().unwrap().iter().find(is_it).cloned().unwrap_or_else(|| panic!("{route}: {report}"))
@@ -249,9 +242,13 @@ fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
         let named = one["contributors"].as_array().unwrap().iter().filter(|named| named["stands_out"] == true);
         named.map(|named| named["who"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
     };
-    assert_eq!((stands_out(&crowd), stands_out(&broken)), (vec![flooder.to_string()], Vec::new()), "{report}");
+    assert_eq!((stands_out(&crowd), stands_out(&broken)), (vec![flooder().to_string()], Vec::new()), "{report}");
+}
+
+#[track_caller]
+fn check_metrics(world: &World) {
     let text = until("the actions to be counted", SOON, || {
-        let text = admin::get(&world, "/metrics", "").ok()?.text();
+        let text = admin::get(world, "/metrics", "").ok()?.text();
         let count = |action: &str| {
             value(&text, &format!("gateway_anomaly_actions_total{{action=\"{action}\",result=\"done\"}}"))
         };
@@ -259,4 +256,51 @@ fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
     });
     let sources = value(&text, "gateway_distinct_clients_total{of=\"all\",what=\"sources\"}").unwrap();
     assert!(sources >= 20.0, "{sources}");
+}
+
+/// N01: an attacker beside twenty good clients and a flash crowd is banned because of the anomaly that it causes, and one that
+/// floods is limited. Nobody else is: neither the crowd, nor those for whom a deployment has broken a route.
+#[test]
+fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
+    if !report::may_run("anomalies::actions") {
+        return;
+    }
+    let world = World::new();
+    let script = |exchange: &mut Exchange<'_>| {
+        let is_broken = exchange.line.split(' ').nth(1).is_some_and(|path| path.starts_with("/fresh"));
+        exchange.answer(if is_broken { "404 Not Found" } else { "200 OK" }, "", "").map(|()| true)
+    };
+    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", script);
+    let daemon = Daemon::start(&world, &acting(&world));
+    let traffic = Traffic::default();
+    let why = |address: IpAddr| daemon.done(&["why", &address.to_string()]);
+    let (banned, slowed) = thread::scope(|scope| {
+        traffic.begin(scope, &world);
+        let found = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+            let banned = until("the ban", MINUTES, || Some(why(ATTACKER_V4)).filter(|why| why["verdict"] == "blocked"));
+            let slowed = until("the limit", MINUTES, || Some(why(flooder())).filter(|why| why["limited"].is_string()));
+            until("a refusal by it", MINUTES, || (traffic.limited.load(Ordering::Relaxed) > 0).then_some(()));
+            wait_for_alerts(&daemon);
+            (banned, slowed)
+        }));
+        traffic.over.store(true, Ordering::Relaxed);
+        found.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+    });
+    let long = after_the_minute(banned["entry"]["started"].as_str().unwrap());
+    report::note(&format!("anomaly: banned {} ms after the end of the minute", long.as_millis()));
+    assert_eq!(banned["entry"]["actor"], "rule:anomaly.failures", "{banned}");
+    assert_eq!(banned["evidence"].as_array().map(Vec::len), Some(4), "{banned}");
+    let evidence = banned["evidence"][0].as_str().unwrap();
+    assert!(daemon.logged(evidence)["path"].as_str().unwrap().starts_with("/nowhere/"), "its own request");
+    assert_eq!(slowed["verdict"], "passed", "{slowed}");
+    until("the log to say why", SOON, || {
+        daemon.access_log().iter().any(|line| line["limit"] == "anomaly").then_some(())
+    });
+    let wrong = traffic.wrong.load(Ordering::Relaxed);
+    assert_eq!(wrong, 0, "no good client and nobody in the crowd was refused");
+    let entries = daemon.done(&["block", "list"]);
+    let blocked: Vec<&Value> = entries["entries"].as_array().unwrap().iter().map(|entry| &entry["source"]).collect();
+    assert_eq!(blocked, [&json!(ATTACKER_V4.to_string())]);
+    check_report(&daemon.done(&["anomalies"]));
+    check_metrics(&world);
 }

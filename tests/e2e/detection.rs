@@ -1,5 +1,5 @@
-//! The default rules: each is set off by an attacker beside good clients, and bans it alone. What is our own fault, or an
-//! upstream's, bans no good client, and neither does what others send in its name (N01, X08).
+//! The default rules beside good clients: [`attacks`] sets each of them off. What is our own fault, or an upstream's, bans no
+//! good client, and neither does what others send in its name (N01, X08).
 
 use std::{
     fs,
@@ -17,7 +17,7 @@ use serde_json::Value;
 use support::{
     daemon::Daemon,
     flood::Flood,
-    http1::{Client, PATIENCE, Request, tls},
+    http1::{Client, Request, tls},
     report,
     scripted::{Exchange, Scripted},
     settings::{Settings, route},
@@ -25,6 +25,9 @@ use support::{
     wait::{SOON, pause, until},
     world::{ATTACKER_V4, World, bystander},
 };
+
+mod attacks;
+mod shared_address;
 
 pub(super) const ENFORCE: &str = "[detect]\ndefaults = \"enforce\"\n";
 
@@ -41,20 +44,22 @@ pub(super) fn settings(world: &World, rules: &str) -> Settings {
     let routes = [
         route("/items/{id}", "[\"GET\"]", "[\"items:read\"]", ""),
         route("/admin/{*rest}", "[\"GET\"]", "[\"items:write\"]", ""),
-        route("/door", "[\"GET\"]", "[\"authenticated\"]", "authenticate = [\"basic\"]"),
+        route("/door", "[\"GET\"]", "[\"authenticated\"]", "name = \"login\"\nauthenticate = [\"basic\"]"),
         route("/open/{*rest}", "[\"GET\"]", "[\"public\"]", ""),
+        route("/search", "[\"GET\"]", "[\"public\"]", "waf = \"enforcing\""),
+        route("/drafts", "[\"GET\"]", "[\"public\"]", "waf = \"reporting\""),
     ];
     Settings {
         rules: rules.to_owned(),
         routes: routes.concat(),
         timeouts: "headers = \"1500ms\"".to_owned(),
         guard: "established = \"1s\"\n".to_owned(),
-        more: "[basic]\nusers = \"users.htpasswd\"\n".to_owned(),
+        more: "[basic]\nusers = \"users.htpasswd\"\n[waf.enforcing]\nmode = \"enforce\"\n[waf.reporting]\n".to_owned(),
         ..Settings::default()
     }
 }
 
-/// Answers 404 to what begins with `/open/none`, 403 to `/open/closed`, 200 to all else; or to all what `status` says.
+/// Answers by what the path begins with, or to all what `status` says.
 pub(super) fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
     let status = Arc::new(AtomicU16::new(0));
     let kept = Arc::clone(&status);
@@ -62,7 +67,9 @@ pub(super) fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
         let path = exchange.line.split(' ').nth(1).unwrap_or_default().to_owned();
         let said = match kept.load(Ordering::Relaxed) {
             0 if path.starts_with("/open/none") => "404 Not Found".to_owned(),
+            0 if path.starts_with("/open/login") => "401 Unauthorized".to_owned(),
             0 if path.starts_with("/open/closed") => "403 Forbidden".to_owned(),
+            0 if path.starts_with("/open/broken") => "500 Internal Server Error".to_owned(),
             0 => "200 OK".to_owned(),
             other => format!("{other} Said"),
         };
@@ -71,37 +78,58 @@ pub(super) fn upstream(world: &World) -> (Scripted, Arc<AtomicU16>) {
     (Scripted::start(&world.gate, "127.0.0.1:9000", script), status)
 }
 
-/// Twenty good clients ask until `during` has ended; each of their answers must be one that `is_fine`. How many there were.
-fn beside(world: &World, is_fine: &(dyn Fn(u16) -> bool + Sync), during: impl FnOnce(&AtomicU32)) -> u32 {
-    let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
-    thread::scope(|scope| {
-        let (over, served) = (&over, &served);
-        let clients: Vec<_> = (0..GOOD)
-            .map(|number| {
-                scope.spawn(move || {
-                    let client = Client::new(world, bystander(number));
-                    let token = tokens::good(&format!("good-{number}"), &["reader"]);
-                    let mut connection = client.connect().unwrap();
-                    for nth in 0_u32.. {
-                        if over.load(Ordering::Relaxed) {
-                            return;
-                        }
-                        let path = if nth % 4 == 3 { format!("/open/{nth}") } else { format!("/items/{nth}") };
-                        let answer = connection.exchange(&Request::new("GET", &path).token(&token));
-                        let answer = answer.unwrap_or_else(|error| panic!("good client {number}, {path}: {error}"));
-                        assert!(is_fine(answer.status), "good client {number}, {path}: {}", answer.status);
-                        served.fetch_add(1, Ordering::Relaxed);
-                        pause(Duration::from_millis(40));
-                    }
-                })
-            })
-            .collect();
-        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(served)));
-        over.store(true, Ordering::Relaxed);
-        clients.into_iter().for_each(|client| client.join().unwrap());
-        done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-    });
-    served.into_inner()
+/// As many objects as a good client has time for.
+const ANY: u32 = u32::MAX;
+
+/// Twenty good clients.
+struct Good<'a> {
+    world: &'a World,
+    /// Where each of them is.
+    address: fn(u8) -> IpAddr,
+    /// How many objects each of them asks for.
+    objects: u32,
+    /// Which answers they may get.
+    is_fine: fn(u16) -> bool,
+}
+
+impl<'a> Good<'a> {
+    /// At an address each. They must be served.
+    const fn new(world: &'a World) -> Self {
+        Self { world, address: bystander, objects: ANY, is_fine: |status| status == 200 }
+    }
+
+    /// They go on until `during` has ended. How many requests there were.
+    fn beside(&self, during: impl FnOnce(&AtomicU32)) -> u32 {
+        let (over, served) = (AtomicBool::new(false), AtomicU32::new(0));
+        thread::scope(|scope| {
+            let (over, served) = (&over, &served);
+            let clients: Vec<_> = (0..GOOD).map(|number| scope.spawn(move || self.ask(number, over, served))).collect();
+            let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| during(served)));
+            over.store(true, Ordering::Relaxed);
+            clients.into_iter().for_each(|client| client.join().unwrap());
+            done.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        });
+        served.into_inner()
+    }
+
+    /// One of them asks until it is over.
+    fn ask(&self, number: u8, over: &AtomicBool, served: &AtomicU32) {
+        let client = Client::new(self.world, (self.address)(number));
+        let token = tokens::good(&format!("good-{number}"), &["reader"]);
+        let mut connection = client.connect().unwrap();
+        for nth in 0_u32.. {
+            if over.load(Ordering::Relaxed) {
+                return;
+            }
+            let object = nth % self.objects;
+            let path = if nth % 4 == 3 { format!("/open/{object}") } else { format!("/items/{object}") };
+            let answer = connection.exchange(&Request::new("GET", &path).token(&token));
+            let answer = answer.unwrap_or_else(|error| panic!("good client {number}, {path}: {error}"));
+            assert!((self.is_fine)(answer.status), "good client {number}, {path}: {}", answer.status);
+            served.fetch_add(1, Ordering::Relaxed);
+            pause(Duration::from_millis(40));
+        }
+    }
 }
 
 /// Waits until good clients were served so many times more.
@@ -117,96 +145,19 @@ fn send(client: &Client<'_>, request: &Request) {
     }
 }
 
+/// A guess at somebody's password.
+fn guess(account: &str, password: &str) -> Request {
+    let basic = BASE64.encode(format!("{account}:{password}").as_bytes());
+    Request::new("GET", "/door").header("Authorization", &format!("Basic {basic}"))
+}
+
+/// A stuffer's guess: each time at another account.
+fn stuff(nth: u32) -> Request {
+    guess(&format!("user-{nth}"), "secret")
+}
+
 fn word(number: u32) -> String {
     number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect()
-}
-
-/// What each attacker does, by the rule that bans it: its `nth` offence.
-type Attack = fn(&Client<'_>, u32);
-
-const ATTACKS: [(&str, u32, Attack); 11] = [
-    ("credential-stuffing", 10, |client, nth| {
-        let basic = BASE64.encode(format!("user-{nth}:secret").as_bytes());
-        send(client, &Request::new("GET", "/door").header("Authorization", &format!("Basic {basic}")));
-    }),
-    ("password-guessing", 30, |client, nth| {
-        let basic = BASE64.encode(format!("ada:secret-{nth}").as_bytes());
-        send(client, &Request::new("GET", "/door").header("Authorization", &format!("Basic {basic}")));
-    }),
-    ("token-forging", 10, |client, _nth| {
-        send(client, &Request::new("GET", "/items/1").token(&tokens::forged("mallory", &["reader"])));
-    }),
-    ("forbidden-probing", 10, |client, nth| {
-        let path = format!("/admin/{}", word(nth));
-        send(client, &Request::new("GET", &path).token(&tokens::good("eve", &["reader"])));
-    }),
-    ("object-enumeration", 30, |client, nth| {
-        send(client, &Request::new("GET", &format!("/items/{nth}")).token(&tokens::good("mallory", &[])));
-    }),
-    ("path-scan", 20, |client, nth| send(client, &Request::new("GET", &format!("/{}", word(nth))))),
-    ("path-scan", 20, |client, nth| send(client, &Request::new("GET", &format!("/open/none/{}", word(nth))))),
-    ("vulnerability-scan", 5, |client, nth| {
-        let paths = ["/.env", "/.git/config", "/wp-login.php", "/open/none/phpinfo.php", "/vendor/phpunit/x"];
-        send(client, &Request::new("GET", paths[usize::try_from(nth).unwrap() % paths.len()]));
-    }),
-    ("malformed-requests", 20, |client, _nth| {
-        send(client, &Request::new("GET", "/open/1").header("Host", "another.example"));
-    }),
-    ("slow-clients", 10, |client, _nth| {
-        if let Ok(mut connection) = client.connect_with(tls(), PATIENCE) {
-            drop(connection.write(b"GET /open/1 HT"));
-            connection.ends();
-        }
-    }),
-    ("handshake-abuse", 30, |client, _nth| {
-        use std::io::{Read as _, Write as _};
-        if let Ok(mut stream) = client.tcp(SILENCE) {
-            drop(stream.write_all(b"GET / HTTP/1.1\r\n\r\n"));
-            drop(stream.read(&mut [0; 100]));
-        }
-    }),
-];
-
-/// N01: each attacker is banned by its rule, at the offence that the rule says, and no good client is refused.
-#[test]
-fn n01_each_rule_bans_its_attacker_beside_good_clients() {
-    if !report::may_run("detection::attacks") {
-        return;
-    }
-    let world = World::new();
-    let (_upstream, _status) = upstream(&world);
-    let daemon = Daemon::start(&world, &settings(&world, ENFORCE));
-    let served = beside(&world, &|status| status == 200, |served| {
-        go_on(served, 40);
-        thread::scope(|scope| {
-            for (number, (rule, bound, attack)) in ATTACKS.into_iter().enumerate() {
-                let (world, daemon) = (&world, &daemon);
-                let address = bystander(GOOD + u8::try_from(number).unwrap());
-                scope.spawn(move || attacked(world, daemon, address, rule, bound, attack));
-            }
-        });
-        go_on(served, 40);
-    });
-    assert!(served > 100, "{served}");
-    for number in 0..GOOD {
-        let address = bystander(number).to_string();
-        assert_eq!(daemon.done(&["why", &address])["verdict"], "passed", "{address}");
-    }
-}
-
-#[track_caller]
-fn attacked(world: &World, daemon: &Daemon<'_>, address: IpAddr, rule: &str, bound: u32, attack: Attack) {
-    let attacker = Client::new(world, address);
-    let why = || daemon.done(&["why", &address.to_string()]);
-    for nth in 0..bound - 1 {
-        attack(&attacker, nth);
-    }
-    let before = why();
-    assert_eq!(before["verdict"], "passed", "{rule}, one offence less than the rule says: {before}");
-    attack(&attacker, bound - 1);
-    let banned = until(&format!("the ban by {rule}"), SOON, || Some(why()).filter(|why| why["verdict"] == "blocked"));
-    assert_eq!(banned["entry"]["actor"], format!("rule:{rule}"), "{banned}");
-    assert_eq!(banned["evidence"].as_array().map(Vec::len), usize::try_from(bound).ok(), "{rule}: {banned}");
 }
 
 /// Sources that are blocked.
@@ -232,7 +183,7 @@ fn an_upstream_that_fails_for_all_bans_nobody() {
     );
     let daemon = Daemon::start(&world, &settings(&world, &rules));
     let is_fine = |status| [200, 401, 403, 404, 500].contains(&status);
-    beside(&world, &is_fine, |served| {
+    Good { is_fine, ..Good::new(&world) }.beside(|served| {
         go_on(served, 60);
         for said in [401, 500, 404, 403] {
             status.store(said, Ordering::Relaxed);
@@ -258,7 +209,7 @@ fn a_bad_deployment_bans_no_good_client() {
     );
     let daemon = Daemon::start(&world, &settings(&world, &rules));
     let is_fine = |status| [200, 401, 403].contains(&status);
-    beside(&world, &is_fine, |served| {
+    Good { is_fine, ..Good::new(&world) }.beside(|served| {
         go_on(served, 20 * 30);
         until("good clients to be known", SOON, || {
             let known =
@@ -279,64 +230,6 @@ fn a_bad_deployment_bans_no_good_client() {
         until("bans of good clients to be taken back", SOON, || blocked(&daemon).is_empty().then_some(()));
     });
     assert_eq!(blocked(&daemon), Vec::<String>::new());
-}
-
-/// N01: whoever shares an address with an attacker is served as before.
-#[test]
-fn n01_neighbours_of_a_stuffer_keep_their_service() {
-    if !report::may_run("detection::neighbours") {
-        return;
-    }
-    let world = World::new();
-    let (_upstream, _status) = upstream(&world);
-    let daemon = Daemon::start(&world, &settings(&world, ENFORCE));
-    let shared = Client::new(&world, ATTACKER_V4);
-    let good = |number: u8| {
-        let token = tokens::good(&format!("good-{number}"), &["reader"]);
-        shared.get("/items/1", &token).unwrap().status
-    };
-    assert!((0..GOOD).all(|number| good(number) == 200));
-    until("good principals to be established", SOON, || {
-        (daemon.done(&["why", "10.0.0.66"])["standing"]["good_principals"].as_u64() >= Some(5)).then_some(())
-    });
-    for nth in 0..60 {
-        let basic = BASE64.encode(format!("user-{nth}:secret").as_bytes());
-        let guess = Request::new("GET", "/door").header("Authorization", &format!("Basic {basic}"));
-        assert_eq!(shared.send(&guess).unwrap().status, 401);
-        // Seldom enough for the guesses to be most of what the address asks for.
-        if nth % 4 == 0 {
-            assert_eq!(good(nth % GOOD), 200);
-        }
-    }
-    assert!((0..GOOD).all(|number| good(number) == 200));
-    let why = daemon.done(&["why", "10.0.0.66"]);
-    assert_eq!(why["verdict"], "passed", "{why}");
-    assert!(why["shields"].to_string().contains("share"), "{why}");
-}
-
-/// N01: a burst of wrong passwords is compared with what others at the address were served before. Public pages do not count.
-#[test]
-fn n01_an_office_is_not_banned_for_a_burst_of_wrong_passwords() {
-    if !report::may_run("detection::burst") {
-        return;
-    }
-    let world = World::new();
-    let (_upstream, _status) = upstream(&world);
-    let daemon = Daemon::start(&world, &settings(&world, ENFORCE));
-    let (office, guesser) = (Client::new(&world, ATTACKER_V4), Client::new(&world, bystander(7)));
-    let token = tokens::good("good-1", &["reader"]);
-    for _ in 0..30 {
-        assert_eq!(office.get("/items/1", &token).unwrap().status, 200);
-        assert_eq!(guesser.send(&Request::new("GET", "/open/1")).unwrap().status, 200);
-    }
-    let (_, _, guess) = ATTACKS[0];
-    (0..15).for_each(|nth| guess(&office, nth));
-    (0..15).for_each(|nth| guess(&guesser, nth));
-    until("whoever guesses to be banned", SOON, || {
-        (daemon.done(&["why", &bystander(7).to_string()])["verdict"] != "passed").then_some(())
-    });
-    assert_eq!(daemon.done(&["why", &ATTACKER_V4.to_string()])["verdict"], "passed");
-    assert_eq!(office.get("/items/1", &token).unwrap().status, 200);
 }
 
 /// N01: a page of another site can make its visitors ask for what is not there. Their browsers say so, and nobody is banned.

@@ -227,6 +227,59 @@ fn the_journal_has_each_line() {
     }
 }
 
+/// What is configured of the access log while the gateway serves, one after the other, and why.
+struct Changes {
+    first: String,
+    then: Vec<(&'static str, String)>,
+}
+
+fn changes(folder: &Path, socket: &Path) -> Changes {
+    let file = |name: &str| format!("[[access_log.output]]\ntype = \"file\"\npath = {:?}\n", folder.join(name));
+    let syslog = format!("[[access_log.output]]\ntype = \"syslog\"\npath = {socket:?}\n");
+    let json = "request_headers = [\"x-number\"]\n".to_owned();
+    let template = "format = \"template\"\ntemplate = \"${request.x-number} ${status}\"\n".to_owned();
+    let then = vec![
+        ("fields", format!("fields = [\"status\"]\n{json}{}", file("a.log"))),
+        ("the template", template.clone() + &file("a.log")),
+        ("the path", template.clone() + &file("b.log")),
+        ("another output", template.clone() + &file("b.log") + &syslog),
+        ("rotation", template.clone() + &file("b.log") + "rotate_size = \"64KiB\"\n" + &syslog),
+        ("the order", template + &syslog + &file("b.log")),
+        ("one output less", json.clone() + &file("b.log")),
+    ];
+    Changes { first: json + &file("a.log"), then }
+}
+
+/// How many lines each request has in the files of a folder, and how many are of requests that were refused. `None`: files are
+/// being renamed or compressed.
+fn lines_of(folder: &Path) -> Option<(BTreeMap<usize, usize>, usize)> {
+    let mut lines: BTreeMap<usize, usize> = BTreeMap::new();
+    let (mut refused, mut bytes) = (0, Vec::new());
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|ending| ending == "gz") {
+            let output = Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
+            if !output.status.success() {
+                return None;
+            }
+            bytes.extend(output.stdout);
+        } else {
+            bytes.extend(fs::read(&path).ok()?);
+        }
+    }
+    for line in String::from_utf8(bytes).unwrap().lines() {
+        let number = match serde_json::from_str::<Value>(line) {
+            Ok(line) if line.is_object() => {
+                refused += usize::from(line["status"] == 404);
+                line["request.x-number"].as_str().map(|number| number.parse().unwrap())
+            }
+            _ => Some(line.strip_suffix(" 200").unwrap().parse().unwrap()),
+        };
+        number.into_iter().for_each(|number: usize| *lines.entry(number).or_default() += 1);
+    }
+    Some((lines, refused))
+}
+
 #[test]
 fn m02_the_access_log_changes_in_place_and_loses_no_line() {
     if !report::may_run("log_servers::in_place") {
@@ -240,11 +293,7 @@ fn m02_the_access_log_changes_in_place_and_loses_no_line() {
     let socket = receiver(&path);
     socket.set_read_timeout(None).unwrap();
     keep(&received, move |space| socket.recv(space).ok());
-    let file = |name: &str| format!("[[access_log.output]]\ntype = \"file\"\npath = {:?}\n", folder.join(name));
-    let syslog = format!("[[access_log.output]]\ntype = \"syslog\"\npath = {path:?}\n");
-    let json = "request_headers = [\"x-number\"]\n".to_owned();
-    let template = "format = \"template\"\ntemplate = \"${request.x-number} ${status}\"\n".to_owned();
-    let first = json.clone() + &file("a.log");
+    let Changes { first, then } = changes(&folder, &path);
     log_to(&mut daemon, &world, &first);
     let proxy = daemon.proxy_pid();
     let (stop, sent) = (AtomicBool::new(false), Mutex::new(0_usize));
@@ -258,16 +307,8 @@ fn m02_the_access_log_changes_in_place_and_loses_no_line() {
                 *sent.lock().unwrap() += 1;
             }
         });
-        let mut before = first.clone();
-        for (why, text) in [
-            ("fields", format!("fields = [\"status\"]\n{json}{}", file("a.log"))),
-            ("the template", template.clone() + &file("a.log")),
-            ("the path", template.clone() + &file("b.log")),
-            ("another output", template.clone() + &file("b.log") + &syslog),
-            ("rotation", template.clone() + &file("b.log") + "rotate_size = \"64KiB\"\n" + &syslog),
-            ("the order", template.clone() + &syslog + &file("b.log")),
-            ("one output less", json.clone() + &file("b.log")),
-        ] {
+        let mut before = first;
+        for (why, text) in then {
             daemon.edit(&before, &text);
             let told = daemon.cli(&["reload"]);
             assert_eq!(told.code, 0, "{why}: {}", told.json);
@@ -287,39 +328,12 @@ fn m02_the_access_log_changes_in_place_and_loses_no_line() {
     assert_eq!(client.get("/nowhere", "").unwrap().status, 404);
     assert_eq!(daemon.proxy_pid(), proxy, "it is the same process");
 
-    let lines = || {
-        let mut lines: BTreeMap<usize, usize> = BTreeMap::new();
-        let (mut refused, mut bytes) = (0, Vec::new());
-        for entry in fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.extension().is_some_and(|ending| ending == "gz") {
-                let output = Command::new("gzip").arg("-dc").arg(&path).output().unwrap();
-                if !output.status.success() {
-                    return None;
-                }
-                bytes.extend(output.stdout);
-            } else {
-                bytes.extend(fs::read(&path).ok()?);
-            }
-        }
-        for line in String::from_utf8(bytes).unwrap().lines() {
-            let number = match serde_json::from_str::<Value>(line) {
-                Ok(line) if line.is_object() => {
-                    refused += usize::from(line["status"] == 404);
-                    line["request.x-number"].as_str().map(|number| number.parse().unwrap())
-                }
-                _ => Some(line.strip_suffix(" 200").unwrap().parse().unwrap()),
-            };
-            number.into_iter().for_each(|number: usize| *lines.entry(number).or_default() += 1);
-        }
-        Some((lines, refused))
-    };
     // Files that are renamed or compressed while they are read are missing, or there twice.
     let is_whole =
         |lines: &BTreeMap<usize, usize>| lines.keys().copied().eq(0..sent) && lines.values().all(|times| *times == 1);
     let (mut last, start) = (None, std::time::Instant::now());
     until("the last line", 2 * SOON, || {
-        last = lines().filter(|(_, refused)| *refused > 0);
+        last = lines_of(&folder).filter(|(_, refused)| *refused > 0);
         let is_over = start.elapsed() > SOON;
         last.as_ref().is_some_and(|(lines, _)| is_whole(lines) || is_over).then_some(())
     });

@@ -86,6 +86,27 @@ fn operators() -> Settings {
     }
 }
 
+/// What whoever may view may ask.
+const VIEWS: [&[&str]; 5] =
+    [&["status"], &["block", "list"], &["allow", "list"], &["why", "10.0.0.66"], &["shadow", "report"]];
+
+/// By what somebody could let a blocked source through.
+const LIFTS: [&[&str]; 13] = [
+    &["block", "del", "10.0.0.66"],
+    &["block", "add", "10.0.0.66", "--for", "1s"],
+    &["block", "add", "10.0.0.66", "--for", "2h", "--shadow"],
+    &["block", "flush", "--yes"],
+    &["block", "del", "--feed", "a"],
+    &["allow", "add", "10.0.0.66"],
+    &["shadow", "promote", "all"],
+    &["reload"],
+    &["resume"],
+    &["detach"],
+    &["attach"],
+    &["admin-token", "new", "--name", "x", "--role", "view"],
+    &["admin-token", "revoke", "x"],
+];
+
 #[test]
 fn roles_are_judged_by_user_and_group() {
     if !report::may_run("operators") {
@@ -96,28 +117,13 @@ fn roles_are_judged_by_user_and_group() {
     let socket = world.folder.join("control.sock");
     let found = fs::metadata(&socket).unwrap();
     assert_eq!((found.permissions().mode() & 0o777, found.uid(), found.gid()), (0o660, 0, EDGE));
-
     // Nobody else even opens the socket.
     let stranger = Person(EVE, EVE, &[]);
     stranger.checks(&socket, &["status"], 4, "denied");
-    // In by the group, and no more: neither its own nor a supplementary one gives a role.
-    for nobody in [Person(EVE, EDGE, &[]), Person(EVE, EVE, &[EDGE])] {
-        nobody.checks(&socket, &["status"], 4, "denied");
-        nobody.checks(&socket, &["watch", "--count", "1"], 4, "");
-        nobody.checks(&socket, &["block", "export"], 4, "denied");
-        nobody.checks(&socket, &["key", "list"], 4, "denied");
-        nobody.checks(&socket, &["top", "--once"], 4, "denied");
-        let (code, said) = nobody.runs(&socket, &["whoami"]);
-        assert_eq!((code, &said["actor"], &said["roles"]), (0, &json!("operator:471008"), &json!([])), "{said}");
-        assert!(
-            said["missing"].as_array().is_some_and(|all| all.iter().any(|one| one["by"] == "group 471102")),
-            "{said}"
-        );
-    }
+    whoever_has_no_role_may_nothing(&socket);
 
     let watcher = Person(EVE, WATCHERS, &[EDGE]);
-    for view in [&["status"][..], &["block", "list"], &["allow", "list"], &["why", "10.0.0.66"], &["shadow", "report"]]
-    {
+    for view in VIEWS {
         watcher.checks(&socket, view, 0, "");
     }
     watcher.checks(&socket, &["block", "add", "10.0.0.66"], 4, "denied");
@@ -132,46 +138,60 @@ fn roles_are_judged_by_user_and_group() {
     let entry = &daemon.done(&["block", "list"])["entries"][0];
     assert_eq!((&entry["source"], &entry["actor"]), (&json!("10.0.0.66"), &json!("operator:471008")));
     // Whoever may only block cannot let anybody through, by no way.
-    for lifts in [
-        &["block", "del", "10.0.0.66"][..],
-        &["block", "add", "10.0.0.66", "--for", "1s"],
-        &["block", "add", "10.0.0.66", "--for", "2h", "--shadow"],
-        &["block", "flush", "--yes"],
-        &["block", "del", "--feed", "a"],
-        &["allow", "add", "10.0.0.66"],
-        &["shadow", "promote", "all"],
-        &["reload"],
-        &["resume"],
-        &["detach"],
-        &["attach"],
-        &["admin-token", "new", "--name", "x", "--role", "view"],
-        &["admin-token", "revoke", "x"],
-    ] {
+    for lifts in LIFTS {
         on_call.checks(&socket, lifts, 4, "denied");
     }
     on_call.checks(&socket, &["block", "add", "10.0.0.67", "--force"], 4, "denied");
     on_call.checks(&socket, &["block", "add", "10.0.0.66", "--for", "2h"], 0, "");
 
-    // Another's roles are added, by user and by group.
+    roles_are_added(&socket);
+    rights_are_recorded(&daemon, &world.folder);
+    a_reload_changes_roles(&daemon, &socket, &on_call);
+}
+
+/// In by the group, and no more: neither its own nor a supplementary one gives a role.
+#[track_caller]
+fn whoever_has_no_role_may_nothing(socket: &Path) {
+    for nobody in [Person(EVE, EDGE, &[]), Person(EVE, EVE, &[EDGE])] {
+        nobody.checks(socket, &["status"], 4, "denied");
+        nobody.checks(socket, &["watch", "--count", "1"], 4, "");
+        nobody.checks(socket, &["block", "export"], 4, "denied");
+        nobody.checks(socket, &["key", "list"], 4, "denied");
+        nobody.checks(socket, &["top", "--once"], 4, "denied");
+        let (code, said) = nobody.runs(socket, &["whoami"]);
+        assert_eq!((code, &said["actor"], &said["roles"]), (0, &json!("operator:471008"), &json!([])), "{said}");
+        assert!(
+            said["missing"].as_array().is_some_and(|all| all.iter().any(|one| one["by"] == "group 471102")),
+            "{said}"
+        );
+    }
+}
+
+/// Another's roles are added, by user and by group.
+#[track_caller]
+fn roles_are_added(socket: &Path) {
     let alice = Person(ALICE, ON_CALL, &[EDGE]);
-    alice.checks(&socket, &["block", "add", "10.0.0.66", "--for", "1h"], 0, "");
-    alice.checks(&socket, &["block", "del", "10.0.0.66"], 0, "");
-    alice.checks(&socket, &["allow", "add", "10.0.0.2"], 0, "");
-    alice.checks(&socket, &["allow", "add", "0.0.0.0/0", "--yes"], 4, "denied");
-    alice.checks(&socket, &["reload"], 4, "denied");
-    Person(ALICE, ALICE, &[EDGE]).checks(&socket, &["status"], 4, "denied");
+    alice.checks(socket, &["block", "add", "10.0.0.66", "--for", "1h"], 0, "");
+    alice.checks(socket, &["block", "del", "10.0.0.66"], 0, "");
+    alice.checks(socket, &["allow", "add", "10.0.0.2"], 0, "");
+    alice.checks(socket, &["allow", "add", "0.0.0.0/0", "--yes"], 4, "denied");
+    alice.checks(socket, &["reload"], 4, "denied");
+    Person(ALICE, ALICE, &[EDGE]).checks(socket, &["status"], 4, "denied");
 
     // Nobody gives a role that they do not have.
     let bob = Person(BOB, BOB, &[EDGE]);
-    bob.checks(&socket, &["admin-token", "new", "--name", "x", "--role", "configure"], 1, "no_admin_listener");
-    bob.checks(&socket, &["admin-token", "new", "--name", "x", "--role", "configure", "--role", "view"], 4, "denied");
+    bob.checks(socket, &["admin-token", "new", "--name", "x", "--role", "configure"], 1, "no_admin_listener");
+    bob.checks(socket, &["admin-token", "new", "--name", "x", "--role", "configure", "--role", "view"], 4, "denied");
 
     let lead = Person(EVE, LEADS, &[EDGE]);
-    lead.checks(&socket, &["reload"], 0, "");
-    lead.checks(&socket, &["block", "flush", "--yes"], 0, "");
+    lead.checks(socket, &["reload"], 0, "");
+    lead.checks(socket, &["block", "flush", "--yes"], 0, "");
+}
 
-    // What gave each the right is recorded, and what was denied.
-    let chain = fs::read_to_string(world.folder.join("state/audit.jsonl")).unwrap();
+/// What gave each the right is recorded, and what was denied.
+#[track_caller]
+fn rights_are_recorded(daemon: &Daemon<'_>, folder: &Path) {
+    let chain = fs::read_to_string(folder.join("state/audit.jsonl")).unwrap();
     for told in [
         r#""actor":"operator:471008","by":["group 471102"],"command":"block_add""#,
         r#""event":"denied","actor":"operator:471008","command":"block_del","lacks":["allow"]"#,
@@ -180,18 +200,21 @@ fn roles_are_judged_by_user_and_group() {
     ] {
         assert!(chain.contains(told), "{told} is not in:\n{chain}");
     }
-    daemon.done(&["audit", "verify", "--state-dir", world.folder.join("state").to_str().unwrap()]);
+    daemon.done(&["audit", "verify", "--state-dir", folder.join("state").to_str().unwrap()]);
+}
 
-    // A reload changes what somebody may do, on the next command.
+/// A reload changes what somebody may do, on the next command.
+#[track_caller]
+fn a_reload_changes_roles(daemon: &Daemon<'_>, socket: &Path, on_call: &Person) {
     daemon.edit("roles = [\"view\", \"block\"]", "roles = [\"view\"]");
     daemon.done(&["reload"]);
-    on_call.checks(&socket, &["block", "add", "10.0.0.66"], 4, "denied");
-    on_call.checks(&socket, &["status"], 0, "");
+    on_call.checks(socket, &["block", "add", "10.0.0.66"], 4, "denied");
+    on_call.checks(socket, &["status"], 0, "");
     daemon.edit("group = \"471102\"", "group = \"no-such-group\"");
     let told = daemon.cli(&["reload"]);
     let message = told.json["message"].as_str().unwrap_or_default();
     assert!(message.contains("operator[1].group: there is no group") && message.contains("gateway.toml:"), "{message}");
-    on_call.checks(&socket, &["status"], 0, "");
+    on_call.checks(socket, &["status"], 0, "");
 }
 
 /// Makes the calling thread, and no other, one of a user without rights.

@@ -1,4 +1,5 @@
-//! How long a ban takes from the offence to the entry in the kernel, by what `gateway why --json` says of each.
+//! How long a ban takes from the offence to the entry in the kernel, by what `gateway why --json` says of each; and from the end
+//! of a minute with an [`anomaly`] to the ban.
 //!
 //! `GATEWAY_REACTION_BANS` is how many are made in each case, and has all cases measured (`cargo xtask bench reaction`);
 //! `GATEWAY_REPORT` names a file for the figures.
@@ -12,7 +13,7 @@ use std::{
     time::Duration,
 };
 
-use serde_json::json;
+use serde_json::{Value, json};
 use support::{
     daemon::Daemon,
     http1::{Connection, Request},
@@ -23,8 +24,13 @@ use support::{
     world::{GATE, GATEWAY_V4, OUTSIDE, World},
 };
 
+mod anomaly;
+
 /// In the suite.
 const FEW: u16 = 3;
+
+/// From the end of the minute to the ban.
+const ANOMALY: &str = "anomaly, from the minute's end";
 
 /// What the machine does meanwhile.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -67,18 +73,26 @@ fn every_ban_tells_how_long_it_took() {
             if !case.contains(&only) {
                 continue;
             }
-            let mut took = measure(bans.unwrap_or(FEW), *what, *how);
-            took.sort_unstable();
-            let at = |percent: usize| took[(took.len() * percent).div_ceil(100).max(1) - 1];
-            let figure = json!({"case": case, "bans": took.len(), "p50_us": at(50),
-                "p90_us": at(90), "p99_us": at(99), "max_us": at(100)});
-            report::note(&format!("reaction: {figure}"));
-            figures.push(figure);
+            figures.push(figure(&case, measure(bans.unwrap_or(FEW), *what, *how)));
         }
+    }
+    // It takes minutes. In the suite, a test of anomalies notes the same of one ban.
+    if bans.is_some() && ANOMALY.contains(&only) {
+        figures.push(figure(ANOMALY, anomaly::measure()));
     }
     if let Some(path) = env::var_os("GATEWAY_REPORT") {
         fs::write(path, serde_json::to_vec(&figures).unwrap()).unwrap();
     }
+}
+
+/// What is told of one case. It is noted, too.
+fn figure(case: &str, mut took: Vec<u64>) -> Value {
+    took.sort_unstable();
+    let at = |percent: usize| took[(took.len() * percent).div_ceil(100).max(1) - 1];
+    let figure = json!({"case": case, "bans": took.len(), "p50_us": at(50),
+        "p90_us": at(90), "p99_us": at(99), "max_us": at(100)});
+    report::note(&format!("reaction: {figure}"));
+    figure
 }
 
 fn attacker(number: u16) -> IpAddr {

@@ -1,7 +1,8 @@
 """Receivers of alerts for tests: HTTP that behaves as its path says, and mail with STARTTLS and a password (aiosmtpd).
 
 Everything that comes is written as a line of JSON. Paths: /ok takes everything; /away answers 503 while there is a file
-`away` beside the output; /busy answers the first request 429 with `Retry-After: 2`; /hang does not answer; /redirect
+`away` beside the output; /busy answers the first request 429 with `Retry-After: 2`, and what
+begins with /limited the second; /hang does not answer; /redirect
 leads to /stolen; /refuse answers 400; /wrong answers 401.
 
 Arguments: the port of HTTP, the file to write to, and for mail the port, the certificate, its key, user and password.
@@ -37,6 +38,7 @@ def is_signed(headers, body):
 
 class Receiver(http.server.BaseHTTPRequestHandler):
     busy = 1
+    limited = 0
 
     def do_POST(self):
         body = self.rfile.read(int(self.headers["content-length"]))
@@ -48,6 +50,10 @@ class Receiver(http.server.BaseHTTPRequestHandler):
         if path == "/busy" and Receiver.busy > 0:
             Receiver.busy -= 1
             return self.answer(429, ("Retry-After", "2"))
+        if path.startswith("/limited"):
+            Receiver.limited += 1
+            if Receiver.limited == 2:
+                return self.answer(429, ("Retry-After", "2"))
         if path == "/hang":
             return time.sleep(3600)
         if path == "/redirect":

@@ -74,7 +74,7 @@ fn alertmanager(world: &World) -> Option<Vec<Value>> {
 }
 
 /// A file with a secret.
-fn secret(world: &World, name: &str, text: &str) {
+pub(super) fn secret(world: &World, name: &str, text: &str) {
     let path = world.folder.join(name);
     fs::write(&path, format!("{text}\n")).unwrap();
     fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();

@@ -1,5 +1,5 @@
-//! `cargo xtask bench reaction`: measures the time from offence to ban, by the end-to-end test of it, with the
-//! gateway that would be in service, in network namespaces of its own.
+//! `cargo xtask bench reaction`: measures the time from offence to ban, and from the end of a minute with an anomaly to the ban
+//! of its sources, by the end-to-end test of it, with the gateway that would be in service, in network namespaces of its own.
 
 use std::{
     env, fs,
@@ -22,7 +22,7 @@ pub(super) struct Arguments {
     /// How many bans each case makes.
     #[arg(long, default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=2_000))]
     bans: u16,
-    /// Only the cases whose names contain this, such as "full load, bursts".
+    /// Only the cases whose names contain this, such as "full load, bursts" or "anomaly".
     #[arg(long, default_value = "")]
     only: String,
     /// Print the figures as one JSON value.

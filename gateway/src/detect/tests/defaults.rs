@@ -69,6 +69,7 @@ fn what_sets_each_off() {
     check(S::UnknownRoute, 20, 100, true, 0, &[("path-scan", 20)]);
     check(S::UpstreamNotFound, 20, 100, true, 0, &[("path-scan", 20)]);
     check(S::ScanPath, 5, 100, true, 0, &[("vulnerability-scan", 5)]);
+    check(S::Injection, 20, 100, false, 0, &[("injection", 20)]);
     check(S::BadRequest, 20, 100, false, 0, &[("malformed-requests", 20)]);
     check(S::SlowClient, 10, 5_000, false, 0, &[("slow-clients", 10)]);
     check(S::HandshakeAbuse, 30, 100, false, 0, &[("handshake-abuse", 30)]);
@@ -107,9 +108,19 @@ fn what_sets_none_off() {
         check(signal, 5_000, 20, false, 0, &[]);
     }
     // An office: most is served.
-    for signal in [S::WrongPassword, S::Forbidden, S::UnknownRoute, S::UpstreamNotFound, S::BadRequest, S::SlowClient] {
+    for signal in [
+        S::WrongPassword,
+        S::Forbidden,
+        S::Injection,
+        S::UnknownRoute,
+        S::UpstreamNotFound,
+        S::BadRequest,
+        S::SlowClient,
+    ] {
         check(signal, 500, 20, true, 5, &[]);
     }
+    // A text that looks like an attack, saved now and then.
+    check(S::Injection, 500, 3_100, false, 0, &[]);
 }
 
 /// Each object of others that it asks for, by one path: BOLA.
@@ -133,11 +144,19 @@ fn they_are_in_force_by_one_line() {
         |tables: &str| rules(tables).iter().map(|rule| (rule.name.clone(), rule.shadow)).collect::<BTreeMap<_, _>>();
     assert!(rules("").is_empty(), "none is unless asked for");
     let shadow = shadows("[detect]\ndefaults = \"shadow\"\n");
-    assert!(shadow.len() >= 13 && shadow.values().all(|shadow| *shadow), "{shadow:?}");
+    assert!(shadow.len() >= 15 && shadow.values().all(|shadow| *shadow), "{shadow:?}");
     assert!(!shadow.contains_key("scraping"), "it looks at every request");
     let enforced = shadows("[detect]\ndefaults = \"enforce\"\n");
     let stay: Vec<_> = enforced.iter().filter(|(_, shadow)| **shadow).map(|(name, _)| name.as_str()).collect();
-    assert_eq!(stay, ["account-under-attack", "error-storm", "false-crawler", "object-guessing", "upstream-logins"]);
+    let expect = [
+        "account-under-attack",
+        "error-storm",
+        "false-crawler",
+        "object-guessing",
+        "refused-tokens",
+        "upstream-logins",
+    ];
+    assert_eq!(stay, expect);
     assert_eq!(shadow.keys().collect::<Vec<_>>(), enforced.keys().collect::<Vec<_>>());
     for (tables, name, expect) in [
         ("[[rule]]\nname = \"path-scan\"\n", "path-scan", Some(true)),

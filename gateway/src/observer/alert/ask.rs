@@ -74,7 +74,7 @@ impl Alerts {
             tries.push(tokio::task::spawn_local(async move {
                 let sender = Sender { instance: &alerts.instance, now };
                 let sent = timeout(TEST, target.send(&alerts.client, &sending, sender)).await;
-                let late = Outcome::Failed { why: format!("no answer within {} s", TEST.as_secs()), wait: 0 };
+                let late = Outcome::failed(format!("no answer within {} s", TEST.as_secs()));
                 (target, sent.unwrap_or(late))
             }));
         }

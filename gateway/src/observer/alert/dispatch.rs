@@ -58,6 +58,9 @@ struct GroupedAlert {
     is_told: bool,
     /// Whether a try to tell of it has failed: then its end is told in any case.
     is_tried: bool,
+    /// Whether it has arrived by a try that failed for others of the group: the next one is for those alone.
+    #[serde(default)]
+    is_taken: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -138,7 +141,7 @@ impl Outbox {
             None => self.dropped = self.dropped.saturating_add(1),
             Some(group) => {
                 let (alert, changed) = (alert.clone(), now.unix_millis);
-                let entry = GroupedAlert { alert, changed, is_told: false, is_tried: false };
+                let entry = GroupedAlert { alert, changed, is_told: false, is_tried: false, is_taken: false };
                 group.entries.insert(entry.alert.fingerprint.clone(), entry);
             }
         }
@@ -156,12 +159,13 @@ impl Outbox {
         // It is worse than was told, or not so bad: that is news.
         entry.changed = now.unix_millis;
         let is_known = entry.is_told && receiver.resolved || entry.is_tried;
-        (entry.is_told, entry.is_tried) = (false, is_known);
+        (entry.is_told, entry.is_tried, entry.is_taken) = (false, is_known, false);
         // Alertmanager takes it for another alert, as it knows alerts by all their labels.
         if is_known && matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) {
             let key = format!("{}-{}", old.fingerprint, old.severity.name());
             let alert = TrackedAlert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
-            let entry = GroupedAlert { alert, changed: now.unix_millis, is_told: true, is_tried: true };
+            let entry =
+                GroupedAlert { alert, changed: now.unix_millis, is_told: true, is_tried: true, is_taken: false };
             group.entries.insert(key, entry);
         }
     }
@@ -189,6 +193,7 @@ impl Outbox {
             entry.alert.ended = Some(alert.ended.unwrap_or(now.unix_millis));
             entry.alert.summary.clone_from(&alert.summary);
             entry.changed = now.unix_millis;
+            entry.is_taken = false;
         } else {
             group.entries.remove(&alert.fingerprint);
         }
@@ -229,6 +234,9 @@ impl Outbox {
         let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
         // What is new comes first, and what has no place waits for the next one.
         let mut heard: Vec<&GroupedAlert> = heard.collect();
+        if heard.iter().any(|entry| !entry.is_taken) {
+            heard.retain(|entry| !entry.is_taken);
+        }
         heard.sort_by_key(|entry| (!entry.has_news(), entry.alert.began));
         // Alertmanager forgets what it is not told again.
         let most = if matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
@@ -247,7 +255,8 @@ impl Outbox {
         let Some((key, told)) = self.on_its_way.take() else { return };
         self.pace.done(outcome, now);
         let mut touched = BTreeSet::from([key.clone()]);
-        for (fingerprint, is_end) in &told {
+        let taken = outcome.taken(told.len());
+        for (nth, (fingerprint, is_end)) in told.iter().enumerate() {
             // A reload may have put it into another group meanwhile.
             let Some(at) = self.find(&key, fingerprint) else { continue };
             let Some((known, group)) = self.groups.get_mut(at) else { continue };
@@ -255,10 +264,10 @@ impl Outbox {
                 touched.insert(known.clone());
             }
             let Some(entry) = group.entries.get_mut(fingerprint) else { continue };
-            match outcome {
-                Outcome::Failed { .. } => entry.is_tried = true,
-                // Whatever the receiver does not want it is not told again before it is due again.
-                Outcome::Refused(_) | Outcome::Sent if *is_end => {
+            // Whatever the receiver does not want it is not told again before it is due again.
+            match nth < taken {
+                false => entry.is_tried = true,
+                true if *is_end => {
                     // It may have begun again meanwhile.
                     match entry.alert.ended {
                         Some(_) => drop(group.entries.remove(fingerprint)),
@@ -266,10 +275,11 @@ impl Outbox {
                     }
                 }
                 // It has ended meanwhile, and nobody is told of that.
-                Outcome::Refused(_) | Outcome::Sent if entry.alert.ended.is_some() && !tells_ends => {
-                    drop(group.entries.remove(fingerprint));
+                true if entry.alert.ended.is_some() && !tells_ends => drop(group.entries.remove(fingerprint)),
+                true => {
+                    (entry.is_told, entry.is_tried) = (true, false);
+                    entry.is_taken = entry.alert.ended.is_none();
                 }
-                Outcome::Refused(_) | Outcome::Sent => (entry.is_told, entry.is_tried) = (true, false),
             }
         }
         for (_, group) in self.groups.iter_mut().filter(|(known, _)| touched.contains(known)) {
@@ -298,6 +308,7 @@ impl AlertGroup {
             self.tries = self.tries.saturating_add(1);
         } else {
             (self.sent, self.tries) = (Some(now.unix_millis), 0);
+            self.entries.values_mut().for_each(|entry| entry.is_taken = false);
         }
     }
 

@@ -3,6 +3,8 @@
 //! *Invariant:* no secret and no URL that may be one is in what is said of a failure; a redirect is not followed, as it
 //! would show the secret to whom nobody has named.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout;
@@ -64,16 +66,21 @@ impl ReceiverTarget {
     /// Sends something, and says what became of it.
     pub(super) async fn send(&self, client: &Client, sending: &Sending, sender: Sender<'_>) -> Outcome {
         let time = self.settings.dial.timeout;
-        let late = Outcome::Failed { why: format!("no answer within {} s", time.as_secs_f64()), wait: 0 };
+        let late = || format!("no answer within {} s", time.as_secs_f64());
         match &self.settings.kind {
             ReceiverKind::Email(settings) => {
                 let Some(server) = &self.server else { return unusable() };
                 let mail = (self.settings.name.as_str(), settings);
-                timeout(time, mail::send(client, server, mail, sending, sender)).await.unwrap_or(late)
+                timeout(time, mail::send(client, server, mail, sending, sender))
+                    .await
+                    .unwrap_or_else(|_late| Outcome::failed(late()))
             }
             ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
-                timeout(time, syslog::send(server, ca, sending, sender)).await.unwrap_or(late)
+                let taken = Cell::new(0);
+                timeout(time, syslog::send(server, ca, (sending, &taken), sender))
+                    .await
+                    .unwrap_or_else(|_late| Outcome::Failed { why: late(), wait: 0, taken: taken.get() })
             }
             _ => match self.posts(sending, sender) {
                 Some(posts) => self.post(client, posts).await,
@@ -111,11 +118,11 @@ impl ReceiverTarget {
         })
     }
 
-    /// Sends one request after the other. What failed is sent again with all of them: receivers know what they have.
+    /// Sends one request after the other, each of an alert where there are many. The first that fails is the last.
     async fn post(&self, client: &Client, posts: Vec<Post>) -> Outcome {
         let Some(server) = &self.server else { return unusable() };
         let mut refused = None;
-        for post in posts {
+        for (taken, post) in posts.into_iter().enumerate() {
             let Ok(headers) = headers(&post) else { return unusable() };
             let body = Bytes::from(post.body.to_string());
             let request = OutboundRequest { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
@@ -123,11 +130,13 @@ impl ReceiverTarget {
                 Ok(answer) => match outcome(&answer) {
                     Outcome::Sent => {}
                     Outcome::Refused(why) => refused = Some(why),
-                    failed @ Outcome::Failed { .. } => return failed,
+                    Outcome::Failed { why, wait, .. } => return Outcome::Failed { why, wait, taken },
                 },
                 // It has been taken: the answer is of no interest.
                 Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::Content) => {}
-                Err(failure) => return Outcome::Failed { why: words::without_urls(&failure.why), wait: 0 },
+                Err(failure) => {
+                    return Outcome::Failed { why: words::without_urls(&failure.why), wait: 0, taken };
+                }
             }
         }
         refused.map_or(Outcome::Sent, Outcome::Refused)
@@ -135,7 +144,7 @@ impl ReceiverTarget {
 }
 
 fn unusable() -> Outcome {
-    Outcome::Failed { why: "it cannot be used with these settings".to_owned(), wait: 0 }
+    Outcome::failed("it cannot be used with these settings".to_owned())
 }
 
 fn bearer(token: Option<&[u8]>) -> Vec<(&'static str, String)> {
@@ -162,7 +171,7 @@ fn outcome(answer: &OutboundResponse) -> Outcome {
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
             Outcome::Refused(why())
         }
-        _ => Outcome::Failed { why: why(), wait: retry_after(&answer.headers) },
+        _ => Outcome::Failed { why: why(), wait: retry_after(&answer.headers), taken: 0 },
     }
 }
 

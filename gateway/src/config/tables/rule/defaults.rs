@@ -1,7 +1,8 @@
 //! The default rules: what an attacker does and a customer does not, whatever the API. `docs/detection.md` explains each.
 //!
-//! None of them counts what happens to customers when something of ours is wrong: expired tokens, tokens by unknown keys,
-//! tokens of other issuers or for others, missing tokens. A signal that is new belongs into the rule that it fits, or into one
+//! None of them bans for what happens to customers when something of ours is wrong: expired tokens, tokens by unknown keys,
+//! tokens of other issuers or for others, missing tokens. One counts such tokens in shadow mode, so that the guard notices when
+//! good clients fail together. A signal that is new belongs into the rule that it fits, or into one
 //! of its own here.
 
 use std::time::Duration;
@@ -42,6 +43,18 @@ pub(super) fn all(defaults: Defaults, with_keys: bool) -> Vec<Rule> {
         // Many sources try one account. Among them may be its owner's.
         Rule { distinct: Some(Distinct::Sources), shadow: true, ..rule("account-under-attack", &guessed, 20, 10, 10) },
         rule("token-forging", &[S::ForgedToken], 10, 1, 10),
+        // A key, a clock or an issuer is wrong, and it is customers who suffer. The guard tells when good clients fail together.
+        Rule {
+            share: Some(80),
+            shadow: true,
+            ..rule(
+                "refused-tokens",
+                &[S::ExpiredToken, S::NotYetValid, S::UnknownKey, S::WrongAudience, S::WrongIssuer],
+                10,
+                5,
+                10,
+            )
+        },
         // Looks for what it may have.
         Rule {
             distinct: Some(Distinct::Paths),
@@ -67,6 +80,8 @@ pub(super) fn all(defaults: Defaults, with_keys: bool) -> Vec<Rule> {
             ..rule("path-scan", &[S::UnknownRoute, S::UpstreamNotFound], 20, 1, 10)
         },
         Rule { distinct: Some(Distinct::Objects), ..rule("vulnerability-scan", &[S::ScanPath], 5, 5, 60) },
+        // Only where a firewall enforces: what it reports is no signal.
+        Rule { share: Some(80), ..rule("injection", &[S::Injection], 20, 1, 10) },
         Rule { share: Some(80), ..rule("malformed-requests", &[S::BadRequest], 20, 1, 10) },
         Rule { share: Some(80), ..rule("slow-clients", &[S::SlowClient], 10, 5, 10) },
         Rule { share: Some(80), ..rule("handshake-abuse", &[S::BadHandshake, S::HandshakeAbuse], 30, 1, 10) },

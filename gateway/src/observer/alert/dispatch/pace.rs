@@ -59,7 +59,7 @@ impl RateLimiter {
     /// Something was sent, or could not be.
     pub(super) fn done(&mut self, outcome: &Outcome, now: Now) {
         match outcome {
-            Outcome::Failed { why, wait } => {
+            Outcome::Failed { why, wait, .. } => {
                 let pause =
                     FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST).max((*wait).min(LONGEST_ASKED));
                 self.failures = self.failures.saturating_add(1);

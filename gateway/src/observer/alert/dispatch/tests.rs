@@ -95,7 +95,7 @@ impl World {
     #[track_caller]
     fn fails(&mut self, second: u64, expect: &str, wait: u64) {
         assert_eq!(self.next(second), expect, "at {second}");
-        let outcome = Outcome::Failed { why: "no".to_owned(), wait };
+        let outcome = Outcome::Failed { why: "no".to_owned(), wait, taken: 0 };
         self.outbox.done(&outcome, self.receiver.resolved, at(second));
     }
 }
@@ -155,7 +155,7 @@ fn failures_make_slow_and_lose_nothing() {
     for second in 0..3_000 {
         if !world.next(second).is_empty() {
             tries.push(second);
-            let outcome = Outcome::Failed { why: "no".to_owned(), wait: 0 };
+            let outcome = Outcome::failed("no".to_owned());
             world.outbox.done(&outcome, true, at(second));
         }
     }
@@ -171,6 +171,36 @@ fn failures_make_slow_and_lose_nothing() {
     assert_eq!(world.next(4_950), "+down-a +down-b");
     world.outbox.done(&Outcome::Refused("400".to_owned()), true, at(4_950));
     world.sends(5_400, "");
+}
+
+/// Services that are told of each alert by itself get no alert twice because another one failed.
+#[test]
+fn what_has_arrived_is_not_sent_again_with_the_rest() {
+    let taken = |taken| Outcome::Failed { why: "429".to_owned(), wait: 0, taken };
+    let mut world = World::new(receiver());
+    let check = |world: &mut World, second: u64, expect: &str, outcome: &Outcome| {
+        assert_eq!(world.next(second), expect, "at {second}");
+        world.outbox.done(outcome, true, at(second));
+    };
+    for server in ["a", "b", "c", "d"] {
+        world.begins("down", server, 0);
+    }
+    check(&mut world, 10, "+down-a +down-b +down-c +down-d", &taken(2));
+    // One that has arrived ends meanwhile, and so does one that has not: their ends are told.
+    world.ends("down", "a", 11);
+    world.ends("down", "c", 11);
+    check(&mut world, 20, "+down-d -down-a -down-c", &taken(1));
+    // What waits outlives the observer.
+    world.outbox = serde_json::from_str(&serde_json::to_string(&world.outbox).unwrap()).unwrap();
+    check(&mut world, 30, "-down-a -down-c", &taken(1));
+    check(&mut world, 40, "-down-c", &Outcome::Sent);
+    // From then on all that goes on is told again, as before.
+    world.begins("down", "e", 50);
+    check(&mut world, 340, "+down-b +down-d +down-e", &Outcome::Sent);
+    // A repetition that fails half way is no reason to begin anew.
+    check(&mut world, 340 + 3_600, "+down-b +down-d +down-e", &taken(2));
+    check(&mut world, 340 + 3_610, "+down-e", &Outcome::Sent);
+    world.sends(340 + 3_620, "");
 }
 
 #[test]

@@ -78,12 +78,12 @@ pub(super) async fn send(
 ) -> Outcome {
     let message = match message(receiver, mail, sending, sender) {
         Ok(message) => message,
-        Err(why) => return Outcome::Failed { why, wait: 0 },
+        Err(why) => return Outcome::failed(why),
     };
     match deliver(client, server, mail, &message, sender).await {
         Ok(()) => Outcome::Sent,
         Err(MailError { why, is_final: true }) => Outcome::Refused(why),
-        Err(MailError { why, .. }) => Outcome::Failed { why, wait: 0 },
+        Err(MailError { why, .. }) => Outcome::failed(why),
     }
 }
 

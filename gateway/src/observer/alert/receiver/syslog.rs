@@ -1,5 +1,7 @@
 //! Syslog (RFC 5424): a message for each alert.
 
+use std::cell::Cell;
+
 use super::{
     sending::{Sender, Sending},
     words,
@@ -16,7 +18,13 @@ use crate::{
 /// The facility `daemon`.
 const FACILITY: u8 = 3;
 
-pub(super) async fn send(server: &SyslogServer, ca: &NamedFile, sending: &Sending, sender: Sender<'_>) -> Outcome {
+/// `taken` is how many messages have been sent, also while this goes on.
+pub(super) async fn send(
+    server: &SyslogServer,
+    ca: &NamedFile,
+    (sending, taken): (&Sending, &Cell<usize>),
+    sender: Sender<'_>,
+) -> Outcome {
     for (severity, line) in messages(sending, sender) {
         let priority = FACILITY * 8 + severity;
         let (time, host) = (rfc3339(sender.now.unix_millis), host(sender.instance));
@@ -25,8 +33,9 @@ pub(super) async fn send(server: &SyslogServer, ca: &NamedFile, sending: &Sendin
         let what = Parcel::Syslog { server: server.clone(), message };
         let ca = Some(ca.bytes.to_vec()).filter(|ca| !ca.is_empty());
         if let Err(why) = deliver::send(Delivery { what, ca }).await {
-            return Outcome::Failed { why, wait: 0 };
+            return Outcome::Failed { why, wait: 0, taken: taken.get() };
         }
+        taken.set(taken.get() + 1);
     }
     Outcome::Sent
 }

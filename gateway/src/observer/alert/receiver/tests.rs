@@ -148,7 +148,7 @@ fn what_answers_mean() {
         let answer = OutboundResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
         assert_eq!(outcome(&answer), *expect);
     };
-    let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait };
+    let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait, taken: 0 };
     check(202, "", &Outcome::Sent);
     check(429, "30", &failed("429 Too Many Requests", 30_000));
     check(503, "Sun, 06 Nov 1994 08:49:37 GMT", &failed("503 Service Unavailable", 0));

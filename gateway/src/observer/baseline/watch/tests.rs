@@ -232,7 +232,7 @@ fn a_minute_without_a_number_ends_nothing_and_begins_nothing() {
 }
 
 #[test]
-fn patience_makes_no_attack_usual() {
+fn n01_patience_makes_no_attack_usual() {
     let mut world = World::new("UTC");
     world.usual(4 * WEEK);
     world.told.clear();
