@@ -106,6 +106,21 @@ fn a_first_start_that_fails_leaves_nothing_pinned() {
             replaced_line(&text, state, &format!("state_dir = {file:?}")),
             vec!["guard.state_dir: ", "state_dir = "],
         ),
+        (
+            None,
+            text.replace("/access.log\"", "/file/access.log\""),
+            vec!["proxy.access_log: ", "file cannot be made", "write the path of a file"],
+        ),
+        (
+            None,
+            format!(
+                "{}\n[[access_log.output]]\ntype = \"stdout\"\n[[access_log.output]]\ntype = \"file\"\n\
+                 path = {:?}\nrotate = false\n",
+                without_line(&text, "access_log = "),
+                format!("{file}/access.log")
+            ),
+            vec!["access_log.output[1].path: ", "file cannot be made", "write the path of a file"],
+        ),
     ] {
         let listener = taken.map(|address| world.gate.enter(|| TcpListener::bind(address).unwrap()));
         fs::write(&config, text).unwrap();
@@ -118,6 +133,10 @@ fn a_first_start_that_fails_leaves_nothing_pinned() {
         }
         assert_eq!(pinned(&pins), Vec::<PathBuf>::new(), "{said}");
     }
+}
+
+fn without_line(text: &str, start: &str) -> String {
+    text.lines().filter(|line| !line.starts_with(start)).collect::<Vec<_>>().join("\n")
 }
 
 fn replaced_line(text: &str, number: usize, by: &str) -> String {

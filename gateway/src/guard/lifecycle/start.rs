@@ -332,7 +332,10 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
         let hint = "a path in a folder that is there: socket = \"/run/gateway/admin.sock\"";
         if error.is::<SocketError>() { error } else { unusable(config, "admin.socket", hint, &error) }
     })?;
-    let access_logs = open_logs(&config.proxy.access_log)?;
+    let access_logs = open_logs(&config.proxy.access_log).map_err(|closed| {
+        let hint = "the path of a file, in a folder that is there or can be made: \"/var/log/gateway/access.log\"";
+        unusable(config, &closed.key(&config.document), hint, &closed.error)
+    })?;
     let control = &settings.control_socket;
     let control = server::bind(control, settings.control_mode, resolved.control_group).map_err(|error| {
         let hint = "a path in a folder of its own: control_socket = \"/run/gateway/control.sock\"";
@@ -342,12 +345,14 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
     Ok(OpenFiles { listeners, admin, access_logs, control })
 }
 
+/// What reasons have that say themselves what to do.
+const SAY_WHAT_TO_DO: [&str; 4] = ["another guard.", "has to be started", "start the reader", "`rotate = false`"];
+
 /// What is wrong with a setting that only a start can tell: where it stands, the key, the reason, and what would be right.
 fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> anyhow::Error {
     let (place, reason) = (config.document.place(key), with_causes(error));
-    // Some say themselves what to do.
     let hint = match () {
-        () if reason.contains("another guard.") || reason.contains("has to be started") => String::new(),
+        () if SAY_WHAT_TO_DO.iter().any(|words| reason.contains(words)) => String::new(),
         () if !geteuid().is_root() => ": `gateway run` has to be started as root".to_owned(),
         () if reason.contains("another gateway") => format!(": stop it, or write {right}"),
         () => format!(": write {right}"),
