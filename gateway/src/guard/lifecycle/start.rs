@@ -286,6 +286,7 @@ fn writes(config: &Config) -> Vec<Writes> {
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
     writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
+    writes.extend(around_bpffs(pin_dir).map(|around| Writes::Mounted(around.to_owned())));
     writes.extend(config.proxy.access_log.files().map(|file| match file.rotate {
         Some(_) => Writes::Rotated(file.path.clone()),
         None => Writes::Log(file.path.clone()),
@@ -299,6 +300,12 @@ fn writes(config: &Config) -> Vec<Writes> {
     });
     writes.extend(anchors.filter(|path| path.parent().is_some_and(Path::exists)).map(Writes::Log));
     writes
+}
+
+/// The folder in which the BPF file system of the pins is mounted, or would be; never the root: all else is in it.
+fn around_bpffs(pin_dir: &Path) -> Option<&Path> {
+    let mounted = pin_dir.ancestors().take_while(|folder| is_bpffs(folder)).last();
+    mounted.or(pin_dir.parent())?.parent().filter(|around| around.parent().is_some())
 }
 
 fn is_bpffs(folder: &Path) -> bool {
