@@ -222,6 +222,7 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
         "flood",
         "bans",
         "descriptors",
+        "shuts",
     ] {
         stage.survives(scenario);
         let listed = stage.daemon.done(&["block", "list"]).to_string();

@@ -89,7 +89,7 @@ impl Bpffs {
 
 impl Drop for Bpffs {
     fn drop(&mut self) {
-        drop(umount2(&self.0, MntFlags::MNT_DETACH));
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap_or_default();
     }
 }
 

@@ -11,6 +11,7 @@
 
 use std::{
     env, fs,
+    net::Shutdown,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     process::ExitCode,
@@ -25,6 +26,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
+use socket2::SockRef;
 use support::{random::Random, wait::pause};
 
 mod descriptors;
@@ -148,6 +150,13 @@ impl Hostile {
                     let message = messages::any(&mut self.random);
                     self.say(&message);
                 }
+            }
+            // All copies of a listening socket are one socket.
+            "shuts" => {
+                for listener in listeners {
+                    SockRef::from(listener).shutdown(Shutdown::Read).unwrap();
+                }
+                self.say(&ToGuard::Ready);
             }
             "acks" => {
                 self.say(&ToGuard::Ready);

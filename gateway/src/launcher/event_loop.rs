@@ -352,7 +352,11 @@ impl Launcher {
     }
 
     fn bury(&mut self) {
-        for exited in self.children.bury() {
+        let ended = self.children.bury();
+        if !ended.is_empty() {
+            self.sockets.listen_again();
+        }
+        for exited in ended {
             if let Some(guard) = &mut self.guard {
                 guard.tell(exited, Vec::new());
             }
