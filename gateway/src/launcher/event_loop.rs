@@ -353,7 +353,8 @@ impl Launcher {
 
     fn bury(&mut self) {
         let ended = self.children.bury();
-        if !ended.is_empty() {
+        let guard_ended = self.guard.as_mut().and_then(Guard::ended);
+        if !ended.is_empty() || guard_ended.is_some() {
             self.sockets.listen_again();
         }
         for exited in ended {
@@ -361,7 +362,7 @@ impl Launcher {
                 guard.tell(exited, Vec::new());
             }
         }
-        if let Some(status) = self.guard.as_mut().and_then(Guard::ended) {
+        if let Some(status) = guard_ended {
             self.guard_ended(status);
         }
     }
