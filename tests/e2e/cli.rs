@@ -112,12 +112,13 @@ fn commands_through_the_socket() {
 
 #[test]
 fn an_empty_variable_names_no_configuration() {
-    for (variable, arguments, expect) in [
-        ("", &["version"][..], 0),
+    let rows: [(&str, &[&str], i32); 4] = [
+        ("", &["version"], 0),
         ("", &["--config", "", "version"], 2),
         ("/nowhere.toml", &["version"], 0),
         ("/nowhere.toml", &["check"], 2),
-    ] {
+    ];
+    for (variable, arguments, expect) in rows {
         let told = Command::new(binary()).env("GATEWAY_CONFIG", variable).args(arguments).output().unwrap();
         let said = String::from_utf8_lossy(&told.stderr);
         assert_eq!(told.status.code(), Some(expect), "{variable:?} {arguments:?}: {said}");

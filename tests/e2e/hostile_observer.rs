@@ -35,7 +35,8 @@ fn settings() -> Settings {
     let key = include_str!("../fixtures/minisign/minisign.pub").lines().nth(1).unwrap();
     let feed = |name: &str, more: &str| {
         format!(
-            "[[feed]]\nname = \"{name}\"\nurl = \"http://127.0.0.1:9200/{name}.txt\"\nallow_http = true\nevery = \"1s\"\n{more}\n"
+            "[[feed]]\nname = \"{name}\"\nurl = \"http://127.0.0.1:9200/{name}.txt\"\nallow_http = true\n\
+             every = \"1s\"\n{more}\n"
         )
     };
     let (plain, signed) = (feed("plain", ""), feed("signed", &format!("minisign = \"{key}\"")));

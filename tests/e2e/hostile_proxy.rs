@@ -221,8 +221,8 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
         "acks",
         "flood",
         "bans",
-        "descriptors",
         "shuts",
+        "descriptors",
     ] {
         stage.survives(scenario);
         let listed = stage.daemon.done(&["block", "list"]).to_string();
