@@ -56,12 +56,15 @@ mod reference;
 mod request;
 mod table;
 
+/// The variable that names the configuration.
+const CONFIG: &str = "GATEWAY_CONFIG";
+
 /// An edge guard for HTTP APIs: an authenticating proxy whose refusals become drops in the kernel.
 #[derive(Debug, Parser)]
 #[command(name = "gateway", version, after_help = exit::HELP, max_term_width = 80)]
 struct Arguments {
     /// The configuration [default: /etc/gateway/gateway.toml]
-    #[arg(long, global = true, help_heading = "Global options", env = "GATEWAY_CONFIG", value_name = "PATH")]
+    #[arg(long, global = true, help_heading = "Global options", env = CONFIG, value_name = "PATH")]
     config: Option<PathBuf>,
     /// The running gateway's control socket [default: guard.control_socket of the configuration]
     #[arg(long, global = true, help_heading = "Global options", value_name = "PATH")]
@@ -256,20 +259,31 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// All commands with their arguments. What stands behind an option for a number or a time is its value, also with a sign: a
-/// hint how to write other arguments would mislead.
+/// All commands with their arguments. An empty variable is as none.
 fn command() -> clap::Command {
+    let is_empty = env::var_os(CONFIG).is_some_and(|path| path.is_empty());
+    with_amounts(if is_empty { without_variable(Arguments::command()) } else { Arguments::command() })
+}
+
+/// The commands, whatever the variable names.
+fn without_variable(command: clap::Command) -> clap::Command {
+    command.mut_arg("config", |config| config.env(None::<&str>))
+}
+
+/// What stands behind an option for a number or a time is its value, also with a sign, and so is a number that stands by
+/// itself: a hint how to write other arguments would mislead.
+fn with_amounts(command: clap::Command) -> clap::Command {
     const AMOUNTS: [&str; 5] = ["AGE", "DURATION", "NUMBER", "SECONDS", "TIME"];
-    fn amounts(command: clap::Command) -> clap::Command {
-        let is_amount = |argument: &Arg| {
-            let names = argument.get_value_names().unwrap_or_default();
-            !argument.is_positional() && names.iter().any(|name| AMOUNTS.contains(&name.as_str()))
-        };
-        let command = command
-            .mut_args(|argument| if is_amount(&argument) { argument.allow_hyphen_values(true) } else { argument });
-        command.mut_subcommands(amounts)
-    }
-    amounts(Arguments::command())
+    let is_amount = |argument: &Arg| {
+        let names = argument.get_value_names().unwrap_or_default();
+        names.iter().any(|name| AMOUNTS.contains(&name.as_str()))
+    };
+    let command = command.mut_args(|argument| match argument.is_positional() {
+        true => argument.allow_negative_numbers(true),
+        false if is_amount(&argument) => argument.allow_hyphen_values(true),
+        false => argument,
+    });
+    command.mut_subcommands(with_amounts)
 }
 
 /// The reference of all commands, as Markdown.

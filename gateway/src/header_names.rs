@@ -28,11 +28,14 @@ const OWN: [&str; 18] = [
 ];
 const OWN_BEGINNINGS: [&str; 2] = ["x-client-certificate-", "x-forwarded-"];
 
-/// What other proxies tell upstreams, in order: who the client is, how it came, what it asked for. An upstream that was
-/// made for such a proxy believes these names. `proxy` becomes `HTTP_PROXY` in CGI.
+/// What other proxies tell upstreams, in order: who the client is, how it came, what it asked for. They are aliases of what
+/// the gateway tells: an upstream that was made for such a proxy believes these names. A name is here only if a known
+/// program or platform writes it, or frameworks believe it by themselves; `docs/requests.md` says which. `proxy` becomes
+/// `HTTP_PROXY` in CGI.
 const OTHERS: [&str; 94] = [
     "cf-connecting-ip",
     "cf-connecting-ipv6",
+    "cf-pseudo-ipv4",
     "client-cert",
     "client-cert-chain",
     "client-ip",
@@ -40,6 +43,7 @@ const OTHERS: [&str; 94] = [
     "do-connecting-ip",
     "fastly-client-ip",
     "fly-client-ip",
+    "forwarded-for",
     "front-end-https",
     "incap-client-ip",
     "iv-creds",
@@ -85,9 +89,7 @@ const OTHERS: [&str; 94] = [
     "x-credential-identifier",
     "x-email",
     "x-endpoint-api-userinfo",
-    "x-group",
     "x-groups",
-    "x-host",
     "x-http-method",
     "x-http-method-override",
     "x-id-token",
@@ -221,6 +223,10 @@ mod tests {
             ("x-client-id", HeaderKind::Message),
             ("x-role-hint", HeaderKind::Message),
             ("x-group-by", HeaderKind::Message),
+            ("x-group", HeaderKind::Message),
+            ("x-host", HeaderKind::Message),
+            ("forwarded-for", HeaderKind::Other),
+            ("cf-pseudo-ipv4", HeaderKind::Other),
             ("x-original-title", HeaderKind::Message),
             ("x-tls-version", HeaderKind::Message),
             ("x-userland", HeaderKind::Message),

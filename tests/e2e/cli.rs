@@ -110,6 +110,22 @@ fn commands_through_the_socket() {
     audit(&world, &mut daemon);
 }
 
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let rows: [(&str, &[&str], i32); 4] = [
+        ("", &["version"], 0),
+        ("", &["--config", "", "version"], 2),
+        ("/nowhere.toml", &["version"], 0),
+        ("/nowhere.toml", &["check"], 2),
+    ];
+    for (variable, arguments, expect) in rows {
+        let told = Command::new(binary()).env("GATEWAY_CONFIG", variable).args(arguments).output().unwrap();
+        let said = String::from_utf8_lossy(&told.stderr);
+        assert_eq!(told.status.code(), Some(expect), "{variable:?} {arguments:?}: {said}");
+        assert_eq!(said.contains("/nowhere.toml"), arguments == ["check"], "{said}");
+    }
+}
+
 /// How each command ends that is not for this user, while the gateway runs and while it does not.
 const WITHOUT_RIGHTS: [(&[&str], i32, i32); 33] = [
     (&["status"], 4, 3),
@@ -257,6 +273,8 @@ fn allows(daemon: &Daemon<'_>) {
     assert_eq!(daemon.cli(&["block", "add", "10.0.0.121"]).json["code"], "allowlisted");
     daemon.done(&["allow", "del", "10.0.0.120/29"]);
     assert_eq!(daemon.cli(&["allow", "del", "10.0.0.120/29"]).code, 1);
+    let timed = daemon.cli(&["allow", "add", "10.0.0.120", "--for", "-1h"]);
+    assert!(timed.code == 2 && timed.json["message"].to_string().contains("gateway allow del"), "{}", timed.json);
     // What the configuration allows is removed in the configuration.
     assert_eq!(daemon.cli(&["allow", "del", "10.0.0.110"]).code, 1);
     daemon.done(&["block", "flush", "--yes"]);

@@ -84,6 +84,10 @@ fn fetched() {
     assert_eq!(status["feeds"][0]["origin"], "url", "{status}");
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a listed source is answered");
     assert!(!status.to_string().contains("hidden"), "the path of a URL may be a key: {status}");
+    let listed = daemon.done(&["feed", "list"]);
+    let first = &listed["feeds"][0];
+    assert_eq!((&first["name"], &first["entries"]), (&json!("f"), &json!(40)), "{listed}");
+    assert!(listed["guard_pid"].is_null(), "the whole status: {listed}");
 
     // The server is asked for news, and has none.
     say(&reply, "304 Not Modified", "", "");

@@ -1,4 +1,4 @@
-//! A proxy in wrong hands, and an observer: whatever they say, the guard lives, bans nobody that must not be banned,
+//! A proxy in wrong hands, beside an observer: whatever it says, the guard lives, bans nobody that must not be banned,
 //! answers its operators, and fills neither log nor memory.
 
 use std::{
@@ -24,7 +24,7 @@ use support::{
 const PACE: u64 = 20;
 
 /// How long each scenario is watched.
-const WATCHED: Duration = Duration::from_secs(3);
+pub(crate) const WATCHED: Duration = Duration::from_secs(3);
 
 /// What no rule may ban, by the start of what `block list` says.
 const PROTECTED: [&str; 13] = [
@@ -32,37 +32,55 @@ const PROTECTED: [&str; 13] = [
     "ff02:",
 ];
 
-struct Stage<'world> {
-    world: &'world World,
-    daemon: Daemon<'world>,
-    guard: u32,
+/// A gateway, some processes of which are hostile.
+pub(crate) struct Stage<'world> {
+    pub(crate) world: &'world World,
+    pub(crate) daemon: Daemon<'world>,
+    pub(crate) guard: u32,
     random: Random,
     slowest: Duration,
+}
+
+/// What there was before a scenario.
+pub(crate) struct Before {
+    lines: usize,
+    audited: usize,
+    descriptors: usize,
+    at: Instant,
 }
 
 impl<'world> Stage<'world> {
     /// Starts the real gateway; its next proxy is hostile.
     fn new(world: &'world World) -> Self {
-        let path = program(world);
-        install(Path::new(&binary()), &path, 0o755);
         let guard = format!("allow = [\"192.0.2.0/24\"]\nmax_bans_per_minute = {PACE}\nladder = {{ widen_at = 2 }}");
         // The observer is made from the same program, and as hostile.
         let more = "[admin]\naddress = \"127.0.0.1:9901\"\n".to_owned();
-        let settings = Settings { guard, more, ..Settings::default() };
+        Self::with(world, &Settings { guard, more, ..Settings::default() })
+    }
+
+    /// Starts the real gateway, whose program [`program`] is.
+    pub(crate) fn with(world: &'world World, settings: &Settings) -> Self {
+        let path = program(world);
+        install(Path::new(&binary()), &path, 0o755);
         let exec = format!("exec {} \"$@\"", path.display());
-        let daemon = Daemon::start_under(world, &settings, &["sh", "-c", &exec]);
+        let daemon = Daemon::start_under(world, settings, &["sh", "-c", &exec]);
         let guard = daemon.guard_pid();
         Self { world, daemon, guard, random: Random::new(), slowest: Duration::ZERO }
     }
 
     /// The next proxies do this.
     fn plays(&mut self, scenario: &str) {
-        fs::write(self.world.folder.join("scenario"), format!("{scenario} {}", self.random.below(1 << 32))).unwrap();
+        self.play("scenario", scenario);
+    }
+
+    /// What is in this file is played by the next of its processes.
+    pub(crate) fn play(&mut self, file: &str, scenario: &str) {
+        fs::write(self.world.folder.join(file), format!("{scenario} {}", self.random.below(1 << 32))).unwrap();
     }
 
     /// The guard's `status`, as its operator gets it; how long that took is kept.
     #[track_caller]
-    fn status(&mut self) -> Value {
+    pub(crate) fn status(&mut self) -> Value {
         let start = Instant::now();
         let status = self.daemon.status();
         self.slowest = self.slowest.max(start.elapsed());
@@ -73,7 +91,7 @@ impl<'world> Stage<'world> {
         self.log().lines().count()
     }
 
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.world.folder.join("stderr.log")).unwrap()
     }
 
@@ -96,7 +114,7 @@ impl<'world> Stage<'world> {
     #[track_caller]
     fn survives(&mut self, scenario: &str) {
         self.plays(scenario);
-        let (lines, audited, descriptors) = (self.lines(), self.audited(), self.descriptors());
+        let before = self.before();
         if let Some(pid) = self.status()["proxy_pid"].as_u64() {
             let killed = Command::new("kill").args(["-9", &pid.to_string()]).status();
             assert!(killed.is_ok());
@@ -106,16 +124,32 @@ impl<'world> Stage<'world> {
         until(&begins, SOON, || self.log().contains(&begins).then_some(()));
         let start = Instant::now();
         while start.elapsed() < WATCHED {
-            let status = self.status();
-            assert_eq!(status["guard_pid"], self.guard, "{scenario}: {status}");
-            // An operator's word counts all the while.
-            self.daemon.done(&["block", "add", "198.51.100.7", "--for", "1h", "--force"]);
-            self.daemon.done(&["block", "del", "198.51.100.7"]);
-            pause(Duration::from_millis(20));
+            self.is_served(scenario);
         }
         self.bans_are_safe(scenario);
-        let seconds = start.elapsed().as_secs() + 1;
-        let (told, recorded) = (self.lines() - lines, self.audited() - audited);
+        self.is_bounded(scenario, &before);
+    }
+
+    pub(crate) fn before(&self) -> Before {
+        let (lines, audited, descriptors) = (self.lines(), self.audited(), self.descriptors());
+        Before { lines, audited, descriptors, at: Instant::now() }
+    }
+
+    /// The guard lives, and an operator's word counts.
+    #[track_caller]
+    pub(crate) fn is_served(&mut self, scenario: &str) {
+        let status = self.status();
+        assert_eq!(status["guard_pid"], self.guard, "{scenario}: {status}");
+        self.daemon.done(&["block", "add", "198.51.100.7", "--for", "1h", "--force"]);
+        self.daemon.done(&["block", "del", "198.51.100.7"]);
+        pause(Duration::from_millis(20));
+    }
+
+    /// Neither log nor chain, memory nor descriptors grow by what is said.
+    #[track_caller]
+    pub(crate) fn is_bounded(&self, scenario: &str, before: &Before) {
+        let seconds = before.at.elapsed().as_secs() + 1;
+        let (told, recorded) = (self.lines() - before.lines, self.audited() - before.audited);
         let most = usize::try_from(60 + 20 * seconds).unwrap();
         // Each block and unblock by hand is a line and a record.
         let by_hand = 2 * self.audit_count("operator:0");
@@ -123,10 +157,10 @@ impl<'world> Stage<'world> {
         assert!(recorded <= 2 * most + by_hand, "{scenario}: {recorded} records within {seconds} s");
         assert!(self.memory() < 400 * 1_024, "{scenario}: {} KiB", self.memory());
         let open = self.descriptors();
-        assert!(open < descriptors + 64, "{scenario}: {open} descriptors, {descriptors} before");
+        assert!(open < before.descriptors + 64, "{scenario}: {open} descriptors, {} before", before.descriptors);
     }
 
-    fn audit_count(&self, what: &str) -> usize {
+    pub(crate) fn audit_count(&self, what: &str) -> usize {
         fs::read_to_string(self.world.folder.join("state/audit.jsonl")).unwrap().matches(what).count()
     }
 
@@ -151,7 +185,8 @@ impl<'world> Stage<'world> {
     }
 }
 
-fn program(world: &World) -> PathBuf {
+/// The program that the gateway runs.
+pub(crate) fn program(world: &World) -> PathBuf {
     world.folder.join("gateway")
 }
 
@@ -186,6 +221,7 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
         "acks",
         "flood",
         "bans",
+        "shuts",
         "descriptors",
     ] {
         stage.survives(scenario);

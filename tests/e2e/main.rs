@@ -89,6 +89,7 @@ mod h2_hostile;
 mod h2_protocol;
 mod health;
 mod hostile;
+mod hostile_observer;
 mod hostile_proxy;
 mod interim;
 mod keyed_limits;

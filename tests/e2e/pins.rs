@@ -8,7 +8,10 @@ use std::{
     time::Duration,
 };
 
-use nix::sys::signal::Signal;
+use nix::{
+    mount::{MntFlags, MsFlags, mount, umount2},
+    sys::signal::Signal,
+};
 use serde_json::Value;
 use support::{
     daemon::{Daemon, binary, gateway, send},
@@ -70,6 +73,71 @@ fn pins_that_are_removed_are_made_again() {
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
 }
 
+/// A BPF file system of a test's own.
+struct Bpffs(PathBuf);
+
+impl Bpffs {
+    fn mount(&self) {
+        fs::create_dir_all(&self.0).unwrap();
+        mount(Some("bpf"), &self.0, Some("bpf"), MsFlags::empty(), None::<&str>).unwrap();
+    }
+
+    fn unmount(&self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap();
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        umount2(&self.0, MntFlags::MNT_DETACH).unwrap_or_default();
+    }
+}
+
+#[test]
+fn pins_are_made_again_where_their_file_system_is_mounted_anew() {
+    if !report::may_run("pins::unmounted") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let bpffs = Bpffs(world.folder.join("bpf"));
+    bpffs.mount();
+    let folder = bpffs.0.join("pins");
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["detach"]);
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    daemon.edit(pin_folder(&world.name).to_str().unwrap(), folder.to_str().unwrap());
+    daemon.start_again();
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    let (before, guard) = (pinned(&folder), daemon.guard_pid());
+    assert!(before.len() > 10, "{before:?}");
+
+    bpffs.unmount();
+    let remedy = format!("`mount -t bpf bpf {}`", bpffs.0.display());
+    until("it to be told what to do", SOON, || {
+        let warnings = daemon.status()["warnings"].to_string();
+        (warnings.contains("no BPF file system is mounted there") && warnings.contains(&remedy)).then_some(())
+    });
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "what is held open stays in force");
+    bpffs.mount();
+    until("the pins to be made again", SOON, || (pinned(&folder) == before).then_some(()));
+    until("the warning to go", SOON, || {
+        (!daemon.status()["warnings"].to_string().contains("cannot be made again")).then_some(())
+    });
+    assert_eq!(daemon.guard_pid(), guard, "a restart repairs nothing that this does not");
+
+    // They are as good as the first ones.
+    daemon.done(&["detach"]);
+    assert_eq!(pinned(&folder), Vec::<PathBuf>::new(), "detached, and pinned again");
+    daemon.done(&["attach"]);
+    assert_eq!(pinned(&folder), before);
+    daemon.kill();
+    assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE), "a guard's death detaches");
+    daemon.start_again();
+    assert_eq!(daemon.status()["interfaces"][0]["adopted"], true, "{}", daemon.status());
+}
+
 /// Runs a gateway that cannot start; what it says of that.
 fn refused(world: &World, config: &Path) -> String {
     let output = world.gate.command(&binary()).arg("--config").arg(config).arg("run").output().unwrap();
@@ -106,6 +174,21 @@ fn a_first_start_that_fails_leaves_nothing_pinned() {
             replaced_line(&text, state, &format!("state_dir = {file:?}")),
             vec!["guard.state_dir: ", "state_dir = "],
         ),
+        (
+            None,
+            text.replace("/access.log\"", "/file/access.log\""),
+            vec!["proxy.access_log: ", "file cannot be made", "write the path of a file"],
+        ),
+        (
+            None,
+            format!(
+                "{}\n[[access_log.output]]\ntype = \"stdout\"\n[[access_log.output]]\ntype = \"file\"\n\
+                 path = {:?}\nrotate = false\n",
+                without_line(&text, "access_log = "),
+                format!("{file}/access.log")
+            ),
+            vec!["access_log.output[1].path: ", "file cannot be made", "write the path of a file"],
+        ),
     ] {
         let listener = taken.map(|address| world.gate.enter(|| TcpListener::bind(address).unwrap()));
         fs::write(&config, text).unwrap();
@@ -118,6 +201,10 @@ fn a_first_start_that_fails_leaves_nothing_pinned() {
         }
         assert_eq!(pinned(&pins), Vec::<PathBuf>::new(), "{said}");
     }
+}
+
+fn without_line(text: &str, start: &str) -> String {
+    text.lines().filter(|line| !line.starts_with(start)).collect::<Vec<_>>().join("\n")
 }
 
 fn replaced_line(text: &str, number: usize, by: &str) -> String {

@@ -1,5 +1,6 @@
 //! A proxy in wrong hands, an observer, and a guard: started by the real guard in the place of the real ones, they say and do what
-//! these never would. What the proxy does, and by which random numbers, the file `scenario` beside its program says.
+//! these never would. What the proxy does, and by which random numbers, the file `scenario` beside its program says;
+//! `observer-scenario` says it of the observer.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -10,6 +11,7 @@
 
 use std::{
     env, fs,
+    net::Shutdown,
     os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     path::Path,
     process::ExitCode,
@@ -24,6 +26,7 @@ use nix::{
     poll::{PollFd, PollFlags, PollTimeout, poll},
     sys::socket::{ControlMessage, MsgFlags, sendmsg},
 };
+use socket2::SockRef;
 use support::{random::Random, wait::pause};
 
 mod descriptors;
@@ -42,7 +45,7 @@ fn main() -> ExitCode {
     }
     match env::args().nth(1).as_deref() {
         Some("observer") => {
-            observer::play();
+            observer::play(&program);
             return ExitCode::SUCCESS;
         }
         // Honest: what this program serves badly has to come into force first.
@@ -51,6 +54,9 @@ fn main() -> ExitCode {
     }
     let told = fs::read_to_string(Path::new(&program).with_file_name("scenario")).unwrap();
     let (scenario, seed) = told.trim().split_once(' ').unwrap();
+    if scenario == "honest" {
+        return gateway::cli::main();
+    }
     let (socket, listeners) = start();
     let proxy = Hostile { version: version(), socket, random: Random::seeded(seed.parse().unwrap()) };
     // Its standard error is the guard's own.
@@ -145,6 +151,13 @@ impl Hostile {
                     self.say(&message);
                 }
             }
+            // All copies of a listening socket are one socket.
+            "shuts" => {
+                for listener in listeners {
+                    SockRef::from(listener).shutdown(Shutdown::Read).unwrap();
+                }
+                self.say(&ToGuard::Ready);
+            }
             "acks" => {
                 self.say(&ToGuard::Ready);
                 let ack = messages::encoded(self.version, &ToGuard::Ack { number: u64::MAX });
@@ -187,20 +200,27 @@ impl Hostile {
 
     /// Sends bytes as one message. Ends with the channel.
     fn send(&self, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) {
-        let raw: Vec<i32> = descriptors.iter().map(BorrowedFd::as_raw_fd).collect();
-        let control = [ControlMessage::ScmRights(&raw)];
-        let control = if raw.is_empty() { &[][..] } else { &control[..] };
-        let iov = [std::io::IoSlice::new(bytes)];
-        while let Err(error) = sendmsg::<()>(self.socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
-            match error {
-                nix::Error::EAGAIN => {
-                    let mut wait = [PollFd::new(self.socket.as_fd(), PollFlags::POLLOUT)];
-                    poll(&mut wait, PollTimeout::MAX).unwrap();
-                }
-                nix::Error::EMSGSIZE => return,
-                // The guard has closed it.
-                _ => return pause(LONG),
-            }
+        if !send(self.socket.as_fd(), bytes, descriptors) {
+            pause(LONG);
         }
     }
+}
+
+/// Sends bytes as one message, once there is room. `false`: the guard has closed the channel.
+fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> bool {
+    let raw: Vec<i32> = descriptors.iter().map(BorrowedFd::as_raw_fd).collect();
+    let control = [ControlMessage::ScmRights(&raw)];
+    let control = if raw.is_empty() { &[][..] } else { &control[..] };
+    let iov = [std::io::IoSlice::new(bytes)];
+    while let Err(error) = sendmsg::<()>(socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
+        match error {
+            nix::Error::EAGAIN => {
+                let mut wait = [PollFd::new(socket, PollFlags::POLLOUT)];
+                poll(&mut wait, PollTimeout::MAX).unwrap();
+            }
+            nix::Error::EMSGSIZE => return true,
+            _ => return false,
+        }
+    }
+    true
 }

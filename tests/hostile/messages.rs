@@ -16,6 +16,7 @@ use gateway::{
     signal::Signal,
 };
 use gateway_common::source::Source;
+use serde::Serialize;
 use support::random::Random;
 
 /// Whom a ban would cut off: the host, its way out, its servers, itself, everybody, nobody.
@@ -35,7 +36,7 @@ const PROTECTED: [&str; 12] = [
 ];
 
 /// A message as it goes over the channel.
-pub(crate) fn encoded(version: u8, message: &ToGuard) -> Vec<u8> {
+pub(crate) fn encoded<T: Serialize>(version: u8, message: &T) -> Vec<u8> {
     let (ours, theirs) = channel::pair().unwrap();
     let mut bytes = vec![0; 1 << 17];
     if Sender::new(ours).try_send(message).is_err() {
@@ -174,7 +175,7 @@ pub(crate) fn ask(random: &mut Random) -> ToGuard {
     }))
 }
 
-fn below(random: &mut Random, bound: usize) -> usize {
+pub(crate) fn below(random: &mut Random, bound: usize) -> usize {
     usize::try_from(random.below(u64::try_from(bound).unwrap())).unwrap()
 }
 

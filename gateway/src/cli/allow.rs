@@ -26,6 +26,9 @@ pub(super) enum Allow {
         /// Allow even a prefix wider than guard.widest_ipv4 or guard.widest_ipv6
         #[arg(long)]
         yes: bool,
+        /// There is none: who tries it is told what to do
+        #[arg(long = "for", value_name = "DURATION", hide = true)]
+        lasts: Option<String>,
     },
     /// Undo `add`
     Del {
@@ -39,7 +42,12 @@ pub(super) enum Allow {
 impl Allow {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Add { source, reason, yes } => Request::AllowAdd { source, reason, yes },
+            Self::Add { lasts: Some(_), .. } => {
+                let message =
+                    "`allow add` has no --for: what is allowlisted stays so until `gateway allow del` removes it";
+                return context.out.fail(message, Exit::Usage);
+            }
+            Self::Add { source, reason, yes, lasts: None } => Request::AllowAdd { source, reason, yes },
             Self::Del { source } => Request::AllowDel { source },
             Self::List => Request::AllowList,
         };

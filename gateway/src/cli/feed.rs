@@ -1,13 +1,14 @@
 //! `gateway feed`: lists that are fetched by URL, and fetching them now.
 
 use clap::Subcommand;
+use serde_json::{Value, json};
 
 use super::{
     context::Context,
     exit::Exit,
     table::{Table, seconds},
 };
-use crate::guard::control::{Answer, FeedFetch, Request, Status};
+use crate::guard::control::{Answer, FeedFetch, FeedStatus, Request, Status, client};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -34,13 +35,41 @@ pub(super) enum Feed {
 impl Feed {
     pub(super) fn execute(self, context: &Context) -> Exit {
         match self {
-            Self::List => context.ask(&Request::Status, |answer| match answer {
-                Answer::Status(status) => Some(list(status)),
-                _ => None,
-            }),
+            Self::List => show(context),
             Self::Refresh { name, accept } => context.ask(&Request::FeedRefresh { name, accept }, |_| None),
         }
     }
+}
+
+fn show(context: &Context) -> Exit {
+    let socket = match context.socket() {
+        Ok(socket) => socket,
+        Err(exit) => return exit,
+    };
+    match client::ask(&socket, &Request::Status) {
+        Ok(Answer::Status(status)) if context.out.json => context.out.value(&json(&status), Exit::Done),
+        Ok(Answer::Status(status)) => context.out.text(&list(&status), Exit::Done),
+        Ok(answer) => context.tell(&answer, &socket, |_| None),
+        Err(error) => context.unreachable(&error),
+    }
+}
+
+/// The lists that are fetched, each with what is in force of it.
+fn json(status: &Status) -> Value {
+    let lists = status.fetches.iter().map(|fetch| {
+        let mut list = serde_json::to_value(fetch).unwrap_or_default();
+        if let (Some(members), Some(feed)) = (list.as_object_mut(), in_force(status, &fetch.name)) {
+            members.insert("entries".to_owned(), feed.entries.into());
+            members.insert("mode".to_owned(), feed.mode.as_str().into());
+            members.insert("loaded".to_owned(), feed.loaded.as_str().into());
+        }
+        list
+    });
+    json!({ "answer": "feeds", "feeds": lists.collect::<Vec<_>>() })
+}
+
+fn in_force<'status>(status: &'status Status, name: &str) -> Option<&'status FeedStatus> {
+    status.feeds.iter().find(|feed| feed.name == name)
 }
 
 fn list(status: &Status) -> String {
@@ -54,7 +83,7 @@ fn list(status: &Status) -> String {
 pub(super) fn table(status: &Status) -> String {
     let mut table = Table::new(["FETCHED", "FROM", "ENTRIES", "CONFIRMED", "NEXT", "STATE"]);
     for fetch in &status.fetches {
-        let entries = status.feeds.iter().find(|feed| feed.name == fetch.name).map_or(0, |feed| feed.entries);
+        let entries = in_force(status, &fetch.name).map_or(0, |feed| feed.entries);
         let confirmed =
             if fetch.confirmed.is_empty() { "never".to_owned() } else { fetch.confirmed.replace(".000Z", "Z") };
         let next = fetch.next_seconds.map_or_else(|| "now".to_owned(), |next| format!("in {}", seconds(next)));
@@ -81,6 +110,29 @@ fn state(fetch: &FeedFetch) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn json_is_the_lists_alone() {
+        let fetch = |name: &str| FeedFetch { name: name.to_owned(), ..FeedFetch::default() };
+        let feed = |name: &str| FeedStatus {
+            name: name.to_owned(),
+            entries: 7,
+            mode: "enforce".to_owned(),
+            origin: "url".to_owned(),
+            loaded: "2026-11-30T10:00:00.000Z".to_owned(),
+        };
+        let status = Status {
+            fetches: vec![fetch("a"), fetch("b")],
+            feeds: vec![feed("b"), feed("imported")],
+            ..Status::default()
+        };
+        let told = json(&status);
+        let names: Vec<_> =
+            told["feeds"].as_array().unwrap().iter().map(|list| list["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["a", "b"], "{told}");
+        assert_eq!((&told["feeds"][0]["entries"], &told["feeds"][1]["entries"]), (&Value::Null, &7.into()), "{told}");
+        assert_eq!(json(&Status::default()), json!({ "answer": "feeds", "feeds": [] }));
+    }
 
     #[test]
     fn how_a_list_is() {

@@ -38,7 +38,7 @@ pub(super) enum Quota {
     /// Count so much as used up by a key
     Set {
         /// In units of the quota
-        #[arg(long)]
+        #[arg(long, value_name = "NUMBER")]
         used: u64,
         #[command(flatten)]
         change: Change,

@@ -39,7 +39,8 @@ fn section(page: &mut String, parent: &str, command: &Command) {
     let usage = command.clone().render_usage().to_string();
     let usage = usage.trim_start_matches("Usage:").trim();
     write!(page, "\n{level} `{name}`\n\n{about}.\n\n```text\n{usage}\n```\n").unwrap_or_default();
-    let own = command.get_arguments().filter(|argument| !argument.is_global_set() && argument.get_id() != "help");
+    let is_own = |argument: &&Arg| !argument.is_global_set() && !argument.is_hide_set() && argument.get_id() != "help";
+    let own = command.get_arguments().filter(is_own);
     let own: Vec<&Arg> = own.collect();
     if !own.is_empty() {
         page.push('\n');

@@ -76,6 +76,12 @@ impl Document {
         self.places.get(key).map_or_else(|| path.to_string(), |at| format!("{path}:{}", self.position(at.start).0))
     }
 
+    /// Whether the text says anything of `key`.
+    #[must_use]
+    pub fn names(&self, key: &str) -> bool {
+        self.places.contains_key(key)
+    }
+
     /// The line and the column, both from 1, the latter in characters, of the byte at `offset`.
     pub(super) fn position(&self, offset: usize) -> (usize, usize) {
         let before = self.text.get(..offset).unwrap_or(&self.text);

@@ -180,7 +180,8 @@ fn bpffs(is_mounted: bool) -> Check {
     if is_mounted {
         return check("bpffs", State::Ok, "mounted", "");
     }
-    let what = "not mounted where guard.pin_dir is; the gateway mounts it if it may";
+    let what = "not mounted where guard.pin_dir is: a start mounts it if it may; a gateway that runs makes its pins again \
+                within a second once it is mounted";
     check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 

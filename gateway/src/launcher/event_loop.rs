@@ -352,12 +352,17 @@ impl Launcher {
     }
 
     fn bury(&mut self) {
-        for exited in self.children.bury() {
+        let ended = self.children.bury();
+        let guard_ended = self.guard.as_mut().and_then(Guard::ended);
+        if !ended.is_empty() || guard_ended.is_some() {
+            self.sockets.listen_again();
+        }
+        for exited in ended {
             if let Some(guard) = &mut self.guard {
                 guard.tell(exited, Vec::new());
             }
         }
-        if let Some(status) = self.guard.as_mut().and_then(Guard::ended) {
+        if let Some(status) = guard_ended {
             self.guard_ended(status);
         }
     }

@@ -11,7 +11,7 @@ use std::{
     os::fd::OwnedFd,
 };
 
-use socket2::{Domain, Protocol, Socket, Type};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
 use crate::launch::MAX_ADDRESSES;
 
@@ -64,6 +64,18 @@ impl Sockets {
         Ok(sockets)
     }
 
+    /// Listens again where a process that had a copy of a socket has shut it down: all copies are one socket. Those that
+    /// listen go on as they are.
+    pub(super) fn listen_again(&self) {
+        for (address, sockets) in &self.kept {
+            for socket in sockets {
+                if let Err(error) = SockRef::from(socket).listen(BACKLOG) {
+                    tracing::error!(%error, %address, "nobody can listen there any more");
+                }
+            }
+        }
+    }
+
     /// Keeps the sockets of an address no longer.
     pub(super) fn unbind(&mut self, address: SocketAddr) {
         self.kept.remove(&address);
@@ -114,6 +126,28 @@ mod tests {
     use std::os::fd::AsFd as _;
 
     use super::*;
+
+    /// Each copy of a socket can shut down all of them.
+    #[test]
+    fn what_a_process_in_wrong_hands_has_shut_down_listens_again() {
+        let mut sockets = Sockets::within(1_024);
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = free.local_addr().unwrap();
+        drop(free);
+        let copies: Vec<OwnedFd> =
+            sockets.bind(address, 2).unwrap().iter().map(|socket| socket.try_clone().unwrap()).collect();
+        let connects = || std::net::TcpStream::connect(address);
+        let waits = connects().unwrap();
+        copies.iter().for_each(|copy| SockRef::from(copy).shutdown(std::net::Shutdown::Read).unwrap());
+        assert_eq!(connects().unwrap_err().kind(), io::ErrorKind::ConnectionRefused);
+        sockets.listen_again();
+        // Nobody who waits loses their place by that.
+        let waits_too = connects().unwrap();
+        sockets.listen_again();
+        let accepted = copies.iter().filter_map(|copy| SockRef::from(copy).accept().ok()).count();
+        assert_eq!(accepted, 1);
+        drop((waits, waits_too));
+    }
 
     #[test]
     fn one_socket_per_worker_and_nobody_elses_port() {

@@ -191,6 +191,7 @@ impl Bounded for Delivered {
     fn check(&self) -> Result<(), &'static str> {
         match &self.0 {
             Ok(response) if response.len() > LONGEST_RESPONSE => Err("bytes of a response"),
+            Err(why) if why.len() > LONGEST_TEXT => Err("letters in a reason"),
             _ => Ok(()),
         }
     }
@@ -287,6 +288,18 @@ mod tests {
             assert_eq!(found.check().is_ok(), fits, "{many} {name}");
             let bytes = postcard::to_stdvec(&found).unwrap().len();
             assert!(!fits || bytes <= crate::message::MAX_BYTES - 64, "{bytes}");
+        }
+    }
+
+    #[test]
+    fn what_became_of_a_delivery_is_short() {
+        for (delivered, fits) in [
+            (Ok(vec![0; LONGEST_RESPONSE]), true),
+            (Ok(vec![0; LONGEST_RESPONSE + 1]), false),
+            (Err("a".repeat(LONGEST_TEXT)), true),
+            (Err("a".repeat(LONGEST_TEXT + 1)), false),
+        ] {
+            assert_eq!(Delivered(delivered.clone()).check().is_ok(), fits, "{delivered:?}");
         }
     }
 

@@ -20,6 +20,7 @@ use crate::{
         delivery::{Delivered, Delivery, LONGEST_RESPONSE, Parcel},
         sealed::unseal,
     },
+    observer::fetch::short,
     settings::audit::{SyslogServer, Url},
     tls,
 };
@@ -36,7 +37,8 @@ pub(super) async fn deliver(sealed: OwnedFd, answer: OwnedFd) {
         }
         Err(error) => Err(format!("the delivery cannot be read: {error}")),
     };
-    let told = async { Channel::new(answer)?.send(&Delivered(delivered), &[]).await };
+    let delivered = Delivered(delivered.map_err(|why| short(&why)));
+    let told = async { Channel::new(answer)?.send(&delivered, &[]).await };
     if let Err(error) = told.await {
         tracing::debug!(%error, "nobody waits for what became of a delivery");
     }

@@ -219,7 +219,7 @@ async fn write(memory: OwnedFd, body: Bytes) -> Result<(), String> {
 }
 
 /// What is said of a failure, on one line that is not too long.
-fn short(why: &str) -> String {
+pub(super) fn short(why: &str) -> String {
     why.chars().filter(|letter| !letter.is_control()).take(LONGEST_TEXT / 4).collect()
 }
 

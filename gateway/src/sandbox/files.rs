@@ -34,6 +34,9 @@ pub enum Writes {
     Everything(PathBuf),
     /// A file that is written to, and made again after it was moved away: its folder takes files, and keeps them.
     Log(PathBuf),
+    /// A folder in which another file system may be mounted anew, where files and folders are made and removed. None is
+    /// written to. A rule for what is mounted now says nothing of what is mounted there later.
+    Mounted(PathBuf),
     /// As [`Self::Log`], and it is renamed, compressed and removed there.
     Rotated(PathBuf),
     /// A socket that is removed at the end.
@@ -63,6 +66,10 @@ pub(super) fn write_only(writes: &[Writes]) -> Result<String, RulesetError> {
                 Some(folder) => (folder, AccessFs::WriteFile | AccessFs::MakeReg),
                 None => (file.as_path(), AccessFs::WriteFile.into()),
             }),
+            Writes::Mounted(folder) => Some((
+                folder.as_path(),
+                AccessFs::MakeReg | AccessFs::MakeDir | AccessFs::RemoveFile | AccessFs::RemoveDir,
+            )),
             Writes::Rotated(file) => Some(match folder(file) {
                 Some(folder) => {
                     (folder, AccessFs::WriteFile | AccessFs::MakeReg | AccessFs::RemoveFile | AccessFs::Truncate)

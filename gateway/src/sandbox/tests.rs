@@ -34,10 +34,10 @@ fn holds(role: &str, folder: &Path) {
 
 fn folder(name: &str) -> PathBuf {
     let folder = env::temp_dir().join(format!("gateway-sandbox-{}-{name}", std::process::id()));
-    for one in ["state", "logs", "run", "other"] {
+    for one in ["state", "logs", "run", "other", "around/pins"] {
         fs::create_dir_all(folder.join(one)).unwrap();
     }
-    for file in ["logs/access.log", "run/control.sock", "other/theirs", "state/ours"] {
+    for file in ["logs/access.log", "run/control.sock", "other/theirs", "state/ours", "around/theirs"] {
         fs::write(folder.join(file), "as it was").unwrap();
     }
     folder
@@ -89,6 +89,7 @@ fn child() {
             Writes::Everything(folder.join("state")),
             Writes::Log(folder.join("logs/access.log")),
             Writes::Socket(folder.join("run/control.sock")),
+            Writes::Mounted(folder.join("around")),
         ]),
         Some("compiler") => compiler(),
         _ => proxy(&[]),
@@ -446,6 +447,8 @@ fn works_for_the_guard(folder: &Path, has_landlock: bool) {
     append(&log).unwrap().write_all(b"x").unwrap();
     append(&folder.join("logs/another.log")).unwrap().write_all(b"x").unwrap();
     fs::remove_file(folder.join("run/control.sock")).unwrap();
+    fs::create_dir(folder.join("around/pins/more")).unwrap();
+    fs::remove_dir(folder.join("around/pins/more")).unwrap();
     if !has_landlock {
         return;
     }
@@ -458,6 +461,7 @@ fn works_for_the_guard(folder: &Path, has_landlock: bool) {
         ("a log removed", fs::remove_file(&log)),
         ("a log cut", File::create(&log).map(drop)),
         ("a new file beside the socket", File::create(folder.join("run/mine")).map(drop)),
+        ("a file's bytes where pins are made", append(&folder.join("around/theirs")).map(drop)),
         ("the configuration", File::create("/etc/gateway-was-here").map(drop)),
         ("a TCP port", TcpListener::bind("127.0.0.1:0").map(drop)),
     ];

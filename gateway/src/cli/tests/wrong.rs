@@ -15,11 +15,28 @@ fn amounts_with_a_sign_are_told_what_would_be_right() {
         ("watch --count -5", "-5 is not in"),
         ("top --interval -5", "-5 is not in"),
         ("logs --since -5m", "write"),
+        ("quota set --used -5 ada", "invalid digit"),
+        ("admin-token new --name a --role view --expires -1d", "write"),
+        ("audit show --last -3", "invalid digit"),
+        ("confirm -1", "write its number"),
+        ("alert unsilence -1", "write its number"),
+        ("token revocations del -1", "write its number"),
+        ("allow add -1", "invalid"),
     ] {
         let words = std::iter::once("gateway").chain(text.split(' '));
         let error = command().try_get_matches_from(words).unwrap_err().to_string();
         assert!(error.contains(says) && !error.contains("tip: to pass"), "{text}: {error}");
     }
+}
+
+/// As where it is not set.
+#[test]
+fn an_empty_variable_names_no_configuration() {
+    let argument = |command: &clap::Command| {
+        command.get_arguments().find(|argument| argument.get_id() == "config").unwrap().get_env().map(ToOwned::to_owned)
+    };
+    assert_eq!(argument(&Arguments::command()).as_deref(), Some(std::ffi::OsStr::new(CONFIG)));
+    assert_eq!(argument(&without_variable(Arguments::command())), None);
 }
 
 #[test]

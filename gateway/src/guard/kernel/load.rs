@@ -33,7 +33,7 @@ use crate::settings::guard::Settings;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 
 /// Where a BPF file system belongs.
-const BPFFS: &str = "/sys/fs/bpf";
+pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]

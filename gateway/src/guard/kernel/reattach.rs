@@ -12,7 +12,7 @@ use super::{
     error::{KernelError, refused},
     handle::{Kernel, Maps},
     held::{HeldPins, fault, hold, is_on_bpffs},
-    load,
+    load::{self, BPFFS},
     object::Laid,
     pins::{Removed, pinned_links, remove, survey, unpin},
     tries::Tries,
@@ -219,17 +219,19 @@ impl Kernel {
 
 /// Pins again what somebody has removed: what was done, and what stands in the way.
 fn pin_again(held: &mut HeldPins, pin_dir: &Path) -> Result<Option<String>, String> {
-    let told = |error: String| {
+    let told = |error: &str, remedy: &str| {
         format!(
             "the pins in {} are gone and cannot be made again ({error}): if the guard ends, packets are dropped again \
-             once the next one has started. `mount -t bpf bpf /sys/fs/bpf`, then start the gateway anew",
+             once the next one has started. {remedy}",
             pin_dir.display()
         )
     };
     if !is_on_bpffs(pin_dir) {
-        return Err(told("no BPF file system is mounted there".to_owned()));
+        let place = if pin_dir.starts_with(BPFFS) { Path::new(BPFFS) } else { pin_dir.parent().unwrap_or(pin_dir) };
+        let remedy = format!("`mount -t bpf bpf {}`: they are made again within a second", place.display());
+        return Err(told("no BPF file system is mounted there", &remedy));
     }
-    let again = held.pin_again().map_err(|error| told(error.to_string()))?;
+    let again = held.pin_again().map_err(|error| told(&error.to_string(), "Start the gateway anew"))?;
     if again == 0 {
         return Ok(None);
     }

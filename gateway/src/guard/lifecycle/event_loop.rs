@@ -193,6 +193,7 @@ impl Service<'_> {
 
     pub(super) fn reopen(&mut self) {
         let logs = open_logs(&self.config.proxy.access_log);
+        let logs = logs.map_err(|closed| closed.error);
         let reopened = logs.and_then(|logs| Ok(self.supervisor.reopen_all(logs)?));
         match reopened {
             Ok(()) => tracing::info!("the access log is opened anew"),

@@ -286,6 +286,7 @@ fn writes(config: &Config) -> Vec<Writes> {
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
     writes.extend(pin_dir.parent().filter(|above| is_bpffs(above)).map(|above| Writes::Everything(above.to_owned())));
+    writes.extend(around_bpffs(pin_dir).map(|around| Writes::Mounted(around.to_owned())));
     writes.extend(config.proxy.access_log.files().map(|file| match file.rotate {
         Some(_) => Writes::Rotated(file.path.clone()),
         None => Writes::Log(file.path.clone()),
@@ -299,6 +300,12 @@ fn writes(config: &Config) -> Vec<Writes> {
     });
     writes.extend(anchors.filter(|path| path.parent().is_some_and(Path::exists)).map(Writes::Log));
     writes
+}
+
+/// The folder in which the BPF file system of the pins is mounted, or would be; never the root: all else is in it.
+fn around_bpffs(pin_dir: &Path) -> Option<&Path> {
+    let mounted = pin_dir.ancestors().take_while(|folder| is_bpffs(folder)).last();
+    mounted.or(pin_dir.parent())?.parent().filter(|around| around.parent().is_some())
 }
 
 fn is_bpffs(folder: &Path) -> bool {
@@ -332,7 +339,10 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
         let hint = "a path in a folder that is there: socket = \"/run/gateway/admin.sock\"";
         if error.is::<SocketError>() { error } else { unusable(config, "admin.socket", hint, &error) }
     })?;
-    let access_logs = open_logs(&config.proxy.access_log)?;
+    let access_logs = open_logs(&config.proxy.access_log).map_err(|closed| {
+        let hint = "the path of a file, in a folder that is there or can be made: \"/var/log/gateway/access.log\"";
+        unusable(config, &closed.key(&config.document), hint, &closed.error)
+    })?;
     let control = &settings.control_socket;
     let control = server::bind(control, settings.control_mode, resolved.control_group).map_err(|error| {
         let hint = "a path in a folder of its own: control_socket = \"/run/gateway/control.sock\"";
@@ -342,12 +352,14 @@ fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes:
     Ok(OpenFiles { listeners, admin, access_logs, control })
 }
 
+/// What reasons have that say themselves what to do.
+const SAY_WHAT_TO_DO: [&str; 4] = ["another guard.", "has to be started", "start the reader", "`rotate = false`"];
+
 /// What is wrong with a setting that only a start can tell: where it stands, the key, the reason, and what would be right.
 fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> anyhow::Error {
     let (place, reason) = (config.document.place(key), with_causes(error));
-    // Some say themselves what to do.
     let hint = match () {
-        () if reason.contains("another guard.") || reason.contains("has to be started") => String::new(),
+        () if SAY_WHAT_TO_DO.iter().any(|words| reason.contains(words)) => String::new(),
         () if !geteuid().is_root() => ": `gateway run` has to be started as root".to_owned(),
         () if reason.contains("another gateway") => format!(": stop it, or write {right}"),
         () => format!(": write {right}"),

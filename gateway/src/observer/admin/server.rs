@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Admin, places::PeerAddress};
-use crate::message::byte_stream::ByteStream;
+use crate::{clock, message::byte_stream::ByteStream, sparse::Sparse};
 
 /// How long a client may take to shake hands and to ask.
 const ASKS_WITHIN: Duration = Duration::from_secs(5);
@@ -39,6 +39,7 @@ pub(in crate::observer) enum Socket {
 
 /// Serves until the process ends.
 pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
+    let told = Sparse::default();
     loop {
         let accepted = match &socket {
             Socket::Tcp(listener) => {
@@ -50,7 +51,9 @@ pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
         };
         if let Err(error) = accepted {
             // Out of descriptors: wait for some to come back.
-            tracing::warn!(%error, "a client of the admin listener could not be accepted");
+            if let Some(others) = told.is_due(clock::monotonic()) {
+                tracing::warn!(%error, others, "a client of the admin listener could not be accepted");
+            }
             sleep(Duration::from_millis(100)).await;
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     signal::Signal,
 };
 
-/// How long accepting pauses when no descriptors are left (D03).
+/// How long accepting pauses when no descriptors are left (D03), or nobody listens.
 const OUT_OF_DESCRIPTORS: Duration = Duration::from_millis(50);
 
 const OVER_PER_SOURCE: &str = "over proxy.max_connections_per_source";
@@ -45,7 +45,7 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, li
         let (socket, peer) = match listener.accept().await {
             Ok(taken) => taken,
             Err(error) => {
-                if is_exhaustion(&error) {
+                if is_exhaustion(&error) || is_shut(&error) {
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
                 continue;
@@ -81,6 +81,11 @@ fn is_exhaustion(error: &io::Error) -> bool {
     use rustix::io::Errno as E;
     let code = error.raw_os_error().map(E::from_raw_os_error);
     code.is_some_and(|code| matches!(code, E::MFILE | E::NFILE | E::NOBUFS | E::NOMEM))
+}
+
+/// The listener does not listen: a process that has a copy of it has shut it down. The launcher listens again.
+fn is_shut(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::InvalidInput
 }
 
 /// Serves one connection. Its handshake goes by the configuration that it began with.

@@ -110,13 +110,15 @@ impl AuditChain {
         files::last_record(&oldest.path)
     }
 
-    /// Whether the last record of the oldest closed file is that old. The clock may have been set back: what is from the
-    /// future is kept.
+    /// Whether the oldest closed file is that old, by its first and its last record. The clock may have been set back while
+    /// it was written: what begins with a newer record is kept, and so is what is from the future.
     fn is_older(&self, most: Duration, unix_millis: u64) -> bool {
         let most = u64::try_from(most.as_millis()).unwrap_or(u64::MAX);
         let before = clock::rfc3339(unix_millis.saturating_sub(most));
         // Times of one form sort as text.
-        self.oldest_end().ok().flatten().is_some_and(|(_, _, time)| time < before)
+        let ends = self.oldest_end().ok().flatten().is_some_and(|(_, _, time)| time < before);
+        let begins = || files::first_record(&self.closed.first()?.path).ok().flatten();
+        ends && begins().is_none_or(|(_, _, time)| time < before)
     }
 
     /// Has a closed file deleted that the chain says is deleted: with the next flush.

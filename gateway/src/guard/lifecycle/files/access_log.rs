@@ -12,16 +12,36 @@ use anyhow::{Context as _, Result};
 use nix::unistd::geteuid;
 
 use crate::{
-    config::Config,
+    config::{Config, Document},
     diagnostic::with_causes,
     guard::{bans, log_files},
     settings::access_log::{LogFile, Output, Settings},
 };
 
+/// An output that cannot be opened.
+#[derive(Debug)]
+pub(crate) struct ClosedLog {
+    /// Which one, from 0.
+    output: usize,
+    /// Why.
+    pub(crate) error: anyhow::Error,
+}
+
+impl ClosedLog {
+    /// The setting that names it.
+    pub(crate) fn key(&self, document: &Document) -> String {
+        let table = format!("access_log.output[{}]", self.output);
+        let path = format!("{table}.path");
+        let is_there = |key: &String| document.names(key);
+        [path, table].into_iter().find(is_there).unwrap_or_else(|| "proxy.access_log".to_owned())
+    }
+}
+
 /// Opens the outputs that the proxy cannot open itself, in their order: files for appending, and standard output.
-pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>> {
-    let opened = settings.outputs.iter().filter(|output| output.is_opened());
-    opened.map(|output| if let Output::File(file) = output { open_log(file) } else { stdout() }).collect()
+pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>, ClosedLog> {
+    let opened = settings.outputs.iter().enumerate().filter(|(_, output)| output.is_opened());
+    let open = |output: &Output| if let Output::File(file) = output { open_log(file) } else { stdout() };
+    opened.map(|(index, output)| open(output).map_err(|error| ClosedLog { output: index, error })).collect()
 }
 
 fn stdout() -> Result<File> {
@@ -35,7 +55,7 @@ fn open_log(file: &LogFile) -> Result<File> {
         make_folder(folder, 0o755)?;
     }
     let opened = if file.rotate.is_some() { log_files::open_rotated(path) } else { log_files::open(path) };
-    opened.with_context(|| format!("access log: {} cannot be opened", path.display()))
+    opened.with_context(|| format!("{} cannot be opened", path.display()))
 }
 
 /// The folders of files that are rotated.
@@ -76,16 +96,18 @@ pub(in crate::guard::lifecycle) fn opened(old: &Config, new: &Config) -> Result<
     if opens_the_same(old, new) {
         return Ok(None);
     }
-    let error = match open_logs(&new.proxy.access_log) {
+    let closed = match open_logs(&new.proxy.access_log) {
         Ok(logs) => return Ok(Some(logs)),
-        Err(error) => error,
+        Err(closed) => closed,
     };
+    let (key, error) = (closed.key(&new.document), closed.error);
     let denied = error.chain().filter_map(|cause| cause.downcast_ref::<io::Error>());
     let hint = match denied.map(io::Error::kind).any(|kind| kind == io::ErrorKind::PermissionDenied) {
         true => ": the running gateway writes in the folders that it was started with: restart it (bans stay in force)",
         false => "",
     };
-    Err(bans::Refused::new("access_log", format!("{}{hint}", with_causes(&error))))
+    let place = new.document.place(&key);
+    Err(bans::Refused::new("access_log", format!("{place}: {key}: {}{hint}", with_causes(&error))))
 }
 
 /// A key to hash principals by, until the guard ends.
