@@ -36,7 +36,7 @@ const alerts = {
       { name: "Since (UTC)", cell: (row) => moment(row.since) },
       { name: "What", cell: (row) => [make("bdi", {}, row.summary), " ", runbook(row.runbook)] },
     ], told.alerts, {
-      empty: `No alert fires. There are ${number(told.rules)} rules.`, key: (row) => `alert-${row.fingerprint}`,
+      empty: `No alert fires. ${several(told.rules, "rule is", "rules are")} watched.`, key: (row) => `alert-${row.fingerprint}`,
       note: told.more > 0 ? `And ${number(told.more)} more.` : null,
     }),
     table("Silences", [
