@@ -427,7 +427,7 @@ mod tests {
             profiles.note(source(1), &finished, START);
         }
         let row = profiles.of(source(1), START).unwrap();
-        assert_eq!(row.principals, [&"x".repeat(LONGEST_NAME), "bob", "eve", "dee"]);
+        assert_eq!(row.principals, ["x".repeat(LONGEST_NAME).as_str(), "bob", "eve", "dee"]);
         assert!(row.fits() && row.last_requests.is_empty(), "{row:?}");
         let many = ProfileRow { principals: vec![String::new(); PRINCIPALS + 1], ..row.clone() };
         assert!(!many.fits());

@@ -109,7 +109,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
             }
             (_, Some(fetched)) => FeedPlace::Url(Box::new(fetched)),
         };
-        let of_service = described("name of a service", |value| value::line(value));
+        let of_service = described("name of a service", value::line);
         let services = table::values(table.list("services", of_service));
         let of_file = if matches!(place, FeedPlace::File(_)) && !reader.is_reference() {
             table.optional("stale_after", value::duration_in(SECOND..=365 * DAY))

@@ -164,9 +164,8 @@ impl Control<'_> {
     /// Says which sources stand out.
     fn tell_profiles(&mut self, number: u64, most: usize) {
         let (detector, access_log) = (&self.snapshot().detector, &self.snapshot().access_log);
-        let shown = |row: ProfileRow| match row.kind.as_str() {
-            "principal" => ProfileRow { who: access_log.principal(row.who), ..row },
-            _ => row,
+        let shown = |row: ProfileRow| {
+            if row.kind == "principal" { ProfileRow { who: access_log.principal(row.who), ..row } } else { row }
         };
         let rows = detector.top(most, clock::monotonic()).into_iter().map(shown);
         let rows = detector.keeps_profiles().then(|| rows.collect());

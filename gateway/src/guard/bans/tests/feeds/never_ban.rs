@@ -98,6 +98,6 @@ fn a_list_never_spares_half_of_the_internet() {
     ]);
     assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("never_ban"));
     assert!(world.ask("11.0.0.1", "bad-tokens").is_ok());
-    world.cdn(&vec!["192.0.2.1"; 3_001]);
+    world.cdn(&["192.0.2.1"; 3_001]);
     world.warned(&["it has 3001 networks, and a list may spare 3000; `services`"]);
 }
