@@ -103,11 +103,14 @@ function pager({ next }) {
     make("button", { type: "button", disabled: next === null, onclick: go(() => find.starts.push(next)) }, "Older"));
 }
 
+/** What lists are for that ban nobody. */
+const LIST_MODES = { crawlers: "crawlers, bans nobody", never_ban: "never banned" };
+
 function listsTable(feeds) {
   return table("Lists in force", [
     { name: "List", cell: (row) => row.name || "(imported)" },
     { name: "Sources", number: true, cell: (row) => number(row.entries) },
-    { name: "Mode", cell: (row) => row.mode },
+    { name: "Mode", cell: (row) => [LIST_MODES[row.mode] ?? row.mode, row.is_stale && [" ", badge("old", "warn")]] },
     { name: "From", cell: (row) => row.origin },
     { name: "Loaded (UTC)", cell: (row) => moment(row.loaded) },
   ], feeds, { empty: "No list is in force.", note: feeds.length > 0 ? "Sources of lists are not among the bans above." : null });
@@ -184,7 +187,7 @@ function profileOf(profile) {
     ["Why", list(profile.reasons)],
   ]), table("Last requests", [
     { name: "Id", cell: (row) => make("code", {}, row.id) },
-    { name: "Status", number: true, cell: (row) => String(row.status) },
+    { name: "Status", cell: (row) => String(row.status) },
     { name: "When", cell: (row) => `${span(row.seconds_ago)} ago` },
   ], profile.last_requests ?? [], { empty: "None is known.", key: (row) => `request-${row.id}` }));
 }
