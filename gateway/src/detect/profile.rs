@@ -21,13 +21,10 @@ mod recent;
 
 pub use recent::LastRequest;
 
-use recent::{PRINCIPALS, REQUESTS, Recent};
+use recent::{LONGEST_NAME, PRINCIPALS, REQUESTS, Recent, beginning};
 
 /// The most profiles that are told at once.
 pub const MAX_PROFILES: usize = 50;
-
-/// The longest name of a principal that is kept, in bytes.
-const LONGEST_NAME: usize = 128;
 
 /// The most reasons of a row, and how long each is, in bytes.
 const MOST_REASONS: usize = 8;
@@ -134,11 +131,6 @@ impl ProfileRow {
             && self.principals.iter().all(|principal| principal.len() <= LONGEST_NAME)
             && self.last_requests.len() <= REQUESTS
     }
-}
-
-/// As much of a name as is kept.
-fn beginning(name: &str) -> &str {
-    name.get(..name.floor_char_boundary(LONGEST_NAME)).unwrap_or_default()
 }
 
 #[derive(Clone, Debug)]

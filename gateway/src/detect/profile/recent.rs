@@ -4,8 +4,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::beginning;
 use crate::{clock::SECOND, request_id::RequestId};
+
+/// The longest name of a principal that is kept, in bytes.
+pub(super) const LONGEST_NAME: usize = 128;
 
 /// How many principals of a source are named, and how many of its requests: the last of each.
 pub(super) const PRINCIPALS: usize = 4;
@@ -61,4 +63,9 @@ impl Recent {
         })
         .collect()
     }
+}
+
+/// As much of a name as is kept.
+pub(super) fn beginning(name: &str) -> &str {
+    name.get(..name.floor_char_boundary(LONGEST_NAME)).unwrap_or_default()
 }

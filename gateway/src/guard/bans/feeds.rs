@@ -25,6 +25,7 @@ mod never_ban;
 mod plan;
 mod scrub;
 mod shield;
+mod spared;
 mod work;
 
 pub(crate) use lists::Reply;
