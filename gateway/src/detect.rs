@@ -70,7 +70,7 @@ pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN
 pub use novelty::ObservedValues;
 pub use observed::{Facts, Observed, UpstreamAnswer};
 pub use paths::is_sought_by_scanners;
-pub use profile::{Finished, MAX_PROFILES, ProfileRow};
+pub use profile::{Finished, LastRequest, MAX_PROFILES, ProfileRow};
 
 #[cfg(test)]
 mod tests;

@@ -72,6 +72,19 @@ impl ListFormat {
 pub fn read(
     bytes: &[u8],
     format: Option<ListFormat>,
+    each: impl FnMut(u32, Result<Listed, String>),
+) -> Result<ListFormat, Unreadable> {
+    read_services(bytes, format, &[], each)
+}
+
+/// The same, of a JSON list only the entries of these services; without services, of everything.
+///
+/// # Errors
+/// As for [`read`], or it is no list that names services.
+pub fn read_services(
+    bytes: &[u8],
+    format: Option<ListFormat>,
+    services: &[String],
     mut each: impl FnMut(u32, Result<Listed, String>),
 ) -> Result<ListFormat, Unreadable> {
     if bytes.len() > MAX_BYTES {
@@ -87,6 +100,9 @@ pub fn read(
         return Err(Unreadable(what.1.to_owned()));
     }
     let format = format.unwrap_or_else(|| ListFormat::detect(bytes));
+    if !services.is_empty() && format != ListFormat::Json {
+        return Err(Unreadable("is no JSON list whose entries name a service, as `services` asks for".to_owned()));
+    }
     let mut entries = 0_usize;
     let mut counted = |line, read: Result<Listed, String>| {
         entries += usize::from(read.is_ok());
@@ -99,7 +115,7 @@ pub fn read(
         ListFormat::CrowdsecCsv => crowdsec_csv::read(bytes, &mut counted)?,
         ListFormat::Plain => lines(bytes, &mut counted, plain::line),
         ListFormat::Ipset => ipset::read(bytes, &mut counted)?,
-        ListFormat::Json => json::read(bytes, &mut counted)?,
+        ListFormat::Json => json::read(bytes, services, &mut counted)?,
         ListFormat::Spamhaus => lines(bytes, &mut counted, spamhaus::line),
     }
     if entries > MAX_ENTRIES {

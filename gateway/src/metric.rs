@@ -112,7 +112,7 @@ metrics! {
     CrowdsecTold = Counter Guard "gateway_crowdsec_told_total" ["result"] "Bans that CrowdSec was told of: ok, lifted (that they were), or dropped (there was no room, or it does not take them). failed: tries, which are repeated.";
     CrowdsecWaiting = Current Guard "gateway_crowdsec_waiting" [] "Bans that CrowdSec is still to be told of.";
     ListRefused = Current Guard "gateway_list_refused" ["list"] "Whether what was fetched last of a list is not taken, so that the list before stays in force.";
-    ListStale = Current Guard "gateway_list_stale" ["list"] "Whether the server of a list has not confirmed it for longer than stale_after.";
+    ListStale = Current Guard "gateway_list_stale" ["list", "origin"] "Whether a list was not confirmed by its server, or its file not written, for longer than stale_after.";
     Clamps = Current Guard "gateway_clamps" ["mode"] "Sources whose kernel budgets are divided as they went on over a limit, by mode: enforce or shadow.";
     PlanBudgets = Current Guard "gateway_plan_budgets" ["plan"] "Sources with the kernel budget of a plan.";
     ShadowDenied = Counter Guard "gateway_shadow_denied_requests_total" ["requirement"] "Requests that a requirement of a route in shadow would have denied: route.NAME.allow_if.";

@@ -106,7 +106,8 @@ fn request(detector: &Detector, source: Source, status: u16, now: u64) {
     }
     if detector.keeps_profiles() {
         let (principal, path) = (Some("ada"), Some(path));
-        let finished = Finished { principal, path, agent, status, signal: seen, bytes_in: 0, bytes_out: 500, hour: 14 };
+        let finished =
+            Finished { id: None, principal, path, agent, status, signal: seen, bytes_in: 0, bytes_out: 500, hour: 14 };
         detector.finished(source, &finished, now);
     }
 }

@@ -12,7 +12,7 @@ use support::{
     report,
     settings::Settings,
     wait::until,
-    world::{World, bystander},
+    world::{GOOD_V6, World, bystander},
 };
 
 const LONG: Duration = Duration::from_secs(30);
@@ -110,9 +110,16 @@ fn looked_up(world: &World, result: &str, times: f64) {
 }
 
 fn pointer(address: IpAddr) -> String {
-    let IpAddr::V4(address) = address else { panic!("{address}") };
-    let [a, b, c, d] = address.octets();
-    format!("{d}.{c}.{b}.{a}.in-addr.arpa PTR")
+    match address {
+        IpAddr::V4(address) => {
+            let [a, b, c, d] = address.octets();
+            format!("{d}.{c}.{b}.{a}.in-addr.arpa PTR")
+        }
+        IpAddr::V6(address) => {
+            let digits: Vec<String> = format!("{:032x}", address.to_bits()).chars().rev().map(String::from).collect();
+            format!("{}.ip6.arpa PTR", digits.join("."))
+        }
+    }
 }
 
 #[test]
@@ -176,6 +183,50 @@ fn by_name() {
         scan(&client(real), None);
         (verdict(real) == "blocked").then_some(())
     });
+}
+
+/// Whoever has a network has its PTR records and the names of a domain of their own, and may answer as late as they like.
+#[test]
+fn names_of_attackers() {
+    if !report::may_run("crawlers::attackers") {
+        return;
+    }
+    let world = World::new();
+    fs::write(world.folder.join("ranged.json"), "{\"prefixes\":[{\"ipv4Prefix\":\"192.0.2.0/24\"}]}").unwrap();
+    let names = NameServer::start(&world.gate, "127.0.0.1:5353");
+    let [outsider, suffixed, homeless] = [0, 1, 2].map(bystander);
+    // A domain of their own that confirms the address, one that only begins as the crawler's does, and a name of the
+    // crawler's domain that does not exist.
+    for (address, name, has_address) in [
+        (outsider, "crawl.attacker.example", true),
+        (suffixed, "a.crawl.example.attacker.example", true),
+        (homeless, "crawl-9.crawl.example", false),
+    ] {
+        names.put(&pointer(address), Reply::Name(name.to_owned()));
+        if has_address {
+            names.put(&format!("{name} A"), Reply::Address(address));
+        }
+    }
+    let slow: Vec<IpAddr> = (3..11).map(bystander).collect();
+    slow.iter().for_each(|address| names.put(&pointer(*address), Reply::Silence));
+    names.put(&pointer(GOOD_V6), Reply::Name("crawl-6.crawl.example".to_owned()));
+    names.put("crawl-6.crawl.example AAAA", Reply::Address(GOOD_V6));
+    let daemon = Daemon::start(&world, &settings());
+    for address in [outsider, suffixed, homeless] {
+        assert_eq!(banned(&daemon, &Client::new(&world, address), AGENT, address), "rule:liars", "{address}");
+    }
+
+    // A network whose name server says nothing takes some of the places, and the crawler is verified meanwhile.
+    for address in &slow {
+        crawl_once(&Client::new(&world, *address));
+    }
+    crawl_once(&Client::new(&world, GOOD_V6));
+    looked_up(&world, "verified", 1.0);
+    crawl(&Client::new(&world, GOOD_V6), AGENT);
+    assert_eq!(daemon.done(&["why", &GOOD_V6.to_string()])["verdict"], "passed");
+    let asked = names.asked();
+    let asked = slow.iter().filter(|address| asked.contains(&pointer(**address))).count();
+    assert!((1..slow.len()).contains(&asked), "{asked} of one network are asked about");
 }
 
 /// One request that must be answered.

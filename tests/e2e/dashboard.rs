@@ -4,7 +4,7 @@
 use std::{
     fs,
     io::{Read as _, Write as _},
-    net::TcpStream,
+    net::{Ipv4Addr, TcpStream},
 };
 
 use serde_json::json;
@@ -78,6 +78,7 @@ fn an_operator_sees_and_acts_in_a_browser() {
                     assert_eq!(done.status, 200, "{}", done.text());
                 }
             }
+            Some("list") => import_many(&world, &daemon),
             Some("revoke") => {
                 daemon.done(&["admin-token", "revoke", "watcher"]);
             }
@@ -91,6 +92,16 @@ fn an_operator_sees_and_acts_in_a_browser() {
         let told = format!(r#""actor":"token:lead","by":["token lead"],"command":"{command}","from":"127.0.0.1""#);
         assert!(chain.contains(&told), "{told} is not in:\n{chain}");
     }
+}
+
+/// Imports a list of so many addresses that no page shows them all.
+fn import_many(world: &World, daemon: &Daemon<'_>) {
+    let list = world.folder.join("many.txt");
+    let lines: String =
+        (0..100_000_u32).map(|number| format!("{}\n", Ipv4Addr::from_bits(0xc612_0000 + number))).collect();
+    fs::write(&list, lines).unwrap();
+    let told = daemon.done(&["block", "import", list.to_str().unwrap(), "--feed", "many"]);
+    assert_eq!(told["listed"], 100_000, "{told}");
 }
 
 /// The head of a response and the first bytes of its body, of a connection that stays open.

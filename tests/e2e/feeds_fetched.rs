@@ -176,7 +176,7 @@ fn told(world: &World, daemon: &Daemon<'_>, reply: &Reply) {
     // The observer may still tell of the time before.
     wait(daemon, "the list to be old", |status| status["fetches"][0]["is_stale"] == true);
     until("the list to be told as old", LONG, || {
-        (metric(world, "gateway_list_stale{list=\"f\"}") == Some(1.0)).then_some(())
+        (metric(world, "gateway_list_stale{list=\"f\",origin=\"url\"}") == Some(1.0)).then_some(())
     });
     assert!(metric(world, "gateway_list_fetches_total{list=\"f\",result=\"failed\"}") > Some(0.0));
     assert!(metric(world, "gateway_list_fetches_total{list=\"f\",result=\"refused\"}") > Some(0.0));

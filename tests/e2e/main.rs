@@ -56,6 +56,7 @@ mod reload_interfaces;
 mod state;
 mod top;
 mod watch;
+mod why;
 mod without_xdp;
 
 mod can;
@@ -64,6 +65,7 @@ mod config;
 mod docs;
 mod feeds;
 mod feeds_fetched;
+mod feeds_spared;
 mod inheritance;
 mod init;
 

@@ -114,8 +114,9 @@ fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
 
 /// The blocks, and what lists block besides.
 pub(super) fn render(entries: &[Entry], lists: &[FeedStatus], unattached: Option<&str>) -> String {
-    // Ranges of crawlers block nobody.
-    let lists: Vec<&FeedStatus> = lists.iter().filter(|list| list.mode != "crawlers").collect();
+    // Ranges of crawlers, and of whoever is never banned, block nobody.
+    let lists: Vec<&FeedStatus> =
+        lists.iter().filter(|list| ["enforce", "shadow"].contains(&list.mode.as_str())).collect();
     let listed: u64 = lists.iter().map(|list| list.entries).sum();
     let each: Vec<String> = lists
         .iter()

@@ -271,6 +271,7 @@ fn blocks() {
         mode: "enforce".to_owned(),
         origin: "import".to_owned(),
         loaded: String::new(),
+        is_stale: false,
     };
     for (unattached, says) in [(None, "lists block 42 more: drop (42)"), (Some("XDP is detached"), "XDP is detached")] {
         let shown = block::render(&[], std::slice::from_ref(&list), unattached);

@@ -17,8 +17,9 @@ use crate::{
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
-The requests that were the evidence are named by their ids, as in the access
-log.
+Requests are named by their ids, as in the access log: those that were the
+evidence of a ban, and the last ones with their status. The last requests and
+the principals are known with detect.profiles.
 
 Examples:
   gateway why 203.0.113.7
@@ -151,6 +152,15 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
         lines.add("profile", l7::sentence(profile));
         for reason in &profile.reasons {
             lines.add("", reason.clone());
+        }
+        if !profile.principals.is_empty() {
+            let others = profile.counterparts.saturating_sub(u32::try_from(profile.principals.len()).unwrap_or(0));
+            let others = if others > 0 { format!(", and about {others} more") } else { String::new() };
+            lines.add("identity", format!("{}{others}", profile.principals.join(", ")));
+        }
+        for (index, last) in profile.last_requests.iter().enumerate() {
+            let text = format!("{} {}, {} ago", last.id, last.status, seconds(last.seconds_ago));
+            lines.add(if index == 0 { "requests" } else { "" }, text);
         }
     }
 }

@@ -11,7 +11,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    net::{IpAddr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -35,7 +35,7 @@ const CAPACITY: usize = 16_384;
 /// How many addresses are looked up at once: whoever sends from many leaves name servers in peace.
 const AT_ONCE: usize = 64;
 
-/// How many of one address, or of one /64 of IPv6.
+/// How many of one network: whoever has it may answer for all of it, as late as they like.
 const AT_ONCE_OF_NETWORK: usize = 4;
 
 /// An answer that has not come after so long was lost.
@@ -134,7 +134,7 @@ type RequestCounts = [AtomicU64; CrawlerStanding::NAMES.len()];
 #[derive(Debug, Default)]
 struct Lookups {
     all: usize,
-    /// Of one address, or of one /64 of IPv6: whoever has many addresses does not take all places.
+    /// Of one network: whoever has many addresses does not take all places.
     of_networks: HashMap<IpAddr, usize>,
 }
 
@@ -341,11 +341,12 @@ impl KnownCrawler {
     }
 }
 
-/// The network whose lookups are counted together: an address, or a /64 of IPv6.
+/// The network whose lookups are counted together, a /24 of IPv4 or a /48 of IPv6: as much as one name server is often
+/// delegated.
 fn network(address: IpAddr) -> IpAddr {
     match address {
-        IpAddr::V4(_) => address,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        IpAddr::V4(address) => Ipv4Addr::from_bits(address.to_bits() >> 8 << 8).into(),
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 80 << 80).into(),
     }
 }
 

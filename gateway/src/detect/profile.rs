@@ -13,14 +13,18 @@ use crate::{
     bounded::Sharded,
     clock::{MINUTE, SECOND},
     counted::counted,
+    request_id::RequestId,
     signal::Signal,
 };
 
+mod recent;
+
+pub use recent::LastRequest;
+
+use recent::{LONGEST_NAME, PRINCIPALS, REQUESTS, Recent, beginning};
+
 /// The most profiles that are told at once.
 pub const MAX_PROFILES: usize = 50;
-
-/// The longest name of a principal that is kept, in bytes.
-const LONGEST_NAME: usize = 128;
 
 /// The most reasons of a row, and how long each is, in bytes.
 const MOST_REASONS: usize = 8;
@@ -48,6 +52,8 @@ pub(super) struct Profiles {
 /// One request that is over.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Finished<'a> {
+    /// Its id.
+    pub id: Option<RequestId>,
     /// Who proved to have sent it.
     pub principal: Option<&'a str>,
     /// The canonical path.
@@ -103,6 +109,13 @@ pub struct ProfileRow {
     pub idle_seconds: u64,
     /// What it did, and which rules count it: most first.
     pub reasons: Vec<String>,
+    /// Who has proved to be behind this source, the last of them first; only where one source is asked for. They are hashed
+    /// where the access log hashes them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub principals: Vec<String>,
+    /// Its last requests, the last one first; only where one source is asked for.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last_requests: Vec<LastRequest>,
 }
 
 impl ProfileRow {
@@ -114,6 +127,9 @@ impl ProfileRow {
             && self.hours.len() <= 24
             && self.reasons.len() <= MOST_REASONS
             && self.reasons.iter().all(|reason| reason.len() <= LONGEST_REASON)
+            && self.principals.len() <= PRINCIPALS
+            && self.principals.iter().all(|principal| principal.len() <= LONGEST_NAME)
+            && self.last_requests.len() <= REQUESTS
     }
 }
 
@@ -121,6 +137,8 @@ impl ProfileRow {
 struct Profile {
     /// Of a principal.
     name: Option<Box<str>>,
+    /// Of a source.
+    recent: Option<Box<Recent>>,
     first: u64,
     last: u64,
     requests: u64,
@@ -164,6 +182,7 @@ impl<const WORDS: usize> Estimate<WORDS> {
 impl Profile {
     fn new(name: Option<Box<str>>, now: u64) -> Self {
         Self {
+            recent: name.is_none().then(Box::default),
             name,
             first: now,
             last: now,
@@ -220,6 +239,12 @@ impl Profile {
         *failures = failures.saturating_add(u32::from(failed));
         path.into_iter().for_each(|hash| self.paths.note(hash));
         counterpart.into_iter().for_each(|hash| self.counterparts.note(hash));
+        if let Some(recent) = &mut self.recent {
+            if let (Some(name), Some(hash)) = (finished.principal, counterpart) {
+                recent.principal(name, hash);
+            }
+            finished.id.into_iter().for_each(|id| recent.request(id, finished.status, now));
+        }
         finished.agent.into_iter().for_each(|agent| self.agents.note(u64::from(agent)));
         self.bytes_in = self.bytes_in.saturating_add(finished.bytes_in);
         self.bytes_out = self.bytes_out.saturating_add(finished.bytes_out);
@@ -269,6 +294,8 @@ impl Profile {
             since_seconds: now.saturating_sub(self.first) / SECOND,
             idle_seconds: now.saturating_sub(self.last) / SECOND,
             reasons: signals.into_iter().filter_map(reason).collect(),
+            principals: Vec::new(),
+            last_requests: Vec::new(),
         }
     }
 }
@@ -299,16 +326,23 @@ impl Profiles {
             profile.note(finished, hashes, now);
             return;
         }
-        let name = name.and_then(|name| name.get(..name.floor_char_boundary(LONGEST_NAME)));
-        let mut profile = Profile::new(name.map(Into::into), now);
+        let mut profile = Profile::new(name.map(|name| beginning(name).into()), now);
         profile.note(finished, hashes, now);
         all.put(who, profile, |_, profile| (profile.per_minute(now)[1], profile.last));
     }
 
-    /// What `source` does.
+    /// What `source` does, who was behind it, and its last requests.
     pub(super) fn of(&self, source: Source, now: u64) -> Option<ProfileRow> {
         let who = Who::Source(source);
-        self.all.lock(&who).find(&who).map(|profile| profile.row(&who, now))
+        self.all.lock(&who).find(&who).map(|profile| {
+            let recent = profile.recent.as_deref();
+            let principals = recent.into_iter().flat_map(|recent| &recent.principals);
+            ProfileRow {
+                principals: principals.map(|(_, name)| name.to_string()).collect(),
+                last_requests: recent.map(|recent| recent.last_requests(now)).unwrap_or_default(),
+                ..profile.row(&who, now)
+            }
+        })
     }
 
     /// Who fails most, then who asks most, in the last minute; then whoever came last.
@@ -346,6 +380,7 @@ mod tests {
         for number in 0..100_u32 {
             let path = format!("/p/{number}");
             let finished = Finished {
+                id: Some(RequestId(u128::from(number))),
                 principal: Some(["ada", "bob"][number as usize % 2]),
                 path: Some(&path),
                 agent: Some(number % 3 * 1_000 + 7),
@@ -364,12 +399,32 @@ mod tests {
         // An estimate: two names may fall on one bit.
         assert!((1..=2).contains(&row.counterparts), "{row:?}");
         assert_eq!(row.reasons, ["25 unknown routes"]);
+        assert_eq!(row.principals, ["bob", "ada"]);
+        let last: Vec<_> = row.last_requests.iter().map(|last| (last.id.0, last.status)).collect();
+        assert_eq!(last, [(99, 200), (98, 200), (97, 200), (96, 404), (95, 200), (94, 200), (93, 200), (92, 404)]);
+        assert_eq!(row.last_requests.last().map(|last| last.seconds_ago), Some(0));
         assert_eq!(profiles.of(source(2), START), None);
         let top = profiles.top(10, START + 10 * SECOND);
         let names: Vec<_> = top.iter().map(|(_, row)| row.who.as_str()).collect();
         assert_eq!(names, ["0.0.0.1", "ada", "bob"]);
         // A minute later it is history.
         assert_eq!(profiles.of(source(1), START + 3 * MINUTE).map(|row| row.per_minute), Some(0));
+    }
+
+    #[test]
+    fn few_principals_of_a_source_are_named() {
+        let profiles = Profiles::new(1_000);
+        for name in ["ada", "bob", "cy", "dee", "eve", "bob", &"x".repeat(500)] {
+            let finished = Finished { principal: Some(name), status: 200, ..Finished::default() };
+            profiles.note(source(1), &finished, START);
+        }
+        let row = profiles.of(source(1), START).unwrap();
+        assert_eq!(row.principals, ["x".repeat(LONGEST_NAME).as_str(), "bob", "eve", "dee"]);
+        assert!(row.fits() && row.last_requests.is_empty(), "{row:?}");
+        let many = ProfileRow { principals: vec![String::new(); PRINCIPALS + 1], ..row.clone() };
+        assert!(!many.fits());
+        // Rows of many have neither.
+        assert!(profiles.top(10, START).iter().all(|(_, row)| row.principals.is_empty()));
     }
 
     #[test]

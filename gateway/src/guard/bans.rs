@@ -231,9 +231,11 @@ impl Guard {
     /// Whether `source` may be banned.
     fn judge(&self, source: Source) -> Result<(), Refused> {
         let bounds = safety::Bounds { widest_ipv4: self.settings.widest_ipv4, widest_ipv6: self.settings.widest_ipv6 };
-        safety::judge(source, bounds, &self.policy.protected, |source| {
-            self.enforcer.prefixes().allowed(source).map(|allow| (allow.source, allow.actor.clone()))
-        })
+        let allowed =
+            |source| self.enforcer.prefixes().allowed(source).map(|allow| (allow.source, allow.actor.clone()));
+        safety::judge(source, bounds, &self.policy.protected, allowed)?;
+        // Last, because an operator may insist.
+        self.judge_never_ban(source)
     }
 
     fn find(&self, source: Source) -> Option<&Record> {

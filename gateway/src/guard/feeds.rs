@@ -1,7 +1,7 @@
 //! Lists of sources to ban: what is known of them, and whether they have changed. Their formats are in
 //! [`lists`](crate::lists).
 
-pub use crate::lists::{LineError, Listed, MAX_BYTES, read};
+pub use crate::lists::{LineError, Listed, MAX_BYTES, read, read_services};
 
 pub(crate) mod content;
 pub(crate) mod fetched;

@@ -3,6 +3,8 @@
 use super::{line::go_duration, *};
 use crate::file::seed;
 
+mod published;
+
 #[track_caller]
 fn check(format: Option<ListFormat>, text: &[u8], expect: &[&str]) {
     seed(text);

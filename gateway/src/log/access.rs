@@ -94,6 +94,15 @@ impl AccessLog {
         self.is_timed || self.has_trace_id || !self.request_headers.is_empty() || !self.response_headers.is_empty()
     }
 
+    /// A principal as lines say it: hashed, where that is wanted.
+    #[must_use]
+    pub fn principal(&self, name: String) -> String {
+        match &self.hash {
+            Some(hash) => hash.of(&name),
+            None => name,
+        }
+    }
+
     /// Whether a request that was served gets a line. One that was refused always does.
     #[must_use]
     pub fn keeps(&self, served: &ServedRequest<'_>) -> bool {

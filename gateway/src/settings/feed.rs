@@ -1,4 +1,4 @@
-//! `[[feed]]`: lists of sources to ban, in files or fetched by URL.
+//! `[[feed]]`: lists of sources, in files or fetched by URL: to ban, or to spare.
 
 use std::{path::PathBuf, time::Duration};
 
@@ -25,6 +25,10 @@ pub struct Feed {
     pub shadow: bool,
     /// `use`: what its entries are for.
     pub purpose: FeedPurpose,
+    /// `services`: of a JSON list, only what belongs to these; empty: everything.
+    pub services: Vec<String>,
+    /// `stale_after` of a file: one that was not written for so long is old; `None`: it may be as old as it is.
+    pub file_stale_after: Option<Duration>,
 }
 
 /// What the entries of a list are for.
@@ -35,11 +39,20 @@ pub enum FeedPurpose {
     Ban,
     /// They are the ranges of a crawler, which `[crawler.NAME]` refers to. Nobody is banned by them.
     Crawlers,
+    /// They are never banned: a CDN, health checks. Limits hold for them as for everybody.
+    NeverBan,
 }
 
 impl FeedPurpose {
     /// Their names in the configuration.
-    pub const NAMES: [(&str, Self); 2] = [("ban", Self::Ban), ("crawlers", Self::Crawlers)];
+    pub const NAMES: [(&str, Self); 3] =
+        [("ban", Self::Ban), ("crawlers", Self::Crawlers), ("never_ban", Self::NeverBan)];
+
+    /// The name.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::NAMES.into_iter().find(|(_, purpose)| *purpose == self).map_or("ban", |(name, _)| name)
+    }
 }
 
 impl Feed {

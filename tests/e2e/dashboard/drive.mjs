@@ -234,6 +234,33 @@ async function pages() {
   await judgeAll("found");
 }
 
+/** A list of 100,000 addresses: the page does not grow with it, and finds any of them. */
+async function manyListed() {
+  await outside({ do: "list" });
+  const size = () => page.evaluate(() => document.querySelectorAll("*").length);
+  await open("Overview");
+  await open("Bans");
+  await page.getByRole("row", { name: /^many 100,000 enforce import/ }).waitFor();
+  assert.ok((await page.getByRole("table", { name: "Bans" }).getByRole("row").count()) <= 51);
+  assert.ok((await size()) < 3_000, `the page has ${await size()} elements`);
+  await judgeAll("listed");
+  await page.getByLabel("Find an address, a reason or an actor").fill("198.19.134.159");
+  await page.getByRole("button", { name: "Find" }).click();
+  await page.getByText("No ban has this.").waitFor();
+  await judgeAll("not-found");
+  await page.getByRole("link", { name: "Why 198.19.134.159" }).click();
+  await page.getByRole("heading", { name: "198.19.134.159 is blocked" }).waitFor();
+  shows(await text("main"), "feed:many");
+  await judgeAll("why-listed");
+  await page.goto(`${address}/dashboard#/why/10.0.0.66`);
+  await page.getByRole("table", { name: "Last requests" }).waitFor();
+  shows(await text("main"), "401");
+  await judgeAll("why-profile");
+  await page.goto(`${address}/dashboard#/why/10.0.0.2`);
+  await page.getByText("Last principals").waitFor();
+  shows(await text("main"), "<img/src=x/onerror=window.pwned=1>");
+}
+
 /** Whoever may only see is offered nothing else, and sees nothing once the token is revoked. */
 async function watcher() {
   await page.getByRole("button", { name: "Sign out" }).click();
@@ -257,6 +284,7 @@ await views();
 await byKeyboard();
 await actions();
 await pages();
+await manyListed();
 await charts();
 await watcher();
 await browser.close();

@@ -47,6 +47,7 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
             mode: "shadow".to_owned(),
             origin: "file".to_owned(),
             loaded: String::new(),
+            is_stale: false,
         }],
         allows: 1,
         verdicts: vec![counted("malformed", 0), counted("blocked", blocked), counted("passed", 7)],

@@ -20,8 +20,11 @@ pub(super) fn feed(feed: &Feed, sensitive: Sensitive) -> Value {
         if feed.purpose == FeedPurpose::Ban {
             members.insert("shadow".to_owned(), feed.shadow.into());
         }
-        let purpose = FeedPurpose::NAMES.iter().find(|(_, it)| *it == feed.purpose).map(|(name, _)| *name);
-        members.insert("use".to_owned(), purpose.into());
+        members.insert("use".to_owned(), feed.purpose.name().into());
+        members.insert("services".to_owned(), feed.services.clone().into());
+        if feed.path().is_some() {
+            members.insert("stale_after".to_owned(), feed.file_stale_after.map(show_duration).into());
+        }
     }
     shown
 }

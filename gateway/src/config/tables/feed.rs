@@ -8,7 +8,7 @@ use super::{certificate, outbound};
 use crate::{
     config::{
         reader::{Keys, Reader},
-        table::Table,
+        table::{self, Table},
         value::{self, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// What only this table has.
-const OWN: [(&str, &str); 16] = [
+const OWN: [(&str, &str); 17] = [
     ("name", "The list's name."),
     ("path", "The file of the list. It is loaded again when it changes."),
     ("url", "The URL of the list, where it is no file. It is fetched again and again."),
@@ -39,7 +39,8 @@ const OWN: [(&str, &str); 16] = [
     ("every", "How often the list is fetched. Up to a tenth of it is added at random."),
     (
         "stale_after",
-        "A list that its server has not confirmed for so long causes a warning and an alert. Without it: three times `every`.",
+        "A list that its server has not confirmed, or whose file was not written, for so long causes a warning and an alert. \
+         Without it: three times `every`; never for a file.",
     ),
     ("max_size", "A longer list is refused."),
     ("max_shrink", "The share of its entries that a list may lose at once. `1`: all of them."),
@@ -49,16 +50,19 @@ const OWN: [(&str, &str); 16] = [
     (
         "use",
         "What the entries are for. `ban`: they are banned. `crawlers`: they are ranges that `[crawler.NAME]` refers to, and \
-         ban nobody.",
+         ban nobody. `never_ban`: nobody in them is banned.",
+    ),
+    (
+        "services",
+        "Of a JSON list, only the entries whose `service` is one of these, as in AWS's `ip-ranges.json`. Without it: all.",
     ),
 ];
 
 /// The keys of `[[feed]]`.
-pub(super) const KEYS: Keys = &outbound::with::<16, 22>(&OWN);
+pub(super) const KEYS: Keys = &outbound::with::<17, 23>(&OWN);
 
 /// What belongs to a list that is fetched, besides how its server is connected to.
-const OF_URL: [&str; 8] =
-    ["token_file", "sha256_url", "minisign", "signature_url", "every", "stale_after", "max_size", "max_shrink"];
+const OF_URL: [&str; 7] = ["token_file", "sha256_url", "minisign", "signature_url", "every", "max_size", "max_shrink"];
 
 const SECOND: Duration = Duration::from_secs(1);
 
@@ -105,6 +109,13 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
             }
             (_, Some(fetched)) => FeedPlace::Url(Box::new(fetched)),
         };
+        let of_service = described("name of a service", value::line);
+        let services = table::values(table.list("services", of_service));
+        let of_file = if matches!(place, FeedPlace::File(_)) && !reader.is_reference() {
+            table.optional("stale_after", value::duration_in(SECOND..=365 * DAY))
+        } else {
+            None
+        };
         let feed = Feed {
             name,
             place,
@@ -112,12 +123,21 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
             ban: table.optional("ban", value::duration_in(SECOND..=LONGEST_BAN)),
             shadow: table.or("shadow", false, value::boolean()),
             purpose: table.or("use", FeedPurpose::Ban, value::choice(&FeedPurpose::NAMES)),
+            services,
+            file_stale_after: of_file,
         };
-        if feed.purpose == FeedPurpose::Crawlers {
+        if feed.purpose != FeedPurpose::Ban {
             for key in ["ban", "shadow"].into_iter().filter(|key| table.has(key)) {
-                let wrong = Diagnostic::bare("has no effect beside `use = \"crawlers\"`: nobody is banned");
+                let name = feed.purpose.name();
+                let wrong = Diagnostic::bare(format!("has no effect beside `use = \"{name}\"`: nobody is banned"));
                 table.report(key, wrong.hint("leave it out"));
             }
+        }
+        if !feed.services.is_empty() && feed.format.is_some_and(|format| format != ListFormat::Json) {
+            let wrong = Diagnostic::bare(
+                "has no effect beside this `format`: only JSON lists say which service an entry is of",
+            );
+            table.report("services", wrong.hint("leave it out, or write `format = \"json\"`"));
         }
         table.finish();
         read.push(feed);

@@ -41,7 +41,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> BTreeMap<String, Ve
         let networks = written.and_then(|written| match written {
             Written::Networks(networks) => Ok(networks),
             Written::File(path, format) => {
-                let list = list(&reader.file(&path)?, format)?;
+                let list = list(&reader.file(&path)?, format, &[])?;
                 list.unread.into_iter().for_each(|unread| reader.warn(unread.at(&key)));
                 Ok(list.networks)
             }
@@ -100,14 +100,14 @@ pub(super) struct List {
     pub(super) unread: Option<Diagnostic>,
 }
 
-/// Reads a list in a file, whoever made it.
+/// Reads a list in a file, whoever made it: all of it, or what belongs to these services.
 ///
 /// # Errors
 /// Nothing of it can be read, or it has no networks.
-pub(super) fn list(file: &NamedFile, format: Option<ListFormat>) -> Result<List, Diagnostic> {
+pub(super) fn list(file: &NamedFile, format: Option<ListFormat>, services: &[String]) -> Result<List, Diagnostic> {
     let shown = file.path.display();
     let (mut networks, mut unread, mut first) = (Vec::new(), 0_u64, None);
-    let read = lists::read(&file.bytes, format, |line, entry| match entry {
+    let read = lists::read_services(&file.bytes, format, services, |line, entry| match entry {
         Ok(listed) => networks.push(listed.source),
         Err(why) => {
             unread += 1;

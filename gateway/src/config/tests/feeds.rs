@@ -52,6 +52,8 @@ fn signatures_and_crawlers() {
     feed(&format!("{url}\n{KEY}\n{private}"), 3, "signature_url", "private", "allow_private");
     feed(&format!("{url}\nuse = \"crawler\""), 2, "use", "is unknown", "crawlers");
     feed(&format!("{url}\nuse = \"crawlers\"\nban = \"1h\""), 3, "ban", "nobody is banned", "leave it out");
+    feed(&format!("{url}\nuse = \"never_ban\"\nshadow = true"), 3, "shadow", "nobody is banned", "leave it out");
+    feed("path = \"a\"\nformat = \"plain\"\nservices = [\"EC2\"]", 3, "services", "only JSON lists", "json");
     let text = format!("{ADMIN}[[feed]]\nname = \"a\"\n{url}\n{KEY}\n{signature}\n[guard]\n");
     let config = load(&BASE.replacen("[guard]\n", &text, 1)).unwrap();
     let shown = &config.effective()["feed"][0];

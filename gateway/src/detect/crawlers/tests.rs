@@ -109,7 +109,7 @@ fn a_flood_of_claims_asks_little_and_forgets_no_crawler() {
     question.unwrap().answered(HostAnswer::Confirmed(86_400), 0);
     let mut held = Vec::new();
     for number in 0..200_u32 {
-        let claim = known.judge(GOOGLE, IpAddr::V4((0x0a00_0000 + number).into()), SECOND).unwrap();
+        let claim = known.judge(GOOGLE, IpAddr::V4((0x0a00_0000 + (number << 8)).into()), SECOND).unwrap();
         held.extend(claim.questions);
     }
     assert_eq!((held.len(), lookups(&known)), (AT_ONCE, vec![1, 0, 0, 200 - AT_ONCE as u64]));
@@ -194,4 +194,23 @@ fn what_is_known_outlives_a_reload_unless_the_domains_change() {
     let mut counts = other.requests().into_iter().map(|(_, label, count)| (label, count)).collect::<Vec<_>>();
     counts.sort_unstable();
     assert_eq!(counts, [("false", 0), ("unknown", 2), ("verified", 1)]);
+}
+
+/// Whoever is delegated the names of a network answers as late as they like, and keeps nobody else from being verified.
+#[test]
+fn one_network_does_not_take_all_places() {
+    for (first, other) in [("192.0.2.", "198.51.100.1"), ("2001:db8:0:", "2001:db8:1::1")] {
+        let known = crawlers(&[google()]);
+        let mut held = Vec::new();
+        for number in 1..200 {
+            let text = if first.contains(':') { format!("{first}{number}::1") } else { format!("{first}{number}") };
+            held.extend(known.judge(GOOGLE, address(&text), SECOND).unwrap().questions);
+        }
+        assert_eq!(held.len(), AT_ONCE_OF_NETWORK, "{first}");
+        let claim = known.judge(GOOGLE, address(other), SECOND).unwrap();
+        assert_eq!(claim.questions.len(), 1, "{other}");
+        drop(held);
+        let again = if first.contains(':') { format!("{first}250::1") } else { format!("{first}250") };
+        assert_eq!(known.judge(GOOGLE, address(&again), SECOND).unwrap().questions.len(), 1, "{again}");
+    }
 }

@@ -21,9 +21,11 @@ mod crawlers;
 mod held;
 mod import;
 pub(super) mod lists;
+mod never_ban;
 mod plan;
 mod scrub;
 mod shield;
+mod spared;
 mod work;
 
 pub(crate) use lists::Reply;
@@ -105,6 +107,7 @@ impl Guard {
     /// after a reboot the wall clock.
     pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
+        self.adopt_never_ban();
         self.feeds.generation = self.journal.store().sweep_feeds().map_err(stored)?;
         let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {
@@ -190,13 +193,15 @@ impl Guard {
             }
             .to_owned(),
             loaded: clock::rfc3339(one.row.loaded),
+            is_stale: self.feeds.old_files.contains_key(&one.row.name),
         };
-        let ranges = self.range_lists().map(|(name, networks, loaded)| FeedStatus {
-            name: name.to_owned(),
-            entries: u64::try_from(networks).unwrap_or(u64::MAX),
-            mode: "crawlers".to_owned(),
+        let ranges = self.feeds.ranges.iter().map(|(name, list)| FeedStatus {
+            name: name.clone(),
+            entries: u64::try_from(list.networks.len()).unwrap_or(u64::MAX),
+            mode: list.purpose.name().to_owned(),
             origin: if is_fetched(name) { "url" } else { "file" }.to_owned(),
-            loaded: clock::rfc3339(loaded),
+            loaded: clock::rfc3339(list.loaded),
+            is_stale: self.feeds.old_files.contains_key(name),
         });
         self.feeds.listed.iter().map(feed).chain(ranges).collect()
     }
@@ -206,10 +211,27 @@ impl Guard {
         let mut warnings: Vec<String> =
             self.feeds.warnings.iter().map(|(name, warning)| format!("{}: {}", actor(name), warning.text)).collect();
         warnings.extend(self.feeds.held_warnings());
+        warnings.extend(self.feeds.old_files.iter().map(|(name, written)| {
+            format!(
+                "{}: older than stale_after (its file was last written at {})",
+                actor(name),
+                clock::rfc3339(*written)
+            )
+        }));
         if let Some(why) = self.unattached().filter(|_| !self.feeds.listed.is_empty()) {
             warnings.push(format!("lists block nobody, as they are enforced in the kernel alone: {why}"));
         }
         warnings
+    }
+
+    /// When the files of lists were last written, by list: milliseconds since 1970.
+    pub(crate) fn files_written(&mut self, written: &HashMap<String, u64>, now: Now) {
+        let old = |feed: &crate::settings::feed::Feed| {
+            let stale_after = u64::try_from(feed.file_stale_after?.as_millis()).unwrap_or(u64::MAX);
+            let written = *written.get(&feed.name)?;
+            (now.unix_millis.saturating_sub(written) > stale_after).then(|| (feed.name.clone(), written))
+        };
+        self.feeds.old_files = self.settings.feeds.iter().filter_map(old).collect();
     }
 
     /// How many sources lists block that are to be enforced.

@@ -381,12 +381,15 @@ pub struct FeedStatus {
     pub name: String,
     /// How many sources it lists.
     pub entries: u64,
-    /// `enforce` or `shadow`.
+    /// `enforce` or `shadow`; `crawlers` or `never_ban`: it bans nobody.
     pub mode: String,
     /// `file`, `url`, `crowdsec` or `import`.
     pub origin: String,
     /// When its content was loaded: RFC 3339, UTC.
     pub loaded: String,
+    /// Its file was not written for longer than `stale_after`.
+    #[serde(default)]
+    pub is_stale: bool,
 }
 
 /// A list that is fetched.

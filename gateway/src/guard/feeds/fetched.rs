@@ -189,7 +189,16 @@ mod tests {
         let fetched = FetchedFeed { source, every, stale_after: every, max_shrink: 500_000 };
         let place = FeedPlace::Url(Box::new(fetched));
         let purpose = FeedPurpose::Ban;
-        Feed { name: "f".to_owned(), place, format: None, ban: None, shadow: false, purpose }
+        Feed {
+            name: "f".to_owned(),
+            place,
+            format: None,
+            ban: None,
+            shadow: false,
+            purpose,
+            services: Vec::new(),
+            file_stale_after: None,
+        }
     }
 
     /// What became of an answer, in a word.

@@ -3,7 +3,7 @@
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
-use super::{LineError, read};
+use super::{LineError, read_services};
 use crate::{
     guard::control::ImportEntry,
     settings::feed::{Feed, FeedPurpose},
@@ -45,9 +45,12 @@ pub(crate) struct FileContent {
 pub(crate) fn digest(feed: &Feed, bytes: &[u8]) -> String {
     let mut hash = digest::Context::new(&digest::SHA256);
     hash.update(format!("{:?} {:?} {}\n", feed.format, feed.ban, feed.shadow).as_bytes());
-    if feed.purpose == FeedPurpose::Crawlers {
+    if feed.purpose != FeedPurpose::Ban {
         // The same list that bans is another one.
-        hash.update(b"crawlers\n");
+        hash.update(format!("{}\n", feed.purpose.name()).as_bytes());
+    }
+    if !feed.services.is_empty() {
+        hash.update(format!("{:?}\n", feed.services).as_bytes());
     }
     hash.update(bytes);
     HEXLOWER.encode(hash.finish().as_ref())
@@ -61,7 +64,7 @@ pub(crate) fn read_list(feed: &Feed, bytes: &[u8], digest: String) -> Result<Fil
     let (mut entries, mut errors, mut failed, mut is_too_long) = (Vec::new(), Vec::new(), 0, false);
     let most = if feed.fetched().is_some() { MOST_FETCHED } else { usize::MAX };
     let bound = feed.ban.map(|ban| ban.as_secs().max(1));
-    let read = read(bytes, feed.format, |line, read| match read {
+    let read = read_services(bytes, feed.format, &feed.services, |line, read| match read {
         Ok(_) if entries.len() >= most => is_too_long = true,
         Ok(listed) => {
             let seconds = match (bound, listed.seconds) {

@@ -52,6 +52,14 @@ impl FeedWatcher {
     }
 }
 
+impl FeedWatcher {
+    /// When each file was last written, as far as it was seen: milliseconds since 1970.
+    pub(crate) fn written(&self) -> HashMap<String, u64> {
+        let millis = |stat: &Stat| u64::try_from(stat.0).unwrap_or(0).saturating_mul(1_000);
+        self.seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.last.as_ref().map(millis)?))).collect()
+    }
+}
+
 fn look(
     (feed, path): (&Feed, &Path),
     seen: &mut FileState,
@@ -149,7 +157,16 @@ mod tests {
     fn changes_once_they_have_settled() {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
         let (place, purpose) = (FeedPlace::File(path.clone()), FeedPurpose::Ban);
-        let feed = Feed { name: "f".to_owned(), place, format: None, ban: None, shadow: false, purpose };
+        let feed = Feed {
+            name: "f".to_owned(),
+            place,
+            format: None,
+            ban: None,
+            shadow: false,
+            purpose,
+            services: Vec::new(),
+            file_stale_after: None,
+        };
         let feeds = [feed];
         let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();

@@ -234,6 +234,7 @@ impl Service<'_> {
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news, operators) => {
+                self.guard.files_written(&watcher.written(), Now::read());
                 self.watched.feeds = Some(watcher);
                 if !news.is_empty() {
                     self.guard.operators_are(operators);

@@ -82,6 +82,9 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
             out.moment(Metric::ListLoaded, &[&feed.name], loaded);
         }
     }
+    for feed in status.feeds.iter().filter(|feed| feed.origin == "file").take(MAX_NAMES) {
+        out.is(Metric::ListStale, &[&feed.name, "file"], feed.is_stale);
+    }
     for fetch in status.fetches.iter().take(MAX_NAMES) {
         for (result, count) in [
             ("changed", fetch.changed),
@@ -92,7 +95,7 @@ pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_f
             out.count(Metric::ListFetches, &[&fetch.name, result], count);
         }
         out.is(Metric::ListRefused, &[&fetch.name], fetch.refused.is_some());
-        out.is(Metric::ListStale, &[&fetch.name], fetch.is_stale);
+        out.is(Metric::ListStale, &[&fetch.name, "url"], fetch.is_stale);
     }
     if let Some(crowdsec) = &status.crowdsec {
         out.is(Metric::CrowdsecUp, &[], crowdsec.is_up);

@@ -102,6 +102,7 @@ impl Exchange {
         }
         let outcome = &self.outcome;
         let finished = Finished {
+            id: Some(self.id),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             path: self.request.target.as_ref().map(Target::path),
             agent: self.looked.agent,

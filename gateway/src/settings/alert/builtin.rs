@@ -231,19 +231,22 @@ fn rows() -> Vec<Row> {
             "what was fetched of the list {list} is not taken, and the list before stays in force; `gateway feed list` says why",
         )
         .by(&["list"]),
-        Row {
-            measure: Aggregation::Age,
-            ..row("list_stale", Warning, Metric::ListLoaded, "the list {list} was last loaded {value} ago")
-        }
+        row(
+            "list_stale",
+            Warning,
+            Metric::ListStale,
+            "the file of the list {list} was not written for longer than its stale_after",
+        )
         .by(&["list"])
-        .when(Above, 7.0 * DAY),
+        .only(&[("origin", "file")]),
         row(
             "list_unconfirmed",
             Warning,
             Metric::ListStale,
             "the list {list} could not be fetched for longer than its stale_after; `gateway feed list` says why",
         )
-        .by(&["list"]),
+        .by(&["list"])
+        .only(&[("origin", "url")]),
         row(
             "mass_ban_breaker",
             Critical,

@@ -58,7 +58,7 @@ pub(super) fn sources(table: &Table<'_>, known: &RouteReferences<'_>, reader: &R
                 reader.report(wrong.at(key).hint("fetch it into a file, and name that file by `path`"));
                 continue;
             };
-            let list = reader.file_at(path.clone(), false).and_then(|file| list(&file, feed.format));
+            let list = reader.file_at(path.clone(), false).and_then(|file| list(&file, feed.format, &feed.services));
             match list {
                 Ok(list) => {
                     list.unread.into_iter().for_each(|unread| reader.warn(unread.at(key)));

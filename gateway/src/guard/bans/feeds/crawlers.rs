@@ -1,8 +1,8 @@
-//! Ranges of crawlers: lists that ban nobody. Proxies are told of them. They are not in the store: a guard that starts
-//! reads or fetches them again, and proxies go on with what they were told before.
+//! Lists that ban nobody: ranges of crawlers, which proxies are told of, and of whoever is never banned. Ranges of crawlers
+//! are not kept: a guard that starts reads or fetches them again, and proxies go on with what they were told before.
 //!
-//! *Invariant:* a list never verifies half of the internet by mistake: what is wider than [`WIDEST`] is passed over and told,
-//! and a list that proxies have no room for changes nothing.
+//! *Invariant:* a list never verifies or spares half of the internet by mistake: what is wider than [`WIDEST`] is passed over
+//! and told, and a list that is too long changes nothing.
 
 use super::{lists::RangeList, *};
 use crate::{
@@ -12,19 +12,20 @@ use crate::{
     settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
 };
 
-/// The shortest prefix of IPv4, and of IPv6, that is taken for a crawler's.
+/// The shortest prefix of IPv4, and of IPv6, that is taken for a crawler's or a CDN's.
 const WIDEST: (u8, u8) = (8, 16);
 
 impl Guard {
     /// Another list of ranges has come: it takes the place of the one before, or that stays with a warning.
-    pub(super) fn take_ranges(&mut self, name: String, content: FileContent, now: Now) {
+    pub(super) fn take_ranges(&mut self, name: String, purpose: FeedPurpose, content: FileContent, now: Now) {
         let FileContent { digest, entries, errors, failed, is_blank } = content;
         let (networks, wide): (Vec<Source>, Vec<Source>) =
             entries.iter().map(|entry| entry.1).partition(|network| !is_too_wide(*network));
         let mut warnings: Vec<String> = Vec::new();
         warnings.extend(wide.first().map(|first| {
             let wide = counted(wide.len(), "network is", "networks are");
-            format!("{wide} wider than any crawler's, and passed over: {first} is the first")
+            let whose = if purpose == FeedPurpose::Crawlers { "any crawler's" } else { "a list may spare" };
+            format!("{wide} wider than {whose}, and passed over: {first} is the first")
         }));
         warnings.extend(errors.first().map(|first| {
             let failed = counted(failed, "line", "lines");
@@ -36,7 +37,12 @@ impl Guard {
         }
         let is_too_long = networks.len() > MAX_NETWORKS;
         if is_too_long {
-            warnings.push(format!("it has {} networks, and proxies take {MAX_NETWORKS}", networks.len()));
+            let most = if purpose == FeedPurpose::Crawlers {
+                format!("proxies take {MAX_NETWORKS}")
+            } else {
+                format!("a list may spare {MAX_NETWORKS}; `services` takes a part of a long list")
+            };
+            warnings.push(format!("it has {} networks, and {most}", networks.len()));
         }
         if is_useless || is_too_long {
             warnings.push("what was loaded before stays in force".to_owned());
@@ -45,33 +51,46 @@ impl Guard {
         if warning.is_empty() {
             self.feeds.warnings.remove(&name);
         } else {
-            tracing::warn!(feed = name, warning, "ranges of a crawler");
+            tracing::warn!(feed = name, warning, "a list of ranges");
             self.feeds.warnings.insert(name.clone(), ListWarning::of_file(warning));
         }
         if is_useless || is_too_long {
             return;
         }
-        tracing::info!(feed = name, networks = networks.len(), "the ranges of a crawler are in force");
-        self.notices.push(ToProxy::CrawlerRanges(CrawlerRanges::new(&name, Some(&networks))));
-        self.feeds.ranges.insert(name, RangeList { digest, networks, loaded: now.unix_millis });
+        tracing::info!(
+            feed = name,
+            networks = networks.len(),
+            purpose = purpose.name(),
+            "a list of ranges is in force"
+        );
+        if purpose == FeedPurpose::Crawlers {
+            self.notices.push(ToProxy::CrawlerRanges(CrawlerRanges::new(&name, Some(&networks))));
+        }
+        self.feeds.ranges.insert(name, RangeList { purpose, digest, networks, loaded: now.unix_millis });
+        if purpose == FeedPurpose::NeverBan {
+            self.never_ban_changed(now);
+        }
     }
 
-    /// Forgets lists that the configuration does not have any more, or has to ban.
-    pub(super) fn keep_ranges(&mut self) {
+    /// Forgets lists that the configuration does not have any more, or has for something else.
+    pub(super) fn keep_ranges(&mut self, now: Now) {
         let feeds = &self.settings.feeds;
-        let is_kept =
-            |name: &String| feeds.iter().any(|feed| feed.name == *name && feed.purpose == FeedPurpose::Crawlers);
-        let gone: Vec<String> = self.feeds.ranges.keys().filter(|name| !is_kept(name)).cloned().collect();
+        let is_gone = |(name, list): &(&String, &RangeList)| {
+            !feeds.iter().any(|feed| feed.name == **name && feed.purpose == list.purpose)
+        };
+        let gone: Vec<String> = self.feeds.ranges.iter().filter(is_gone).map(|(name, _)| name.clone()).collect();
         for name in gone {
-            self.feeds.ranges.remove(&name);
             self.feeds.warnings.remove(&name);
-            self.notices.push(ToProxy::CrawlerRanges(CrawlerRanges::new(&name, None)));
+            match self.feeds.ranges.remove(&name).map(|list| list.purpose) {
+                Some(FeedPurpose::NeverBan) => self.never_ban_changed(now),
+                _ => self.notices.push(ToProxy::CrawlerRanges(CrawlerRanges::new(&name, None))),
+            }
         }
     }
 
     /// All ranges, for a proxy that starts.
     pub(crate) fn crawler_ranges(&self) -> Vec<CrawlerRanges> {
-        let ranges = self.feeds.ranges.iter();
+        let ranges = self.feeds.ranges.iter().filter(|(_, list)| list.purpose == FeedPurpose::Crawlers);
         ranges.map(|(name, list)| CrawlerRanges::new(name, Some(&list.networks))).collect()
     }
 
@@ -83,11 +102,6 @@ impl Guard {
     /// How many networks a list names; `None`: it is none of ranges.
     pub(super) fn range_count(&self, name: &str) -> Option<usize> {
         self.feeds.ranges.get(name).map(|list| list.networks.len())
-    }
-
-    /// The same for `status`: name, networks, and when they came.
-    pub(super) fn range_lists(&self) -> impl Iterator<Item = (&str, usize, u64)> {
-        self.feeds.ranges.iter().map(|(name, list)| (name.as_str(), list.networks.len(), list.loaded))
     }
 }
 

@@ -52,6 +52,8 @@ impl Guard {
             self.begin_job(job);
         }
         self.judge_held(now);
+        // A list may have come into force while another one that spares some of it was on its way.
+        self.take_back_never_ban(now);
     }
 
     /// Judges again what is held; what blocks no good client any more is added to its list.

@@ -281,8 +281,8 @@ impl Guard {
         for error in content.errors.iter().take(10) {
             tracing::warn!(feed = name, line = error.line, message = error.message, "a line of a feed cannot be read");
         }
-        if purpose == feed::FeedPurpose::Crawlers {
-            return self.take_ranges(name, content, now);
+        if purpose != feed::FeedPurpose::Ban {
+            return self.take_ranges(name, purpose, content, now);
         }
         let FileContent { digest, entries, errors, failed, is_blank } = content;
         let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
@@ -338,7 +338,7 @@ impl Guard {
 
     /// Removes lists that are in the configuration no more; `names` are those that ban.
     pub(crate) fn keep_feed_files(&mut self, names: &[&str], now: Now) {
-        self.keep_ranges();
+        self.keep_ranges(now);
         // Also of those of which nothing was ever loaded.
         let known = self.settings.feeds.iter().map(|feed| feed.name.as_str()).chain(names.iter().copied());
         let known: HashSet<&str> = known.collect();

@@ -11,6 +11,7 @@ use gateway_common::{maps::Rule, source::Source};
 use tokio::sync::oneshot;
 
 use super::{
+    never_ban::NeverBan,
     plan::{UpdateKind, UpdatePlan},
     shield::{self, Shield},
 };
@@ -20,6 +21,7 @@ use crate::guard::{
     feeds::content::{Content, Draft, Listing},
     store::feeds::FeedRow,
 };
+use crate::settings::feed::FeedPurpose;
 
 /// How many lines of a file are held.
 const MOST: usize = 4_096;
@@ -30,8 +32,9 @@ pub(in crate::guard::bans) struct ActiveList {
     pub(in crate::guard::bans) content: Arc<Content>,
 }
 
-/// A list of the ranges of a crawler.
+/// A list that bans nobody: the ranges of a crawler, or of whoever is never banned.
 pub(super) struct RangeList {
+    pub(super) purpose: FeedPurpose,
     pub(super) digest: String,
     pub(super) networks: Vec<Source>,
     /// When it came: milliseconds since 1970.
@@ -57,8 +60,12 @@ pub(crate) struct Feeds {
     pub(super) waiting: VecDeque<ListUpdate>,
     pub(super) scrub: Option<Scrub>,
     pub(super) slots: Slots,
-    /// The ranges of crawlers.
+    /// The ranges of crawlers, and of whoever is never banned.
     pub(super) ranges: BTreeMap<String, RangeList>,
+    /// What may not be banned.
+    pub(super) never_ban: NeverBan,
+    /// Lists whose file was not written for longer than `stale_after`, with when it was: milliseconds since 1970.
+    pub(super) old_files: BTreeMap<String, u64>,
     /// Lines that are judged again, by feed.
     pub(super) held: BTreeMap<String, FeedFile>,
     /// What is wrong, by feed.

@@ -20,7 +20,7 @@ impl Guard {
         let BlockRequest { source, seconds, reason, shadow, confirm, force } = wanted;
         judge_own_reason(&reason)?;
         match self.judge(source) {
-            Err(refused) if refused.code == safety::OPERATOR && (force || shadow) => {}
+            Err(refused) if [safety::OPERATOR, safety::NEVER_BAN].contains(&refused.code) && (force || shadow) => {}
             judged => judged?,
         }
         if !shadow && !force {

@@ -33,6 +33,9 @@ pub(crate) enum Protection {
 /// What stands against a ban for as long as nobody insists.
 pub(crate) const OPERATOR: &str = "operator_session";
 
+/// What stands against a ban of whoever a list with `use = "never_ban"` names. An operator may insist.
+pub(crate) const NEVER_BAN: &str = "never_ban";
+
 /// How wide and how many.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Bounds {

@@ -11,6 +11,7 @@ use crate::{
     settings::feed::{Feed, FeedPlace, FeedPurpose},
 };
 
+mod never_ban;
 mod told;
 
 impl World {
@@ -65,6 +66,8 @@ impl World {
             ban: None,
             shadow: false,
             purpose: FeedPurpose::Ban,
+            services: Vec::new(),
+            file_stale_after: None,
         };
         let now = self.now;
         self.guard().feed_file(feed, news, now);
@@ -414,7 +417,16 @@ fn ranges(world: &mut World, networks: &[&str], failed: u64) {
     let content = FileContent { digest: "cd".to_owned(), entries, errors, failed, is_blank: false };
     let place = FeedPlace::File(PathBuf::new());
     let (name, purpose) = ("google".to_owned(), FeedPurpose::Crawlers);
-    let feed = Feed { name, place, format: None, ban: None, shadow: false, purpose };
+    let feed = Feed {
+        name,
+        place,
+        format: None,
+        ban: None,
+        shadow: false,
+        purpose,
+        services: Vec::new(),
+        file_stale_after: None,
+    };
     let now = world.now;
     world.guard().settings.feeds = vec![feed.clone()];
     world.guard().feed_file(feed, FeedNews::Changed(content), now);

@@ -22,7 +22,16 @@ fn feed(name: &str, url: &str) -> Feed {
     let (every, stale_after) = (Duration::from_secs(60), Duration::from_secs(180));
     let fetched = FetchedFeed { source, every, stale_after, max_shrink: 500_000 };
     let place = FeedPlace::Url(Box::new(fetched));
-    Feed { name: name.to_owned(), place, format: None, ban: None, shadow: false, purpose: FeedPurpose::Ban }
+    Feed {
+        name: name.to_owned(),
+        place,
+        format: None,
+        ban: None,
+        shadow: false,
+        purpose: FeedPurpose::Ban,
+        services: Vec::new(),
+        file_stale_after: None,
+    }
 }
 
 fn at(seconds: u64) -> Now {

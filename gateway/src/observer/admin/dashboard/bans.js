@@ -77,8 +77,13 @@ function bansTable({ entries, total }) {
     { name: "Packets", number: true, cell: (row) => number(row.packets) },
     { name: "Refused", number: true, cell: (row) => number(row.refused) },
     { name: "Actions", cell: banActions },
-  ], entries, { empty: find.text ? "No ban has this." : "Nobody is banned.", key: (row) => `ban-${row.id}` }));
+  ], entries, { empty: find.text ? "No ban has this." : "Nobody is banned.", key: (row) => `ban-${row.id}` }),
+  // Lists are not searched: what is known of one address tells them, too.
+  ADDRESS.test(find.text) && make("p", {}, "Lists are not searched here. ", whyLink(find.text), ` tells what happens to ${find.text}.`));
 }
+
+/** What may be an IP address. */
+const ADDRESS = /^(?:\d{1,3}(?:\.\d{1,3}){3}|[\da-f:]*:[\da-f:.]*)$/i;
 
 /** How long a ban lasts: until it is confirmed, until it expires, or until it is removed. */
 function left(row) {
@@ -98,11 +103,14 @@ function pager({ next }) {
     make("button", { type: "button", disabled: next === null, onclick: go(() => find.starts.push(next)) }, "Older"));
 }
 
+/** What lists are for that ban nobody. */
+const LIST_MODES = { crawlers: "crawlers, bans nobody", never_ban: "never banned" };
+
 function listsTable(feeds) {
   return table("Lists in force", [
     { name: "List", cell: (row) => row.name || "(imported)" },
     { name: "Sources", number: true, cell: (row) => number(row.entries) },
-    { name: "Mode", cell: (row) => row.mode },
+    { name: "Mode", cell: (row) => [LIST_MODES[row.mode] ?? row.mode, row.is_stale && [" ", badge("old", "warn")]] },
     { name: "From", cell: (row) => row.origin },
     { name: "Loaded (UTC)", cell: (row) => moment(row.loaded) },
   ], feeds, { empty: "No list is in force.", note: feeds.length > 0 ? "Sources of lists are not among the bans above." : null });
@@ -143,10 +151,10 @@ function explained(told) {
       ["By", entry?.actor],
       ["Since", entry && moment(entry.started)],
       ["Left", entry && left(entry)],
-      ["Dropped", entry && `${number(entry.packets)} packets, ${bytes(entry.bytes)}`],
-      ["Refused", entry?.refused ? `${number(entry.refused)} requests or connections` : null],
+      ["Dropped", entry && `${several(entry.packets, "packet", "packets")}, ${bytes(entry.bytes)}`],
+      ["Refused", entry?.refused ? several(entry.refused, "request or connection", "requests or connections") : null],
       ["Reaction", told.reaction_micros && `${(told.reaction_micros / 1000).toFixed(1)} ms from the offence to the kernel`],
-      ["Closed", told.connections_closed && `${number(told.connections_closed)} connections`],
+      ["Closed", told.connections_closed && several(told.connections_closed, "connection", "connections")],
       ["Evidence", list(told.evidence)],
       ["Shielded by", list(told.shields)],
       ["Clamp", told.clamp && `budgets in the kernel divided by ${told.clamp.divide}, for ${span(told.clamp.remaining_seconds)} (limit ${told.clamp.limit})`],
@@ -170,11 +178,18 @@ function profileOf(profile) {
   return section("What it does", facts([
     ["Requests", `${number(profile.requests)}, ${number(profile.failed)} of them failed`],
     ["In the last minute", `${number(profile.per_minute)}, ${number(profile.failed_per_minute)} failed`],
-    ["About", `${number(profile.paths)} paths, ${number(profile.agents)} agents, ${number(profile.counterparts)} principals`],
+    ["About", [several(profile.paths, "path", "paths"), several(profile.agents, "user agent", "user agents"),
+      several(profile.counterparts, "principal", "principals")].join(", ")],
+    ["Last principals", profile.principals?.length > 0
+      ? make("ul", { class: "plain" }, profile.principals.map((name) => make("li", {}, make("bdi", {}, name)))) : null],
     ["Bodies", `${bytes(profile.bytes_in)} in, ${bytes(profile.bytes_out)} out`],
     ["Known for", span(profile.since_seconds)],
     ["Why", list(profile.reasons)],
-  ]));
+  ]), table("Last requests", [
+    { name: "Id", cell: (row) => make("code", {}, row.id) },
+    { name: "Status", cell: (row) => String(row.status) },
+    { name: "When", cell: (row) => `${span(row.seconds_ago)} ago` },
+  ], profile.last_requests ?? [], { empty: "None is known.", key: (row) => `request-${row.id}` }));
 }
 
 function scores(rows) {

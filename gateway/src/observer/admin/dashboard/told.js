@@ -16,7 +16,8 @@ const anomalies = {
     const present = told.list.filter((row) => !row.ended);
     const past = told.list.filter((row) => row.ended);
     return [
-      make("p", {}, `${number(told.series)} series are watched; of ${number(told.learning)} of them it is not known yet what is usual.`),
+      make("p", {}, `${number(told.series)} series are watched.`,
+        told.learning > 0 && ` What is usual is not known yet for ${number(told.learning)} of them.`),
       table("Not usual now", columns, present, { empty: "Everything is as usual." }),
       table("Over", [...columns, { name: "Ended (UTC)", cell: (row) => moment(row.ended) }], past, { empty: "There was none lately." }),
     ];
@@ -36,7 +37,7 @@ const alerts = {
       { name: "Since (UTC)", cell: (row) => moment(row.since) },
       { name: "What", cell: (row) => [make("bdi", {}, row.summary), " ", runbook(row.runbook)] },
     ], told.alerts, {
-      empty: `No alert fires. There are ${number(told.rules)} rules.`, key: (row) => `alert-${row.fingerprint}`,
+      empty: `No alert fires. ${several(told.rules, "rule is", "rules are")} watched.`, key: (row) => `alert-${row.fingerprint}`,
       note: told.more > 0 ? `And ${number(told.more)} more.` : null,
     }),
     table("Silences", [

@@ -13,6 +13,7 @@ use gateway_common::source::Source;
 use super::{Control, send_all};
 use crate::{
     clock::{self, Now},
+    detect::ProfileRow,
     diagnostic::with_causes,
     limit::report::LimitQuestion,
     message::{InForce, ToGuard, ToProxy, sealed::unseal},
@@ -149,7 +150,11 @@ impl Control<'_> {
         let source = Source::of(address, self.snapshot().settings.ipv6_prefix);
         let detector = &self.snapshot().detector;
         let scores = detector.scores(source, clock::monotonic());
-        let profile = detector.profile(source, clock::monotonic()).map(Box::new);
+        let log = &self.snapshot().access_log;
+        let profile = detector.profile(source, clock::monotonic()).map(|profile| {
+            let principals = profile.principals.into_iter().map(|name| log.principal(name)).collect();
+            Box::new(ProfileRow { principals, ..profile })
+        });
         let asked = LimitQuestion::Show(vec![("address".to_owned(), address.to_string())]);
         let (limits, _) = limits::answer(self.configurations.in_force(), &asked, clock::monotonic());
         let discounted = detector.discounted(source, clock::monotonic());
@@ -158,8 +163,12 @@ impl Control<'_> {
 
     /// Says which sources stand out.
     fn tell_profiles(&mut self, number: u64, most: usize) {
-        let detector = &self.snapshot().detector;
-        let rows = detector.keeps_profiles().then(|| detector.top(most, clock::monotonic()));
+        let (detector, access_log) = (&self.snapshot().detector, &self.snapshot().access_log);
+        let shown = |row: ProfileRow| {
+            if row.kind == "principal" { ProfileRow { who: access_log.principal(row.who), ..row } } else { row }
+        };
+        let rows = detector.top(most, clock::monotonic()).into_iter().map(shown);
+        let rows = detector.keeps_profiles().then(|| rows.collect());
         self.guard.say(ToGuard::Profiles { number, rows });
     }
 

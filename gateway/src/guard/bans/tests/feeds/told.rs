@@ -151,6 +151,8 @@ fn what_is_wrong_with_a_file_is_over_once_the_configuration_does_not_name_it() {
         ban: None,
         shadow: false,
         purpose: FeedPurpose::Ban,
+        services: Vec::new(),
+        file_stale_after: None,
     };
     let now = world.now;
     let unusable = || FeedNews::Unusable("/f: No such file or directory".to_owned());

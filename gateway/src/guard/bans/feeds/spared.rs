@@ -1,0 +1,133 @@
+//! Whoever lists with `use = "never_ban"` name: a CDN, health checks. Nobody bans them but an operator who insists.
+//!
+//! *Invariant:* what a guard knew of them is known to the next one from its first decision on: it is in a file of the state
+//! folder. Without that file the lists are read or fetched again.
+
+use std::{collections::BTreeMap, fs, io, path::Path};
+
+use gateway_common::source::Source;
+use serde::{Deserialize, Serialize};
+
+use super::{super::policy::safety::NEVER_BAN, lists::RangeList, never_ban::NeverBan, plan::UpdateKind, *};
+use crate::{counted::counted, guard::state_files::set_aside, settings::feed::FeedPurpose};
+
+/// The file in the state folder.
+const FILE: &str = "never-ban.json";
+
+/// The largest file that is read, in bytes.
+const MAX_FILE: u64 = 16 << 20;
+
+/// A list as it is kept.
+#[derive(Debug, Serialize, Deserialize)]
+struct KeptList {
+    digest: String,
+    loaded: u64,
+    networks: Vec<String>,
+}
+
+impl Guard {
+    /// Whether a list says that `source` is never banned.
+    pub(in super::super) fn judge_never_ban(&self, source: Source) -> Result<(), Refused> {
+        let Some(network) = self.feeds.never_ban.find(source) else { return Ok(()) };
+        let names = |list: &RangeList| list.purpose == FeedPurpose::NeverBan && list.networks.contains(&network);
+        let name = self.feeds.ranges.iter().find(|(_, list)| names(list)).map_or("", |(name, _)| name.as_str());
+        let how = if network.covers(&source) { "is in" } else { "holds" };
+        Err(Refused::new(
+            NEVER_BAN,
+            format!("{source} {how} {network}, which the list {name} says is never banned: only --force blocks it"),
+        ))
+    }
+
+    /// Lists have changed: keeps them for the next guard, and takes back what stands against them.
+    pub(super) fn never_ban_changed(&mut self, now: Now) {
+        let lists = self.feeds.ranges.iter().filter(|(_, list)| list.purpose == FeedPurpose::NeverBan);
+        self.feeds.never_ban = NeverBan::new(lists.clone().flat_map(|(_, list)| list.networks.iter().copied()));
+        let kept: BTreeMap<&str, KeptList> = lists
+            .map(|(name, list)| {
+                let networks = list.networks.iter().map(ToString::to_string).collect();
+                (name.as_str(), KeptList { digest: list.digest.clone(), loaded: list.loaded, networks })
+            })
+            .collect();
+        let path = self.settings.state_dir.join(FILE);
+        if let Err(error) = write(&path, &kept) {
+            let file = path.display();
+            tracing::warn!(%file, %error, "it cannot be kept who is never banned: a guard that starts reads the lists again");
+        }
+        self.take_back_never_ban(now);
+    }
+
+    /// Ends bans that nobody insisted on, and removes entries of lists, of whoever is never banned.
+    pub(super) fn take_back_never_ban(&mut self, now: Now) {
+        if self.feeds.never_ban.is_empty() {
+            return;
+        }
+        let is_wrong = |record: &&Record| record.rule.is_some() && self.feeds.never_ban.find(record.source).is_some();
+        let wrong: Vec<u64> = self.ledger.records().filter(is_wrong).map(|record| record.id).collect();
+        let how = format!("taken back: {NEVER_BAN}, a list says that it is never banned");
+        if let Err(refused) = self.end(&wrong, &how, Some("unban"), now, None, nothing()) {
+            tracing::error!(error = %refused, "bans of whoever is never banned stay until their end can be recorded");
+        }
+        let mut jobs = Vec::new();
+        for one in &self.feeds.listed {
+            let content = &one.content;
+            if !self.feeds.never_ban.meets(content) {
+                continue;
+            }
+            let mut draft = Draft::new(now.monotonic);
+            let live = content.entries.iter().filter(|entry| content.expires(entry) > now.monotonic);
+            for entry in live.filter(|entry| self.feeds.never_ban.find(entry.source).is_none()) {
+                let ends = content.expires(entry);
+                let left = (ends != NEVER).then(|| ends.saturating_sub(now.monotonic).div_ceil(SECOND));
+                draft.push(entry.source, left, Some(content.reason(entry)).filter(|reason| !reason.is_empty()));
+            }
+            let gone = content.entries.len().saturating_sub(draft.len());
+            let (gone, list) = (counted(gone, "entry", "entries"), one.actor());
+            tracing::info!(list, "{gone} of a list are removed: they have ended, or are never banned");
+            let row = FeedRow { boot: self.ledger.boot().to_owned(), loaded: now.unix_millis, ..one.row.clone() };
+            jobs.push(ListUpdate::new(UpdateKind::Replace, row, draft, 0, None));
+        }
+        for job in jobs {
+            self.begin_job(job);
+        }
+    }
+
+    /// Takes over what an earlier guard kept. What cannot be read is set aside.
+    pub(in super::super) fn adopt_never_ban(&mut self) {
+        let path = self.settings.state_dir.join(FILE);
+        let kept = match read(&path) {
+            Ok(kept) => kept,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                let aside = set_aside(&path).map(|aside| aside.display().to_string()).unwrap_or_default();
+                tracing::error!(%error, aside, "it cannot be read who is never banned: the lists are read or fetched again");
+                return;
+            }
+        };
+        for (name, KeptList { digest, loaded, networks }) in kept {
+            let is_wanted =
+                |feed: &crate::settings::feed::Feed| feed.name == name && feed.purpose == FeedPurpose::NeverBan;
+            if !self.settings.feeds.iter().any(is_wanted) {
+                continue;
+            }
+            let networks = networks.iter().filter_map(|network| network.parse().ok()).collect();
+            self.feeds.ranges.insert(name, RangeList { purpose: FeedPurpose::NeverBan, digest, networks, loaded });
+        }
+        let lists = self.feeds.ranges.values().filter(|list| list.purpose == FeedPurpose::NeverBan);
+        self.feeds.never_ban = NeverBan::new(lists.flat_map(|list| list.networks.iter().copied()));
+    }
+}
+
+fn read(path: &Path) -> io::Result<BTreeMap<String, KeptList>> {
+    let found = fs::metadata(path)?;
+    if !found.is_file() || found.len() > MAX_FILE {
+        return Err(io::Error::new(io::ErrorKind::InvalidData, "no file of a size that was written here"));
+    }
+    Ok(serde_json::from_slice(&fs::read(path)?)?)
+}
+
+/// As a whole, or not at all.
+fn write(path: &Path, kept: &BTreeMap<&str, KeptList>) -> io::Result<()> {
+    let next = path.with_extension("json.new");
+    fs::write(&next, serde_json::to_vec(kept)?)?;
+    fs::rename(&next, path)
+}
