@@ -63,6 +63,17 @@ pub struct ParameterRule {
     pub schema: Value,
 }
 
+/// What requests of a route may not have unless it is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusesUnknown {
+    /// Cookies that `route.cookie` does not name. `route.unknown_cookies`.
+    pub cookies: bool,
+    /// Headers that are neither usual nor named. `route.unknown_headers`.
+    pub headers: bool,
+    /// Parameters that `route.query` does not name. `route.unknown_query`.
+    pub query: bool,
+}
+
 /// What the forms of a route must be. `route.form`.
 #[derive(Clone, Debug, Default)]
 pub struct Form {

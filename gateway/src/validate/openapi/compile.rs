@@ -115,7 +115,7 @@ pub(super) fn set_shapes(operations: &mut [Operation], schemas: &SchemaSet) {
                 content
             {
                 *shape = schemas.shape(*schema);
-                content::set_fields(fields, shape);
+                content::set_fields(fields, shape, schemas);
             }
         }
     }

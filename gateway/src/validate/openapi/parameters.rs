@@ -77,6 +77,29 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
     if part == RequestPart::Header && DESCRIBED_ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()) {
         return Ok(None);
     }
+    named(collector, at, name, part).map(Some)
+}
+
+/// Reads a header of a part of a multipart body, which has its name as its key. `None`: it is described elsewhere.
+pub(super) fn of_part<'d>(
+    collector: &mut Collector<'d>,
+    at: At<'d>,
+    name: &str,
+) -> Result<Option<Parameter>, DocumentFault> {
+    if name.eq_ignore_ascii_case("content-type") {
+        return Ok(None);
+    }
+    let at = collector.documents.resolve(at)?;
+    collector.fields(&at, "header")?;
+    named(collector, &at, name, RequestPart::Header).map(Some)
+}
+
+fn named<'d>(
+    collector: &mut Collector<'d>,
+    at: &At<'d>,
+    name: &str,
+    part: RequestPart,
+) -> Result<Parameter, DocumentFault> {
     let (coding, schema) = match (at.get("schema"), at.get("content")) {
         (Some(_), Some(_)) => return Err(collector.fault(at, "a parameter has \"schema\" or \"content\", not both")),
         (None, Some(_)) => {
@@ -105,7 +128,7 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
     if part == RequestPart::Header && parameter.header().is_none() {
         return Err(collector.fault(at, format!("{name:?} is no name of a header")));
     }
-    Ok(Some(parameter))
+    Ok(parameter)
 }
 
 fn styled(collector: &Collector<'_>, at: &At<'_>, part: RequestPart) -> Result<Coding, DocumentFault> {
