@@ -178,7 +178,7 @@ impl<'d> Compiler<'d> {
             self.collector.warn(at, message);
         }
         let rule = security::rule(self.collector.documents, root, at, &self.schemes)?;
-        parameters.also_known.extend(self.schemes.in_query(&rule));
+        self.schemes.note_credentials(&rule, &mut parameters);
         let declared = at.get("requestBody").map(|body| self.collector.documents.resolve(body)).transpose()?;
         let body = match &declared {
             Some(body) => self.body(body)?,

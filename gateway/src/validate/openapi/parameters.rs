@@ -23,8 +23,12 @@ pub(super) fn read<'d>(
     operation: &At<'d>,
 ) -> Result<Parameters, DocumentFault> {
     let mut found: Vec<(Parameter, At<'d>)> = Vec::new();
-    let mut parameters =
-        Parameters { refuses_unknown: !collector.reading.allows_unknown_query, ..Parameters::default() };
+    let mut parameters = Parameters {
+        refuses_unknown: !collector.reading.allows_unknown_query,
+        known_headers: collector.reading.known_headers.clone(),
+        known_cookies: collector.reading.refuses_unknown_cookies.then(Vec::new),
+        ..Parameters::default()
+    };
     for holder in [item, operation] {
         let of_holder = found.len();
         let Some(list) = holder.get("parameters") else { continue };

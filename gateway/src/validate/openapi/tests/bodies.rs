@@ -1,4 +1,4 @@
-//! How much work bodies are worth, and the types of their parts.
+//! How much work bodies are worth, the types and headers of their parts, and what else a document does not declare.
 
 use super::*;
 
@@ -117,4 +117,42 @@ paths:
     let wrong =
         compile(&text.replace("required: true, schema: {type: integer", "requierd: true, schema: {type: integer"));
     assert!(wrong.unwrap_err().message.contains("did you mean \"required\"?"));
+}
+
+#[test]
+fn headers_and_cookies_that_nobody_declares() {
+    let text = "openapi: 3.1.0
+info: {title: a, version: '1'}
+paths:
+  /a:
+    get:
+      security: [{key: [], session: []}]
+      parameters:
+        - {name: X-Mode, in: header, schema: {type: string}}
+        - {name: theme, in: cookie, schema: {type: string}}
+      responses: {}
+components:
+  securitySchemes:
+    key: {type: apiKey, in: header, name: X-Key}
+    session: {type: apiKey, in: cookie, name: sid}
+";
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let reading = Reading {
+        known_headers: Some(vec![HeaderName::from_static("x-tenant")]),
+        refuses_unknown_cookies: true,
+        ..Reading::default()
+    };
+    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    for (line, expect) in [
+        ("X-Mode: a", Ok(())),
+        ("X-Key: a", Ok(())),
+        ("X-Tenant: a", Ok(())),
+        ("Accept: a", Ok(())),
+        ("X-Debug: a", Err((400, "header x-debug: unknown"))),
+        ("Cookie: theme=a; sid=b", Ok(())),
+        ("Cookie: theme=a; other=b", Err((400, "cookie other: unknown"))),
+    ] {
+        check(&contract, &format!("GET /a\n{line}"), expect);
+        check(&compile(text).unwrap(), &format!("GET /a\n{line}"), Ok(()));
+    }
 }
