@@ -135,7 +135,7 @@ pub(super) fn status_line(version: &[u8], status: StatusCode, reason: Option<&Re
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    let reason = reason.map_or_else(|| status.canonical_reason().unwrap_or_default(), |reason| &reason.0);
+    let reason = reason.map_or_else(|| status.canonical_reason().unwrap_or_default(), |reason| &*reason.0);
     out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
@@ -242,6 +242,7 @@ mod tests {
 
     #[test]
     fn reason_phrases_of_servers() {
+        let long = "a".repeat(LONGEST_REASON + 1);
         for (code, text, expect) in [
             (200, "OK", "HTTP/1.1 200 OK\r\n"),
             (200, "", "HTTP/1.1 200 OK\r\n"),
@@ -250,7 +251,7 @@ mod tests {
             (299, "", "HTTP/1.1 299 \r\n"),
             (404, "caf\u{e9}", "HTTP/1.1 404 Not Found\r\n"),
             (404, "a\r\nSet-Cookie: b", "HTTP/1.1 404 Not Found\r\n"),
-            (404, &"a".repeat(257), "HTTP/1.1 404 Not Found\r\n"),
+            (404, long.as_str(), "HTTP/1.1 404 Not Found\r\n"),
         ] {
             let status = StatusCode::from_u16(code).unwrap();
             let mut out = Vec::new();

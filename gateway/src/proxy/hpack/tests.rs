@@ -70,7 +70,7 @@ fn token(eights: usize) -> Vec<u8> {
     let length = 5 * eights - 127;
     let seven = |bits: usize| u8::try_from(bits & 0x7f).unwrap();
     let head = [0x0f, 0x08, 0xff, seven(length) | 0x80, seven(length >> 7)];
-    [&head[..], &[0x18, 0xc6, 0x31, 0x8c, 0x63].repeat(eights)].concat()
+    [&head[..], &[0x18_u8, 0xc6, 0x31, 0x8c, 0x63].repeat(eights)].concat()
 }
 
 /// `docs/limits.md` tells how much a connection remembers.

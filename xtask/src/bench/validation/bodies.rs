@@ -80,7 +80,8 @@ impl BodyKind {
         if self == Self::Gzip {
             let coded = folder.join(format!("{file}.gz"));
             // From standard input, the head has no file name.
-            let gzip = Command::new("gzip").args(["-n", "-c"]).stdin(File::open(&path)?);
+            let mut gzip = Command::new("gzip");
+            gzip.args(["-n", "-c"]).stdin(File::open(&path)?);
             let status = gzip.stdout(Stdio::from(File::create(&coded)?)).status().context("gzip")?;
             ensure!(status.success(), "gzip failed");
             fs::rename(coded, path)?;
