@@ -45,7 +45,7 @@ mod tests {
     fn j03_keys_of_a_faulty_library() {
         let mut modulus = BASE64URL_NOPAD.decode(WEAK.as_bytes()).unwrap();
         assert!(is_weak(&modulus));
-        // Any other odd number is none of them.
+        // Another byte in one place, and it is none of them.
         for byte in 0..=255 {
             modulus[200] = modulus[200].wrapping_add(1);
             assert_eq!(is_weak(&modulus), byte == 255, "{byte}");
