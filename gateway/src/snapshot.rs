@@ -23,7 +23,7 @@ use crate::{
         edits::Edits,
         graphql,
         proxy::Settings,
-        route::{Action, Rewrite, Route, Upgrade},
+        route::{Action, Rewrite, Route, Subject, TokenSource, Upgrade},
         timeouts::Timeouts,
         validate::ContentEncoding,
     },
@@ -32,7 +32,7 @@ use crate::{
     validate::{
         form_rules::FormRules,
         openapi::{Contract, NoOperation},
-        route_rules::RouteRules,
+        route_rules::{RouteExpectations, RouteRules},
         schema::Schema,
         waf::{Rules, Waf, WafSum},
     },
@@ -318,8 +318,15 @@ impl CompiledRoute {
         let access = policy.access(route, kept).map_err(|diagnostic| diagnostics.push(diagnostic)).ok();
         let schema = route.schema.as_ref().map(|file| schemas.compile(file, settings)).transpose();
         let schema = schema.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten();
-        let unknown = route.refuses_unknown_query;
-        let parameters = RouteRules::new(&route.parameters, unknown, &route.path, settings.formats);
+        let known = known_names(route, settings);
+        let expected = RouteExpectations {
+            path: &route.path,
+            parameters: &route.parameters,
+            refuses: route.refuses_unknown,
+            known: (&known.0, &known.1),
+            content_types: &route.content_types,
+        };
+        let parameters = RouteRules::new(expected, settings.formats);
         let parameters = parameters.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Box::new);
         let form = route.form.as_ref().map(|form| FormRules::new(form, settings.formats)).transpose();
         let form = form.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Arc::new);
@@ -366,6 +373,28 @@ impl CompiledRoute {
             upgrade: route.upgrade.clone(),
         })
     }
+}
+
+/// Headers and cookies of requests that a route knows without a rule for them: its other settings name them, or those of
+/// all routes.
+fn known_names(route: &Route, settings: &Settings) -> (Vec<HeaderName>, Vec<String>) {
+    let of_conditions = route.when.iter().filter_map(|condition| match &condition.subject {
+        Subject::Header(name) => Some(name.clone()),
+        Subject::Query(_) => None,
+    });
+    let edited = route
+        .request_headers
+        .iter()
+        .flat_map(|edits| edits.remove.iter().chain(edits.set.iter().map(|(name, _)| name)).cloned());
+    // No upstream sees what a client says by these.
+    let own = settings.own_headers();
+    let credentials = settings.auth.api_keys.iter().map(|keys| keys.header.clone());
+    let headers = of_conditions.chain(edited).chain(own).chain(credentials).chain(route.pass_headers.iter().cloned());
+    let cookies = route.upgrade.iter().flat_map(|upgrade| &upgrade.tokens).filter_map(|token| match token {
+        TokenSource::Cookie(name) => Some(name.clone()),
+        TokenSource::Protocol => None,
+    });
+    (headers.collect(), cookies.collect())
 }
 
 /// Compiled schemas by their files: each is compiled once, and not again where the configuration before has it.

@@ -6,6 +6,7 @@ use support::{
     http1::{Client, Connection, Request},
     pki::HOST,
     report,
+    scripted::Scripted,
     settings::{Settings, route},
     tokens,
     upstream::Upstream,
@@ -262,4 +263,39 @@ fn t08_what_clients_say_stays_in_its_line() {
         assert_eq!(served["principal"], nasty);
         until("all lines", SOON, || (daemon.access_log().len() >= 7).then_some(()));
     });
+}
+
+/// A server's own words for a status pass, in a head that is passed by lines and in one that is parsed, and in HTTP/1.0.
+#[test]
+fn reason_phrases_pass() {
+    if !report::may_run("exchanges: reasons") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Scripted::start(&world.gate, "127.0.0.1:9000", |exchange| {
+        let (status, headers) = match exchange.line.split(' ').nth(1).unwrap_or_default() {
+            "/files/own" => ("404 No such item", ""),
+            "/files/parsed" => ("404 No such item", "Connection: keep-alive, x\r\n"),
+            "/files/none" => ("404 ", ""),
+            "/files/foreign" => ("404 Gibt\u{2019}s nicht", ""),
+            _ => ("299 Nearly OK", ""),
+        };
+        exchange.answer(status, headers, "x").map(|()| true)
+    });
+    let _daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    for (name, version, expect) in [
+        ("own", "1.1", "HTTP/1.1 404 No such item\r\n"),
+        ("parsed", "1.1", "HTTP/1.1 404 No such item\r\n"),
+        ("own", "1.0", "HTTP/1.0 404 No such item\r\n"),
+        ("none", "1.1", "HTTP/1.1 404 Not Found\r\n"),
+        ("foreign", "1.1", "HTTP/1.1 404 Not Found\r\n"),
+        ("unusual", "1.1", "HTTP/1.1 299 Nearly OK\r\n"),
+    ] {
+        let mut connection = client.connect().unwrap();
+        let request = format!("GET /files/{name} HTTP/{version}\r\nHost: {HOST}\r\n\r\n");
+        connection.write(request.as_bytes()).unwrap();
+        let line = connection.raw(expect.len()).unwrap();
+        assert_eq!(String::from_utf8_lossy(&line), expect, "{name} by HTTP/{version}");
+    }
 }

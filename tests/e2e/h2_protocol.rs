@@ -5,14 +5,14 @@ use support::{
     daemon::Daemon,
     http1::{Client, PATIENCE},
     pki::HOST,
-    report,
+    report, tokens,
     upstream::Upstream,
     world::{GOOD_V4, World},
 };
 
 use crate::h2_hostile::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GOAWAY, HEADERS, PADDED, PING, PRIORITY, RST_STREAM, Raw, SETTINGS,
-    WINDOW_UPDATE, fields, frame, get, has_status, settings,
+    WINDOW_UPDATE, fields, frame, get, has_status, post, settings,
 };
 
 const PUSH_PROMISE: u8 = 5;
@@ -30,6 +30,7 @@ const STREAMS: [&str; 5] = [
 const PROTOCOL_ERROR: u32 = 1;
 const FLOW_CONTROL_ERROR: u32 = 3;
 const STREAM_CLOSED: u32 = 5;
+const REFUSED_STREAM: u32 = 7;
 const FRAME_SIZE_ERROR: u32 = 6;
 const COMPRESSION_ERROR: u32 = 9;
 
@@ -165,4 +166,35 @@ fn h17_a_head_that_is_too_large_with_both_names_of_its_host() {
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "431")), "{heard:?}");
     assert!(upstream.received().is_empty(), "{:?}", upstream.received());
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
+/// RFC 9113 5.1.2: whoever asks for more at once than it may, before it can know how much that is, can ask for it again.
+#[test]
+fn h08_uploads_over_the_limit_are_refused_one_by_one() {
+    const UPLOADS: u32 = 600;
+    if !report::may_run("h2_protocol: uploads") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
+    let token = tokens::good("ada", &["reader"]);
+    let numbers = || (0..UPLOADS).map(|number| 2 * number + 1);
+    let head = post(&[], &token);
+    let heads: Vec<u8> = numbers().flat_map(|number| frame(HEADERS, END_HEADERS, number, &head)).collect();
+    // All heads, then all bodies: what is refused is told long before the last of it has come.
+    let bodies: Vec<u8> = numbers().flat_map(|number| frame(DATA, END_STREAM, number, b"x")).collect();
+    let mut raw = Raw::open(&client, &[]).unwrap();
+    raw.write(&heads).unwrap();
+    raw.write(&bodies).unwrap();
+    let all = usize::try_from(UPLOADS).unwrap();
+    let heard = raw.hear(PATIENCE, |heard| heard.heads.len() + heard.resets.len() >= all || heard.goaway.is_some());
+    assert_eq!((heard.goaway, heard.heads.len() + heard.resets.len()), (None, all), "{heard:?}");
+    assert!(heard.resets.iter().all(|(_, error)| *error == REFUSED_STREAM), "{:?}", heard.resets);
+    assert!(heard.heads.iter().any(|(_, block)| has_status(block, "200")), "{:?}", heard.heads);
+    raw.write(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * UPLOADS + 1, &get("/health", &[]))).unwrap();
+    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+    assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
+    assert!(daemon.access_log().iter().all(|line| line["signal"].is_null()), "it is evidence of something");
 }

@@ -34,6 +34,7 @@ mod drift;
 mod early;
 mod encodings;
 mod exchanges;
+mod expectations;
 mod fairness;
 mod fast_lane;
 mod faults;

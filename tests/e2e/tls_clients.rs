@@ -254,7 +254,10 @@ fn handshakes_that_fail_are_told_with_their_reason() {
         drop(std::io::Read::read_to_end(&mut socket, &mut Vec::new()));
     };
     shake(Speaks::default().config());
-    shake(PKI.client(rustls::ALL_VERSIONS, &[b"smtp"]));
+    // One that speaks only protocols that nobody speaks here is told so, and has done nothing wrong.
+    let other = PKI.client(rustls::ALL_VERSIONS, &[b"smtp", b"h3"]);
+    let refused = client.connect_to("api.example.com", other, PATIENCE).map(drop).unwrap_err();
+    assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
     // The only name that some clients of HTTP/1.0 have.
     let old = client.connect_to("api.example.com", PKI.client(rustls::ALL_VERSIONS, &[b"http/1.0"]), PATIENCE);
     assert_eq!(old.unwrap().session().and_then(|session| session.alpn_protocol()), Some(&b"http/1.0"[..]));
@@ -266,7 +269,7 @@ fn handshakes_that_fail_are_told_with_their_reason() {
     plain(&hello);
     for (detail, reject, signal) in [
         ("the client refuses the TLS handshake: UnknownCA", "failed_handshake", None),
-        ("TLS handshake failed: no common protocol (ALPN)", "bad_handshake", Some("bad_handshake")),
+        ("TLS handshake failed: no common protocol (ALPN)", "failed_handshake", None),
         ("TLS handshake failed, or no TLS: InvalidContentType", "bad_handshake", Some("bad_handshake")),
         ("TLS handshake failed: SignatureAlgorithmsExtensionRequired", "bad_handshake", Some("bad_handshake")),
     ] {

@@ -233,6 +233,11 @@ fn w01_w02_websockets() {
         let response = connection.exchange(&request).unwrap();
         assert_eq!(response.status, status, "{case}: {}", response.text());
         assert_eq!(heads.lock().unwrap().len() > before, reaches, "{case}");
+        // RFC 9110 7.8: ours says by which protocol to come, and names that header.
+        if status == 426 && !reaches {
+            let told = [response.header("upgrade"), response.header("connection")];
+            assert_eq!(told, [Some("websocket"), Some("upgrade")], "{response:?}");
+        }
         if matches!(status, 200 | 426) {
             let after = connection.exchange(&Request::new("GET", "/http/after")).unwrap();
             assert_eq!((after.status, after.text().as_str()), (200, "http"), "{case}");

@@ -10,6 +10,9 @@ use http::StatusCode;
 use super::{framing::length::decimal, hpack, memory::buffer_pool};
 use crate::header_values;
 
+/// The longest reason phrase that passes, in bytes. Some clients read short status lines only.
+const LONGEST_REASON: usize = 256;
+
 /// In which form a response's head is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeadFormat {
@@ -33,6 +36,19 @@ pub(super) struct RawHead {
     pub(super) keeps_for: Option<Duration>,
 }
 
+/// How a server has put the status of its response into words, where it has words of its own.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct ReasonPhrase(Box<str>);
+
+impl ReasonPhrase {
+    /// `None`: there is none, it is the usual one, or it is no text that every client reads alike (RFC 9112 4).
+    pub(super) fn of(status: StatusCode, text: &str) -> Option<Self> {
+        let is_text = text.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~'));
+        let is_own = !text.is_empty() && status.canonical_reason() != Some(text);
+        (is_own && is_text && text.len() <= LONGEST_REASON).then(|| Self(text.into()))
+    }
+}
+
 /// What a header line is about.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum About {
@@ -52,7 +68,7 @@ enum About {
 impl RawHead {
     /// `lines` are those of `head`. `None`: some of them have to be parsed.
     pub(super) fn of(
-        status: StatusCode,
+        (status, reason): (StatusCode, Option<&ReasonPhrase>),
         lines: &[httparse::Header<'_>],
         form: HeadFormat,
         head: &[u8],
@@ -64,7 +80,7 @@ impl RawHead {
         let mut all = Self { form, out: buffer_pool::space(), length: 0, has_date: false, keeps_for: None };
         match form {
             HeadFormat::Map => return None,
-            HeadFormat::Lines => status_line(b"HTTP/1.1 ", status, &mut all.out),
+            HeadFormat::Lines => status_line(b"HTTP/1.1 ", status, reason, &mut all.out),
             HeadFormat::Fields => hpack::status(status, &mut all.out),
         }
         let mut length = None;
@@ -115,11 +131,12 @@ impl Drop for RawHead {
 }
 
 /// Writes a response's first line; `version` ends with a space.
-pub(super) fn status_line(version: &[u8], status: StatusCode, out: &mut Vec<u8>) {
+pub(super) fn status_line(version: &[u8], status: StatusCode, reason: Option<&ReasonPhrase>, out: &mut Vec<u8>) {
     out.extend_from_slice(version);
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');
-    out.extend_from_slice(status.canonical_reason().unwrap_or_default().as_bytes());
+    let reason = reason.map_or_else(|| status.canonical_reason().unwrap_or_default(), |reason| &*reason.0);
+    out.extend_from_slice(reason.as_bytes());
     out.extend_from_slice(b"\r\n");
 }
 
@@ -170,7 +187,7 @@ mod tests {
     fn check(code: u16, lines: &[(&str, &str)], expect: Option<&str>) {
         let lines: Vec<_> =
             lines.iter().map(|(name, value)| httparse::Header { name, value: value.as_bytes() }).collect();
-        let passed = RawHead::of(StatusCode::from_u16(code).unwrap(), &lines, HeadFormat::Lines, b"");
+        let passed = RawHead::of((StatusCode::from_u16(code).unwrap(), None), &lines, HeadFormat::Lines, b"");
         let text = passed.as_ref().map(|it| String::from_utf8_lossy(&it.out).into_owned());
         assert_eq!(text.as_deref(), expect, "{code} {lines:?}");
     }
@@ -202,7 +219,7 @@ mod tests {
         let mut lines = [httparse::EMPTY_HEADER; 16];
         let mut answer = httparse::Response::new(&mut lines);
         assert!(answer.parse(head.as_bytes()).unwrap().is_complete());
-        let mut passed = RawHead::of(StatusCode::OK, answer.headers, form, head.as_bytes()).unwrap();
+        let mut passed = RawHead::of((StatusCode::OK, None), answer.headers, form, head.as_bytes()).unwrap();
         passed.add("own", b"1");
         assert_eq!(passed.out, expect, "{head:?} {:?}", String::from_utf8_lossy(&passed.out));
     }
@@ -221,6 +238,26 @@ mod tests {
         );
         let packed = b"\x88\x0f\x0d\x015\x00\x01x\x01y\x00\x03own\x011";
         check_head("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nX: y\r\n\r\n", HeadFormat::Fields, packed);
+    }
+
+    #[test]
+    fn reason_phrases_of_servers() {
+        let long = "a".repeat(LONGEST_REASON + 1);
+        for (code, text, expect) in [
+            (200, "OK", "HTTP/1.1 200 OK\r\n"),
+            (200, "", "HTTP/1.1 200 OK\r\n"),
+            (404, "No Such Item", "HTTP/1.1 404 No Such Item\r\n"),
+            (299, "Almost\tdone", "HTTP/1.1 299 Almost\tdone\r\n"),
+            (299, "", "HTTP/1.1 299 \r\n"),
+            (404, "caf\u{e9}", "HTTP/1.1 404 Not Found\r\n"),
+            (404, "a\r\nSet-Cookie: b", "HTTP/1.1 404 Not Found\r\n"),
+            (404, long.as_str(), "HTTP/1.1 404 Not Found\r\n"),
+        ] {
+            let status = StatusCode::from_u16(code).unwrap();
+            let mut out = Vec::new();
+            status_line(b"HTTP/1.1 ", status, ReasonPhrase::of(status, text).as_ref(), &mut out);
+            assert_eq!(String::from_utf8_lossy(&out), expect, "{code} {text:?}");
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 
 use std::fmt::Debug;
 
-use crate::settings::{authz::Requirement, route::Route};
+use crate::settings::{authz::Requirement, route::Route, validate::RefusesUnknown};
 
 /// Whether whoever `route` lets through would be let through by `other`, too, as far as their settings alone tell. Where that
 /// is not clear, it is said not to be so. Who may enter comes first: what is inspected counts between routes that ask for the
@@ -34,8 +34,13 @@ fn inspects_as_much(route: &Route, other: &Route) -> bool {
         && same(format!("{:?}", route.graphql), format!("{:?}", other.graphql))
         && same(format!("{:?}", route.schema), format!("{:?}", other.schema))
         && same(format!("{:?}", route.max_body), format!("{:?}", other.max_body))
-        && (route.refuses_unknown_query || !other.refuses_unknown_query)
+        && refuses_as_much(route.refuses_unknown, other.refuses_unknown)
+        && (other.content_types.is_empty() || route.content_types == other.content_types)
         && has_all(&route.parameters, &other.parameters)
+}
+
+fn refuses_as_much(refuses: RefusesUnknown, other: RefusesUnknown) -> bool {
+    (refuses.query || !other.query) && (refuses.headers || !other.headers) && (refuses.cookies || !other.cookies)
 }
 
 fn proves_as_much(require: &Requirement, other: &Requirement) -> bool {

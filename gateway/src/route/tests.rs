@@ -9,6 +9,7 @@ use crate::{
         auth::{Accepted, Methods},
         authz::Requirement,
         route::{Action, Subject, Test},
+        validate::RefusesUnknown,
     },
 };
 
@@ -40,7 +41,8 @@ fn route(host: Option<&str>, path: &str, methods: &[&str]) -> Route {
         timeouts: None,
         schema: None,
         parameters: Vec::new(),
-        refuses_unknown_query: false,
+        refuses_unknown: RefusesUnknown::default(),
+        content_types: Vec::new(),
         form: None,
         api: None,
         follows_document: false,

@@ -12,7 +12,7 @@ use super::{
     edits::Edits,
     graphql,
     timeouts::Timeouts,
-    validate::{ContentEncoding, Form, ParameterRule},
+    validate::{ContentEncoding, Form, ParameterRule, RefusesUnknown},
     waf::OfRoute,
 };
 use crate::{
@@ -72,8 +72,10 @@ pub struct Route {
     pub schema: Option<NamedFile>,
     /// What the parameters of requests must be. `route.query` and its like.
     pub parameters: Vec<ParameterRule>,
-    /// Whether the query may have no others. `route.unknown_query`.
-    pub refuses_unknown_query: bool,
+    /// What they may not have besides.
+    pub refuses_unknown: RefusesUnknown,
+    /// The media types of bodies; empty: any. `route.content_types`.
+    pub content_types: Vec<String>,
     /// What forms must be; `None`: bodies need be no forms. `route.form`.
     pub form: Option<Form>,
     /// The document that requests are held against: an index into [`Settings::apis`](crate::settings::proxy::Settings::apis). `route.api`.

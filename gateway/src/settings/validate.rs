@@ -63,6 +63,17 @@ pub struct ParameterRule {
     pub schema: Value,
 }
 
+/// What requests of a route may not have unless it is named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RefusesUnknown {
+    /// Cookies that `route.cookie` does not name. `route.unknown_cookies`.
+    pub cookies: bool,
+    /// Headers that are neither usual nor named. `route.unknown_headers`.
+    pub headers: bool,
+    /// Parameters that `route.query` does not name. `route.unknown_query`.
+    pub query: bool,
+}
+
 /// What the forms of a route must be. `route.form`.
 #[derive(Clone, Debug, Default)]
 pub struct Form {
@@ -109,8 +120,8 @@ pub struct Api {
     pub base_path: Option<String>,
     /// Which method proves a security scheme. `api.NAME.security`.
     pub security: Vec<(String, Method)>,
-    /// Whether the query may have parameters that the document does not declare. `api.NAME.unknown_query`.
-    pub allows_unknown_query: bool,
+    /// What requests may not have unless the document declares it. `api.NAME.unknown_query` and its like.
+    pub refuses_unknown: RefusesUnknown,
     /// Whether requests may have members that are read-only. `api.NAME.read_only`.
     pub allows_read_only: bool,
     /// Media types that pass although nobody can judge them. `api.NAME.unvalidated`.

@@ -2,8 +2,10 @@
 
 use std::{fmt, sync::Arc};
 
+use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
+use super::known_names;
 use crate::{
     diagnostic::Diagnostic,
     settings::{auth::Accepted, proxy::Settings, route::Route, validate::Api},
@@ -62,12 +64,13 @@ pub(super) fn compile(
     let contract = |api: &Api| {
         let known = before.and_then(|(before, contracts)| {
             let index = before.apis.iter().position(|known| known == api)?;
-            contracts.get(index)?.clone()
+            let is_same = known_headers(before, api) == known_headers(settings, api);
+            contracts.get(index)?.clone().filter(|_| is_same)
         });
         if known.is_some() {
             return known;
         }
-        match Contract::new(&api.document, &settings.schema_files, settings.formats, &reading(api)) {
+        match Contract::new(&api.document, &settings.schema_files, settings.formats, &reading(settings, api)) {
             Ok(contract) => Some(Arc::new(contract)),
             Err(fault) => {
                 diagnostics.push(told(api, &fault));
@@ -79,14 +82,25 @@ pub(super) fn compile(
 }
 
 /// How the document of an API is read.
-fn reading(api: &Api) -> Reading<'_> {
+fn reading<'a>(settings: &Settings, api: &'a Api) -> Reading<'a> {
     Reading {
         base_path: api.base_path.as_deref(),
-        allows_unknown_query: api.allows_unknown_query,
+        allows_unknown_query: !api.refuses_unknown.query,
+        known_headers: known_headers(settings, api),
+        refuses_unknown_cookies: api.refuses_unknown.cookies,
         allows_read_only: api.allows_read_only,
         unvalidated: &api.unvalidated,
         responses: api.reports_responses,
     }
+}
+
+/// Headers that requests of an API may have though its document does not declare them. `None`: any.
+fn known_headers(settings: &Settings, api: &Api) -> Option<Vec<HeaderName>> {
+    let is_of = |route: &&Route| route.api.and_then(|it| settings.apis.get(it)).is_some_and(|it| it.name == api.name);
+    api.refuses_unknown.headers.then(|| {
+        let routes = settings.routes.iter().filter(is_of);
+        routes.flat_map(|route| known_names(route, settings).0).collect()
+    })
 }
 
 /// What a new configuration takes away of what the documents of one before protect.
@@ -101,7 +115,7 @@ pub(super) fn losses(old: &Settings, new: &Settings, contracts: &Contracts) -> V
             continue;
         }
         let is_followed = new.routes.iter().any(|route| route.api == Some(index) && route.follows_document);
-        let mut what = match Contract::new(&before.document, &old.schema_files, old.formats, &reading(before)) {
+        let mut what = match Contract::new(&before.document, &old.schema_files, old.formats, &reading(old, before)) {
             Ok(before) => before.outline().losses(&contract.outline(), is_followed),
             Err(fault) => vec![format!("cannot be compared with the one before: {}: {}", fault.place, fault.message)],
         };

@@ -149,7 +149,7 @@ impl Content {
             Self::Multipart { schema, fields, shape, most } => {
                 let parts = multipart::read(body, media_type).map_err(bad)?;
                 at_most(*most, parts.len())?;
-                let read = multipart::members_of(fields, parts, shape);
+                let read = multipart::members_of(fields, schemas, parts, shape);
                 read.and_then(|texts| {
                     parameter::judge(schemas, Some(*schema), shape, &texts, (RequestPart::Body, ""), limits)
                 })

@@ -135,7 +135,8 @@ fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Diagnostic> {
         shape: shape.member(&rule.name).cloned().unwrap_or_else(Shape::text),
     };
     let Some(file) = &rule.file else {
-        return Ok(FormField { parameter, types: Vec::new(), is_file: false, files: FileLimits::default() });
+        let (types, headers, files) = (Vec::new(), Vec::new(), FileLimits::default());
+        return Ok(FormField { parameter, types, headers, is_file: false, files });
     };
     let key = |key: &str| format!("form.{}.{key}", rule.name);
     let read = |text: &String| {
@@ -148,7 +149,8 @@ fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Diagnostic> {
         built.map_err(|error| Diagnostic::new(key("file_name"), error.to_string()))
     };
     let name = file.file_name.as_ref().map(compile).transpose()?;
-    Ok(FormField { parameter, types, is_file: true, files: FileLimits { largest: file.max_size, name } })
+    let files = FileLimits { largest: file.max_size, name };
+    Ok(FormField { parameter, types, headers: Vec::new(), is_file: true, files })
 }
 
 impl fmt::Debug for FormRules {

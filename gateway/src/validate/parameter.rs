@@ -4,7 +4,7 @@
 //! *Invariant:* pure, and bounded by the size of the request's head: nothing of a body is looked at, and schemas judge
 //! within steps.
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 
 pub(super) use self::definition::{Coding, Parameter, Style, is_deep};
 use self::{
@@ -24,13 +24,14 @@ pub(super) mod decode;
 mod definition;
 pub(super) mod pairs;
 pub(super) mod style;
+mod unknown;
 pub(super) mod value;
 
 #[cfg(test)]
 mod tests;
 
 /// How much work one parameter is worth.
-const LIMITS: WorkLimits = WorkLimits { steps: 200_000, depth: 128 };
+pub(super) const LIMITS: WorkLimits = WorkLimits { steps: 200_000, depth: 128 };
 
 /// A header that is removed after it was judged.
 pub(super) const NOMINATED: ParameterError = ParameterError::new("connection", "must not be named by Connection");
@@ -41,6 +42,10 @@ pub(super) struct Parameters {
     pub(super) all: Vec<Parameter>,
     /// Whether the query may have nothing else.
     pub(super) refuses_unknown: bool,
+    /// Whether there may be no other headers than the usual ones and these; `None`: there may be.
+    pub(super) known_headers: Option<Vec<HeaderName>>,
+    /// Whether there may be no other cookies than these; `None`: there may be.
+    pub(super) known_cookies: Option<Vec<Box<str>>>,
     /// Names in the query that are known all the same: credentials.
     pub(super) also_known: Vec<Box<str>>,
     /// The schema of the query as a whole (OpenAPI 3.2).
@@ -60,7 +65,8 @@ pub(super) struct Head<'a> {
 impl Parameters {
     /// Whether nothing is asked.
     pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && !self.refuses_unknown && self.query.is_none()
+        let allows_unknown = !self.refuses_unknown && self.known_headers.is_none() && self.known_cookies.is_none();
+        self.all.is_empty() && allows_unknown && self.query.is_none()
     }
 
     /// The names of those of the path that have the style `matrix`.
@@ -81,11 +87,8 @@ impl Parameters {
                 return Err(refusal(vec![Violation::new(RequestPart::Query, "", fault.rule, fault.expected)]));
             }
         };
-        let cookies = if self.all.iter().any(|it| it.part == RequestPart::Cookie) {
-            pairs::of_cookies(head.headers)
-        } else {
-            Ok(Vec::new())
-        };
+        let reads_cookies = self.known_cookies.is_some() || self.all.iter().any(|it| it.part == RequestPart::Cookie);
+        let cookies = if reads_cookies { pairs::of_cookies(head.headers) } else { Ok(Vec::new()) };
         let cookies = match cookies {
             Ok(cookies) => cookies,
             Err(fault) => {
@@ -104,9 +107,7 @@ impl Parameters {
             judge_one(parameter, schemas, head, (&query, &cookies), self, &mut violations);
         }
         self.judge_query(schemas, head.query, &query, &mut violations);
-        if self.refuses_unknown {
-            self.unknown(&query, &mut violations);
-        }
+        self.judge_unknown(&query, &cookies, head.headers, &mut violations);
         if violations.is_empty() { Ok(()) } else { Err(refusal(violations)) }
     }
 
@@ -127,21 +128,6 @@ impl Parameters {
             .map_err(ValueError::from)
             .and_then(|texts| judge(schemas, Some(*schema), shape, &texts, (RequestPart::Query, ""), LIMITS));
         add(judged, (RequestPart::Query, ""), violations);
-    }
-
-    /// What of the query nobody has declared.
-    fn unknown(&self, query: &[pairs::Pair<'_>], violations: &mut Vec<Violation>) {
-        if self.query.is_some() {
-            return;
-        }
-        let of_query = || self.all.iter().filter(|it| it.part == RequestPart::Query);
-        for pair in query {
-            let is_known = of_query().any(|parameter| parameter.takes(&pair.name))
-                || self.also_known.iter().any(|known| **known == *pair.name);
-            if !is_known && violations.len() < MOST_VIOLATIONS {
-                violations.push(Violation::new(RequestPart::Query, &pair.name, "unknown", "must not be there"));
-            }
-        }
     }
 
     /// Whether a name in the query is a parameter of its own.

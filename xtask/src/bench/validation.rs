@@ -1,5 +1,5 @@
-//! `cargo xtask bench validation`: what each stage of validation costs. CPU time per request with a JSON body of 1 KB and of
-//! 100 KB, by the whole gateway over loopback, beside nginx with ModSecurity 3 and the Core Rule Set, and beside a proxy of
+//! `cargo xtask bench validation`: what each stage of validation costs. CPU time per request with a body of 1 KB and of
+//! 100 KB, JSON unless the stage reads another kind, by the whole gateway over loopback, beside nginx with ModSecurity 3 and the Core Rule Set, and beside a proxy of
 //! Node.js with ajv, under the same load in one run. What a program takes more with a stage than without is its cost.
 //!
 //! Each program runs once a round and has a path for each stage: what a path does not ask for should cost it nothing. All
@@ -19,11 +19,14 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use serde_json::json;
 
+use self::bodies::BodyKind;
 use super::{
     measured::{gateway, peers},
     proxy::{Bench, Running, UPSTREAM, median},
 };
 use crate::step::{self, find};
+
+mod bodies;
 
 /// What `cargo xtask bench validation` is told.
 #[derive(Debug, clap::Args)]
@@ -42,15 +45,19 @@ pub(super) struct Arguments {
     gateway: Option<PathBuf>,
 }
 
-/// The stages: the path of each, and its name.
-const STAGES: [(&str, &str); 7] = [
-    ("none", "none"),
-    ("parameters", "parameters"),
-    ("json", "JSON alone"),
-    ("schema", "JSON Schema"),
-    ("openapi", "OpenAPI"),
-    ("own", "built-in rules"),
-    ("crs", "CRS"),
+/// The stages: the path of each, its name, and what is sent to it. What others cost is told beside the first.
+const STAGES: [(&str, &str, BodyKind); 11] = [
+    ("none", "no stage asked for", BodyKind::Json),
+    ("parameters", "parameters", BodyKind::Json),
+    ("json", "JSON alone", BodyKind::Json),
+    ("schema", "JSON Schema", BodyKind::Json),
+    ("openapi", "OpenAPI", BodyKind::Json),
+    ("form", "form", BodyKind::Form),
+    ("multipart", "multipart", BodyKind::Multipart),
+    ("graphql", "GraphQL", BodyKind::Graphql),
+    ("gzip", "gzip, decoded", BodyKind::Gzip),
+    ("own", "built-in rules", BodyKind::Json),
+    ("crs", "CRS", BodyKind::Json),
 ];
 
 /// The bodies: the name of each, its bytes, and how many connections send it. Few: what is under way at the end of a run is
@@ -70,9 +77,6 @@ const INNER: u16 = UPSTREAM + 50;
 
 /// How long a program may take until it answers.
 const TIMEOUT: Duration = Duration::from_secs(30);
-
-/// What a note consists of: words that are no attack.
-const NOTE: &str = "The quick brown fox jumps over the lazy dog while seven green parrots watch from a tall old tree. ";
 
 /// What each element of a body has to be.
 const ITEMS: &str = r#"{"type":"array","items":{"type":"object","required":["id","name"],"additionalProperties":false,"properties":{"id":{"type":"integer","minimum":0},"name":{"type":"string","maxLength":40},"note":{"type":"string","maxLength":1000}}}}"#;
@@ -106,12 +110,12 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         for contender in &contenders {
             let (running, port) = start(&bench, contender.name, &gateway)?;
             wait(port)?;
-            for stage in &contender.stages {
+            for (stage, _, kind) in STAGES.iter().filter(|(path, ..)| contender.stages.contains(path)) {
                 for (name, bytes, connections) in BODIES {
                     eprintln!("== round {round} of {}: {}, {stage}, {name}", arguments.rounds, contender.name);
                     let url = format!("http://127.0.0.1:{port}/{stage}/7?limit=10");
                     // Slow stages answer little in one second.
-                    let load = |seconds: u32| bench.wrk(&script(bytes), connections, &url, seconds.max(3));
+                    let load = |seconds: u32| bench.wrk(&kind.script(bytes), connections, &url, seconds.max(3));
                     let each = bench.each_by(&running, load)?;
                     figures.entry((contender.name, *stage, bytes)).or_default().push(each);
                 }
@@ -128,7 +132,7 @@ fn contenders() -> (Vec<Contender>, Vec<String>) {
     if !has_rules {
         missing.push("the Core Rule Set is missing: measured without it (the package modsecurity-crs)".to_owned());
     }
-    let of_gateway = STAGES.iter().map(|(path, _)| *path).filter(|path| *path != "crs" || has_rules);
+    let of_gateway = STAGES.iter().map(|(path, ..)| *path).filter(|path| *path != "crs" || has_rules);
     let mut contenders = vec![Contender { name: GATEWAY, stages: of_gateway.collect() }];
     let has_module = Path::new(MODULE).exists();
     if !has_module {
@@ -207,45 +211,15 @@ fn write_files(folder: &Path, contenders: &[Contender]) -> anyhow::Result<()> {
         ("items.schema.json".to_owned(), ITEMS.to_owned()),
         ("items.openapi.json".to_owned(), document()?),
     ];
-    for (_, bytes, _) in BODIES {
-        files.push((format!("body-{bytes}"), body(bytes)));
-        files.push((script(bytes), lua(bytes)));
-    }
     for (name, text) in files {
         fs::write(folder.join(&name), text).context(name)?;
     }
-    Ok(())
-}
-
-/// A JSON body of about so many bytes. It has fewer than a thousand values: firewalls judge no more.
-fn body(bytes: usize) -> String {
-    let mut body = "[".to_owned();
-    for number in 0.. {
-        let comma = if number == 0 { "" } else { "," };
-        let item = |note: &str| format!("{comma}{{\"id\":{number},\"name\":\"item {number}\",\"note\":\"{note}\"}}");
-        let left = bytes.saturating_sub(body.len() + item("").len() + 1);
-        let note: String = NOTE.chars().cycle().take(left.min(400)).collect();
-        body.push_str(&item(&note));
-        // What is left is too short for another.
-        if left < 500 {
-            break;
+    for (_, bytes, _) in BODIES {
+        for kind in BodyKind::ALL {
+            kind.write(folder, bytes)?;
         }
     }
-    body + "]"
-}
-
-/// The script by which wrk sends a body.
-fn script(bytes: usize) -> String {
-    format!("send-{bytes}.lua")
-}
-
-fn lua(bytes: usize) -> String {
-    format!(
-        "wrk.method = \"POST\"\nwrk.headers[\"Host\"] = \"localhost\"\nwrk.headers[\"Accept\"] = \"*/*\"\n\
-         wrk.headers[\"User-Agent\"] = \"Mozilla/5.0 (X11; Linux x86_64)\"\nwrk.headers[\"X-Trace\"] = \"7\"\n\
-         wrk.headers[\"Content-Type\"] = \"application/json\"\nlocal file = io.open(\"body-{bytes}\", \"rb\")\n\
-         wrk.body = file:read(\"*a\")\nfile:close()\n"
-    )
+    Ok(())
 }
 
 /// The same, as an OpenAPI document has it.
@@ -292,6 +266,18 @@ fn gateway_configuration(folder: &Path, has_rules: bool) -> String {
         ("json", "schema = \"any.schema.json\"\n"),
         ("schema", "schema = \"items.schema.json\"\n"),
         ("openapi", "api = \"items\"\n"),
+        (
+            "form",
+            "max_fields = 1000\nform.id = { type = \"integer\", required = true }\n\
+             form.note = { max_length = 1000, repeated = true, max_items = 999 }\n",
+        ),
+        (
+            "multipart",
+            "form.id = { type = \"integer\", required = true }\nform.note = { max_length = 1000 }\n\
+             form.file = { type = \"file\", required = true, content_types = [\"text/plain\"], max_size = \"1MiB\" }\n",
+        ),
+        ("graphql", "graphql = { max_depth = 10, max_aliases = 100000, max_cost = 1000000 }\n"),
+        ("gzip", "content_encoding = \"decode\"\n"),
         ("own", "waf = \"own\"\n"),
         ("crs", if has_rules { "waf = \"crs\"\n" } else { "" }),
     ] {
@@ -361,7 +347,7 @@ fn report(contenders: &[Contender], figures: &Figures, missing: &[String], as_js
     let mut rows = Vec::new();
     for Contender { name, stages } in contenders {
         let program = *name;
-        for (stage, shown) in STAGES.iter().filter(|(path, _)| stages.contains(path)) {
+        for (stage, shown, _) in STAGES.iter().filter(|(path, ..)| stages.contains(path)) {
             let of = |stage, bytes| median(figures.get(&(program, stage, bytes))).unwrap_or_default();
             let of_body = |(_, bytes, _): &(&str, usize, u32)| {
                 let each = of(*stage, *bytes);
@@ -381,13 +367,13 @@ fn report(contenders: &[Contender], figures: &Figures, missing: &[String], as_js
         return Ok(writeln!(out, "{}", json!({ "rows": rows, "missing": missing }))?);
     }
     writeln!(out, "CPU microseconds a request; cost: how many more than without")?;
-    write!(out, "{:<8} {:<15}", "program", "stage")?;
+    write!(out, "{:<8} {:<18}", "program", "stage")?;
     for (name, _, _) in BODIES {
         write!(out, " {name:>10} {:>10}", "cost")?;
     }
     writeln!(out)?;
     for row in rows {
-        write!(out, "{:<8} {:<15}", row.program, row.stage)?;
+        write!(out, "{:<8} {:<18}", row.program, row.stage)?;
         for (each, cost) in row.of_bodies {
             let cost = cost.map_or_else(|| "-".to_owned(), |cost| format!("{cost:.1}"));
             write!(out, " {each:>10.1} {cost:>10}")?;
@@ -399,18 +385,7 @@ fn report(contenders: &[Contender], figures: &Figures, missing: &[String], as_js
 
 #[cfg(test)]
 mod tests {
-    use super::{BODIES, ITEMS, body, document};
-
-    #[test]
-    fn bodies_have_the_size_that_is_told() {
-        for (name, bytes, _) in BODIES {
-            let body = body(bytes);
-            assert!(body.len().abs_diff(bytes) < 100, "{name}: {}", body.len());
-            let items: serde_json::Value = serde_json::from_str(&body).unwrap();
-            let items = items.as_array().unwrap();
-            assert!(items.len() * 3 < 1_000, "{name} has {} items", items.len());
-        }
-    }
+    use super::{ITEMS, document};
 
     #[test]
     fn the_document_has_the_schema() {

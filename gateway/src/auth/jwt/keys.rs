@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{auth::invalid::Invalid, diagnostic::Diagnostic, json, refusal::TokenFault, settings::jwt::KeySource};
 
+mod roca;
 #[cfg(test)]
 mod tests;
 
@@ -448,6 +449,9 @@ fn rsa(jwk: &Map<String, Value>) -> Result<(DecodingKey, Vec<u8>), String> {
     let sound = is_odd(&n) && is_odd(&e) && e != [1] && e.len() <= 4;
     if !sound || key.to_parsed_public_key(&sig::RSA_PKCS1_2048_8192_SHA256).is_err() {
         return Err("is no sound RSA key".to_owned());
+    }
+    if roca::is_weak(&n) {
+        return Err("was made by a faulty library, and its private key can be computed (CVE-2017-15361)".to_owned());
     }
     Ok((DecodingKey::from_rsa_raw_components(&n, &e), [n, e].concat()))
 }

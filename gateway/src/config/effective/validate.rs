@@ -37,7 +37,9 @@ pub(super) fn api(api: &Api) -> (String, Value) {
         "base_path": api.base_path,
         "security": (!api.security.is_empty())
             .then(|| api.security.iter().map(|(name, method)| (name, method.name())).collect::<BTreeMap<_, _>>()),
-        "unknown_query": word(api.allows_unknown_query),
+        "unknown_query": word(!api.refuses_unknown.query),
+        "unknown_headers": word(!api.refuses_unknown.headers),
+        "unknown_cookies": word(!api.refuses_unknown.cookies),
         "read_only": word(api.allows_read_only),
         "unvalidated": (!api.unvalidated.is_empty()).then_some(&api.unvalidated),
         "report_only": api.report_only,

@@ -10,7 +10,10 @@ use crate::{
         value::{self, closest, form::described},
     },
     diagnostic::Diagnostic,
-    settings::{auth::Method, validate::Api},
+    settings::{
+        auth::Method,
+        validate::{Api, RefusesUnknown},
+    },
 };
 
 /// The keys of `[api.NAME]`.
@@ -22,6 +25,8 @@ pub(super) const KEYS: Keys = &[
         "Which method proves a security scheme of the document, by its name, where the scheme itself does not say it.",
     ),
     ("unknown_query", "Parameters of the query that the document does not declare: `refuse` or `allow`."),
+    ("unknown_headers", "Headers that are neither usual nor declared by the document: `allow` or `refuse`."),
+    ("unknown_cookies", "Cookies that the document does not declare: `allow` or `refuse`."),
     ("read_only", "Members of bodies that the document calls `readOnly`: `refuse` or `allow`."),
     (
         "unvalidated",
@@ -56,7 +61,13 @@ fn api(name: String, table: Table<'_>, methods: &[Method]) -> Api {
         }
     }
     let allow = [("refuse", false), ("allow", true)];
-    let allows_unknown_query = table.or("unknown_query", false, value::choice(&allow));
+    let refuse = [("refuse", true), ("allow", false)];
+    let refuses = |key, default| table.or(key, default, value::choice(&refuse));
+    let refuses_unknown = RefusesUnknown {
+        cookies: refuses("unknown_cookies", false),
+        headers: refuses("unknown_headers", false),
+        query: refuses("unknown_query", true),
+    };
     let allows_read_only = table.or("read_only", false, value::choice(&allow));
     let unvalidated = values(table.list("unvalidated", described("media type", value::line)));
     let report_only = table.or("report_only", false, value::boolean());
@@ -67,7 +78,7 @@ fn api(name: String, table: Table<'_>, methods: &[Method]) -> Api {
         document,
         base_path,
         security: mapped,
-        allows_unknown_query,
+        refuses_unknown,
         allows_read_only,
         unvalidated,
         report_only,

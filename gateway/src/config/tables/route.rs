@@ -24,7 +24,7 @@ use crate::{
         edits::Side,
         route::{Action, Route},
         timeouts::Timeouts,
-        validate::{ContentEncoding, ParameterRule},
+        validate::{ContentEncoding, ParameterRule, RefusesUnknown},
         waf,
     },
 };
@@ -95,6 +95,9 @@ pub(super) const KEYS: Keys = &[
     ("cookie", "What a cookie must be, by its name."),
     ("path_parameter", "What a parameter of `path` must be, by its name."),
     ("unknown_query", "Parameters of the query that `query` does not name: `allow` or `refuse`."),
+    ("unknown_headers", "Headers that are neither usual nor named in `header`: `allow` or `refuse`."),
+    ("unknown_cookies", "Cookies that `cookie` does not name: `allow` or `refuse`."),
+    ("content_types", "The media types of request bodies, such as `application/pdf` or `image/*`. Empty: any."),
     (
         "form",
         "What a field of a form must be, by its name. Then bodies must be `application/x-www-form-urlencoded` or \
@@ -180,7 +183,7 @@ fn route(
     let pass_headers = headers::pass_headers(table, request_headers.as_ref(), reader);
     let allow_in_path = allow_in_path(table, action.as_ref());
     let timeouts = timeouts(table, known.timeouts);
-    let Contract { schema, parameters, refuses_unknown_query, api } =
+    let Contract { schema, parameters, refuses_unknown, content_types, api } =
         contract(table, path.as_deref(), action.as_ref(), known);
     let form = form::read(table);
     for key in ["api", "graphql", "schema"].into_iter().filter(|key| form.is_some() && table.has(key)) {
@@ -226,7 +229,8 @@ fn route(
         timeouts,
         schema,
         parameters,
-        refuses_unknown_query,
+        refuses_unknown,
+        content_types,
         form,
         api,
         follows_document,
@@ -244,7 +248,8 @@ fn route(
 struct Contract {
     schema: Option<NamedFile>,
     parameters: Vec<ParameterRule>,
-    refuses_unknown_query: bool,
+    refuses_unknown: RefusesUnknown,
+    content_types: Vec<String>,
     /// The number of its document.
     api: Option<usize>,
 }
@@ -253,12 +258,18 @@ struct Contract {
 fn contract(table: &Table<'_>, path: Option<&str>, action: Option<&Action>, known: &RouteReferences<'_>) -> Contract {
     let has_no_upstream = action.is_some_and(|action| action.upstream().is_none());
     let schema = table.file("schema");
-    let (parameters, refuses_unknown_query) = parameters::read(table, path);
+    let (parameters, refuses_unknown) = parameters::read(table, path);
+    let content_types = parameters::content_types(table);
+    let keys = ["content_types", "unknown_cookies", "unknown_headers", "unknown_query"];
+    for key in keys.into_iter().filter(|key| has_no_upstream && table.has(key)) {
+        let wrong = Diagnostic::bare("has no effect without an `upstream`");
+        table.report(key, wrong.hint("leave it out, or name an `upstream`"));
+    }
     if !parameters.is_empty() && has_no_upstream {
         let wrong = Diagnostic::bare("has rules for parameters, which have no effect without an `upstream`");
         table.report("path", wrong.hint("leave them out, or name an `upstream`"));
     }
-    if table.has("api") && (refuses_unknown_query || !parameters.is_empty()) {
+    if table.has("api") && (refuses_unknown != RefusesUnknown::default() || !parameters.is_empty()) {
         let wrong = Diagnostic::bare("cannot be beside parameters, which its document has");
         table.report("api", wrong.hint("leave one of them out"));
     }
@@ -271,7 +282,7 @@ fn contract(table: &Table<'_>, path: Option<&str>, action: Option<&Action>, know
         let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
         table.report("schema", wrong.hint("leave one of them out"));
     }
-    Contract { schema, parameters, refuses_unknown_query, api }
+    Contract { schema, parameters, refuses_unknown, content_types, api }
 }
 
 /// How limits call it. A name is one route's alone, so that nobody takes it for a tag.

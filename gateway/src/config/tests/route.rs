@@ -5,6 +5,7 @@ use super::{load, spoiled, wrong};
 mod action;
 mod api;
 mod cors;
+mod expectations;
 mod reading;
 mod waf;
 

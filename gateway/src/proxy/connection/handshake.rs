@@ -49,6 +49,10 @@ impl From<io::Error> for HandshakeError {
         match error.get_ref().and_then(|inner| inner.downcast_ref()) {
             None => Self::Gone,
             Some(rustls::Error::NoCertificatesPresented) => Self::NoCertificate,
+            // It asks for a protocol that others speak, and is told that we do not (RFC 7301 3.2).
+            Some(rustls::Error::NoApplicationProtocol) => {
+                Self::NoOffence("TLS handshake failed: no common protocol (ALPN)".into())
+            }
             Some(rustls::Error::AlertReceived(alert)) => {
                 Self::NoOffence(format!("the client refuses the TLS handshake: {alert:?}").into())
             }
@@ -189,8 +193,8 @@ async fn farewell(socket: &mut TcpStream, alert: &[u8]) {
 }
 
 /// What a failed handshake says of the client. `None`: nothing. It spoke something other than TLS, or TLS that breaks
-/// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, or that refuses
-/// our certificate, does nothing wrong.
+/// the rules or that we do not speak, or it showed a certificate that is not good. A client that closes, that refuses
+/// our certificate, or that wants another protocol does nothing wrong.
 fn offence(error: &rustls::Error) -> Option<Cow<'static, str>> {
     use rustls::{CertificateError as C, Error as E};
     Some(Cow::Borrowed(match error {
@@ -209,7 +213,6 @@ fn offence(error: &rustls::Error) -> Option<Cow<'static, str>> {
             C::Other(other) => return Some(format!("client certificate not good: {}", other.0).into()),
             error => return Some(format!("client certificate not good: {error:?}").into()),
         },
-        E::NoApplicationProtocol => "TLS handshake failed: no common protocol (ALPN)",
         E::PeerIncompatible(why) => return Some(format!("TLS handshake failed: {why:?}").into()),
         E::InvalidMessage(why) => return Some(format!("TLS handshake failed, or no TLS: {why:?}").into()),
         E::PeerMisbehaved(why) => return Some(format!("TLS handshake failed, against the rules: {why:?}").into()),

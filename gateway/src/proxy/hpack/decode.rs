@@ -173,6 +173,14 @@ fn string(rest: &mut &[u8]) -> Result<Bytes, Undecodable> {
     huffman::decode(text).map(Bytes::from).ok_or(Undecodable)
 }
 
+#[cfg(test)]
+impl Decoder {
+    /// What the literals that are kept for when they come again take, in bytes.
+    pub(in crate::proxy) fn repeated(&self) -> usize {
+        self.repeated.iter().flatten().map(|last| last.coded.len() + last.field.size).sum()
+    }
+}
+
 #[cfg(any(test, fuzzing))]
 impl Decoder {
     /// What the table takes, as it is counted and as it is.

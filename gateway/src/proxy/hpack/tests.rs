@@ -65,6 +65,27 @@ fn check(block: &str, expect: Result<&[&str], Undecodable>) {
     assert_eq!(found.as_deref().map_err(|error| **error), expect, "{block}");
 }
 
+/// `authorization` as a literal that is left out of the table: so often eight times `a`, which take five bytes.
+fn token(eights: usize) -> Vec<u8> {
+    let length = 5 * eights - 127;
+    let seven = |bits: usize| u8::try_from(bits & 0x7f).unwrap();
+    let head = [0x0f, 0x08, 0xff, seven(length) | 0x80, seven(length >> 7)];
+    [&head[..], &[0x18_u8, 0xc6, 0x31, 0x8c, 0x63].repeat(eights)].concat()
+}
+
+/// `docs/limits.md` tells how much a connection remembers.
+#[test]
+fn what_is_repeated_is_bounded() {
+    let mut decoder = Decoder::new();
+    for eights in (300..=600).chain([405, 406, 407, 408]) {
+        let fields = read(&mut decoder, &token(eights)).unwrap();
+        assert_eq!(fields, [format!("authorization={}", "a".repeat(8 * eights))]);
+        assert!(decoder.repeated() <= 2 * 5_500, "{eights}: {}", decoder.repeated());
+    }
+    assert!(decoder.repeated() > 2 * 5_000, "{}", decoder.repeated());
+    assert_eq!(decoder.sizes(), (0, 0), "nothing of it is in the table");
+}
+
 #[test]
 fn what_cannot_be_read() {
     let error = Err(Undecodable);

@@ -14,7 +14,7 @@ use crate::proxy::{
     connection::client_io::ClientIo,
     framing::encoder::{BodyEncoder, WrongLength},
     memory::buffer_pool,
-    raw_head::{RawHead, line, status_line},
+    raw_head::{RawHead, ReasonPhrase, line, status_line},
     service::SendBody,
     timing::date::today,
 };
@@ -75,7 +75,8 @@ impl<B: SendBody> ResponseWriter<B> {
             None => {
                 let mut out = buffer_pool::space();
                 let length = body.size_hint().exact();
-                let (framing, keeps) = write_head(head.status, &head.headers, length, manner, &mut out);
+                let status = (head.status, head.extensions.get());
+                let (framing, keeps) = write_head(status, &head.headers, length, manner, &mut out);
                 (out, framing, keeps)
             }
         };
@@ -174,7 +175,7 @@ impl<B> Drop for ResponseWriter<B> {
 
 /// Writes an interim response. It has no body, and says nothing about the connection.
 pub(super) fn write_interim(head: &Parts, out: &mut Vec<u8>) {
-    status_line(b"HTTP/1.1 ", head.status, out);
+    status_line(b"HTTP/1.1 ", head.status, head.extensions.get(), out);
     for (name, value) in &head.headers {
         line(name.as_str(), value.as_bytes(), out);
     }
@@ -183,7 +184,7 @@ pub(super) fn write_interim(head: &Parts, out: &mut Vec<u8>) {
 
 /// Writes an answer's head. How its body ends, and whether the connection outlasts it.
 pub(super) fn write_head(
-    status: StatusCode,
+    (status, reason): (StatusCode, Option<&ReasonPhrase>),
     headers: &HeaderMap,
     length: Option<u64>,
     manner: Manner,
@@ -199,7 +200,9 @@ pub(super) fn write_head(
         None => BodyEncoder::Chunked,
     };
     let keeps = manner.keeps && framing != BodyEncoder::UntilClose && !closes(headers);
-    status_line(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " }, status, out);
+    // RFC 9110 7.8: whoever says by which protocol to come names the header as the connection's own.
+    let offers = status == StatusCode::UPGRADE_REQUIRED && headers.contains_key(header::UPGRADE);
+    status_line(if is_old { b"HTTP/1.0 " } else { b"HTTP/1.1 " }, status, reason, out);
     let (mut date, mut told) = (None, None);
     for (name, value) in headers {
         match *name {
@@ -230,10 +233,13 @@ pub(super) fn write_head(
         },
         BodyEncoder::Ended | BodyEncoder::UntilClose => {}
     }
-    if !keeps && !switches {
-        line("connection", b"close", out);
-    } else if is_old {
-        line("connection", b"keep-alive", out);
+    match (keeps, offers) {
+        _ if switches => {}
+        (true, true) => line("connection", b"upgrade", out),
+        (true, false) if is_old => line("connection", b"keep-alive", out),
+        (true, false) => {}
+        (false, true) => line("connection", b"upgrade, close", out),
+        (false, false) => line("connection", b"close", out),
     }
     out.extend_from_slice(b"\r\n");
     (framing, keeps)

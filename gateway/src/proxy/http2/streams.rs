@@ -3,7 +3,7 @@
 //!
 //! A stream that is open has a slot. Its number is looked for in an array of its own, which is 128 numbers long at most.
 
-use std::{collections::VecDeque, sync::Arc, task::Waker};
+use std::{collections::VecDeque, ops::RangeInclusive, sync::Arc, task::Waker};
 
 use super::{
     frame::ConnectionError,
@@ -25,8 +25,8 @@ pub(super) struct Streams<B> {
     active: usize,
     /// The last stream that the client has opened.
     last: u32,
-    /// Some streams that we have reset, and the last of them.
-    reset: VecDeque<u32>,
+    /// Some streams that we have reset, as runs of those that follow each other, and the last of them.
+    reset: VecDeque<RangeInclusive<u32>>,
     last_reset: u32,
     /// The slots that were woken.
     ready: Arc<Ready>,
@@ -181,19 +181,25 @@ impl<B> Streams<B> {
         &self.ready
     }
 
-    /// Remembers a stream that we have reset.
+    /// Remembers a stream that we have reset. Those that a client opens before it knows how many it may are refused in a
+    /// row, however many they are, and their content comes when all of them are.
     pub(super) fn remember_reset(&mut self, number: u32) {
-        if self.reset.len() >= REMEMBERED {
-            self.reset.pop_front();
+        let last = self.reset.back_mut().filter(|last| last.end().checked_add(2) == Some(number));
+        if let Some(last) = last {
+            *last = *last.start()..=number;
+        } else {
+            if self.reset.len() >= REMEMBERED {
+                self.reset.pop_front();
+            }
+            self.reset.push_back(number..=number);
         }
-        self.reset.push_back(number);
         self.last_reset = self.last_reset.max(number);
     }
 
     /// Whether we have reset this stream not long ago.
     pub(super) fn was_reset(&self, number: u32) -> bool {
         // Mostly it is about a stream that has just been opened.
-        number <= self.last_reset && self.reset.contains(&number)
+        number <= self.last_reset && self.reset.iter().any(|run| run.contains(&number))
     }
 
     /// Gives memory back that a connection without streams does not need.
@@ -235,7 +241,12 @@ mod tests {
     #[test]
     fn the_last_streams_that_were_reset_are_known() {
         let mut streams = Streams::<()>::new();
-        (0..300).for_each(|number| streams.remember_reset(number));
-        assert_eq!((streams.was_reset(43), streams.was_reset(44)), (false, true));
+        (0..300).for_each(|number| streams.remember_reset(4 * number + 1));
+        assert_eq!((streams.was_reset(4 * 43 + 1), streams.was_reset(4 * 44 + 1)), (false, true));
+        // A client's streams have odd numbers: these follow each other, and count as one.
+        (1_000..9_000).for_each(|number| streams.remember_reset(2 * number + 1));
+        let known = [4 * 44 + 1, 4 * 45 + 1, 4 * 299 + 1, 2_001, 9_999, 17_999, 18_001].map(|it| streams.was_reset(it));
+        assert_eq!(known, [false, true, true, true, true, true, false]);
+        assert_eq!(streams.reset.len(), REMEMBERED);
     }
 }

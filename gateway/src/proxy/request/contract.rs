@@ -69,6 +69,7 @@ pub(super) fn judge_head(
     if let Some(parameters) = &route.parameters {
         let target = exchange.target()?;
         parameters.judge(target.path(), target.origin().query().unwrap_or_default(), &head.headers)?;
+        parameters.judge_type(&head.headers, length)?;
     }
     if let Some(form) = &route.form {
         form.judge_head(&head.headers, length)?;

@@ -462,7 +462,7 @@ mod tests {
         for name in &HOP_BY_HOP {
             let line = |name, value| httparse::Header { name, value };
             let lines = [line("content-length", &b"5"[..]), line(name.as_str(), &b"x"[..])];
-            let passed = RawHead::of(http::StatusCode::OK, &lines, HeadFormat::Lines, b"");
+            let passed = RawHead::of((http::StatusCode::OK, None), &lines, HeadFormat::Lines, b"");
             let out = passed.map(|passed| String::from_utf8(passed.out.clone()).unwrap());
             assert!(!out.is_some_and(|out| out.contains(name.as_str())), "{name}");
         }

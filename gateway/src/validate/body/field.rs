@@ -11,6 +11,8 @@ pub(in crate::validate) struct FormField {
     pub(in crate::validate) parameter: Parameter,
     /// The media types that a part may have; empty: any.
     pub(in crate::validate) types: Vec<MediaRange>,
+    /// What headers a part must have.
+    pub(in crate::validate) headers: Vec<Parameter>,
     /// Whether it is a file, of which the content is not judged.
     pub(in crate::validate) is_file: bool,
     /// What its files must be.

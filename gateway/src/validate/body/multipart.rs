@@ -3,6 +3,7 @@
 //! *Invariant:* the parts are within the body that was received; how many, and how large their heads are, is bounded.
 //! What two parsers could read differently is refused: two dispositions, bytes beside the parts, other line ends.
 
+use http::{HeaderMap, HeaderName, HeaderValue};
 use memchr::memmem;
 
 use super::{
@@ -12,8 +13,8 @@ use super::{
 };
 use crate::{
     validate::{
-        parameter::{Coding, ValueError, decode::ParameterError, style::Texts},
-        schema::set::Shape,
+        parameter::{self, Coding, ValueError, decode::ParameterError, style::Texts},
+        schema::set::{SchemaSet, Shape},
     },
     violation::{RequestPart as Place, Violation},
 };
@@ -36,6 +37,8 @@ pub(in crate::validate) struct Part<'a> {
     pub(in crate::validate) name: String,
     pub(in crate::validate) file_name: Option<String>,
     pub(in crate::validate) media_type: Option<MediaType>,
+    /// Its headers, as they came.
+    pub(in crate::validate) head: &'a str,
     pub(in crate::validate) content: &'a [u8],
 }
 
@@ -113,7 +116,7 @@ fn read_part(part: &[u8]) -> Result<Part<'_>, ParameterError> {
         }
     }
     let (name, file_name) = disposition.ok_or(bad)?;
-    Ok(Part { name, file_name, media_type, content })
+    Ok(Part { name, file_name, media_type, head, content })
 }
 
 /// The name and the file name.
@@ -175,13 +178,57 @@ fn judge_file(field: &FormField, part: &Part<'_>) -> Result<(), (&'static str, &
     Err(("filename", "must be a file with a name that matches the pattern"))
 }
 
+/// Judges the headers of a part that its field declares.
+fn judge_headers(field: &FormField, schemas: &SchemaSet, part: &Part<'_>) -> Result<(), ValueError> {
+    let wrong = |name: &str, rule, expected: &str| {
+        let violation = Violation::new(Place::Body, "", rule, format!("header {name}: {expected}"));
+        ValueError::Violations([violation.at(&format!("/{}", part.name))].into())
+    };
+    let lines = part.head.split("\r\n").filter_map(|line| line.split_once(':'));
+    let mut headers = HeaderMap::new();
+    for (name, value) in lines {
+        let line = name.parse::<HeaderName>().ok().zip(HeaderValue::from_str(value.trim_matches([' ', '\t'])).ok());
+        if let Some((name, value)) = line {
+            headers.append(name, value);
+        }
+    }
+    for header in &field.headers {
+        let judged = match parameter::style::of_header(header, &headers) {
+            Ok(None) if header.is_required => Err(ParameterError::new("required", "must be there").into()),
+            Ok(None) => Ok(()),
+            Ok(Some(texts)) => {
+                let place = (Place::Body, "");
+                parameter::judge(schemas, header.schema, &header.shape, &texts, place, parameter::LIMITS)
+            }
+            Err(fault) => Err(fault.into()),
+        };
+        judged.map_err(|fault| match fault {
+            ValueError::Fault(fault) => wrong(&header.name, fault.rule, fault.expected),
+            ValueError::Violations(found) => match found.first() {
+                Some(first) => wrong(&header.name, first.rule, &first.expected),
+                None => wrong(&header.name, "schema", "must be as its schema says"),
+            },
+            other @ (ValueError::Charset | ValueError::TooComplex) => other,
+        })?;
+    }
+    Ok(())
+}
+
 /// The object that the parts stand for. Of files only their types are judged.
-pub(super) fn members_of(fields: &[FormField], parts: Vec<Part<'_>>, shape: &Shape) -> Result<Texts, ValueError> {
+pub(super) fn members_of(
+    fields: &[FormField],
+    schemas: &SchemaSet,
+    parts: Vec<Part<'_>>,
+    shape: &Shape,
+) -> Result<Texts, ValueError> {
     let mut members: Vec<(String, Vec<Texts>)> = Vec::new();
     for part in parts {
         let field = fields.iter().find(|field| *field.parameter.name == *part.name);
         if field.is_some_and(|field| field.is_file) && part.is_no_file() {
             continue;
+        }
+        if let Some(field) = field.filter(|field| !field.headers.is_empty()) {
+            judge_headers(field, schemas, &part)?;
         }
         let value = value_of(field, &part)?;
         match members.iter_mut().find(|(name, _)| *name == part.name) {

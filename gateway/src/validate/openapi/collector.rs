@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 
+use http::HeaderName;
 use serde_json::Value;
 
 use super::{
@@ -17,6 +18,10 @@ pub struct Reading<'a> {
     pub base_path: Option<&'a str>,
     /// Whether the query may have parameters that are not declared.
     pub allows_unknown_query: bool,
+    /// Whether there may be no other headers than the usual ones, those that are declared and these; `None`: there may be.
+    pub known_headers: Option<Vec<HeaderName>>,
+    /// Whether there may be no cookies that are not declared.
+    pub refuses_unknown_cookies: bool,
     /// Whether requests may have members that are read-only.
     pub allows_read_only: bool,
     /// Media types that pass although nobody can judge them.

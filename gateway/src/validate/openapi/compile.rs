@@ -115,7 +115,7 @@ pub(super) fn set_shapes(operations: &mut [Operation], schemas: &SchemaSet) {
                 content
             {
                 *shape = schemas.shape(*schema);
-                content::set_fields(fields, shape);
+                content::set_fields(fields, shape, schemas);
             }
         }
     }
@@ -178,7 +178,7 @@ impl<'d> Compiler<'d> {
             self.collector.warn(at, message);
         }
         let rule = security::rule(self.collector.documents, root, at, &self.schemes)?;
-        parameters.also_known.extend(self.schemes.in_query(&rule));
+        self.schemes.note_credentials(&rule, &mut parameters);
         let declared = at.get("requestBody").map(|body| self.collector.documents.resolve(body)).transpose()?;
         let body = match &declared {
             Some(body) => self.body(body)?,

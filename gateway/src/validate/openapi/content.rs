@@ -5,6 +5,7 @@ use serde_json::Value;
 use super::{
     collector::{Collector, Version},
     document::{At, DocumentFault},
+    parameters,
 };
 use crate::{
     validate::{
@@ -14,7 +15,7 @@ use crate::{
             media::MediaRange,
         },
         parameter::{Coding, Parameter, Style},
-        schema::set::Shape,
+        schema::set::{SchemaSet, Shape},
     },
     violation::RequestPart,
 };
@@ -146,11 +147,15 @@ fn field<'d>(
     } else {
         Coding::Styled { style: Style::Form, explode: true }
     };
-    let mut types = Vec::new();
+    let (mut types, mut headers) = (Vec::new(), Vec::new());
     if let Some(encoding) = encoding {
         collector.fields(&encoding, "encoding")?;
-        if encoding.get("headers").is_some_and(|headers| headers.members().next().is_some()) {
-            collector.warn(&encoding, "headers of parts are not judged");
+        for (name, at) in encoding.get("headers").into_iter().flat_map(|headers| headers.members()) {
+            if is_multipart {
+                headers.extend(parameters::of_part(collector, at, name)?);
+            } else {
+                collector.warn(&at, "a field of a form has no headers: it is ignored");
+            }
         }
         let declared = encoding.text("contentType").unwrap_or_default();
         for text in declared.split(',').map(str::trim).filter(|text| !text.is_empty()) {
@@ -182,12 +187,15 @@ fn field<'d>(
         schema: None,
         shape: Shape::text(),
     };
-    Ok(FormField { parameter, types, is_file, files: FileLimits::default() })
+    Ok(FormField { parameter, types, headers, is_file, files: FileLimits::default() })
 }
 
-/// Tells each field what its schema is about.
-pub(super) fn set_fields(fields: &mut [FormField], shape: &Shape) {
+/// Tells each field, and each header of a part, what its schema is about.
+pub(super) fn set_fields(fields: &mut [FormField], shape: &Shape, schemas: &SchemaSet) {
     for field in fields {
+        for header in &mut field.headers {
+            header.shape = header.schema.map_or_else(Shape::text, |schema| schemas.shape(schema));
+        }
         if let Some(shape) = shape.member(&field.parameter.name) {
             field.parameter.shape = shape.clone();
         }

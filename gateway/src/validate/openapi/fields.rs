@@ -68,6 +68,19 @@ const PARAMETER: &[&str] = &[
     "schema",
     "style",
 ];
+const HEADER: &[&str] = &[
+    "allowEmptyValue",
+    "allowReserved",
+    "content",
+    "deprecated",
+    "description",
+    "example",
+    "examples",
+    "explode",
+    "required",
+    "schema",
+    "style",
+];
 const REQUEST_BODY: &[&str] = &["content", "description", "required"];
 const MEDIA_TYPE: &[&str] =
     &["encoding", "example", "examples", "itemEncoding", "itemSchema", "prefixEncoding", "schema"];
@@ -99,6 +112,10 @@ const TYPES: &[(&str, &[(&str, Type)])] = &[
             ("required", Type::Boolean),
             ("style", Type::String),
         ],
+    ),
+    (
+        "header",
+        &[("content", Type::Object), ("explode", Type::Boolean), ("required", Type::Boolean), ("style", Type::String)],
     ),
     ("request body", &[("content", Type::Object), ("required", Type::Boolean)]),
     ("media type", &[("encoding", Type::Object)]),
@@ -161,6 +178,7 @@ fn known(kind: &str) -> &'static [&'static str] {
         "path item" => PATH_ITEM,
         "operation" => OPERATION,
         "parameter" => PARAMETER,
+        "header" => HEADER,
         "request body" => REQUEST_BODY,
         "media type" => MEDIA_TYPE,
         "encoding" => ENCODING,

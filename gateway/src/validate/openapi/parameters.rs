@@ -23,8 +23,12 @@ pub(super) fn read<'d>(
     operation: &At<'d>,
 ) -> Result<Parameters, DocumentFault> {
     let mut found: Vec<(Parameter, At<'d>)> = Vec::new();
-    let mut parameters =
-        Parameters { refuses_unknown: !collector.reading.allows_unknown_query, ..Parameters::default() };
+    let mut parameters = Parameters {
+        refuses_unknown: !collector.reading.allows_unknown_query,
+        known_headers: collector.reading.known_headers.clone(),
+        known_cookies: collector.reading.refuses_unknown_cookies.then(Vec::new),
+        ..Parameters::default()
+    };
     for holder in [item, operation] {
         let of_holder = found.len();
         let Some(list) = holder.get("parameters") else { continue };
@@ -77,6 +81,29 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
     if part == RequestPart::Header && DESCRIBED_ELSEWHERE.contains(&name.to_ascii_lowercase().as_str()) {
         return Ok(None);
     }
+    named(collector, at, name, part).map(Some)
+}
+
+/// Reads a header of a part of a multipart body, which has its name as its key. `None`: it is described elsewhere.
+pub(super) fn of_part<'d>(
+    collector: &mut Collector<'d>,
+    at: At<'d>,
+    name: &str,
+) -> Result<Option<Parameter>, DocumentFault> {
+    if name.eq_ignore_ascii_case("content-type") {
+        return Ok(None);
+    }
+    let at = collector.documents.resolve(at)?;
+    collector.fields(&at, "header")?;
+    named(collector, &at, name, RequestPart::Header).map(Some)
+}
+
+fn named<'d>(
+    collector: &mut Collector<'d>,
+    at: &At<'d>,
+    name: &str,
+    part: RequestPart,
+) -> Result<Parameter, DocumentFault> {
     let (coding, schema) = match (at.get("schema"), at.get("content")) {
         (Some(_), Some(_)) => return Err(collector.fault(at, "a parameter has \"schema\" or \"content\", not both")),
         (None, Some(_)) => {
@@ -105,7 +132,7 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
     if part == RequestPart::Header && parameter.header().is_none() {
         return Err(collector.fault(at, format!("{name:?} is no name of a header")));
     }
-    Ok(Some(parameter))
+    Ok(parameter)
 }
 
 fn styled(collector: &Collector<'_>, at: &At<'_>, part: RequestPart) -> Result<Coding, DocumentFault> {

@@ -2,12 +2,16 @@
 
 use std::collections::BTreeMap;
 
+use http::HeaderName;
 use serde_json::Value;
 
 use super::document::{At, DocumentFault, Documents};
-use crate::settings::{
-    auth::{Method, Methods},
-    authz::Requirement,
+use crate::{
+    settings::{
+        auth::{Method, Methods},
+        authz::Requirement,
+    },
+    validate::parameter::Parameters,
 };
 
 /// What a permission is asked for by.
@@ -135,14 +139,17 @@ impl Schemes {
         &self.0
     }
 
-    /// The credentials of a rule that are in the query.
-    pub(super) fn in_query(&self, rule: &SecurityRule) -> Vec<Box<str>> {
-        let named = rule.alternatives.iter().flatten().flatten().filter_map(|(name, _)| self.0.get(name));
-        let in_query = named.filter_map(|scheme| match scheme {
-            Scheme::ApiKey { part, name } if part == "query" => Some(name.as_str().into()),
-            _ => None,
-        });
-        in_query.collect()
+    /// Lets the credentials of a rule stand where they belong: they are declared, though not as parameters.
+    pub(super) fn note_credentials(&self, rule: &SecurityRule, parameters: &mut Parameters) {
+        for scheme in rule.alternatives.iter().flatten().flatten().filter_map(|(name, _)| self.0.get(name)) {
+            let Scheme::ApiKey { part, name } = scheme else { continue };
+            match (part.as_str(), name.parse::<HeaderName>()) {
+                ("query", _) => parameters.also_known.push(name.as_str().into()),
+                ("cookie", _) => parameters.known_cookies.iter_mut().for_each(|known| known.push(name.as_str().into())),
+                (_, Ok(name)) => parameters.known_headers.iter_mut().for_each(|known| known.push(name.clone())),
+                (_, Err(_)) => {}
+            }
+        }
     }
 
     /// The methods by which the gateway lets clients prove what a scheme asks for.

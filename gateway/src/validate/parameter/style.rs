@@ -93,7 +93,10 @@ fn exploded_matrix(parameter: &Parameter, text: &str) -> Result<Texts, Parameter
 }
 
 /// Reads a parameter in headers: of several lines, one list.
-pub(super) fn of_header(parameter: &Parameter, headers: &HeaderMap) -> Result<Option<Texts>, ParameterError> {
+pub(in crate::validate) fn of_header(
+    parameter: &Parameter,
+    headers: &HeaderMap,
+) -> Result<Option<Texts>, ParameterError> {
     let Some(name) = parameter.header() else { return Ok(None) };
     let mut lines = Vec::new();
     for line in headers.get_all(name) {

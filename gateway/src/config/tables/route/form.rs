@@ -82,7 +82,7 @@ fn rule(name: String, table: Table<'_>) -> FieldRule {
 }
 
 /// `image/png`, `image/*`.
-fn media_type(value: &DeValue<'_>) -> Result<String, Diagnostic> {
+pub(super) fn media_type(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     let text = value::line(value)?;
     let is_part = |part: &str| part == "*" || !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
     let parts: HashSet<bool> = text.split('/').map(is_part).collect();

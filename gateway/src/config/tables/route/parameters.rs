@@ -1,8 +1,10 @@
-//! Reads `route.query`, `route.header`, `route.cookie` and `route.path_parameter`: what the parameters of requests must be.
+//! Reads `route.query`, `route.header`, `route.cookie` and `route.path_parameter`: what the parameters of requests must be;
+//! `unknown_query` and its like: what they may have besides; and `content_types`.
 
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
 
+use super::form;
 use crate::{
     config::{
         reader::Keys,
@@ -10,7 +12,7 @@ use crate::{
         value::{self, form::described, kind},
     },
     diagnostic::Diagnostic,
-    settings::validate::ParameterRule,
+    settings::validate::{ParameterRule, RefusesUnknown},
     violation::RequestPart,
 };
 
@@ -37,7 +39,7 @@ const TABLES: [(&str, RequestPart); 4] = [
     ("path_parameter", RequestPart::Path),
 ];
 
-pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>, bool) {
+pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>, RefusesUnknown) {
     let mut rules = Vec::new();
     for (name, part) in TABLES {
         for (parameter, rule) in table.named_tables(name, KEYS) {
@@ -49,8 +51,28 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>
         }
     }
     let words = [("refuse", true), ("allow", false)];
-    let refuses_unknown = table.or("unknown_query", false, value::choice(&words));
+    let refuses = |key| table.or(key, false, value::choice(&words));
+    let refuses_unknown = RefusesUnknown {
+        cookies: refuses("unknown_cookies"),
+        headers: refuses("unknown_headers"),
+        query: refuses("unknown_query"),
+    };
     (rules, refuses_unknown)
+}
+
+/// The media types that bodies may have. Settings that read bodies know some of their own.
+pub(super) fn content_types(table: &Table<'_>) -> Vec<String> {
+    let types = table.list("content_types", described("media type", form::media_type));
+    for key in ["api", "form"].into_iter().filter(|key| !types.is_empty() && table.has(key)) {
+        let wrong = Diagnostic::bare(format!("cannot be beside `{key}`, which says what bodies are"));
+        table.report("content_types", wrong.hint("leave one of them out"));
+    }
+    let is_json = |text: &str| text.ends_with("/json") || text.ends_with("+json");
+    for (index, (_, text)) in types.iter().enumerate().filter(|(_, (_, text))| table.has("schema") && !is_json(text)) {
+        let wrong = Diagnostic::bare(format!("{text:?} is refused by `schema`, which reads JSON"));
+        table.report(&format!("content_types[{index}]"), wrong.hint("leave it out"));
+    }
+    values(types)
 }
 
 fn rule(name: String, part: RequestPart, table: Table<'_>) -> ParameterRule {

@@ -14,6 +14,8 @@ fn wrong_apis() {
     api("base_path = \"v1\"", ".base_path", "is no path", "from its slash");
     api("base_path = \"/{version}\"", ".base_path", "is no path", "from its slash");
     api("unknown_query = \"pass\"", ".unknown_query", "\"pass\" is unknown", "allow");
+    api("unknown_headers = \"pass\"", ".unknown_headers", "\"pass\" is unknown", "allow");
+    api("unknown_cookies = 1", ".unknown_cookies", "found an integer", "");
     api("security = { key = \"api_key\" }", ".security", "is not configured", "[api_keys]");
     api("openapis = 1", ".openapis", "unknown", "did you mean `openapi`?");
     wrong("[roles]\n", "[api.shop]\n[roles]\n", 33, "api.shop.openapi", "missing", "shop.yaml");

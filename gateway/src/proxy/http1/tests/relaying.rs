@@ -55,7 +55,7 @@ fn relayed(bytes: &[u8], method: &Method) -> Result<(), String> {
     for version in [Version::HTTP_10, Version::HTTP_11] {
         let manner = Manner { is_head: *method == Method::HEAD, version, keeps: true };
         let mut out = Vec::new();
-        let (encoder, keeps) = write_head(by_map.status, &expected, by_map.length, manner, &mut out);
+        let (encoder, keeps) = write_head((by_map.status, None), &expected, by_map.length, manner, &mut out);
         taken(out, (encoder, keeps), (&by_map, &expected), manner)?;
     }
     if let Some(mut raw) = by_lines.lines {

@@ -10,7 +10,7 @@ use crate::{
     proxy::{
         framing::length::{Framing, LengthError, content_length, decimal},
         memory::buffer_pool,
-        raw_head::{HeadFormat, RawHead},
+        raw_head::{HeadFormat, RawHead, ReasonPhrase},
     },
 };
 
@@ -96,10 +96,11 @@ pub(super) fn parse(
     }
     let status = parsed.code.and_then(|code| StatusCode::from_u16(code).ok()).ok_or("no status")?;
     let is_current = parsed.version == Some(1);
+    let reason = ReasonPhrase::of(status, parsed.reason.unwrap_or_default());
     if form != HeadFormat::Map
         && is_current
         && *method != Method::HEAD
-        && let Some(lines) = RawHead::of(status, parsed.headers, form, head)
+        && let Some(lines) = RawHead::of((status, reason.as_ref()), parsed.headers, form, head)
     {
         let framing = Framing::of(lines.length);
         let _head = bytes.split_to(length);
@@ -139,6 +140,9 @@ pub(super) fn parse(
     let _head = bytes.split_to(length);
     let (mut parts, ()) = Response::new(()).into_parts();
     (parts.status, parts.headers, parts.version) = (status, headers, Version::HTTP_11);
+    if let Some(reason) = reason {
+        parts.extensions.insert(reason);
+    }
     Ok(Some(ResponseHead { parts, lines: None, framing, keeps, keeps_for }))
 }
 

@@ -1,4 +1,4 @@
-//! How much work bodies are worth, and the types of their parts.
+//! How much work bodies are worth, the types and headers of their parts, and what else a document does not declare.
 
 use super::*;
 
@@ -69,5 +69,90 @@ paths:
     ] {
         let part = format!("--xx\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{content}\r\n--xx--\r\n");
         check(&contract, &format!("POST /a\nContent-Type: multipart/form-data; boundary=xx\n\n{part}"), expect);
+    }
+}
+
+#[test]
+fn b05_headers_of_parts() {
+    let text = "openapi: 3.1.0
+info: {title: a, version: '1'}
+paths:
+  /a:
+    post:
+      requestBody:
+        content:
+          multipart/form-data:
+            schema: {type: object, properties: {scan: {type: string, format: binary}, note: {type: string}}}
+            encoding:
+              scan:
+                contentType: application/pdf
+                headers:
+                  X-Page: {required: true, schema: {type: integer, minimum: 1}}
+                  X-Tags: {schema: {type: array, items: {enum: [a, b]}}}
+                  Content-Type: {required: true, schema: {const: ignored}}
+                  X-Meta: {content: {application/json: {schema: {type: object, required: [by]}}}}
+      responses: {}
+";
+    let contract = compile(text).unwrap();
+    assert_eq!(contract.warnings(), []);
+    for (head, expect) in [
+        ("X-Page: 3", Ok(())),
+        ("x-page:3\r\nX-Tags: a, b\r\nX-Meta: {\"by\": 1}", Ok(())),
+        ("X-Other: 3", Err((422, "body: required at /scan"))),
+        ("X-Page: 0", Err((422, "body: minimum at /scan"))),
+        ("X-Page: three", Err((422, "body: type at /scan"))),
+        ("X-Page: 3\r\nX-Page: 4", Err((422, "body: once at /scan"))),
+        ("X-Page: 3\r\nX-Tags: a, c", Err((422, "body: enum at /scan"))),
+        ("X-Page: 3\r\nX-Meta: {}", Err((422, "body: required at /scan"))),
+        ("X-Page: 3\r\nX-Meta: {", Err((422, "body: json at /scan"))),
+    ] {
+        let disposition = "Content-Disposition: form-data; name=\"scan\"; filename=\"a.pdf\"";
+        let part =
+            format!("--xx\r\n{disposition}\r\nContent-Type: application/pdf\r\n{head}\r\n\r\n%PDF-1.7\r\n--xx--\r\n");
+        check(&contract, &format!("POST /a\nContent-Type: multipart/form-data; boundary=xx\n\n{part}"), expect);
+    }
+    // A part that is not there needs no headers.
+    let part = "--xx\r\nContent-Disposition: form-data; name=\"note\"\r\n\r\na\r\n--xx--\r\n";
+    check(&contract, &format!("POST /a\nContent-Type: multipart/form-data; boundary=xx\n\n{part}"), Ok(()));
+    let wrong =
+        compile(&text.replace("required: true, schema: {type: integer", "requierd: true, schema: {type: integer"));
+    assert!(wrong.unwrap_err().message.contains("did you mean \"required\"?"));
+}
+
+#[test]
+fn headers_and_cookies_that_nobody_declares() {
+    let text = "openapi: 3.1.0
+info: {title: a, version: '1'}
+paths:
+  /a:
+    get:
+      security: [{key: [], session: []}]
+      parameters:
+        - {name: X-Mode, in: header, schema: {type: string}}
+        - {name: theme, in: cookie, schema: {type: string}}
+      responses: {}
+components:
+  securitySchemes:
+    key: {type: apiKey, in: header, name: X-Key}
+    session: {type: apiKey, in: cookie, name: sid}
+";
+    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let reading = Reading {
+        known_headers: Some(vec![HeaderName::from_static("x-tenant")]),
+        refuses_unknown_cookies: true,
+        ..Reading::default()
+    };
+    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    for (line, expect) in [
+        ("X-Mode: a", Ok(())),
+        ("X-Key: a", Ok(())),
+        ("X-Tenant: a", Ok(())),
+        ("Accept: a", Ok(())),
+        ("X-Debug: a", Err((400, "header x-debug: unknown"))),
+        ("Cookie: theme=a; sid=b", Ok(())),
+        ("Cookie: theme=a; other=b", Err((400, "cookie other: unknown"))),
+    ] {
+        check(&contract, &format!("GET /a\n{line}"), expect);
+        check(&compile(text).unwrap(), &format!("GET /a\n{line}"), Ok(()));
     }
 }
