@@ -53,7 +53,7 @@ enum Command {
     Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
-    /// Have the gateway read a folder of OpenAPI documents, and count how many load.
+    /// Have the gateway read a folder of OpenAPI documents or JSON Schemas: how many load, and what that takes.
     Documents(documents::Arguments),
     /// Hand made-up bytes to the readers of packets, messages and commands.
     Fuzz(fuzz::Arguments),
