@@ -12,7 +12,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use clap::Args;
 
-use self::{schemas::Names, spent::Spent};
+use self::{
+    schemas::Names,
+    spent::{Kind, Spent},
+};
 
 pub(crate) mod spent;
 
@@ -42,21 +45,6 @@ pub(crate) struct Arguments {
     /// The one file is a configuration
     #[arg(long, hide = true)]
     configuration: bool,
-}
-
-/// What the gateway reads.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Kind {
-    /// A configuration, by `gateway check`.
-    Configuration,
-    /// An OpenAPI document, by `gateway api lint`.
-    OpenApi,
-}
-
-impl Kind {
-    fn flag(self) -> Option<&'static str> {
-        (self == Self::Configuration).then_some("--configuration")
-    }
 }
 
 /// What came of all files.

@@ -24,6 +24,7 @@ mod unit;
 
 mod places;
 mod step;
+mod stub;
 
 /// Builds, tests and demonstrates the gateway; installs what that needs.
 #[derive(Debug, Parser)]

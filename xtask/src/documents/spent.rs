@@ -13,11 +13,24 @@ use anyhow::Context as _;
 use nix::sys::resource::{UsageWho, getrusage};
 use serde_json::{Value, json};
 
-use super::Kind;
-
 /// How long the gateway may take for one file, in seconds, and how much memory, in KiB.
 const SECONDS: &str = "60";
 const MEMORY: u32 = 4 * 1024 * 1024;
+
+/// What the gateway reads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// A configuration, by `gateway check`.
+    Configuration,
+    /// An OpenAPI document, by `gateway api lint`.
+    OpenApi,
+}
+
+impl Kind {
+    const fn flag(self) -> Option<&'static str> {
+        (self == Self::Configuration).then_some("--configuration")
+    }
+}
 
 /// What came of one file.
 #[derive(Debug)]
