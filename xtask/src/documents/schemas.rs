@@ -16,8 +16,9 @@ impl Names {
     pub(super) fn of(files: &[PathBuf]) -> Self {
         let name = |path: &PathBuf| {
             let schema = read(path)?;
-            let id = schema.get("$id").or_else(|| schema.get("id"))?.as_str()?;
-            Some((without_fragment(id).to_owned(), path.clone()))
+            let id = schema.get("$id").or_else(|| schema.get("id")).and_then(Value::as_str)?;
+            let name = without_fragment(id).to_owned();
+            Some((name, path.clone()))
         };
         Self(files.iter().filter_map(name).collect())
     }

@@ -27,7 +27,7 @@ pub(crate) enum Kind {
 }
 
 impl Kind {
-    const fn flag(self) -> Option<&'static str> {
+    fn flag(self) -> Option<&'static str> {
         (self == Self::Configuration).then_some("--configuration")
     }
 }
