@@ -27,10 +27,9 @@ impl Names {
     fn beside(&self, path: &Path) -> Vec<&PathBuf> {
         let (mut found, mut pending) = (Vec::new(), vec![path]);
         while let Some(next) = pending.pop() {
+            let Some(schema) = read(next) else { continue };
             let mut references = Vec::new();
-            if let Some(schema) = read(next) {
-                collect(&schema, &mut references);
-            }
+            collect(&schema, &mut references);
             for file in references.iter().filter_map(|reference| self.0.get(without_fragment(reference))) {
                 if file != path && !found.contains(&file) {
                     found.push(file);
