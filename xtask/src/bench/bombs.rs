@@ -3,7 +3,7 @@
 //! read.
 //!
 //! Each body is sent three times to the real program. What counts is the time until the answer, the CPU time of the proxy
-//! until then, and how much its memory grew at most.
+//! until then, and how much more memory it had than before the first. It keeps buffers for the next body.
 
 use std::{
     fs,
@@ -62,7 +62,7 @@ struct Row {
     answer: String,
     time: Duration,
     cpu: Duration,
-    /// In KiB.
+    /// How much more the proxy had than when it was idle, in KiB; of what is read, all that the gateway had.
     memory: u64,
 }
 
@@ -120,6 +120,8 @@ fn measure(gateway: &Path, folder: &Path, only: &str) -> anyhow::Result<Vec<Row>
 struct Proxy {
     child: Child,
     pid: u64,
+    /// The memory that it took before any bomb, in KiB.
+    idle: u64,
 }
 
 impl Drop for Proxy {
@@ -134,13 +136,14 @@ impl Proxy {
         let mut command = Command::new(gateway);
         command.arg("--config").arg(config).args(["run", "--detach-on-exit"]);
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).spawn()?;
-        let mut proxy = Self { child, pid: 0 };
+        let mut proxy = Self { child, pid: 0, idle: 0 };
         let deadline = Instant::now() + TIMEOUT;
         loop {
             let output = Command::new(gateway).arg("--config").arg(config).args(["status", "--json"]).output()?;
             let told: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
             if let Some(pid) = told.get("proxy_pid").and_then(Value::as_u64) {
                 proxy.pid = pid;
+                proxy.idle = proxy.kib("VmRSS:")?;
                 return Ok(proxy);
             }
             ensure!(Instant::now() < deadline, "the gateway does not start");
@@ -153,12 +156,12 @@ impl Proxy {
         for _ in 0..ROUNDS {
             // The kernel forgets the most that there ever was.
             fs::write(format!("/proc/{}/clear_refs", self.pid), "5").context("the proxy has ended")?;
-            let (before, cpu) = (self.kib("VmRSS:")?, self.cpu()?);
+            let cpu = self.cpu()?;
             let began = Instant::now();
             answer = send(bomb)?;
             times.push(began.elapsed());
             cpus.push(self.cpu()?.saturating_sub(cpu));
-            memory = memory.max(self.kib("VmHWM:")?.saturating_sub(before));
+            memory = memory.max(self.kib("VmHWM:")?.saturating_sub(self.idle));
         }
         times.sort();
         cpus.sort();
