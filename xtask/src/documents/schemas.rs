@@ -18,7 +18,7 @@ impl Names {
             let schema = read(path)?;
             let id = schema.get("$id").or_else(|| schema.get("id")).and_then(Value::as_str)?;
             let name = without_fragment(id).to_owned();
-            Some((name, path.clone()))
+            (!name.is_empty()).then(|| (name, path.clone()))
         };
         Self(files.iter().filter_map(name).collect())
     }
