@@ -115,6 +115,7 @@ mod revocation;
 mod rewriting;
 mod routing;
 mod safety;
+mod schema_suite;
 mod shadow;
 mod silent;
 mod slow;

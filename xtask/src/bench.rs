@@ -14,6 +14,7 @@ use crate::{
 };
 
 mod bodies;
+mod bombs;
 mod costs;
 mod feeds;
 mod http_library;
@@ -49,6 +50,8 @@ enum What {
     },
     /// How long other clients wait while four send large bodies that a schema judges (needs nginx).
     Bodies(bodies::Arguments),
+    /// What hostile bodies take of time and memory: bombs of every coding, patterns, schemas, GraphQL, XML, forms.
+    Bombs(bombs::Arguments),
     /// Kill the guard at random moments and compare store, maps and audit chain.
     Faults {
         /// How often.
@@ -157,6 +160,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     match &arguments.what {
         What::Kernel(arguments) => kernel(arguments),
         What::Bodies(arguments) => bodies::run(arguments),
+        What::Bombs(arguments) => bombs::run(arguments),
         What::Detect { json } => library("detect", *json, &[]),
         What::Faults { rounds } => faults("kill", *rounds),
         What::Chaos { rounds } => faults("chaos", *rounds),

@@ -17,6 +17,7 @@ mod documents;
 mod fuzz;
 mod kernels;
 mod reference;
+mod schemathesis;
 mod survey;
 mod test;
 mod tidy;
@@ -24,6 +25,7 @@ mod unit;
 
 mod places;
 mod step;
+mod stub;
 
 /// Builds, tests and demonstrates the gateway; installs what that needs.
 #[derive(Debug, Parser)]
@@ -53,8 +55,10 @@ enum Command {
     Kernels(kernels::Arguments),
     /// Measure: packets in the kernel, floods, requests through the proxy; break things on purpose.
     Bench(bench::Arguments),
-    /// Have the gateway read a folder of OpenAPI documents, and count how many load.
+    /// Have the gateway read a folder of OpenAPI documents or JSON Schemas: how many load, and what that takes.
     Documents(documents::Arguments),
+    /// Hold the gateway against OpenAPI documents by requests that schemathesis makes from them.
+    Schemathesis(schemathesis::Arguments),
     /// Hand made-up bytes to the readers of packets, messages and commands.
     Fuzz(fuzz::Arguments),
     /// Try the systemd unit under the systemd of Debian 12 and 13, booted in containers.
@@ -76,6 +80,7 @@ fn main() -> ExitCode {
         Command::Kernels(arguments) => kernels::run(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Documents(arguments) => documents::run(&arguments),
+        Command::Schemathesis(arguments) => schemathesis::run(&arguments),
         Command::Fuzz(arguments) => fuzz::run(&arguments),
         Command::Unit(arguments) => unit::run(&arguments),
     };

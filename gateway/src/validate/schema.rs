@@ -103,7 +103,9 @@ impl Schema {
         let unplaced =
             |failure: &CompileError| diagnostic(format!("{}{}", failure.message, shorten(failure.place(&schema))));
         let documents = set::read_others(file, others);
-        let resources = documents.iter().map(|(name, content)| (name, draft.create_resource_ref(content)));
+        // A file that says its draft is read by that one: others have other words for names, and for what is a schema.
+        let draft_of = |content| Some(draft.detect(content)).filter(|own| *own != Draft::Unknown).unwrap_or(draft);
+        let resources = documents.iter().map(|(name, content)| (name, draft_of(content).create_resource_ref(content)));
         let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
         let registry = registry.map_err(|error| unplaced(&CompileError::from(error)))?;
         let name = if others.is_empty() { BASE.to_owned() } else { set::uri(&file.path) };
