@@ -132,7 +132,7 @@ pub(super) fn run(config: &Config, plan: &Plan, progress: &mut dyn FnMut(u64, u6
             let is_attack = world.places.contains_key(&request.address);
             if !is_attack && incidents::apply(&plan.incidents, minute, request) {
                 // Whoever fails tries again, twice, a few seconds later.
-                let retry = |after| Request { at: (request.at + after * SECOND).min(until - 1), ..*request };
+                let retry = |after: u64| Request { at: (request.at + after * SECOND).min(until - 1), ..*request };
                 again.extend([2, 5].map(retry));
             }
         }
