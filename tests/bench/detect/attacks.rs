@@ -96,6 +96,8 @@ fn one(rule: &Rule, strength: Strength, number: u32, days: u64, next: &mut u32, 
         Strength::Spread => SPREAD,
         // Fewer addresses than the rule counts.
         Strength::Low if is_account => rule.count * 7 / 10,
+        // Each comes again before the rule has forgotten it.
+        Strength::Slow if is_account => rule.count * 13 / 10,
         _ if is_account => rule.count * 2,
         _ => 1,
     };
