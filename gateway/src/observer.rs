@@ -4,6 +4,7 @@
 //! for each proxy. *Invariant:* nobody waits for it. It may be stopped or killed at any moment: then nothing is told, and
 //! nothing else happens.
 
+pub use baseline::{BaselineAnomaly, BaselineNumber, BaselineTrial};
 pub use main::main;
 pub use reference::reference;
 

@@ -16,6 +16,7 @@ use crate::{
 mod bodies;
 mod bombs;
 mod costs;
+mod detection;
 mod feeds;
 mod http_library;
 mod latency;
@@ -42,12 +43,9 @@ pub(crate) struct Arguments {
 enum What {
     /// Nanoseconds per packet in the kernel, beside an empty program and xdp-filter (Debian: xdp-tools).
     Kernel(KernelArguments),
-    /// Nanoseconds that detection costs a request: with no rule, the default rules, profiles, and rules that look at everything.
-    Detect {
-        /// Print one JSON value.
-        #[arg(long)]
-        json: bool,
-    },
+    /// What detection finds, and what it costs: default rules beside generated attacks, crowds and weeks of good traffic,
+    /// baselines beside labelled and generated series, lists of scanners, and nanoseconds of a request.
+    Detect(detection::Arguments),
     /// How long other clients wait while four send large bodies that a schema judges (needs nginx).
     Bodies(bodies::Arguments),
     /// What hostile bodies take of time and memory: bombs of every coding, patterns, schemas, GraphQL, XML, forms.
@@ -161,7 +159,7 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         What::Kernel(arguments) => kernel(arguments),
         What::Bodies(arguments) => bodies::run(arguments),
         What::Bombs(arguments) => bombs::run(arguments),
-        What::Detect { json } => library("detect", *json, &[]),
+        What::Detect(arguments) => detection::run(arguments),
         What::Faults { rounds } => faults("kill", *rounds),
         What::Chaos { rounds } => faults("chaos", *rounds),
         What::Cluster { rounds } => cluster(*rounds),

@@ -33,7 +33,10 @@ use crate::{
 mod deviation;
 mod measure;
 mod model;
+mod trial;
 mod watch;
+
+pub use trial::{BaselineAnomaly, BaselineNumber, BaselineTrial};
 
 /// How long after its start the observer begins to count: until then, processes tell it what they have counted before.
 const WARM_UP: u64 = 10 * SECOND;

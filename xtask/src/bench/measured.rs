@@ -50,3 +50,16 @@ pub(super) fn library(part: &str, json: bool, more: &[String]) -> anyhow::Result
     command.args(["--package", "gateway-tests", "--example", &format!("bench-{part}"), "--"]);
     step(part, command.args(json.then_some("--json")).args(more))
 }
+
+/// The files of a folder that end so.
+pub(super) fn files(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
+        let path = entry?.path();
+        if path.extension().is_some_and(|found| found == extension) {
+            files.push(path);
+        }
+    }
+    files.sort();
+    Ok(files)
+}

@@ -14,7 +14,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
-use super::measured::library;
+use super::measured::{files, library};
 use crate::{places::root, step::step};
 
 /// What `cargo xtask bench waf` is told.
@@ -149,19 +149,6 @@ fn text(path: &Path) -> anyhow::Result<String> {
     let text =
         fs::read(path).with_context(|| format!("cannot read {}: does the package still have it?", path.display()))?;
     Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// The files of a folder that end so.
-fn files(folder: &Path, extension: &str) -> anyhow::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).with_context(|| folder.display().to_string())? {
-        let path = entry?.path();
-        if path.extension().is_some_and(|found| found == extension) {
-            files.push(path);
-        }
-    }
-    files.sort();
-    Ok(files)
 }
 
 fn write(path: &Path, values: &BTreeSet<String>) -> anyhow::Result<()> {

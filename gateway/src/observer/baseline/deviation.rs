@@ -67,23 +67,34 @@ impl Deviation {
 
 /// How many deviations a number is away from what is usual; negative: it is less.
 pub(super) fn distance(measure: Measure, value: f64, usual: &Usual) -> f64 {
-    (value - usual.center) / scale(measure, usual)
+    let away = value - usual.center;
+    away / if away > 0.0 { scale_above(measure, usual) } else { scale(measure, usual) }
 }
 
 fn scale(measure: Measure, usual: &Usual) -> f64 {
     usual.spread.max(measure.floor(usual.center))
 }
 
+/// What the highest minutes of each such hour reach lies within so many deviations.
+const PEAK_WITHIN: f64 = 4.0;
+
+/// What recurs within the hour, as jobs do, is usual as well.
+fn scale_above(measure: Measure, usual: &Usual) -> f64 {
+    let peak = if measure.may_peak() { (usual.peak - usual.center) / PEAK_WITHIN } else { 0.0 };
+    scale(measure, usual).max(peak)
+}
+
 /// So many are not usual, by `sensitivity`.
 pub(super) fn unusual_from(measure: Measure, usual: &Usual, sensitivity: f64) -> f64 {
-    usual.center + sensitivity * scale(measure, usual)
+    usual.center + sensitivity * scale_above(measure, usual)
 }
 
 /// From where to where it is usual.
 pub(super) fn range(measure: Measure, usual: &Usual) -> (f64, f64) {
     let most = if measure == Measure::Errors { 1.0 } else { f64::MAX };
     let around = 2.0 * usual.spread.max(measure.floor(usual.center) / 2.0);
-    ((usual.center - around).max(0.0), (usual.center + around).min(most))
+    let peak = if measure.may_peak() { usual.peak } else { 0.0 };
+    ((usual.center - around).max(0.0), (usual.center + around).max(peak).min(most))
 }
 
 /// What is said of it: `/login: 41 failures a minute, usually 0 to 3 on Saturdays at 14 h`.

@@ -78,6 +78,11 @@ impl Measure {
         matches!(self, Self::Requests)
     }
 
+    /// Whether a few minutes of each hour may have more: jobs do that recur. Whoever attacks a few minutes each hour is told of.
+    pub(super) const fn may_peak(self) -> bool {
+        !matches!(self, Self::Errors | Self::Failures)
+    }
+
     /// By what of it single clients are counted, where they are.
     pub(super) const fn of_clients(self) -> Option<ClientMeasure> {
         match self {

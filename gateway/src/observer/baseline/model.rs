@@ -1,4 +1,5 @@
-//! What is usual for one series, by the hour of the week: medians and median deviations of the minutes of an hour.
+//! What is usual for one series, by the hour of the week: medians and median deviations of the minutes of an hour, and how far
+//! its highest minutes go.
 //!
 //! *Invariant:* what is usual moves a little each time and never further, so that whoever is patient needs weeks to make an
 //! attack usual. An hour counts as one observation, however much happened in it.
@@ -31,9 +32,9 @@ const MOST_STEP: f32 = 0.2;
 /// And gets wider by such a part of that.
 const MOST_WIDER: f32 = 0.3;
 
-/// What is usual at one hour.
+/// What is usual at one hour: the center, the spread, how many hours were observed, and the peak, which older files lack.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub(super) struct HourStats(f32, f32, u16);
+pub(super) struct HourStats(f32, f32, u16, #[serde(default)] f32);
 
 /// When something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -61,6 +62,8 @@ pub(super) struct Usual {
     pub(super) center: f64,
     /// A standard deviation, or what comes near to it.
     pub(super) spread: f64,
+    /// What at least two minutes of such an hour reach, as jobs do that recur.
+    pub(super) peak: f64,
     pub(super) known: Coverage,
 }
 
@@ -82,8 +85,8 @@ impl Model {
         let day = self.day.get(hour.of_week % 24).copied().unwrap_or_default();
         let of = [(week, Coverage::Week), (day, Coverage::Day), (self.all, Coverage::All)];
         let found = of.into_iter().zip(KNOWN).find(|((slot, _), least)| slot.2 >= *least);
-        let ((HourStats(center, spread, _), known), _) = found?;
-        Some(Usual { center: center.into(), spread: (spread * NORMAL).into(), known })
+        let ((HourStats(center, spread, _, peak), known), _) = found?;
+        Some(Usual { center: center.into(), spread: (spread * NORMAL).into(), peak: peak.into(), known })
     }
 
     /// How many hours were observed.
@@ -109,40 +112,49 @@ impl Model {
         let mut minutes = std::mem::take(&mut self.minutes);
         let Some(hour) = self.hour.take().filter(|_| minutes.len() >= LEAST_MINUTES) else { return };
         let center = median(&mut minutes);
+        // One minute alone is no anomaly. They are in order now.
+        let peak = minutes.get(minutes.len().saturating_sub(2)).copied().unwrap_or(center);
         let mut away: Vec<f32> = minutes.iter().map(|minute| (minute - center).abs()).collect();
         let spread = median(&mut away);
         self.week.resize(HOURS, HourStats::default());
         self.day.resize(24, HourStats::default());
         let slots = [self.week.get_mut(hour.of_week), self.day.get_mut(hour.of_week % 24), Some(&mut self.all)];
         for slot in slots.into_iter().flatten() {
-            slot.observe(center, spread, measure);
+            slot.observe([center, spread, peak], measure);
         }
     }
 }
 
 impl HourStats {
-    /// Goes a part of the way to what one hour was like.
-    fn observe(&mut self, center: f32, spread: f32, measure: Measure) {
-        let Self(own, own_spread, seen) = *self;
+    /// Goes a part of the way to what one hour was like: its center, spread and peak.
+    fn observe(&mut self, [center, spread, peak]: [f32; 3], measure: Measure) {
+        let Self(own, own_spread, seen, own_peak) = *self;
         if seen == 0 {
-            *self = Self(center, spread, 1);
+            *self = Self(center, spread, 1, peak);
             return;
         }
         let gain = (1.0 / (f32::from(seen) + 1.0)).max(GAIN);
-        #[expect(clippy::cast_possible_truncation, reason = "of what is usual six digits are plenty")]
-        let floor = measure.floor(own.into()) as f32;
         // How far it goes at most, and how much wider it gets.
-        let (far, wide) = if seen < SETTLED {
-            let far = (own_spread * NORMAL).max(own.abs() * 0.5).max(floor);
-            (far, far / NORMAL)
-        } else {
-            let far = (own.abs() * MOST_STEP).max(floor * MOST_STEP) / gain;
-            (far, far / NORMAL * MOST_WIDER)
+        let far = |from: f32| {
+            #[expect(clippy::cast_possible_truncation, reason = "of what is usual six digits are plenty")]
+            let floor = measure.floor(from.into()) as f32;
+            if seen < SETTLED {
+                (own_spread * NORMAL).max(from.abs() * 0.5).max(floor)
+            } else {
+                (from.abs() * MOST_STEP).max(floor * MOST_STEP) / gain
+            }
         };
-        let step = (center - own).clamp(-far, far);
+        let wide = if seen < SETTLED { far(own) / NORMAL } else { far(own) / NORMAL * MOST_WIDER };
+        let step = |from: f32, to: f32| (to - from).clamp(-far(from), far(from)) * gain;
         let away = spread.max((center - own).abs() / NORMAL);
         let wider = (away - own_spread).clamp(-own_spread, wide);
-        *self = Self(own + step * gain, (own_spread + wider * gain).max(0.0), seen.saturating_add(1));
+        let own_peak = own_peak.max(own);
+        *self = Self(
+            own + step(own, center),
+            (own_spread + wider * gain).max(0.0),
+            seen.saturating_add(1),
+            own_peak + step(own_peak, peak),
+        );
     }
 }
 

@@ -327,3 +327,33 @@ fn memory_is_bounded() {
     assert_eq!(world.watch.counts().0, 100);
     assert!(world.watch.ratios().count() <= 100);
 }
+
+/// Five minutes of each hour have three times as much: a job is usual, and an attack is none.
+#[test]
+fn jobs_that_recur_are_usual() {
+    let mut world = World::new("UTC");
+    let hours = |world: &mut World, minutes: u64, of: fn(&str) -> SeriesKey, [mean, peak]: [f64; 2]| {
+        for _ in 0..minutes {
+            let value = world.noise.count(if world.now % 60 < 5 { peak } else { mean });
+            world.minute(vec![(of("/jobs"), value)]);
+        }
+    };
+    hours(&mut world, 3 * WEEK + 14 * 60 + 20, requests_of, [200.0, 600.0]);
+    assert_eq!(world.sentences(), [] as [&str; 0]);
+    for _ in 0..2 {
+        world.minute(vec![(requests_of("/jobs"), 2_000.0)]);
+    }
+    let told = world.sentences();
+    assert!(told.len() == 1 && told[0].starts_with("/jobs: 2000 requests a minute, usually 1"), "{told:?}");
+    hours(&mut world, 10, requests_of, [200.0, 200.0]);
+    world.told.clear();
+    for _ in 0..2 {
+        world.minute(vec![(requests_of("/jobs"), 0.0)]);
+    }
+    assert_eq!(world.sentences().len(), 1, "that nobody asks is told as before");
+    let mut world = World::new("UTC");
+    hours(&mut world, 3 * WEEK, failures_of, [2.0, 40.0]);
+    world.told.clear();
+    hours(&mut world, DAY, failures_of, [2.0, 40.0]);
+    assert!(world.told.len() >= 20, "{}", world.told.len());
+}

@@ -2,22 +2,16 @@
 //! every request; of clients that are served, and of one that fails.
 //!
 //! What a shared machine gives away for a moment is lost; the least of many short measurements is what a request costs.
-//! `cargo xtask bench detect` runs this.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests: whatever fails names its line")]
-#![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
-use std::{env, hint::black_box, io, net::Ipv4Addr, path::Path, sync::Arc, time::Instant};
+use std::{hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
-    config::{Config, Files},
+    config::Config,
     detect::{Detector, Facts, Finished, Observed, UpstreamAnswer},
     request_id::RequestId,
 };
 use gateway_common::source::Source;
-use serde_json::json;
-
-const BASE: &str = "[proxy]\nuser = \"gateway\"\n[[listener]]\naddress = \"127.0.0.1:80\"\n[upstream.a]\nservers = \
-                    [\"127.0.0.1:81\"]\n[[route]]\npath = \"/{*rest}\"\nrequire = [\"public\"]\nupstream = \"a\"\n";
+use serde_json::{Value, json};
 
 /// What is configured.
 const CASES: [(&str, &str); 4] = [
@@ -34,33 +28,29 @@ const CLIENTS: [u32; 3] = [1, 10_000, 1_000_000];
 const REQUESTS: u32 = 20_000;
 const ROUNDS: u32 = 30;
 
-struct Text(String);
+/// Rules, clients, the status, and nanoseconds.
+pub(super) type Figure = (&'static str, u32, u16, f64);
 
-impl Files for Text {
-    fn read(&self, _path: &Path) -> io::Result<Arc<[u8]>> {
-        Ok(self.0.as_bytes().into())
-    }
-
-    fn mode(&self, _path: &Path) -> Option<u32> {
-        None
-    }
-}
-
-fn main() {
+pub(super) fn measure(config: &dyn Fn(&str) -> Config) -> Vec<Figure> {
     let mut figures = Vec::new();
     for (name, tables) in CASES {
         for clients in CLIENTS {
             for status in [200, 404] {
-                figures.push((name, clients, status, measure(tables, clients, status)));
+                figures.push((name, clients, status, nanoseconds(&config(tables), clients, status)));
             }
         }
     }
-    if env::args().any(|argument| argument == "--json") {
-        let row = |(name, clients, status, ns): &(&str, u32, u16, f64)| json!({ "rules": name, "clients": clients, "status": status, "ns": ns });
-        println!("{}", json!(figures.iter().map(row).collect::<Vec<_>>()));
-        return;
-    }
-    println!("{:>26} {:>10} {:>8} {:>14}", "rules", "clients", "status", "ns a request");
+    figures
+}
+
+pub(super) fn value(figures: &[Figure]) -> Value {
+    let row =
+        |(name, clients, status, ns): &Figure| json!({ "rules": name, "clients": clients, "status": status, "ns": ns });
+    figures.iter().map(row).collect()
+}
+
+pub(super) fn print(figures: &[Figure]) {
+    println!("\n{:>26} {:>10} {:>8} {:>14}", "rules", "clients", "status", "ns a request");
     for (name, clients, status, nanoseconds) in figures {
         println!("{name:>26} {clients:>10} {status:>8} {nanoseconds:>14.0}");
     }
@@ -68,8 +58,7 @@ fn main() {
 
 /// Nanoseconds of a request, with all that the proxy asks of the detector for it: of so many clients in turn, all of them
 /// served, or all of them but every sixteenth answered by 404.
-fn measure(tables: &str, clients: u32, status: u16) -> f64 {
-    let config = Config::load(Path::new("/gateway.toml"), &Text(format!("{BASE}{tables}"))).unwrap();
+fn nanoseconds(config: &Config, clients: u32, status: u16) -> f64 {
     let detector = Detector::new(&config.proxy.detect);
     let (mut now, mut next) = (3_600_000_000_000, 0_u32);
     let mut round = |requests: u32| {
