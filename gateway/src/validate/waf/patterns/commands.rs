@@ -23,7 +23,7 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "command_injection",
         "rce",
         ALL,
-        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|find\s+[/.~]\s+-|ls\s+[-/.~]|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir\s+[/\\a-z]:?|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
+        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|find\s+[/.~]\s+-|ls\s+[-/.~]|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir\s+(?:[/\\]|[a-z]:)|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
     ),
     pattern(
         "command_injection",
@@ -104,6 +104,13 @@ pub(super) const COMMANDS: &[Pattern] = &[
     ),
     pattern("command_injection", "rce", VALUES, r"[;&|\n`]\s*/?(?:usr/(?:local/)?)?s?bin/[\w.-]+"),
     pattern("command_injection", "rce", VALUES, r"[;&|][\s+|]*dir[\s+|&]*[a-z]:(?:[/\\'\x22\s+|]|$)"),
+    // Names as escapes of a shell (`$'\x69\x64'`), and commands that a shell makes of a list (`{cat,/etc/hosts}`).
+    pattern(
+        "command_injection",
+        "rce",
+        VALUES,
+        r"[;&|`\n(]\s*(?:\$'\\(?:[0-7]{2,3}|x[0-9a-f]{2})|\{(?:cat|curl|echo|id|ls|nc|ping|rm|sh|bash|sleep|uname|wget|whoami),)|[;&|\n]\s*(?:reg\s+(?:query|add|delete|save)\s|(?:waitfor|choice)\s+/\w|java\s+-(?:jar|cp)\s|xterm\s+-|schtasks\s+/|sc\s+(?:query|create|start|stop)\b|vssadmin\s|bcdedit\b|(?:tcpdump|strace|gdb|screen|tmux)\s+-|docker\s+(?:run|exec|ps)\b|kubectl\s+\w|systemctl\s+\w|service\s+\w+\s+(?:start|stop|restart)\b|git\s+clone\b|pip3?\s+install\b|npm\s+i(?:nstall)?\b|apt(?:-get)?\s+install\b)",
+    ),
     pattern("code_injection", "php", ALL, r"<\?(?:php\b|=|\s+(?:echo|system|eval))"),
     pattern(
         "code_injection",

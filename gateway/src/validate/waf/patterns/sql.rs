@@ -149,12 +149,13 @@ pub(super) const STATEMENTS: &[Pattern] = &[
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"['\x22]\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})",
+        // The first quote ends the string. In `if (a === 'x' && b === 'y')` it begins one.
+        r"^(?:[^']*'|[^\x22]*\x22)\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})|(?:^|['\x22])\s*\d+\s*(?:\|\||&&)\s*\d+\s*={2,3}\s*\d",
     ),
     pattern(
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"\bthis\[['\x22]\w+['\x22]\]\s*={2,3}|^\s*function\s*\(\s*\)\s*\{|\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|\bdo\s*\{[^}]{0,200}\}\s*while\s*\(",
+        r"\bthis\[['\x22]\w+['\x22]\]\s*={2,3}|^\s*function\s*\(\s*\)\s*\{|\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|['\x22;]\s*do\s*\{[^}]{0,200}\}\s*while\s*\(",
     ),
 ];
