@@ -43,6 +43,13 @@ macro_rules! line_end {
     };
 }
 
+/// What stands before a path that is handed to a program. Behind a word and a space it is prose: `the passwords in /etc/shadow`.
+macro_rules! path_start {
+    () => {
+        r"(?:^[\s\x22'(]*[/\\]*|[^\s/\\][/\\]+|[:=\x22'(,;|<>&]\s*[/\\]*)"
+    };
+}
+
 const PATTERNS: &[Pattern] = &[
     // Traversal and files that no client needs.
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\;=:\s])\.{2,3}(?:;[^/\\\s]{0,40})?[/\\]"),
@@ -51,9 +58,17 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         ALL,
-        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:g?shadow|aliases|cron\.\w|crontab|debian_version|environment|exports|fstab|group|hostname|hosts|init(?:tab|\.d/)|issue|ld\.so\.|lsb-release|master\.passwd|motd|mtab|networks|os-release|pam\.d/|passwd|profile|protocols|rc\.(?:d/|local)|redhat-release|resolv\.conf|security/|services|shells|sudoers|(?:[\w.-]+/){0,3}(?:my|php|sysctl|httpd|nginx|apache2?|vsftpd|smb|proftpd|lighttpd|redis|mongod|sshd?_config)\.?(?:cnf|conf|ini|$)|(?:apache2?|httpd|kubernetes|mysql|nginx|postfix|postgresql|samba|ssh|ssl|tomcat\d*)/)",
+        concat!(
+            path_start!(),
+            r"etc[/\\](?:\.?[/\\])*(?:g?shadow|aliases|cron\.\w|crontab|debian_version|environment|exports|fstab|group|hostname|hosts|init(?:tab|\.d/)|issue|ld\.so\.|lsb-release|master\.passwd|motd|mtab|networks|os-release|pam\.d/|passwd|profile|protocols|rc\.(?:d/|local)|redhat-release|resolv\.conf|security/|services|shells|sudoers|(?:[\w.-]+/){0,3}(?:my|php|sysctl|httpd|nginx|apache2?|vsftpd|smb|proftpd|lighttpd|redis|mongod|sshd?_config)\.?(?:cnf|conf|ini|$)|(?:apache2?|httpd|kubernetes|mysql|nginx|postfix|postgresql|samba|ssh|ssl|tomcat\d*)/)"
+        ),
     ),
-    pattern("sensitive_file", "lfi", ALL, r"[/\\]proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
+    pattern(
+        "sensitive_file",
+        "lfi",
+        ALL,
+        concat!(path_start!(), r"proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
+    ),
     pattern(
         "sensitive_file",
         "lfi",
@@ -64,15 +79,20 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         Scope::PATH.and(Scope::VALUE),
-        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|bash_profile|bashrc|kube|mysql_history|netrc|npmrc|pgpass|profile|psql_history|zshrc|zsh_history|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
+        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|bash_profile|bashrc|kube|mysql_history|netrc|npmrc|passwd|pgpass|profile|psql_history|rhosts|sh_history|shosts|Xauthority|zshrc|zsh_history|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
     pattern(
         "sensitive_file",
         "lfi",
         VALUES,
-        r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)",
+        concat!(path_start!(), r"var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)"),
     ),
-    pattern("path_traversal", "lfi", ALL, r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]|\.{2}[\xc0\xc1]"),
+    pattern(
+        "path_traversal",
+        "lfi",
+        ALL,
+        r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]|\.{2}[\xc0\xc1]|(?:\.\.(?:2f|5c)){2}|\.\.(?:2f|5c)(?:boot|etc|proc|usr|var|windows)(?:2f|5c|\.ini)",
+    ),
     // Separators that a filter took away, steps that lead nowhere, and names that a file system cuts.
     pattern("path_traversal", "lfi", ALL, r"^(?:file:)?(?:\.{4,}[\w-]+\.\w{2,5}|\.{8,}[\w-]+)$"),
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),

