@@ -111,6 +111,13 @@ const PATTERNS: &[Pattern] = &[
         VALUES,
         r"^\\\\[\w.:\[\]-]+\\[a-z]\$|\bWEB-INF[/\\]|\b[a-z]:[/\\]?(?:boot\.ini|inetpub)|\b[a-z]:[/\\]+(?:apache|nginx|php|wamp|xampp)[\w.]*[/\\]",
     ),
+    // A value that is a path of the system as a whole, and logs and settings of servers wherever they are.
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES,
+        r"^[\s'\x22]*(?:file:)?[/\\]+(?:boot|etc|proc|root)[/\\]+[\w.-]+(?:[/\\]+[\w.-]+)*[\s'\x22]*$|^[/\\]+var[/\\]+(?:adm|apache\w*|cron|log)(?:[/\\]|$)|[/\\](?:access|error)[._]\s?log$|[/\\](?:apache2?|httpd|lighttpd|nginx|proftpd?|pure-?ftpd|sshd_config|vsftpd)\.(?:conf|passwd|pdb)(?:\.php)?$",
+    ),
     // What an editor or a person leaves of a program of the server, which then is sent as text.
     pattern(
         "sensitive_file",
