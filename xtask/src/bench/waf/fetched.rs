@@ -3,7 +3,7 @@
 
 use std::{
     collections::BTreeSet,
-    fs,
+    fs, mem,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -137,13 +137,35 @@ fn fetch(packages: &Path) -> anyhow::Result<PathBuf> {
 /// The payloads of a file: its lines without comments, or what JSON has by the names `payload` and `payloads`.
 fn payloads(path: &Path) -> anyhow::Result<BTreeSet<String>> {
     let text = text(path)?;
-    if path.extension().is_none_or(|extension| extension != "json") {
+    let is_list = path.extension().is_none_or(|extension| extension != "json");
+    if path.file_stem().is_some_and(|name| name.to_string_lossy().starts_with("xxe")) && is_list {
+        return Ok(documents(&text));
+    }
+    if is_list {
         return Ok(text.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect());
     }
     let mut found = BTreeSet::new();
     let value: Value = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
     named(&value, &mut found);
     Ok(found)
+}
+
+/// The documents of XML in a list, of some lines each. A remark or an empty line stands between them, or a new one begins.
+fn documents(text: &str) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    let mut document = String::new();
+    for line in text.lines() {
+        let begins = line.starts_with("<?xml") || line.starts_with("<!DOCTYPE") && !document.ends_with("?>");
+        if begins || line.starts_with('#') || line.trim().is_empty() {
+            found.insert(mem::take(&mut document));
+        }
+        if !line.starts_with('#') && !line.trim().is_empty() {
+            let end = if document.is_empty() { "" } else { "\n" };
+            document = format!("{document}{end}{line}");
+        }
+    }
+    found.insert(document);
+    found
 }
 
 /// Every string that has the name `payload`, or is in a list of the name `payloads`.
@@ -196,7 +218,14 @@ mod tests {
 
     use serde_json::json;
 
-    use super::{named, strings};
+    use super::{documents, named, strings};
+
+    #[test]
+    fn documents_of_several_lines_are_kept_whole() {
+        let text = "# a\n<?xml?>\n<!DOCTYPE a>\n<a/>\n<!DOCTYPE b [\n]>\n\n# c\n<c/>\n";
+        let found: Vec<String> = documents(text).into_iter().filter(|document| !document.is_empty()).collect();
+        assert_eq!(found, ["<!DOCTYPE b [\n]>", "<?xml?>\n<!DOCTYPE a>\n<a/>", "<c/>"]);
+    }
 
     #[test]
     fn payloads_are_found_by_their_names() {
