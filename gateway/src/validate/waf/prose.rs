@@ -6,7 +6,11 @@
 
 /// Whether a value that reads as these tokens of SQL is prose.
 pub(super) fn is_prose(fingerprint: &str, value: &[u8]) -> bool {
-    if fingerprint.contains('U') { selects_nothing(value) } else { is_phrases(value) || is_code(value) }
+    if fingerprint.contains('U') {
+        selects_nothing(value)
+    } else {
+        is_phrases(value) || is_code(value) || is_text(value)
+    }
 }
 
 /// Whether `union select` is followed by plain words alone: without a table, a number or a call, it selects nothing.
@@ -60,6 +64,50 @@ fn is_phrases(value: &[u8]) -> bool {
         at += length;
     }
     true
+}
+
+/// Words that may stand beside a name in SQL.
+const BESIDE_NAMES: [&[u8]; 20] = [
+    b"as", b"asc", b"collate", b"cross", b"desc", b"escape", b"for", b"from", b"group", b"inner", b"into", b"join",
+    b"left", b"limit", b"natural", b"on", b"order", b"right", b"set", b"where",
+];
+
+/// Words that may stand before an operand.
+const BEFORE_OPERANDS: [&[u8]; 9] =
+    [b"all", b"any", b"binary", b"cast", b"date", b"distinct", b"interval", b"null", b"some"];
+
+/// Whether a value is text with apostrophes: it begins with two words, which is an error where it stands for a number; and
+/// each quote in it shortens a word (`it's`), which is one where it stands in a string, or has plain words in it.
+fn is_text(value: &[u8]) -> bool {
+    let value = value.trim_ascii_start();
+    let first = value.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+    let second = value.get(first..).unwrap_or_default().strip_prefix(b" ").unwrap_or_default();
+    let length = second.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
+    let (first, second) = (value.get(..first).unwrap_or_default(), second.get(..length).unwrap_or_default());
+    let known = |word: &[u8], lists: &[&[&[u8]]]| lists.iter().any(|list| is_one_of(word, list));
+    if first.is_empty()
+        || second.is_empty()
+        || known(first, &[&KEYWORDS, &CONDITIONS, &BEFORE_OPERANDS, &BESIDE_NAMES])
+        || known(second, &[&KEYWORDS, &CONDITIONS, &BESIDE_NAMES])
+    {
+        return false;
+    }
+    let mut at = 0;
+    while let Some(found) = value.get(at..).and_then(|rest| memchr::memchr2(b'\'', b'"', rest)).map(|found| at + found)
+    {
+        let rest = value.get(found..).unwrap_or_default();
+        let begins = value.get(..found).unwrap_or_default();
+        let begins = begins.iter().rposition(|byte| !byte.is_ascii_alphabetic()).map_or(0, |last| last + 1);
+        let shortened = value.get(begins..).filter(|_| begins < found).map_or(0, word);
+        at = if begins + shortened > found {
+            begins + shortened
+        } else {
+            let is_free = value.get(found.wrapping_sub(1)).is_some_and(|before| matches!(before, b' ' | b'(' | b'\n'));
+            let Some(length) = quoted(rest).filter(|_| is_free) else { return false };
+            found + length
+        };
+    }
+    !words(value).any(|word| word.eq_ignore_ascii_case(b"from") || is_one_of(word, &QUERIES))
 }
 
 /// Words that begin a statement of other languages, and no operand of SQL.
@@ -237,6 +285,15 @@ mod tests {
             ("nUEn", "union select password from users", false),
             ("1UEn", "1 union select pw", false),
             ("nUEnc", "x union select pw--", false),
+            ("sn(nc", "This was hard (or so), isn't it?\n\t\t-- Ada", true),
+            ("nsnc", "Never explain it. It's easier to show, I'd say.\n-- Ada", true),
+            ("nsnc", "He said \"yes please\" when we're done;\n-- Ada", true),
+            ("nsnc", "never mind' or 1=1 -- Ada", false),
+            ("nsnc", "don't' or 1=1 -- Ada", false),
+            ("nsnc", "it isn't' -- Ada", false),
+            ("nsnc", "name desc, pw -- it's", false),
+            ("nsnc", "one pw from users -- it's", false),
+            ("nsnc", "a \"or 1=1\" b -- it's", false),
             ("f(n=s", "if (a === 'x' && b === 'y')", true),
             ("f(n=s", "if (a === 'x' && b === 'y') { return c; }", true),
             ("no(s&", "if x == 'a' or y == \"b-c\":", true),
