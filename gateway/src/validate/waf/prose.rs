@@ -80,8 +80,9 @@ const BEFORE_OPERANDS: [&[u8]; 9] =
 /// each quote in it shortens a word (`it's`), which is one where it stands in a string, or has plain words in it.
 fn is_text(value: &[u8]) -> bool {
     let value = value.trim_ascii_start();
-    let first = value.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
-    let second = value.get(first..).unwrap_or_default().strip_prefix(b" ").unwrap_or_default();
+    let first = value.iter().take_while(|byte| byte.is_ascii_alphanumeric() || **byte == b'.').count();
+    let rest = value.get(first..).unwrap_or_default();
+    let second = if rest.first() == Some(&b' ') { rest.trim_ascii_start() } else { &[] };
     let length = second.iter().take_while(|byte| byte.is_ascii_alphabetic()).count();
     let (first, second) = (value.get(..first).unwrap_or_default(), second.get(..length).unwrap_or_default());
     let known = |word: &[u8], lists: &[&[&[u8]]]| lists.iter().any(|list| is_one_of(word, list));

@@ -67,6 +67,9 @@ const OTHERS: [(&str, &str, &str); 3] = [
 const FORTUNES: &str = "usr/share/games/fortunes";
 const NAMES: &str = "usr/share/iso-codes/json";
 
+/// Sayings with commands and code in them: no attacks, and yet what the rules look for. They have no target.
+const OF_PROGRAMMERS: [&str; 6] = ["computers", "debian", "linux", "linuxcookie", "magic", "perl"];
+
 /// Adds corpora to `folder`. `packages` has the packages of Debian.
 pub(super) fn collect(folder: &Path, packages: &Path) -> anyhow::Result<()> {
     let wheels = fetch(packages)?;
@@ -90,14 +93,17 @@ pub(super) fn collect(folder: &Path, packages: &Path) -> anyhow::Result<()> {
     for (category, source, file) in OTHERS {
         attacks(folder, category, source, payloads(&wheels.join(file))?)?;
     }
-    let mut sayings = BTreeSet::new();
+    let (mut sayings, mut programmers) = (BTreeSet::new(), BTreeSet::new());
     for entry in fs::read_dir(packages.join(FORTUNES)).context("the package fortunes has no sayings")? {
         let path = entry?.path();
         if path.extension().is_none() && !path.is_symlink() && path.is_file() {
-            sayings.extend(text(&path)?.split("\n%\n").map(|saying| saying.trim().to_owned()));
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            let found = if OF_PROGRAMMERS.contains(&&*name) { &mut programmers } else { &mut sayings };
+            found.extend(text(&path)?.split("\n%\n").map(|saying| saying.trim().to_owned()));
         }
     }
     write(&folder.join("benign/sayings.json"), &sayings)?;
+    write(&folder.join("probe/sayings-of-programmers.json"), &programmers)?;
     let mut names = BTreeSet::new();
     for file in files(&packages.join(NAMES), "json")? {
         strings(&serde_json::from_str(&text(&file)?)?, &mut names);

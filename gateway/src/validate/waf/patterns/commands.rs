@@ -17,7 +17,7 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "rce",
         ALL,
         // A name alone in backticks is how people write about a command.
-        r"`\s*(?:/(?:usr/)?s?bin/)?(?:(?:whoami|uname|nslookup|tasklist|systeminfo)\b|(?:wget|curl|bash|zsh|ncat|netcat|ifconfig|powershell|certutil|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b\s*[^`\s])|(?:[;&|\n]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b",
+        r"`\s*(?:/(?:usr/)?s?bin/)?(?:(?:whoami|uname|nslookup|tasklist|systeminfo)\b|(?:wget|curl|bash|zsh|ncat|netcat|ifconfig|powershell|certutil|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b\s*[^`\s])|(?:[;&|\n]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)(?:$|[^\w,])",
     ),
     pattern(
         "command_injection",
