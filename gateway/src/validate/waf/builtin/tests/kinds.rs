@@ -13,6 +13,7 @@ fn what_hides_as_another_form_is_found() {
         ("header_injection", "x\r\nContent-Security-Policy:"),
         ("header_injection", "x%c4%8d%c4%8aSet-Cookie: a=b"),
         ("ssrf", "http%3a%5c%5c169.254.169.254%5cx"),
+        ("ssrf", "http%3a%5c%5c127.0.0.1%5cx"),
         ("xxe", "+ADw-!DOCTYPE a+AD4-"),
         // Names of dots, and of what is left of programs.
         ("path_traversal", "0x2e0x2e0x2f"),
