@@ -2,11 +2,17 @@
 //! values they refuse; with the default threshold, in one run: the built-in rules, which know no paranoia levels, and beside
 //! them the Core Rule Set at each of its levels, where Debian's package is installed.
 //!
-//! A folder has `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line. Probes are values
-//! from lists of attacks that say nothing by themselves; they have no target. Each value is sent as a parameter of the query,
-//! as a field of a form and as a string in JSON. `cargo xtask bench waf` collects the corpora and runs this. With `--all`, every
-//! value is told that was missed, or refused.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a tool of the tests: whatever fails names its line")]
+//! A folder has `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line; or `.json`, a list
+//! of strings. `CATEGORY.SOURCE` is a category, too. Probes are values from lists of attacks that say nothing by themselves;
+//! they have no target. Each value is sent as a parameter of the query, as a field of a form and as a string in JSON.
+//! `cargo xtask bench waf` collects the corpora and runs this. With `--all`, every value is told that was missed, or refused.
+//! With `--compare FILE`, see [`compare`].
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a tool of the tests: whatever fails names its line"
+)]
 #![allow(clippy::print_stdout, reason = "the table is what it is for")]
 
 use std::{
@@ -24,6 +30,8 @@ use gateway::{
     validate::waf::{Request, Rules, Waf},
 };
 use serde_json::{Value, json};
+
+mod compare;
 
 /// What must be found at the default, in percent: fixed before any corpus was looked at.
 const TARGETS: [(&str, f64); 2] = [("sql_injection", 95.0), ("xss", 95.0)];
@@ -62,14 +70,18 @@ fn main() -> ExitCode {
     let is_json = arguments.iter().any(|argument| argument == "--json");
     let folder = arguments.iter().find(|argument| !argument.starts_with("--"));
     let folder = folder.unwrap_or_else(|| panic!("name a folder of corpora"));
-    let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
     let told = if arguments.iter().any(|argument| argument == "--all") { usize::MAX } else { TOLD };
     let core = core_rules();
+    if arguments.iter().any(|argument| argument == "--compare") {
+        let is_met = compare::run(folder, |level| settings(level, &core), told, is_json);
+        return if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE };
+    }
+    let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
     let of_core = if core.is_empty() { 0 } else { 4 };
     let mut levels = Vec::new();
     for level in 0..=of_core {
         eprintln!("== {} of {}: {}", level + 1, of_core + 1, label(level));
-        let waf = waf(level, &core);
+        let waf = Waf::new(Arc::new(Rules::new(&settings(level, &core), None).unwrap()), None, None);
         let mut kinds = KINDS.iter().zip(&corpora).map(|(kind, corpora)| -> Sums {
             corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, *kind != "benign"))).collect()
         });
@@ -95,7 +107,8 @@ fn main() -> ExitCode {
     if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
-fn target(category: &str) -> f64 {
+fn target(corpus: &str) -> f64 {
+    let category = corpus.split('.').next().unwrap_or_default();
     TARGETS.iter().find(|(name, _)| *name == category).map_or(OTHERS, |(_, target)| *target)
 }
 
@@ -113,7 +126,7 @@ fn label(level: u8) -> String {
 fn print(levels: &[Level], is_met: bool, told: usize) {
     println!("refused in percent, with threshold {THRESHOLD}");
     let heads: Vec<String> = levels.iter().map(|(level, _)| format!("{:>8}", label(*level))).collect();
-    println!("{:<18} {:>9} {}  target", "corpus", "requests", heads.join(" "));
+    println!("{:<30} {:>9} {}  target", "corpus", "requests", heads.join(" "));
     for (index, kind) in KINDS.into_iter().enumerate() {
         let of = |level: &Level| -> Vec<(String, usize, f64)> {
             let sums = level.1.get(index).into_iter().flatten();
@@ -128,7 +141,7 @@ fn print(levels: &[Level], is_met: bool, told: usize) {
                 "benign" => format!("< {FALSE_POSITIVES}"),
                 other => other.to_owned(),
             };
-            println!("{name:<18} {sent:>9} {}  {target}", shares.join(" "));
+            println!("{name:<30} {sent:>9} {}  {target}", shares.join(" "));
         }
     }
     for (_, [attacks, benign, _]) in levels.iter().take(1) {
@@ -151,6 +164,9 @@ fn corpora(folder: &Path, may_lack: bool) -> BTreeMap<String, Vec<String>> {
     let files = files.map(|entry| entry.unwrap().path());
     let read = |path: &Path| {
         let text = fs::read(path).unwrap();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            return serde_json::from_slice(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        }
         let text = String::from_utf8_lossy(&text).into_owned();
         text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect()
     };
@@ -165,9 +181,9 @@ fn core_rules() -> Vec<NamedFile> {
 }
 
 /// The built-in rules, and from `level` 1 on the rules of `core`.
-fn waf(level: u8, core: &[NamedFile]) -> Waf {
+fn settings(level: u8, core: &[NamedFile]) -> Settings {
     let roots = if level == 0 { [].as_slice() } else { &["crs-setup.conf", "*.conf"] };
-    let settings = Settings {
+    Settings {
         name: "bench".to_owned(),
         mode: Mode::Enforce,
         has_builtin: true,
@@ -177,8 +193,7 @@ fn waf(level: u8, core: &[NamedFile]) -> Waf {
         paranoia: level.max(1),
         inspect_body: Some(1 << 20),
         exclude: Vec::new(),
-    };
-    Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), None, None)
+    }
 }
 
 fn sum(waf: &Waf, values: &[String], is_attack: bool) -> Sum {

@@ -38,6 +38,7 @@ fn attacks(path: &str) -> Vec<(Request, &'static str)> {
     vec![
         (at("x?q=1%27%20or%20%271%27=%271"), "sql_injection in query \"q\""),
         (at("x?q=%253cscript%253ealert(1)"), "xss in query \"q\""),
+        (at("x?u=http%253a%255c%255c127.0.0.1%255cx"), "ssrf in query \"u\""),
         (at("x").header("User-Agent", "${jndi:ldap://x/y}"), "expression_injection in header \"user-agent\""),
         (at("x").header("Cookie", "a=b; c=' union select 1,2--"), "sql_injection in cookie \"c\""),
         (post("application/json", "{\"a\":{\"$ne\":1}}"), "nosql_injection in body \"json.a.$ne\""),

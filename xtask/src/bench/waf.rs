@@ -1,5 +1,6 @@
-//! `cargo xtask bench waf`: what the firewall finds in corpora from packages of Debian, and what of benign text it refuses.
-//! Attacks are those of wfuzz, sqlmap and wapiti; benign are descriptions of packages and names.
+//! `cargo xtask bench waf`: what the firewall finds in corpora from packages, and what of benign text it refuses. Attacks are
+//! those of wfuzz, sqlmap, wapiti, fray, stryx, lfimap and fuzzmap; benign are descriptions of packages, names, sayings, and
+//! bodies of webhooks.
 //!
 //! Lists of attacks also have values that ask how a program fails, such as `'` or `select`. Text is full of them, so they
 //! are a corpus of their own, which has no target (see [`is_probe`]).
@@ -17,11 +18,14 @@ use anyhow::{Context as _, ensure};
 use super::measured::{files, library};
 use crate::{places::root, step::step};
 
+mod fetched;
+mod modsecurity;
+
 /// What `cargo xtask bench waf` is told.
 #[derive(Debug, clap::Args)]
 pub(super) struct Arguments {
-    /// A folder with `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line
-    /// [default: from packages of Debian]
+    /// A folder with `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line; or
+    /// `.json`, a list of strings [default: from packages]
     folder: Option<PathBuf>,
     /// Print one JSON value.
     #[arg(long)]
@@ -29,10 +33,13 @@ pub(super) struct Arguments {
     /// Tell every value that is missed, or refused.
     #[arg(long)]
     all: bool,
+    /// Compare the Core Rule Set here with libmodsecurity instead, at each paranoia level.
+    #[arg(long)]
+    modsecurity: bool,
 }
 
-/// The packages that have attacks.
-const PACKAGES: [&str; 3] = ["wfuzz", "sqlmap", "wapiti"];
+/// The packages of Debian that have attacks, or benign text.
+const PACKAGES: [&str; 6] = ["wfuzz", "sqlmap", "wapiti", "fortunes", "fortunes-min", "iso-codes"];
 
 /// A category: its lists in wfuzz, and in wapiti.
 type Lists = (&'static str, &'static [&'static str], &'static [&'static str]);
@@ -94,8 +101,14 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(folder) => fs::canonicalize(folder).with_context(|| folder.display().to_string())?,
         None => collect()?,
     };
+    let (file, compare) = if arguments.modsecurity {
+        (modsecurity::requests(&folder)?, Some("--compare".to_owned()))
+    } else {
+        (folder, None)
+    };
     let all = arguments.all.then(|| "--all".to_owned());
-    library("waf", arguments.json, &[Some(folder.display().to_string()), all].into_iter().flatten().collect::<Vec<_>>())
+    let more = [Some(file.display().to_string()), all, compare].into_iter().flatten().collect::<Vec<_>>();
+    library("waf", arguments.json, &more)
 }
 
 /// Makes a folder of corpora from packages.
@@ -109,7 +122,8 @@ fn collect() -> anyhow::Result<PathBuf> {
     let lists = packages.join("usr/share/wfuzz/wordlist");
     let payloads = packages.join("usr/share/sqlmap/data/xml/payloads");
     let wapiti = packages.join("usr/lib/python3/dist-packages/wapitiCore/data/attacks");
-    if ![&lists, &payloads, &wapiti].into_iter().all(|folder| folder.exists()) {
+    let fortunes = packages.join("usr/share/games/fortunes");
+    if ![&lists, &payloads, &wapiti, &fortunes].into_iter().all(|folder| folder.exists()) {
         // Quietly: standard output has the figures.
         step("download", Command::new("apt-get").args(["-qq", "download"]).args(PACKAGES).current_dir(&packages))?;
         for file in files(&packages, "deb")? {
@@ -141,6 +155,7 @@ fn collect() -> anyhow::Result<PathBuf> {
     let described: BTreeSet<String> = described.take(DESCRIPTIONS).map(str::to_owned).collect();
     ensure!(!described.is_empty(), "apt knows no packages: run `apt-get update`");
     write(&benign.join("descriptions.txt"), &described)?;
+    fetched::collect(&folder, &packages)?;
     Ok(folder)
 }
 

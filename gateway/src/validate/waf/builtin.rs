@@ -282,7 +282,8 @@ impl Scan<'_, '_> {
     }
 }
 
-/// Plain words, numbers and identifiers are in no rule's way, but for names of classes, hidden files, and objects as digits.
+/// Plain words, numbers and identifiers are in no rule's way, but for names of classes, hidden files, files that were left
+/// behind, and objects and dots as digits.
 fn is_plain(value: &[u8]) -> bool {
     let (mut before, mut dots) = (0, 0_usize);
     if value.starts_with(b".") || value.get(..8).is_some_and(|begin| begin.eq_ignore_ascii_case(b"aced0005")) {
@@ -294,7 +295,16 @@ fn is_plain(value: &[u8]) -> bool {
         dots += usize::from(byte == b'.');
         !is_pair && (byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_'))
     }) && !has_within(value, b"onstructor")
-        && (dots == 0 || !has_class(value))
+        && !has_within(value, b"x2e")
+        && !has_within(value, b"x2E")
+        && (dots == 0 || !has_class(value) && !is_left_behind(value))
+}
+
+/// Whether a name with dots may be one of a file of settings, or of what is left of a program.
+fn is_left_behind(value: &[u8]) -> bool {
+    const ENDS: [&[u8]; 9] = [b"bak", b"ini", b"old", b"orig", b"save", b"source", b"swo", b"swp", b"xml"];
+    let end = value.rsplit(|&byte| byte == b'.').next().unwrap_or_default();
+    ENDS.iter().any(|known| end.eq_ignore_ascii_case(known))
 }
 
 /// Whether a name with dots may be one of a class, or lead to one.

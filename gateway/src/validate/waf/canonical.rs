@@ -45,7 +45,7 @@ pub(super) fn forms(value: &[u8]) -> Forms<'_> {
     while let Some((form, &depth)) = forms.all.get(index).zip(depths.get(index)) {
         let first = if index < followed { None } else { unescaped(form) };
         let [text, spaced] = others(form);
-        for form in [first, text, spaced].into_iter().flatten() {
+        for form in [first, with_backslashes(form), text, spaced].into_iter().flatten() {
             if forms.all.iter().any(|known| **known == *form) {
                 continue;
             }
@@ -63,6 +63,30 @@ pub(super) fn forms(value: &[u8]) -> Forms<'_> {
 
 /// A form with everything in it decoded that is escaped, where that changes it.
 fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
+    let mut decoded = percent_and_entities(form);
+    if has_escapes(&decoded) {
+        decoded = Cow::Owned(decode::javascript(&decoded, Wide::Kept));
+    }
+    if decoded.iter().any(|byte| matches!(byte, 0xc0..=0xc2 | 0xe0 | 0xe2 | 0xe5 | 0xef)) {
+        decoded = Cow::Owned(decode::fold_unicode(&decoded));
+    }
+    (*decoded != *form).then(|| decoded.into_owned())
+}
+
+/// A form with all decoded but escapes of scripts, where it has such: their backslashes may be separators of a path or of a
+/// URL (`http:\\host\x`), which [`unescaped`] does not keep.
+fn with_backslashes(form: &[u8]) -> Option<Vec<u8>> {
+    let decoded = percent_and_entities(form);
+    (has_escapes(&decoded) && *decoded != *form).then(|| decoded.into_owned())
+}
+
+/// Whether a form has escapes of scripts.
+fn has_escapes(form: &[u8]) -> bool {
+    memchr::memmem::find(form, b"\\u").is_some() || memchr::memmem::find(form, b"\\x").is_some()
+}
+
+/// A form with percent-encoding and HTML entities decoded.
+fn percent_and_entities(form: &[u8]) -> Cow<'_, [u8]> {
     let mut decoded = Cow::Borrowed(form);
     if memchr::memchr(b'%', form).is_some() {
         decoded = Cow::Owned(percent(&decoded));
@@ -70,13 +94,7 @@ fn unescaped(form: &[u8]) -> Option<Vec<u8>> {
     if memchr::memchr(b'&', &decoded).is_some() {
         decoded = Cow::Owned(decode::html_entities(&decoded));
     }
-    if memchr::memmem::find(&decoded, b"\\u").is_some() || memchr::memmem::find(&decoded, b"\\x").is_some() {
-        decoded = Cow::Owned(decode::javascript(&decoded, Wide::Kept));
-    }
-    if decoded.iter().any(|byte| matches!(byte, 0xc0..=0xc2 | 0xe0 | 0xe2 | 0xe5 | 0xef)) {
-        decoded = Cow::Owned(decode::fold_unicode(&decoded));
-    }
-    (*decoded != *form).then(|| decoded.into_owned())
+    decoded
 }
 
 /// What a form may be besides: base64, or text with pluses for spaces.

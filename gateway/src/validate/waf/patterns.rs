@@ -36,6 +36,20 @@ pub(super) fn get(mut index: usize) -> Option<&'static Pattern> {
     })
 }
 
+/// A line end: as it is, as an escape, and as characters that some servers cut down to it (U+010D, U+010A).
+macro_rules! line_end {
+    () => {
+        r"(?:[\r\n]|\\[rn]|\xc4\x8d\xc4\x8a)"
+    };
+}
+
+/// What stands before a path that is handed to a program. Behind a word and a space it is prose: `the passwords in /etc/shadow`.
+macro_rules! path_start {
+    () => {
+        r"(?:^[\s\x22'(]*[/\\]*|[^\s/\\][/\\]+|[:=\x22'(,;|<>&]\s*[/\\]*)"
+    };
+}
+
 const PATTERNS: &[Pattern] = &[
     // Traversal and files that no client needs.
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\;=:\s])\.{2,3}(?:;[^/\\\s]{0,40})?[/\\]"),
@@ -44,9 +58,17 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         ALL,
-        r"(?:^|[/\\:=\s'])etc[/\\](?:\.?[/\\])*(?:passwd|shadow|group|hostname|hosts|issue|motd|sudoers|fstab|crontab|resolv\.conf|os-release|environment|profile|ssl/|kubernetes/|ssh/|mysql/|nginx/|apache2/|httpd/)",
+        concat!(
+            path_start!(),
+            r"etc[/\\](?:\.?[/\\])*(?:g?shadow|aliases|cron\.\w|crontab|debian_version|environment|exports|fstab|group|hostname|hosts|init(?:tab|\.d/)|issue|ld\.so\.|lsb-release|master\.passwd|motd|mtab|networks|os-release|pam\.d/|passwd|profile|protocols|rc\.(?:d/|local)|redhat-release|resolv\.conf|security/|services|shells|sudoers|(?:[\w.-]+/){0,3}(?:my|php|sysctl|httpd|nginx|apache2?|vsftpd|smb|proftpd|lighttpd|redis|mongod|sshd?_config)\.?(?:cnf|conf|ini|$)|(?:apache2?|httpd|kubernetes|mysql|nginx|postfix|postgresql|samba|ssh|ssl|tomcat\d*)/)"
+        ),
     ),
-    pattern("sensitive_file", "lfi", ALL, r"[/\\]proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
+    pattern(
+        "sensitive_file",
+        "lfi",
+        ALL,
+        concat!(path_start!(), r"proc[/\\]+(?:self|version|cmdline|environ|mounts|net|\d+)(?:[/\\]|$)"),
+    ),
     pattern(
         "sensitive_file",
         "lfi",
@@ -57,15 +79,20 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         Scope::PATH.and(Scope::VALUE),
-        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|npmrc|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
+        r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|bash_profile|bashrc|kube|mysql_history|netrc|npmrc|passwd|pgpass|profile|psql_history|rhosts|sh_history|shosts|Xauthority|zshrc|zsh_history|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
     pattern(
         "sensitive_file",
         "lfi",
         VALUES,
-        r"(?:^|[/\\])var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)",
+        concat!(path_start!(), r"var[/\\]+(?:log|www|run|spool|lib)[/\\]+\w|^/+(?:run/secrets/|sys/class/|dev/tcp/)"),
     ),
-    pattern("path_traversal", "lfi", ALL, r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]"),
+    pattern(
+        "path_traversal",
+        "lfi",
+        ALL,
+        r"0x2e(?:0x|x)2e|\.\.0x(?:2f|5c)|[/\\]\.{4,}|\.{4,}[/\\]|\.{2}[\xc0\xc1]|(?:\.\.(?:2f|5c)){2}|\.\.(?:2f|5c)(?:boot|etc|proc|usr|var|windows)(?:2f|5c|\.ini)",
+    ),
     // Separators that a filter took away, steps that lead nowhere, and names that a file system cuts.
     pattern("path_traversal", "lfi", ALL, r"^(?:file:)?(?:\.{4,}[\w-]+\.\w{2,5}|\.{8,}[\w-]+)$"),
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),
@@ -82,7 +109,21 @@ const PATTERNS: &[Pattern] = &[
         "sensitive_file",
         "lfi",
         VALUES,
-        r"^\\\\[\w.:\[\]-]+\\[a-z]\$|\bWEB-INF[/\\]|\b[a-z]:[/\\]?(?:boot\.ini|inetpub)",
+        r"^\\\\[\w.:\[\]-]+\\[a-z]\$|\bWEB-INF[/\\]|\b[a-z]:[/\\]?(?:boot\.ini|inetpub)|\b[a-z]:[/\\]+(?:apache|nginx|php|wamp|xampp)[\w.]*[/\\]",
+    ),
+    // A value that is a path of the system as a whole, and logs and settings of servers wherever they are.
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES,
+        r"^[\s'\x22]*(?:file:)?[/\\]+(?:boot|etc|proc|root)[/\\]+[\w.-]+(?:[/\\]+[\w.-]+)*[\s'\x22]*$|^[/\\]+var[/\\]+(?:adm|apache\w*|cron|log)(?:[/\\]|$)|[/\\](?:access|error)[._]\s?log$|[/\\](?:apache2?|httpd|lighttpd|nginx|proftpd?|pure-?ftpd|sshd_config|vsftpd)\.(?:conf|passwd|pdb)(?:\.php)?$",
+    ),
+    // What an editor or a person leaves of a program of the server, which then is sent as text.
+    pattern(
+        "sensitive_file",
+        "lfi",
+        VALUES.and(Scope::PATH),
+        r"(?:^|[/\\])(?:[\w-]+\.(?:php\d?|phtml|aspx?|jspx?|cfm)|web\.config|\.ht\w+|\.[\w.-]+)(?:\.(?:bak\d?|old|orig|save|source|sw[op])|~)$",
     ),
     // Bytes that end strings, and lines that begin headers.
     pattern("null_byte", "protocol", EVERYWHERE, r"\x00"),
@@ -97,13 +138,23 @@ const PATTERNS: &[Pattern] = &[
         "protocol",
         VALUES,
         // People write lists such as `Location: room 4` and `Host: Ada`: these names count only before a value of HTTP.
-        r"(?:[\r\n]|\\[rn])\s*set-cookie\s*:\s?\S|[\r\n]\s*(?:(?:content-(?:type|length|disposition|encoding|security-policy)|x-[a-z-]+|access-control-[a-z-]+|transfer-encoding|www-authenticate|proxy-authenticate|strict-transport-security)\s*:\s?\S|location\s*:\s?(?:/|\\|[a-z][a-z0-9+.-]{1,20}:)|host\s*:\s?(?:[\w-]+(?:\.[\w-]+)+|\w+:\d|localhost)|refresh\s*:\s?\d+\s*(?:;|[\r\n]|$)|status\s*:\s?\d{3}\b|connection\s*:\s?(?:close|keep-alive|upgrade)\b|authorization\s*:\s?(?:basic|bearer|digest)\b|cookie\s*:\s?[\w-]+=)",
+        concat!(
+            line_end!(),
+            r"\s*(?:set-cookie\s*:\s?\S|(?:content-(?:type|length|disposition|encoding|language|location|security-policy[a-z-]*)|x-[a-z-]+|access-control-[a-z-]+|cross-origin-[a-z-]+|transfer-encoding|(?:www|proxy)-authenticate|proxy-connection|strict-transport-security|cache-control|last-modified|referrer-policy|permissions-policy|user-agent|if-(?:none-match|modified-since)|etag)\s*:|link\s*:\s?<|expect\s*:\s?100-continue|pragma\s*:\s?no-cache|location\s*:\s?(?:/|\\|[a-z][a-z0-9+.-]{1,20}:)|host\s*:\s?(?:[\w-]+(?:\.[\w-]+)+|\w+:\d|localhost)|refresh\s*:\s?\d+\s*(?:;|[\r\n]|$)|status\s*:\s?\d{3}\b|connection\s*:\s?(?:close|keep-alive|upgrade)\b|authorization\s*:\s?(?:basic|bearer|digest)\b|cookie\s*:\s?[\w-]+=)"
+        ),
     ),
     pattern(
         "header_injection",
         "protocol",
         VALUES,
-        r"[\r\n]\s*(?:HTTP/[0-9.]+\s+\d{3}|(?:GET|POST|PUT|DELETE|HEAD|OPTIONS)\s+\S+\s+HTTP/\d)",
+        concat!(line_end!(), r"\s*(?:HTTP/[0-9.]+\s+\d{3}|(?:GET|POST|PUT|DELETE|HEAD|OPTIONS)\s+\S+\s+HTTP/\d)"),
+    ),
+    // An empty line ends the head of a response, and its body begins: both as escapes that a program resolves.
+    pattern(
+        "header_injection",
+        "protocol",
+        VALUES,
+        r"\\r\\n\\r\\n\s*<|(?:\r\n|\xc4\x8d\xc4\x8a){2}\s*<(?:html|script)\b",
     ),
     pattern("header_injection", "protocol", VALUES, r"[\r\n]\s*bcc\s*:\s*[^\s@]+@|[\r\n]\s*mime-version\s*:\s*1\.0"),
     // In its second line a value ends the header that it was meant for. Whoever quotes a mail has other headers before.
@@ -126,7 +177,8 @@ const PATTERNS: &[Pattern] = &[
         "ldap_injection",
         "ldap",
         VALUES,
-        r"\)\s*\(\s*[|&!]|\*\s*\)\s*\(|\(\s*[|&!]\s*\(\s*\w+\s*[~<>]?=|\)\s*\(\s*\w+\s*=\s*\*?|\)\s*\(\s*(?:objectClass|uid|cn|sn|mail|userPassword|memberOf)\s*[~<>]?=",
+        // A bracket that opens nothing of the value closes a filter. `(char*)(long)` is code.
+        r"\)\s*\(\s*[|&!]|^[^(]*\*?\s*\)\s*\(\s*\*|^[^(]*\*\s*\)\s*\(|\(\s*[|&!]\s*\(\s*\w+\s*[~<>]?=|\)\s*\(\s*\w+\s*=\s*\*?|\)\s*\(\s*(?:objectClass|uid|cn|sn|mail|userPassword|memberOf)\s*[~<>]?=",
     ),
     pattern(
         "ldap_injection",
@@ -138,20 +190,20 @@ const PATTERNS: &[Pattern] = &[
         "xpath_injection",
         "xpath",
         VALUES,
-        r"\b(?:count|name|string-length|substring|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*\s*[/\[|]|child::|parent::|self::|@|name\s*\()",
+        r"\b(?:boolean|concat|count|name|normalize-space|number|string-length|substring|sum|translate|local-name|position|string|node|text|doc|not|contains|starts-with)\s*\(\s*(?:/|\.{1,2}/|//|\*\s*[/\[|]|child::|parent::|self::|@|name\s*\()",
     ),
     pattern(
         "xpath_injection",
         "xpath",
         VALUES,
-        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//\w|//\*\[|^/\*\[|//\w+\[|\b(?:doc-available|system-property|unparsed-text|document|doc)\s*\(\s*['\x22]|['\x22]\s*(?:or|and)\s+(?:/{1,2}[\w*]|@\w|(?:true|false|last|position)\s*\(\s*\)|not\s*\(|(?:contains|starts-with|string-length|normalize-space)\s*\()",
+        r"(?:^|[\s/|\[('])(?:child|parent|ancestor|ancestor-or-self|descendant|descendant-or-self|following|following-sibling|preceding|preceding-sibling|attribute|self)::(?:node\(|\*|\w)|['\x22]\s*\]\s*(?:\||/)|\]\s*\|\s*//|\|\s*//[a-z*@]|//\*\[|^/\*\[|//\w+\[|\b(?:doc-available|system-property|unparsed-text|document|doc)\s*\(\s*['\x22]|['\x22]\s*(?:or|and)\s+(?:/{1,2}[\w*]|@\w|(?:true|false|last|position)\s*\(\s*\)|not\s*\(|(?:contains|starts-with|string-length|normalize-space)\s*\()",
     ),
     // Entities of XML, and objects that are made of text.
     pattern(
         "xxe",
         "xxe",
         VALUES.and(Scope::DOCUMENT),
-        r"<!ENTITY\b|<!DOCTYPE[^>\[]*(?:\[|\bSYSTEM\b|\bPUBLIC\b)|<xi:include\b|<\?xml-stylesheet\b",
+        r"<!ENTITY\b|<!DOCTYPE[^>\[]*(?:\[|\bSYSTEM\b|\bPUBLIC\b)|<xi:include\b|<\?xml-stylesheet\b|\+ADwA?[-!]",
     ),
     pattern(
         "serialized_object",
@@ -188,7 +240,7 @@ const PATTERNS: &[Pattern] = &[
         "prototype_pollution",
         "nodejs",
         VALUES,
-        r"(?:^|[.\[\]'\x22{,\s])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)|__pro__proto__to__|__(?:define|lookup)(?:Getter|Setter)__",
+        r"(?:^|[.\[\]'\x22{,\s?&;/(])__proto__(?:['\x22]?\s*[.\[\]:=]|['\x22]?$)|__pro__proto__to__|__(?:define|lookup)(?:Getter|Setter)__",
     ),
     pattern(
         "prototype_pollution",

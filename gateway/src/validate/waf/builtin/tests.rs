@@ -10,6 +10,7 @@ use crate::{
 
 mod benign;
 mod bodies;
+mod kinds;
 
 fn settings() -> Settings {
     Settings {

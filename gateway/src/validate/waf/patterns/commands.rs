@@ -17,13 +17,13 @@ pub(super) const COMMANDS: &[Pattern] = &[
         "rce",
         ALL,
         // A name alone in backticks is how people write about a command.
-        r"`\s*(?:/(?:usr/)?s?bin/)?(?:(?:whoami|uname|nslookup|tasklist|systeminfo)\b|(?:wget|curl|bash|zsh|ncat|netcat|ifconfig|powershell|certutil|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b\s*[^`\s])|(?:[;&|\n]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b",
+        r"`\s*(?:/(?:usr/)?s?bin/)?(?:(?:whoami|uname|nslookup|tasklist|systeminfo)\b|(?:wget|curl|bash|zsh|ncat|netcat|ifconfig|powershell|certutil|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)\b\s*[^`\s])|(?:[;&|\n]|\$\(|\bsh\s+-c\s*['\x22]?)\s*(?:/(?:usr/)?s?bin/)?(?:wget|curl|whoami|uname|bash|zsh|ncat|netcat|ifconfig|nslookup|powershell|certutil|systeminfo|tasklist|bitsadmin|printenv|telnet|chmod|chown|mkfifo|nohup|busybox|reboot|shutdown)(?:$|[^\w,])",
     ),
     pattern(
         "command_injection",
         "rce",
         ALL,
-        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|find\s+[/.~]\s+-|ls\s+[-/.~]|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir\s+[/\\a-z]:?|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
+        r"(?:[;&|\n`]|\$\()\s*(?:/(?:usr/)?s?bin/)?(?:(?:cat|tac|nl|head|tail|less|more|xxd|strings|base64|cut|sort|rev|grep|find|awk|sed)\s+[-/.~*$'\x22{<]\S|find\s+[/.~]\s+-|ls\s+[-/.~]|ping\s+(?:-\w|\d)|sleep\s+\d|echo\s+[\w'\x22$-]|rm\s+-|cp\s+/|mv\s+/|touch\s+/|nc\s+[-\d]|dir\s+(?:[/\\]|[a-z]:)|type\s+[%c\\]|(?:sh|dash|ksh)\s+[-<]|(?:perl|ruby|php|python[23]?|node|lua)\s+-\w|net\s+(?:user|view|localgroup)|kill\s+-)",
     ),
     pattern(
         "command_injection",
@@ -104,7 +104,21 @@ pub(super) const COMMANDS: &[Pattern] = &[
     ),
     pattern("command_injection", "rce", VALUES, r"[;&|\n`]\s*/?(?:usr/(?:local/)?)?s?bin/[\w.-]+"),
     pattern("command_injection", "rce", VALUES, r"[;&|][\s+|]*dir[\s+|&]*[a-z]:(?:[/\\'\x22\s+|]|$)"),
-    pattern("code_injection", "php", ALL, r"<\?(?:php\b|=|\s+(?:echo|system|eval))"),
+    // The same, where it loads or changes something; and behind a line end that a program makes of its escape.
+    pattern(
+        "command_injection",
+        "rce",
+        VALUES,
+        r"^[\s'\x22;|&]*(?:(?:wget|curl)\s+(?:-\S+\s+)*['\x22]?(?:https?|ftp):|ls\s+-\w+\s+/|ipconfig\s+/all\b|net\s+(?:user|localgroup)\s+\w+\s.{0,60}/(?:add|delete|active)|(?:perl|python[23]?|ruby|php|node)\s+-[ecr]\s*['\x22]|reg\s+(?:add|delete|query|save)\s+\W?hk|type\s+%\w+%|netsh\s+\w+\s|(?:awk|base64|cat|chmod|chown|cp|curl|cut|grep|head|less|ln|more|mv|nano|nl|od|rm|sed|sort|source|strings|tac|tail|tee|touch|vim?|xxd)\s+(?:\S+\s+){0,3}/(?:etc|home|proc|root|usr|var)/)|\\[nr]\s*(?:/(?:usr/)?s?bin/\w|(?:id|ls|pwd|whoami|uname|env)\s*(?:$|[;|&\\`]))|;\s*(?:id|whoami|pwd)\\[nr]",
+    ),
+    // Names as escapes of a shell (`$'\x69\x64'`), and commands that a shell makes of a list (`{cat,/etc/hosts}`).
+    pattern(
+        "command_injection",
+        "rce",
+        VALUES,
+        r"[;&|`\n(]\s*(?:\$'\\(?:[0-7]{2,3}|x[0-9a-f]{2})|\{(?:cat|curl|echo|id|ls|nc|ping|rm|sh|bash|sleep|uname|wget|whoami),)|[;&|\n]\s*(?:reg\s+(?:query|add|delete|save)\s|netsh\s+\w|sysinfo\b|(?:waitfor|choice)\s+/\w|java\s+-(?:jar|cp)\s|xterm\s+-|schtasks\s+/|sc\s+(?:query|create|start|stop)\b|vssadmin\s|bcdedit\b|(?:tcpdump|strace|gdb|screen|tmux)\s+-|docker\s+(?:run|exec|ps)\b|kubectl\s+\w|systemctl\s+\w|service\s+\w+\s+(?:start|stop|restart)\b|git\s+clone\b|pip3?\s+install\b|npm\s+i(?:nstall)?\b|apt(?:-get)?\s+install\b)",
+    ),
+    pattern("code_injection", "php", ALL, r"<\?(?:php\b|=|\s+(?:echo|system|eval))|\{\$\{\s*\w+\s*\("),
     pattern(
         "code_injection",
         "php",
@@ -117,6 +131,7 @@ pub(super) const COMMANDS: &[Pattern] = &[
         VALUES,
         r"\$_(?:get|post|request|cookie|server|files|env|session)\b|\$globals\b|\b(?:php|zip|phar|expect|glob|compress\.\w+|ogg|rar|ssh2)://|\b(?:allow_url_include|auto_(?:append|prepend)_file)\s*=|\b(?:include|require)(?:_once)?\s*\(?\s*['\x22](?:https?|ftp|php|data):|\barray_(?:filter|map|walk)\s*\(\s*['\x22]\w",
     ),
+    pattern("code_injection", "php", VALUES, r"(?:^|[;'\x22(])\s*eval\s*\(\s*['\x22]"),
     pattern(
         "code_injection",
         "nodejs",

@@ -14,7 +14,7 @@ pub(super) const EXPRESSIONS: &[Pattern] = &[
         "template_injection",
         "ssti",
         ALL,
-        r"[$#@*]\{\s*['\x22]?\d+\s*[*+/-]\s*['\x22]?\d+|@\(\s*\d+\s*[*+-]\s*\d+|\{\{?=?\s*\d+\s*[*+/%-]\s*\d+\s*\}?\}|\[\[\s*\$\{|\[=\s*\d+\s*\*\s*\d+",
+        r"[$#@*]\{\s*['\x22]?\d+\s*[*+/-]\s*['\x22]?\d+|@\(\s*\d+\s*[*+-]\s*\d+|\{\{?=?\s*\d+\s*[*+/%-]\s*\d+\s*\}?\}|\[\[\s*\$\{|\[=\s*\d+\s*\*\s*\d+|\{\{\s*\d+\s*\|\s*\w|\$?\{\{<%|<%\[%|\{\{#(?:with|each)\s[^}]{0,80}\bas\s+\|",
     ),
     pattern(
         "template_injection",
@@ -70,6 +70,6 @@ pub(super) const EXPRESSIONS: &[Pattern] = &[
         "expression_injection",
         "java",
         ALL,
-        r"[$#]\{.{0,80}(?:\.class\b|getClass|Runtime|applicationScope|sessionScope|pageContext|facesContext|\bT\s*\(|\.exec\b)",
+        r"[$#]\{.{0,80}(?:\.class\b|getClass|Runtime|(?:application|page|request|session)Scope|pageContext|facesContext|\bT\s*\(|\.exec\b)",
     ),
 ];

@@ -34,7 +34,7 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         "xss",
         VALUES,
-        r"['\x22`;)\]}]\s*[;,+*/-]?\s*(?:alert|confirm|prompt|eval|fetch|setTimeout|Function|document\.\w+|window\.\w+|location(?:\.\w+)?|top\[)\s*[(=`\[]",
+        r"['\x22`;)\]}]\s*[;,+*/-]?\s*(?:alert|confirm|prompt|eval|fetch|setTimeout|Function|document\.\w+|window\.\w+|location(?:\.\w+)?|top\[)\s*(?:[(=\[]|`[\w$<]{1,20}`)",
     ),
     pattern(
         "xss",
@@ -60,5 +60,19 @@ pub(super) const SCRIPTS: &[Pattern] = &[
         "xss",
         VALUES,
         r"\bdocument\s*(?:\?\.|\[\s*['\x22`])\s*(?:cookie|domain|location|write)|\beval\s*\(\s*(?:atob|unescape|string|decodeURI\w*|location|name|document|window)\b|[+,(=]\s*document\s*\.\s*cookie\b|\bReflect\.(?:apply|construct)\s*\(\s*(?:alert|confirm|eval|fetch|prompt)\b|<\s*i?layer\b[^>]{0,200}=|\bon[a-z]{3,24}[^\w\s=]{1,40}=\s*['\x22]?(?:alert|confirm|prompt|eval)\b",
+    ),
+    // A call that shows a message, which is all of a value or an operand in it.
+    pattern(
+        "xss",
+        "xss",
+        VALUES,
+        r"(?:^|[;,&|?+*/=\[{(!~])\s*(?:alert|confirm|prompt)(?:\(\s*(?:\d*|['\x22`/][^)]{0,40}|(?:document|origin|self|this|top|window)[\w.]{0,20})\s*\)|`[^`]{0,20}`)",
+    ),
+    // Scripts that are loaded or run later, and names of functions in pieces.
+    pattern(
+        "xss",
+        "xss",
+        VALUES,
+        r"\b(?:navigator\s*\.\s*serviceWorker\s*\.\s*register|new\s+(?:Shared)?Worker|importScripts|insertAdjacentHTML|import)\s*\(\s*['\x22`]|\bdocument\s*\.\s*body\s*\.\s*\w+\s*=|<\?import\b|<xml\b[^>]{0,100}\bsrc\s*=|\bdatasrc\s*=\s*#|\w['\x22]\s*\+\s*['\x22]\w+['\x22]\s*\]\s*[(`]",
     ),
 ];

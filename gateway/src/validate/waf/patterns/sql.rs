@@ -125,6 +125,19 @@ pub(super) const STATEMENTS: &[Pattern] = &[
         VALUES,
         r"(?:^\s*-?\d+\s|['\x22])\s*\)*\s*(?:procedure\s+analyse\b|for\s+update\s*(?:--|#|;|$)|on\s+duplicate\s+key\b|on\s+conflict\s+(?:do\b|\()|returning\s+[\w*,\s]{1,60}(?:--|#|;)|lines\s+terminated\s+by\b|limit\s+\d+(?:\s*(?:,|offset)\s*\d+)?\s*(?:--|#|;|/\*)|(?:order|group)\s+by\s+[\w.,\s]{1,60}(?:--|#|/\*))",
     ),
+    // Conditions without what they leave, calls that read one character of a secret, and programs that wait.
+    pattern(
+        "sql_injection",
+        "sqli",
+        VALUES,
+        r"^\s*[\d'\x22)\s]*\b(?:where|having)\s+\(*\s*\d+\s*[=<>]\s*\(*\s*\d+|^[\s)]*(?:or|and)\s+(?:['\x22][^'\x22]{0,40}['\x22]?\s*(?:[=<>]|like\b)\s*['\x22]|(?:true|1)\s*(?:--|#|/\*))|^\s*(?:group|order)\s+by\s+(?:\d+(?:\s*,\s*\d+)*\s*(?:--|#|/\*)|sleep\s*\()|\b(?:r?like|regexp)\s*\(?\s*(?:sleep|benchmark)\s*\(|\b(?:ascii|bin|char_length|hex|left|length|lower|mid|ord|right|substr|substring|upper)\s*\(\s*(?:(?:current_user|database|session_user|system_user|user|version)\s*\(|@@\w)",
+    ),
+    pattern(
+        "sql_injection",
+        "sqli",
+        VALUES,
+        r"\bwaitfor\s+(?:delay|time)\s*['\x22]|\bdeclare\s+@\w+\s+(?:as\s+)?n?(?:var)?char\b|;\s*if\s*\(\s*\d+\s*=\s*\d+\s*\)|\bexec(?:ute)?\s*\(\s*@\w|(?:\b(?:print|select)|[=,(+])\s*@@[a-z]\w{2,}",
+    ),
     // Operators of document stores.
     pattern(
         "nosql_injection",
@@ -149,12 +162,13 @@ pub(super) const STATEMENTS: &[Pattern] = &[
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"['\x22]\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})",
+        // The first quote ends the string. In `if (a === 'x' && b === 'y')` it begins one.
+        r"^(?:[^']*'|[^\x22]*\x22)\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})|(?:^|['\x22])\s*\d*\s*(?:\|\||&&)\s*\d+\s*={2,3}\s*\d|(?:^|[?&])[\w.\[\]-]{0,64}\[\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or)\]\s*=",
     ),
     pattern(
         "nosql_injection",
         "nosql",
         Scope::VALUE,
-        r"\bthis\[['\x22]\w+['\x22]\]\s*={2,3}|^\s*function\s*\(\s*\)\s*\{|\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|\bdo\s*\{[^}]{0,200}\}\s*while\s*\(",
+        r"\bthis\[['\x22]\w+['\x22]\]\s*={2,3}|^\s*function\s*\(\s*\)\s*\{|\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|['\x22;]\s*do\s*\{[^}]{0,200}\}\s*while\s*\(",
     ),
 ];
