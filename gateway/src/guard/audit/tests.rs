@@ -12,6 +12,7 @@ use crate::guard::{
     store::Store,
 };
 
+mod clock;
 mod files;
 
 /// A state directory of its own, removed at the end.

@@ -8,7 +8,7 @@ use super::*;
 use crate::{anchor::SignedHead, guard::state_files::NEXT_LOG, settings::audit::Retention};
 
 /// When the first record was written.
-const START: u64 = 1_700_000_000_000;
+pub(super) const START: u64 = 1_700_000_000_000;
 
 /// Three files with checkpoints: records 1 to 4, 5 to 9, 10 and on.
 #[track_caller]
@@ -30,7 +30,7 @@ fn three_files(name: &str) -> Place {
     place
 }
 
-fn names(place: &Place) -> Vec<String> {
+pub(super) fn names(place: &Place) -> Vec<String> {
     let all = fs::read_dir(&place.0).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
     let mut names: Vec<String> = all.filter(|name| name.contains("jsonl")).collect();
     names.sort();
@@ -215,61 +215,6 @@ fn closed_files_are_deleted_as_they_are_told_to_be_and_no_others() {
             assert!(verify(&place.0).first_bad.is_some(), "{name}");
         }
     }
-}
-
-/// A file is as old as its newest record, whatever the clock said when it was closed.
-#[test]
-fn a02_no_file_is_deleted_early_because_the_clock_was_set_back() {
-    let keep = Retention { age: Some(Duration::from_secs(2)), ..Retention::default() };
-    for (name, first, last, is_deleted) in [
-        ("old", START, START, true),
-        ("new", START + 1_000, START + 1_000, false),
-        ("back", START + 1_000, 0, false),
-        ("ahead", START, START + 86_400_000, false),
-    ] {
-        let place = Place::new(&format!("keep-clock-{name}"));
-        let (_store, mut audit, _) = place.open();
-        audit.append("ban", first, Map::new()).unwrap();
-        audit.append("ban", last, Map::new()).unwrap();
-        let (event, told) = audit.rotate().unwrap();
-        audit.append(event, last, told).unwrap();
-        audit.sync().unwrap();
-        assert_eq!(audit.retirement(&keep, START + 2_500).unwrap().is_some(), is_deleted, "{name}");
-    }
-}
-
-/// Numbers and hashes order the chain. Times are only what the clock said.
-#[test]
-fn a02_a_clock_that_is_set_back_breaks_no_chain_and_hides_no_cut() {
-    let place = Place::new("clock");
-    let mut outside = Outside::default();
-    // An hour back, a day ahead, to where clocks begin, and right again: with a restart before each.
-    for unix_millis in [START, START - 3_600_000, START + 86_400_000, 0, START + 1_000] {
-        let (mut store, mut audit, findings) = place.open();
-        assert_eq!(findings, [], "{unix_millis}");
-        audit.append("ban", unix_millis, members(json!({"ban": 1}))).unwrap();
-        audit.checkpoint(unix_millis).unwrap();
-        let (event, told) = audit.rotate().unwrap();
-        audit.append(event, unix_millis, told).unwrap();
-        audit.sync().unwrap();
-        store.change().unwrap().commit(&audit.anchor()).unwrap();
-        let found = verify(&place.0);
-        assert_eq!(found.first_bad, None, "{unix_millis}");
-        outside.add_anchor("vault", &found.checkpoint.unwrap()).unwrap();
-    }
-    let judge = || {
-        let against = Against { without_store: true, outside: outside.clone(), keys: None };
-        verify_against(&place.0, &against, &mut |_, _| {})
-    };
-    let found = judge();
-    assert_eq!((found.records, found.files, found.first_bad), (15, 6, None));
-    assert_eq!(found.notes, ["5 anchors agree with the chain"]);
-    // An anchor with an older time is of a newer record: what is cut off is missed all the same.
-    for name in names(&place).iter().rev().take(3) {
-        fs::remove_file(place.0.join(name)).unwrap();
-    }
-    let bad = judge().first_bad.unwrap();
-    assert!(bad.reason.contains("missing at the end: the anchor vault"), "{bad:?}");
 }
 
 /// The guard's loop cannot wait until a compressed file is unpacked: what follows it says how it ends.
