@@ -200,7 +200,7 @@ fn port(name: &str) -> u16 {
 fn write_files(folder: &Path, contenders: &[Contender]) -> anyhow::Result<()> {
     let has = |name, stage| contenders.iter().any(|it| it.name == name && it.stages.contains(&stage));
     let crs = format!("Include {}\nInclude {}/*.conf\n", RULES[0], RULES[1]);
-    let mut files = vec![
+    let files = vec![
         ("reading-upstream".to_owned(), upstream_configuration(folder)),
         (GATEWAY.to_owned(), gateway_configuration(folder, has(GATEWAY, "crs"))),
         (NGINX.to_owned(), nginx_configuration(folder, has(NGINX, "crs"))),
