@@ -8,7 +8,7 @@
 use std::{
     fs,
     io::{self, Read as _, Write as _},
-    net::TcpStream,
+    net::{Shutdown, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -200,15 +200,22 @@ fn send(bomb: &Bomb) -> anyhow::Result<String> {
         // A server that has answered may read no more.
         let body = &bomb.body;
         scope.spawn(move || writer.write_all(head.as_bytes()).and_then(|()| writer.write_all(body)));
-        let (mut answer, mut space) = (Vec::new(), [0; 4_096]);
-        while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
-            let count = stream.read(&mut space)?;
-            ensure!(count > 0, "no answer");
-            answer.extend_from_slice(space.get(..count).unwrap_or_default());
-        }
-        stream.shutdown(std::net::Shutdown::Both).unwrap_or_default();
-        Ok(String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().to_owned())
+        let answer = status(&mut stream);
+        // Nobody reads what is left, nor the writer's errors.
+        stream.shutdown(Shutdown::Both).unwrap_or_default();
+        answer
     })
+}
+
+/// The status of the answer that comes.
+fn status(stream: &mut TcpStream) -> anyhow::Result<String> {
+    let (mut answer, mut space) = (Vec::new(), [0; 4_096]);
+    while !answer.windows(4).any(|end| end == b"\r\n\r\n") {
+        let count = stream.read(&mut space)?;
+        ensure!(count > 0, "no answer");
+        answer.extend_from_slice(space.get(..count).unwrap_or_default());
+    }
+    Ok(String::from_utf8_lossy(&answer).split(' ').nth(1).unwrap_or_default().to_owned())
 }
 
 fn report(rows: &[Row], as_json: bool) -> anyhow::Result<()> {

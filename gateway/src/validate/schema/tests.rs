@@ -106,6 +106,23 @@ fn b06_what_is_no_schema() {
 }
 
 #[test]
+fn named_files_are_read_by_their_own_drafts() {
+    let named = |name: &str, text: &str| NamedFile { path: format!("/{name}").into(), bytes: text.as_bytes().into() };
+    // Draft 4 knows no `$id`, and 2020-12 has no arrays in `items`.
+    let other = r#"{"$schema": "https://json-schema.org/draft/2019-09/schema", "items": [{"type": "integer"}],
+        "$defs": {"inner": {"$id": "inner.json"}}, "properties": {"a": {"$ref": "inner.json"}}}"#;
+    let others = [named("pair.json", other)];
+    for (schema, body, is_valid) in [
+        (r#"{"$schema": "http://json-schema.org/draft-04/schema#", "type": "array"}"#, "[7]", true),
+        (r#"{"$ref": "pair.json"}"#, "[7]", true),
+        (r#"{"$ref": "pair.json"}"#, "[true]", false),
+    ] {
+        let schema = Schema::beside(&named("item.json", schema), &others, Formats::Annotate).unwrap();
+        assert_eq!(schema.validate(body.as_bytes()).is_ok(), is_valid, "{body}");
+    }
+}
+
+#[test]
 fn formats_that_nobody_knows() {
     for (schema, unknown) in [
         (r#"{"format":"date-tiem"}"#, &["date-tiem"][..]),
