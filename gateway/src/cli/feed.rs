@@ -120,6 +120,7 @@ mod tests {
             mode: "enforce".to_owned(),
             origin: "url".to_owned(),
             loaded: "2026-11-30T10:00:00.000Z".to_owned(),
+            is_stale: false,
         };
         let status = Status {
             fetches: vec![fetch("a"), fetch("b")],
