@@ -3,7 +3,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::syslog;
+use crate::os::syslog;
 
 pub mod schedule;
 pub mod timestamp;

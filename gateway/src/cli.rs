@@ -5,7 +5,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
 use self::{context::Context, exit::Exit, output::Output};
-use crate::{auth, compiler, observer, proxy};
+use crate::{compiler, observer, policy::auth, proxy};
 
 mod admin_token;
 mod alert;

@@ -16,16 +16,15 @@ use rustix::process::{Resource, Rlimit, setrlimit};
 use crate::{
     config::{Config, Diagnostics},
     diagnostic::with_causes,
-    launch,
     message::{
         Bundle, MAX_REASON,
-        channel::{Sender, receive_now},
+        channel::{Sender, receive_now, sealed::unseal},
         compiler::{CompileResult, CompileTask},
-        sealed::unseal,
     },
-    os, program_log, sandbox,
+    os,
+    os::{launch, program_log, sandbox},
+    policy::validate::schema::STACK,
     snapshot::{ContractLoss, Snapshot},
-    validate::schema::STACK,
 };
 
 /// The most APIs of which it is told what they lose.

@@ -11,7 +11,7 @@ pub(crate) use self::effective::sensitive;
 use self::{effective::Sensitive, reader::Reader, table::Table, tables::Contents};
 use crate::{
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{self, otlp::Collector},
 };
 

@@ -5,7 +5,6 @@ pub mod offline;
 
 pub mod control;
 
-mod admin_tokens;
 mod anchors;
 pub mod audit;
 pub mod bans;
@@ -21,12 +20,10 @@ pub mod doctor;
 mod crowdsec;
 mod enforcement;
 mod key_sets;
-mod launcher;
 mod log_files;
-mod observer;
 mod operators;
-mod proxies;
+mod processes;
 mod quotas;
 
-pub use admin_tokens::LONGEST as LONGEST_ADMIN_TOKEN;
 pub use lifecycle::main;
+pub use operators::admin_tokens::LONGEST as LONGEST_ADMIN_TOKEN;

@@ -11,36 +11,29 @@ use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
 use self::{
-    anomalies::{Contributors, Deviations},
     cluster::StoreReport,
     credentials::CredentialChange,
+    observer::anomalies::{Contributors, Deviations},
 };
 use crate::{
-    auth::role_paths::UnseenRoles,
-    detect::{BanRequest, Discounted, OurFault, ProfileRow},
-    limit::{
-        report::{LimitQuestion, LimitRow},
-        spent::SpentBudgets,
+    policy::{
+        auth::role_paths::UnseenRoles,
+        detect::{BanRequest, Discounted, OurFault, ProfileRow},
+        limit::{
+            report::{LimitQuestion, LimitRow},
+            spent::SpentBudgets,
+        },
     },
     snapshot::explain,
     tls::TicketKeys,
 };
 
-pub mod alert;
-pub mod anomalies;
 pub(crate) mod bundle;
-pub mod byte_stream;
 pub mod channel;
 pub mod cluster;
-pub mod collector;
 pub mod compiler;
 pub mod credentials;
-pub mod delivery;
-pub mod event;
-pub mod fetch;
 pub mod observer;
-pub mod relay;
-pub(crate) mod sealed;
 pub mod telemetry;
 
 mod bounds;
@@ -61,7 +54,7 @@ pub use upstreams::{FailingServer, LONGEST_FAILURE, ServerState, UpstreamReport}
 /// The largest message, in bytes.
 pub const MAX_BYTES: usize = 64 * 1024;
 
-pub use crate::seqpacket::MAX_DESCRIPTORS;
+pub use crate::os::seqpacket::MAX_DESCRIPTORS;
 
 /// What the proxy tells the guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,7 +140,7 @@ pub enum ToGuard {
         connections: u32,
     },
     /// Where roles are read from that no token has had, of many: all such paths, at most
-    /// [`MOST`](crate::auth::role_paths::MOST).
+    /// [`MOST`](crate::policy::auth::role_paths::MOST).
     UnseenRoles(Vec<UnseenRoles>),
     /// Everything before this [`ToProxy::Barrier`] is in force.
     #[serde(rename = "Heard")]
@@ -156,7 +149,7 @@ pub enum ToGuard {
         #[serde(rename = "mark")]
         number: u64,
     },
-    /// API keys that were used, and in which [`PERIOD`](crate::auth::api_key::table::PERIOD) since the Unix epoch; at most
+    /// API keys that were used, and in which [`PERIOD`](crate::policy::auth::api_key::table::PERIOD) since the Unix epoch; at most
     /// [`MAX_USED`].
     KeysUsed(Vec<(u64, u32)>),
     /// What was asked for by [`ToProxy::Score`].
@@ -166,7 +159,7 @@ pub enum ToGuard {
         number: u64,
         /// Rules that hold anything against the address, and how many signals each; at most [`MAX_SCORES`].
         scores: Vec<(String, u32)>,
-        /// What limits have left for it; at most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
+        /// What limits have left for it; at most [`MAX_ROWS`](crate::policy::limit::report::MAX_ROWS).
         limits: Vec<LimitRow>,
         /// What it does, where that is kept.
         profile: Option<Box<ProfileRow>>,
@@ -177,7 +170,7 @@ pub enum ToGuard {
     Profiles {
         /// The number that it was asked for by.
         number: u64,
-        /// At most [`MAX_PROFILES`](crate::detect::MAX_PROFILES); `None`: nothing is kept.
+        /// At most [`MAX_PROFILES`](crate::policy::detect::MAX_PROFILES); `None`: nothing is kept.
         rows: Option<Vec<ProfileRow>>,
     },
     /// What was asked for by [`ToProxy::Explain`].
@@ -191,7 +184,7 @@ pub enum ToGuard {
     Limits {
         /// The number that it was asked for by.
         number: u64,
-        /// At most [`MAX_ROWS`](crate::limit::report::MAX_ROWS).
+        /// At most [`MAX_ROWS`](crate::policy::limit::report::MAX_ROWS).
         rows: Vec<LimitRow>,
         /// So many there are besides.
         more: u64,
@@ -212,7 +205,7 @@ pub enum ToGuard {
         worker: u16,
     },
     /// What was used up of a quota.
-    QuotaUsed(Box<crate::limit::quotas::QuotaReport>),
+    QuotaUsed(Box<crate::policy::limit::quotas::QuotaReport>),
     /// What was asked for by [`ToProxy::TellSpent`]: several of these.
     Spent {
         /// The number that it was asked for by.
@@ -395,7 +388,7 @@ pub enum ToProxy {
         question: Box<explain::Question>,
     },
     /// Another proxy has used up this of a quota.
-    QuotaUsed(Box<crate::limit::quotas::QuotaReport>),
+    QuotaUsed(Box<crate::policy::limit::quotas::QuotaReport>),
     /// Carries what was used up of quotas, as a sealed memory file: as much at least counts from now on.
     Quotas,
     /// To be answered with [`ToGuard::Ack`], in its turn: after [`Self::Drain`] once no connection is accepted any more.

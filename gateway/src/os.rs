@@ -7,6 +7,16 @@ use std::{
 
 use seccompiler::sock_filter;
 
+pub(crate) mod alternating_files;
+pub mod clock;
+pub mod file;
+pub mod launch;
+pub(crate) mod program_log;
+pub(crate) mod resident;
+pub mod sandbox;
+pub mod seqpacket;
+pub(crate) mod syslog;
+
 /// How the scheduler treats a thread (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Policy {

@@ -6,7 +6,9 @@ use std::{borrow::Cow, sync::Arc};
 
 use http::StatusCode;
 
-use crate::{signal::Signal, violation::Violation};
+use crate::{refusal::violation::Violation, signal::Signal};
+
+pub mod violation;
 
 /// Every way to be refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

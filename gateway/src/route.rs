@@ -14,11 +14,13 @@ use http::{HeaderMap, HeaderValue, Method};
 
 use crate::{
     diagnostic::Diagnostic,
-    header_values,
-    path::{PathRules, template::template},
     refusal::{Refusal, Reject},
     route::target::Target,
     settings::route::{Action, Route, RouteCondition, Subject},
+    web::{
+        header_values,
+        path::{PathRules, template::template},
+    },
 };
 
 use condition::Met;

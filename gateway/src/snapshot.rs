@@ -5,17 +5,25 @@ use std::{collections::HashMap, path::PathBuf, sync::Arc};
 use http::{HeaderMap, HeaderName, Method};
 
 use crate::{
-    admission::Classes,
-    auth::{Authenticators, Challenges, IdentityHeaders, InternalTokens},
-    authz::{self, Access, ShadowParts, shadow::ShadowDenials},
     client::Trusted,
-    clock::Now,
-    detect::{Crawlers, Detector},
+    collections::swap::Swap,
     diagnostic::Diagnostic,
-    file::NamedFile,
-    limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
     log::access::AccessLog,
-    path::{PathRules, pattern::PathPattern},
+    os::{clock::Now, file::NamedFile},
+    policy::{
+        admission::Classes,
+        auth::{Authenticators, Challenges, IdentityHeaders, InternalTokens},
+        authz::{self, Access, ShadowParts, shadow::ShadowDenials},
+        detect::{Crawlers, Detector},
+        limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
+        validate::{
+            form_rules::FormRules,
+            openapi::{Contract, NoOperation},
+            route_rules::{RouteExpectations, RouteRules},
+            schema::Schema,
+            waf::{Rules, Waf, WafSum},
+        },
+    },
     refusal::{Refusal, Reject},
     route::{Routes, cors, target::Target},
     settings::{
@@ -27,15 +35,8 @@ use crate::{
         timeouts::Timeouts,
         validate::ContentEncoding,
     },
-    swap::Swap,
     tls,
-    validate::{
-        form_rules::FormRules,
-        openapi::{Contract, NoOperation},
-        route_rules::{RouteExpectations, RouteRules},
-        schema::Schema,
-        waf::{Rules, Waf, WafSum},
-    },
+    web::path::{PathRules, pattern::PathPattern},
 };
 
 mod apis;

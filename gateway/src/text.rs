@@ -6,6 +6,11 @@ use std::{borrow::Cow, fmt::Display, str::FromStr};
 
 use serde::{Deserialize as _, Deserializer, Serializer, de::Error as _};
 
+pub(crate) mod counted;
+pub mod digits;
+pub mod terminal;
+pub(crate) mod wildcard;
+
 /// Writes the value's `Display` form.
 ///
 /// # Errors

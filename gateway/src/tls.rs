@@ -18,8 +18,8 @@ use rustls::{
 };
 
 use crate::{
-    clock::Now,
     diagnostic::Diagnostic,
+    os::clock::Now,
     settings::{self, proxy::Settings},
 };
 

@@ -9,8 +9,8 @@ use std::{
 };
 
 use gateway::{
+    policy::validate::waf::{Request, Rules, Waf},
     settings::waf::Settings,
-    validate::waf::{Request, Rules, Waf},
 };
 use serde_json::{Value, json};
 

@@ -24,7 +24,9 @@ use std::{
 use aws_lc_rs::hmac;
 use data_encoding::{BASE64, BASE64URL_NOPAD, HEXLOWER};
 use gateway::{
-    auth::{
+    config::{Config, Files},
+    os::clock::Now,
+    policy::auth::{
         Answer, Authenticators, Lookup, Outcome, Presented,
         api_key::{
             Pepper,
@@ -37,8 +39,6 @@ use gateway::{
         install_crypto,
         introspection::ServerResponse,
     },
-    clock::Now,
-    config::{Config, Files},
     settings::auth::{Accepted, Method, Methods, Settings},
 };
 use gateway_common::source::Source;
@@ -331,7 +331,7 @@ fn certificate(arguments: &Arguments) -> Row {
     let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
     let names = CertificateNames::new(&gateway::settings::tls::ClientCertificates {
         name: "partners".to_owned(),
-        ca: gateway::file::NamedFile { path: "ca.pem".into(), bytes: Arc::from([]) },
+        ca: gateway::os::file::NamedFile { path: "ca.pem".into(), bytes: Arc::from([]) },
         crl: None,
         required: false,
         hosts: Vec::new(),

@@ -8,7 +8,7 @@
 use std::{env, hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
-    limit::{Facts, LimitResult, Limits, When},
+    policy::limit::{Facts, LimitResult, Limits, When},
     settings::limit::{Allowance, Cost, Except, KeyPart, Limit, Rate, Settings},
 };
 use gateway_common::source::Source;

@@ -25,9 +25,9 @@ use std::{
 };
 
 use gateway::{
-    file::NamedFile,
+    os::file::NamedFile,
+    policy::validate::waf::{Request, Rules, Waf},
     settings::waf::{Mode, Settings, THRESHOLD},
-    validate::waf::{Request, Rules, Waf},
 };
 use serde_json::{Value, json};
 

@@ -55,7 +55,7 @@ struct Group {
 }
 
 fn read(name: &str) -> Map<String, Value> {
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../gateway/src/validate/schema/tests/suite");
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../gateway/src/policy/validate/schema/tests/suite");
     serde_json::from_slice(&fs::read(folder.join(name).with_extension("json")).unwrap()).unwrap()
 }
 

@@ -8,7 +8,7 @@ use std::{
     path::Path,
 };
 
-use gateway::launch::{self, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs};
+use gateway::os::launch::{self, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs};
 use support::wait::{SOON, until};
 
 /// Plays until it has heard of everything, and ends without ever having served.

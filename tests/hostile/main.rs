@@ -67,7 +67,7 @@ fn main() -> ExitCode {
 
 /// Takes everything that the guard hands over, and waits until it is to serve, as the real proxy does.
 fn start() -> (OwnedFd, Vec<OwnedFd>) {
-    let channel = gateway::launch::wait_for_introduction(std::io::stdin()).unwrap();
+    let channel = gateway::os::launch::wait_for_introduction(std::io::stdin()).unwrap();
     let socket = channel.try_clone().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build().unwrap();
     let listeners = runtime.block_on(async {

@@ -3,17 +3,19 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
-    detect::{BanRequest, Contribution, Contributor, Discount, Discounted, Named},
-    limit::report::LimitRow,
     message::{
         ANSWERS, Counted, FailingServer, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED,
         PlanMember, ServerState, ShadowedSource, ToGuard, UpstreamReport,
-        anomalies::Contributors,
         channel::{self, Sender},
+        observer::anomalies::Contributors,
     },
-    request_id::RequestId,
+    policy::{
+        detect::{BanRequest, Contribution, Contributor, Discount, Discounted, Named},
+        limit::report::LimitRow,
+    },
     settings::anomalies::ClientMeasure,
     signal::Signal,
+    web::request_id::RequestId,
 };
 use gateway_common::source::Source;
 use serde::Serialize;

@@ -14,16 +14,18 @@ use std::{
 };
 
 use gateway::{
-    detect::{ALL_ROUTES, Deviating, MAX_DEVIATING, NO_ROUTE},
     message::{
-        alert::ObserverAnswer,
-        anomalies::Deviations,
         channel::Channel,
-        delivery::Delivered,
-        fetch::{FetchAnswer, Fetched},
-        observer::ToObserver,
-        relay::Relayed,
+        observer::{
+            ToObserver,
+            alert::ObserverAnswer,
+            anomalies::Deviations,
+            delivery::Delivered,
+            fetch::{FetchAnswer, Fetched},
+            relay::Relayed,
+        },
     },
+    policy::detect::{ALL_ROUTES, Deviating, MAX_DEVIATING, NO_ROUTE},
     settings::anomalies::ClientMeasure,
 };
 use nix::{
@@ -47,7 +49,7 @@ pub(crate) fn play(program: &str) {
     let told = told.unwrap_or_else(|_none| "descriptors 1".to_owned());
     let (scenario, seed) = told.trim().split_once(' ').unwrap();
     let random = Random::seeded(seed.parse().unwrap());
-    let channel = gateway::launch::wait_for_introduction(std::io::stdin()).unwrap();
+    let channel = gateway::os::launch::wait_for_introduction(std::io::stdin()).unwrap();
     eprintln!("hostile: observer: {scenario}");
     match scenario {
         "breaks" => converse(channel, random, true),

@@ -195,15 +195,15 @@ mod tests {
 
     #[test]
     fn faults_are_found() {
-        finds("gateway/src/clock.rs", "//! Decides.\n", &[]);
-        finds("gateway/src/clock.rs", "use x;\n", &["//!"]);
-        finds("gateway/src/clock/mod.rs", "//! Decides.\n", &["`mod`"]);
+        finds("gateway/src/os/clock.rs", "//! Decides.\n", &[]);
+        finds("gateway/src/os/clock.rs", "use x;\n", &["//!"]);
+        finds("gateway/src/os/clock/mod.rs", "//! Decides.\n", &["`mod`"]);
         finds("xtask/src/utils.rs", "//! Decides.\n", &["`utils`"]);
         finds("xtask/src/a.rs", &format!("//! Decides.\n{}", "\n".repeat(499)), &["500 lines"]);
-        finds("gateway/src/clock.rs", "//! D.\nuse aya::Ebpf;\n", &["names aya"]);
-        finds("gateway/src/clock.rs", "//! D.\n// aya is elsewhere\nlet s = \"aya\";\n", &[]);
+        finds("gateway/src/os/clock.rs", "//! D.\nuse aya::Ebpf;\n", &["names aya"]);
+        finds("gateway/src/os/clock.rs", "//! D.\n// aya is elsewhere\nlet s = \"aya\";\n", &[]);
         finds("gateway/src/guard/kernel/x.rs", "//! D.\nuse aya::Ebpf;\n", &[]);
-        finds("gateway/src/clock.rs", "//! D.\n// SAFETY: no.\nunsafe { x() }\n", &["its place"]);
+        finds("gateway/src/os/clock.rs", "//! D.\n// SAFETY: no.\nunsafe { x() }\n", &["its place"]);
         finds("gateway/src/guard/kernel.rs", "//! D.\nunsafe impl Pod for X {}\n", &["SAFETY"]);
         finds("gateway/src/guard/kernel.rs", "//! D.\n// SAFETY: plain words.\nunsafe impl Pod for X {}\n", &[]);
         finds("gateway-ebpf/src/main.rs", "//! D.\n#[unsafe(no_mangle)]\nstatic X: u8 = 0;\n", &[]);

@@ -103,7 +103,7 @@ fn nanos(duration: Duration) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SECOND;
+    use crate::os::clock::SECOND;
 
     fn head(seq: u64) -> SignedHead {
         let text = String::new;

@@ -118,7 +118,7 @@ fn read_info(info: &[u8]) -> Option<Stamp> {
         None => None,
         Some(digits) => Some(number(digits)?),
     };
-    let time = crate::clock::rfc3339(u64::try_from(seconds).ok()?.saturating_mul(1_000));
+    let time = crate::os::clock::rfc3339(u64::try_from(seconds).ok()?.saturating_mul(1_000));
     Some(Stamp { imprint, nonce, time })
 }
 

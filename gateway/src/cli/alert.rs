@@ -11,12 +11,12 @@ use super::{
     table::{Table, seconds},
 };
 use crate::{
-    clock::Now,
     config::value,
-    counted::counted,
     guard::control::{Answer, Request},
-    message::alert::AlertReport,
+    message::observer::alert::AlertReport,
+    os::clock::Now,
     settings::alert::LONGEST_SILENCE,
+    text::counted::counted,
 };
 
 #[derive(Debug, Subcommand)]

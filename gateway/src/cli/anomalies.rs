@@ -4,9 +4,9 @@ use clap::Args;
 
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
-    counted::counted,
     guard::control::{Answer, Request},
-    message::anomalies,
+    message::observer::anomalies,
+    text::counted::counted,
 };
 
 #[derive(Debug, Args)]

@@ -18,19 +18,19 @@ use super::{
 };
 use crate::{
     config::{Disk, Files as _},
-    counted::counted,
-    file::NamedFile,
-    path::PathRules,
-    refusal::{Refusal, Reject},
-    route::target::Target,
-    settings::validate::Formats,
-    validate::{
+    os::file::NamedFile,
+    policy::validate::{
         openapi::{
             BodyReading, Contract, DocumentFault, NoOperation, Reading,
             lint::{Lint, lint},
         },
         schema::STACK,
     },
+    refusal::{Refusal, Reject},
+    route::target::Target,
+    settings::validate::Formats,
+    text::counted::counted,
+    web::path::PathRules,
 };
 
 /// The longest path with its query, as `proxy.max_target` is without a setting.

@@ -5,8 +5,8 @@ use std::{net::IpAddr, time::Duration};
 use serde_json::Value;
 
 use crate::{
-    claim::ClaimPath,
     config::{self, value},
+    identity::claim::ClaimPath,
     settings::guard::LONGEST_BAN,
 };
 

@@ -15,7 +15,7 @@ use super::{
     table::{clean, clean_lines, prose},
 };
 use crate::{
-    claim::ClaimPath,
+    identity::claim::ClaimPath,
     snapshot::explain::{Asked, Explained, ExplainedStep, Explanation, Question, Secret, Verdict},
 };
 

@@ -10,15 +10,14 @@ use super::{
     table::{clean, prose},
 };
 use crate::{
-    auth::ensure_crypto,
-    clock::Now,
     config::{Config, Diagnostics, Disk},
-    counted::counted,
     diagnostic::Diagnostic,
-    digits::decimal,
     guard::lifecycle::reload::prepare,
+    os::clock::Now,
+    policy::auth::ensure_crypto,
     proxy::{Probed, probe},
     snapshot::Snapshot,
+    text::{counted::counted, digits::decimal},
 };
 
 #[derive(Debug, Args)]

@@ -14,13 +14,13 @@ use super::{
     table::{Table, clean, field, seconds},
 };
 use crate::{
-    clock::rfc3339,
-    counted::counted,
     guard::{
         cluster::{ClusterStatus, make_key, make_secret, public_key},
         control::{Answer, Request, client},
     },
     message::cluster::StoreReport,
+    os::clock::rfc3339,
+    text::counted::counted,
 };
 
 /// Where a key is unless the command says otherwise.

@@ -6,8 +6,8 @@ use serde_json::json;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     config::{Config, Disk, Files as _, Permitted},
-    counted::counted,
     guard::doctor::{self, State},
+    text::counted::counted,
 };
 
 #[derive(Debug, Args)]

@@ -3,13 +3,13 @@
 
 use super::{context::Context, exit::Exit};
 use crate::{
-    auth::ensure_crypto,
-    clock::Now,
     config::{Config, Diagnostics, Disk},
     guard::control::{
         Answer, Request,
         client::{self, Unreachable},
     },
+    os::clock::Now,
+    policy::auth::ensure_crypto,
     snapshot::{
         Snapshot,
         explain::{self, Explanation, LONGEST_TOKEN, Question, Secret, Verdict},

@@ -12,8 +12,8 @@ use super::{
     table::{Table, clean},
 };
 use crate::{
-    auth::api_key::record::Network,
     guard::control::{Answer, KeyMade, KeyPage, KeyShown, NewKey, Request, client::Conversation},
+    policy::auth::api_key::record::Network,
 };
 
 mod import;

@@ -8,7 +8,7 @@ use gateway_common::source::Source;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     guard::control::{Answer, ClampEntry, Request},
-    limit::report::{LimitQuestion, LimitRow},
+    policy::limit::report::{LimitQuestion, LimitRow},
 };
 
 #[derive(Debug, Subcommand)]

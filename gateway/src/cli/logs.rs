@@ -15,7 +15,7 @@ use gateway_common::source::Source;
 
 use self::{entry::Entry, filter::Filter, follow::follow, lines::next_line};
 use super::{context::Context, exit::Exit, table::clean};
-use crate::{clock::Now, config::value, log::rotated::list, settings::access_log::Statuses};
+use crate::{config::value, log::rotated::list, os::clock::Now, settings::access_log::Statuses};
 
 mod entry;
 mod filter;

@@ -9,9 +9,9 @@ use super::{
     table::{Table, seconds},
 };
 use crate::{
-    clock::{Now, rfc3339},
     guard::control::{Answer, Request},
-    limit::report::{LimitQuestion, LimitRow},
+    os::clock::{Now, rfc3339},
+    policy::limit::report::{LimitQuestion, LimitRow},
 };
 
 #[derive(Debug, Subcommand)]

@@ -26,9 +26,9 @@ use super::{
     table::{Table, clean, prose},
 };
 use crate::{
-    clock,
     config::{self, Config, Disk},
-    counted::counted,
+    os::clock,
+    text::counted::counted,
 };
 
 mod record;

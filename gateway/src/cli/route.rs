@@ -12,12 +12,12 @@ use super::{
 };
 use crate::{
     config::{Config, Diagnostics},
-    counted::counted,
-    path::PathRules,
     refusal::Refusal,
     route::{NoRoute, Routes, explain::Way, target::Target},
     settings::route::{Action, Rewrite, Route as Settings, RouteCondition, Subject, Test},
     snapshot::Snapshot,
+    text::counted::counted,
+    web::path::PathRules,
 };
 
 #[derive(Debug, Args)]

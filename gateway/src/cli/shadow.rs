@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     config::value::closest,
-    counted::counted,
     guard::control::{Answer, Request, Shadowed},
+    text::counted::counted,
 };
 
 #[derive(Debug, Subcommand)]

@@ -10,11 +10,10 @@ use super::{
 };
 use crate::{
     anchor::schedule::AnchorState,
-    clock::rfc3339,
-    counted::counted,
     guard::control::{self, Answer, FeedStatus, KernelBudgets, Process, Request, VerdictCount},
     message::{FailingServer, KeySetReport, UpstreamReport},
-    sandbox::Confinement,
+    os::{clock::rfc3339, sandbox::Confinement},
+    text::counted::counted,
 };
 
 #[derive(Debug, Args)]

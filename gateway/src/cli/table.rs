@@ -2,7 +2,7 @@
 
 use std::io::{self, IsTerminal as _};
 
-use crate::terminal::is_obeyed;
+use crate::text::terminal::is_obeyed;
 
 /// Rows of as many cells as there are headings.
 pub(super) struct Table<const COLUMNS: usize> {

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    detect::{Discount, Discounted},
     guard::control,
+    policy::detect::{Discount, Discounted},
     signal::Signal,
 };
 
@@ -310,7 +310,7 @@ fn explanations() {
         verdict: "blocked".to_owned(),
         unattached: Some("XDP is detached".to_owned()),
         entry: Some(entry(7, "203.0.113.7", "10 × forged_token")),
-        evidence: vec![crate::request_id::RequestId(1), crate::request_id::RequestId(2)],
+        evidence: vec![crate::web::request_id::RequestId(1), crate::web::request_id::RequestId(2)],
         reaction_micros: Some(1_234),
         connections_closed: Some(2),
         shields: Vec::new(),

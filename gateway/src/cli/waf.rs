@@ -20,10 +20,12 @@ use super::{
 };
 use crate::{
     config::{Config, Diagnostics, Disk},
+    policy::validate::{
+        coding::ContentCoding,
+        waf::{Request, Rules, Waf as Compiled, WafVerdict, rule_names},
+    },
     route::{Routes, target::Target},
     settings::waf::Settings,
-    validate::coding::ContentCoding,
-    validate::waf::{Request, Rules, Waf as Compiled, WafVerdict, rule_names},
 };
 
 /// The largest request that is read, in bytes.

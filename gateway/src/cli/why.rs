@@ -11,8 +11,8 @@ use super::{
     top::l7,
 };
 use crate::{
-    counted::counted,
     guard::control::{self, Answer, BanHistory, Entry, Past, Request},
+    text::counted::counted,
 };
 
 #[derive(Debug, Args)]

@@ -6,7 +6,7 @@
 
 use http::{HeaderMap, HeaderValue};
 
-use crate::{path::canonical_path, route::target::canonical_authority, settings::proxy::ClientHeader};
+use crate::{route::target::canonical_authority, settings::proxy::ClientHeader, web::path::canonical_path};
 
 /// The longest prefix, in bytes.
 const MAX_PREFIX: usize = 1_024;

@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{diagnostics::Located, document::Document, files::Files};
-use crate::{diagnostic::Diagnostic, file::NamedFile, wildcard};
+use crate::{diagnostic::Diagnostic, os::file::NamedFile, text::wildcard};
 
 /// What a reader knows of one key.
 #[derive(Clone, Debug, PartialEq, Eq)]

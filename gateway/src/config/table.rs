@@ -20,7 +20,7 @@ use super::{
     reader::{Absent, Keys, Reader},
     value::{self, closest, form::Form, kind},
 };
-use crate::{diagnostic::Diagnostic, file::NamedFile};
+use crate::{diagnostic::Diagnostic, os::file::NamedFile};
 
 /// A table that says nothing: what the reference is made from.
 static EMPTY: LazyLock<DeTable<'static>> = LazyLock::new(DeTable::new);

@@ -5,7 +5,7 @@ use super::{
     table::Table,
 };
 use crate::{
-    expression::Expression,
+    identity::expression::Expression,
     settings::{
         admin::Settings as Admin, alert::Settings as Alerts, anomalies::Settings as Anomalies,
         guard::Settings as Guard, identity_headers::IdentityHeader, limit::Sharing, otlp::Settings as Otlp,

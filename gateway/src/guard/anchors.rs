@@ -15,8 +15,8 @@ use crate::{
         schedule::{AnchorState, Schedule},
         timestamp,
     },
-    clock::{Now, rfc3339},
-    message::delivery::{Delivery, Parcel},
+    message::observer::delivery::{Delivery, Parcel},
+    os::clock::{Now, rfc3339},
     settings::audit::{Anchor, AnchorTarget},
 };
 
@@ -201,7 +201,7 @@ fn nonce() -> u64 {
     let mut nonce = [0; 8];
     // Without randomness the nonce is known, and an old response would do, which has its time in it.
     let is_random = aws_lc_rs::rand::fill(&mut nonce).is_ok();
-    if is_random { u64::from_be_bytes(nonce) } else { crate::clock::monotonic() }
+    if is_random { u64::from_be_bytes(nonce) } else { crate::os::clock::monotonic() }
 }
 
 /// Appends a line to a file that may be one that only takes appending. It is opened each time: what it lies on may have
@@ -250,7 +250,7 @@ mod tests {
             SignedHead { anchor: 1, chain: text(), seq, hash: text(), time: text(), key: text(), signature: text() }
         };
         let mut tell = |anchors: &mut Anchors, seq: u64| {
-            now.monotonic += 10 * crate::clock::SECOND;
+            now.monotonic += 10 * crate::os::clock::SECOND;
             for job in anchors.due(&head(seq), now) {
                 let DeliveryWay::Write(path) = job.way("host", 1) else { panic!("a file") };
                 anchors.done(job.write(&path), now);

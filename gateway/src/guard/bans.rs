@@ -13,8 +13,6 @@ use gateway_common::{
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clock::{self, MINUTE, Now, SECOND},
-    detect::BanRequest,
     guard::{
         audit::{AuditChain, members, members_of},
         cluster::fact::Fact,
@@ -22,6 +20,8 @@ use crate::{
         store::{Change, Ended, Record, Store, StoreError},
     },
     message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamReport},
+    os::clock::{self, MINUTE, Now, SECOND},
+    policy::detect::BanRequest,
     settings::{
         detect::{MAX_EVIDENCE, Rule},
         guard::Settings,

@@ -18,15 +18,15 @@ use self::{
     tickets::TicketExchange,
 };
 use crate::{
-    clock::{self, Now, SECOND},
-    counted::counted,
-    limit,
     message::cluster::StoreReport,
+    os::clock::{self, Now, SECOND},
+    policy::limit,
     settings::{
         cluster::{Node, Settings, Stale},
         limit::{Allowance, Limit},
         proxy,
     },
+    text::counted::counted,
     tls::Chain,
 };
 

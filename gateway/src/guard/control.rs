@@ -7,9 +7,11 @@ use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    detect::ProfileRow,
-    limit::report::{LimitQuestion, LimitRow},
-    message::{alert::AlertReport, anomalies::Anomalies},
+    message::observer::{alert::AlertReport, anomalies::Anomalies},
+    policy::{
+        detect::ProfileRow,
+        limit::report::{LimitQuestion, LimitRow},
+    },
     settings::operators::Roles,
     snapshot::explain,
 };
@@ -37,15 +39,12 @@ pub use crowdsec::CrowdsecStatus;
 pub use entry::{Allow, Entry};
 pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
 pub use status::{
-    AuditState, BanCount, Budget, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, Interface, LogDrops, Lost, Process,
-    ReloadRefused, Requests, Status, Top, VerdictCount,
+    ANOTHER_GUARD, AuditState, BanCount, Budget, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, Interface, LogDrops,
+    Lost, Process, ReloadRefused, Requests, Status, Top, VerdictCount,
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
 pub use why::{BanHistory, Past, Score, Why};
-
-/// What a reload is answered with that the guard after this one does. Whoever asked looks at `status` for what comes of it.
-pub const ANOTHER_GUARD: &str = "another guard starts, to load the kernel program, and reloads: see `gateway status`";
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -11,10 +11,10 @@ pub(crate) use decisions::Decisions;
 pub(crate) use outgoing::Outgoing;
 
 use crate::{
-    clock::{Now, SECOND, rfc3339},
     guard::control::{CrowdsecStatus, watch::Watchers},
     lists::DecisionStream,
-    message::fetch::Fetch,
+    message::observer::fetch::Fetch,
+    os::clock::{Now, SECOND, rfc3339},
     settings::crowdsec::Settings,
 };
 

@@ -7,7 +7,7 @@ use serde::Serialize;
 use facts::{Daemon, Fact, Interface, Unanswered};
 
 use super::{control::Process, kernel::PinnedAt};
-use crate::{counted::counted, launch::ProcessRole};
+use crate::{os::launch::ProcessRole, text::counted::counted};
 
 mod facts;
 mod look;

@@ -1,33 +1,24 @@
 //! The drop path in the kernel: the program is loaded and attached, its maps are kept, and nothing else names aya.
 
 mod attach;
-mod batch;
-mod bits;
-mod budgets;
 mod error;
 mod events;
 mod handle;
 mod held;
 mod host;
-mod interfaces;
-mod limits;
 mod load;
-mod object;
-mod parts;
+mod maps;
 mod pins;
-mod reattach;
-mod swap;
 mod sys;
 mod trace;
-mod tries;
 
 pub use attach::Attached;
-pub use batch::{RuleScan, Scan};
-pub use budgets::BudgetOverride;
 pub use error::KernelError;
 pub use handle::Kernel;
 pub use held::{Hold, hold};
 pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use load::trial;
+pub use maps::batch::{RuleScan, Scan};
+pub use maps::budgets::BudgetOverride;
 pub use pins::{PinnedAt, Removed, attached_program, is_pinned, pinned_links, remove};
 pub use trace::TracedPacket;

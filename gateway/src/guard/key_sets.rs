@@ -11,10 +11,10 @@ use std::{
 };
 
 use crate::{
-    auth::jwt::source,
-    clock,
     guard::state_files::set_aside,
     message::{KeptKeys, KeySetReport, MAX_KEY_SETS},
+    os::clock,
+    policy::auth::jwt::source,
     settings::{auth::Settings, jwt::Issuer},
 };
 

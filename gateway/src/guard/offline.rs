@@ -8,22 +8,22 @@ use std::{io, path::Path, time::Duration};
 use serde_json::json;
 
 use crate::{
-    clock::{self, Now},
     config::{Config, Disk, Locations},
-    counted::counted,
     guard::{
         audit,
         bans::{Actor, Guard, Parts, Processes, ProtectedAddresses},
         control::{Answer, Request, Requests},
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        lifecycle::state::{self, OpenedState},
+        lifecycle::start::state::{self, OpenedState},
         state_files::{
             self,
             lock::{LockError, borrow},
         },
     },
+    os::clock::{self, Now},
     settings,
+    text::counted::counted,
 };
 
 /// How long a command waits for another one.

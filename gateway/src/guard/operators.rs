@@ -8,17 +8,19 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
-    digits::decimal,
     guard::{
-        admin_tokens::Holder,
         bans::Actor,
         control::{Grant, Whoami, caller::PeerProcess},
+        operators::admin_tokens::Holder,
     },
     settings::{
         guard::Settings,
         operators::{Member, Role, Roles, every_role, names},
     },
+    text::digits::decimal,
 };
+
+pub(super) mod admin_tokens;
 
 /// Who may do what, by number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,7 @@ use nix::{
 };
 
 use super::programs::Program;
-use crate::{
+use crate::os::{
     launch::{self, End, MAX_CHILDREN, Notice, ProcessRole, RunAs},
     seqpacket,
 };

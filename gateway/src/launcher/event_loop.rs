@@ -32,9 +32,11 @@ use super::{
 };
 use crate::{
     diagnostic::with_causes,
-    launch::{End, LauncherCommand, Notice, ProcessRole, ProgramId, SETTLED, back_off},
-    program_log, sandbox,
-    seqpacket::MAX_DESCRIPTORS,
+    os::{
+        launch::{End, LauncherCommand, Notice, ProcessRole, ProgramId, SETTLED, back_off},
+        program_log, sandbox,
+        seqpacket::MAX_DESCRIPTORS,
+    },
 };
 
 /// `gateway run`: stays until a signal ends it, or the first guard does.

@@ -15,7 +15,7 @@ use std::{
 use nix::sys::signal::Signal;
 
 use super::{children, programs::Program};
-use crate::{
+use crate::os::{
     launch::{self, LauncherCommand, MAX_ADDRESSES, Notice},
     seqpacket,
 };

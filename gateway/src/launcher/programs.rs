@@ -21,7 +21,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::launch::{ProgramFault, ProgramId, Unfit};
+use crate::os::launch::{ProgramFault, ProgramId, Unfit};
 
 /// How many programs that were found are kept beside those that run.
 const MOST: usize = 8;

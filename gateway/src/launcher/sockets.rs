@@ -13,7 +13,7 @@ use std::{
 
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 
-use crate::launch::MAX_ADDRESSES;
+use crate::os::launch::MAX_ADDRESSES;
 
 /// Connections that wait to be accepted, per socket; the kernel caps it at `net.core.somaxconn`.
 const BACKLOG: i32 = 4_096;

@@ -9,7 +9,7 @@ use super::{
     plain,
     range::sources,
 };
-use crate::digits::decimal;
+use crate::text::digits::decimal;
 
 /// What the set was made with.
 #[derive(Default)]

@@ -9,7 +9,7 @@ use super::{
     line::{Listed, shortened},
     range::{self, sources},
 };
-use crate::digits::decimal;
+use crate::text::digits::decimal;
 
 /// In eMule's lists what has a higher level than this is not blocked.
 const HIGHEST_BLOCKED: u32 = 127;

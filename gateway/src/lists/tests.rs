@@ -1,7 +1,7 @@
 //! Lists as tables: what each format's lines become.
 
 use super::{line::go_duration, *};
-use crate::file::seed;
+use crate::os::file::seed;
 
 mod published;
 

@@ -9,11 +9,11 @@ use super::{
     redact::{Hash, Redactor},
 };
 use crate::{
+    collections::mix::mix,
     diagnostic::Diagnostic,
-    geo::Geo,
-    mix::mix,
-    request_id::RequestId,
+    net::geo::Geo,
     settings::access_log::{LineFilter, Principal, Settings},
+    web::request_id::RequestId,
 };
 
 /// The access log of one configuration.

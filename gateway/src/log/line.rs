@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::text::hexadecimal;
-use crate::{request_id::RequestId, trace_context::TraceContext};
+use crate::web::{request_id::RequestId, trace_context::TraceContext};
 
 /// What one request, or one connection that never came to one, was.
 #[derive(Clone, Copy, Debug)]

@@ -10,8 +10,8 @@ use regex::{Regex, RegexBuilder};
 
 use crate::{
     diagnostic::Diagnostic,
-    digits,
     settings::access_log::{JWT, PATTERN_SIZE, Redact, SECRET_ENDINGS, compact_parameter},
+    text::digits,
 };
 
 /// What stands in the place of a secret.

@@ -20,10 +20,8 @@ use super::{
     output::{Output, Target},
 };
 use crate::{
-    clock,
-    os::{self, Policy},
-    sparse::Sparse,
-    swap::Swap,
+    collections::swap::Swap,
+    os::{self, Policy, clock, program_log::sparse::Sparse},
 };
 
 /// How large a block may grow before it is handed over, in bytes.

@@ -6,7 +6,7 @@ use std::{cell::Cell, fmt, io::Write as _, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::{request_id::RequestId, terminal::is_obeyed};
+use crate::{text::terminal::is_obeyed, web::request_id::RequestId};
 
 /// The longest text of a client that a line takes over, in bytes.
 pub(super) const MAX_TEXT: usize = 2_048;

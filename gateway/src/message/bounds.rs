@@ -3,26 +3,30 @@
 
 use super::{
     ANSWERS, LONGEST_FAILURE, MAX_LABELS, MAX_PLAN_MEMBERS, MAX_REASON, MAX_REFUSED, ToGuard, ToProxy,
-    alert::{LONGEST_REPORT, ObserverAnswer},
-    anomalies::Deviations,
     cluster::{LONGEST_LETTER, MAX_LETTERS},
-    delivery::{Delivered, LONGEST_RESPONSE},
-    fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT},
-    relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
+    observer::{
+        alert::{LONGEST_REPORT, ObserverAnswer},
+        anomalies::Deviations,
+        delivery::{Delivered, LONGEST_RESPONSE},
+        fetch::{Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT},
+        relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
+    },
     telemetry::Telemetry,
 };
 use crate::{
-    auth::role_paths::{MOST, UnseenRoles},
-    authz::shadow::MOST_TOLD,
-    detect::{
-        Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_DISCOUNTED, MAX_FAILING, MAX_PROFILES, MAX_SCORES,
-        MAX_TAKEN_BACK, ProfileRow,
-    },
-    limit::{
-        quota::MAX_ROWS_TOLD,
-        quotas::{LONGEST_COUNTS, QuotaReport},
-        report::{LONGEST_KEY, LimitRow, MAX_ROWS},
-        spent::{LONGEST_BY, MAX_SPENT, SpentBudgets},
+    policy::{
+        auth::role_paths::{MOST, UnseenRoles},
+        authz::shadow::MOST_TOLD,
+        detect::{
+            Deviating, LONGEST_CONTRIBUTOR, MAX_DEVIATING, MAX_DISCOUNTED, MAX_FAILING, MAX_PROFILES, MAX_SCORES,
+            MAX_TAKEN_BACK, ProfileRow,
+        },
+        limit::{
+            quota::MAX_ROWS_TOLD,
+            quotas::{LONGEST_COUNTS, QuotaReport},
+            report::{LONGEST_KEY, LimitRow, MAX_ROWS},
+            spent::{LONGEST_BY, MAX_SPENT, SpentBudgets},
+        },
     },
     settings::{detect::MAX_EVIDENCE, limit::Clamp},
     signal::Signal,
@@ -250,11 +254,13 @@ impl Bounded for ToProxy {
 mod tests {
     use super::*;
     use crate::{
-        detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, Named},
-        limit::quota::{Span, UsedRow, Warned},
-        message::{Counted, FailingServer, GoodClient, UpstreamReport, anomalies::Contributors},
-        request_id::RequestId,
+        message::{Counted, FailingServer, GoodClient, UpstreamReport, observer::anomalies::Contributors},
+        policy::{
+            detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, Named},
+            limit::quota::{Span, UsedRow, Warned},
+        },
         settings::anomalies::ClientMeasure,
+        web::request_id::RequestId,
     };
 
     fn long_name() -> ProfileRow {

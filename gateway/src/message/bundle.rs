@@ -11,8 +11,8 @@ use aws_lc_rs::digest;
 
 use super::{Bundle, InForce};
 use crate::{
-    clock,
     config::{Document, Files},
+    os::clock,
 };
 
 impl Bundle {

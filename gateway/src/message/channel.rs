@@ -9,11 +9,14 @@ use serde::{Serialize, de::DeserializeOwned};
 use tokio::io::{Interest, unix::AsyncFd};
 
 use super::{Bounded, MAX_BYTES, MAX_DESCRIPTORS};
-use crate::seqpacket::{Datagram, receive, receive_whole, send};
+use crate::os::seqpacket::{Datagram, receive, receive_whole, send};
 
-pub(crate) use crate::seqpacket::close_elsewhere;
-pub use crate::seqpacket::pair;
-pub(super) use crate::seqpacket::receive_bytes;
+pub(crate) use crate::os::seqpacket::close_elsewhere;
+pub use crate::os::seqpacket::pair;
+pub(super) use crate::os::seqpacket::receive_bytes;
+
+pub mod byte_stream;
+pub(crate) mod sealed;
 
 /// The first byte of every message: whoever is introduced to a process of another version finds out by the first one, and
 /// neither understands it by chance.
@@ -80,7 +83,7 @@ impl Channel {
     /// that come along, and is received once others were closed.
     ///
     /// # Errors
-    /// As [`Self::receive`]; [`is_full`](crate::seqpacket::is_full) where there is no room for the descriptors.
+    /// As [`Self::receive`]; [`is_full`](crate::os::seqpacket::is_full) where there is no room for the descriptors.
     pub async fn receive_whole<T: DeserializeOwned>(&self) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
         let receive = |socket: &OwnedFd| receive_whole(socket.as_fd(), MAX_BYTES);
         let Datagram { bytes, descriptors, .. } = self.socket.async_io(Interest::READABLE, receive).await?;
@@ -220,9 +223,8 @@ mod tests {
 
     use super::*;
     use crate::{
-        launch,
         message::{ToGuard, ToProxy},
-        seqpacket::is_full,
+        os::{launch, seqpacket::is_full},
     };
 
     /// Set for the process that may open no more files.
@@ -314,7 +316,7 @@ mod tests {
 
         run(async {
             let (left, right) = UnixStream::pair().unwrap();
-            let mut right = crate::message::byte_stream::ByteStream::new(right);
+            let mut right = crate::message::channel::byte_stream::ByteStream::new(right);
             let mut bytes = [0; 8];
             send(left.as_fd(), b"a", &[]).unwrap();
             assert_eq!(right.read(&mut bytes).await.unwrap(), 1);

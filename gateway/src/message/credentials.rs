@@ -10,7 +10,7 @@ use std::{
 use rustix::fs::{MemfdFlags, SealFlags, fcntl_add_seals, memfd_create};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use crate::auth::{api_key::record::KeyRecord, revocation::Revoked};
+use crate::policy::auth::{api_key::record::KeyRecord, revocation::Revoked};
 
 /// How many changes are one piece.
 const PIECE: usize = 1_024;
@@ -157,7 +157,7 @@ pub fn fit_a_message(changes: &[CredentialChange]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::auth::api_key::record::Profile;
+    use crate::policy::auth::api_key::record::Profile;
 
     fn key(id: u64) -> CredentialChange {
         let profile = Profile { roles: vec!["reader".to_owned()], ..Profile::default() };

@@ -4,7 +4,10 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{alert, anomalies::ContributorsShown, collector::Collector, fetch, telemetry::Telemetry};
+use super::{
+    observer::{anomalies::ContributorsShown, collector::Collector},
+    telemetry::Telemetry,
+};
 use crate::{
     diagnostic::Diagnostic,
     settings::{
@@ -14,6 +17,14 @@ use crate::{
     },
     tls,
 };
+
+pub mod alert;
+pub mod anomalies;
+pub mod collector;
+pub mod delivery;
+pub mod event;
+pub mod fetch;
+pub mod relay;
 
 /// What the guard tells the observer.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -27,18 +38,18 @@ pub enum ToObserver {
         /// Larger than that of any proxy before.
         generation: u64,
     },
-    /// Carries a sealed [`Delivery`](super::delivery::Delivery), and the socket that takes one
-    /// [`Delivered`](super::delivery::Delivered).
+    /// Carries a sealed [`Delivery`](super::observer::delivery::Delivery), and the socket that takes one
+    /// [`Delivered`](super::observer::delivery::Delivered).
     Deliver,
     /// Carries a sealed [`Fetch`](fetch::Fetch), the socket that takes one [`Fetched`](fetch::Fetched), and a file in memory
     /// with room for the body.
     Fetch,
-    /// Carries the socket by which commands of operators are relayed to the guard: [`Relayed`](super::relay::Relayed)
-    /// there, [`Answered`](super::relay::Answered) back.
+    /// Carries the socket by which commands of operators are relayed to the guard: [`Relayed`](super::observer::relay::Relayed)
+    /// there, [`Answered`](super::observer::relay::Answered) back.
     Relay,
-    /// Carries the socket by which the guard tells its decisions: an [`Event`](super::event::Event) each.
+    /// Carries the socket by which the guard tells its decisions: an [`Event`](super::observer::event::Event) each.
     Events,
-    /// Carries the socket by which the observer says what is not usual: [`Deviations`](super::anomalies::Deviations) each.
+    /// Carries the socket by which the observer says what is not usual: [`Deviations`](super::observer::anomalies::Deviations) each.
     Findings,
     /// From whom something comes that it has said is not usual.
     Contributors(Box<ContributorsShown>),

@@ -11,7 +11,7 @@ pub use report::Report;
 pub use trace::{Step, StepSpan, Trace};
 
 pub use crate::metric::{Kind, Metric, Role, Row};
-use crate::sandbox;
+use crate::os::sandbox;
 
 mod histogram;
 mod limits;

@@ -5,30 +5,34 @@ use std::net::IpAddr;
 use gateway_common::source::Source;
 
 use super::{
-    anomalies::{ContributorShown, ContributorsShown},
     compiler::{CompileResult, CompileTask},
-    delivery::{Delivered, Delivery, Parcel},
-    event::Event,
-    observer::{AdminTls, ObserverConfig, ToObserver},
-    relay::{Answered, Relayed},
+    observer::{
+        AdminTls, ObserverConfig, ToObserver,
+        anomalies::{ContributorShown, ContributorsShown},
+        delivery::{Delivered, Delivery, Parcel},
+        event::Event,
+        relay::{Answered, Relayed},
+    },
     telemetry::{Metric, Samples, Telemetry},
     *,
 };
 use crate::{
-    auth::{
-        api_key::record::{KeyRecord, Profile},
-        revocation::Revoked,
-        role_paths::UnseenRoles,
+    policy::{
+        auth::{
+            api_key::record::{KeyRecord, Profile},
+            revocation::Revoked,
+            role_paths::UnseenRoles,
+        },
+        detect::{Contribution, Contributor, Deviating, Discount, Discounted, Named},
+        limit::{
+            quota::{Span, UsedRow, Warned},
+            quotas::QuotaReport,
+            spent::Limited,
+        },
     },
-    detect::{Contribution, Contributor, Deviating, Discount, Discounted, Named},
-    limit::{
-        quota::{Span, UsedRow, Warned},
-        quotas::QuotaReport,
-        spent::Limited,
-    },
-    request_id::RequestId,
     settings::anomalies::ClientMeasure,
     signal::Signal,
+    web::request_id::RequestId,
 };
 
 mod reading;

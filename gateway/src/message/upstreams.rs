@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::detect::Discounted;
+use crate::policy::detect::Discounted;
 
 /// The longest reason why a server fails, in bytes.
 pub const LONGEST_FAILURE: usize = 160;
@@ -24,7 +24,7 @@ pub struct UpstreamReport {
     pub retries: u64,
     /// Requests that may wait for a response at once, where that is limited by `concurrency`.
     pub limit: Option<u32>,
-    /// Its failures that count against nobody, at most [`MAX_DISCOUNTED`](crate::detect::MAX_DISCOUNTED).
+    /// Its failures that count against nobody, at most [`MAX_DISCOUNTED`](crate::policy::detect::MAX_DISCOUNTED).
     #[serde(default)]
     pub discounted: Vec<Discounted>,
 }

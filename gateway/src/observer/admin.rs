@@ -23,14 +23,11 @@ use super::{
     store::Store,
 };
 use crate::{
-    clock::Now,
     message::{
-        observer::ObserverConfig,
-        relay::Relayed,
+        observer::{ObserverConfig, relay::Relayed},
         telemetry::{Metric, Role, Samples, Series, Telemetry},
     },
-    resident::Resident,
-    sandbox,
+    os::{clock::Now, resident::Resident, sandbox},
 };
 
 mod access;

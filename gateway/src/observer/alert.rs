@@ -22,12 +22,14 @@ use tracker::{AlertChange, Tracked, TrackedAlert, Tracker, Words};
 
 use super::store::{Store, Sums};
 use crate::{
-    clock::{Now, SECOND},
-    keep::Keep,
     message::telemetry::{Metric, Samples},
+    os::{
+        alternating_files::Keep,
+        clock::{Now, SECOND},
+        program_log::sparse::Sparse,
+    },
     outbound::client::Client,
     settings::alert::{AlertRule, Receiver, Settings, Severity},
-    sparse::Sparse,
 };
 
 mod ask;

@@ -18,15 +18,19 @@ use watch::{SavedWatch, Watch};
 
 use super::{alert::Sentences, store::Sums};
 use crate::{
-    clock::{Now, SECOND, rfc3339},
-    detect::Deviating,
-    keep::Keep,
     message::{
-        alert::LONGEST_REPORT,
-        anomalies::{Anomalies, AnomalyShown, ContributorShown, ContributorsShown, Deviations},
         channel::Sender,
+        observer::{
+            alert::LONGEST_REPORT,
+            anomalies::{Anomalies, AnomalyShown, ContributorShown, ContributorsShown, Deviations},
+        },
         telemetry::{Metric, Samples},
     },
+    os::{
+        alternating_files::Keep,
+        clock::{Now, SECOND, rfc3339},
+    },
+    policy::detect::Deviating,
     settings::anomalies::Settings,
 };
 

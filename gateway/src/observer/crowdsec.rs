@@ -10,14 +10,14 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::{Value, json};
 
 use crate::{
-    clock::rfc3339,
-    message::fetch::ToldBan,
+    message::observer::fetch::ToldBan,
+    os::clock::rfc3339,
     outbound::{
         Server,
         client::{Client, OutboundRequest, OutboundResponse},
     },
     settings::crowdsec::{LocalApi, Machine},
-    url::Url,
+    web::url::Url,
 };
 
 /// The longest answer but that of decisions, in bytes.

@@ -16,9 +16,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     message::{
-        channel::Channel,
-        delivery::{Delivered, Delivery, LONGEST_RESPONSE, Parcel},
-        sealed::unseal,
+        channel::{Channel, sealed::unseal},
+        observer::delivery::{Delivered, Delivery, LONGEST_RESPONSE, Parcel},
     },
     observer::fetch::short,
     settings::audit::{SyslogServer, Url},

@@ -16,13 +16,11 @@ use client::{CollectorClient, ExportOutcome};
 
 use super::store::Store;
 use crate::{
-    clock,
     message::{
-        collector::Collector,
-        event::Event,
+        observer::{collector::Collector, event::Event},
         telemetry::{Metric, Samples, Trace},
     },
-    sparse::Sparse,
+    os::{clock, program_log::sparse::Sparse},
 };
 
 mod client;

@@ -18,16 +18,17 @@ use super::{
 };
 use crate::{
     message::{
-        channel::Channel,
-        fetch::{Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT, MAX_LIFTED, ToldBan},
-        sealed::unseal,
+        channel::{Channel, sealed::unseal},
+        observer::fetch::{
+            Fetch, FetchAnswer, Fetched, LONGEST_CHECKSUM, LONGEST_SIGNATURE, LONGEST_TEXT, MAX_LIFTED, ToldBan,
+        },
     },
     outbound::{
         Server,
         client::{Client, OutboundRequest},
     },
     settings::{crowdsec::LocalApi, feed::FeedSource, outbound::Dial},
-    url::Url,
+    web::url::Url,
 };
 
 /// How much is fetched at once.

@@ -8,8 +8,8 @@ use serde::Serialize;
 
 use super::store::Sums;
 use crate::{
-    clock::{Now, SECOND},
     message::telemetry::{Histogram, Metric, Series, Value},
+    os::clock::{Now, SECOND},
 };
 
 /// How many seconds a point is about.

@@ -32,21 +32,24 @@ use super::{
     store::Store,
 };
 use crate::{
-    clock::Now,
     diagnostic::with_causes,
-    launch,
     message::{
-        alert::{AlertQuestion, ObserverAnswer},
-        channel::{Channel, is_unreadable},
-        event::Event,
-        observer::{ObserverConfig, ToObserver},
-        sealed::unseal,
+        channel::{Channel, is_unreadable, sealed::unseal},
+        observer::{
+            ObserverConfig, ToObserver,
+            alert::{AlertQuestion, ObserverAnswer},
+            event::Event,
+        },
         telemetry::{Role, Telemetry},
     },
-    os, program_log,
-    resident::Resident,
-    sandbox,
-    seqpacket::{FULL_FOR, is_full},
+    os,
+    os::{
+        clock::Now,
+        launch, program_log,
+        resident::Resident,
+        sandbox,
+        seqpacket::{FULL_FOR, is_full},
+    },
 };
 
 /// How many messages of one proxy are read in a second. It sends one, or as many as its series and traces take.

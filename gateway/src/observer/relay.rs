@@ -14,9 +14,8 @@ use std::{
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::message::{
-    channel::Channel,
-    relay::{AT_ONCE, Answered, Relayed},
-    sealed::unseal,
+    channel::{Channel, sealed::unseal},
+    observer::relay::{AT_ONCE, Answered, Relayed},
 };
 
 /// How long the guard may take. A reload takes until a proxy serves it.

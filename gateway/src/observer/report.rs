@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::message::alert::{LONGEST_REPORT, ObserverAnswer};
+use crate::message::observer::alert::{LONGEST_REPORT, ObserverAnswer};
 
 /// A report, if it is not too long.
 pub(super) fn said(report: &impl Serialize) -> ObserverAnswer {

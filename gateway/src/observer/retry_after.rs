@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, header};
 
-use crate::digits::decimal;
+use crate::text::digits::decimal;
 
 /// How long a server wants to be left alone, in milliseconds: seconds or a date (RFC 9110 10.2.3).
 pub(super) fn retry_after(headers: &HeaderMap) -> u64 {

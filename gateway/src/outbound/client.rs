@@ -28,9 +28,9 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use super::Server;
 use crate::{
-    reach::{Reach, reach},
+    net::reach::{Reach, reach},
     tls::describe,
-    url::Url,
+    web::url::Url,
 };
 
 /// The most names that one client has resolved at once: one that hangs must not keep others from it. Each has a thread.

@@ -14,18 +14,18 @@ use std::{
 use tokio::{sync::watch, task::LocalSet};
 
 use self::{
-    mail::Mail,
+    peer_queues::Mail,
     serve::serve,
     state::{State, StoreJob},
     store::StoreAddress,
 };
-use crate::{limit::BudgetQueue, settings::cluster};
+use crate::{policy::limit::BudgetQueue, settings::cluster};
 
 mod budgets;
 mod connection;
 mod letters;
-mod mail;
 mod pause;
+mod peer_queues;
 mod quotas;
 mod resp;
 mod script;

@@ -20,9 +20,8 @@ use super::{
     timing::{deadline::has_passed, write_batching::WriteTurn},
 };
 use crate::{
-    admission::Class,
     client::Client,
-    limit::connection::ConnectionPermit,
+    policy::{admission::Class, limit::connection::ConnectionPermit},
     settings::timeouts::Timeouts,
     tls::{Secured, hello::Ja4},
 };

@@ -5,9 +5,9 @@ use http::{HeaderMap, Version, header, request::Parts};
 
 use self::length::Framing;
 use crate::{
-    header_values,
     refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,
+    web::header_values,
 };
 
 pub(super) mod chunks;

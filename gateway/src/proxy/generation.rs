@@ -16,10 +16,10 @@ use super::{
     worker::measures::Measures,
 };
 use crate::{
-    auth::PasswordCheck,
-    clock::{self, Now},
     config::{self, Config},
     message::{Bundle, CrawlerRanges, InForce, bundle::file_digest},
+    os::clock::{self, Now},
+    policy::auth::PasswordCheck,
     refusal::{Refusal, Reject},
     settings::{self, limit::Seed, listener::Listener},
     snapshot::{CompiledRoute, Snapshot},

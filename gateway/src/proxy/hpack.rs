@@ -10,7 +10,7 @@ use http::{
     uri::{Authority, PathAndQuery},
 };
 
-use crate::path::escape_query;
+use crate::web::path::escape_query;
 
 mod decode;
 mod encode;

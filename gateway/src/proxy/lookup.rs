@@ -17,7 +17,7 @@ use tokio::{
     time::timeout,
 };
 
-use crate::{
+use crate::policy::{
     auth::{Answer, Authenticators, Lookup, jwt::KeySet},
     detect::HostQuestion,
 };

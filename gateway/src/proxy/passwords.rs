@@ -14,8 +14,8 @@ use gateway_common::source::Source;
 use tokio::sync::oneshot;
 
 use crate::{
-    auth::PasswordCheck,
     os::{self, Policy},
+    policy::auth::PasswordCheck,
     refusal::{Refusal, Reject},
     settings::basic::Settings,
 };

@@ -8,7 +8,7 @@ use std::{ops::Range, time::Duration};
 use http::StatusCode;
 
 use super::{framing::length::decimal, hpack, memory::buffer_pool};
-use crate::header_values;
+use crate::web::header_values;
 
 /// The longest reason phrase that passes, in bytes. Some clients read short status lines only.
 const LONGEST_REASON: usize = 256;

@@ -13,51 +13,43 @@ use super::{
     tunnel::upgrade::UpgradeRequest,
 };
 use crate::{
-    admission::Class,
-    authz::Permit,
-    clock,
+    os::clock,
+    policy::{admission::Class, authz::Permit},
     refusal::{Refusal, Reject},
 };
 
 mod balance;
-mod dial;
+pub(super) mod connection;
 mod error;
-mod failing;
 mod gate;
 mod group;
 pub(super) mod headers;
-mod health;
 mod http1;
 mod http2;
-mod pool;
 mod request;
 mod response;
 mod retry;
 mod server;
 mod slots;
-mod state;
 mod timeout;
-pub(super) mod tls;
-mod transport;
 
 #[cfg(any(test, fuzzing))]
 pub(super) use self::http1::reading;
-pub(super) use self::{
-    error::ForwardError,
-    group::{LbContext, ServerGroup},
-    health::watch,
-    request::{ClientSide, UpstreamRequest},
-    response::UpstreamResponse,
-    server::SharedUpstream,
-    timeout::AttemptTimeouts,
-};
 use self::{
+    connection::pool::PooledConnection,
     gate::Passage,
     group::Attempt,
-    pool::PooledConnection,
     request::OriginalBody,
     retry::{AttemptFailure, Blame, Next, RetryAllowance, RetryState},
     timeout::{TimeLeft, in_time},
+};
+pub(super) use self::{
+    error::ForwardError,
+    group::{LbContext, ServerGroup},
+    request::{ClientSide, UpstreamRequest},
+    response::UpstreamResponse,
+    server::{SharedUpstream, health::watch},
+    timeout::AttemptTimeouts,
 };
 
 /// A request, and what its server has to know and do.

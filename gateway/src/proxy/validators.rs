@@ -13,8 +13,8 @@ use tokio::sync::oneshot;
 
 use crate::{
     os::{self, Policy},
+    policy::validate::schema::STACK,
     refusal::{Refusal, Reject},
-    validate::schema::STACK,
 };
 
 /// The most bodies that wait.

@@ -24,14 +24,12 @@ use super::{
     memory::slab::Slab,
 };
 use crate::{
-    admission::Pressure,
     client::Client,
-    clock,
-    detect::BanRequest,
     log::sink::LogBuffer,
     message::{MAX_PLAN_MEMBERS, PlanMember, telemetry::Trace},
-    request_id::RequestId,
-    sparse::Sparse,
+    os::{clock, program_log::sparse::Sparse},
+    policy::{admission::Pressure, detect::BanRequest},
+    web::request_id::RequestId,
 };
 
 pub(super) mod asks;

@@ -6,8 +6,8 @@
 use http::HeaderMap;
 
 use crate::{
-    path,
     settings::route::{RouteCondition, Subject, Test},
+    web::path,
 };
 
 /// Whether a request meets a condition.

@@ -10,9 +10,9 @@ use http::{
 };
 
 use crate::{
-    header_values,
     route::target::Target,
     settings::cors::{Cors, HeaderNames},
+    web::header_values,
 };
 
 #[cfg(test)]

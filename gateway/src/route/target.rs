@@ -12,8 +12,8 @@ use http::{Method, request::Parts, uri::PathAndQuery};
 
 use self::host::Authority;
 use crate::{
-    path::{PathRules, read_path, segments},
     refusal::{Refusal, Reject},
+    web::path::{PathRules, read_path, segments},
 };
 
 mod host;

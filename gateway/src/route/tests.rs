@@ -4,13 +4,13 @@ use http::Request;
 
 use super::*;
 use crate::{
-    path::PathRules,
     settings::{
         auth::{Accepted, Methods},
         authz::Requirement,
         route::{Action, Subject, Test},
         validate::RefusesUnknown,
     },
+    web::path::PathRules,
 };
 
 mod around;

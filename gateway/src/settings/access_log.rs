@@ -7,7 +7,7 @@ use http::HeaderName;
 pub use field::Field;
 
 use super::tls::UpstreamTls;
-use crate::{digits::decimal, file::NamedFile, geo::Geo};
+use crate::{net::geo::Geo, os::file::NamedFile, text::digits::decimal};
 
 mod field;
 

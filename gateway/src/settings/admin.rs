@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf};
 
 use super::tls::Certificate;
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// `[admin]`.
 #[derive(Clone, Debug)]

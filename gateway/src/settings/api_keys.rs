@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// How many characters of a key are its id.
 pub const ID: usize = 11;

@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// `[audit]`.
 #[derive(Clone, Debug, PartialEq, Eq)]

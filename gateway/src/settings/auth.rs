@@ -1,7 +1,7 @@
 //! How clients prove who they are: the settings of every method but client certificates, and which of them a route accepts.
 
 use super::{api_keys, basic, introspection, jwt};
-use crate::claim::ClaimPath;
+use crate::identity::claim::ClaimPath;
 
 /// How clients prove who they are.
 #[derive(Clone, Debug, Default, PartialEq)]

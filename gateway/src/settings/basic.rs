@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// Whose names and passwords are good.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use crate::claim::{ClaimCondition, ClaimPath};
+use crate::identity::claim::{ClaimCondition, ClaimPath};
 
 /// What of the claims counts.
 #[derive(Clone, Debug, PartialEq)]

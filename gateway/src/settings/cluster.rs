@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Duration};
 
 use super::tls;
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// The most machines of one cluster.
 pub const MAX_NODES: usize = 64;

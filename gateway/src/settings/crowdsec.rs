@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::outbound::Dial;
-use crate::file::{NamedFile, whole};
+use crate::os::file::{NamedFile, whole};
 
 /// The list that CrowdSec's decisions become.
 pub const LIST: &str = "crowdsec";

@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 use super::outbound::{Dial, SecretUrl};
-use crate::file::{NamedFile, whole};
+use crate::os::file::{NamedFile, whole};
 
 /// A list that has fewer entries may lose any number of them.
 pub const SMALL: usize = 20;

@@ -2,7 +2,7 @@
 
 use http::HeaderName;
 
-use crate::claim::ClaimPath;
+use crate::identity::claim::ClaimPath;
 
 /// The headers, in the order of their names.
 pub type Settings = Vec<IdentityHeader>;

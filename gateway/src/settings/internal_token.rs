@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 
-use crate::{claim::ClaimPath, file::NamedFile};
+use crate::{identity::claim::ClaimPath, os::file::NamedFile};
 
 /// The token that the gateway makes for upstreams.
 #[derive(Clone, Debug, PartialEq, Eq)]

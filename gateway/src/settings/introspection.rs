@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{claims::ClaimRules, outbound};
-use crate::{file::NamedFile, url::Url};
+use crate::{os::file::NamedFile, web::url::Url};
 
 /// One server that is asked about tokens.
 #[derive(Clone, Debug, PartialEq)]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{claims::ClaimRules, outbound};
-use crate::{claim::ClaimPath, file::NamedFile, url::Url};
+use crate::{identity::claim::ClaimPath, os::file::NamedFile, web::url::Url};
 
 /// Whose tokens are accepted.
 #[derive(Clone, Debug, PartialEq)]

@@ -7,9 +7,9 @@ use http::HeaderName;
 
 use self::quota::Quota;
 use crate::{
-    claim::{ClaimCondition, ClaimPath},
-    file::NamedFile,
-    geo::Geo,
+    identity::claim::{ClaimCondition, ClaimPath},
+    net::geo::Geo,
+    os::file::NamedFile,
 };
 
 pub mod quota;

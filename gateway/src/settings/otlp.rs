@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::audit::Url;
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// A collector.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,9 +7,9 @@ use serde::{Deserialize, Serialize};
 
 use super::tls;
 use crate::{
-    file::{NamedFile, whole},
-    reach::{Reach, reach},
-    url::Url,
+    net::reach::{Reach, reach},
+    os::file::{NamedFile, whole},
+    web::url::Url,
 };
 
 /// How a server is asked.

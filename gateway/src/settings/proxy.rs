@@ -22,7 +22,7 @@ use super::{
     validate::{Api, Details, Formats},
     waf,
 };
-use crate::{file::NamedFile, geo::Geo, path::MAX_LENGTH};
+use crate::{net::geo::Geo, os::file::NamedFile, web::path::MAX_LENGTH};
 
 /// Everything the proxy is told.
 #[derive(Clone, Debug)]

@@ -16,12 +16,13 @@ use super::{
     waf::OfRoute,
 };
 use crate::{
-    claim::ClaimCondition,
-    expression::Expression,
-    file::NamedFile,
-    geo::{Country, Geo},
-    path::{PathRules, pattern::PathPattern},
-    source_set::SourceSet,
+    identity::{claim::ClaimCondition, expression::Expression},
+    net::{
+        geo::{Country, Geo},
+        source_set::SourceSet,
+    },
+    os::file::NamedFile,
+    web::path::{PathRules, pattern::PathPattern},
 };
 
 /// One route.

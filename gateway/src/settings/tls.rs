@@ -4,7 +4,7 @@ use std::{fmt, time::Duration};
 
 use data_encoding::{BASE64, HEXLOWER};
 
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// How one listener speaks TLS.
 #[derive(Clone, Debug)]

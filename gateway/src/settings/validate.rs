@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::auth::Method;
-use crate::{file::NamedFile, violation::RequestPart};
+use crate::{os::file::NamedFile, refusal::violation::RequestPart};
 
 /// What becomes of a `format` that nobody knows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

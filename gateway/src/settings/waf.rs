@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use crate::file::NamedFile;
+use crate::os::file::NamedFile;
 
 /// The default threshold: one certain attack.
 pub const THRESHOLD: u32 = 5;

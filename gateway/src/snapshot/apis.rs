@@ -4,7 +4,7 @@ use super::{
     Snapshot,
     contracts::{self, ContractLoss},
 };
-use crate::{settings::proxy::Settings, validate::openapi::Contract};
+use crate::{policy::validate::openapi::Contract, settings::proxy::Settings};
 
 impl Snapshot {
     /// How often deprecated operations of APIs were asked for: the API, the operation, how often.

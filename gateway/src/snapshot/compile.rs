@@ -8,21 +8,23 @@ use super::{
     wafs,
 };
 use crate::{
-    admission::Classes,
-    auth::{Authenticators, IdentityHeaders, InternalTokens},
-    authz,
     client::Trusted,
-    clock::Now,
-    detect::{Crawlers, Detector},
+    collections::swap::Swap,
     diagnostic::Diagnostic,
-    limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
     log::access::AccessLog,
+    os::clock::Now,
     outbound,
+    policy::{
+        admission::Classes,
+        auth::{Authenticators, IdentityHeaders, InternalTokens},
+        authz,
+        detect::{Crawlers, Detector},
+        limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
+        validate::waf::Rules,
+    },
     route::{Routes, cors},
     settings::{cluster::LEAST_SECRET, proxy::Settings},
-    swap::Swap,
     tls,
-    validate::waf::Rules,
 };
 
 /// The parts of a configuration that may be wrong, compiled.

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::known_names;
 use crate::{
     diagnostic::Diagnostic,
+    policy::validate::openapi::{Contract, DocumentFault, Gateway, NamedLimit, Reading, SecurityRule},
     settings::{auth::Accepted, proxy::Settings, route::Route, validate::Api},
-    validate::openapi::{Contract, DocumentFault, Gateway, NamedLimit, Reading, SecurityRule},
 };
 
 /// How many of the warnings of a document are told.
@@ -271,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_route_that_refuses_what_its_document_needs() {
-        crate::auth::ensure_crypto().unwrap();
+        crate::policy::auth::ensure_crypto().unwrap();
         let document = "openapi: 3.1.0\ninfo: {title: a, version: '1'}\npaths: {'/a{id}': {get: {security: [], parameters: [\
                         {name: id, in: path, required: true, style: matrix, schema: {type: integer}}]}}}\n";
         for (allowed, expect) in [("", &["route[0].allow_in_path"][..]), ("\"parameters\"", &[])] {

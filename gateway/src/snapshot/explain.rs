@@ -16,10 +16,12 @@ pub use self::answer::{Explained, ExplainedStep, ExplainedToken, Explanation, Ve
 
 use super::{CompiledRoute, Snapshot};
 use crate::{
-    auth::{Answer, Identity, Lookup, NO_CERTIFICATE, Outcome, Presented, identity::Supposed},
-    authz::{self, RequestFacts},
-    claim::ClaimPath,
-    clock::Now,
+    identity::claim::ClaimPath,
+    os::clock::Now,
+    policy::{
+        auth::{Answer, Identity, Lookup, NO_CERTIFICATE, Outcome, Presented, identity::Supposed},
+        authz::{self, RequestFacts},
+    },
     refusal::{Refusal, Reject},
     route::target::Target,
     settings::{

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::{diagnostic::Diagnostic, settings::proxy::Settings, validate::waf::Rules};
+use crate::{diagnostic::Diagnostic, policy::validate::waf::Rules, settings::proxy::Settings};
 
 /// The rules of every table, in their order. They go on with what those of the same name have counted `before`.
 pub(super) fn compile(

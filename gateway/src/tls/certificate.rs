@@ -10,7 +10,7 @@ use rustls::{
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 
 use super::{names::Names, ocsp::Staple};
-use crate::{diagnostic::Diagnostic, file::NamedFile, settings::tls, x509};
+use crate::{diagnostic::Diagnostic, os::file::NamedFile, settings::tls, x509};
 
 /// A certificate with its key, ready to be shown.
 pub(super) struct Pair {

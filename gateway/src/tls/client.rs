@@ -14,8 +14,8 @@ use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 
 use super::certificate;
 use crate::{
-    auth::certificate::CertificateNames,
     diagnostic::Diagnostic,
+    policy::auth::certificate::CertificateNames,
     settings::tls::ClientCertificates,
     x509::{self, Der},
 };

@@ -3,7 +3,7 @@
 
 use super::{names::Names, session::Secured};
 use crate::{
-    auth::certificate::ClientCertificate,
+    policy::auth::certificate::ClientCertificate,
     refusal::{Refusal, Reject},
     settings::{listener::Listener, proxy::Settings},
 };

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::hsts::Hsts;
-use crate::auth::certificate::ClientCertificate;
+use crate::policy::auth::certificate::ClientCertificate;
 
 /// What a handshake said of its client.
 pub(crate) struct Secured {

@@ -3,7 +3,7 @@
 use std::{io, path::Path, sync::LazyLock};
 
 use super::*;
-use crate::{config, file::NamedFile, settings::listener::Listener as Listening};
+use crate::{config, os::file::NamedFile, settings::listener::Listener as Listening};
 
 /// A certificate for `names`, and its key.
 fn pair(names: &[&str]) -> (String, String) {

@@ -17,7 +17,7 @@ use aws_lc_rs::{
 use rustls::server::ProducesTickets;
 use serde::{Deserialize, Serialize};
 
-use crate::clock::Now;
+use crate::os::clock::Now;
 
 /// How long one key seals tickets, in seconds.
 const PERIOD: u64 = 6 * 3_600;

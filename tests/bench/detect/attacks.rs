@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use gateway::{
-    clock::SECOND,
+    os::clock::SECOND,
     settings::detect::{Rule, Settings},
     signal::Signal,
 };

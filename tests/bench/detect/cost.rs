@@ -7,8 +7,8 @@ use std::{hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
     config::Config,
-    detect::{Detector, Facts, Finished, Observed, UpstreamAnswer},
-    request_id::RequestId,
+    policy::detect::{Detector, Facts, Finished, Observed, UpstreamAnswer},
+    web::request_id::RequestId,
 };
 use gateway_common::source::Source;
 use serde_json::{Value, json};

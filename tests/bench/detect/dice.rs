@@ -1,6 +1,6 @@
 //! Chance that is the same each time: every run of one version throws the same dice.
 
-use gateway::clock::SECOND;
+use gateway::os::clock::SECOND;
 
 /// A small generator (splitmix64). Not for secrets.
 #[derive(Clone, Debug)]

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use gateway::{clock::SECOND, signal::Signal};
+use gateway::{os::clock::SECOND, signal::Signal};
 
 use super::{
     dice::Dice,

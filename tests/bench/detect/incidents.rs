@@ -1,6 +1,6 @@
 //! What happens to good clients: deployments that fail for everybody, and crowds that come within a minute.
 
-use gateway::{clock::SECOND, signal::Signal};
+use gateway::{os::clock::SECOND, signal::Signal};
 
 use super::{
     dice::{Dice, whole},

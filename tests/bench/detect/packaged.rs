@@ -5,10 +5,10 @@
 use std::{fs, path::Path};
 
 use gateway::{
-    clock::SECOND,
     config::Config,
-    detect::is_sought_by_scanners,
     observer::{BaselineNumber, BaselineTrial},
+    os::clock::SECOND,
+    policy::detect::is_sought_by_scanners,
     settings::anomalies::Settings,
 };
 use serde_json::{Value, json};

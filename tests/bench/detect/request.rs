@@ -6,10 +6,10 @@
 use std::{fmt::Write as _, iter, net::Ipv4Addr};
 
 use gateway::{
-    detect::{AskedBan, BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
-    request_id::RequestId,
+    policy::detect::{AskedBan, BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
     settings::detect::Settings,
     signal::Signal,
+    web::request_id::RequestId,
 };
 use gateway_common::source::Source;
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use gateway::{clock::SECOND, config::Config};
+use gateway::{config::Config, os::clock::SECOND};
 use serde_json::{Value, json};
 
 use super::{

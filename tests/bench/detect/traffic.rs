@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
 use gateway::{
-    clock::SECOND,
     config::Config,
-    detect::BanRequest,
     observer::{BaselineNumber, BaselineTrial},
+    os::clock::SECOND,
+    policy::detect::BanRequest,
     signal::Signal,
 };
 use gateway_common::source::Source;

@@ -5,20 +5,22 @@
 
 use gateway::{
     guard::control::{Answer, Request},
-    launch::{Fixed, LauncherCommand, Notice},
     message::{
         Bounded, Bundle, ToGuard, ToProxy,
         compiler::{CompileResult, CompileTask},
-        delivery::{Delivered, Delivery},
-        event::Event,
-        observer::{ObserverConfig, ToObserver},
-        relay::{Answered, Relayed},
+        observer::{
+            ObserverConfig, ToObserver,
+            delivery::{Delivered, Delivery},
+            event::Event,
+            relay::{Answered, Relayed},
+        },
         telemetry::Telemetry,
     },
+    os::launch::{Fixed, LauncherCommand, Notice},
 };
 use libfuzzer_sys::fuzz_target;
 
-#[path = "../../../gateway/src/launch/tests/reading.rs"]
+#[path = "../../../gateway/src/os/launch/tests/reading.rs"]
 mod launches;
 #[path = "../../../gateway/src/guard/control/tests/reading.rs"]
 mod lines;

@@ -26,49 +26,50 @@ const CRATES: [(&str, &str); 11] = [
 ];
 
 /// The floors of `gateway`, from the lowest up. A module imports from floors below its own, and from its own floor as
-/// long as there is no circle; modules of a floor that is `apart` share only what is below them.
+/// long as there is no circle; modules of a floor that is `apart` share only what is below them. A folder that only
+/// groups modules, such as `policy`, stands here by what is in it.
 const FLOORS: [Floor; 10] = [
     Floor {
         name: "vocabulary",
         apart: false,
         modules: &[
-            "bounded",
-            "claim",
-            "clock",
-            "counted",
+            "collections/bounded",
+            "collections/mix",
+            "collections/swap",
             "diagnostic",
-            "digits",
-            "expression",
-            "file",
-            "geo",
-            "header_names",
-            "header_values",
+            "identity/claim",
+            "identity/expression",
+            "identity/permission",
             "json",
-            "keep",
-            "launch",
             "metric",
-            "mix",
+            "net/geo",
+            "net/reach",
+            "net/source_set",
             "os",
-            "path",
-            "permission",
-            "program_log",
-            "reach",
+            "os/alternating_files",
+            "os/clock",
+            "os/file",
+            "os/launch",
+            "os/program_log",
+            "os/program_log/sparse",
+            "os/resident",
+            "os/sandbox",
+            "os/seqpacket",
+            "os/syslog",
             "refusal",
-            "request_id",
-            "resident",
-            "sandbox",
-            "seqpacket",
+            "refusal/violation",
             "signal",
-            "source_set",
-            "sparse",
-            "swap",
-            "syslog",
-            "terminal",
             "text",
-            "trace_context",
-            "url",
-            "violation",
-            "wildcard",
+            "text/counted",
+            "text/digits",
+            "text/terminal",
+            "text/wildcard",
+            "web/header_names",
+            "web/header_values",
+            "web/path",
+            "web/request_id",
+            "web/trace_context",
+            "web/url",
             "x509",
         ],
     },
@@ -79,18 +80,18 @@ const FLOORS: [Floor; 10] = [
         name: "policies and what is compiled",
         apart: false,
         modules: &[
-            "admission",
             "anchor",
-            "auth",
-            "authz",
             "client",
-            "detect",
-            "limit",
             "log",
             "outbound",
+            "policy/admission",
+            "policy/auth",
+            "policy/authz",
+            "policy/detect",
+            "policy/limit",
+            "policy/validate",
             "route",
             "tls",
-            "validate",
         ],
     },
     Floor { name: "snapshot", apart: false, modules: &["snapshot"] },
@@ -106,8 +107,8 @@ struct Floor {
     modules: &'static [&'static str],
 }
 
-/// Parts that decide and do nothing else: no sockets, no runtime, no clock.
-const POLICIES: [&str; 6] = ["admission", "auth", "authz", "detect", "limit", "validate"];
+/// The folder of the parts that decide and do nothing else: no sockets, no runtime, no clock.
+const POLICIES: &str = "policy";
 
 /// What a policy must not name.
 const EFFECTS: [&str; 8] = ["tokio", "hyper", "hyper_util", "socket2", "nix", "rustix", "SystemTime", "TcpStream"];
@@ -155,6 +156,30 @@ pub(super) fn check(files: Vec<File>) -> Imports {
     imports
 }
 
+/// The module of a file as [`FLOORS`] have it: the innermost one that stands there. `None`: the file is the crate's root,
+/// or declares the modules of a group and nothing else.
+fn listed<'path>(path: &'path str, root: &str) -> Option<&'path str> {
+    let below = path.strip_prefix(root)?.trim_start_matches('/').trim_end_matches(".rs");
+    if below == "lib" {
+        return None;
+    }
+    let modules = || FLOORS.iter().flat_map(|floor| floor.modules);
+    let innermost = modules().filter(|module| is_below(path, &format!("{root}/{module}"))).max_by_key(|at| at.len());
+    if let Some(module) = innermost {
+        return below.get(..module.len());
+    }
+    // Of no floor: named as it would stand there.
+    let mut parts = below.match_indices('/').map(|(at, _)| at).chain([below.len()]);
+    let top = below.get(..parts.next()?)?;
+    let is_group = modules().any(|module| module.strip_prefix(top).is_some_and(|rest| rest.starts_with('/')));
+    if is_group { below.get(..parts.next()?) } else { Some(top) }
+}
+
+/// The folder or file at the top that a module of [`FLOORS`] is in.
+fn top(module: &str) -> &str {
+    module.split_once('/').map_or(module, |(top, _)| top)
+}
+
 /// Whether a file is in a folder, or is the file that the folder belongs to.
 fn is_below(path: &str, folder: &str) -> bool {
     path.strip_prefix(folder).is_some_and(|rest| rest.starts_with(['/', '.']))
@@ -182,12 +207,12 @@ impl Imports {
     fn check_floors(&mut self, files: &[File], arrows: &Arrows, root: &str) {
         let module = |at: usize| {
             let path = files.get(at).map_or("", |file| file.path.as_str());
-            let names = module_path(path, root);
-            let alone = if path.ends_with("/main.rs") { "main" } else { "lib" };
-            names.first().copied().unwrap_or(alone)
+            listed(path, root).unwrap_or("lib")
         };
         let floor = |module: &str| FLOORS.iter().position(|floor| floor.modules.contains(&module));
         let mut graph: Graph<&str> = Graph::new();
+        // The same by what stands at the top: groups form no circle either.
+        let mut tops: Graph<&str> = Graph::new();
         for at in 0..files.len() {
             let name = module(at);
             if name != "lib" && floor(name).is_none() && graph.insert(name, BTreeSet::new()).is_none() {
@@ -201,6 +226,10 @@ impl Imports {
                 continue;
             }
             graph.entry(upper).or_default().insert(lower);
+            tops.entry(top(lower)).or_default();
+            if top(upper) != top(lower) {
+                tops.entry(top(upper)).or_default().insert(top(lower));
+            }
             let (Some(above), Some(below)) = (floor(upper), floor(lower)) else { continue };
             let is_apart = above == below && FLOORS.get(above).is_some_and(|floor| floor.apart);
             if above < below || is_apart {
@@ -217,7 +246,7 @@ impl Imports {
                 ));
             }
         }
-        for circle in circles(&graph) {
+        for circle in circles(&graph).into_iter().chain(circles(&tops)) {
             let names: Vec<&str> = circle.into_iter().collect();
             self.circles += 1;
             self.faults.push(format!("the modules {} import each other in a circle", names.join(", ")));
@@ -226,8 +255,7 @@ impl Imports {
     }
 
     fn check_policy(&mut self, file: &File, root: &str) {
-        let part = module_path(&file.path, root).first().copied().unwrap_or_default();
-        if POLICIES.contains(&part) {
+        if module_path(&file.path, root).first() == Some(&POLICIES) {
             let named = EFFECTS.iter().filter(|word| has_word(&file.code, word));
             let path = &file.path;
             self.faults.extend(named.map(|word| format!("{path}: a policy decides; `{word}` is for others")));
@@ -252,18 +280,32 @@ mod tests {
 
     #[test]
     fn floors_hold() {
-        let lib = ("gateway/src/lib.rs", "mod auth; mod cli; mod guard; mod limit; mod proxy; mod text;");
+        let lib = ("gateway/src/lib.rs", "mod cli; mod guard; mod policy; mod proxy; mod text; mod web;");
+        let policy = ("gateway/src/policy.rs", "pub mod auth; pub mod limit;");
         let guard = ("gateway/src/guard.rs", "pub struct Guard;");
-        let limit = ("gateway/src/limit.rs", "pub struct Limit;");
-        finds(&[lib, guard, limit, ("gateway/src/cli.rs", "use crate::{guard::Guard, limit::Limit};")], &[]);
+        let limit = ("gateway/src/policy/limit.rs", "pub struct Limit;");
+        let cli = ("gateway/src/cli.rs", "use crate::{guard::Guard, policy::limit::Limit};");
+        finds(&[lib, guard, policy, limit, cli], &[]);
         finds(
             &[lib, guard, ("gateway/src/text.rs", "use crate::guard::Guard;")],
             &["\"vocabulary\" and must not name Guard"],
         );
         finds(&[lib, guard, ("gateway/src/proxy.rs", "use crate::guard::Guard;")], &["must not name Guard"]);
-        finds(&[lib, limit, ("gateway/src/auth.rs", "use crate::limit::Limit;")], &[]);
-        finds(&[lib, ("gateway/src/novel.rs", "")], &["no floor"]);
-        finds(&[lib, ("gateway/src/limit/address.rs", "use std::time::SystemTime;")], &["SystemTime"]);
+        finds(&[lib, policy, limit, ("gateway/src/policy/auth.rs", "use crate::policy::limit::Limit;")], &[]);
+        finds(&[lib, ("gateway/src/novel.rs", "")], &["src/novel: stands on no floor"]);
+        finds(&[lib, policy, ("gateway/src/policy/novel/a.rs", "")], &["src/policy/novel: stands on no floor"]);
+        finds(&[lib, ("gateway/src/policy/limit/address.rs", "use std::time::SystemTime;")], &["SystemTime"]);
+    }
+
+    #[test]
+    fn groups_form_no_circle() {
+        let lib = ("gateway/src/lib.rs", "mod text; mod web;");
+        let groups =
+            [lib, ("gateway/src/web.rs", "pub mod path; pub mod url;"), ("gateway/src/text.rs", "pub mod digits;")];
+        let path = ("gateway/src/web/path.rs", "use crate::text::digits::number; pub fn path() {}");
+        let url = ("gateway/src/web/url.rs", "pub fn url() {}");
+        let digits = ("gateway/src/text/digits.rs", "use crate::web::url::url; pub fn number() {}");
+        finds(&[&groups[..], &[path, url, digits]].concat(), &["the modules text, web import each other"]);
     }
 
     /// What is looked at is what there is: a crate that is not listed here would be looked at by nobody.

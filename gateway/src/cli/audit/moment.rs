@@ -3,8 +3,8 @@
 use clap::Args;
 
 use crate::{
-    clock::{Now, rfc3339},
     config::value,
+    os::clock::{Now, rfc3339},
 };
 
 /// From when to when.

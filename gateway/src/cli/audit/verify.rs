@@ -17,8 +17,8 @@ use crate::{
         exit::Exit,
         table::{clean, prose},
     },
-    counted::counted,
     guard::audit::{Against, Outside, Stamp, Verification, verify_against, verify_export},
+    text::counted::counted,
 };
 
 #[derive(Debug, Args)]

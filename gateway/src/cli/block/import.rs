@@ -21,7 +21,6 @@ use crate::{
         progress::Progress,
         table::{clean, prose},
     },
-    counted::counted,
     guard::{
         control::{
             Answer, Import as Far, ImportEntry, Refusal, Request,
@@ -30,6 +29,7 @@ use crate::{
         feeds::{self, LineError, MAX_BYTES},
     },
     settings::feed::ListFormat,
+    text::counted::counted,
 };
 
 /// How much of a request is entries, in bytes: the guard takes lines of 64 KiB.

@@ -10,8 +10,8 @@ use clap::Args;
 
 use crate::{
     cli::{context::Context, exit::Exit, progress::Progress},
-    counted::counted,
     guard::control::{Answer, ImportedKey, Request, client::Conversation},
+    text::counted::counted,
 };
 
 /// How much of a request is keys, in bytes: the guard takes lines of 64 KiB.

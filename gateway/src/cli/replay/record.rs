@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use serde_json::{Map, Value};
 
-use crate::{digits, request_id::RequestId, signal::Signal};
+use crate::{signal::Signal, text::digits, web::request_id::RequestId};
 
 /// What is known of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -12,11 +12,11 @@ use gateway_common::source::Source;
 
 use super::record::{Record, What};
 use crate::{
-    clock::SECOND,
-    detect::{BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
-    request_id::RequestId,
+    os::clock::SECOND,
+    policy::detect::{BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
     settings::detect::Settings,
     signal::Signal,
+    web::request_id::RequestId,
 };
 
 /// The most sources that are remembered.

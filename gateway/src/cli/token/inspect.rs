@@ -5,7 +5,6 @@ use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    auth::{Outcome, ensure_crypto, jwt::Jwt, revocation::Revocations},
     cli::{
         context::Context,
         exit::Exit,
@@ -13,9 +12,10 @@ use crate::{
         read_token::read_token,
         table::{clean, clean_lines, seconds},
     },
-    clock::{self, Now},
     config::{Config, Disk},
     json,
+    os::clock::{self, Now},
+    policy::auth::{Outcome, ensure_crypto, jwt::Jwt, revocation::Revocations},
     settings::jwt::{Issuer, Settings},
     snapshot::explain::{ExplainedToken, Explanation, LONGEST_TOKEN, Question, Secret},
 };

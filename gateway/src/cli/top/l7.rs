@@ -12,9 +12,9 @@ use crate::{
         exit::Exit,
         table::{Table, bytes, seconds},
     },
-    counted::counted,
-    detect::ProfileRow,
     guard::control::{Answer, Request},
+    policy::detect::ProfileRow,
+    text::counted::counted,
 };
 
 /// Takes the cursor to the first line, and clears the screen.

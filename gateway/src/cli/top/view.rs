@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     cli::table::{bytes, clean, seconds},
-    counted::counted,
     guard::control::{Budget, Entry, Status, Top},
+    text::counted::counted,
 };
 
 /// How many sources of packets are shown.

@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::{tls::outbound, tokens::add_rules};
 use crate::{
     config::value::show_duration,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::introspection::{Endpoint, Proof, Server},
 };
 

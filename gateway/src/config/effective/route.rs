@@ -6,6 +6,7 @@ use serde_json::{Map, Value, json};
 use super::{sensitive::Sensitive, tokens::claims, validate};
 use crate::{
     config::value::{show_duration, show_size},
+    refusal::violation::RequestPart,
     settings::{
         auth::{Method, Methods},
         authz::Requirement,
@@ -15,7 +16,6 @@ use crate::{
         timeouts::Timeouts,
         validate::ContentEncoding,
     },
-    violation::RequestPart,
 };
 
 pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Value {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::{
     config::value::show_duration,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{outbound, tls::UpstreamTls},
 };
 

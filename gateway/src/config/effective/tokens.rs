@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use super::tls::{file, outbound};
 use crate::{
-    claim::{ClaimCondition, ClaimPath},
     config::value::show_duration,
+    identity::claim::{ClaimCondition, ClaimPath},
     settings::{
         api_keys,
         claims::ClaimRules,

@@ -7,12 +7,12 @@ use serde_json::{Value, json};
 use super::tls::file;
 use crate::{
     config::value::show_size,
+    refusal::violation::RequestPart,
     settings::{
         proxy::Settings,
         route::Route,
         validate::{Api, Details, FieldRule, Formats, ParameterRule},
     },
-    violation::RequestPart,
 };
 
 pub(super) fn validate(proxy: &Settings) -> Value {

@@ -13,7 +13,7 @@ use crate::{
         value::{self, closest, form::described, word},
     },
     diagnostic::Diagnostic,
-    geo::Geo,
+    net::geo::Geo,
     settings::{
         access_log::{
             Field, JWT, LineFilter, LineFormat, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS,

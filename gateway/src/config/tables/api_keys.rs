@@ -10,8 +10,8 @@ use crate::{
         value::{self, form::described, word},
     },
     diagnostic::Diagnostic,
-    header_names,
     settings::{access_log, api_keys::Settings},
+    web::header_names,
 };
 
 /// The keys of `[api_keys]`.

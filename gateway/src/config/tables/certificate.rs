@@ -7,7 +7,7 @@ use crate::{
         table::Table,
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{listener::Listener, tls::Certificate},
 };
 

@@ -13,7 +13,7 @@ use crate::{
         value::{self, address, closest, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    reach::{Reach, reach},
+    net::reach::{Reach, reach},
     settings::cluster::{KEY_BYTES, MAX_NODES, Mode, Node, Settings, Stale, Store},
 };
 

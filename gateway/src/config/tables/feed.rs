@@ -19,7 +19,7 @@ use crate::{
         outbound::{Dial, SecretUrl},
         route::Route,
     },
-    url::Url,
+    web::url::Url,
 };
 
 /// What only this table has.

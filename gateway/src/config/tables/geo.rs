@@ -8,7 +8,7 @@ use crate::{
         value::form::described,
     },
     diagnostic::Diagnostic,
-    geo::Geo,
+    net::geo::Geo,
 };
 
 /// The keys of `[geo]`.

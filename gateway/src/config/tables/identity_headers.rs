@@ -12,13 +12,13 @@ use crate::{
         value::{self, closest, form::described},
     },
     diagnostic::Diagnostic,
-    header_names::{self, HeaderKind},
     settings::{
         auth::Method,
         edits::Side,
         identity_headers::{HeaderPart, IdentityHeader, Settings},
         route::Route,
     },
+    web::header_names::{self, HeaderKind},
 };
 
 /// What stands for names of headers, which are the operator's own.

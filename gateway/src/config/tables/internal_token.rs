@@ -7,13 +7,13 @@ use toml::de::DeValue;
 
 use super::{certificate::warn_of_mode, identity_headers, issuer::claim_path, listener};
 use crate::{
-    claim::ClaimPath,
     config::{
         reader::{Keys, Reader},
         table::{Table, values},
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
+    identity::claim::ClaimPath,
     settings::{
         auth::Method, identity_headers::Settings as IdentityHeaders, internal_token::Settings, listener::Listener,
     },

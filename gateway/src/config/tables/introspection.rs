@@ -17,14 +17,14 @@ use crate::{
         value::{self, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{
         authz,
         claims::ClaimRules,
         introspection::{Breaker, ClientAuth, Endpoint, Proof, Server},
         jwt,
     },
-    url::Url,
+    web::url::Url,
 };
 
 /// What only this table has.

@@ -7,7 +7,6 @@ use toml::de::DeValue;
 
 use super::{outbound, roles::no_such};
 use crate::{
-    claim::{ClaimCondition, ClaimPath},
     config::{
         reader::{Keys, Reader},
         table::{Table, values},
@@ -19,13 +18,14 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    identity::claim::{ClaimCondition, ClaimPath},
+    os::file::NamedFile,
     settings::{
         authz,
         claims::{ClaimRules, RoleMapping, RoleSource},
         jwt::{Fetch, Issuer, KeySource},
     },
-    url::Url,
+    web::url::Url,
 };
 
 /// The keys of `[issuer.NAME]`.

@@ -6,7 +6,6 @@ use gateway_common::source::Source;
 use toml::de::DeValue;
 
 use crate::{
-    claim::ClaimPath,
     config::{
         reader::{Keys, Reader},
         table::{Table, values},
@@ -17,13 +16,14 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    digits::decimal,
-    geo::Geo,
-    path::pattern::PatternParameter,
+    identity::claim::ClaimPath,
+    net::geo::Geo,
     settings::{
         limit::{Allowance, Cost, Except, KeyPart, Limit, MAX_LIMITS, Rate},
         route::Route,
     },
+    text::digits::decimal,
+    web::path::pattern::PatternParameter,
 };
 
 pub(super) mod clamp;

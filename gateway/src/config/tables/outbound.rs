@@ -8,12 +8,12 @@ use super::certificate;
 use crate::{
     config::{reader::Reader, table::Table, value},
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{
         outbound::{Refusal, Server},
         tls::UpstreamTls,
     },
-    url::Url,
+    web::url::Url,
 };
 
 /// The keys.

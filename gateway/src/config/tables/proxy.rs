@@ -12,7 +12,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    geo::Geo,
+    net::geo::Geo,
     settings::{
         access_log::{self, LogFile, Output},
         auth, authz, crawlers, detect,

@@ -15,7 +15,6 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    header_names::{HeaderKind, kind},
     settings::{
         limit::{
             Allowance, Cost, Limit, MAX_LIMITS,
@@ -23,6 +22,7 @@ use crate::{
         },
         route::Route,
     },
+    web::header_names::{HeaderKind, kind},
 };
 
 /// The keys of `[quota.NAME]`.

@@ -12,12 +12,12 @@ use crate::{
         value::{self, address, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::{
         alert::{Mail, MailSecurity, Match, Receiver, ReceiverKind, Severity},
         outbound::{Dial, Refusal, SecretUrl},
     },
-    url::Url,
+    web::url::Url,
 };
 
 /// What only this table has.

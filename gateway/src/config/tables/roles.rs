@@ -14,7 +14,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    permission,
+    identity::permission,
     settings::authz::Settings,
 };
 

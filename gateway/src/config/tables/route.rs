@@ -18,8 +18,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
-    path::PathRules,
+    os::file::NamedFile,
     settings::{
         edits::Side,
         route::{Action, Route},
@@ -27,6 +26,7 @@ use crate::{
         validate::{ContentEncoding, ParameterRule, RefusesUnknown},
         waf,
     },
+    web::path::PathRules,
 };
 
 mod action;

@@ -17,8 +17,8 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
     lists,
+    os::file::NamedFile,
     settings::{feed::ListFormat, route::Route},
 };
 

@@ -9,12 +9,12 @@ use crate::{
         value::{self, closest, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    digits::decimal,
     settings::{
         proxy::Settings as Proxy,
         route::Route,
         waf::{Exclusion, LARGEST_BODY, Mode, OfRoute, PLACES, Parameter, RuleMatch, Settings, THRESHOLD},
     },
+    text::digits::decimal,
 };
 
 mod files;

@@ -22,12 +22,12 @@ use super::{
 };
 use crate::{
     anchor::{SignedHead, signed_text},
-    clock,
     guard::{
         state_files::{LOG, set_aside},
         store::Anchor,
     },
-    terminal::escape_json,
+    os::clock,
+    text::terminal::escape_json,
 };
 
 mod rotation;

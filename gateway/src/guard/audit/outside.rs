@@ -6,7 +6,7 @@ use aws_lc_rs::digest;
 
 use super::public_keys::PublicKeys;
 use crate::anchor::SignedHead;
-use crate::counted::counted;
+use crate::text::counted::counted;
 
 /// What was kept outside, as far as it was not found in the chain yet.
 #[derive(Clone, Debug, Default)]

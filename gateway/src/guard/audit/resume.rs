@@ -12,7 +12,7 @@ use super::{
     redo::Redo,
     walk::{ChainFault, Visit, Walk, Walked},
 };
-use crate::{anchor::SignedHead, counted::counted, guard::store::Anchor};
+use crate::{anchor::SignedHead, guard::store::Anchor, text::counted::counted};
 
 /// Where writing goes on.
 pub(super) struct ResumePoint {

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     anchor::{SignedHead, signed_text},
-    counted::counted,
     guard::store::Anchor,
+    text::counted::counted,
 };
 
 /// How many notes are told, and of what.

@@ -2,9 +2,9 @@
 
 use super::*;
 use crate::{
-    counted::counted,
     settings::detect::{Distinct, Rule},
     signal::Signal,
+    text::counted::counted,
 };
 
 mod anomaly;

@@ -15,13 +15,13 @@ use serde_json::{Map, Value};
 
 use super::refused::Refused;
 use crate::{
-    clock::Now,
-    counted::counted,
     guard::{
         audit::{AuditChain, Unflushed, members_of},
         control::watch::{self, Watchers},
         store::{Change, Store, StoreError},
     },
+    os::clock::Now,
+    text::counted::counted,
 };
 
 mod repair;

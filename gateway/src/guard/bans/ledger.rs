@@ -10,8 +10,8 @@ use std::{
 use gateway_common::{maps::NEVER, source::Source};
 
 use crate::{
-    clock::Now,
     guard::store::{Change, Record, StoreError},
+    os::clock::Now,
 };
 
 /// How many ended bans there must be before the store is pruned again.

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use gateway_common::source::Source;
 use serde_json::{Map, Value, json};
 
-use crate::{guard::audit::members, refusal::Reject, request_id::RequestId, signal::Signal};
+use crate::{guard::audit::members, refusal::Reject, signal::Signal, web::request_id::RequestId};
 
 /// How many sources a record names, and how many requests.
 const SOURCES: usize = 8;

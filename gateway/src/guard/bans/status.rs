@@ -15,7 +15,7 @@ use crate::guard::control::{
     Process, ReloadRefused, Requests, Score, Status, Top, VerdictCount,
 };
 use crate::message::KeySetReport;
-use crate::{counted::counted, guard::cluster::ClusterStatus};
+use crate::{guard::cluster::ClusterStatus, text::counted::counted};
 
 mod clamps;
 mod find;

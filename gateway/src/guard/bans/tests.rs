@@ -10,12 +10,12 @@ use crate::{
         enforcement::{AtAccept, Enforcement},
         state_files,
     },
-    request_id::RequestId,
     settings::{
         guard::{AttachMode, PacketScope, Safety},
         operators::ControlMode,
     },
     signal::Signal,
+    web::request_id::RequestId,
 };
 
 mod anomalies;
@@ -91,8 +91,8 @@ impl World {
     }
 
     fn start(&mut self, drops: Box<dyn Enforcement>) {
-        let state = crate::guard::lifecycle::state::open(&self.folder).unwrap();
-        let crate::guard::lifecycle::state::OpenedState { store, audit, findings, is_behind } = state;
+        let state = crate::guard::lifecycle::start::state::open(&self.folder).unwrap();
+        let crate::guard::lifecycle::start::state::OpenedState { store, audit, findings, is_behind } = state;
         let rule = |name: &str, shadow| Rule {
             name: name.to_owned(),
             signals: vec![Signal::ForgedToken, Signal::OverLimit],

@@ -3,7 +3,7 @@
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::auth::{
+use crate::policy::auth::{
     api_key::{
         Tag,
         record::{KeyRecord, MOST, Profile},

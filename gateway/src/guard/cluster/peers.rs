@@ -12,8 +12,8 @@ use super::{
     letter::{self, LetterError, LetterHead, MOST_FACTS, MOST_PARTS},
 };
 use crate::{
-    clock::{Now, SECOND},
     message::cluster::LONGEST_LETTER,
+    os::clock::{Now, SECOND},
     settings::cluster::Settings,
 };
 

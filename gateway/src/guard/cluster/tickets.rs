@@ -16,7 +16,7 @@ use rustls::crypto::{
 use zeroize::Zeroizing;
 
 use super::fact::{BOX_BYTES, Fact};
-use crate::{clock::Now, tls::Chain};
+use crate::{os::clock::Now, tls::Chain};
 
 /// What the sealed is for.
 const INFO: &[u8] = b"gateway cluster: ticket keys 1";

@@ -3,7 +3,7 @@
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use crate::request_id::RequestId;
+use crate::web::request_id::RequestId;
 
 /// A source whose budgets in the kernel are divided.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::auth::api_key::record::Network;
+use crate::policy::auth::api_key::record::Network;
 
 /// What a new API key is to be.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]

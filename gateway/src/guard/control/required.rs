@@ -1,7 +1,7 @@
 //! The roles that each command takes, in one table.
 
 use super::{Request, TokensOf};
-use crate::{limit::report::LimitQuestion, settings::operators::Role};
+use crate::{policy::limit::report::LimitQuestion, settings::operators::Role};
 
 /// The roles that whoever asks must have, all of them. Empty: everybody may ask.
 ///

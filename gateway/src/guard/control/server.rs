@@ -23,7 +23,7 @@ use super::{
     caller::{Caller, PeerProcess},
     watch::{WatchEvent, WatchTarget, Watchers},
 };
-use crate::{message::byte_stream::ByteStream, settings::operators::ControlMode};
+use crate::{message::channel::byte_stream::ByteStream, settings::operators::ControlMode};
 
 /// The longest request, in bytes.
 const LONGEST: u64 = 64 * 1024;

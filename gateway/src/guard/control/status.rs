@@ -9,10 +9,13 @@ use crate::{
     guard::cluster::ClusterStatus,
     log::drops::Counts,
     message::{KeySetReport, UpstreamReport},
-    sandbox::Confinement,
+    os::sandbox::Confinement,
 };
 
 use super::{clamp::KernelBudgets, crowdsec::CrowdsecStatus, entry::Entry};
+
+/// What a reload is answered with that the guard after this one does. Whoever asked looks at `status` for what comes of it.
+pub const ANOTHER_GUARD: &str = "another guard starts, to load the kernel program, and reloads: see `gateway status`";
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -19,7 +19,7 @@ use tokio::sync::{
     oneshot,
 };
 
-use crate::clock;
+use crate::os::clock;
 
 /// Lines of each kind that wait for a watcher.
 const BACKLOG: usize = 1_024;

@@ -6,9 +6,11 @@ use serde::{Deserialize, Serialize};
 
 use super::{ClampEntry, Entry, PlanEntry};
 use crate::{
-    detect::{Discounted, ProfileRow},
-    limit::report::LimitRow,
-    request_id::RequestId,
+    policy::{
+        detect::{Discounted, ProfileRow},
+        limit::report::LimitRow,
+    },
+    web::request_id::RequestId,
 };
 
 /// All that is known about an address.

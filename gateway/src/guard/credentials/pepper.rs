@@ -3,7 +3,7 @@
 
 use std::{fs, io, path::Path};
 
-use crate::{auth::api_key::Pepper, guard::state_files::secret};
+use crate::{guard::state_files::secret, policy::auth::api_key::Pepper};
 
 /// How long one is that is made, in bytes.
 const LONG: usize = 32;

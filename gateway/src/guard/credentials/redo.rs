@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::rows::RevocationRow;
 use crate::{
-    auth::{api_key::text::KeyId, revocation::Revoked},
     guard::audit::{Against, has_records, read_records},
+    policy::auth::{api_key::text::KeyId, revocation::Revoked},
 };
 
 /// Whether a record tells of keys or tokens.

@@ -22,7 +22,7 @@ use std::{
 
 use jiff::Timestamp;
 
-use crate::auth::{
+use crate::policy::auth::{
     api_key::text::KeyId,
     revocation::{MOST, Revoked},
 };

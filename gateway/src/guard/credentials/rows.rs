@@ -2,7 +2,7 @@
 
 use rusqlite::{Connection, Row, params};
 
-use crate::auth::{
+use crate::policy::auth::{
     api_key::{
         record::{KeyRecord, Network, Profile},
         text::KeyId,

@@ -13,8 +13,8 @@ use super::{
     writer::CredentialWriterHandle,
 };
 use crate::{
-    auth::{api_key::Tag, revocation::Revoked},
     guard::cluster::fact::{Fact, is_tellable, is_tellable_key},
+    policy::auth::{api_key::Tag, revocation::Revoked},
 };
 
 /// What the loop keeps of credentials.
@@ -190,7 +190,7 @@ impl CredentialState {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{auth::api_key::record::KeyRecord, guard::credentials::rows::RevocationRow};
+    use crate::{guard::credentials::rows::RevocationRow, policy::auth::api_key::record::KeyRecord};
 
     fn row(key: u64, expires: Option<u64>) -> RevocationRow {
         let (reason, actor) = ("tests".to_owned(), "operator:0".to_owned());
@@ -227,7 +227,7 @@ mod tests {
     fn more_keys_are_told_in_turn() {
         let mut shared = SharedRevocations::default();
         let key = |id: u64, is_revoked: bool| {
-            let (name, profile) = (format!("key-{id}"), crate::auth::api_key::record::Profile::default());
+            let (name, profile) = (format!("key-{id}"), crate::policy::auth::api_key::record::Profile::default());
             let (expires, tag, is_replaced, is_foreign) = (None, [7; 32], false, false);
             let record = KeyRecord { id, tag, name, profile, expires, is_revoked, is_replaced, is_foreign };
             KeyRow { record, actor: "operator:0".to_owned(), created: 5, used: None, revoked: None, replaced_by: None }

@@ -3,7 +3,7 @@
 //! *Invariant:* a revocation that has ended is gone for good. So a clock that is set forward by mistake, and back, ends none
 //! too early. If it was right, revocations end up to [`WAIT`] late.
 
-use crate::clock::{Now, SECOND};
+use crate::os::clock::{Now, SECOND};
 
 /// For how long a clock that was set forward is not believed, in nanoseconds: two hours, as periods of quotas have it.
 const WAIT: u64 = 2 * 3_600 * SECOND;

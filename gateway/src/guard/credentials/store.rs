@@ -17,7 +17,6 @@ use super::{
     rows::{self, KeyRow, RevocationRow, SEEN, TABLES, signed},
 };
 use crate::{
-    auth::{api_key::Tag, revocation::Revoked},
     guard::{
         bans::Refused,
         state_files::{
@@ -26,6 +25,7 @@ use crate::{
         },
     },
     message::credentials::CredentialChange,
+    policy::auth::{api_key::Tag, revocation::Revoked},
 };
 
 mod catch_up;

@@ -8,8 +8,8 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    counted::counted,
     guard::control::{Answer, KeyMade},
+    text::counted::counted,
 };
 
 /// How long every proxy may take.

@@ -11,19 +11,19 @@ use super::{
     store::Unrecorded,
 };
 use crate::{
-    auth::{
+    guard::{
+        bans::Refused,
+        control::{Answer, Request},
+    },
+    message::credentials::CredentialChange,
+    os::clock::Now,
+    policy::auth::{
         api_key::{
             Tag,
             record::{KeyRecord, Profile},
         },
         revocation::Revoked,
     },
-    clock::Now,
-    guard::{
-        bans::Refused,
-        control::{Answer, Request},
-    },
-    message::credentials::CredentialChange,
 };
 
 /// What an operator asks for.
@@ -174,12 +174,12 @@ pub(crate) struct CredentialWork {
 
 /// What an audit record says of a key.
 pub(super) fn described<const N: usize>(record: &KeyRecord, others: [(&str, Value); N]) -> Value {
-    use crate::auth::api_key::{record::Network, text::KeyId};
+    use crate::policy::auth::api_key::{record::Network, text::KeyId};
     let mut members = serde_json::json!({
         "key": KeyId(record.id).to_string(),
         "name": record.name,
         "roles": record.profile.roles,
-        "expires": record.expires.map(|seconds| crate::clock::rfc3339(seconds.saturating_mul(1_000))),
+        "expires": record.expires.map(|seconds| crate::os::clock::rfc3339(seconds.saturating_mul(1_000))),
     });
     if let Some(members) = members.as_object_mut() {
         members.extend(others.map(|(name, value)| (name.to_owned(), value)));
@@ -202,10 +202,10 @@ pub(super) fn described<const N: usize>(record: &KeyRecord, others: [(&str, Valu
 
 /// What an audit record, or an operator, is told of what is revoked.
 pub(crate) fn revoked_text(revoked: &Revoked) -> String {
-    use crate::auth::api_key::text::KeyId;
+    use crate::policy::auth::api_key::text::KeyId;
     let since = |before: &Option<u64>| {
         before.map_or_else(String::new, |before| {
-            format!(" issued before {}", crate::clock::rfc3339(before.saturating_mul(1_000)))
+            format!(" issued before {}", crate::os::clock::rfc3339(before.saturating_mul(1_000)))
         })
     };
     match revoked {

@@ -13,13 +13,13 @@ use super::{
     work::{ConfiguredCredentials, CredentialCommand, CredentialJob, CredentialWork},
 };
 use crate::{
-    auth::{
+    guard::{bans::Refused, control::Answer},
+    message::credentials::{CredentialChange, CredentialWriter, Opening},
+    os::clock::Now,
+    policy::auth::{
         api_key::Pepper,
         revocation::{self, Revoked},
     },
-    clock::Now,
-    guard::{bans::Refused, control::Answer},
-    message::credentials::{CredentialChange, CredentialWriter, Opening},
 };
 
 mod keys;

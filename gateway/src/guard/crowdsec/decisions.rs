@@ -7,9 +7,9 @@ use std::collections::HashMap;
 use gateway_common::source::Source;
 
 use crate::{
-    clock::SECOND,
     guard::control::ImportEntry,
     lists::{DecisionStream, Listed},
+    os::clock::SECOND,
 };
 
 /// The most decisions that are kept.

@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use serde::Deserialize;
 
-use crate::message::fetch::{Fetch, MAX_LIFTED, MAX_TOLD, ToldBan};
+use crate::message::observer::fetch::{Fetch, MAX_LIFTED, MAX_TOLD, ToldBan};
 
 /// How many changes wait.
 const WAITING: usize = 2_000;

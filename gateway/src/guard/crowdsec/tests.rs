@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    file::NamedFile,
     lists::Listed,
+    os::file::NamedFile,
     settings::{crowdsec::LocalApi, outbound::Dial},
 };
 

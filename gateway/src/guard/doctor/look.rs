@@ -26,7 +26,6 @@ use rustls_pki_types::{CertificateDer, pem::PemObject as _};
 
 use super::facts::{Daemon, Fact, Facts, Interface, Unanswered};
 use crate::{
-    clock::Now,
     config::Config,
     guard::{
         audit,
@@ -38,7 +37,7 @@ use crate::{
         state_files,
         store::{Record, Store, StoreError},
     },
-    sandbox::Confinement,
+    os::{clock::Now, sandbox::Confinement},
     settings::{guard::Settings, proxy::Settings as Proxy, tls::Certificate},
     x509,
 };

@@ -1,7 +1,7 @@
 //! Facts and what is said about them.
 
 use super::*;
-use crate::sandbox::Confinement;
+use crate::os::sandbox::Confinement;
 
 #[track_caller]
 fn says(check: &Check, state: State, text: &str) {

@@ -11,12 +11,12 @@ use minisign_verify::{PublicKey, Signature};
 
 use super::list::{FileContent, digest, read_list};
 use crate::{
-    counted::counted,
-    message::fetch::FetchAnswer,
+    message::observer::fetch::FetchAnswer,
     settings::{
         feed::{Feed, FeedSignature, SMALL},
         outbound::SecretUrl,
     },
+    text::counted::counted,
 };
 
 /// What was fetched.
@@ -158,7 +158,7 @@ fn verify_signature(bytes: &[u8], signature: &str, signed: &FeedSignature) -> Re
 
 /// A URL without its path.
 fn host(url: &str) -> String {
-    crate::url::Url::parse(url).map(|url| url.authority()).unwrap_or_default()
+    crate::web::url::Url::parse(url).map(|url| url.authority()).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -18,12 +18,12 @@ use tokio::sync::oneshot;
 
 use super::{fetched::Validators, schedule::FetchSchedule};
 use crate::{
-    clock::{Now, rfc3339},
     guard::{
         control::{Answer, FeedFetch},
         state_files::set_aside,
     },
-    message::fetch::Fetch,
+    message::observer::fetch::Fetch,
+    os::clock::{Now, rfc3339},
     settings::feed::{Feed, FeedPurpose, FetchedFeed},
 };
 
@@ -275,7 +275,7 @@ impl Fetches {
     /// How each list is.
     pub(crate) fn states(&self, now: Now) -> Vec<FeedFetch> {
         let state = |(name, known): (&String, &Known)| {
-            let next = known.schedule.next.saturating_sub(now.monotonic) / crate::clock::SECOND;
+            let next = known.schedule.next.saturating_sub(now.monotonic) / crate::os::clock::SECOND;
             FeedFetch {
                 name: name.clone(),
                 from: known.settings.as_ref().map_or_else(String::new, |fetched| fetched.source.url.shown()),

@@ -69,7 +69,7 @@ fn later(now: u64, wait: Duration, spread: Duration, chance: u16) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SECOND;
+    use crate::os::clock::SECOND;
 
     const HOUR: Duration = Duration::from_secs(3_600);
 

@@ -20,10 +20,13 @@ use nix::net::if_::if_nametoindex;
 use super::{
     error::KernelError,
     held::is_on_bpffs,
-    object::{Variant, program},
+    load::object::{Variant, program},
     sys,
 };
 use crate::settings::guard::AttachMode;
+
+pub(super) mod interfaces;
+pub(super) mod reattach;
 
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";

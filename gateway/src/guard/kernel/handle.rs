@@ -21,15 +21,18 @@ use gateway_common::{
 
 use super::{
     attach::{self, Attached},
-    bits::{Bits, Hashed},
     error::{KernelError, refused},
     events::Events,
     held::HeldPins,
-    host, limits, load,
-    object::{self, Laid, Variant, map, read_ban, take},
+    host, load,
+    load::object::{self, Laid, Variant, map, read_ban, take},
+    maps::{
+        bits::{Bits, Hashed},
+        limits,
+        tries::{self, Tries, errno},
+    },
     sys,
     trace::Tracer,
-    tries::{self, Tries, errno},
 };
 use crate::settings::guard::{AttachMode, Settings};
 

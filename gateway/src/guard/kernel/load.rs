@@ -25,10 +25,13 @@ use nix::mount::{MsFlags, mount};
 use super::{
     error::{KernelError, refused},
     held::{self, Hold},
-    object::{Variant, program},
-    parts, sys,
+    load::object::{Variant, program},
+    sys,
 };
 use crate::settings::guard::Settings;
+
+pub(super) mod object;
+pub(super) mod parts;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 

@@ -20,8 +20,7 @@ use super::{
     attach::pinned_name,
     error::KernelError,
     held::{entries, fault, is_on_bpffs},
-    load::links,
-    object::Variant,
+    load::{links, object::Variant},
     sys,
 };
 

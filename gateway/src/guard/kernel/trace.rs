@@ -20,8 +20,10 @@ use log::{Log, Metadata, Record};
 
 use super::{
     error::{KernelError, refused},
-    object::{Laid, Variant, map, program},
+    load::object::{Laid, Variant, map, program},
 };
+
+pub(super) mod swap;
 
 /// What a line says about a packet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -10,16 +10,16 @@ use tokio::{
 
 use crate::{
     anchor::SignedHead,
-    clock::Now,
     guard::{
         anchors::{AnchorFailure, Anchors, CheckpointJob, DeliveryWay},
         lifecycle::service::{Done, Service, in_background},
-        observer::Observer,
+        processes::observer::Observer,
     },
     message::{
         channel::Channel,
-        delivery::{Delivered, Delivery},
+        observer::delivery::{Delivered, Delivery},
     },
+    os::clock::Now,
 };
 
 /// The observer ends a delivery before that.

@@ -12,7 +12,6 @@
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    clock::{self, Now},
     guard::{
         audit::Unflushed,
         bans::{self, ProtectedAddresses},
@@ -23,7 +22,10 @@ use crate::{
         },
         log_files, store,
     },
-    os::{self, Policy},
+    os::{
+        self, Policy,
+        clock::{self, Now},
+    },
 };
 
 /// After so many seconds everything around is looked at again.

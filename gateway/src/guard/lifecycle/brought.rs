@@ -6,6 +6,9 @@ use crate::{
     settings::feed::Feed,
 };
 
+pub(super) mod crowdsec;
+pub(super) mod fetching;
+
 /// A list was fetched, or not.
 pub(super) struct ListFetched {
     pub(super) feed: Feed,

@@ -13,7 +13,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
-    clock::Now,
     guard::{
         audit,
         control::CertificateEnd,
@@ -23,6 +22,7 @@ use crate::{
             service::{Done, Service},
         },
     },
+    os::clock::Now,
     tls,
 };
 

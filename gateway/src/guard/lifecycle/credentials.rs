@@ -7,16 +7,6 @@ use foldhash::quality::FixedState;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    auth::{
-        api_key::{
-            Tag,
-            record::{KeyRecord, MOST, Profile},
-            table::PERIOD,
-            text::KeyId,
-        },
-        revocation::Revoked,
-    },
-    clock::Now,
     config::{self, value::address},
     guard::{
         bans::{Actor, Refused},
@@ -37,6 +27,16 @@ use crate::{
     message::{
         ToProxy,
         credentials::{CredentialChange, fit_a_message},
+    },
+    os::clock::Now,
+    policy::auth::{
+        api_key::{
+            Tag,
+            record::{KeyRecord, MOST, Profile},
+            table::PERIOD,
+            text::KeyId,
+        },
+        revocation::Revoked,
     },
     settings::{auth::Settings, guard::LONGEST_BAN},
 };

@@ -10,7 +10,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::{self, Now},
     diagnostic::with_causes,
     guard::{
         bans::{self, Actor, PacketSamples, PacketTraces},
@@ -26,10 +25,13 @@ use crate::{
             service::{Done, Ready, Service, in_background, reply},
             timer::{instant, until},
         },
-        proxies::{barrier::PATIENCE, conversation::Event, supervisor::Outcome},
+        processes::proxies::{barrier::PATIENCE, conversation::Event, supervisor::Outcome},
     },
-    launch::Notice,
     message::{InForce, ToProxy},
+    os::{
+        clock::{self, Now},
+        launch::Notice,
+    },
 };
 
 /// How long the loop goes on before sockets are looked at.

@@ -5,3 +5,4 @@ pub(in crate::guard::lifecycle) mod changed_files;
 pub(in crate::guard::lifecycle) mod looks;
 pub(in crate::guard::lifecycle) mod named_files;
 pub(in crate::guard::lifecycle) mod rotation;
+pub(super) mod settling;

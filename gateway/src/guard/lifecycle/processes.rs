@@ -12,14 +12,16 @@ pub(in crate::guard::lifecycle) mod restarts;
 use std::{collections::BTreeSet, path::Path};
 
 use crate::{
-    clock::{self, Now},
     guard::{
         bans::Processes,
         control::DiskSpace,
         lifecycle::{reload, service::Service},
-        observer::Observer,
-        proxies::{listeners::ABSENT, upstreams},
+        processes::{
+            observer::Observer,
+            proxies::{listeners::ABSENT, upstreams},
+        },
     },
+    os::clock::{self, Now},
 };
 
 /// What `status` says of an upgrade that came to nothing.

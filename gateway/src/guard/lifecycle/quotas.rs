@@ -7,7 +7,6 @@ use tokio::{
 };
 
 use crate::{
-    clock::{self, Now},
     guard::{
         audit,
         bans::{Actor, Refused},
@@ -19,8 +18,12 @@ use crate::{
         },
         quotas::writer::{QuotaJob, QuotaWork, QuotaWriterHandle},
     },
-    limit::{asked_key, quotas::QuotaReport, report::LimitQuestion},
     message::ToProxy,
+    os::clock::{self, Now},
+    policy::limit::{
+        quotas::QuotaReport,
+        report::{LimitQuestion, asked_key},
+    },
     settings::proxy::Settings,
 };
 

@@ -1,12 +1,12 @@
 //! What this guard and those of other machines tell each other, by way of the proxies: only they have a network.
 
 use crate::{
-    clock::Now,
     guard::{
         cluster::{PeerMessage, fact::Fact},
         lifecycle::service::Service,
     },
     message::ToProxy,
+    os::clock::Now,
 };
 
 impl Service<'_> {

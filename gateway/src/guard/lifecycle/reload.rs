@@ -19,7 +19,6 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    clock::{self, Now},
     config::{Config, Disk},
     guard::{
         audit, bans,
@@ -36,13 +35,16 @@ use crate::{
             },
             service::{Ready, Service, reply},
         },
-        proxies::{
+        processes::proxies::{
             barrier::RETIREMENT,
             supervisor::{NewSockets, STARTED_WITH},
         },
     },
-    launch::ProgramId,
     message::{Bundle, ToProxy},
+    os::{
+        clock::{self, Now},
+        launch::ProgramId,
+    },
 };
 
 /// Another reload is under way.

@@ -14,10 +14,8 @@ use tokio::{
 };
 
 use crate::{
-    clock,
     config::Config,
     guard::{
-        admin_tokens::AdminTokens,
         anchors::{self, Anchors},
         audit::Unflushed,
         bans::{self, Guard, Planned, ProtectedAddresses},
@@ -31,7 +29,6 @@ use crate::{
         crowdsec::Crowdsec,
         feeds::{fetches::Fetches, list::FeedNews, watch::FeedWatcher},
         key_sets::KeySets,
-        launcher::LauncherFacts,
         lifecycle::{
             brought::{CrowdsecDone, ListFetched},
             certificates::{
@@ -51,15 +48,18 @@ use crate::{
             },
             unseen_roles::UnseenRolePaths,
         },
-        observer::Observer,
-        operators::Operators,
-        proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+        operators::{Operators, admin_tokens::AdminTokens},
+        processes::{
+            launcher::LauncherFacts,
+            observer::Observer,
+            proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+        },
         quotas::{seed, state::QuotaKeeping, writer},
         store::StoreError,
     },
-    message::anomalies::Deviations,
+    message::observer::anomalies::Deviations,
+    os::{clock, program_log::sparse::Sparse},
     settings::feed::Feed,
-    sparse::Sparse,
 };
 
 /// Everything that the events change.

@@ -20,7 +20,6 @@ use serde_json::{Map, Value, json};
 use tokio::{runtime::Runtime, sync::mpsc};
 
 use crate::{
-    clock::{self, Now},
     config::{Config, Diagnostics, Disk},
     diagnostic::with_causes,
     guard::{
@@ -29,11 +28,9 @@ use crate::{
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
-        launcher::{LISTENER, Launcher, Opening, PORT_TIMEOUT, SocketError},
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
-            first_pins::FirstPins,
             processes::{resolved::Resolved, restarts::Restarts},
             reload::{
                 compile::{NotCompiled, compile},
@@ -43,22 +40,32 @@ use crate::{
                 upgrade::UPGRADED,
             },
             service::Service,
-            state::{self, OpenedState},
+            start::{first_pins::FirstPins, state::OpenedState},
         },
-        observer::{Observer, files::Files, socket},
-        proxies::supervisor::{Programs, Supervisor},
+        processes::{
+            launcher::{LISTENER, Launcher, Opening, PORT_TIMEOUT, SocketError},
+            observer::{Observer, files::Files, socket},
+            proxies::supervisor::{Programs, Supervisor},
+        },
         state_files::lock::lock,
     },
-    launch::{ProcessRole, ProgramId},
-    limit::spent::SpentBudgets,
-    os, program_log,
-    sandbox::{self, Writes},
+    os,
+    os::{
+        clock::{self, Now},
+        launch::{ProcessRole, ProgramId},
+        program_log,
+        sandbox::{self, Writes},
+    },
+    policy::limit::spent::SpentBudgets,
     settings::{
         audit::AnchorTarget,
         guard::{AttachMode, Settings},
         listener::Listener,
     },
 };
+
+pub(super) mod first_pins;
+pub(crate) mod state;
 
 /// How many messages of proxies wait to be heard, of all of them together. The rest waits with whoever says it.
 const EVENTS: usize = 64;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 
-use crate::clock;
+use crate::os::clock;
 
 /// A time of `CLOCK_MONOTONIC`, in nanoseconds, as the runtime counts.
 pub(super) fn instant(monotonic: u64) -> Instant {

@@ -1,6 +1,6 @@
 //! What the guard tells of paths of roles that no token has: once in the log, and in `status` for as long as it is so.
 
-use crate::auth::role_paths::UnseenRoles;
+use crate::policy::auth::role_paths::UnseenRoles;
 
 /// Such paths, as the proxy that serves said last.
 #[derive(Debug, Default)]

@@ -7,13 +7,13 @@ use std::{
 };
 
 use crate::{
-    clock::Now,
-    limit::{
+    message::{ToProxy, channel::sealed::seal},
+    os::clock::Now,
+    policy::limit::{
         quota::{MAX_ROWS_TOLD, Span, UsedRow},
         quotas::{QuotaReport, QuotaState},
         report::{LimitRow, MAX_ROWS, first},
     },
-    message::{ToProxy, sealed::seal},
     settings::limit::Settings,
 };
 

@@ -8,12 +8,12 @@ use rusqlite::{Connection, TransactionBehavior, params};
 
 use super::book::QuotaRows;
 use crate::{
-    clock::Now,
     guard::state_files::{
         set_aside,
         sqlite::{self, SqliteError, SqliteOptions},
     },
-    limit::quota::Span,
+    os::clock::Now,
+    policy::limit::quota::Span,
 };
 
 /// The file in the state folder.

@@ -7,12 +7,12 @@ use super::{
     store::QuotaStore,
 };
 use crate::{
-    clock::{Now, SECOND},
-    limit::{
+    message::channel::sealed::unseal,
+    os::clock::{Now, SECOND},
+    policy::limit::{
         quota::{Span, UsedRow},
         quotas::{QuotaReport, QuotaState},
     },
-    message::sealed::unseal,
     settings::limit::{
         Allowance, Cost, Except, KeyPart, Limit, Settings,
         quota::{Period, Quota, QuotaHeaders, WhenFull},

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use gateway_common::source::Source;
 
-use crate::request_id::RequestId;
+use crate::web::request_id::RequestId;
 
 /// A ban as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]

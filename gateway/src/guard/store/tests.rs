@@ -5,7 +5,7 @@ use std::path::Path;
 use rusqlite::Connection;
 
 use super::{schema::FIRST, *};
-use crate::request_id::RequestId;
+use crate::web::request_id::RequestId;
 
 fn anchor(seq: u64) -> Anchor {
     Anchor { seq, hash: format!("hash {seq}"), first: "first".to_owned() }

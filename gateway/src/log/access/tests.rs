@@ -340,7 +340,7 @@ fn principals_are_hashed_by_one_key() {
     assert!(!adopted[0].contains("alice"));
     // A key of a file stays.
     let bytes: std::sync::Arc<[u8]> = b"fedcba9876543210".as_slice().into();
-    settings.principal = Principal::Hashed(Some(crate::file::NamedFile { path: "key".into(), bytes }));
+    settings.principal = Principal::Hashed(Some(crate::os::file::NamedFile { path: "key".into(), bytes }));
     let mut own = AccessLog::new(&settings).unwrap();
     let before = written(&own, &line);
     own.adopt(b"0123456789abcdef");

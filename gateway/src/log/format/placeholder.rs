@@ -8,14 +8,14 @@ use std::{
 use http::HeaderValue;
 
 use crate::{
-    geo::Geo,
     log::{
         line::{Line, Timings},
         redact::{Hash, Redactor},
         text,
     },
-    request_id::RequestId,
+    net::geo::Geo,
     settings::access_log::Field,
+    web::request_id::RequestId,
 };
 
 /// What is written at one place.

@@ -10,8 +10,8 @@ use std::{
 
 use super::{backoff::Backoff, frame::Frame};
 use crate::{
-    clock::Now,
     log::drops::{DropReason, Dropped, lines},
+    os::clock::Now,
 };
 
 /// How long a receiver of this host may keep its queue full.

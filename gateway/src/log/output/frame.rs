@@ -1,7 +1,11 @@
 //! The form of a message around a line: syslog (RFC 5424), or the journal's own protocol
 //! (<https://systemd.io/JOURNAL_NATIVE_PROTOCOL/>).
 
-use crate::{clock::Now, log::text, settings::access_log, syslog};
+use crate::{
+    log::text,
+    os::{clock::Now, syslog},
+    settings::access_log,
+};
 
 /// Severity `informational`.
 const INFORMATIONAL: u8 = 6;

@@ -12,11 +12,11 @@ use rustls_pki_types::ServerName;
 
 use super::{backoff::Backoff, frame::Syslog};
 use crate::{
-    clock::Now,
     log::{
         drops::{DropReason, Dropped, lines},
         text,
     },
+    os::clock::Now,
 };
 
 /// How long a connection may take to open, and how long the server may take nothing.

@@ -3,7 +3,7 @@
 use aws_lc_rs::constant_time::verify_slices_are_equal;
 use http::{HeaderMap, Request, header, uri::Authority};
 
-use crate::header_values;
+use crate::web::header_values;
 
 /// Whether a request names a host of ours: an address, `localhost` or one of `hosts`. A page in somebody's browser can
 /// make its own name stand for a loopback address; it cannot make the browser name another host (DNS rebinding).

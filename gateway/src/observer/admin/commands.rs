@@ -11,7 +11,7 @@ use super::{
     responses::{ResponseBody, response, text},
 };
 use crate::{
-    message::relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
+    message::observer::relay::{LONGEST_ARGUMENTS, LONGEST_NAME, LONGEST_TOKEN, Relayed},
     observer::relay::{NoAnswer, RelayedAnswer},
 };
 

@@ -21,7 +21,10 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use super::{Admin, places::PeerAddress};
-use crate::{clock, message::byte_stream::ByteStream, sparse::Sparse};
+use crate::{
+    message::channel::byte_stream::ByteStream,
+    os::{clock, program_log::sparse::Sparse},
+};
 
 /// How long a client may take to shake hands and to ask.
 const ASKS_WITHIN: Duration = Duration::from_secs(5);

@@ -14,7 +14,7 @@ use tokio::{
 
 use super::places::{OpenConnections, PeerAddress};
 use crate::{
-    message::{observer::ObserverConfig, relay::Relayed},
+    message::observer::{ObserverConfig, relay::Relayed},
     observer::{
         history::{self, History},
         relay::Relay,

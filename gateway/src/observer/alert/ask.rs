@@ -12,11 +12,11 @@ use super::{
     state,
 };
 use crate::{
-    clock::{Now, rfc3339},
-    message::alert::{
+    message::observer::alert::{
         AlertQuestion, AlertReport, AlertShown, LONGEST_REPORT, NewSilence, ObserverAnswer, ReceiverShown, SilenceShown,
     },
     observer::report::said,
+    os::clock::{Now, rfc3339},
     settings::alert::AlertRule,
 };
 

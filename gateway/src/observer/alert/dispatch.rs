@@ -16,7 +16,7 @@ use super::{
     tracker::{AlertChange, TrackedAlert},
 };
 use crate::{
-    clock::Now,
+    os::clock::Now,
     settings::alert::{Receiver, ReceiverKind},
 };
 

@@ -14,7 +14,7 @@ pub(super) use sending::{Sender, Sending};
 
 use super::dispatch::Outcome;
 use crate::{
-    message::alert::secret,
+    message::observer::alert::secret,
     observer::retry_after::retry_after,
     outbound::{
         Server,
@@ -24,7 +24,7 @@ use crate::{
         alert::{Receiver, ReceiverKind},
         outbound::SecretUrl,
     },
-    url::Url,
+    web::url::Url,
 };
 
 mod alertmanager;

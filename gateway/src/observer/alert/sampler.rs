@@ -6,9 +6,9 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    clock::{Now, SECOND},
     message::telemetry::{Histogram, Metric, Series, Value},
     observer::store::Sums,
+    os::clock::{Now, SECOND},
     settings::alert::{Aggregation, AlertRule, Match},
 };
 

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::tracker::{TrackedAlert, fixed_labels};
 use crate::{
     config::value::closest,
-    message::alert::NewSilence,
+    message::observer::alert::NewSilence,
     settings::alert::{AlertRule, Match},
 };
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::sampler::LabelValues;
 use crate::{
-    clock::Now,
+    os::clock::Now,
     settings::alert::{AlertRule, Severity},
 };
 

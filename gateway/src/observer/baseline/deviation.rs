@@ -7,8 +7,8 @@ use super::{
     model::{Coverage, Hour, Usual},
 };
 use crate::{
-    detect::MAX_NAMED,
-    message::anomalies::{ContributorShown, ContributorsShown},
+    message::observer::anomalies::{ContributorShown, ContributorsShown},
+    policy::detect::MAX_NAMED,
     settings::alert::Unit,
 };
 

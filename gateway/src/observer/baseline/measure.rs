@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    detect::ALL_ROUTES,
     message::telemetry::{Histogram, Metric, Series, Value},
     observer::store::Sums,
+    policy::detect::ALL_ROUTES,
     settings::anomalies::ClientMeasure,
 };
 

@@ -11,8 +11,8 @@ use super::{
     model::{Hour, Model},
 };
 use crate::{
-    detect::{ALL_ROUTES, Deviating, LONGEST_CONTRIBUTOR, LONGEST_SENTENCE, MAX_DEVIATING},
-    message::anomalies::ContributorsShown,
+    message::observer::anomalies::ContributorsShown,
+    policy::detect::{ALL_ROUTES, Deviating, LONGEST_CONTRIBUTOR, LONGEST_SENTENCE, MAX_DEVIATING},
     settings::anomalies::{ClientMeasure, Settings},
 };
 

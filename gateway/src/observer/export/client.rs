@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::wire;
-use crate::{digits::decimal, message::collector::Collector, settings::audit::Url, tls};
+use crate::{message::observer::collector::Collector, settings::audit::Url, text::digits::decimal, tls};
 
 /// How long a collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);

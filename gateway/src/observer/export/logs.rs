@@ -5,7 +5,7 @@ use jiff::Timestamp;
 use serde_json::{Map, Value};
 
 use super::wire;
-use crate::{message::event::Event, observer::protobuf::Message};
+use crate::{message::observer::event::Event, observer::protobuf::Message};
 
 /// `SEVERITY_NUMBER_INFO`, `SEVERITY_NUMBER_WARN`.
 const INFO: (u64, &str) = (9, "INFO");

@@ -1,7 +1,7 @@
 //! What all requests of OTLP have in common (github.com/open-telemetry/opentelemetry-proto): whose telemetry it is,
 //! attributes, and the response.
 
-use crate::{clock::Now, observer::protobuf::Message};
+use crate::{observer::protobuf::Message, os::clock::Now};
 
 /// The schema whose names are used: <https://github.com/open-telemetry/semantic-conventions>.
 const SCHEMA: &str = "https://opentelemetry.io/schemas/1.45.0";

@@ -14,8 +14,8 @@ use gateway_common::source::Source;
 use hashbrown::HashTable;
 
 use crate::{
-    clock::SECOND,
     message::{GoodClient, MAX_GOOD},
+    os::clock::SECOND,
 };
 
 const REMEMBERED: usize = 16_384;

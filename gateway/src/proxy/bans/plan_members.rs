@@ -5,8 +5,8 @@
 use std::{cell::RefCell, collections::HashSet};
 
 use crate::{
-    clock::SECOND,
     message::{MAX_PLAN_MEMBERS, PlanMember},
+    os::clock::SECOND,
 };
 
 /// After so long all of them are told again.

@@ -16,8 +16,8 @@ use gateway_common::{
 };
 
 use crate::{
-    clock::{MINUTE, SECOND},
     message::{MAX_SLOWED, Slowed},
+    os::clock::{MINUTE, SECOND},
 };
 
 /// The sources that are limited.

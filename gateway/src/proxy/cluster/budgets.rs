@@ -9,8 +9,8 @@ use super::{
     store::{Store, StoreAddress},
 };
 use crate::{
-    clock,
-    limit::{BudgetRequest, Granted, StoreCall},
+    os::clock,
+    policy::limit::{BudgetRequest, Granted, StoreCall},
 };
 
 /// How many budgets are asked for at once.

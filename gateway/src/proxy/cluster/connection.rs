@@ -16,8 +16,8 @@ use zeroize::Zeroizing;
 
 use super::resp::{self, Malformed, Value};
 use crate::{
-    proxy::upstream::tls::describe,
-    reach::{Reach, reach},
+    net::reach::{Reach, reach},
+    proxy::upstream::connection::tls::describe,
 };
 
 /// How long connecting may take, with resolving the name, TLS and logging in.

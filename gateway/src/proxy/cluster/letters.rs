@@ -11,13 +11,13 @@ use std::{
 
 use super::{
     connection::{Command, Failure},
-    mail::Mail,
     pause::{Pause, delayed},
+    peer_queues::Mail,
     resp::Value,
     state::State,
     store::{Store, StoreAddress},
 };
-use crate::digits;
+use crate::text::digits;
 
 /// How long a call with letters may take: wholes are large.
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);

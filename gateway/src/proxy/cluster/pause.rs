@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::time::{self, Interval, MissedTickBehavior};
 
 use super::connection::Failure;
-use crate::{clock::Now, mix::mix};
+use crate::{collections::mix::mix, os::clock::Now};
 
 /// After the first failure.
 const SOON: Duration = Duration::from_millis(50);

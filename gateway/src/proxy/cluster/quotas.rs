@@ -10,8 +10,9 @@ use super::{
     store::{Store, StoreAddress},
 };
 use crate::{
-    clock, digits,
-    limit::quota::{QuotaAsk, QuotaCall, QuotaTotal},
+    os::clock,
+    policy::limit::quota::{QuotaAsk, QuotaCall, QuotaTotal},
+    text::digits,
 };
 
 /// Sums of all machines.

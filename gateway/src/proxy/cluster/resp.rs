@@ -3,7 +3,7 @@
 
 use std::fmt;
 
-use crate::digits::decimal;
+use crate::text::digits::decimal;
 
 /// The largest reply, in bytes.
 pub(super) const MOST_BYTES: usize = 4 * 1024 * 1024;

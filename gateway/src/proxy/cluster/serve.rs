@@ -11,13 +11,13 @@ use super::{
     budgets::{self, Answered},
     connection::Failure,
     letters,
-    mail::Mail,
     pause::{Pause, STEADY, delayed},
+    peer_queues::Mail,
     quotas,
     state::{State, StoreJob},
     store::{Store, StoreAddress},
 };
-use crate::limit::{BudgetQueue, BudgetRequest, quota::QuotaAsk};
+use crate::policy::limit::{BudgetQueue, BudgetRequest, quota::QuotaAsk};
 
 /// How often it is asked whether it is there, where nothing else is asked.
 const PING: Duration = Duration::from_millis(500);

@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use super::{connection::Failure, store::StoreAddress};
-use crate::{clock::Now, limit::BudgetQueue, settings::cluster};
+use crate::{os::clock::Now, policy::limit::BudgetQueue, settings::cluster};
 
 /// What the thread has to do: with which store, and for which limits.
 #[derive(Clone)]

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::cluster::{self, Mode},
     tls,
 };

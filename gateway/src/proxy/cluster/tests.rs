@@ -10,8 +10,8 @@ use std::{
 
 use super::{Cluster, resp};
 use crate::{
-    file::NamedFile,
-    limit::BudgetQueue,
+    os::file::NamedFile,
+    policy::limit::BudgetQueue,
     settings::cluster::{Mode, Node, Settings, Stale, Store},
 };
 

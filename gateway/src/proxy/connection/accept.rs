@@ -13,7 +13,7 @@ use super::{
     proxy_protocol,
 };
 use crate::{
-    clock,
+    os::clock,
     proxy::{
         connection::client_io::{ClientIo, Stream},
         generation::ListenerRef,

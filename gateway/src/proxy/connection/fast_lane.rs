@@ -20,8 +20,8 @@ use std::{
 use gateway_common::maps::FAST_LANE;
 
 use crate::{
-    auth::{Identity, tables::CredentialTables},
-    clock::SECOND,
+    os::clock::SECOND,
+    policy::auth::{Identity, tables::CredentialTables},
 };
 
 /// How long a client that was over a limit stays unmarked: nanoseconds.

@@ -14,7 +14,7 @@ use tokio::{
 use tokio_rustls::{StartHandshake, server::TlsStream};
 
 use crate::{
-    auth::certificate::ClientCertificate,
+    policy::auth::certificate::ClientCertificate,
     tls::{
         Listener, Secured, Tls,
         hello::{self, Ja4},

@@ -9,8 +9,8 @@ use std::{
 use gateway_common::source::Source;
 
 use crate::{
-    auth::{Identity, tables::CredentialTables},
     message::PlanMember,
+    policy::auth::{Identity, tables::CredentialTables},
 };
 
 /// The plan that a client has proved to have over a connection; most have none.

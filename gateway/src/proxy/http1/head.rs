@@ -10,8 +10,6 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, Version, header, request::Parts, uri::PathAndQuery};
 
 use crate::{
-    header_values,
-    path::escape_query,
     proxy::{
         framing::{self, MAX_HEADERS, length::Framing},
         memory::buffer_pool,
@@ -19,6 +17,7 @@ use crate::{
     },
     refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,
+    web::{header_values, path::escape_query},
 };
 
 /// How many headers the gateway adds.

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::head::{HeadReader, RequestHead};
 use crate::{
-    file::seed,
+    os::file::seed,
     proxy::{framing::length::Framing, pieces::spoiled, reading},
     refusal::Reject,
     settings::proxy::HeadLimits,

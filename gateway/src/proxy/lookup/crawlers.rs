@@ -8,8 +8,8 @@ use tokio::{task::spawn_local, time::timeout};
 
 use super::dns::{RecordKind, Resolver, reverse_name};
 use crate::{
-    clock,
-    detect::{HostAnswer, HostQuestion},
+    os::clock,
+    policy::detect::{HostAnswer, HostQuestion},
 };
 
 /// How long one lookup may take, over all its questions: less than after what an answer counts as lost.

@@ -17,7 +17,9 @@ use super::{
     metadata::discover,
 };
 use crate::{
-    auth::{
+    os::clock::{self, Now},
+    outbound::Server,
+    policy::auth::{
         Answer,
         introspection::{
             MAX_ANSWER, Request, ServerEvent, ServerResponse,
@@ -25,10 +27,8 @@ use crate::{
         },
         jwt::{KeysAnswer, KeysLookup, discovery},
     },
-    clock::{self, Now},
-    outbound::Server,
     settings::introspection::Endpoint,
-    url::Url,
+    web::url::Url,
 };
 
 /// The most tokens that are asked about at once, over all servers.

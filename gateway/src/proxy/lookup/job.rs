@@ -6,9 +6,11 @@ use gateway_common::source::Source;
 use tokio::sync::oneshot;
 
 use crate::{
-    auth::{Answer, Lookup, jwt::KeySet},
-    detect::HostQuestion,
-    request_id::RequestId,
+    policy::{
+        auth::{Answer, Lookup, jwt::KeySet},
+        detect::HostQuestion,
+    },
+    web::request_id::RequestId,
 };
 
 /// For whom something is looked up.

@@ -13,7 +13,7 @@ use super::{
     keys::{self, KeyRequest},
     news::News,
 };
-use crate::auth::{
+use crate::policy::auth::{
     Answer,
     jwt::{KeySet, KeysLookup},
 };

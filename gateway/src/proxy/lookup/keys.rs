@@ -20,7 +20,12 @@ use super::{
     news::News,
 };
 use crate::{
-    auth::{
+    os::{
+        clock::{self, Now},
+        program_log::sparse::Sparse,
+    },
+    outbound::Server,
+    policy::auth::{
         Answer,
         jwt::{
             KeyName, KeySet, KeysAnswer, discovery,
@@ -28,10 +33,7 @@ use crate::{
             refresh::{Decision, KeyPresence, Refresh, Settled, max_age},
         },
     },
-    clock::{self, Now},
-    outbound::Server,
-    sparse::Sparse,
-    url::Url,
+    web::url::Url,
 };
 
 /// The metadata of an issuer is read again after so long, or when its keys cannot be fetched.

@@ -3,7 +3,7 @@
 use http::{HeaderMap, StatusCode, header};
 
 use super::client::{Client, Failure, FailureKind, OutboundRequest};
-use crate::{auth::jwt::discovery, outbound::Server, url::Url};
+use crate::{outbound::Server, policy::auth::jwt::discovery, web::url::Url};
 
 /// Where the metadata of `issuer`, which is at `url`, says that it is asked: the URL that it has as `member`.
 ///

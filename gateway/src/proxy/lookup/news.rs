@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::job::Requester;
-use crate::auth::jwt::KeySet;
+use crate::policy::auth::jwt::KeySet;
 
 /// What became of the keys of an issuer.
 #[derive(Debug)]

@@ -9,17 +9,17 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{Lookups, Requester, news::News};
 use crate::{
-    auth::{
+    os::clock::Now,
+    policy::auth::{
         Answer, Authenticators, Lookup, Outcome, Presented,
         jwt::keys::{Keys, told},
     },
-    clock::Now,
-    request_id::RequestId,
     settings::{
         auth::{Accepted, Method, Methods, Settings},
         introspection::{Endpoint, Server},
     },
     signal::Signal,
+    web::request_id::RequestId,
 };
 
 /// What nobody's token is.
@@ -72,7 +72,7 @@ async fn fetched(lookups: &Lookups, authenticators: &Authenticators, settings: &
         waiting.retain(|set| set.key() != one.set.key());
         probed.push(of_keys(&one));
     }
-    let late = |set: &std::sync::Arc<crate::auth::jwt::KeySet>| Probed {
+    let late = |set: &std::sync::Arc<crate::policy::auth::jwt::KeySet>| Probed {
         key: set.key().to_owned(),
         what: format!("keys of {}", set.source()),
         result: Err(("no answer in time".to_owned(), way_out("timeout"))),

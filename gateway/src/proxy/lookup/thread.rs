@@ -12,7 +12,7 @@ use super::{
     keepers::Keepers,
     news::News,
 };
-use crate::auth::Lookup;
+use crate::policy::auth::Lookup;
 
 /// The most fetches of keys at once.
 const FETCHES: usize = 64;

@@ -17,17 +17,15 @@ use anyhow::{Context as _, bail};
 use tokio::{sync::oneshot, task::JoinSet};
 
 use crate::{
-    clock,
     diagnostic::with_causes,
-    limit::Limits,
     log::sink::{OpenOutputs, Sink},
-    message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, sealed::unseal},
-    os::{self, Policy},
+    message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, channel::sealed::unseal},
+    os::{self, Policy, clock},
+    policy::{limit::Limits, validate::schema::STACK},
     proxy::{
         generation::{Compiled, ProcessLimits},
         upstream::{self, SharedUpstream},
     },
-    validate::schema::STACK,
 };
 
 /// The listening sockets of one worker, each with the address of its listener as configured.
@@ -335,7 +333,7 @@ pub(super) fn reason(error: &anyhow::Error) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::message::{Bundle, sealed::seal};
+    use crate::message::{Bundle, channel::sealed::seal};
 
     const LIMITS: ProcessLimits = ProcessLimits { descriptors: 1_000, workers: 2 };
 

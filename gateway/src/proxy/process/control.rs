@@ -19,11 +19,10 @@ use super::{
     worker_thread::Running,
 };
 use crate::{
-    authz::shadow::ShadowDenials,
-    clock,
-    limit::ShadowRefusals,
     log::{drops::Counts, sink::Sink},
     message::{STARTED_WITH, ShadowedSource, Stage, ToGuard},
+    os::{clock, program_log::sparse::Sparse, sandbox},
+    policy::{authz::shadow::ShadowDenials, limit::ShadowRefusals},
     proxy::{
         lookup::news::News,
         worker::{
@@ -32,9 +31,7 @@ use crate::{
             shared::Shared,
         },
     },
-    sandbox,
     snapshot::Snapshot,
-    sparse::Sparse,
 };
 
 mod anomalies;

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use anyhow::Context as _;
 
 use crate::{
-    auth::{
+    message::credentials::{CredentialChange, CredentialReader},
+    policy::auth::{
         api_key::{
             Pepper,
             table::{Loaded, TableState},
@@ -13,7 +14,6 @@ use crate::{
         revocation::Change,
         tables::CredentialTables,
     },
-    message::credentials::{CredentialChange, CredentialReader},
 };
 
 /// Takes over what has changed.
@@ -69,8 +69,8 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
 mod tests {
     use super::*;
     use crate::{
-        auth::revocation::{Revocable, Revoked},
         message::credentials::{CredentialWriter, Opening},
+        policy::auth::revocation::{Revocable, Revoked},
     };
 
     fn written(is_complete: bool, changes: &[CredentialChange]) -> OwnedFd {

@@ -12,13 +12,11 @@ use tokio::{
 };
 
 use crate::{
-    clock, launch,
     message::{
         ToGuard, ToProxy,
         channel::{Channel, Sender},
     },
-    seqpacket,
-    sparse::Sparse,
+    os::{clock, launch, program_log::sparse::Sparse, seqpacket},
 };
 
 /// The most messages that wait for a guard.
@@ -229,7 +227,7 @@ async fn until(moment: Option<Instant>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{detect::BanRequest, signal::Signal};
+    use crate::{policy::detect::BanRequest, signal::Signal};
 
     fn ask(number: u64) -> ToGuard {
         ToGuard::BanRequest(Box::new(BanRequest {

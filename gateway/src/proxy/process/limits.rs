@@ -1,7 +1,7 @@
 //! What an operator is told of limits: of those on requests, on upstreams, and of what each class got.
 
 use crate::{
-    limit::{
+    policy::limit::{
         Limits,
         report::{self, LimitQuestion, LimitRow, Sum},
     },

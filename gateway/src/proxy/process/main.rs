@@ -23,17 +23,16 @@ use super::{
     worker_thread::{self, Running},
 };
 use crate::{
-    clock::Now,
     diagnostic::with_causes,
     log::sink::Sink,
-    message::{Bundle, ToGuard, ToProxy, sealed::unseal},
-    os, program_log,
+    message::{Bundle, ToGuard, ToProxy, channel::sealed::unseal},
+    os,
+    os::{clock::Now, program_log, sandbox},
     proxy::{
         bans::enforced::EnforcedBans,
         generation::{Compiled, ProcessLimits},
         worker::shared::Shared,
     },
-    sandbox,
 };
 
 /// How long the last lines of the access log may take to get out.

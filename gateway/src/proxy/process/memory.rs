@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{os, resident::Resident, settings::proxy::Settings};
+use crate::{os, os::resident::Resident, settings::proxy::Settings};
 
 /// How often the size is read. A network of 10 Gbit/s brings 125 MB in that time.
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);

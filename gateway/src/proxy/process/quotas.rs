@@ -10,9 +10,9 @@ use anyhow::Context as _;
 
 use super::guard_link::GuardLink;
 use crate::{
-    clock::{self, Now},
-    limit::{Limits, quotas::QuotaState},
-    message::{ToGuard, sealed::unseal},
+    message::{ToGuard, channel::sealed::unseal},
+    os::clock::{self, Now},
+    policy::limit::{Limits, quotas::QuotaState},
 };
 
 /// How often the guard is told: what a process that is killed has not told is lost.

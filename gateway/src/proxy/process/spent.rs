@@ -7,10 +7,10 @@ use anyhow::Context as _;
 
 use super::guard_link::GuardLink;
 use crate::{
-    clock,
     diagnostic::with_causes,
-    limit::spent::{AllLimits, SpentBudgets},
-    message::{ToGuard, sealed::unseal},
+    message::{ToGuard, channel::sealed::unseal},
+    os::clock,
+    policy::limit::spent::{AllLimits, SpentBudgets},
     snapshot::Snapshot,
 };
 

@@ -12,23 +12,25 @@ use std::{
 };
 
 use crate::{
-    admission::{self, ClassSum},
-    auth::introspection::{Introspection, RESULTS},
-    detect::Crawlers,
-    limit::{self, bandwidth::Bandwidth},
     message::{
         ANSWERS, Counted, KeptKeys, KeySetReport, Lost, UpstreamReport, add_counts,
         channel::Sender,
         cluster::StoreReport,
         telemetry::{self, Histogram, MAX_TRACES, Report, Trace},
     },
+    os::sandbox,
+    policy::{
+        admission::{self, ClassSum},
+        auth::introspection::{Introspection, RESULTS},
+        detect::Crawlers,
+        limit::{self, bandwidth::Bandwidth},
+        validate::waf::WafSum,
+    },
     proxy::{
         lookup::news::News,
         worker::measures::{Delta, Handshake, RequestsDelta},
     },
-    sandbox,
     signal::Signal,
-    validate::waf::WafSum,
 };
 
 mod samples;

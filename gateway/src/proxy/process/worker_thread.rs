@@ -17,10 +17,9 @@ use tokio::{sync::mpsc, task::JoinHandle};
 
 use super::scheduling::Scheduling;
 use crate::{
-    admission::Pressure,
-    clock,
-    limit::Limits,
     log::sink::{LogBuffer, Sink},
+    os::clock,
+    policy::{admission::Pressure, limit::Limits},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
         generation::Compiled,

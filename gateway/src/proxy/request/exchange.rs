@@ -9,22 +9,25 @@ use std::{borrow::Cow, rc::Rc, sync::Arc};
 use http::{HeaderMap, HeaderValue, Version, uri::PathAndQuery};
 
 use super::{
-    looked::Looked,
+    checks::looked::Looked,
     outcome::{CLIENT_LEFT, Outcome},
     trace::{self, Recorder},
 };
 use crate::{
-    auth::Identity,
-    authz::{Access, WouldDeny},
     client::{Client, forwarded::ForwardedInfo},
-    clock::Now,
-    limit::LimitResult,
     log::{
         access::ServedRequest,
         line::{Line, Noted, Timings, pick, trace_id},
         text::hexadecimal,
     },
     message::telemetry::{Step, Trace, label},
+    os::clock::Now,
+    policy::{
+        auth::Identity,
+        authz::{Access, WouldDeny},
+        limit::LimitResult,
+        validate::openapi::OperationId,
+    },
     proxy::{
         body::Incoming,
         connection::Connection,
@@ -38,12 +41,11 @@ use crate::{
         },
     },
     refusal::{Refusal, Reject, Row},
-    request_id::RequestId,
     route::target::Target,
     settings::{timeouts::Timeouts, upstream::Upstream},
     signal::Signal,
     snapshot::{CompiledRoute, Snapshot},
-    validate::openapi::OperationId,
+    web::request_id::RequestId,
 };
 
 /// One exchange. It is written to the log when it is dropped.
@@ -61,7 +63,7 @@ pub(in crate::proxy) struct Exchange {
     pub(in crate::proxy) request: ReceivedRequest,
     pub(in crate::proxy) routing: Routing,
     pub(in crate::proxy) identity: Option<Arc<Identity>>,
-    /// The [`CredentialTables::epoch`](crate::auth::tables::CredentialTables::epoch) up to which it is known not to be revoked.
+    /// The [`CredentialTables::epoch`](crate::policy::auth::tables::CredentialTables::epoch) up to which it is known not to be revoked.
     pub(super) epoch: u64,
     pub(in crate::proxy) outcome: Outcome,
     /// What limits have said of it.
@@ -357,7 +359,7 @@ impl Exchange {
 
     /// The time, where steps are timed.
     pub(super) fn clock(&self) -> Option<u64> {
-        self.is_timed().then(crate::clock::monotonic)
+        self.is_timed().then(crate::os::clock::monotonic)
     }
 
     /// Notes how long steps took.
@@ -396,7 +398,7 @@ impl Drop for Exchange {
 impl Exchange {
     /// How long it has taken so far, in nanoseconds.
     fn took(&self) -> u64 {
-        crate::clock::monotonic().saturating_sub(self.began.monotonic)
+        crate::os::clock::monotonic().saturating_sub(self.began.monotonic)
     }
 
     /// Adds it to what is measured of requests. Returns how long it took, where that is measured.

@@ -6,17 +6,21 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Version, header, request::Parts};
 
 use super::{
-    contract,
-    encoded::Readers,
+    checks::{
+        contract,
+        encoded::Readers,
+        inspect::{self, Inspection},
+    },
     exchange::Exchange,
     grpc,
-    inspect::{self, Inspection},
     unserved::Unserved,
 };
 use crate::{
-    admission::Class,
-    auth::{self, certificate::ClientCertificate},
-    limit::Limits,
+    policy::{
+        admission::Class,
+        auth::{self, certificate::ClientCertificate},
+        limit::Limits,
+    },
     proxy::{
         body::{RequestBody, Upload},
         generation::Generation,

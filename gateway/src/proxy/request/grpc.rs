@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::{exchange::Exchange, response_body::ResponseBody};
+use super::{exchange::Exchange, response::response_body::ResponseBody};
 use crate::refusal::{Refusal, Reject};
 
 const MEDIA_TYPE: &[u8] = b"application/grpc";

@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderValue, header};
 
-use super::{exchange::Exchange, looked::Looked, outcome::CLIENT_LEFT};
+use super::{checks::looked::Looked, exchange::Exchange, outcome::CLIENT_LEFT};
 use crate::{
-    detect::{
+    message::MAX_PATH,
+    policy::detect::{
         BanRequest, Completed, CrawlerStanding, Facts, Finished, LIMITED, NO_ROUTE, Observed, ObservedValues, OurFault,
         UpstreamAnswer, is_sought_by_scanners,
     },
-    message::MAX_PATH,
     proxy::worker::{measures::LIMITED_STATUS, messages::Event},
     route::target::Target,
     signal::Signal,
@@ -48,7 +48,7 @@ impl Exchange {
         let Some(route) = self.routing.route else { return };
         let answer = UpstreamAnswer { route, upstream, status, is_identified: self.identity.is_some() };
         // A slow request has begun long before others that were answered before it.
-        let now = crate::clock::monotonic();
+        let now = crate::os::clock::monotonic();
         if let Some(fault) = detector.our_fault(&answer, self.client.source, now) {
             let template = self.snapshot().served.get(route).map_or("", |route| &*route.template);
             let name = template.get(..template.floor_char_boundary(MAX_PATH)).unwrap_or_default().to_owned();
@@ -168,7 +168,7 @@ impl Exchange {
             session: identity.map(|identity| identity.expires()),
         };
         let observed = Observed { signal, source, address, principal, id: self.id, limits, facts };
-        for ask in detector.note(&observed, crate::clock::monotonic()) {
+        for ask in detector.note(&observed, crate::os::clock::monotonic()) {
             self.outcome.rule = Some(ask.rule.as_str().into());
             self.worker.ask(BanRequest { relay: self.client.relay, ..ask });
         }

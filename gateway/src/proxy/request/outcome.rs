@@ -2,7 +2,11 @@
 
 use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
-use crate::{proxy::upstream::Attempts, refusal::Row, signal::Signal, violation::Violation};
+use crate::{
+    proxy::upstream::Attempts,
+    refusal::{Row, violation::Violation},
+    signal::Signal,
+};
 
 /// What the log says of a client that left before it was answered.
 pub(super) const CLIENT_LEFT: u16 = 499;

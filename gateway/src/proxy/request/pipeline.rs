@@ -6,25 +6,30 @@ use std::rc::Rc;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
 use super::{
+    checks::lookup,
     exchange::Exchange,
     forward::{self, Plan},
     grpc,
-    interim::InterimRelay,
-    local_reply::LocalReply,
-    lookup, problem,
-    respond::{self, CommonHeaders},
-    response_body::{REVOKED, ResponseBody},
+    response::{
+        interim::InterimRelay,
+        local_reply::LocalReply,
+        problem,
+        respond::{self, CommonHeaders},
+        response_body::{REVOKED, ResponseBody},
+    },
     routing::{self, RouteMatch},
     trace::Recorder,
     unserved::Unserved,
 };
 use crate::{
-    auth::{Outcome, Presented},
-    authz::{RequestFacts, WouldDeny},
-    clock::{self, Now},
-    limit::When,
     log::line::Timings,
     message::telemetry::Step,
+    os::clock::{self, Now},
+    policy::{
+        auth::{Outcome, Presented},
+        authz::{RequestFacts, WouldDeny},
+        limit::When,
+    },
     proxy::{
         body::Incoming,
         connection::Connection,

@@ -4,9 +4,13 @@ use std::{cell::RefCell, rc::Rc};
 
 use http::{Response, request::Parts};
 
-use super::{exchange::Exchange, pipeline, problem, respond::CommonHeaders, response_body::ResponseBody};
+use super::{
+    exchange::Exchange,
+    pipeline,
+    response::{problem, respond::CommonHeaders, response_body::ResponseBody},
+};
 use crate::{
-    clock::Now,
+    os::clock::Now,
     proxy::{
         body::Incoming,
         connection::Connection,

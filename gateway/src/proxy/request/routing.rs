@@ -5,17 +5,15 @@ use std::sync::atomic::Ordering;
 
 use http::{HeaderValue, Method, request::Parts};
 
-use super::{contract, exchange::Exchange, local_reply::LocalReply, unserved::Unserved};
+use super::{checks::contract, exchange::Exchange, response::local_reply::LocalReply, unserved::Unserved};
 use crate::{
-    admission::Shed,
-    auth::certificate::ClientCertificate,
-    clock::Now,
-    limit::When,
-    path::PathRules,
+    os::clock::Now,
+    policy::{admission::Shed, auth::certificate::ClientCertificate, limit::When},
     proxy::{connection::Connection, framing, generation::ListenerRef, worker::Worker},
     refusal::{Refusal, Reject},
     route::{cors, target::Target},
     snapshot::{CompiledRoute, Snapshot},
+    web::path::PathRules,
 };
 
 /// The route of a request.

@@ -6,14 +6,13 @@
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use crate::{
-    clock,
+    collections::mix::mix,
     log::text::hexadecimal,
     message::telemetry::{Step, StepSpan},
-    mix::mix,
+    os::clock,
     proxy::upstream::Attempts,
-    request_id::RequestId,
     settings::traces::{Accept, Settings},
-    trace_context::TraceContext,
+    web::{request_id::RequestId, trace_context::TraceContext},
 };
 
 static TRACEPARENT: HeaderName = HeaderName::from_static("traceparent");

@@ -1,6 +1,6 @@
 //! Why a request gets no response of an upstream: it is refused, answered by the gateway itself, or its client left.
 
-use super::local_reply::LocalReply;
+use super::response::local_reply::LocalReply;
 use crate::{proxy::upstream::ForwardError, refusal::Refusal};
 
 /// Why a request gets no response of an upstream.

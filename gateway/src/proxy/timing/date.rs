@@ -5,7 +5,7 @@ use std::cell::Cell;
 use jiff::{Timestamp, fmt::rfc2822::DateTimePrinter};
 
 use super::deadline;
-use crate::clock;
+use crate::os::clock;
 
 /// The length of a date (RFC 9110 5.6.7).
 const DATE: usize = 29;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use crate::{clock, proxy::memory::slab::Slab};
+use crate::{os::clock, proxy::memory::slab::Slab};
 
 /// How often the table is searched. A deadline never fires early, and up to twice this late.
 pub(in crate::proxy) const TICK: Duration = Duration::from_millis(50);

@@ -9,7 +9,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-use crate::{clock, limit::bandwidth::Pacers};
+use crate::{os::clock, policy::limit::bandwidth::Pacers};
 
 /// Holds one body back, or one direction of a tunnel.
 pub(in crate::proxy) struct Throttle {

@@ -15,9 +15,9 @@ use http::{
 
 use super::upgrade::{connects, one};
 use crate::{
-    header_values,
     refusal::{BearerError, Refusal, Reject},
     settings::route::{TokenSource, Upgrade},
+    web::header_values,
 };
 
 /// The prefix of a plain token: a JWT has only characters that a subprotocol may have.

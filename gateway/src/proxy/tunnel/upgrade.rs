@@ -8,9 +8,9 @@ use data_encoding::BASE64;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Version, header, request::Parts, response};
 
 use crate::{
-    header_values,
     refusal::{Refusal, Reject},
     settings::route::Upgrade,
+    web::header_values,
 };
 
 /// What the server adds to the client's key before hashing it (RFC 6455 1.3).

@@ -5,7 +5,7 @@
 use std::cell::Cell;
 
 use crate::{
-    mix::mix,
+    collections::mix::mix,
     settings::upstream::{Balance, Server},
 };
 

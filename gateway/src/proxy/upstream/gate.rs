@@ -15,8 +15,8 @@ use http::StatusCode;
 use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::{
-    admission::{AdmissionDecision, Class, Departure, Gate, Report, Sample},
-    clock,
+    os::clock,
+    policy::admission::{AdmissionDecision, Class, Departure, Gate, Report, Sample},
     settings::upstream::Concurrency,
 };
 

@@ -7,18 +7,16 @@ use http::{HeaderMap, HeaderValue};
 
 use super::{
     balance::{Balancer, bit, hash},
+    connection::pool::{LeaseOptions, Pool, PooledConnection},
     gate::{self, Passage},
-    health,
-    pool::{LeaseOptions, Pool, PooledConnection},
     retry::COST,
-    server::{ServerPool, SharedUpstream},
+    server::{ServerPool, SharedUpstream, health, state::asker},
     slots::{InFlight, PendingSlot, RequestSlot, StateHandle},
-    state::asker,
 };
 use crate::{
-    admission::Class,
     client::Client,
-    clock::Now,
+    os::clock::Now,
+    policy::admission::Class,
     proxy::{connection::proxy_protocol, timing::deadline},
     refusal::{Refusal, Reject},
     settings::upstream::{Balance, HashBy, HostHeader, Protocol, ProxyProtocol, Retry, Upstream},

@@ -4,15 +4,14 @@
 use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
-    auth::{Identity, IdentityHeaders, certificate::ClientCertificate},
     client::forwarded::ForwardedInfo,
-    header_names, header_values,
     log::text::{address, hexadecimal},
+    policy::auth::{Identity, IdentityHeaders, certificate::ClientCertificate},
     proxy::{
         memory::buffer_pool,
         raw_head::{RawHead, line},
     },
-    request_id::RequestId,
+    web::{header_names, header_values, request_id::RequestId},
 };
 
 /// Hop-by-hop headers (RFC 9110 7.6.1), and those that the gateway writes itself.

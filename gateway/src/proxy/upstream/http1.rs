@@ -24,10 +24,9 @@ use tokio::{
 
 use self::{request_writer::RequestWriter, response::ResponseHead};
 use super::{
-    dial::MaybeTlsStream,
+    connection::{dial::MaybeTlsStream, tls},
     error::{SendStopped, UpstreamError},
     request::{ClientSide, UpstreamRequest},
-    tls,
 };
 use crate::proxy::{
     body::Upload,

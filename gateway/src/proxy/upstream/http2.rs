@@ -23,7 +23,7 @@ use h2::{
 use tokio::sync::Notify;
 
 use self::ignore_write_errors::IgnoreWriteErrors;
-use super::dial::MaybeTlsStream;
+use super::connection::dial::MaybeTlsStream;
 use crate::{
     proxy::timing::deadline::{self, Alarm},
     settings::upstream::Http2,

@@ -13,8 +13,8 @@ use http_body::SizeHint;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
+    connection::pool::{BodyRest, PooledConnection},
     error::UpstreamError,
-    pool::{BodyRest, PooledConnection},
     slots::{InFlight, RequestSlot},
 };
 use crate::proxy::raw_head::RawHead;

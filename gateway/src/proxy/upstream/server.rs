@@ -5,12 +5,18 @@ use std::{rc::Rc, sync::Arc};
 use rustls::ClientConfig;
 
 use super::{
-    dial::Dialer,
-    pool::Pool,
-    state::UpstreamState,
-    tls::{ServerTls, SharedTls},
+    connection::{
+        dial::Dialer,
+        pool::Pool,
+        tls::{ServerTls, SharedTls},
+    },
+    server::state::UpstreamState,
 };
 use crate::settings::upstream::{self, Upstream};
+
+pub(super) mod failing;
+pub(super) mod health;
+pub(super) mod state;
 
 /// One upstream, as all workers share it. It outlives configurations that change nothing of it.
 pub(in crate::proxy) struct SharedUpstream {
@@ -80,7 +86,7 @@ impl SharedUpstream {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{file::NamedFile, settings::tls::UpstreamTls};
+    use crate::{os::file::NamedFile, settings::tls::UpstreamTls};
 
     fn settings(name: &str, ca: &str, weight: u32) -> Upstream {
         let ca = NamedFile { path: "ca".into(), bytes: Arc::from(ca.as_bytes()) };

@@ -3,7 +3,7 @@
 
 use std::{ops::Deref, rc::Rc, sync::Arc};
 
-use super::state::UpstreamState;
+use super::server::state::UpstreamState;
 
 /// One worker's handle to the state that all workers share. Cloned by `Rc`, as the count of the `Arc` is shared with
 /// the other workers.

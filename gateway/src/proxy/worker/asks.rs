@@ -10,9 +10,9 @@ use std::{
 };
 
 use crate::{
-    detect::BanRequest,
+    collections::swap::Swap,
     message::{ToGuard, channel::Sender},
-    swap::Swap,
+    policy::detect::BanRequest,
 };
 
 /// The most requests that are kept.

@@ -4,8 +4,8 @@
 use std::cell::Cell;
 
 use crate::{
-    clock::SECOND,
     message::{ANSWERS, Counted, ToGuard, add_counts, place_of_answer},
+    os::clock::SECOND,
     refusal::Reject,
     signal::Signal,
 };

@@ -9,11 +9,11 @@ use std::{
 };
 
 use crate::{
-    detect::{LIMITED, NO_ROUTE},
     message::{
         ANSWERS, place_of_answer,
         telemetry::{Histogram, MAX_NAMES, OTHER},
     },
+    policy::detect::{LIMITED, NO_ROUTE},
     snapshot::Snapshot,
 };
 

@@ -9,10 +9,12 @@ use gateway_common::source::Source;
 
 use super::measures::Delta;
 use crate::{
-    authz::shadow::ShadowDenials,
-    detect::{BanRequest, OurFault},
-    limit::ShadowRefusals,
     message::{Counted, GoodClient, PlanMember, telemetry::Trace},
+    policy::{
+        authz::shadow::ShadowDenials,
+        detect::{BanRequest, OurFault},
+        limit::ShadowRefusals,
+    },
     proxy::generation::Compiled,
 };
 

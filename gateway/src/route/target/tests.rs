@@ -1,7 +1,7 @@
 use http::{Request, Version};
 
 use super::*;
-use crate::path::{canonical_path, canonical_path_by, escape_query};
+use crate::web::path::{canonical_path, canonical_path_by, escape_query};
 
 const LIMIT: usize = 8 * 1_024;
 const LOCAL: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::new(192, 0, 2, 1)), 8_080);

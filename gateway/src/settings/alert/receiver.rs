@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{condition::Match, severity::Severity};
 use crate::{
-    file::{NamedFile, whole},
+    os::file::{NamedFile, whole},
     settings::{
         audit::SyslogServer,
         outbound::{Dial, SecretUrl},

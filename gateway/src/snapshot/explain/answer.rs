@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::{auth::Identity, refusal::Refusal, settings::authz::Settings as Roles};
+use crate::{policy::auth::Identity, refusal::Refusal, settings::authz::Settings as Roles};
 
 /// The most requirements that are told of.
 const MOST_STEPS: usize = 40;

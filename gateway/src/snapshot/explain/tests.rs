@@ -67,7 +67,7 @@ impl Files for Text {
 }
 
 fn snapshot() -> Snapshot {
-    crate::auth::ensure_crypto().unwrap();
+    crate::policy::auth::ensure_crypto().unwrap();
     let config = Config::load(Path::new("/gateway.toml"), &Text).unwrap_or_else(|faults| panic!("{faults}"));
     Snapshot::new(config.proxy).unwrap_or_else(|faults| panic!("{faults:?}"))
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::{cli::csv::cell, guard::audit::ChainLine, syslog};
+use crate::{cli::csv::cell, guard::audit::ChainLine, os::syslog};
 
 /// The heading of a CSV file.
 pub(super) const CSV_HEADING: &str = "seq,time,event,source,actor,members,hash";

@@ -87,10 +87,10 @@ mod tests {
     #[test]
     fn values_are_those_that_are_counted() {
         assert_eq!(values(Metric::Requests, "status").unwrap(), ANSWERS);
-        let classes = crate::admission::Shed::ALL.iter().map(|(_, name)| *name);
+        let classes = crate::policy::admission::Shed::ALL.iter().map(|(_, name)| *name);
         let expect: Vec<&str> = ["served"].into_iter().chain(classes).collect();
         assert_eq!(values(Metric::PriorityRequests, "result").unwrap(), expect);
-        assert_eq!(values(Metric::Introspections, "result").unwrap(), crate::auth::introspection::RESULTS);
+        assert_eq!(values(Metric::Introspections, "result").unwrap(), crate::policy::auth::introspection::RESULTS);
         let unauthorized = Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED);
         let expect: Vec<&str> = ["accepted"].into_iter().chain(unauthorized.map(|it| it.row().label)).collect();
         assert_eq!(values(Metric::Authentications, "result").unwrap(), expect);

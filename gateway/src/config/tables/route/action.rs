@@ -16,8 +16,8 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    path::pattern::PathPattern,
     settings::route::{Action, Fixed, Redirect, Rewrite},
+    web::path::pattern::PathPattern,
 };
 
 /// The keys of `[route.redirect]`.

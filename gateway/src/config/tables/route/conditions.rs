@@ -14,16 +14,18 @@ use crate::{
         value::{choice, closest, form::described, line},
     },
     diagnostic::Diagnostic,
-    expression::{
+    identity::expression::{
         ComparisonKind, Expression, ExpressionError, NoNetworks, Operand, RouteScope, contradiction, networks,
     },
-    geo::{Country, Geo, asn},
+    net::{
+        geo::{Country, Geo, asn},
+        source_set::SourceSet,
+    },
     settings::{
         auth::Methods,
         authz::{Requirement, RequirementPart},
         route::Sources,
     },
-    source_set::SourceSet,
 };
 
 /// What a route's conditions are about.

@@ -10,8 +10,8 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    header_names::{self, HeaderKind},
     settings::edits::{Edits, Side},
+    web::header_names::{self, HeaderKind},
 };
 
 /// The keys of `[route.request_headers]` and `[route.response_headers]`.

@@ -12,8 +12,8 @@ use crate::{
         value::{self, form::described, kind},
     },
     diagnostic::Diagnostic,
+    refusal::violation::RequestPart,
     settings::validate::{ParameterRule, RefusesUnknown},
-    violation::RequestPart,
 };
 
 /// The keys of `[route.query.NAME]` and its like.

@@ -6,7 +6,7 @@ use gateway_common::source::Source;
 
 use crate::{
     config::tables::upstream::NamedUpstream,
-    geo::Geo,
+    net::geo::Geo,
     settings::{auth::Method, authz, cors::Cors, feed::Feed, timeouts::Timeouts, validate::Api, waf},
 };
 

@@ -2,14 +2,13 @@
 
 use super::{super::issuer, references::RouteReferences};
 use crate::{
-    claim::ClaimCondition,
     config::{
         reader::Reader,
         table::{Table, values},
         value::{closest, form::described, line, word},
     },
     diagnostic::Diagnostic,
-    permission,
+    identity::{claim::ClaimCondition, permission},
     settings::{auth::Methods, authz::Requirement},
 };
 

@@ -11,7 +11,7 @@ use crate::{
         value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
     settings::tls::{Pin, UpstreamTls},
 };
 

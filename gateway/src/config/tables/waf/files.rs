@@ -9,7 +9,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    file::NamedFile,
+    os::file::NamedFile,
 };
 
 /// The most files of one rule set.

@@ -21,9 +21,9 @@ use super::{
     AuditChain,
 };
 use crate::{
-    clock,
     guard::state_files::{LOG, NEXT_LOG},
     log::rotated::{COMPRESSED, with},
+    os::clock,
     settings::audit::{MOST_COMPRESSED, Retention},
 };
 

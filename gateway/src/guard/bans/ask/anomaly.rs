@@ -2,12 +2,12 @@
 //! the same stands against it as against a ban by a rule. Whoever is known to be good is only named.
 
 use crate::{
-    detect::{Contributor, Named},
     guard::bans::{policy::anomalies::ActionResult, *},
     message::{
         Slowed,
-        anomalies::{ContributorShown, Contributors, ContributorsShown, Deviations},
+        observer::anomalies::{ContributorShown, Contributors, ContributorsShown, Deviations},
     },
+    policy::detect::{Contributor, Named},
     settings::anomalies::{Action, ClientMeasure},
     signal::Signal,
 };

@@ -18,10 +18,10 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use crate::counted::counted;
-use crate::detect::{OurFault, TAKEN_BACK_WITHIN};
 use crate::guard::bans::*;
+use crate::policy::detect::{OurFault, TAKEN_BACK_WITHIN};
 use crate::signal::Signal;
+use crate::text::counted::counted;
 
 /// What upstreams answer: the only signals that can be a route's fault.
 const OF_UPSTREAMS: [Signal; 4] =

@@ -3,8 +3,8 @@
 
 use crate::guard::bans::*;
 use crate::{
-    counted::counted,
     message::{GoodClient, MAX_GOOD},
+    text::counted::counted,
 };
 
 /// How many the store learns of at a time: about a millisecond's work.

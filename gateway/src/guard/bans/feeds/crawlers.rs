@@ -6,10 +6,10 @@
 
 use super::{lists::RangeList, *};
 use crate::{
-    counted::counted,
     guard::feeds::list::FileContent,
     message::CrawlerRanges,
     settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
+    text::counted::counted,
 };
 
 /// The shortest prefix of IPv4, and of IPv6, that is taken for a crawler's or a CDN's.

@@ -5,7 +5,7 @@
 //! that starts knows no good clients, so it holds nothing, and what was held waits for the file to change.
 
 use super::{plan::UpdateKind, *};
-use crate::counted::counted;
+use crate::text::counted::counted;
 
 impl Feeds {
     /// A file's list is in force, but for these lines. None are held of what it was before.

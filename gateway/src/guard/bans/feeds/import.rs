@@ -4,9 +4,9 @@ use std::collections::HashSet;
 
 use super::{super::operator::block::judge_reason, plan::UpdateKind, *};
 use crate::{
-    counted::counted,
     guard::feeds::list::{FeedNews, FileContent},
     settings::feed,
+    text::counted::counted,
 };
 
 /// How many lists may be loaded at once.

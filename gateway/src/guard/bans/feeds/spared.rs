@@ -9,7 +9,7 @@ use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
 use super::{super::policy::safety::NEVER_BAN, lists::RangeList, never_ban::NeverBan, plan::UpdateKind, *};
-use crate::{counted::counted, guard::state_files::set_aside, settings::feed::FeedPurpose};
+use crate::{guard::state_files::set_aside, settings::feed::FeedPurpose, text::counted::counted};
 
 /// The file in the state folder.
 const FILE: &str = "never-ban.json";

@@ -4,12 +4,12 @@ use serde_json::json;
 
 use super::{Failed, InForce, Journal, MADE_ANEW, nothing};
 use crate::{
-    clock::Now,
     guard::{
         audit::members,
         state_files,
         store::{Store, StoreError},
     },
+    os::clock::Now,
 };
 
 /// How many decisions are written at once.

@@ -8,12 +8,12 @@ use std::{
 use super::{InForce, Journal};
 use crate::{
     anchor::SignedHead,
-    clock::Now,
     guard::{
         audit::{Flush, members_of},
         bans::{Actor, Refused},
         control::AuditState,
     },
+    os::clock::Now,
     settings::audit::Settings,
 };
 

@@ -13,7 +13,7 @@ use crate::guard::{
     feeds::content::{Content, Draft},
     store::{Allowance, Promotion, feeds::FeedRow},
 };
-use crate::{counted::counted, guard::bans::*};
+use crate::{guard::bans::*, text::counted::counted};
 
 /// What is said of what was taken over.
 const REASON: &str = "taken over from the kernel: the store did not know it";

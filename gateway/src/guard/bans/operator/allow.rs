@@ -2,11 +2,11 @@
 
 use super::block::{judge_own_reason, judge_reason};
 use crate::{
-    counted::counted,
     guard::{
         bans::{change::count, *},
         cluster::fact,
     },
+    text::counted::counted,
 };
 
 impl Guard {

@@ -1,9 +1,12 @@
 //! Blocks and unblocks sources at an operator's word.
 
 use crate::{
-    counted::counted,
-    guard::{bans::change::count, bans::*, store::Pardon},
+    guard::{
+        bans::{change::count, *},
+        store::Pardon,
+    },
     settings::guard::LONGEST_BAN,
+    text::counted::counted,
 };
 
 /// The longest reason, in bytes.

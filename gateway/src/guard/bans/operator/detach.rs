@@ -1,6 +1,6 @@
 //! Detaches the program from the kernel at an operator's word, and attaches it again.
 
-use crate::{counted::counted, guard::bans::*};
+use crate::{guard::bans::*, text::counted::counted};
 
 impl Guard {
     /// An operator wants the program out of the kernel: to recover, or to make room for another.

@@ -5,10 +5,10 @@ use crate::guard::bans::*;
 use gateway_common::verdict::Verdict;
 
 use crate::{
-    authz::shadow::MOST_KNOWN,
     config::value::closest,
     guard::{control::Shadowed, store::Promotion},
     message::{self, MAX_SHADOWED},
+    policy::authz::shadow::MOST_KNOWN,
     settings::guard::SourceLimit,
 };
 

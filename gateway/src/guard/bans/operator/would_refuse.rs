@@ -16,6 +16,6 @@ pub(in crate::guard::bans) struct WouldRefuse {
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct DeniedInShadow {
     pub(in crate::guard::bans) requests: u64,
-    /// Hashes; at most [`MOST_KNOWN`](crate::authz::shadow::MOST_KNOWN).
+    /// Hashes; at most [`MOST_KNOWN`](crate::policy::authz::shadow::MOST_KNOWN).
     pub(in crate::guard::bans) principals: HashSet<u64>,
 }

@@ -12,9 +12,9 @@ use gateway_common::{limit::ArrivalTime, source::Source};
 
 use super::breaker;
 use crate::{
-    clock::{MINUTE, Now},
-    detect::{Deviating, MAX_DEVIATING},
     message::{MAX_SLOWED, Slowed},
+    os::clock::{MINUTE, Now},
+    policy::detect::{Deviating, MAX_DEVIATING},
     settings::anomalies::{Action, Actions, ClientMeasure},
 };
 

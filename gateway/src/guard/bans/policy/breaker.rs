@@ -6,7 +6,7 @@ use std::time::Duration;
 use gateway_common::limit::{ArrivalTime, Rate};
 
 use super::super::{refused::Refused, span::span};
-use crate::clock::{MINUTE, Now, SECOND};
+use crate::os::clock::{MINUTE, Now, SECOND};
 
 /// How fast rules may ban, and whether they may.
 #[derive(Debug, Default)]

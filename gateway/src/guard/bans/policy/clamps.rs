@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use gateway_common::{limit::ArrivalTime, source::Source};
 
 use super::breaker;
-use crate::{clock::Now, request_id::RequestId, settings::limit};
+use crate::{os::clock::Now, settings::limit, web::request_id::RequestId};
 
 /// How many sources are clamped at once: half of the budgets that the kernel has room for.
 pub(in crate::guard::bans) const MOST: usize = gateway_common::maps::BUDGETS as usize / 2;
@@ -120,7 +120,7 @@ impl Clamps {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SECOND;
+    use crate::os::clock::SECOND;
 
     fn clamp(limit: &str, expires: u64) -> Clamp {
         Clamp { limit: limit.to_owned(), divide: 10, shadow: false, evidence: Vec::new(), started: 0, expires }

@@ -18,9 +18,9 @@ use std::{
 use gateway_common::source::Source;
 
 use crate::{
-    clock::{Now, SECOND},
     guard::store::good::{GoodPrincipal, GoodRow},
     message::GoodClient,
+    os::clock::{Now, SECOND},
     settings::guard::Safety,
 };
 

@@ -8,8 +8,8 @@ use gateway_common::source::Source;
 
 use super::super::{refused::Refused, span::span};
 use crate::{
-    clock::{Now, SECOND},
     guard::store,
+    os::clock::{Now, SECOND},
 };
 
 /// How many unbanned sources are remembered.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 
 use gateway_common::source::Source;
 
-use crate::clock::SECOND;
+use crate::os::clock::SECOND;
 
 /// How many sources have the budget of a plan at once: half of the budgets that the kernel has room for.
 pub(in crate::guard::bans) const MOST: usize = gateway_common::maps::BUDGETS as usize / 2;

@@ -8,7 +8,7 @@ use gateway_common::source::Source;
 
 use super::super::enforcer::around;
 
-use crate::{clock::Now, guard::store::Offence, message::Probation};
+use crate::{guard::store::Offence, message::Probation, os::clock::Now};
 
 /// How many sources are on probation at once.
 pub(in crate::guard::bans) const MOST: usize = 65_536;
@@ -60,7 +60,7 @@ impl Probations {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::SECOND;
+    use crate::os::clock::SECOND;
 
     #[test]
     fn lasts_as_long_as_it_is_told_and_is_bounded() {

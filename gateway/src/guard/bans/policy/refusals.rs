@@ -2,9 +2,9 @@
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
-use crate::{
+use crate::os::{
     clock::{MINUTE, Now, SECOND},
-    sparse::Sparse,
+    program_log::sparse::Sparse,
 };
 
 /// How many refused asks are recorded one by one, per minute; the rest are recorded as a number.

@@ -8,7 +8,7 @@ use gateway_common::source::Source;
 
 use super::good_clients::MOST;
 use crate::{
-    clock::{MINUTE, Now, SECOND},
+    os::clock::{MINUTE, Now, SECOND},
     signal::Signal,
 };
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use crate::{
-    clock::Now,
     guard::{bans::Guard, control::Answer, store::Record},
+    os::clock::Now,
 };
 
 /// The most bans of a page: each costs a question to the kernel.

@@ -1,9 +1,8 @@
 //! What was refused, left out or lost since the start, and what only a restart can change: an operator should know.
 
 use crate::{
-    clock,
     guard::{bans::refused::Refused, control::Lost},
-    sparse::Sparse,
+    os::{clock, program_log::sparse::Sparse},
 };
 
 /// What does not work as it should.

@@ -2,11 +2,11 @@
 
 use super::*;
 use crate::{
-    detect::{Contribution, Contributor, Deviating, Named},
     message::{
         GoodClient, Slowed,
-        anomalies::{ContributorShown, Contributors, Deviations},
+        observer::anomalies::{ContributorShown, Contributors, Deviations},
     },
+    policy::detect::{Contribution, Contributor, Deviating, Named},
     settings::anomalies::{Action, Actions, ClientMeasure},
 };
 

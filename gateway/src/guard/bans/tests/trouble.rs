@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::{
-    detect::{AskedBan, Failing, OurFault},
     message::GoodClient,
+    policy::detect::{AskedBan, Failing, OurFault},
 };
 
 impl World {

@@ -6,8 +6,8 @@ use aws_lc_rs::{rand::SystemRandom, signature::KeyPair as _};
 
 use super::*;
 use crate::{
-    auth::revocation::Revoked,
-    file::NamedFile,
+    os::file::NamedFile,
+    policy::auth::revocation::Revoked,
     settings::cluster::{Mode, Node, Stale, Store},
 };
 

@@ -4,8 +4,8 @@ use std::fmt;
 
 use super::*;
 use crate::{
-    counted::counted,
     guard::credentials::{behind::UnseenRecords, redo::CredentialRedo},
+    text::counted::counted,
 };
 
 /// How much was taken over from the chain.

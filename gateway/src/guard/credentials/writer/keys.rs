@@ -2,17 +2,17 @@
 
 use super::*;
 use crate::{
-    auth::api_key::{
-        record::{KeyRecord, Network, Profile},
-        sha256,
-        text::{self, KeyId},
-    },
-    clock::rfc3339,
-    counted::counted,
     guard::{
         control::{KeyMade, KeyPage, KeyShown},
         credentials::{rows::KeyRow, work::described},
     },
+    os::clock::rfc3339,
+    policy::auth::api_key::{
+        record::{KeyRecord, Network, Profile},
+        sha256,
+        text::{self, KeyId},
+    },
+    text::counted::counted,
 };
 
 /// How many keys are shown on one page.

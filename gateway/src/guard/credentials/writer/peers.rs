@@ -10,12 +10,12 @@ use std::{
 
 use super::*;
 use crate::{
-    auth::api_key::{Tag, record::KeyRecord, text::KeyId},
     guard::credentials::{
         rows::KeyRow,
         store::remove_revocation,
         work::{OwnRevocations, PeerOutcome, PeerSays},
     },
+    policy::auth::api_key::{Tag, record::KeyRecord, text::KeyId},
 };
 
 /// The most revocations, and the most keys, that others are told of all the time.

@@ -4,11 +4,11 @@ use std::collections::HashSet;
 
 use super::*;
 use crate::{
-    clock::rfc3339,
     guard::{
         control::{RevocationPage, RevocationShown},
         credentials::{store::remove_revocation, work::revoked_text},
     },
+    os::clock::rfc3339,
 };
 
 /// How many revocations are shown on one page.

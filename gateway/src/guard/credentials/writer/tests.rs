@@ -6,12 +6,12 @@ use tokio::sync::oneshot;
 
 use super::*;
 use crate::{
-    auth::api_key::record::{KeyRecord, Profile},
     guard::{
         control::{KeyMade, KeyPage},
         credentials::redo::CredentialRedo,
     },
     message::credentials::CredentialReader,
+    policy::auth::api_key::record::{KeyRecord, Profile},
 };
 
 const NOW: u64 = 1_800_000_000;
@@ -103,7 +103,7 @@ fn the_life_of_a_key() {
     assert_eq!((&second.replaces, worked.changes.len()), (&Some(first.id.clone()), 2));
     let expires = |id: &str, changes: &[CredentialChange]| {
         let of = |change: &CredentialChange| match change {
-            CredentialChange::Key(key) if crate::auth::api_key::text::KeyId(key.id).to_string() == id => {
+            CredentialChange::Key(key) if crate::policy::auth::api_key::text::KeyId(key.id).to_string() == id => {
                 Some(key.expires)
             }
             _ => None,
@@ -128,7 +128,7 @@ fn the_life_of_a_key() {
     assert_eq!(keys.len(), 1, "what was revoked long ago is not handed on");
 
     // Uses, to be seen.
-    let id = crate::auth::api_key::text::KeyId(keys[0].id).to_string();
+    let id = crate::policy::auth::api_key::text::KeyId(keys[0].id).to_string();
     writer.work(CredentialJob::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
     let Answer::Keys(page) = order(&mut writer, CredentialCommand::Show { what: id }, at(NOW)).0 else {
         panic!("no keys")
@@ -148,7 +148,7 @@ fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
         let (answer, worked) =
             order(&mut writer, CredentialCommand::RevokeKey { what: what.to_owned(), reason: String::new() }, at(NOW));
         let id = |change: &CredentialChange| match change {
-            CredentialChange::Key(key) => crate::auth::api_key::text::KeyId(key.id).to_string(),
+            CredentialChange::Key(key) => crate::policy::auth::api_key::text::KeyId(key.id).to_string(),
             other => panic!("{other:?}"),
         };
         (matches!(answer, Answer::Done { .. }), worked.changes.iter().map(id).collect::<Vec<_>>())

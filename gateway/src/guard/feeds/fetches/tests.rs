@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    clock::SECOND,
+    os::clock::SECOND,
     settings::{
         feed::{FeedPlace, FeedPurpose, FeedSource},
         outbound::{Dial, SecretUrl},

@@ -4,13 +4,12 @@
 use std::{collections::HashMap, path::PathBuf, sync::Arc};
 
 use crate::{
-    auth::jwt::Jwt,
-    clock::Now,
     config::{Disk, Files as _},
     diagnostic::Diagnostic,
-    file::NamedFile,
-    guard::lifecycle::settling::Settling,
+    guard::lifecycle::files::settling::Settling,
     message::Bundle,
+    os::{clock::Now, file::NamedFile},
+    policy::auth::jwt::Jwt,
     settings::proxy::Settings,
     tls::{self, Chain, Tickets, Tls},
 };

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use crate::{
-    clock::Now,
     guard::{control::CertificateEnd, lifecycle::certificates::certificate_files::TlsWatcher},
+    os::clock::Now,
     tls::Chain,
 };
 

@@ -1,9 +1,9 @@
 //! Keys of TLS tickets in the guard's loop: they walk with the time, and proxies and other machines are told of them.
 
 use crate::{
-    clock::Now,
     guard::{cluster::fact::Fact, lifecycle::service::Service},
     message::ToProxy,
+    os::clock::Now,
     tls::{Chain, TicketKeys},
 };
 

@@ -7,8 +7,6 @@ use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::{
-    clock::Now,
-    file::NamedFile,
     guard::{
         audit,
         bans::Actor,
@@ -22,6 +20,7 @@ use crate::{
             service::{Done, Ready, Service, in_background},
         },
     },
+    os::{clock::Now, file::NamedFile},
     settings::proxy::Settings,
     snapshot::ContractLoss,
 };

@@ -5,12 +5,12 @@ use std::net::SocketAddr;
 use tokio::sync::mpsc;
 
 use crate::{
-    clock::Now,
     guard::{
         bans,
         lifecycle::service::{Done, Service, in_background},
-        proxies::listeners::{self, ABSENT},
+        processes::proxies::listeners::{self, ABSENT},
     },
+    os::clock::Now,
     settings::{crowdsec::LIST, feed::FeedPurpose},
 };
 

@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     config::{Config, Disk, Document, Files},
-    guard::lifecycle::{certificates::certificate_files::watched, settling::Settling},
+    guard::lifecycle::{certificates::certificate_files::watched, files::settling::Settling},
     settings::proxy::Settings,
 };
 

@@ -3,12 +3,11 @@
 use tokio::sync::mpsc;
 
 use crate::{
-    clock::Now,
     guard::{
         lifecycle::service::{Done, Service, in_background},
         log_files,
     },
-    os::{self, Policy},
+    os::{self, Policy, clock::Now},
     settings::access_log::Output,
 };
 
@@ -43,7 +42,7 @@ impl Service<'_> {
 
     fn complain_of_rotation(&self, path: &std::path::Path, error: &std::io::Error) {
         // It is tried every second.
-        if let Some(others) = self.background.rotation_failed.is_due(crate::clock::monotonic()) {
+        if let Some(others) = self.background.rotation_failed.is_due(os::clock::monotonic()) {
             tracing::error!(file = %path.display(), %error, others, "the access log cannot be rotated");
         }
     }

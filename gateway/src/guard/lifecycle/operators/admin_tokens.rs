@@ -4,13 +4,13 @@ use serde_json::json;
 use tokio::sync::oneshot;
 
 use crate::{
-    clock::Now,
     guard::{
         audit,
         bans::Actor,
         control::Answer,
         lifecycle::service::{Service, reply},
     },
+    os::clock::Now,
     settings::operators::Roles,
 };
 

@@ -7,7 +7,6 @@ use serde_json::json;
 use tokio::{sync::oneshot, time::timeout};
 
 use crate::{
-    clock::Now,
     guard::{
         audit,
         bans::{Actor, Refused},
@@ -15,9 +14,10 @@ use crate::{
         lifecycle::service::{Service, reply},
     },
     message::{
-        alert::{AlertQuestion, AlertReport, NewSilence, ObserverAnswer},
         channel::Channel,
+        observer::alert::{AlertQuestion, AlertReport, NewSilence, ObserverAnswer},
     },
+    os::clock::Now,
     settings::alert::LONGEST_SILENCE,
 };
 

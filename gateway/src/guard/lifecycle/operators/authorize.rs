@@ -3,9 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use crate::{
-    clock::Now,
     guard::{
-        admin_tokens::NoHolder,
         audit,
         bans::Actor,
         control::{
@@ -15,8 +13,9 @@ use crate::{
             server::Call,
         },
         lifecycle::service::{Service, reply},
-        operators::OperatorIdentity,
+        operators::{OperatorIdentity, admin_tokens::NoHolder},
     },
+    os::clock::Now,
     settings::operators::Role,
 };
 

@@ -2,9 +2,9 @@
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
-use crate::{
+use crate::os::{
     clock::{MINUTE, Now, SECOND},
-    sparse::Sparse,
+    program_log::sparse::Sparse,
 };
 
 /// How many are recorded one by one: one a second, 60 at once. The rest are recorded as a number.

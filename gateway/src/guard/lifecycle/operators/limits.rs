@@ -5,15 +5,17 @@ use std::time::Duration;
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    clock::Now,
-    detect::{Discounted, ProfileRow},
     guard::{
         control::Answer,
         lifecycle::service::{Service, reply},
-        proxies::barrier::PATIENCE,
+        processes::proxies::barrier::PATIENCE,
     },
-    limit::report::{self, LimitRow},
     message::ToProxy,
+    os::clock::Now,
+    policy::{
+        detect::{Discounted, ProfileRow},
+        limit::report::{self, LimitRow},
+    },
     snapshot::explain::Question,
 };
 

@@ -6,7 +6,7 @@ use std::collections::HashMap;
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
-use crate::clock::{Now, SECOND};
+use crate::os::clock::{Now, SECOND};
 
 /// One command that is recorded a second, and 600 at once. Many sources at once are a list: `gateway block import`.
 const RATE: Rate = Rate { interval: SECOND, burst: 600 * SECOND };

@@ -6,8 +6,7 @@ use crate::{
         control::Process,
         lifecycle::{processes::process_log::Rights, service::Service},
     },
-    launch::ProcessRole,
-    sandbox::Confinement,
+    os::{launch::ProcessRole, sandbox::Confinement},
 };
 
 impl Service<'_> {
@@ -54,7 +53,7 @@ impl Service<'_> {
             [(ProcessRole::LAUNCHER, self.launcher.pid, None), (ProcessRole::Guard.name(), std::process::id(), None)];
         let proxies =
             self.supervisor.states().into_iter().map(|(pid, state)| (ProcessRole::Proxy.name(), pid, Some(state)));
-        let observer = self.observer.as_ref().and_then(crate::guard::observer::Observer::pid);
+        let observer = self.observer.as_ref().and_then(crate::guard::processes::observer::Observer::pid);
         let observer = observer.map(|pid| (ProcessRole::Observer.name(), pid, None));
         own.into_iter().chain(proxies).chain(observer).collect()
     }

@@ -12,8 +12,8 @@ use crate::{
         reload::upgrade::LAST_WORDS,
         service::Service,
     },
-    limit::spent::{MOST_SPENT, SpentBudgets},
-    message::{STARTED_WITH, ToProxy, sealed::seal},
+    message::{STARTED_WITH, ToProxy, channel::sealed::seal},
+    policy::limit::spent::{MOST_SPENT, SpentBudgets},
     settings::{limit::Allowance, proxy},
 };
 

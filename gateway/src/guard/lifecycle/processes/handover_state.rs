@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::limit::spent::SpentBudgets;
+use crate::policy::limit::spent::SpentBudgets;
 
 /// How long a proxy may take to tell what budgets have spent.
 pub(in crate::guard::lifecycle) const HANDED_WITHIN: Duration = Duration::from_secs(1);

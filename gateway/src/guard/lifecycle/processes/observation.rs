@@ -5,22 +5,28 @@ use std::io;
 use serde_json::json;
 
 use crate::{
-    clock::Now,
     guard::{
         audit,
-        launcher::Living,
         lifecycle::service::Service,
-        observer::{
-            Observer,
-            samples::{Reloads, add_denied_in_shadow, samples},
+        processes::{
+            launcher::Living,
+            observer::{
+                Observer,
+                samples::{Reloads, add_denied_in_shadow, samples},
+            },
         },
     },
-    launch::{End, ProcessRole},
     message::{
         ToProxy,
-        anomalies::{Contributors, Deviations},
-        observer::ObserverConfig,
+        observer::{
+            ObserverConfig,
+            anomalies::{Contributors, Deviations},
+        },
         telemetry::Metric,
+    },
+    os::{
+        clock::Now,
+        launch::{End, ProcessRole},
     },
     settings,
 };

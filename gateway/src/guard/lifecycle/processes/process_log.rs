@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::{launch::ProcessRole, sandbox::Confinement};
+use crate::os::{launch::ProcessRole, sandbox::Confinement};
 
 /// A process confines itself at its start. It is looked at so often, once a second, before it is told as it is.
 const LOOKS: u8 = 10;

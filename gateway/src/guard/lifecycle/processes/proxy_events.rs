@@ -4,8 +4,6 @@ use serde_json::json;
 use tokio::{sync::mpsc, time::Instant};
 
 use crate::{
-    clock::{self, Now},
-    detect::BanRequest,
     guard::{
         audit,
         control::Answer,
@@ -13,9 +11,11 @@ use crate::{
             operators::limits,
             service::{Done, Service},
         },
-        proxies::{conversation::Event, supervisor::Outcome},
+        processes::proxies::{conversation::Event, supervisor::Outcome},
     },
     message::{ToGuard, ToProxy},
+    os::clock::{self, Now},
+    policy::detect::BanRequest,
 };
 
 /// A guard that never got a proxy ready gives up after so many.

@@ -4,7 +4,7 @@ use anyhow::{Result, bail};
 use nix::unistd::{Uid, User, geteuid};
 use serde::{Deserialize, Serialize};
 
-use crate::{config::Config, digits::decimal, guard::operators, launch::RunAs};
+use crate::{config::Config, guard::operators, os::launch::RunAs, text::digits::decimal};
 
 /// Whom the configuration names. A guard after this one goes on with the numbers, whoever has gone from this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]

@@ -16,7 +16,6 @@ use tokio::time::Instant;
 
 use crate::{
     guard::{
-        launcher::Launcher,
         lifecycle::{
             reload::{
                 prepare::Prepared,
@@ -24,14 +23,14 @@ use crate::{
             },
             service::Service,
         },
+        processes::launcher::Launcher,
     },
-    launch::{End, ProcessRole, ProgramId, RunAs},
     message::{
         Bundle,
-        channel::{self, Sender, close_elsewhere, receive_now},
+        channel::{self, Sender, close_elsewhere, receive_now, sealed::seal},
         compiler::{CompileResult, CompileTask},
-        sealed::seal,
     },
+    os::launch::{End, ProcessRole, ProgramId, RunAs},
     settings::guard::Compile,
 };
 
@@ -230,7 +229,7 @@ mod tests {
         assert_eq!(result(&ours), Some(compiled));
         assert_eq!(result(&ours), None, "it is gone");
         let (ours, theirs) = pair();
-        crate::seqpacket::send(theirs.as_fd(), &[0xff; 40], &[theirs.as_fd()]).unwrap();
+        crate::os::seqpacket::send(theirs.as_fd(), &[0xff; 40], &[theirs.as_fd()]).unwrap();
         assert_eq!(result(&ours), None, "it is no message");
         assert_eq!(result(&ours), None, "it lives, and says nothing");
     }

@@ -2,7 +2,7 @@
 
 use std::{io, net::SocketAddr};
 
-use crate::{guard::lifecycle::processes::restarts::Restarts, launch::ProgramId};
+use crate::{guard::lifecycle::processes::restarts::Restarts, os::launch::ProgramId};
 
 /// Whether the launcher has the configuration in force, and what waits for that.
 #[derive(Default)]

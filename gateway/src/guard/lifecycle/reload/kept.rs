@@ -14,16 +14,16 @@ use crate::{
             reload::reloading::Provenance,
             service::Service,
         },
-        observer::Observer,
         operators::Operators,
+        processes::observer::Observer,
     },
-    launch::ProgramId,
-    limit::spent::SpentBudgets,
     message::{
         Bundle, InForce,
+        channel::sealed::{seal, unseal},
         observer::ObserverConfig,
-        sealed::{seal, unseal},
     },
+    os::launch::ProgramId,
+    policy::limit::spent::SpentBudgets,
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
@@ -142,7 +142,7 @@ impl Service<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::launch::RunAs;
+    use crate::os::launch::RunAs;
 
     #[test]
     fn what_is_kept_is_what_was_in_force() {

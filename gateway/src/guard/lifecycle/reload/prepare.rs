@@ -16,7 +16,7 @@ use crate::{
     diagnostic::Diagnostic,
     guard::{
         bans::ProtectedAddresses, cluster, kernel, lifecycle::files::named_files::NamedFiles, operators::Operators,
-        proxies::listeners,
+        processes::proxies::listeners,
     },
     message::{Bundle, observer::ObserverConfig},
     settings::{

@@ -9,8 +9,7 @@ use crate::guard::{
     bans::Actor,
     control::{Answer, ReloadRefused},
     lifecycle::{files::named_files::ChangedFile, reload::prepare::Prepared},
-    observer::samples::Reloads,
-    proxies::supervisor::NewSockets,
+    processes::{observer::samples::Reloads, proxies::supervisor::NewSockets},
 };
 
 /// How far a reload is, which configuration is in force, and how reloads ended.

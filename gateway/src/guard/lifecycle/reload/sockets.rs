@@ -9,7 +9,11 @@ use std::{
 
 use crate::{
     config::Config,
-    guard::{bans, launcher::LISTENER, lifecycle::service::Service, proxies::supervisor::NewSockets},
+    guard::{
+        bans,
+        lifecycle::service::Service,
+        processes::{launcher::LISTENER, proxies::supervisor::NewSockets},
+    },
     settings::{listener::Listener, proxy},
 };
 

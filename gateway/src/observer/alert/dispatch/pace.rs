@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::outcome::Outcome;
-use crate::clock::Now;
+use crate::os::clock::Now;
 
 /// The first pause after a failure, in milliseconds. Each further one is twice as long.
 const FIRST: u64 = 1_000;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, time::Duration};
 
 use super::{super::silence::Silences, *};
 use crate::{
-    clock::SECOND,
-    message::alert::NewSilence,
+    message::observer::alert::NewSilence,
+    os::clock::SECOND,
     settings::{
         alert::{Match, ReceiverKind, Severity},
         audit::SyslogServer,

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert, settings::alert::Receiver};
+use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339, settings::alert::Receiver};
 
 /// Alertmanager counts an alert as ended when it has not been told of it for so many intervals.
 const INTERVALS: u32 = 4;

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::sending::{Post, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert, settings::alert::Severity, url::Url};
+use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339, settings::alert::Severity, web::url::Url};
 
 /// The longest summary of PagerDuty, in characters.
 const PAGERDUTY_SUMMARY: usize = 1_024;

@@ -34,14 +34,14 @@ use super::{
     words,
 };
 use crate::{
-    message::alert::secret,
+    message::observer::alert::secret,
     observer::alert::dispatch::Outcome,
     outbound::{
         Server,
         client::{Client, encrypt},
     },
     settings::alert::{Mail, MailSecurity},
-    url::Url,
+    web::url::Url,
 };
 
 /// The longest answer before TLS, in bytes.
@@ -98,7 +98,7 @@ async fn deliver(
     let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
     let url = Url::parse(&format!("{scheme}://{host}:{}/", mail.port)).map_err(str::to_owned)?;
     let mut socket = client.connect(server, &url).await.map_err(|failure| failure.why.into_owned())?;
-    let name = crate::syslog::host(sender.instance);
+    let name = crate::os::syslog::host(sender.instance);
     let stream: Box<dyn AsyncTokioStream> = match mail.security {
         MailSecurity::Plain => Box::new(MailStream { peer: peer(&socket)?, before: &[], inner: socket }),
         MailSecurity::StartTls => {
@@ -174,7 +174,7 @@ fn message(receiver: &str, mail: &Mail, sending: &Sending, sender: Sender<'_>) -
         builder = builder.to(mailbox(to)?);
     }
     let time = std::time::UNIX_EPOCH + std::time::Duration::from_millis(sender.now.unix_millis);
-    let id = format!("<{}@{}>", sending.id(receiver, sender), crate::syslog::host(sender.instance));
+    let id = format!("<{}@{}>", sending.id(receiver, sender), crate::os::syslog::host(sender.instance));
     builder
         .date(time)
         .message_id(Some(id))

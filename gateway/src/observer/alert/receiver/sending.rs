@@ -5,9 +5,9 @@ use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 
 use crate::{
-    clock::Now,
     observer::alert::{dispatch::Notification, tracker::TrackedAlert},
-    url::Url,
+    os::clock::Now,
+    web::url::Url,
 };
 
 /// What is sent.

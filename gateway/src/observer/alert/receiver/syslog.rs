@@ -7,12 +7,10 @@ use super::{
     words,
 };
 use crate::{
-    clock::rfc3339,
-    file::NamedFile,
-    message::delivery::{Delivery, Parcel},
+    message::observer::delivery::{Delivery, Parcel},
     observer::{alert::dispatch::Outcome, deliver},
+    os::{clock::rfc3339, file::NamedFile, syslog::host},
     settings::{alert::Severity, audit::SyslogServer},
-    syslog::host,
 };
 
 /// The facility `daemon`.

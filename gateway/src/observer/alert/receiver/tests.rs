@@ -6,11 +6,11 @@ use http::HeaderMap;
 
 use super::*;
 use crate::{
-    clock::Now,
     observer::alert::{
         dispatch::{Notification, tests::receiver},
         tracker::TrackedAlert,
     },
+    os::clock::Now,
     settings::alert::Severity,
 };
 

@@ -5,7 +5,7 @@ use data_encoding::BASE64;
 use serde_json::{Value, json};
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert};
+use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339};
 
 /// Before a secret that is written in base64.
 const PREFIX: &[u8] = b"whsec_";

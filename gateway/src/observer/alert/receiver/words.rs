@@ -1,7 +1,7 @@
 //! Alerts in words, for people.
 
 use super::sending::{Sender, Sending};
-use crate::{clock::rfc3339, observer::alert::tracker::TrackedAlert};
+use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339};
 
 /// The most letters of a text that is sent to a chat or as mail.
 const LONGEST: usize = 8_000;

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::{
-    clock::SECOND,
     message::telemetry::Metric,
+    os::clock::SECOND,
     settings::alert::{Aggregation, AlertCondition, Comparison},
 };
 

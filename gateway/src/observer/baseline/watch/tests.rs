@@ -1,7 +1,7 @@
 //! Weeks of generated minutes: what is usual is learned, and what is not is told in a sentence.
 
 use super::*;
-use crate::{message::anomalies::ContributorShown, settings::anomalies::Actions};
+use crate::{message::observer::anomalies::ContributorShown, settings::anomalies::Actions};
 
 /// A Monday, 2026-01-05T00:00:00Z, in minutes since 1970.
 const MONDAY: u64 = 29_459_520;

@@ -10,7 +10,7 @@ use http::{Method, header, request::Parts, uri::PathAndQuery};
 
 use super::head::HeadReader;
 use crate::{
-    auth::IdentityHeaders,
+    policy::auth::IdentityHeaders,
     proxy::{
         body::Upload,
         framing::{
@@ -22,9 +22,9 @@ use crate::{
         upstream::{UpstreamRequest, headers, reading::written},
     },
     refusal::Reject,
-    request_id::RequestId,
     route::target::Target,
     settings::proxy::HeadLimits,
+    web::request_id::RequestId,
 };
 
 const LIMITS: HeadLimits = HeadLimits { bytes: 2_048, headers: 60, target: usize::MAX };

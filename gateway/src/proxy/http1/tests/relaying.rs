@@ -18,7 +18,7 @@ use crate::{
             reading::{ReadResponse, read_response},
         },
     },
-    request_id::RequestId,
+    web::request_id::RequestId,
 };
 
 const ID: RequestId = RequestId(0xab);

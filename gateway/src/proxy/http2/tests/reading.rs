@@ -176,7 +176,7 @@ mod tests {
         super::frame::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADERS, PADDED, PRIORITY, Reason},
         *,
     };
-    use crate::{file::seed, proxy::pieces::spoiled};
+    use crate::{os::file::seed, proxy::pieces::spoiled};
 
     const ENDS: u8 = END_STREAM;
     const GOES_ON: u8 = 0;

@@ -2,12 +2,12 @@
 
 use super::Control;
 use crate::{
-    clock,
-    detect::{BanRequest, Contribution, Contributor, Facts, Named, Observed},
     message::{
         Stage, ToGuard,
-        anomalies::{Contributors, Deviations},
+        observer::anomalies::{Contributors, Deviations},
     },
+    os::clock,
+    policy::detect::{BanRequest, Contribution, Contributor, Facts, Named, Observed},
     signal::Signal,
 };
 

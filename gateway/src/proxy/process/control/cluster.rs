@@ -2,11 +2,11 @@
 
 use super::Control;
 use crate::{
-    limit::Limits,
     message::{
         ToGuard,
         cluster::{MAX_WHY, StoreReport},
     },
+    policy::limit::Limits,
     proxy::generation::Compiled,
 };
 

@@ -12,12 +12,12 @@ use std::{
 use gateway_common::source::Source;
 
 use crate::{
-    auth::Lookup,
-    clock::Now,
+    os::clock::Now,
+    policy::auth::Lookup,
     proxy::{generation::Compiled, lookup::Requester, worker::shared::Shared},
-    request_id::RequestId,
     settings::auth::Method,
     snapshot::explain::{self, Explanation, Question, explain},
+    web::request_id::RequestId,
 };
 
 /// The most questions at once.
@@ -73,7 +73,7 @@ async fn answer(question: &Question, by: &Compiled, shared: &Shared) -> Explanat
     Explanation::Refused("it has to know too much".to_owned())
 }
 
-async fn find(lookup: Lookup, by: &Compiled, shared: &Shared) -> Result<crate::auth::Answer, &'static str> {
+async fn find(lookup: Lookup, by: &Compiled, shared: &Shared) -> Result<crate::policy::auth::Answer, &'static str> {
     let wait = match &lookup {
         Lookup::Introspection(question) => question.patience(),
         Lookup::Keys(keys) => keys.patience(),

@@ -12,11 +12,10 @@ use gateway_common::source::Source;
 
 use super::{Control, send_all};
 use crate::{
-    clock::{self, Now},
-    detect::ProfileRow,
     diagnostic::with_causes,
-    limit::report::LimitQuestion,
-    message::{InForce, ToGuard, ToProxy, sealed::unseal},
+    message::{InForce, ToGuard, ToProxy, channel::sealed::unseal},
+    os::clock::{self, Now},
+    policy::{detect::ProfileRow, limit::report::LimitQuestion},
     proxy::{
         process::{configurations::reason, credentials, limits, quotas, spent, worker_thread::Running},
         worker::messages::Command,

@@ -2,10 +2,12 @@
 
 use super::Control;
 use crate::{
-    auth::jwt::{KeySet, keys::Keys},
-    clock,
-    detect::{BanRequest, Facts, Observed},
     message::{Counted, KeptKeys, KeySetReport, MAX_KEPT, MAX_WHY, ToGuard},
+    os::clock,
+    policy::{
+        auth::jwt::{KeySet, keys::Keys},
+        detect::{BanRequest, Facts, Observed},
+    },
     proxy::{
         generation::Compiled,
         lookup::{Requester, news::News},

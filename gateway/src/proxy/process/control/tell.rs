@@ -7,11 +7,9 @@ use super::{
     Control,
 };
 use crate::{
-    admission::Classes,
-    auth::tables::CredentialTables,
     diagnostic::with_causes,
-    limit::Limits,
     message::{Lost, MAX_USED, ToGuard},
+    policy::{admission::Classes, auth::tables::CredentialTables, limit::Limits},
 };
 
 impl Control<'_> {

@@ -4,9 +4,9 @@ use std::sync::atomic::Ordering;
 
 use super::{Control, send_all};
 use crate::{
-    auth::role_paths::{MOST, UnseenRoles},
-    clock::Now,
     message::{MAX_PATH, Stage, ToGuard},
+    os::clock::Now,
+    policy::auth::role_paths::{MOST, UnseenRoles},
     proxy::{
         process::{quotas, worker_thread::Running},
         worker::messages::Command,

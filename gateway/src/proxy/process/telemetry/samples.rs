@@ -2,14 +2,12 @@
 
 use super::{Current, Telemetry};
 use crate::{
-    admission::Shed,
-    auth::introspection::RESULTS,
-    detect::Crawlers,
     log::drops::DropReason,
     message::{
         ANSWERS, Lost, ServerState,
         telemetry::{Metric, Samples},
     },
+    policy::{admission::Shed, auth::introspection::RESULTS, detect::Crawlers},
     proxy::worker::measures::Handshake,
     refusal::Reject,
     signal::Signal,

@@ -13,13 +13,14 @@ use http::{HeaderMap, Method, header};
 use http_body::Body as _;
 use tokio::{io::AsyncWrite as _, task::JoinHandle};
 
-use super::super::{dial::MaybeTlsStream, error::SendStopped, request::UpstreamRequest};
+use super::super::{error::SendStopped, request::UpstreamRequest};
 use crate::proxy::{
     body::{Upload, drain},
     framing::encoder::{BodyEncoder, WrongLength},
     memory::buffer_pool,
     raw_head::line,
     service::BodyError,
+    upstream::connection::dial::MaybeTlsStream,
 };
 
 /// How much is buffered before it is written, in bytes.

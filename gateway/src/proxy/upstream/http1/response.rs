@@ -6,12 +6,12 @@ use bytes::{Bytes, BytesMut};
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode, Version, header, response};
 
 use crate::{
-    header_values,
     proxy::{
         framing::length::{Framing, LengthError, content_length, decimal},
         memory::buffer_pool,
         raw_head::{HeadFormat, RawHead, ReasonPhrase},
     },
+    web::header_values,
 };
 
 /// The largest head, in bytes.

@@ -16,7 +16,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::{
-    file::seed,
+    os::file::seed,
     proxy::{interim::InterimSink, reading, timing::write_batching::WriteTurn},
 };
 

@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::*;
-use crate::{auth::api_key::record::Profile, guard::control::Answer};
+use crate::{guard::control::Answer, policy::auth::api_key::record::Profile};
 
 const NOW: Now = Now { monotonic: 0, unix_millis: 1_800_000_000_000 };
 

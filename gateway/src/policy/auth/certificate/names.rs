@@ -1,0 +1,343 @@
+//! Whom a client certificate names, and with which roles: by its subject alternative names, its subject, or what they are
+//! mapped to.
+
+use aws_lc_rs::digest::{SHA256, digest};
+use data_encoding::HEXLOWER;
+use regex::Regex;
+
+use crate::{
+    diagnostic::Diagnostic,
+    settings::tls::{CertificateMapping, ClientCertificates, NameKind},
+    x509::{self, SubjectAltName},
+};
+
+/// How names begin that are a serial number.
+const SERIAL: &str = "serial:";
+
+/// The names of the certificates of one `[client_certificates.NAME]`.
+#[derive(Debug)]
+pub struct CertificateNames {
+    /// NAME.
+    group: Box<str>,
+    /// Which names are the principal, the best first; empty: any.
+    kinds: Box<[NameKind]>,
+    /// Whose SPIFFE ids count; `None`: anybody's.
+    trust_domain: Option<Box<str>>,
+    /// What everybody has.
+    roles: Box<[Box<str>]>,
+    map: Box<[Mapping]>,
+    /// Whether who is not mapped is nobody.
+    only_mapped: bool,
+}
+
+#[derive(Debug)]
+struct Mapping {
+    kind: NameKind,
+    pattern: Regex,
+    roles: Box<[Box<str>]>,
+    name: Option<Box<str>>,
+}
+
+/// Whom a certificate names.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Named {
+    /// The principal, but for its beginning.
+    pub(super) name: String,
+    pub(super) roles: Vec<Box<str>>,
+}
+
+impl CertificateNames {
+    /// Compiles the patterns.
+    ///
+    /// # Errors
+    /// `map[0]`: a pattern is too large.
+    pub fn new(settings: &ClientCertificates) -> Result<Self, Diagnostic> {
+        let words = |words: &[String]| words.iter().map(|word| word.as_str().into()).collect();
+        let mapping = |(index, mapping): (usize, &CertificateMapping)| {
+            let pattern = Regex::new(&pattern(mapping.kind, &mapping.pattern));
+            let too_large = |_error| Diagnostic::new(format!("map[{index}]"), "is a pattern that is too large");
+            let name = mapping.name.as_deref().map(Into::into);
+            Ok(Mapping { kind: mapping.kind, pattern: pattern.map_err(too_large)?, roles: words(&mapping.roles), name })
+        };
+        Ok(Self {
+            group: settings.name.as_str().into(),
+            kinds: settings.principal.as_slice().into(),
+            trust_domain: settings.trust_domain.as_deref().map(Into::into),
+            roles: words(&settings.roles),
+            map: settings.map.iter().enumerate().map(mapping).collect::<Result<_, _>>()?,
+            only_mapped: settings.only_mapped,
+        })
+    }
+
+    /// Names as they are where the configuration says nothing of them.
+    #[cfg(test)]
+    pub(in crate::policy::auth) fn of(group: &str, roles: &[&str]) -> Self {
+        Self {
+            group: group.into(),
+            kinds: Box::default(),
+            trust_domain: None,
+            roles: roles.iter().map(|role| (*role).into()).collect(),
+            map: Box::default(),
+            only_mapped: false,
+        }
+    }
+
+    /// How principals of this group begin.
+    pub(super) fn group(&self) -> &str {
+        &self.group
+    }
+
+    /// Whom the certificate names. `None`: nobody.
+    pub(super) fn find(&self, certificate: &x509::Certificate, der: &[u8]) -> Option<Named> {
+        let is_it = |mapping: &&Mapping| {
+            let mut names = self.names(mapping.kind, certificate, der).into_iter();
+            names.any(|name| mapping.pattern.is_match(&name))
+        };
+        let found: Vec<&Mapping> = self.map.iter().filter(is_it).collect();
+        if found.is_empty() && self.only_mapped {
+            return None;
+        }
+        let name = match found.iter().find_map(|mapping| mapping.name.as_deref()) {
+            Some(name) => name.to_owned(),
+            None => {
+                let own = self.own_name(certificate, der)?;
+                // Whoever can choose a name must not choose that of somebody who is mapped to it.
+                if self.map.iter().any(|mapping| mapping.name.as_deref() == Some(&own)) {
+                    return None;
+                }
+                own
+            }
+        };
+        let mut roles = self.roles.to_vec();
+        for role in found.iter().flat_map(|mapping| &mapping.roles) {
+            if !roles.contains(role) {
+                roles.push(role.clone());
+            }
+        }
+        Some(Named { name, roles })
+    }
+
+    /// The name of the first kind that the certificate has one of.
+    fn own_name(&self, certificate: &x509::Certificate, der: &[u8]) -> Option<String> {
+        if !self.kinds.is_empty() {
+            return self.kinds.iter().find_map(|kind| self.names(*kind, certificate, der).into_iter().next());
+        }
+        let uri = self.names(NameKind::Uri, certificate, der).into_iter().next();
+        let any = || {
+            certificate.names.first().map(|name| match name {
+                SubjectAltName::Dns(name) | SubjectAltName::Email(name) | SubjectAltName::Uri(name) => name.clone(),
+                SubjectAltName::Ip(address) => address.to_string(),
+            })
+        };
+        let named = uri.or_else(any).or_else(|| {
+            // An authority that verifies alternative names may leave this one to its clients.
+            certificate.common_name.clone().map(|name| if name.contains("://") { String::new() } else { name })
+        });
+        match named {
+            // Nobody's: no name is taken for one of another kind.
+            Some(name) if name.is_empty() || name.starts_with(SERIAL) => None,
+            Some(name) => Some(name),
+            None => Some(format!("{SERIAL}{}", HEXLOWER.encode(&certificate.serial))),
+        }
+    }
+
+    /// Every name of one kind.
+    fn names(&self, kind: NameKind, certificate: &x509::Certificate, der: &[u8]) -> Vec<String> {
+        let of = |pick: fn(&SubjectAltName) -> Option<String>| certificate.names.iter().filter_map(pick).collect();
+        match kind {
+            NameKind::CommonName => certificate.common_name.iter().cloned().collect(),
+            NameKind::Dns => of(|name| if let SubjectAltName::Dns(name) = name { Some(name.clone()) } else { None }),
+            NameKind::Email => {
+                of(|name| if let SubjectAltName::Email(name) = name { Some(name.clone()) } else { None })
+            }
+            NameKind::Fingerprint => vec![HEXLOWER.encode(digest(&SHA256, der).as_ref())],
+            NameKind::Ip => of(|name| if let SubjectAltName::Ip(it) = name { Some(it.to_string()) } else { None }),
+            NameKind::Serial => vec![HEXLOWER.encode(&certificate.serial)],
+            NameKind::Spiffe => spiffe_id(certificate, self.trust_domain.as_deref()).into_iter().collect(),
+            NameKind::Subject => certificate.subject.iter().cloned().collect(),
+            NameKind::Uri => of(|name| if let SubjectAltName::Uri(name) = name { Some(name.clone()) } else { None }),
+        }
+    }
+}
+
+/// The SPIFFE id of an X.509-SVID: its only URI, of a trust domain and a path, and of nothing else (SPIFFE-ID 2, X509-SVID
+/// 2).
+fn spiffe_id(certificate: &x509::Certificate, trust_domain: Option<&str>) -> Option<String> {
+    let mut uris = certificate.names.iter().filter_map(|name| match name {
+        SubjectAltName::Uri(uri) => Some(uri),
+        _ => None,
+    });
+    let (Some(uri), None) = (uris.next(), uris.next()) else { return None };
+    let (domain, path) = uri.strip_prefix("spiffe://")?.split_once('/')?;
+    let in_domain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'.' | b'-' | b'_');
+    let in_path = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_');
+    let is_segment = |part: &str| !matches!(part, "" | "." | "..") && part.bytes().all(in_path);
+    let fine = uri.len() <= 2_048
+        && (1..=255).contains(&domain.len())
+        && domain.bytes().all(in_domain)
+        && path.split('/').all(is_segment)
+        && trust_domain.is_none_or(|wanted| wanted == domain);
+    fine.then(|| uri.clone())
+}
+
+/// A pattern of names as a regular expression: a `*` stands for anything within a part of the name, `**` for anything.
+fn pattern(kind: NameKind, text: &str) -> String {
+    let within = match kind {
+        NameKind::Dns => "[^.]+",
+        NameKind::Email => "[^@]+",
+        // What is escaped is no end of a part.
+        NameKind::Subject => r"[^,+\\]+",
+        NameKind::Spiffe | NameKind::Uri => "[^/]+",
+        NameKind::CommonName | NameKind::Fingerprint | NameKind::Ip | NameKind::Serial => ".+",
+    };
+    let parts = text.split("**").map(|part| part.split('*').map(regex::escape).collect::<Vec<_>>().join(within));
+    format!("^(?s:{})$", parts.collect::<Vec<_>>().join(".+"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::os::file::NamedFile;
+
+    fn settings(principal: &[NameKind], map: &[(NameKind, &str, &[&str], Option<&str>)]) -> ClientCertificates {
+        let mapping = |(kind, pattern, roles, name): &(NameKind, &str, &[&str], Option<&str>)| CertificateMapping {
+            kind: *kind,
+            pattern: (*pattern).to_owned(),
+            roles: roles.iter().map(|role| (*role).to_owned()).collect(),
+            name: name.map(ToOwned::to_owned),
+        };
+        ClientCertificates {
+            name: "partners".to_owned(),
+            ca: NamedFile { path: "ca.pem".into(), bytes: [].into() },
+            crl: None,
+            required: true,
+            hosts: Vec::new(),
+            roles: vec!["all".to_owned()],
+            principal: principal.to_vec(),
+            trust_domain: None,
+            map: map.iter().map(mapping).collect(),
+            only_mapped: false,
+        }
+    }
+
+    fn certificate(names: &[SubjectAltName], subject: &str) -> x509::Certificate {
+        x509::Certificate {
+            serial: [1, 0xab].into(),
+            common_name: subject.strip_prefix("CN=").and_then(|rest| rest.split(',').next()).map(ToOwned::to_owned),
+            subject: Some(subject.to_owned()),
+            names: names.to_vec(),
+            first: 0,
+            last: 0,
+        }
+    }
+
+    fn uri(text: &str) -> SubjectAltName {
+        SubjectAltName::Uri(text.to_owned())
+    }
+
+    fn found(settings: &ClientCertificates, certificate: &x509::Certificate) -> Option<String> {
+        let named = CertificateNames::new(settings).unwrap().find(certificate, b"der")?;
+        let roles: Vec<&str> = named.roles.iter().map(|role| &**role).collect();
+        Some(format!("{} {}", named.name, roles.join(" ")))
+    }
+
+    #[test]
+    fn which_name_is_the_principal() {
+        let names = [
+            SubjectAltName::Dns("b.example".to_owned()),
+            SubjectAltName::Email("a@b.example".to_owned()),
+            SubjectAltName::Ip([192, 0, 2, 1].into()),
+            uri("spiffe://example.org/billing"),
+        ];
+        let all = certificate(&names, "CN=Billing,O=Acme");
+        let none = certificate(&[], "O=Acme");
+        for (kinds, expect, of_none) in [
+            (&[][..], Some("spiffe://example.org/billing all"), Some("serial:01ab all")),
+            (&[NameKind::Dns], Some("b.example all"), None),
+            (&[NameKind::Email], Some("a@b.example all"), None),
+            (&[NameKind::Ip], Some("192.0.2.1 all"), None),
+            (&[NameKind::CommonName], Some("Billing all"), None),
+            (&[NameKind::Serial], Some("01ab all"), Some("01ab all")),
+            (&[NameKind::Subject], Some("CN=Billing,O=Acme all"), Some("O=Acme all")),
+            (&[NameKind::Spiffe], Some("spiffe://example.org/billing all"), None),
+            (&[NameKind::Spiffe, NameKind::Serial], Some("spiffe://example.org/billing all"), Some("01ab all")),
+        ] {
+            let settings = settings(kinds, &[]);
+            assert_eq!(found(&settings, &all).as_deref(), expect, "{kinds:?}");
+            assert_eq!(found(&settings, &none).as_deref(), of_none, "{kinds:?}");
+        }
+    }
+
+    #[test]
+    fn spiffe_ids() {
+        let check = |uris: &[&str], trust_domain: Option<&str>, expect: bool| {
+            let names: Vec<_> = uris.iter().map(|text| uri(text)).collect();
+            let settings = ClientCertificates {
+                trust_domain: trust_domain.map(ToOwned::to_owned),
+                ..settings(&[NameKind::Spiffe], &[])
+            };
+            assert_eq!(found(&settings, &certificate(&names, "CN=a")).is_some(), expect, "{uris:?} {trust_domain:?}");
+        };
+        check(&["spiffe://example.org/ns/prod/sa/billing"], None, true);
+        check(&["spiffe://example.org/ns/prod/sa/billing"], Some("example.org"), true);
+        for wrong in [
+            "spiffe://example.org",
+            "spiffe://example.org/",
+            "spiffe:///billing",
+            "spiffe://example.org/a//b",
+            "spiffe://example.org/a/",
+            "spiffe://example.org/../b",
+            "spiffe://example.org/./b",
+            "spiffe://Example.org/a",
+            "spiffe://example.org:443/a",
+            "spiffe://user@example.org/a",
+            "spiffe://example.org/a?b",
+            "spiffe://example.org/a#b",
+            "spiffe://example.org/a%20b",
+            "SPIFFE://example.org/a",
+            "https://example.org/a",
+        ] {
+            check(&[wrong], None, false);
+        }
+        check(&["spiffe://example.org/a"], Some("other.org"), false);
+        check(&["spiffe://example.org.evil/a"], Some("example.org"), false);
+        check(&["spiffe://example.org/a", "spiffe://example.org/b"], None, false);
+        check(&["spiffe://example.org/a", "https://x"], None, false);
+    }
+
+    #[test]
+    fn what_names_are_mapped_to() {
+        let map = [
+            (NameKind::Uri, "spiffe://example.org/ns/*/sa/billing", &["billing"][..], Some("billing")),
+            (NameKind::Uri, "spiffe://example.org/**", &["inside"], None),
+            (NameKind::Dns, "*.partners.example", &["partner", "billing"], None),
+            (NameKind::Subject, "CN=*,O=Acme", &["acme"], None),
+        ];
+        let check = |names: &[SubjectAltName], subject: &str, expect: Option<&str>| {
+            let found = found(&settings(&[], &map), &certificate(names, subject));
+            assert_eq!(found.as_deref(), expect, "{names:?} {subject}");
+        };
+        let dns = |text: &str| SubjectAltName::Dns(text.to_owned());
+        check(&[uri("spiffe://example.org/ns/prod/sa/billing")], "", Some("billing all billing inside"));
+        check(
+            &[uri("spiffe://example.org/ns/a/b/sa/billing")],
+            "",
+            Some("spiffe://example.org/ns/a/b/sa/billing all inside"),
+        );
+        check(&[uri("spiffe://example.org.evil/ns/x")], "", Some("spiffe://example.org.evil/ns/x all"));
+        check(&[uri("xspiffe://example.org/ns/x")], "", Some("xspiffe://example.org/ns/x all"));
+        check(&[dns("a.partners.example")], "", Some("a.partners.example all partner billing"));
+        check(&[dns("a.b.partners.example")], "", Some("a.b.partners.example all"));
+        check(&[dns("partners.example")], "", Some("partners.example all"));
+        check(&[dns("axpartners.example")], "", Some("axpartners.example all"));
+        check(&[], "CN=app,O=Acme", Some("app all acme"));
+        // A comma within the common name begins no organisation.
+        check(&[], r"CN=app\,O=Acme", Some(r"app\ all"));
+        check(&[], "CN=app,O=Acme,O=Evil", Some("app all"));
+        // Nobody takes a name that others are mapped to.
+        check(&[], "CN=billing,O=Other", None);
+        let only = ClientCertificates { only_mapped: true, ..settings(&[], &map) };
+        assert_eq!(found(&only, &certificate(&[], "CN=app,O=Other")), None);
+        assert_eq!(found(&only, &certificate(&[], "CN=app,O=Acme")).as_deref(), Some("app all acme"));
+    }
+}

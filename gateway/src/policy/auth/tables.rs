@@ -1,0 +1,120 @@
+//! What the proxy knows of credentials besides its configuration: which API keys there are, and what is revoked. The guard
+//! hands it over while the proxy serves; all workers and all configurations share it.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use super::{
+    api_key::{
+        record::KeyRecord,
+        table::{KeyTable, Loaded, TableState},
+        text::KeyId,
+    },
+    identity::Identity,
+    revocation::{Change, Revocations, Revoked},
+};
+use crate::refusal::{Refusal, Reject};
+
+/// The tables.
+#[derive(Debug, Default)]
+pub struct CredentialTables {
+    /// The API keys that there are.
+    pub keys: KeyTable,
+    /// What is revoked.
+    pub revocations: Revocations,
+    /// It is not known what other machines have revoked, and tokens and keys are to be refused for that.
+    is_stale: AtomicBool,
+}
+
+impl CredentialTables {
+    /// Whether it is known from now on what other machines have revoked.
+    pub fn set_stale(&self, is_stale: bool) {
+        self.is_stale.store(is_stale, Ordering::Relaxed);
+    }
+
+    /// An identity that was proved just now.
+    ///
+    /// # Errors
+    /// What it rests on may have been revoked on another machine.
+    pub fn admit(&self, identity: Arc<Identity>) -> Result<Arc<Identity>, Refusal> {
+        // Fails closed, where the operator has asked for it.
+        if self.is_stale.load(Ordering::Relaxed) && identity.rests_on().next().is_some() {
+            return Err(Refusal::new(Reject::Unavailable, "it is not known what other machines have revoked"));
+        }
+        Ok(identity)
+    }
+
+    /// How often anything has changed that an identity may rest on: see [`Revocations::epoch`].
+    #[must_use]
+    pub fn epoch(&self) -> u64 {
+        self.revocations.epoch()
+    }
+
+    /// Whether an identity rests on something that has been revoked since it was proved. `now` is in seconds since the Unix
+    /// epoch.
+    #[must_use]
+    pub fn is_revoked(&self, identity: &Identity, now: u64) -> bool {
+        identity.rests_on().any(|what| self.revocations.revokes(what)) || self.has_lost_a_key(identity, now)
+    }
+
+    /// Whether an identity rests on an API key that may not be used any more. A key that was replaced ends without any
+    /// change: [`Self::take_ended`] says when.
+    #[must_use]
+    pub fn has_lost_a_key(&self, identity: &Identity, now: u64) -> bool {
+        let mut keys = identity.rests_on().filter_map(|what| what.key);
+        keys.any(|key| self.keys.is_revoked(KeyId(key), identity.expires(), now))
+    }
+
+    /// Whether API keys have ended, by `now` in seconds since the Unix epoch, that others took the place of: what rests on
+    /// them ends as on a revocation.
+    #[must_use]
+    pub fn take_ended(&self, now: u64) -> bool {
+        let has_ended = self.keys.take_ended(now);
+        if has_ended {
+            self.revocations.touch();
+        }
+        has_ended
+    }
+
+    /// There are these keys from now on, and not those; revocations have changed, in this order.
+    pub fn change(&self, keys: Vec<KeyRecord>, gone: &[u64], revocations: Vec<Change>) {
+        if !keys.is_empty() || !gone.is_empty() {
+            self.keys.change(keys, gone);
+        }
+        // Last: whoever sees the new epoch finds the keys as they are now.
+        self.revocations.change(revocations);
+    }
+
+    /// There are these keys and revocations from now on, and no others.
+    pub fn replace(&self, keys: Loaded, revoked: Vec<Revoked>) {
+        self.keys.replace(keys);
+        self.revocations.replace(revoked);
+    }
+
+    /// From now on it is known which keys there are, or it is not.
+    pub fn set_state(&self, state: TableState) {
+        self.keys.set_state(state);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::auth::revocation::Revocable;
+
+    #[test]
+    fn while_it_is_stale_what_may_be_revoked_is_refused() {
+        let tables = CredentialTables::default();
+        let mut token = Identity::of("ada", &[]);
+        token.rests_on = vec![Arc::new(Revocable { issuer: "i".into(), ..Revocable::default() })];
+        let token = Arc::new(token);
+        let certificate = Arc::new(Identity::of("eve", &[]));
+        let admits = |identity: &Arc<Identity>| tables.admit(Arc::clone(identity)).is_ok();
+        for is_stale in [false, true, false] {
+            tables.set_stale(is_stale);
+            assert_eq!((admits(&token), admits(&certificate)), (!is_stale, true));
+        }
+    }
+}

@@ -1,0 +1,275 @@
+//! What a route asks of the parameters and media types of its requests, without a document.
+
+use std::fmt;
+
+use http::{HeaderMap, HeaderName, header};
+use serde_json::Value;
+
+use super::{
+    body::media::{MediaRange, MediaType},
+    openapi::paths::{self, Paths},
+    parameter::{Coding, Head, Parameter, Parameters, Style},
+    schema::set::{OpenApi, SchemaDocument, SchemaId, SchemaSet, Shape},
+};
+use crate::{
+    diagnostic::Diagnostic,
+    refusal::{Refusal, Reject, violation::RequestPart},
+    settings::validate::{Formats, ParameterRule, RefusesUnknown},
+};
+
+/// What a route says of its requests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct RouteExpectations<'a> {
+    /// Its path.
+    pub path: &'a str,
+    /// What parameters must be.
+    pub parameters: &'a [ParameterRule],
+    /// What there may not be besides.
+    pub refuses: RefusesUnknown,
+    /// Headers and cookies that are known all the same.
+    pub known: (&'a [HeaderName], &'a [String]),
+    /// The media types of bodies; empty: any.
+    pub content_types: &'a [String],
+}
+
+/// What the requests of a route must be.
+pub struct RouteRules {
+    schemas: SchemaSet,
+    parameters: Parameters,
+    /// The media types of bodies; empty: any.
+    types: Vec<MediaRange>,
+    /// The route's path, where one of its parameters is judged.
+    path: Option<(Paths, Vec<Box<str>>)>,
+}
+
+impl RouteRules {
+    /// Compiles the rules of a route. `None`: there are none.
+    ///
+    /// # Errors
+    /// A pattern that is none, a format that nobody knows where they are strict, a name that no header has.
+    pub fn new(expected: RouteExpectations<'_>, formats: Formats) -> Result<Option<Self>, Diagnostic> {
+        let RouteExpectations { path, parameters: rules, refuses, known, content_types } = expected;
+        if rules.is_empty() && refuses == RefusesUnknown::default() && content_types.is_empty() {
+            return Ok(None);
+        }
+        let read = |text: &String| {
+            MediaRange::read(text).ok_or_else(|| Diagnostic::new("content_types", format!("{text:?} is no media type")))
+        };
+        let types = content_types.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let content = Value::from(rules.iter().map(|rule| rule.schema.clone()).collect::<Vec<_>>());
+        let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content }];
+        let of_rules: Vec<(usize, &Value)> =
+            documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
+        let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
+        let schemas = SchemaSet::compile(&documents, &of_rules, openapi, formats).map_err(|fault| {
+            let index = fault.place.split('/').nth(1).and_then(|index| index.parse::<usize>().ok());
+            let rule = index.and_then(|index| rules.get(index));
+            let key = rule.map_or_else(String::new, |rule| format!("{}.{}", table(rule.part), rule.name));
+            Diagnostic::new(key, fault.message)
+        })?;
+        let all = rules.iter().enumerate().map(|(index, rule)| parameter(rule, SchemaId(index), &schemas));
+        let parameters = Parameters {
+            all: all.collect(),
+            refuses_unknown: refuses.query,
+            known_headers: refuses.headers.then(|| known.0.to_vec()),
+            known_cookies: refuses.cookies.then(|| known.1.iter().map(|name| name.as_str().into()).collect()),
+            ..Parameters::default()
+        };
+        // Nothing would ever be read of it.
+        if let Some(rule) = parameters.all.iter().find(|it| it.part == RequestPart::Header && it.header().is_none()) {
+            let wrong = Diagnostic::new(format!("header.{}", rule.name), "is no name of a header");
+            return Err(wrong.hint("write its name alone, as in \"x-version\""));
+        }
+        let judges_path = rules.iter().any(|rule| rule.part == RequestPart::Path);
+        let path = if judges_path {
+            let pieces = paths::template(path).map_err(|why| Diagnostic::new("path", why))?;
+            let mut paths = Paths::default();
+            paths.add(&pieces, 0);
+            // The route may have been found for the path with or without a slash at its end.
+            let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
+            if let Ok(other) = paths::template(&other)
+                && !path.contains("{*")
+            {
+                paths.add(&other, 0);
+            }
+            Some((paths, paths::names(&pieces)))
+        } else {
+            None
+        };
+        Ok(Some(Self { schemas, parameters, types, path }))
+    }
+
+    /// Judges the parameters of a request.
+    ///
+    /// # Errors
+    /// [`Reject::InvalidParameter`](crate::refusal::Reject::InvalidParameter) with all that is wrong.
+    pub fn judge(&self, path: &str, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
+        let found = self.path.as_ref().and_then(|(paths, names)| Some((names, paths.find(path)?.1)));
+        let pairs: Vec<(&str, &str)> = match &found {
+            Some((names, values)) => names.iter().map(|name| &**name).zip(values.iter().copied()).collect(),
+            None => Vec::new(),
+        };
+        self.parameters.judge(&self.schemas, Head { path: &pairs, query, headers })
+    }
+
+    /// Judges the `Content-Type` of a body of this `length`, where it is known.
+    ///
+    /// # Errors
+    /// [`Reject::UnsupportedMediaType`].
+    pub fn judge_type(&self, headers: &HeaderMap, length: Option<u64>) -> Result<(), Refusal> {
+        if self.types.is_empty() || length == Some(0) {
+            return Ok(());
+        }
+        let unsupported = |why| Refusal::new(Reject::UnsupportedMediaType, why);
+        let text = headers.get(header::CONTENT_TYPE).ok_or_else(|| unsupported("no Content-Type"))?.to_str();
+        let text = text.map_err(|_other| unsupported("Content-Type is not ASCII"))?;
+        let media_type = MediaType::read(text).map_err(unsupported)?;
+        if self.types.iter().any(|range| range.has(&media_type)) {
+            return Ok(());
+        }
+        Err(unsupported("Content-Type is not one of the route"))
+    }
+}
+
+/// The table of a route that has the rules of a part.
+const fn table(part: RequestPart) -> &'static str {
+    match part {
+        RequestPart::Path => "path_parameter",
+        part => part.name(),
+    }
+}
+
+fn parameter(rule: &ParameterRule, schema: SchemaId, schemas: &SchemaSet) -> Parameter {
+    let shape: Shape = schemas.shape(schema);
+    let is_pair = matches!(rule.part, RequestPart::Query | RequestPart::Cookie);
+    let style = if is_pair { Style::Form } else { Style::Simple };
+    Parameter {
+        name: rule.name.as_str().into(),
+        part: rule.part,
+        coding: Coding::Styled { style, explode: is_pair },
+        is_required: rule.required,
+        may_be_empty: false,
+        schema: Some(schema),
+        shape,
+    }
+}
+
+impl fmt::Debug for RouteRules {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "RouteRules({} parameters)", self.parameters.all.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn b07_parameters_of_a_route() {
+        let rule = |part, name: &str, required, schema| ParameterRule { part, name: name.to_owned(), required, schema };
+        let rules = [
+            rule(RequestPart::Path, "id", true, json!({"type": "integer", "minimum": 1})),
+            rule(RequestPart::Query, "limit", true, json!({"type": "integer", "maximum": 100})),
+            rule(
+                RequestPart::Query,
+                "tag",
+                false,
+                json!({"type": "array", "items": {"type": "string", "pattern": "^[a-z]+$"}, "maxItems": 2}),
+            ),
+            rule(RequestPart::Header, "x-mode", false, json!({"enum": ["a", "b"]})),
+            rule(RequestPart::Cookie, "session", false, json!({"type": "string", "maxLength": 4})),
+        ];
+        let compile = |parameters: &[ParameterRule], path, query| {
+            let refuses = RefusesUnknown { query, ..RefusesUnknown::default() };
+            let expected = RouteExpectations { path, parameters, refuses, ..RouteExpectations::default() };
+            RouteRules::new(expected, Formats::Annotate)
+        };
+        let compiled = compile(&rules, "/items/{id}", true).unwrap().unwrap();
+        for (path, query, header, expect) in [
+            ("/items/7", "limit=5", None, None),
+            ("/items/7", "limit=5&tag=a&tag=b", Some(("x-mode", "a")), None),
+            ("/items/0", "limit=5", None, Some("path id: minimum")),
+            ("/items/x", "limit=5", None, Some("path id: type")),
+            ("/items/7", "", None, Some("query limit: required")),
+            ("/items/7", "limit=101", None, Some("query limit: maximum")),
+            ("/items/7", "limit=5&tag=A", None, Some("query tag: pattern at /0")),
+            ("/items/7", "limit=5&tag=a&tag=b&tag=c", None, Some("query tag: maxItems")),
+            ("/items/7", "limit=5&other=1", None, Some("query other: unknown")),
+            ("/items/7", "limit=5", Some(("x-mode", "c")), Some("header x-mode: enum")),
+            ("/items/7", "limit=5", Some(("cookie", "session=12345")), Some("cookie session: maxLength")),
+        ] {
+            let mut headers = HeaderMap::new();
+            if let Some((name, value)) = header {
+                headers.insert(name, HeaderValue::from_static(value));
+            }
+            let refused = compiled.judge(path, query, &headers).err().map(|refusal| refusal.detail.to_string());
+            assert_eq!(refused.as_deref(), expect, "{path}?{query}");
+        }
+        let wrong = [rule(RequestPart::Query, "a", false, json!({"type": "string", "pattern": "(a)\\2"}))];
+        let diagnostic = compile(&wrong, "/", false).unwrap_err();
+        assert_eq!(diagnostic.key, "query.a");
+        let wrong = [rule(RequestPart::Header, "x mode", false, json!({"type": "string"}))];
+        assert_eq!(compile(&wrong, "/", false).unwrap_err().key, "header.x mode");
+        assert!(compile(&[], "/", false).unwrap().is_none());
+    }
+
+    #[test]
+    fn what_nobody_has_named() {
+        let rule = |part, name: &str| ParameterRule {
+            part,
+            name: name.to_owned(),
+            required: false,
+            schema: json!({"type": "string"}),
+        };
+        let refuses = RefusesUnknown { headers: true, cookies: true, query: false };
+        let expected = RouteExpectations {
+            path: "/",
+            parameters: &[rule(RequestPart::Header, "X-Mode"), rule(RequestPart::Cookie, "session")],
+            refuses,
+            known: (&[HeaderName::from_static("x-api-key")], &["token".to_owned()]),
+            content_types: &[],
+        };
+        let compiled = RouteRules::new(expected, Formats::Annotate).unwrap().unwrap();
+        for (name, value, expect) in [
+            ("x-mode", "a", None),
+            ("x-api-key", "a", None),
+            ("accept", "*/*", None),
+            ("sec-fetch-mode", "cors", None),
+            ("x-forwarded-for", "192.0.2.1", None),
+            ("x-debug", "1", Some("header x-debug: unknown")),
+            ("cookie", "session=1; token=2", None),
+            ("cookie", "session=1; tracking=2", Some("cookie tracking: unknown")),
+        ] {
+            let headers = HeaderMap::from_iter([(HeaderName::from_static(name), HeaderValue::from_static(value))]);
+            let refused = compiled.judge("/", "any=1", &headers).err().map(|refusal| refusal.detail.to_string());
+            assert_eq!(refused.as_deref(), expect, "{name}: {value}");
+        }
+    }
+
+    #[test]
+    fn b05_media_types_of_a_route() {
+        let content_types = ["application/pdf".to_owned(), "image/*".to_owned()];
+        let expected = RouteExpectations { path: "/", content_types: &content_types, ..RouteExpectations::default() };
+        let compiled = RouteRules::new(expected, Formats::Annotate).unwrap().unwrap();
+        for (content_type, length, is_refused) in [
+            (Some("application/pdf"), Some(9), false),
+            (Some("Application/PDF; version=1"), None, false),
+            (Some("image/png"), Some(9), false),
+            (Some("text/html"), Some(9), true),
+            (Some("application/pdf, image/png"), Some(9), true),
+            (Some("application"), Some(9), true),
+            (None, Some(9), true),
+            (None, None, true),
+            (None, Some(0), false),
+            (Some("text/html"), Some(0), false),
+        ] {
+            let value = content_type.map(|value| (header::CONTENT_TYPE, HeaderValue::from_static(value)));
+            let refused = compiled.judge_type(&HeaderMap::from_iter(value), length).err();
+            let expect = is_refused.then_some(Reject::UnsupportedMediaType);
+            assert_eq!(refused.map(|refusal| refusal.reject), expect, "{content_type:?} {length:?}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! Finds out who a request comes from where the policy has to know something first: looks it up and asks again.
+
+use std::sync::Arc;
+
+use crate::{
+    os::clock::Now,
+    policy::auth::{Answer, Identity, Lookup, Outcome, Presented},
+    proxy::{generation::ListenerRef, lookup::Requester, request::exchange::Exchange},
+    refusal::{Refusal, Reject},
+    settings::auth::Method,
+    snapshot::CompiledRoute,
+};
+
+/// Whom the request comes from, once everything is known. `lookup` is what has to be known first.
+///
+/// # Errors
+/// As [`Authenticators::identify`](crate::policy::auth::Authenticators::identify).
+pub(in crate::proxy::request) async fn identify(
+    listener: &ListenerRef,
+    route: &CompiledRoute,
+    exchange: &Exchange,
+    presented: Presented<'_>,
+    mut lookup: Lookup,
+) -> Result<Arc<Identity>, Refusal> {
+    let mut answers = Vec::new();
+    // No method asks twice.
+    for _ in Method::ALL {
+        answers.push(perform(lookup, listener, exchange).await?);
+        let presented = Presented { answers: &answers, ..presented };
+        // A token may have expired while its request waited.
+        match listener.snapshot().authenticators.identify(&presented, &route.accepted, Now::read()) {
+            Outcome::Decided(decided) => return decided,
+            Outcome::Needs(next) => lookup = next,
+        }
+    }
+    Err(Refusal::new(Reject::Unavailable, "authentication has to know too much"))
+}
+
+/// Finds one thing out.
+async fn perform(lookup: Lookup, listener: &ListenerRef, exchange: &Exchange) -> Result<Answer, Refusal> {
+    let client = &exchange.client;
+    let wait = match lookup {
+        Lookup::Introspection(ref question) => question.patience(),
+        Lookup::Keys(ref keys) => keys.patience(),
+        Lookup::Password(check) => {
+            return Ok(Answer::Password(listener.generation.compare(check, client.source).await?));
+        }
+    };
+    let (source, address, relay) = (client.source, client.address.ip(), client.relay);
+    let asker = Requester { source, address, relay, id: exchange.id, is_trusted: client.is_trusted };
+    let found = exchange.worker.shared.lookups.find(lookup, asker, wait).await;
+    found.map_err(|why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) })
+}
