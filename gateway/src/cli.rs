@@ -4,7 +4,7 @@ use std::{env, path::PathBuf, process::ExitCode};
 
 use clap::{Arg, CommandFactory as _, FromArgMatches as _, Parser, Subcommand};
 
-use self::{context::Context, exit::Exit, output::Output};
+use self::{context::Context, exit::Exit, output::CommandOutput};
 use crate::{compiler, observer, policy::auth, proxy};
 
 mod admin_token;
@@ -81,90 +81,90 @@ enum Command {
     /// Write a first configuration, for one upstream
     Init(init::Init),
     /// Run the gateway until SIGTERM or SIGINT (as root)
-    Run(run::Run),
+    Run(run::RunCommand),
     /// Validate the configuration, and show the values in force
-    Check(check::Check),
+    Check(check::CheckCommand),
     /// Show which route matches a request, and why others do not
-    Route(route::Route),
+    Route(route::RouteCommand),
     /// Look into OpenAPI documents, and try requests on them
     #[command(subcommand)]
-    Api(api::Api),
+    Api(api::ApiCommand),
     /// Explain whether a principal may make a request
-    Can(can::Can),
+    Can(can::CanCommand),
     /// Judge a request by the rules that look for attacks
     #[command(subcommand)]
-    Waf(waf::Waf),
+    Waf(waf::WafCommand),
     /// Explain a token, revoke tokens and list revocations
     #[command(subcommand)]
-    Token(token::Token),
+    Token(token::TokenCommand),
     /// Show the state of the running gateway
-    Status(status::Status),
+    Status(status::StatusCommand),
     /// Block sources, list and unblock them
     #[command(subcommand)]
-    Block(block::Block),
+    Block(block::BlockCommand),
     /// List the lists that are fetched by URL, and fetch them now
     #[command(subcommand)]
-    Feed(feed::Feed),
+    Feed(feed::FeedCommand),
     /// Keep a block that was added with `--confirm`
-    Confirm(confirm::Confirm),
+    Confirm(confirm::ConfirmCommand),
     /// Allowlist sources: never limit, block or ban them
     #[command(subcommand)]
-    Allow(allow::Allow),
+    Allow(allow::AllowCommand),
     /// Make, rotate and revoke API keys
     #[command(subcommand)]
-    Key(key::Key),
+    Key(key::KeyCommand),
     /// Explain what happens to an address, and why
-    Why(why::Why),
+    Why(why::WhyCommand),
     /// Verify the audit chain: the record of every decision
     #[command(subcommand)]
-    Audit(audit::Audit),
+    Audit(audit::AuditCommand),
     /// Show decisions as they are made
-    Watch(watch::Watch),
+    Watch(watch::WatchCommand),
     /// Show drops and blocks live
-    Top(top::Top),
+    Top(top::TopCommand),
     /// Show what limits on requests let through and refuse
     #[command(subcommand)]
-    Limit(limit::Limit),
+    Limit(limit::LimitCommand),
     /// Show the other machines of a cluster, and make their keys
     #[command(subcommand)]
-    Cluster(cluster::Cluster),
+    Cluster(cluster::ClusterCommand),
     /// Show what was used up of quotas, and change it
     #[command(subcommand)]
-    Quota(quota::Quota),
+    Quota(quota::QuotaCommand),
     /// List what is not usual: requests, failures, latency, sizes
-    Anomalies(anomalies::Anomalies),
+    Anomalies(anomalies::AnomaliesCommand),
     /// List alerts, test receivers, and silence alerts
     #[command(subcommand)]
-    Alert(alert::Alert),
+    Alert(alert::AlertCommand),
     /// Show the access log, filtered, and follow it
-    Logs(logs::Logs),
+    Logs(logs::LogsCommand),
     /// Show whom a configuration's rules would have banned, by access logs
-    Replay(replay::Replay),
+    Replay(replay::ReplayCommand),
     /// Find problems of this host and this gateway
-    Doctor(doctor::Doctor),
+    Doctor(doctor::DoctorCommand),
     /// Remove the XDP program from the kernel
-    Detach(detach::Detach),
+    Detach(detach::DetachCommand),
     /// Attach the XDP program again after `detach`
-    Attach(attach::Attach),
+    Attach(attach::AttachCommand),
     /// Report what runs in shadow mode, and enforce it
     #[command(subcommand)]
-    Shadow(shadow::Shadow),
+    Shadow(shadow::ShadowCommand),
     /// End the breaker's pause: rules can ban again
-    Resume(resume::Resume),
+    Resume(resume::ResumeCommand),
     /// Reload the configuration
-    Reload(reload::Reload),
+    Reload(reload::ReloadCommand),
     /// Run the program that is on disk now
-    Upgrade(upgrade::Upgrade),
+    Upgrade(upgrade::UpgradeCommand),
     /// Show what you may do with the running gateway
-    Whoami(whoami::Whoami),
+    Whoami(whoami::WhoamiCommand),
     /// Make, list and revoke operators' tokens for the admin listener
     #[command(subcommand)]
-    AdminToken(admin_token::AdminToken),
+    AdminToken(admin_token::AdminTokenCommand),
     /// Show the program's version
-    Version(version::Version),
+    Version(version::VersionCommand),
     /// The process that decides; the gateway starts it for itself
     #[command(hide = true)]
-    Guard(run::Run),
+    Guard(run::RunCommand),
     /// The process that compiles a configuration; the gateway starts it for itself
     #[command(hide = true)]
     Compiler,
@@ -189,17 +189,20 @@ pub fn main() -> ExitCode {
             if exit == Exit::Usage && env::args_os().take_while(|word| word != "--").any(|word| word == "--json") {
                 let message = asked.render().to_string();
                 let message = message.trim().trim_start_matches("error: ");
-                return Output::new(true).fail(message, exit).into();
+                return CommandOutput::new(true).fail(message, exit).into();
             }
             if exit == Exit::Usage {
-                return Output::new(false).complain(&table::prose(asked.render().to_string().trim_end()), exit).into();
+                return CommandOutput::new(false)
+                    .complain(&table::prose(asked.render().to_string().trim_end()), exit)
+                    .into();
             }
             // Nothing is left to be told to whom the message could not be.
             drop(asked.print());
             return exit.into();
         }
     };
-    let context = Context { config: arguments.config, socket: arguments.socket, out: Output::new(arguments.json) };
+    let context =
+        Context { config: arguments.config, socket: arguments.socket, out: CommandOutput::new(arguments.json) };
     let command = match arguments.command {
         Command::Guard(_)
         | Command::Check(_)

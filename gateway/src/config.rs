@@ -12,7 +12,7 @@ use self::{effective::Sensitive, reader::Reader, table::Table, tables::Contents}
 use crate::{
     diagnostic::Diagnostic,
     os::file::NamedFile,
-    settings::{self, otlp::Collector},
+    settings::{self, otlp::OtlpCollector},
 };
 
 pub mod diagnostics;
@@ -32,7 +32,7 @@ mod table;
 
 pub use diagnostics::Diagnostics;
 pub use document::Document;
-pub use files::{Disk, Files, Permitted, Recorder};
+pub use files::{Disk, Files, Permitted, RecordingFiles};
 pub use locations::Locations;
 
 /// Where the configuration is unless the command line says otherwise.
@@ -103,7 +103,7 @@ impl Config {
     }
 
     /// Every collector, with the name of its table.
-    pub(crate) fn collectors(&self) -> impl Iterator<Item = (&'static str, &Collector)> {
+    pub(crate) fn collectors(&self) -> impl Iterator<Item = (&'static str, &OtlpCollector)> {
         let traces = self.traces.iter().map(|traces| ("traces", &traces.collector));
         let metrics = self.otlp.metrics.iter().map(|metrics| ("otlp_metrics", &metrics.collector));
         traces.chain(metrics).chain(self.otlp.logs.iter().map(|logs| ("otlp_logs", logs)))

@@ -30,7 +30,7 @@ pub struct JsonError(#[from] serde_json::Error);
 
 /// How much one text may hold.
 #[derive(Clone, Copy, Debug)]
-pub struct Limits {
+pub struct JsonLimits {
     /// How deep arrays and objects may be nested.
     pub depth: usize,
     /// The most values, each element and member counted.
@@ -40,7 +40,7 @@ pub struct Limits {
 }
 
 /// Those of what clients send.
-const OF_CLIENTS: Limits = Limits { depth: MAX_DEPTH, values: MAX_VALUES, bytes: usize::MAX };
+const OF_CLIENTS: JsonLimits = JsonLimits { depth: MAX_DEPTH, values: MAX_VALUES, bytes: usize::MAX };
 
 /// Reads one JSON text.
 ///
@@ -54,7 +54,7 @@ pub fn parse(bytes: &[u8]) -> Result<Value, JsonError> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn parse_within(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
+pub fn parse_within(bytes: &[u8], limits: JsonLimits) -> Result<Value, JsonError> {
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
     let value = read_within(&mut deserializer, limits)?;
     deserializer.end()?;
@@ -65,7 +65,7 @@ pub fn parse_within(bytes: &[u8], limits: Limits) -> Result<Value, JsonError> {
 ///
 /// # Errors
 /// As [`parse`].
-pub fn read_within<'de, D: Deserializer<'de>>(deserializer: D, limits: Limits) -> Result<Value, D::Error> {
+pub fn read_within<'de, D: Deserializer<'de>>(deserializer: D, limits: JsonLimits) -> Result<Value, D::Error> {
     let (values, bytes) = (Cell::new(0), Cell::new(0));
     ValueReader { limits, depth: 0, values: &values, bytes: &bytes }.deserialize(deserializer)
 }
@@ -73,7 +73,7 @@ pub fn read_within<'de, D: Deserializer<'de>>(deserializer: D, limits: Limits) -
 /// Reads one value at some depth.
 #[derive(Clone, Copy)]
 struct ValueReader<'a> {
-    limits: Limits,
+    limits: JsonLimits,
     depth: usize,
     /// How many values were read so far, over the whole text.
     values: &'a Cell<usize>,

@@ -385,7 +385,7 @@ pub enum ToProxy {
         /// Larger than any before.
         number: u64,
         /// What is asked.
-        question: Box<explain::Question>,
+        question: Box<explain::ExplainQuestion>,
     },
     /// Another proxy has used up this of a quota.
     QuotaUsed(Box<crate::policy::limit::quotas::QuotaReport>),

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 /// What a metric is, and how the numbers of several processes come together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum MetricKind {
     /// Only grows. Processes add up, those that have ended as well.
     Counter,
     /// What the youngest process that serves says.
@@ -19,7 +19,7 @@ pub enum Kind {
 
 /// Who measures.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-pub enum Role {
+pub enum MetricRole {
     /// The guard.
     Guard,
     /// A proxy.
@@ -32,13 +32,13 @@ pub enum Role {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct MetricRow {
     /// Its name, as it is read.
     pub name: &'static str,
     /// What it is.
-    pub kind: Kind,
+    pub kind: MetricKind,
     /// Who measures it.
-    pub role: Role,
+    pub role: MetricRole,
     /// The names of its labels.
     pub labels: &'static [&'static str],
     /// What it says.
@@ -59,12 +59,12 @@ macro_rules! metrics {
 
             /// The row of this metric.
             #[must_use]
-            pub const fn row(self) -> Row {
+            pub const fn row(self) -> MetricRow {
                 match self {
-                    $(Self::$metric => Row {
+                    $(Self::$metric => MetricRow {
                         name: $name,
-                        kind: Kind::$kind,
-                        role: Role::$role,
+                        kind: MetricKind::$kind,
+                        role: MetricRole::$role,
                         labels: &[$($label),*],
                         help: $help,
                     },)*
@@ -229,9 +229,9 @@ mod tests {
         let names: BTreeSet<_> = Metric::ALL.iter().map(|metric| metric.row().name).collect();
         assert_eq!(names.len(), Metric::ALL.len());
         for metric in Metric::ALL {
-            let Row { name, kind, labels, help, .. } = metric.row();
-            assert_eq!(kind == Kind::Counter, name.ends_with("_total"), "{name}");
-            assert!(kind != Kind::Histogram || name.ends_with("_seconds"), "{name}");
+            let MetricRow { name, kind, labels, help, .. } = metric.row();
+            assert_eq!(kind == MetricKind::Counter, name.ends_with("_total"), "{name}");
+            assert!(kind != MetricKind::Histogram || name.ends_with("_seconds"), "{name}");
             let is_name = |name: &str| name.bytes().all(|byte| byte.is_ascii_lowercase() || byte == b'_');
             assert!(name.starts_with("gateway_") && is_name(name), "{name}");
             assert!(labels.iter().all(|label| is_name(label) && *label != "le"), "{name} {labels:?}");

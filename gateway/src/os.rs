@@ -19,7 +19,7 @@ pub(crate) mod syslog;
 
 /// How the scheduler treats a thread (sched(7)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Policy {
+pub(crate) enum SchedulingPolicy {
     /// `SCHED_OTHER`: woken, it may interrupt whoever runs.
     Normal,
     /// `SCHED_BATCH`: woken, it waits until whoever runs has had its turn.
@@ -36,10 +36,10 @@ pub(crate) fn give_memory_back() {
 ///
 /// # Errors
 /// The kernel refuses, as a filter around us may.
-pub(crate) fn schedule(policy: Policy) -> io::Result<()> {
+pub(crate) fn schedule(policy: SchedulingPolicy) -> io::Result<()> {
     let policy = match policy {
-        Policy::Normal => libc::SCHED_OTHER,
-        Policy::Batch => libc::SCHED_BATCH,
+        SchedulingPolicy::Normal => libc::SCHED_OTHER,
+        SchedulingPolicy::Batch => libc::SCHED_BATCH,
     };
     let parameters = libc::sched_param { sched_priority: 0 };
     // SAFETY: the parameters outlive the call, which only reads them; 0 is the calling thread.

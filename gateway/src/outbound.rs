@@ -11,7 +11,7 @@ pub(crate) mod client;
 /// How a server is asked.
 pub struct Server {
     /// What it was made from.
-    pub settings: settings::outbound::Server,
+    pub settings: settings::outbound::OutboundServer,
     pub(crate) tls: Arc<ClientConfig>,
 }
 
@@ -20,7 +20,7 @@ impl Server {
     ///
     /// # Errors
     /// `ca`, `certificate` or `private_key`: not what it should be.
-    pub fn new(settings: &settings::outbound::Server) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &settings::outbound::OutboundServer) -> Result<Self, Vec<Diagnostic>> {
         Ok(Self { settings: settings.clone(), tls: tls::client_config(&settings.tls)? })
     }
 }

@@ -69,7 +69,7 @@ pub enum Reject {
 
 /// One row of the table.
 #[derive(Clone, Copy, Debug)]
-pub struct Row {
+pub struct RefusalRow {
     /// The status of the answer.
     pub status: StatusCode,
     /// What the client is told (RFC 9457 `title`).
@@ -119,7 +119,7 @@ impl Reject {
 
     /// The row of this refusal.
     #[must_use]
-    pub const fn row(self) -> Row {
+    pub const fn row(self) -> RefusalRow {
         use Signal as S;
         use StatusCode as C;
         let (status, title, label, signal) = match self {
@@ -166,7 +166,7 @@ impl Reject {
             }
             Self::UriTooLong => (C::URI_TOO_LONG, "Request line too long", "uri_too_long", Some(S::TooLarge)),
         };
-        Row { status, title, label, signal }
+        RefusalRow { status, title, label, signal }
     }
 }
 
@@ -281,9 +281,9 @@ impl Refusal {
 
     /// Its row of the table, with what this one says about the source.
     #[must_use]
-    pub fn row(&self) -> Row {
+    pub fn row(&self) -> RefusalRow {
         let row = self.reject.row();
-        Row { signal: self.signal.or(row.signal), ..row }
+        RefusalRow { signal: self.signal.or(row.signal), ..row }
     }
 }
 
@@ -295,7 +295,7 @@ mod tests {
     fn the_page_has_the_same_table() {
         let page = include_str!("../../docs/refusals.md");
         for reject in Reject::ALL {
-            let Row { status, title, label, .. } = reject.row();
+            let RefusalRow { status, title, label, .. } = reject.row();
             let row = format!("| `{label}` | {} | {title} | ", status.as_u16());
             assert!(page.contains(&row), "docs/refusals.md lacks {row}");
         }

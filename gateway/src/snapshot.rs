@@ -21,7 +21,7 @@ use crate::{
             openapi::{Contract, NoOperation},
             route_rules::{RouteExpectations, RouteRules},
             schema::Schema,
-            waf::{Rules, Waf, WafSum},
+            waf::{Waf, WafRules, WafSum},
         },
     },
     refusal::{Refusal, Reject},
@@ -29,8 +29,7 @@ use crate::{
     settings::{
         auth::Accepted,
         edits::Edits,
-        graphql,
-        proxy::Settings,
+        graphql, proxy,
         route::{Action, Rewrite, Route, Subject, TokenSource, Upgrade},
         timeouts::Timeouts,
         validate::ContentEncoding,
@@ -53,7 +52,7 @@ use contracts::Contracts;
 /// with the configurations before it.
 pub struct Snapshot {
     /// What it was made from.
-    pub settings: Arc<Settings>,
+    pub settings: Arc<proxy::Settings>,
     /// Which route serves a request.
     pub routes: Routes,
     /// What each route asks for, in the order of the configuration.
@@ -65,7 +64,7 @@ pub struct Snapshot {
     /// How the listeners speak TLS. Files that change are put in its place.
     pub tls: Arc<Swap<tls::Tls>>,
     /// What listeners without TLS tell browsers whom a trusted proxy serves by HTTPS.
-    pub hsts: Box<[Option<tls::Hsts>]>,
+    pub hsts: Box<[Option<tls::HstsHosts>]>,
     /// By which keys TLS sessions are resumed.
     pub tickets: Arc<tls::Tickets>,
     /// Which hosts ask for client certificates.
@@ -99,7 +98,7 @@ pub struct Snapshot {
     /// What requests of APIs are held against, in the order of the configuration.
     contracts: Contracts,
     /// The rules that look for attacks, in the order of the configuration.
-    wafs: Box<[Arc<Rules>]>,
+    wafs: Box<[Arc<WafRules>]>,
     /// Requirements of routes that only count; of most configurations none.
     in_shadow: Box<[Arc<ShadowParts>]>,
 }
@@ -129,7 +128,7 @@ pub struct CompiledRoute {
     /// The route once for each of the contract's [`rules`](Contract::rules), where these say who is let through.
     pub variants: Box<[Self]>,
     /// What queries of GraphQL may ask for; `None`: nothing is looked at.
-    pub graphql: Option<graphql::Limits>,
+    pub graphql: Option<graphql::GraphqlLimits>,
     /// The rules that look for attacks; `None`: none do.
     pub waf: Option<Arc<Waf>>,
     /// What becomes of bodies with a `Content-Encoding`.
@@ -163,7 +162,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// Every fault found, each naming its key: `route[2].schema`, `listener[0].private_key`, `jwt.jwks`.
-    pub fn new(settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: proxy::Settings) -> Result<Self, Vec<Diagnostic>> {
         Self::compile(settings, None)
     }
 
@@ -172,7 +171,7 @@ impl Snapshot {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn succeeded_by(&self, settings: Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn succeeded_by(&self, settings: proxy::Settings) -> Result<Self, Vec<Diagnostic>> {
         Self::compile(settings, Some(self))
     }
 
@@ -251,8 +250,8 @@ impl CompiledRoute {
     fn with_contract(
         route: &Route,
         policy: &authz::Policy,
-        settings: &Settings,
-        (schemas, wafs): (&mut Schemas, &[Arc<Rules>]),
+        settings: &proxy::Settings,
+        (schemas, wafs): (&mut Schemas, &[Arc<WafRules>]),
         contracts: &Contracts,
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut compiled = Self::new(route, policy, settings, (schemas, wafs))?;
@@ -311,8 +310,8 @@ impl CompiledRoute {
     fn new(
         route: &Route,
         policy: &authz::Policy,
-        settings: &Settings,
-        (schemas, wafs): (&mut Schemas, &[Arc<Rules>]),
+        settings: &proxy::Settings,
+        (schemas, wafs): (&mut Schemas, &[Arc<WafRules>]),
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let kept = &settings.auth.kept;
@@ -378,7 +377,7 @@ impl CompiledRoute {
 
 /// Headers and cookies of requests that a route knows without a rule for them: its other settings name them, or those of
 /// all routes.
-fn known_names(route: &Route, settings: &Settings) -> (Vec<HeaderName>, Vec<String>) {
+fn known_names(route: &Route, settings: &proxy::Settings) -> (Vec<HeaderName>, Vec<String>) {
     let of_conditions = route.when.iter().filter_map(|condition| match &condition.subject {
         Subject::Header(name) => Some(name.clone()),
         Subject::Query(_) => None,
@@ -403,7 +402,7 @@ fn known_names(route: &Route, settings: &Settings) -> (Vec<HeaderName>, Vec<Stri
 struct Schemas(HashMap<PathBuf, (Arc<[u8]>, Arc<Schema>)>);
 
 impl Schemas {
-    fn of(before: Option<&Snapshot>, settings: &Settings) -> Self {
+    fn of(before: Option<&Snapshot>, settings: &proxy::Settings) -> Self {
         let mut known = HashMap::new();
         if let Some(before) = before.filter(|before| contracts::reads_alike(&before.settings, settings)) {
             for (route, compiled) in before.settings.routes.iter().zip(&before.served) {
@@ -415,7 +414,7 @@ impl Schemas {
         Self(known)
     }
 
-    fn compile(&mut self, file: &NamedFile, settings: &Settings) -> Result<Arc<Schema>, Diagnostic> {
+    fn compile(&mut self, file: &NamedFile, settings: &proxy::Settings) -> Result<Arc<Schema>, Diagnostic> {
         if let Some((bytes, schema)) = self.0.get(&file.path)
             && *bytes == file.bytes
         {

@@ -20,7 +20,7 @@ use rustls::{
 use crate::{
     diagnostic::Diagnostic,
     os::clock::Now,
-    settings::{self, proxy::Settings},
+    settings::{self, proxy},
 };
 
 mod admin;
@@ -43,7 +43,7 @@ pub(crate) use certificate::{chain, private_key};
 pub(crate) use client::roots;
 pub use demands::Demands;
 pub(crate) use failure::describe;
-pub use hsts::Hsts;
+pub use hsts::HstsHosts;
 use names::Names;
 pub use outgoing::outgoing;
 pub(crate) use server_name::server_name;
@@ -63,22 +63,22 @@ const TICKETS: usize = 2;
 
 /// How TLS is spoken by the files of one moment.
 pub struct Tls {
-    listeners: Box<[Option<Listener>]>,
+    listeners: Box<[Option<TlsListener>]>,
     trusts: Box<[client::TrustAnchors]>,
     demands: Demands,
     /// How the gateway speaks to the servers of each upstream; `None`: without TLS.
     upstreams: Box<[Option<Arc<ClientConfig>>]>,
     /// What it was made from.
-    settings: Settings,
+    settings: proxy::Settings,
 }
 
 /// One listener.
-pub(crate) struct Listener {
+pub(crate) struct TlsListener {
     /// Who asks for no client certificate, then one for each of `[client_certificates]`.
     configs: Box<[Arc<ServerConfig>]>,
     choice: Arc<certificate::CertificateResolver>,
     /// What browsers are told.
-    pub(crate) hsts: Option<Arc<Hsts>>,
+    pub(crate) hsts: Option<Arc<HstsHosts>>,
     /// Whether hellos are fingerprinted.
     pub(crate) ja4: bool,
 }
@@ -89,7 +89,7 @@ impl Tls {
     /// # Errors
     /// Every fault: files that are not what they should be, keys that are not their certificates', two certificates for
     /// one name.
-    pub fn new(settings: &Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &proxy::Settings, tickets: &Arc<Tickets>, now: Now) -> Result<Self, Vec<Diagnostic>> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
         let mut diagnostics = Vec::new();
@@ -102,7 +102,7 @@ impl Tls {
         let mut listeners = Vec::new();
         for (index, listener) in settings.listeners.iter().enumerate() {
             let key = format!("listener[{index}]");
-            let made = listener.tls.as_ref().map(|tls| Listener::new(tls, &names, &trusts, tickets, &provider, now));
+            let made = listener.tls.as_ref().map(|tls| TlsListener::new(tls, &names, &trusts, tickets, &provider, now));
             listeners.push(under(made.transpose(), &key, &mut diagnostics).flatten());
         }
         let mut upstreams = Vec::new();
@@ -153,7 +153,7 @@ impl Tls {
     }
 
     /// How a listener speaks TLS; `None`: not at all.
-    pub(crate) fn listener(&self, index: usize) -> Option<&Listener> {
+    pub(crate) fn listener(&self, index: usize) -> Option<&TlsListener> {
         self.listeners.get(index)?.as_ref()
     }
 
@@ -189,7 +189,7 @@ impl Tls {
 
 /// What is wrong with certificates and lists at `now`, or will be soon.
 #[must_use]
-pub fn outdated(settings: &Settings, now: Now) -> Vec<Diagnostic> {
+pub fn outdated(settings: &proxy::Settings, now: Now) -> Vec<Diagnostic> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
     let certificates = settings.tls_certificates().flat_map(|(key, pair)| {
         certificate::outdated(pair, now).into_iter().map(move |diagnostic| diagnostic.under(&key))
@@ -208,7 +208,7 @@ pub fn outdated(settings: &Settings, now: Now) -> Vec<Diagnostic> {
 }
 
 /// The certificates that listeners show: key in the configuration, file, and when it ends, in seconds since 1970.
-pub fn ends(settings: &Settings) -> impl Iterator<Item = (String, &Path, i64)> {
+pub fn ends(settings: &proxy::Settings) -> impl Iterator<Item = (String, &Path, i64)> {
     settings
         .tls_certificates()
         .filter_map(|(key, pair)| Some((key, pair.certificate.path.as_path(), certificate::end(&pair.certificate)?)))
@@ -216,7 +216,7 @@ pub fn ends(settings: &Settings) -> impl Iterator<Item = (String, &Path, i64)> {
 
 /// The certificates that no client takes at `now`, because their time is over or has not come.
 #[must_use]
-pub fn over(settings: &Settings, now: Now) -> Vec<Diagnostic> {
+pub fn over(settings: &proxy::Settings, now: Now) -> Vec<Diagnostic> {
     let now = i64::try_from(now.unix_seconds()).unwrap_or(i64::MAX);
     let over = |(key, pair): (String, &settings::tls::Certificate)| Some(certificate::over(pair, now)?.under(&key));
     settings.tls_certificates().filter_map(over).collect()
@@ -255,9 +255,9 @@ fn under<T>(made: Result<T, Vec<Diagnostic>>, key: &str, diagnostics: &mut Vec<D
     made.map_err(|found| diagnostics.extend(found.into_iter().map(|diagnostic| diagnostic.under(key)))).ok()
 }
 
-impl Listener {
+impl TlsListener {
     fn new(
-        settings: &settings::tls::Tls,
+        settings: &settings::tls::ListenerTls,
         names: &Arc<Names<Arc<CertifiedKey>>>,
         trusts: &[client::TrustAnchors],
         tickets: &Arc<Tickets>,
@@ -275,7 +275,12 @@ impl Listener {
         let configs = open.map(|trust| config(settings, trust, &choice, tickets, provider));
         let configs = configs.collect::<Result<_, _>>();
         let configs = configs.map_err(|error| vec![Diagnostic::new("certificate", error.to_string())])?;
-        Ok(Self { configs, choice, hsts: settings.hsts.as_ref().and_then(Hsts::new).map(Arc::new), ja4: settings.ja4 })
+        Ok(Self {
+            configs,
+            choice,
+            hsts: settings.hsts.as_ref().and_then(HstsHosts::new).map(Arc::new),
+            ja4: settings.ja4,
+        })
     }
 
     /// Whether there is a certificate for `name`; `None`: for whoever asks for no name.
@@ -290,7 +295,7 @@ impl Listener {
 }
 
 fn config(
-    settings: &settings::tls::Tls,
+    settings: &settings::tls::ListenerTls,
     trust: Option<&client::TrustAnchors>,
     choice: &Arc<certificate::CertificateResolver>,
     tickets: &Arc<Tickets>,

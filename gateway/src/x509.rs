@@ -11,7 +11,7 @@ mod tests;
 
 /// What is read of one certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Certificate {
+pub struct X509Certificate {
     /// The serial number, big-endian, as DER has it.
     pub serial: Box<[u8]>,
     /// The last common name of the subject.
@@ -45,7 +45,7 @@ const OID: u8 = 0x06;
 const SUBJECT_ALT_NAME: [u8; 3] = [0x55, 0x1d, 0x11];
 const COMMON_NAME: [u8; 3] = [0x55, 0x04, 0x03];
 
-impl Certificate {
+impl X509Certificate {
     /// Reads a certificate in DER. `None`: it cannot be read, in part or whole.
     #[must_use]
     pub fn read(der: &[u8]) -> Option<Self> {

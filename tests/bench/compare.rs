@@ -9,7 +9,7 @@ use std::{
 };
 
 use gateway::{
-    policy::validate::waf::{Request, Rules, Waf},
+    policy::validate::waf::{Waf, WafRequest, WafRules},
     settings::waf::Settings,
 };
 use serde_json::{Value, json};
@@ -50,7 +50,7 @@ pub(super) fn run(file: &str, settings: impl Fn(u8) -> Settings, told: usize, is
         eprintln!("== {} requests, level {level}", lines.len());
         let settings = Settings { has_builtin: false, ..settings(level) };
         assert!(!settings.files.is_empty(), "the Core Rule Set is missing: install modsecurity-crs");
-        let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), None, None);
+        let waf = Waf::new(Arc::new(WafRules::new(&settings, None).unwrap()), None, None);
         for line in &lines {
             let theirs = &line["levels"][usize::from(level) - 1];
             let (is_refused, rules) = judge(&waf, line);
@@ -113,7 +113,7 @@ fn judge(waf: &Waf, line: &Value) -> (bool, BTreeSet<u32>) {
         headers.map(|pair| (pair[0].as_str().unwrap(), pair[1].as_str().unwrap().as_bytes())).collect();
     let digits = text("body").as_bytes().chunks(2);
     let body: Vec<u8> = digits.map(|two| u8::from_str_radix(std::str::from_utf8(two).unwrap(), 16).unwrap()).collect();
-    let request = Request {
+    let request = WafRequest {
         method: text("method"),
         target: text("target"),
         protocol: text("protocol"),

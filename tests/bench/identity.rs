@@ -27,12 +27,12 @@ use gateway::{
     config::{Config, Files},
     os::clock::Now,
     policy::auth::{
-        Answer, Authenticators, Lookup, Outcome, Presented,
+        AuthOutcome, Authenticators, Lookup, LookupAnswer, Presented,
         api_key::{
             Pepper,
             record::{KeyRecord, Profile},
             sha256,
-            table::{Loaded, TableState},
+            table::{LoadedKeys, TableState},
             text,
         },
         certificate::{CertificateNames, ClientCertificate},
@@ -153,7 +153,7 @@ impl<'a> Ask<'a> {
         Self { authenticators, headers, certificate: None, accepted }
     }
 
-    fn judge(&self, answers: &[Answer]) -> Outcome {
+    fn judge(&self, answers: &[LookupAnswer]) -> AuthOutcome {
         let address = [192, 0, 2, 1].into();
         let presented = Presented {
             headers: &self.headers,
@@ -168,9 +168,9 @@ impl<'a> Ask<'a> {
     }
 
     /// It is let in.
-    fn pass(&self, answers: &[Answer]) {
+    fn pass(&self, answers: &[LookupAnswer]) {
         match self.judge(answers) {
-            Outcome::Decided(Ok(identity)) => drop(black_box(identity)),
+            AuthOutcome::Decided(Ok(identity)) => drop(black_box(identity)),
             other => panic!("{other:?}"),
         }
     }
@@ -178,7 +178,7 @@ impl<'a> Ask<'a> {
     /// What has to be known first.
     fn needs(&self) -> Lookup {
         match self.judge(&[]) {
-            Outcome::Needs(lookup) => lookup,
+            AuthOutcome::Needs(lookup) => lookup,
             other => panic!("{other:?}"),
         }
     }
@@ -245,7 +245,7 @@ fn introspection(arguments: &Arguments) -> Row {
         let _place = question.begin().unwrap();
         black_box(question.request(u128::from(number), at()));
         let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: body.as_bytes() };
-        let answer = Answer::Introspection(question.received(Ok(received), at()).0);
+        let answer = LookupAnswer::Introspection(question.received(Ok(received), at()).0);
         ask.pass(&[answer]);
     };
     let mut number = 0;
@@ -278,7 +278,7 @@ fn basic(arguments: &Arguments) -> Vec<Row> {
         let nanoseconds = least(arguments.rounds.min(3), 1, || {
             black_box(check.compare());
         });
-        ask.pass(&[Answer::Password(true)]);
+        ask.pass(&[LookupAnswer::Password(true)]);
         let remembered = Some(least(arguments.rounds, 10_000, || ask.pass(&[])));
         Row { what: (*name).to_owned(), nanoseconds, remembered }
     };
@@ -288,7 +288,7 @@ fn basic(arguments: &Arguments) -> Vec<Row> {
 /// Many keys, and whether they can be used.
 fn keys(count: u32) -> (Authenticators, Vec<String>) {
     let authenticators = Authenticators::new(&settings("[api_keys]\n", &[])).unwrap();
-    let (pepper, mut loaded, mut texts) = (Pepper::new(PEPPER), Loaded::default(), Vec::new());
+    let (pepper, mut loaded, mut texts) = (Pepper::new(PEPPER), LoadedKeys::default(), Vec::new());
     let roles = vec!["reader".to_owned()];
     for number in 0..count {
         let (id, text) = text::generate("gwk").unwrap();

@@ -8,7 +8,7 @@
 use std::{env, hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
-    policy::limit::{Facts, LimitResult, Limits, When},
+    policy::limit::{LimitFacts, LimitResult, Limits, When},
     settings::limit::{Allowance, Cost, Except, KeyPart, Limit, Rate, Settings},
 };
 use gateway_common::source::Source;
@@ -86,7 +86,7 @@ fn measure(count: usize, clients: u32) -> f64 {
             next = next.wrapping_add(7_919);
             now += 1_000;
             let address = Ipv4Addr::from_bits(0x0a00_0000 | (next % clients)).into();
-            let facts = Facts {
+            let facts = LimitFacts {
                 source: Source::of(address, 64),
                 address,
                 ja4: None,

@@ -26,8 +26,8 @@ use std::{
 
 use gateway::{
     os::file::NamedFile,
-    policy::validate::waf::{Request, Rules, Waf},
-    settings::waf::{Mode, Settings, THRESHOLD},
+    policy::validate::waf::{Waf, WafRequest, WafRules},
+    settings::waf::{Settings, THRESHOLD, WafMode},
 };
 use serde_json::{Value, json};
 
@@ -81,7 +81,7 @@ fn main() -> ExitCode {
     let mut levels = Vec::new();
     for level in 0..=of_core {
         eprintln!("== {} of {}: {}", level + 1, of_core + 1, label(level));
-        let waf = Waf::new(Arc::new(Rules::new(&settings(level, &core), None).unwrap()), None, None);
+        let waf = Waf::new(Arc::new(WafRules::new(&settings(level, &core), None).unwrap()), None, None);
         let mut kinds = KINDS.iter().zip(&corpora).map(|(kind, corpora)| -> Sums {
             corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, *kind != "benign"))).collect()
         });
@@ -185,7 +185,7 @@ fn settings(level: u8, core: &[NamedFile]) -> Settings {
     let roots = if level == 0 { [].as_slice() } else { &["crs-setup.conf", "*.conf"] };
     Settings {
         name: "bench".to_owned(),
-        mode: Mode::Enforce,
+        mode: WafMode::Enforce,
         has_builtin: true,
         roots: CORE_RULES.iter().zip(roots).map(|(folder, name)| Path::new(folder).join(name)).collect(),
         files: if level == 0 { Vec::new() } else { core.to_vec() },
@@ -224,7 +224,7 @@ fn sum(waf: &Waf, values: &[String], is_attack: bool) -> Sum {
             let (method, count) = if content_type.is_empty() { ("GET", 5) } else { ("POST", 7) };
             let headers = headers.get(..count).unwrap_or_default();
             let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
-            let request = Request { method, target, protocol: "HTTP/1.1", headers, body: body.as_bytes(), client };
+            let request = WafRequest { method, target, protocol: "HTTP/1.1", headers, body: body.as_bytes(), client };
             refused += usize::from(waf.judge(&request).is_attack);
         }
         sum.sent += cases.len();

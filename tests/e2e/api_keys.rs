@@ -436,7 +436,7 @@ fn plans_and_the_end_of_an_overlap() {
         let mut stream = client.connect().unwrap();
         stream.write(&with("/stream?100000", &old).bytes()).unwrap();
         assert_eq!(stream.head().unwrap().status, 200);
-        stream.set_patience(Duration::from_secs(10)).unwrap();
+        stream.set_timeout(Duration::from_secs(10)).unwrap();
         stream
     };
     let mut before = stream();

@@ -12,7 +12,7 @@ use std::{
 use serde_json::Value;
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     kernel_view::Bans,
     report,
     settings::{Settings, bad_tokens},
@@ -111,7 +111,7 @@ fn attack(test: &str, world: &World, daemon: &Daemon<'_>, attackers: &[IpAddr], 
     report::note(&format!("{test}: {reaction:?} from reading the last 401 to the first drop in the kernel"));
 
     for mut connection in [busy, idle] {
-        connection.set_patience(PATIENCE).unwrap();
+        connection.set_timeout(TIMEOUT).unwrap();
         // Its end may be told by packets that reach the client; what the client sends is dropped in any case.
         assert!(connection.ends(), "a connection of a banned source stays open");
     }
@@ -144,7 +144,7 @@ fn attack(test: &str, world: &World, daemon: &Daemon<'_>, attackers: &[IpAddr], 
 
     let served = until("the attacker to be served after its ban", BAN + SOON, || {
         attacker
-            .connect_with(support::http1::tls(), PATIENCE)
+            .connect_with(support::http1::tls(), TIMEOUT)
             .ok()?
             .exchange(&Request::new("GET", "/items/7").token(&good_token))
             .ok()

@@ -7,7 +7,7 @@ use rustls::{ClientConfig, HandshakeKind};
 use support::{
     authority::Speaks,
     daemon::send,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     pki::PKI,
     report,
     store::Store,
@@ -20,7 +20,7 @@ use super::cluster::{Machines, worlds};
 
 /// A visit to a machine: whether the session was resumed.
 fn is_resumed(world: &World, config: &Arc<ClientConfig>) -> bool {
-    let mut connection = Client::new(world, GOOD_V4).connect_with(Arc::clone(config), PATIENCE).unwrap();
+    let mut connection = Client::new(world, GOOD_V4).connect_with(Arc::clone(config), TIMEOUT).unwrap();
     let response = connection.exchange(&Request::new("GET", "/health")).unwrap();
     assert_eq!(response.status, 200);
     connection.session().unwrap().handshake_kind() == Some(HandshakeKind::Resumed)

@@ -7,7 +7,7 @@ use serde_json::json;
 use support::{
     admin,
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     report,
     settings::Settings,
     upstream::Upstream,
@@ -22,7 +22,7 @@ fn settings(more: &str) -> Settings {
 /// Whether a connection is reset without any byte. Whoever is let in, and says nothing, is waited for that long.
 fn is_reset(client: &Client<'_>) -> bool {
     let Ok(mut tcp) = client.tcp(SOON) else { return true };
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
     matches!(tcp.read(&mut [0; 16]), Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset)
 }
 

@@ -7,7 +7,7 @@ use nix::sys::signal::Signal;
 use support::{
     authority::{Authority, Speaks},
     daemon::Daemon,
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     pki::PKI,
     report,
     settings::{Settings, route},
@@ -66,12 +66,12 @@ fn h07_an_answer_that_is_not_taken_ends_alone() {
     let mut raw = Raw::open(&client, &[0, 4, 0, 0, 0, 0]).unwrap();
     for stalled in [1, 5] {
         raw.write(&frame(HEADERS, END, stalled, &get("/health", &[]))).unwrap();
-        let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+        let heard = raw.hear(TIMEOUT, |heard| !heard.resets.is_empty());
         assert_eq!((heard.resets, heard.goaway, heard.ended), (vec![(stalled, CANCEL)], None, false));
         let taken = stalled + 2;
         raw.write(&frame(HEADERS, END, taken, &get("/health", &[]))).unwrap();
         raw.write(&frame(WINDOW_UPDATE, 0, taken, &[0, 1, 0, 0])).unwrap();
-        let heard = raw.hear(PATIENCE, |heard| heard.data > 0);
+        let heard = raw.hear(TIMEOUT, |heard| heard.data > 0);
         assert!(heard.data > 0 && heard.resets.is_empty(), "{heard:?}");
     }
     until("both in the log", SOON, || {
@@ -94,8 +94,8 @@ fn h04_h07_answers_that_are_not_taken_end_together() {
     // Far more than is held for one connection, and fewer than what ends it as a flood.
     let asked: Vec<u8> = (0..60).flat_map(|at| frame(HEADERS, END, 1 + 2 * at, &get("/files/big", &[]))).collect();
     raw.write(&asked).unwrap();
-    let first = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
-    let rest = raw.hear(PATIENCE, |heard| heard.resets.len() >= 59);
+    let first = raw.hear(TIMEOUT, |heard| !heard.resets.is_empty());
+    let rest = raw.hear(TIMEOUT, |heard| heard.resets.len() >= 59);
     assert_eq!((first.resets.len(), rest.resets.len()), (1, 59), "{:?}", rest.goaway);
 }
 
@@ -141,7 +141,7 @@ fn d01_a_media_type_is_no_leave_to_be_slow() {
         pause(REST);
     }
     patient.write(&frame(DATA, END_STREAM, 1, b"x")).unwrap();
-    let heard = patient.hear(PATIENCE, |heard| !heard.heads.is_empty());
+    let heard = patient.hear(TIMEOUT, |heard| !heard.heads.is_empty());
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "201")), "{heard:?}");
 }
 
@@ -172,9 +172,9 @@ fn l03_revoked_by_http2() {
     let (mut asking, mut streaming) = (open().unwrap(), open().unwrap());
     let ask = |raw: &mut Raw, stream: u32, path: &str| raw.write(&frame(HEADERS, END, stream, &get(path, &[])));
     ask(&mut asking, 1, "/me").unwrap();
-    assert!(has_status(&asking.hear(PATIENCE, |heard| !heard.heads.is_empty()).heads[0].1, "200"));
+    assert!(has_status(&asking.hear(TIMEOUT, |heard| !heard.heads.is_empty()).heads[0].1, "200"));
     ask(&mut streaming, 1, "/stream?2000").unwrap();
-    assert!(streaming.hear(PATIENCE, |heard| heard.data > 0).data > 0);
+    assert!(streaming.hear(TIMEOUT, |heard| heard.data > 0).data > 0);
 
     fs::write(world.folder.join("partners.crl"), partners.crl(&[7], 2040)).unwrap();
     let (mut stream, mut told) = (1, false);
@@ -193,7 +193,7 @@ fn l03_revoked_by_http2() {
     until("the end of his stream", SOON, || streaming.hear(REST, |_| false).ended.then_some(()));
     assert!(
         open()
-            .and_then(|mut raw| ask(&mut raw, 1, "/me").map(|()| raw.hear(PATIENCE, |_| false)))
+            .and_then(|mut raw| ask(&mut raw, 1, "/me").map(|()| raw.hear(TIMEOUT, |_| false)))
             .map_or(true, |it| it.ended)
     );
 }
@@ -212,7 +212,7 @@ fn goodbyes_have_a_deadline() {
     let mut asking = Raw::open(&client, &[]).unwrap();
     let mut pinging = Raw::open(&client, &[]).unwrap();
     asking.write(&frame(HEADERS, END, 1, &get("/health", &[]))).unwrap();
-    assert!(!asking.hear(PATIENCE, |heard| !heard.heads.is_empty()).heads.is_empty());
+    assert!(!asking.hear(TIMEOUT, |heard| !heard.heads.is_empty()).heads.is_empty());
     daemon.signal(Signal::SIGTERM);
     let mut stream = 1;
     until("the end of both", SOON, || {

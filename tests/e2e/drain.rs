@@ -5,7 +5,7 @@ use std::{fs, thread, time::Duration};
 use nix::sys::signal::Signal;
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     report,
     settings::Settings,
     upstream::Upstream,
@@ -32,7 +32,7 @@ fn requests_in_flight_finish_and_bans_go_on() {
         assert_eq!(idle.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
         until("the requests to reach the upstream", SOON, || (upstream.received().len() == 3).then_some(()));
         daemon.signal(Signal::SIGTERM);
-        idle.set_patience(PATIENCE).unwrap();
+        idle.set_timeout(TIMEOUT).unwrap();
         // While others are still served, not with them.
         assert!(idle.ends() && !slow.is_finished(), "an idle connection lasts as long as the drain");
 

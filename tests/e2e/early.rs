@@ -5,7 +5,7 @@ use std::{io, net::SocketAddr, time::Duration};
 
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, PATIENCE, Request},
+    http1::{Client, Connection, Request, TIMEOUT},
     http2_call::post,
     report,
     scripted::{Exchange, Scripted},
@@ -67,9 +67,9 @@ fn connect(client: &Client<'_>, tls: bool) -> Connection {
     if tls {
         return client.connect().unwrap();
     }
-    let stream = client.world.outside.connect(GOOD_V4, SocketAddr::new(GATEWAY_V4, 80), PATIENCE).unwrap();
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.set_write_timeout(Some(PATIENCE)).unwrap();
+    let stream = client.world.outside.connect(GOOD_V4, SocketAddr::new(GATEWAY_V4, 80), TIMEOUT).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
+    stream.set_write_timeout(Some(TIMEOUT)).unwrap();
     Connection::plain(stream)
 }
 

@@ -30,7 +30,7 @@ const SECOND: Duration = Duration::from_secs(1);
 const PROVEN: usize = 50;
 
 /// How long a client waits for an answer: longer than TCP takes to send twice what was lost once.
-const PATIENCE: Duration = Duration::from_millis(1_500);
+const TIMEOUT: Duration = Duration::from_millis(1_500);
 
 /// Packets per second, of random sources. The budget of all is a 25th of it, of which nine tenths are
 /// the fast lane's: a flood that pauses for a moment lets few others through.
@@ -73,7 +73,7 @@ fn connected(world: &World, clients: Clients) -> Vec<(Connection, Request)> {
         };
         let mut connection = Client::new(world, bystander(host)).connect().unwrap();
         assert_eq!(connection.exchange(&request).unwrap().status, 200);
-        connection.set_patience(PATIENCE).unwrap();
+        connection.set_timeout(TIMEOUT).unwrap();
         (connection, request)
     };
     (0..PROVEN).map(connect).collect()

@@ -203,7 +203,7 @@ struct Good {
 
 impl Good {
     /// Shorter than TCP waits before it sends a SYN again: what is lost is a failure here.
-    const PATIENCE: Duration = Duration::from_millis(800);
+    const TIMEOUT: Duration = Duration::from_millis(800);
 
     fn run(world: &World, kind: Kind, over: &AtomicBool, most: usize) -> Self {
         let client = Client::new(world, GOOD_V4);
@@ -213,10 +213,10 @@ impl Good {
         while !over.load(Ordering::Relaxed) && good.times.len() < most {
             let start = Instant::now();
             let done = match (kind, &mut kept) {
-                (Kind::Connect, _) => client.tcp(Self::PATIENCE).is_ok(),
+                (Kind::Connect, _) => client.tcp(Self::TIMEOUT).is_ok(),
                 (_, Some(kept)) => kept.exchange(&health).is_ok_and(|answer| answer.status == 200),
                 // What comes behind the SYN may be late on a busy machine: it is sent again.
-                _ => (client.tcp(Self::PATIENCE))
+                _ => (client.tcp(Self::TIMEOUT))
                     .and_then(|tcp| Connection::secure(tcp, HOST, support::http1::tls()))
                     .and_then(|mut connection| connection.exchange(&health))
                     .is_ok_and(|answer| answer.status == 200),

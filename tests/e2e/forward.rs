@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     http2,
     pki::PKI,
     report,
@@ -216,7 +216,7 @@ fn http2(world: &World, upstream: &Upstream, daemon: &Daemon<'_>) {
 fn tls_versions(client: &Client<'_>) {
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
         let config = PKI.client(&[version], &[b"http/1.1"]);
-        let mut connection = client.connect_with(config, PATIENCE).unwrap();
+        let mut connection = client.connect_with(config, TIMEOUT).unwrap();
         assert_eq!(connection.tls_version(), Some(version.version));
         assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
     }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use support::{
     daemon::Daemon,
-    http1::{Connection, PATIENCE, Request, Response},
+    http1::{Connection, Request, Response, TIMEOUT},
     pki::HOST,
     report,
     settings::{Settings, route},
@@ -33,8 +33,8 @@ fn settings(proxy: &str) -> Settings {
 
 #[track_caller]
 fn send(world: &World, from: IpAddr, port: u16, lines: &[(&str, &str)]) -> Response {
-    let tcp = world.outside.connect(from, (GATEWAY_V4, port).into(), PATIENCE).unwrap();
-    tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+    let tcp = world.outside.connect(from, (GATEWAY_V4, port).into(), TIMEOUT).unwrap();
+    tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
     let request = Request::new("GET", "/files/x");
     let request = lines.iter().fold(request, |request, (name, value)| request.header(name, value));
     Connection::plain(tcp).exchange(&request).unwrap()

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     report, tokens,
     upstream::Upstream,
     world::{GOOD_V4, World},
@@ -46,7 +46,7 @@ fn ends(client: &Client<'_>, upstream: &Upstream, name: &str, before: &[u8], pie
         }
         sent = raw.write(&piece(number));
     }
-    let heard = raw.hear(PATIENCE, |_| false);
+    let heard = raw.hear(TIMEOUT, |_| false);
     assert!(heard.ended, "{name}: the connection goes on: {} resets, {:?}", heard.resets.len(), heard.goaway);
     let forwarded = upstream.received().len();
     assert!(forwarded <= FORWARDED, "{name}: {forwarded} requests reached the upstream");
@@ -121,7 +121,7 @@ fn h04_one_byte_references_to_a_field() {
         for number in 0..10 {
             drop(raw.write(&bomb(number)));
         }
-        let heard = raw.hear(PATIENCE, |heard| heard.heads.len() + heard.resets.len() >= 10);
+        let heard = raw.hear(TIMEOUT, |heard| heard.heads.len() + heard.resets.len() >= 10);
         let refused = heard.heads.iter().all(|(_, block)| has_status(block, "431"));
         assert!(!heard.heads.is_empty() && refused, "{heard:?}");
         assert!(upstream.received().is_empty(), "{:?}", upstream.received());
@@ -162,7 +162,7 @@ fn h06_frames_that_responses_give_reason_for() {
         for number in 0..2_000 {
             let request = frame(HEADERS, END_STREAM | END_HEADERS, 2 * number + 1, &get("/health", &[]));
             raw.write(&request).unwrap();
-            let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+            let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
             assert!(heard.goaway.is_none() && !heard.heads.is_empty(), "after {number} responses: {heard:?}");
             raw.write(&reply).unwrap();
         }

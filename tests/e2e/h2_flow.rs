@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     http2_call::post,
     report, tokens,
     upstream::Upstream,
@@ -48,20 +48,20 @@ fn bodies_pass_whole_however_the_windows_are() {
     for more in [frame(WINDOW_UPDATE, 0, 1, &[0, 0, 4, 0]), frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 4, 0])] {
         let mut raw = Raw::open(&client, &[0, 4, 0, 0, 0, 10]).unwrap();
         raw.write(&request).unwrap();
-        assert_eq!(raw.hear(PATIENCE, |heard| heard.data >= 10).data, 10);
+        assert_eq!(raw.hear(TIMEOUT, |heard| heard.data >= 10).data, 10);
         assert_eq!(raw.hear(Duration::from_millis(300), |_| false).data, 0, "more than it takes");
         raw.write(&more).unwrap();
-        assert_eq!(raw.hear(PATIENCE, |heard| heard.data >= all - 10).data, all - 10);
+        assert_eq!(raw.hear(TIMEOUT, |heard| heard.data >= all - 10).data, all - 10);
     }
 
     // RFC 9110 10.1.1: whoever asks first is told to go on, and is served.
     let head = hostile::post(&[("expect", "100-continue"), ("content-length", "5")], &token);
     let mut raw = Raw::open(&client, &[]).unwrap();
     raw.write(&frame(HEADERS, END_HEADERS, 1, &head)).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty());
     assert_eq!(heard.heads, [(1, b"\x08\x03100".to_vec())]);
     raw.write(&frame(DATA, END_STREAM, 1, b"hello")).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| heard.data >= 5);
+    let heard = raw.hear(TIMEOUT, |heard| heard.data >= 5);
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
     assert_eq!(heard.data, 5);
 
@@ -69,17 +69,17 @@ fn bodies_pass_whole_however_the_windows_are() {
     let head = hostile::post(&[("content-length", "100000")], "no token");
     let mut raw = Raw::open(&client, &[]).unwrap();
     raw.write(&frame(HEADERS, END_HEADERS, 1, &head)).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() && heard.data > 0);
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty() && heard.data > 0);
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "401")), "{heard:?}");
     (0..6).for_each(|_| raw.write(&frame(DATA, 0, 1, &[0; 16_000])).unwrap());
     raw.write(&frame(DATA, END_STREAM, 1, &[0; 4_000])).unwrap();
     raw.write(&frame(HEADERS, END_STREAM | END_HEADERS, 3, &get("/health", &[]))).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty());
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
     assert_eq!((&heard.resets[..], heard.goaway), (&[][..], None));
     // Whoever never ends is told to stop, once.
     raw.write(&frame(HEADERS, END_HEADERS, 5, &head)).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.resets.is_empty());
     assert_eq!((heard.heads.len(), &heard.resets[..]), (1, &[(5, 0)][..]));
 
     // A body in small pieces, with padding, and fields in pieces: one request all the same.
@@ -90,6 +90,6 @@ fn bodies_pass_whole_however_the_windows_are() {
     let head = [frame(HEADERS, 0, 1, first), frame(9, 0, 1, &[]), frame(9, END_HEADERS, 1, rest)].concat();
     let mut raw = Raw::open(&client, &[]).unwrap();
     raw.write(&[head, pieces, frame(DATA, END_STREAM, 1, &[])].concat()).unwrap();
-    assert_eq!(raw.hear(PATIENCE, |heard| heard.data >= 400).data, 400);
+    assert_eq!(raw.hear(TIMEOUT, |heard| heard.data >= 400).data, 400);
     assert_eq!(upstream.received().len(), 1);
 }

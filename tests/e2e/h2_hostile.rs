@@ -16,7 +16,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use rustls_pki_types::ServerName;
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     pki::{HOST, PKI},
     report,
     settings::Settings,
@@ -113,7 +113,7 @@ impl Raw {
     }
 
     pub(crate) fn open_with(client: &Client<'_>, settings: &[u8], config: Arc<ClientConfig>) -> io::Result<Self> {
-        let mut tcp = client.tcp(PATIENCE)?;
+        let mut tcp = client.tcp(TIMEOUT)?;
         let name = ServerName::try_from(HOST).map_err(io::Error::other)?;
         let mut tls = ClientConnection::new(config, name).map_err(io::Error::other)?;
         while tls.is_handshaking() {
@@ -149,9 +149,9 @@ impl Raw {
         }
     }
 
-    /// Reads until `enough`, the end, or `patience` without a byte.
-    pub(crate) fn hear(&mut self, patience: Duration, enough: impl Fn(&Heard) -> bool) -> Heard {
-        self.tls.sock.set_read_timeout(Some(patience)).unwrap();
+    /// Reads until `enough`, the end, or `timeout` without a byte.
+    pub(crate) fn hear(&mut self, timeout: Duration, enough: impl Fn(&Heard) -> bool) -> Heard {
+        self.tls.sock.set_read_timeout(Some(timeout)).unwrap();
         let mut heard = Heard::default();
         while !enough(&heard) {
             let (head, payload) = match self.next() {
@@ -213,7 +213,7 @@ fn what_is_malformed_goes_nowhere() {
         upstream.forget();
         let mut raw = Raw::open(&client, &[]).unwrap();
         drop(raw.write(&bytes));
-        let heard = raw.hear(PATIENCE, |heard| {
+        let heard = raw.hear(TIMEOUT, |heard| {
             !heard.resets.is_empty() || heard.goaway.is_some_and(|error| error != 0) || !heard.heads.is_empty()
         });
         let refused = heard.heads.first().is_some_and(|(_, block)| has_status(block, "400"));
@@ -312,7 +312,7 @@ fn what_is_no_length_is_refused() {
         let mut raw = Raw::open(&client, &[]).unwrap();
         let head = frame(HEADERS, END_HEADERS, 1, &post(&[("content-length", length)], &token));
         drop(raw.write(&[head, frame(DATA, 0, 1, b"hello")].concat()));
-        let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+        let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
         if !heard.heads.first().is_some_and(|(_, block)| has_status(block, status)) || !upstream.received().is_empty() {
             wrong.push(format!("F02 Content-Length {length}: {heard:?}"));
         }
@@ -340,7 +340,7 @@ fn a_body_is_as_long_as_it_says() {
     ] {
         let mut raw = Raw::open(&client, &[]).unwrap();
         drop(raw.write(&[frame(HEADERS, END_HEADERS, 1, &head), rest].concat()));
-        let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty() || heard.goaway.is_some());
+        let heard = raw.hear(TIMEOUT, |heard| !heard.resets.is_empty() || heard.goaway.is_some());
         if heard.resets != [(1, 1)] {
             wrong.push(format!("H10 {name}: {heard:?}"));
         }
@@ -373,11 +373,11 @@ fn streams_are_bounded_in_number_and_patience() {
     let many: Vec<u8> =
         (0..168).flat_map(|number| frame(HEADERS, end, 2 * number + 1, &get("/slow?300", &[]))).collect();
     raw.write(&many).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| heard.heads.len() + heard.resets.len() >= 168);
+    let heard = raw.hear(TIMEOUT, |heard| heard.heads.len() + heard.resets.len() >= 168);
     assert_eq!(heard.heads.len() + heard.resets.len(), 168, "H08: {heard:?}");
     assert!(!heard.resets.is_empty() && heard.resets.iter().all(|(_, error)| *error == 7), "H08: {:?}", heard.resets);
     raw.write(&frame(HEADERS, end, 401, &get("/health", &[]))).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty());
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "H08: {heard:?}");
 
     // H07: a window that never opens, and one that opens byte by byte and then no more.
@@ -387,7 +387,7 @@ fn streams_are_bounded_in_number_and_patience() {
         for _ in 0..dribble {
             raw.write(&frame(WINDOW_UPDATE, 0, 1, &[0, 0, 0, 1])).unwrap();
         }
-        let heard = raw.hear(PATIENCE, |heard| !heard.resets.is_empty());
+        let heard = raw.hear(TIMEOUT, |heard| !heard.resets.is_empty());
         // Its own window alone is shut: the stream ends, the connection goes on.
         assert!(!heard.resets.is_empty() && !heard.ended, "H07 {name}: {heard:?}");
         assert!(heard.data <= dribble, "H07 {name}: {heard:?}");

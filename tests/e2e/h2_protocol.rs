@@ -3,7 +3,7 @@
 
 use support::{
     daemon::Daemon,
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     pki::HOST,
     report, tokens,
     upstream::Upstream,
@@ -127,7 +127,7 @@ fn h09_errors_are_those_of_the_protocol() {
     for (name, bytes, expect) in rows() {
         let mut raw = Raw::open(&client, &[]).unwrap();
         drop(raw.write(&bytes));
-        let heard = raw.hear(PATIENCE, |heard| {
+        let heard = raw.hear(TIMEOUT, |heard| {
             heard.goaway.is_some_and(|error| error != 0) || heard.resets.iter().any(|(_, error)| *error != 0)
         });
         let error = heard.goaway.filter(|error| *error != 0).or(heard.resets.first().map(|(_, error)| *error));
@@ -162,7 +162,7 @@ fn h17_a_head_that_is_too_large_with_both_names_of_its_host() {
     let (first, rest) = large.split_at(16_000);
     let mut raw = Raw::open(&client, &[]).unwrap();
     raw.write(&[frame(HEADERS, END_STREAM, 1, first), frame(CONTINUATION, END_HEADERS, 1, rest)].concat()).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || !heard.resets.is_empty());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty() || !heard.resets.is_empty());
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "431")), "{heard:?}");
     assert!(upstream.received().is_empty(), "{:?}", upstream.received());
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
@@ -189,12 +189,12 @@ fn h08_uploads_over_the_limit_are_refused_one_by_one() {
     raw.write(&heads).unwrap();
     raw.write(&bodies).unwrap();
     let all = usize::try_from(UPLOADS).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| heard.heads.len() + heard.resets.len() >= all || heard.goaway.is_some());
+    let heard = raw.hear(TIMEOUT, |heard| heard.heads.len() + heard.resets.len() >= all || heard.goaway.is_some());
     assert_eq!((heard.goaway, heard.heads.len() + heard.resets.len()), (None, all), "{heard:?}");
     assert!(heard.resets.iter().all(|(_, error)| *error == REFUSED_STREAM), "{:?}", heard.resets);
     assert!(heard.heads.iter().any(|(_, block)| has_status(block, "200")), "{:?}", heard.heads);
     raw.write(&frame(HEADERS, END_STREAM | END_HEADERS, 2 * UPLOADS + 1, &get("/health", &[]))).unwrap();
-    let heard = raw.hear(PATIENCE, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
+    let heard = raw.hear(TIMEOUT, |heard| !heard.heads.is_empty() || heard.goaway.is_some());
     assert!(heard.heads.first().is_some_and(|(_, block)| has_status(block, "200")), "{heard:?}");
     assert!(daemon.access_log().iter().all(|line| line["signal"].is_null()), "it is evidence of something");
 }

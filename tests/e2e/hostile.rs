@@ -6,7 +6,7 @@
 
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, PATIENCE, Request},
+    http1::{Client, Connection, Request, TIMEOUT},
     pki::HOST,
     report,
     settings::Settings,
@@ -36,7 +36,7 @@ fn settings() -> Settings {
 
 /// What became of a malformed request.
 fn send(mut connection: Connection, bytes: &[u8]) -> Result<(u16, bool), String> {
-    connection.set_patience(PATIENCE).map_err(|error| error.to_string())?;
+    connection.set_timeout(TIMEOUT).map_err(|error| error.to_string())?;
     // The gateway may have heard enough, and closed, before the last byte of it.
     drop(connection.write(&[bytes, SMUGGLED.as_bytes()].concat()));
     let response = connection.response("GET").map_err(|error| format!("no answer: {error}"))?;

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use gateway::guard::control::{Answer, Request, client};
+use gateway::guard::control::{ControlAnswer, ControlRequest, client};
 use gateway_common::source::{IPV6_PREFIX, Source};
 use serde_json::Value;
 use support::{
@@ -152,7 +152,7 @@ fn work(socket: &Path, known: &mut Known, random: &mut Random, figures: &mut Fig
     loop {
         let change = known.next(random);
         let request = match change.clone() {
-            Change::Add(source) => Request::BlockAdd {
+            Change::Add(source) => ControlRequest::BlockAdd {
                 source,
                 seconds: Some(3_600),
                 reason: "faults".to_owned(),
@@ -160,18 +160,18 @@ fn work(socket: &Path, known: &mut Known, random: &mut Random, figures: &mut Fig
                 confirm: None,
                 force: false,
             },
-            Change::Del(source) => Request::BlockDel { source },
-            Change::Flush => Request::BlockFlush,
-            Change::Allow(source) => Request::AllowAdd { source, reason: "faults".to_owned(), yes: false },
-            Change::Disallow(source) => Request::AllowDel { source },
+            Change::Del(source) => ControlRequest::BlockDel { source },
+            Change::Flush => ControlRequest::BlockFlush,
+            Change::Allow(source) => ControlRequest::AllowAdd { source, reason: "faults".to_owned(), yes: false },
+            Change::Disallow(source) => ControlRequest::AllowDel { source },
         };
         match client::ask(socket, &request) {
-            Ok(Answer::Done { .. }) => {
+            Ok(ControlAnswer::Done { .. }) => {
                 *known = std::mem::take(known).with(&change);
                 figures.confirmed += 1;
             }
             // What is allowed is not blocked.
-            Ok(Answer::Refused { code, .. }) if code == "allowlisted" => {}
+            Ok(ControlAnswer::Refused { code, .. }) if code == "allowlisted" => {}
             Ok(other) => panic!("{change:?}: {other:?}"),
             Err(client::Unreachable::Gone(_) | client::Unreachable::Missing(_)) => return None,
             Err(_broken_off) => return Some(change),

@@ -18,7 +18,7 @@ use std::{
 use gateway::{
     config::{Config, Disk},
     guard::{
-        control::{Answer, Request, client},
+        control::{ControlAnswer, ControlRequest, client},
         kernel::Kernel,
     },
 };
@@ -41,7 +41,7 @@ const ENTRIES: u32 = 20_000;
 
 /// The longest that a ban may wait while a list is loaded: beyond this it waited for the list. How long it waits where
 /// nothing else runs is a figure, not a test.
-const PATIENCE: Duration = Duration::from_secs(10);
+const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// As many bans as a batch of the guard holds.
 const BATCH: usize = 2_048;
@@ -124,7 +124,7 @@ fn measure(name: &str, count: u32, line: fn(u32) -> String) -> Map<String, Value
     for (what, path, added) in [("load", &whole, count + 1), ("change", &other, tenth), ("same", &other, 0)] {
         let (told, took, waits) = beside(&daemon, &world.folder, &["block", "import", path, "--feed", "many"]);
         assert_eq!(told["added"], json!(added), "{name}, {what}: {told}");
-        assert!(waits.longest < PATIENCE, "{name}, {what}: a block waited {:?}", waits.longest);
+        assert!(waits.longest < TIMEOUT, "{name}, {what}: a block waited {:?}", waits.longest);
         note(&format!("{what}_seconds"), seconds(took));
         note(&format!("{what}_longest_wait_ms"), millis(waits.longest));
         note(&format!("{what}_blocks_meanwhile"), waits.count.into());
@@ -216,12 +216,13 @@ fn block_until(socket: &Path, over: impl Fn() -> bool) -> Waits {
     let mut waits = Waits { longest: Duration::ZERO, count: 0 };
     while waits.count == 0 || !over() {
         let reason = String::from("many");
-        let add = Request::BlockAdd { source, seconds: Some(60), reason, shadow: false, confirm: None, force: false };
+        let add =
+            ControlRequest::BlockAdd { source, seconds: Some(60), reason, shadow: false, confirm: None, force: false };
         let start = Instant::now();
         let answer = client::ask(socket, &add).unwrap();
         waits.longest = waits.longest.max(start.elapsed());
         waits.count += 1;
-        assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+        assert!(matches!(answer, ControlAnswer::Done { .. }), "{answer:?}");
         pause(Duration::from_millis(2));
     }
     waits

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::{
     authority::{Authority, Issued, Speaks},
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request, Response},
+    http1::{Client, Request, Response, TIMEOUT},
     pki::PKI,
     provider::{Kind, Provider},
     report,
@@ -217,7 +217,7 @@ impl Stage {
         let pem = self.partners.pem();
         let speaks = Speaks { trusts: &[&PKI.authority_pem, &pem], shows, ..Speaks::default() }.config();
         let mut connection =
-            Client::new(&self.world, GOOD_V4).connect_to(PARTNERS, Arc::clone(&speaks), PATIENCE).unwrap();
+            Client::new(&self.world, GOOD_V4).connect_to(PARTNERS, Arc::clone(&speaks), TIMEOUT).unwrap();
         let request = Request::new("GET", path).host(PARTNERS);
         connection.exchange(&if token.is_empty() { request } else { request.token(token) }).unwrap()
     }

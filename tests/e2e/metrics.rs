@@ -14,7 +14,7 @@ use serde_json::Value;
 use support::{
     admin,
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     report,
     scripted::Scripted,
     settings::Settings,
@@ -148,7 +148,7 @@ impl<'world> Prometheus<'world> {
     fn query(&self, query: &str) -> Option<f64> {
         let encoded: String = query.bytes().map(|byte| format!("%{byte:02x}")).collect();
         let stream = self.world.gate.enter(|| TcpStream::connect("127.0.0.1:9090")).ok()?;
-        stream.set_read_timeout(Some(PATIENCE)).ok()?;
+        stream.set_read_timeout(Some(TIMEOUT)).ok()?;
         let path = format!("/api/v1/query?query={encoded}");
         let text = admin::ask(stream, &path, "").ok()?.text();
         let json: Value = serde_json::from_str(text.get(text.find('{')?..=text.rfind('}')?)?).ok()?;

@@ -16,7 +16,7 @@ use support::{
     admin::{self, value},
     authority::{Authority, Issued, Speaks},
     daemon::{Daemon, send},
-    http1::{self, Client, PATIENCE, Request},
+    http1::{self, Client, Request, TIMEOUT},
     pki::PKI,
     report,
     settings::Settings,
@@ -236,8 +236,8 @@ fn other_machines_need_tls_and_a_token() {
     let daemon = Daemon::start(&world, &settings(table));
     let target: SocketAddr = "10.0.0.1:9901".parse().unwrap();
     let ask = |more: &str| {
-        let tcp = world.outside.connect(GOOD_V4, target, PATIENCE).unwrap();
-        tcp.set_read_timeout(Some(PATIENCE)).unwrap();
+        let tcp = world.outside.connect(GOOD_V4, target, TIMEOUT).unwrap();
+        tcp.set_read_timeout(Some(TIMEOUT)).unwrap();
         let name = rustls::pki_types::ServerName::try_from("10.0.0.1").unwrap();
         let tls = ClientConnection::new(Arc::clone(&http1::tls()), name).unwrap();
         admin::ask(StreamOwned::new(tls, tcp), "/metrics", more)
@@ -251,8 +251,8 @@ fn other_machines_need_tls_and_a_token() {
     ] {
         assert_eq!(ask(more).unwrap().status, expect, "{more}");
     }
-    let plain = world.outside.connect(GOOD_V4, target, PATIENCE).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    let plain = world.outside.connect(GOOD_V4, target, TIMEOUT).unwrap();
+    plain.set_read_timeout(Some(TIMEOUT)).unwrap();
     assert!(admin::ask(plain, "/metrics", "").is_err());
     // Another token, without a new observer.
     let first = observer(&daemon, 0);
@@ -279,8 +279,8 @@ fn other_machines_may_show_a_certificate_instead_of_a_token() {
                  client_ca = \"monitors.pem\"\n";
     let daemon = Daemon::start(&world, &settings(table));
     let ask = |shows: Option<&Issued>| {
-        let tcp = world.outside.connect(GOOD_V4, "10.0.0.1:9901".parse().unwrap(), PATIENCE)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        let tcp = world.outside.connect(GOOD_V4, "10.0.0.1:9901".parse().unwrap(), TIMEOUT)?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
         let name = rustls::pki_types::ServerName::try_from("10.0.0.1").unwrap();
         let speaks = Speaks { trusts: &[&PKI.authority_pem], shows, ..Speaks::default() };
         let tls = ClientConnection::new(speaks.config(), name).unwrap();

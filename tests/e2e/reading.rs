@@ -3,7 +3,7 @@
 
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, PATIENCE, Request},
+    http1::{Client, Connection, Request, TIMEOUT},
     report,
     settings::{Settings, route},
     tokens,
@@ -45,7 +45,7 @@ fn is_served(client: &Client<'_>, head: &[(&str, &str)]) -> bool {
     let mut raw = Raw::open(client, &[]).unwrap();
     raw.write(&frame(HEADERS, END_STREAM | END_HEADERS, 1, &fields(head))).unwrap();
     let enough = |heard: &crate::h2_hostile::Heard| !heard.heads.is_empty() || !heard.resets.is_empty() || heard.ended;
-    raw.hear(PATIENCE, enough).heads.iter().any(|(_, block)| has_status(block, "200"))
+    raw.hear(TIMEOUT, enough).heads.iter().any(|(_, block)| has_status(block, "200"))
 }
 
 #[test]
@@ -270,7 +270,7 @@ fn f18_h14_every_way_to_name_a_host() {
     }
     // By plain HTTP, too, where another hop ended TLS: what is true of the connection is what servers are told.
     let target = (GATEWAY_V4, 8080).into();
-    let tcp = world.outside.connect(GOOD_V4, target, PATIENCE).unwrap();
+    let tcp = world.outside.connect(GOOD_V4, target, TIMEOUT).unwrap();
     upstream.forget();
     let mut plain = Connection::plain(tcp);
     plain.write(b"GET https://api.test/files/x HTTP/1.1\r\nHost: api.test\r\n\r\n").unwrap();

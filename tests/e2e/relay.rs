@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::Value;
 use support::{
     daemon::{Daemon, send},
-    http1::{Client, Connection, PATIENCE, Request},
+    http1::{Client, Connection, Request, TIMEOUT},
     report,
     settings::{Settings, bad_tokens},
     tokens,
@@ -98,8 +98,8 @@ fn a_ban_behind_a_load_balancer_hits_one_client() {
     // T06: the PROXY protocol, from the balancer alone.
     let target = SocketAddr::new(GATEWAY_V4, 8080);
     let introduced = |from: IpAddr, header: &[u8]| {
-        let mut stream = world.outside.connect(from, target, PATIENCE).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let mut stream = world.outside.connect(from, target, TIMEOUT).unwrap();
+        stream.set_read_timeout(Some(TIMEOUT)).unwrap();
         let request = Request::new("GET", "/items/7").token(&good).header("X-Forwarded-For", BAD);
         drop(stream.write_all(&[header, &request.bytes()].concat()));
         Connection::plain(stream).response("GET").ok().map(|answer| answer.status)

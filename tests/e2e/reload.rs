@@ -11,7 +11,7 @@ use nix::sys::signal::Signal;
 use support::{
     admin,
     daemon::{Daemon, send},
-    http1::{Client, Connection, PATIENCE, Request, tls},
+    http1::{Client, Connection, Request, TIMEOUT, tls},
     http2,
     http2_call::Call,
     pki::HOST,
@@ -288,8 +288,8 @@ fn listeners_go() {
     let proxy = daemon.proxy_pid();
     let connect = |port: u16| -> io::Result<Connection> {
         let target = (support::world::GATEWAY_V4, port).into();
-        let tcp = world.outside.connect(GOOD_V4, target, PATIENCE)?;
-        tcp.set_read_timeout(Some(PATIENCE))?;
+        let tcp = world.outside.connect(GOOD_V4, target, TIMEOUT)?;
+        tcp.set_read_timeout(Some(TIMEOUT))?;
         Connection::secure(tcp, HOST, tls())
     };
     let mut kept = Client::new(&world, GOOD_V4).connect().unwrap();
@@ -358,7 +358,7 @@ fn listeners_come() {
     let daemon = Daemon::start(&world, &settings());
     let proxy = daemon.proxy_pid();
     let connects =
-        |port: u16| world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, port).into(), PATIENCE).is_ok();
+        |port: u16| world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, port).into(), TIMEOUT).is_ok();
     let more = "[[listener]]\naddress = \"10.0.0.1:81\"\n";
     let listeners = settings().listeners;
     // Nothing of a reload that is refused stays: the second of its addresses is taken.
@@ -372,8 +372,8 @@ fn listeners_come() {
     daemon.edit(&more.replace(":81", ":82"), "");
     daemon.edit("version 0", "version 1");
     daemon.done(&["reload"]);
-    let mut plain = world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, 81).into(), PATIENCE).unwrap();
-    plain.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut plain = world.outside.connect(GOOD_V4, (support::world::GATEWAY_V4, 81).into(), TIMEOUT).unwrap();
+    plain.set_read_timeout(Some(TIMEOUT)).unwrap();
     plain.write_all(format!("GET /version HTTP/1.1\r\nhost: {HOST}\r\nconnection: close\r\n\r\n").as_bytes()).unwrap();
     let answer = io::read_to_string(&mut plain).unwrap();
     assert!(answer.ends_with("version 1"), "{answer}");

@@ -231,7 +231,7 @@ fn j16_a_revoked_signing_key() {
             [revoked.clone(), revoked.clone(), served.clone()]
         );
     }
-    tunnel.set_patience(Duration::from_secs(10)).unwrap();
+    tunnel.set_timeout(Duration::from_secs(10)).unwrap();
     until("the tunnel to end", SOON, || tunnel.has_ended().then_some(()));
     let listed = daemon.done(&["token", "revocations", "list"]);
     let one = &listed["revocations"][0];
@@ -288,7 +288,7 @@ fn what_rests_on_a_revoked_token_is_closed() {
 
     daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "gone"]);
     for connection in [&mut by_token, &mut stream] {
-        connection.set_patience(Duration::from_secs(10)).unwrap();
+        connection.set_timeout(Duration::from_secs(10)).unwrap();
         until("the connection to end", SOON, || connection.has_ended().then_some(()));
     }
     let cut = until("the stream in the access log", SOON, || {

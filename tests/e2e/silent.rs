@@ -80,6 +80,6 @@ fn silent_connections_go_on() {
     // Silent again, it ends when its time is over, and not before.
     pause(Duration::from_secs(3));
     assert_eq!(connection.exchange(&health).unwrap().status, 200);
-    connection.set_patience(SOON).unwrap();
+    connection.set_timeout(SOON).unwrap();
     assert!(connection.ends(), "an idle connection stays");
 }

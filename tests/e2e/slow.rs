@@ -46,12 +46,12 @@ fn d01_slow_bodies_and_slow_readers() {
         let framing = if chunked { ("Transfer-Encoding", "chunked") } else { ("Content-Length", "100000") };
         let mut slow = client.connect().unwrap();
         slow.write(&head.header(framing.0, framing.1).bytes()).unwrap();
-        slow.set_patience(REST).unwrap();
+        slow.set_timeout(REST).unwrap();
         until("the end of patience", SOON, || {
             let byte: &[u8] = if chunked { b"1\r\nx\r\n" } else { b"x" };
             (slow.write(byte).is_err() || slow.begins().is_ok_and(|begins| begins)).then_some(())
         });
-        slow.set_patience(SOON).unwrap();
+        slow.set_timeout(SOON).unwrap();
         assert_eq!(slow.response("POST").unwrap().status, 408, "chunked: {chunked}");
         assert!(slow.ends());
     }

@@ -13,7 +13,7 @@ use rustls::{ClientConfig, HandshakeKind, NamedGroup};
 use support::{
     authority::{Authority, Speaks},
     daemon::Daemon,
-    http1::{Client, Connection, PATIENCE, Request},
+    http1::{Client, Connection, Request, TIMEOUT},
     pki::{HOST, PKI},
     report,
     settings::Settings,
@@ -39,7 +39,7 @@ fn settings(more: &str, listener: &str) -> Settings {
 
 fn names_of(connection: &Connection) -> Vec<String> {
     let shown = connection.session().and_then(|session| session.peer_certificates()).unwrap();
-    gateway::x509::Certificate::read(&shown[0]).unwrap().hosts().collect()
+    gateway::x509::X509Certificate::read(&shown[0]).unwrap().hosts().collect()
 }
 
 #[test]
@@ -70,7 +70,7 @@ fn certificates_by_name() {
         // Nobody asks by a name: the listener's own.
         ("10.0.0.1", HOST, None),
     ] {
-        let mut connection = client.connect_to(asked, Arc::clone(&trusting), PATIENCE).unwrap();
+        let mut connection = client.connect_to(asked, Arc::clone(&trusting), TIMEOUT).unwrap();
         assert_eq!(names_of(&connection)[0], shown, "{asked}");
         let response = connection.exchange(&Request::new("GET", "/health").host(asked)).unwrap();
         assert_eq!(response.status, 200, "{asked}: {}", response.text());
@@ -80,7 +80,7 @@ fn certificates_by_name() {
     let mut connection = client.connect().unwrap();
     let refused = connection.exchange(&Request::new("GET", "/none")).unwrap();
     assert_eq!((refused.status, refused.header("strict-transport-security")), (404, hsts));
-    let plain = world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), PATIENCE).unwrap();
+    let plain = world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), TIMEOUT).unwrap();
     let plain = Connection::plain(plain).exchange(&Request::new("GET", "/health")).unwrap();
     assert_eq!((plain.status, plain.header("strict-transport-security")), (200, None));
 
@@ -93,7 +93,7 @@ fn certificates_by_name() {
         ("evil.example", "/", (421, None)),
         ("api.example.com.evil.example", "/", (421, None)),
     ] {
-        let stream = world.outside.connect(GOOD_V4, "10.0.0.1:80".parse().unwrap(), PATIENCE).unwrap();
+        let stream = world.outside.connect(GOOD_V4, "10.0.0.1:80".parse().unwrap(), TIMEOUT).unwrap();
         let response = Connection::plain(stream).exchange(&Request::new("GET", target).host(host)).unwrap();
         assert_eq!((response.status, response.header("location")), expect, "{host}{target}");
     }
@@ -115,11 +115,11 @@ fn names_without_a_certificate() {
     assert_eq!(response.status, 200);
     assert!(daemon.logged(&response.id()).get("ja4").is_none());
     for name in ["none.example", "192.0.2.1"] {
-        let refused = client.connect_to(name, support::http1::tls(), PATIENCE).map(|_| ()).unwrap_err();
+        let refused = client.connect_to(name, support::http1::tls(), TIMEOUT).map(|_| ()).unwrap_err();
         assert!(refused.to_string().contains("UnrecognisedName"), "{name}: {refused}");
     }
     let old = Speaks { trusts: &[&PKI.authority_pem], versions: &[&rustls::version::TLS12], ..Speaks::default() };
-    let refused = client.connect_with(old.config(), PATIENCE).map(|_| ()).unwrap_err();
+    let refused = client.connect_with(old.config(), TIMEOUT).map(|_| ()).unwrap_err();
     assert!(refused.to_string().contains("ProtocolVersion"), "{refused}");
 }
 
@@ -211,7 +211,7 @@ fn sessions_are_resumed() {
     let daemon = Daemon::start(&world, &settings("", ""));
     let client = Client::new(&world, GOOD_V4);
     let visit = |config: &Arc<ClientConfig>| {
-        let mut connection = client.connect_with(Arc::clone(config), PATIENCE).unwrap();
+        let mut connection = client.connect_with(Arc::clone(config), TIMEOUT).unwrap();
         let response = connection.exchange(&Request::new("GET", "/health")).unwrap();
         assert_eq!(response.status, 200);
         connection.session().unwrap().handshake_kind()
@@ -248,7 +248,7 @@ fn fingerprints() {
     let daemon = Daemon::start(&world, &settings("", ""));
     let client = Client::new(&world, GOOD_V4);
     let ja4 = |config: Arc<ClientConfig>| {
-        let mut connection = client.connect_with(config, PATIENCE).unwrap();
+        let mut connection = client.connect_with(config, TIMEOUT).unwrap();
         let response = connection.exchange(&Request::new("GET", "/health")).unwrap();
         daemon.logged(&response.id())["ja4"].as_str().unwrap().to_owned()
     };
@@ -297,7 +297,7 @@ fn d02_hostile_hellos() {
             let world = &world;
             scope.spawn(move || {
                 let client = Client::new(world, bystander(number));
-                let mut stream = client.tcp(PATIENCE).unwrap();
+                let mut stream = client.tcp(TIMEOUT).unwrap();
                 stream.set_read_timeout(Some(SOON)).unwrap();
                 let start = std::time::Instant::now();
                 // It may have hung up before everything is sent.
@@ -316,7 +316,7 @@ fn d02_hostile_hellos() {
         // A good hello in single bytes, a moment apart, is a good hello.
         let world = &world;
         scope.spawn(move || {
-            let mut tcp = Client::new(world, GOOD_V4).tcp(PATIENCE).unwrap();
+            let mut tcp = Client::new(world, GOOD_V4).tcp(TIMEOUT).unwrap();
             let name = rustls_pki_types::ServerName::try_from(HOST).unwrap();
             let mut tls = rustls::ClientConnection::new(support::http1::tls(), name).unwrap();
             let mut hello = Vec::new();
@@ -405,7 +405,7 @@ fn d02_floods_after_the_handshake() {
         line.trim().trim_end_matches(" kB").parse::<u64>().unwrap()
     };
     let before = memory();
-    let mut tcp = Client::new(&world, bystander(1)).tcp(PATIENCE).unwrap();
+    let mut tcp = Client::new(&world, bystander(1)).tcp(TIMEOUT).unwrap();
     let config = Speaks { trusts: &[&PKI.authority_pem], versions: &[&rustls::version::TLS13], ..Speaks::default() };
     let name = rustls_pki_types::ServerName::try_from(HOST).unwrap();
     let mut tls = rustls::ClientConnection::new(config.config(), name).unwrap();

@@ -6,7 +6,7 @@ use http_body_util::Full;
 use support::{
     authority::{Authority, Issued, Speaks},
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request, Response},
+    http1::{Client, Request, Response, TIMEOUT},
     pki::{HOST, PKI},
     report,
     settings::{Settings, route},
@@ -66,7 +66,7 @@ impl Stage {
         token: &str,
     ) -> std::io::Result<Response> {
         let client = Client::new(&self.world, GOOD_V4);
-        let mut connection = client.connect_to(name, self.speaks(shows), PATIENCE)?;
+        let mut connection = client.connect_to(name, self.speaks(shows), TIMEOUT)?;
         let request = Request::new("GET", path).host(host);
         connection.exchange(&if token.is_empty() { request } else { request.token(token) })
     }
@@ -150,7 +150,7 @@ fn l02_no_way_around() {
     let answers: Vec<u16> = answers.into_iter().map(|answer| answer.unwrap().status().as_u16()).collect();
     assert_eq!(answers, [200, 421, 421, 200]);
     for (host, expect) in [(PARTNERS, 421), (OPTIONAL, 200), (HOST, 200)] {
-        let stream = stage.world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), PATIENCE).unwrap();
+        let stream = stage.world.outside.connect(GOOD_V4, "10.0.0.1:8080".parse().unwrap(), TIMEOUT).unwrap();
         let mut plain = support::http1::Connection::plain(stream);
         assert_eq!(plain.exchange(&Request::new("GET", "/health").host(host)).unwrap().status, expect, "{host}");
     }
@@ -161,7 +161,7 @@ fn l02_no_way_around() {
         let config = Speaks { trusts: &[&pem], shows: Some(&good), versions, ..Speaks::default() }.config();
         for _ in 0..3 {
             let client = Client::new(&stage.world, GOOD_V4);
-            let mut connection = client.connect_to(PARTNERS, Arc::clone(&config), PATIENCE).unwrap();
+            let mut connection = client.connect_to(PARTNERS, Arc::clone(&config), TIMEOUT).unwrap();
             let response = connection.exchange(&Request::new("GET", "/me").host(PARTNERS)).unwrap();
             assert_eq!(response.status, 200);
             let kind = connection.session().unwrap().handshake_kind();
@@ -227,7 +227,7 @@ fn l03_bad_certificates() {
         let refused = stage.ask(PARTNERS, PARTNERS, "/health", shows.as_ref(), "");
         assert!(refused.is_err(), "{detail}: {refused:?}");
         // Whoever sends a lot at once is told why all the same.
-        let mut sending = client.connect_to(PARTNERS, stage.speaks(shows.as_ref()), PATIENCE).unwrap();
+        let mut sending = client.connect_to(PARTNERS, stage.speaks(shows.as_ref()), TIMEOUT).unwrap();
         sending.write(&vec![b'x'; 1 << 20]).unwrap_or_else(|error| panic!("{detail}: {error}"));
         let told = sending.begins().unwrap_err().to_string();
         assert!(told.contains("alert"), "{detail}: {told}");
@@ -256,10 +256,10 @@ fn handshakes_that_fail_are_told_with_their_reason() {
     shake(Speaks::default().config());
     // One that speaks only protocols that nobody speaks here is told so, and has done nothing wrong.
     let other = PKI.client(rustls::ALL_VERSIONS, &[b"smtp", b"h3"]);
-    let refused = client.connect_to("api.example.com", other, PATIENCE).map(drop).unwrap_err();
+    let refused = client.connect_to("api.example.com", other, TIMEOUT).map(drop).unwrap_err();
     assert!(refused.to_string().contains("NoApplicationProtocol"), "{refused}");
     // The only name that some clients of HTTP/1.0 have.
-    let old = client.connect_to("api.example.com", PKI.client(rustls::ALL_VERSIONS, &[b"http/1.0"]), PATIENCE);
+    let old = client.connect_to("api.example.com", PKI.client(rustls::ALL_VERSIONS, &[b"http/1.0"]), TIMEOUT);
     assert_eq!(old.unwrap().session().and_then(|session| session.alpn_protocol()), Some(&b"http/1.0"[..]));
     plain(b"GET / HTTP/1.1\r\nHost: api.example.com\r\n\r\n");
     // A hello of TLS 1.0.

@@ -13,7 +13,7 @@ use std::{
 use support::{
     authority::{Authority, Issued, Speaks},
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     pki::{HOST, PKI},
     report,
     settings::Settings,
@@ -25,10 +25,10 @@ use support::{
 /// The serial number of what is shown to who asks for [`HOST`].
 fn shown(client: &Client<'_>, authority: &str) -> Vec<u8> {
     let config = Speaks { trusts: &[authority, &PKI.authority_pem], ..Speaks::default() }.config();
-    let mut connection = client.connect_with(config, PATIENCE).unwrap();
+    let mut connection = client.connect_with(config, TIMEOUT).unwrap();
     assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
     let chain = connection.session().and_then(|session| session.peer_certificates()).unwrap();
-    gateway::x509::Certificate::read(&chain[0]).unwrap().serial.into()
+    gateway::x509::X509Certificate::read(&chain[0]).unwrap().serial.into()
 }
 
 fn warned(daemon: &Daemon<'_>, text: &str) -> bool {
@@ -67,7 +67,7 @@ fn m02_certificates_are_swapped() {
         let requests = scope.spawn(|| {
             let mut served = 0;
             while !over.load(Ordering::Relaxed) {
-                let mut connection = client.connect_with(Arc::clone(&config), PATIENCE).unwrap();
+                let mut connection = client.connect_with(Arc::clone(&config), TIMEOUT).unwrap();
                 assert_eq!(connection.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
                 served += 1;
                 pause(Duration::from_millis(5));
@@ -141,7 +141,7 @@ fn l03_revoked_meanwhile() {
     let (billing, other) = (partners.client("billing", 7, 2040), partners.client("other", 8, 2040));
     let connect = |shows: &Issued| {
         let config = Speaks { trusts: &[&PKI.authority_pem], shows: Some(shows), ..Speaks::default() }.config();
-        client.connect_with(config, PATIENCE)
+        client.connect_with(config, TIMEOUT)
     };
     let ask = |shows: &Issued| connect(shows).and_then(|mut it| it.exchange(&Request::new("GET", "/me")));
     let mut held = connect(&billing).unwrap();
@@ -150,7 +150,7 @@ fn l03_revoked_meanwhile() {
     assert_eq!(daemon.logged(&response.id())["principal"], "cert:partners:billing");
 
     fs::write(world.folder.join("partners.crl"), partners.crl(&[7], 2040)).unwrap();
-    held.set_patience(SOON).unwrap();
+    held.set_timeout(SOON).unwrap();
     assert!(held.ends(), "the connection of who is revoked goes on");
     assert!(ask(&billing).is_err());
     assert_eq!(ask(&other).unwrap().status, 200);

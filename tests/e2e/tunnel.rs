@@ -12,7 +12,7 @@ use nix::sys::signal::Signal;
 use serde_json::json;
 use support::{
     daemon::Daemon,
-    http1::{Client, Connection, PATIENCE, Request, Response},
+    http1::{Client, Connection, Request, Response, TIMEOUT},
     report,
     settings::{Settings, route},
     tokens::{self, Algorithm},
@@ -191,7 +191,7 @@ fn w01_w02_websockets() {
     }
     // Nothing passes: it ends.
     let since = Instant::now();
-    connection.set_patience(PATIENCE).unwrap();
+    connection.set_timeout(TIMEOUT).unwrap();
     assert!(connection.ends() && since.elapsed() > Duration::from_millis(700), "{:?}", since.elapsed());
     let line = until("the line of the idle one", SOON, || {
         daemon.access_log().into_iter().find(|line| line["path"] == "/open/raw")
@@ -293,10 +293,10 @@ fn w02_tunnels_end() {
     let (mut late, head) = open(&client, &upgrade("/late/echo").token(&short));
     assert_eq!(head.status, 101);
     greets(&mut late);
-    expiring.set_patience(PATIENCE).unwrap();
+    expiring.set_timeout(TIMEOUT).unwrap();
     assert!(expiring.ends());
     greets(&mut late);
-    late.set_patience(SOON).unwrap();
+    late.set_timeout(SOON).unwrap();
     assert!(late.ends(), "it outlives timeouts.tunnel");
     let log = until("both lines", SOON, || Some(daemon.access_log()).filter(|log| log.len() >= 2));
     let detail = |path: &str| log.iter().find(|line| line["path"] == path).unwrap()["detail"].clone();
@@ -305,7 +305,7 @@ fn w02_tunnels_end() {
     let (mut banned, _) = open(&client, &upgrade("/open/echo"));
     greets(&mut banned);
     daemon.done(&["block", "add", "10.0.0.2", "--for", "1h"]);
-    banned.set_patience(PATIENCE).unwrap();
+    banned.set_timeout(TIMEOUT).unwrap();
     assert!(banned.ends(), "a ban leaves a tunnel open");
     daemon.done(&["block", "del", "10.0.0.2"]);
 
@@ -314,7 +314,7 @@ fn w02_tunnels_end() {
     daemon.signal(Signal::SIGTERM);
     pause(Duration::from_millis(200));
     greets(&mut drained);
-    drained.set_patience(PATIENCE).unwrap();
+    drained.set_timeout(TIMEOUT).unwrap();
     assert!(drained.ends() && since.elapsed() > Duration::from_millis(2_500), "{:?}", since.elapsed());
     assert!(daemon.ended().success());
 }
@@ -340,7 +340,7 @@ fn m02_a_tunnel_is_opened_in_a_drain() {
     let named = head.header("connection").unwrap_or_default().to_ascii_lowercase();
     assert_eq!((head.status, named.as_str()), (101, "upgrade"));
     greets(&mut connection);
-    connection.set_patience(PATIENCE).unwrap();
+    connection.set_timeout(TIMEOUT).unwrap();
     assert!(connection.ends(), "a tunnel outlives the drain");
     assert!(daemon.ended().success());
 }

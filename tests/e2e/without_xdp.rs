@@ -8,7 +8,7 @@ use seccompiler::{
 };
 use support::{
     daemon::{Daemon, send},
-    http1::{Client, PATIENCE, Request},
+    http1::{Client, Request, TIMEOUT},
     report,
     settings::{Settings, bad_tokens},
     tokens,
@@ -36,7 +36,7 @@ fn bans_are_enforced_at_accept_and_status_says_so() {
         let bad = Request::new("GET", "/items/7").token(&tokens::forged("mallory", &[]));
         assert_eq!(attacker.send(&bad).unwrap().status, 401);
     }
-    open.set_patience(PATIENCE).unwrap();
+    open.set_timeout(TIMEOUT).unwrap();
     assert!(open.ends(), "a connection of a banned source stays open");
     assert!(is_turned_away(&world, ATTACKER_V4), "the ban is not enforced at accept");
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);

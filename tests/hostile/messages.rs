@@ -10,7 +10,7 @@ use gateway::{
         observer::anomalies::Contributors,
     },
     policy::{
-        detect::{BanRequest, Contribution, Contributor, Discount, Discounted, Named},
+        detect::{BanRequest, Contribution, Contributor, Discount, Discounted, NamedContributor},
         limit::report::LimitRow,
     },
     settings::anomalies::ClientMeasure,
@@ -114,9 +114,9 @@ fn contributors(random: &mut Random) -> ToGuard {
     let named = |random: &mut Random| {
         let address = address(random);
         let who = match below(random, 3) {
-            0 => Named::Principal(name(random)),
-            1 => Named::Source(source(random), address, Some(address)),
-            _ => Named::Source(Source::of(address, 64), address, None),
+            0 => NamedContributor::Principal(name(random)),
+            1 => NamedContributor::Source(source(random), address, Some(address)),
+            _ => NamedContributor::Source(Source::of(address, 64), address, None),
         };
         let requests = (0..below(random, 5)).map(|_| RequestId(number(random).into())).collect();
         Contributor { who, count: number(random), requests, stands_out: below(random, 2) == 0 }

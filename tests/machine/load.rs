@@ -12,7 +12,7 @@ use std::{
 
 use nix::time::{ClockId, clock_gettime};
 use support::{
-    http1::{Connection, PATIENCE, Request},
+    http1::{Connection, Request, TIMEOUT},
     wait::pause,
     world::World,
 };
@@ -73,9 +73,9 @@ impl Load {
 
     fn connect(&self, world: &World) -> io::Result<Connection> {
         let target: SocketAddr = TARGET.parse().map_err(io::Error::other)?;
-        let stream = world.outside.connect(self.source, target, PATIENCE)?;
+        let stream = world.outside.connect(self.source, target, TIMEOUT)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
         Ok(Connection::plain(stream))
     }
 }

@@ -7,7 +7,7 @@ use std::{
     path::Path,
 };
 
-use crate::{http1::PATIENCE, world::World};
+use crate::{http1::TIMEOUT, world::World};
 
 /// Where the admin listener of most tests is.
 pub const ADDRESS: &str = "127.0.0.1:9901";
@@ -76,7 +76,7 @@ pub fn get(world: &World, path: &str, more: &str) -> io::Result<Answer> {
 /// Nobody listens.
 pub fn connect(world: &World) -> io::Result<TcpStream> {
     let stream = world.gate.enter(|| TcpStream::connect(ADDRESS))?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     Ok(stream)
 }
 
@@ -86,7 +86,7 @@ pub fn connect(world: &World) -> io::Result<TcpStream> {
 /// As [`ask`].
 pub fn at_socket(socket: &Path, path: &str) -> io::Result<Answer> {
     let stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
+    stream.set_read_timeout(Some(TIMEOUT))?;
     ask(stream, path, "")
 }
 

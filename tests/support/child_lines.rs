@@ -14,7 +14,7 @@ use crate::wait::{SOON, until};
 #[derive(Debug)]
 pub struct ChildLines {
     lines: Receiver<String>,
-    patience: Duration,
+    timeout: Duration,
 }
 
 impl ChildLines {
@@ -30,13 +30,13 @@ impl ChildLines {
             // The test may have ended.
             output.lines().map_while(Result::ok).all(|line| sender.send(line).is_ok());
         });
-        Self { lines, patience: SOON }
+        Self { lines, timeout: SOON }
     }
 
     /// Waits so long for each line.
     #[must_use]
-    pub fn patient(self, patience: Duration) -> Self {
-        Self { patience, ..self }
+    pub fn patient(self, timeout: Duration) -> Self {
+        Self { timeout, ..self }
     }
 }
 
@@ -46,7 +46,7 @@ impl Iterator for ChildLines {
     /// The next line; `None` once the child has closed its output.
     fn next(&mut self) -> Option<String> {
         use std::sync::mpsc::TryRecvError::{Disconnected, Empty};
-        until("a line of a child", self.patience, || match self.lines.try_recv() {
+        until("a line of a child", self.timeout, || match self.lines.try_recv() {
             Ok(line) => Some(Some(line)),
             Err(Disconnected) => Some(None),
             Err(Empty) => None,

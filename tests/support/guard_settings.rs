@@ -47,7 +47,7 @@ pub fn guard_settings(pins: &str) -> Settings {
         audit: audit::Settings::default(),
         clamps: Vec::new(),
         plan_budgets: Vec::new(),
-        anomalies: anomalies::Actions::default(),
+        anomalies: anomalies::AnomalyActions::default(),
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
     }

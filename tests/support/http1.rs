@@ -22,7 +22,7 @@ use crate::{
 mod response;
 
 /// How long a client waits for an answer that should come.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub const TIMEOUT: Duration = Duration::from_secs(10);
 
 static TLS: LazyLock<Arc<ClientConfig>> = LazyLock::new(|| PKI.client(rustls::ALL_VERSIONS, &[b"http/1.1"]));
 
@@ -92,8 +92,8 @@ impl<'world> Client<'world> {
     pub fn tcp(&self, timeout: Duration) -> io::Result<TcpStream> {
         let stream = self.world.outside.connect(self.source, self.target(), timeout)?;
         stream.set_nodelay(true)?;
-        stream.set_read_timeout(Some(PATIENCE))?;
-        stream.set_write_timeout(Some(PATIENCE))?;
+        stream.set_read_timeout(Some(TIMEOUT))?;
+        stream.set_write_timeout(Some(TIMEOUT))?;
         Ok(stream)
     }
 
@@ -110,7 +110,7 @@ impl<'world> Client<'world> {
     /// # Errors
     /// As connecting or the handshake.
     pub fn connect(&self) -> io::Result<Connection> {
-        self.connect_with(tls(), PATIENCE)
+        self.connect_with(tls(), TIMEOUT)
     }
 
     /// As [`Self::connect`], with other TLS settings.
@@ -265,7 +265,7 @@ impl Connection {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_reset) => return Ok(()),
             }
-            if progress.elapsed() > PATIENCE {
+            if progress.elapsed() > TIMEOUT {
                 return Err(io::ErrorKind::TimedOut.into());
             }
             if !matches!(progress.elapsed().as_micros(), 0..200) {
@@ -308,7 +308,7 @@ impl Connection {
     ///
     /// # Errors
     /// As the socket.
-    pub fn set_patience(&self, timeout: Duration) -> io::Result<()> {
+    pub fn set_timeout(&self, timeout: Duration) -> io::Result<()> {
         self.tcp().set_read_timeout(Some(timeout))
     }
 

@@ -11,7 +11,7 @@ use tokio::{net::TcpStream, runtime::Builder, task::JoinSet, time::timeout};
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     pki::{HOST, PKI},
 };
 
@@ -37,7 +37,7 @@ impl Client<'_> {
         &self,
         requests: Vec<http::Request<Full<Bytes>>>,
     ) -> io::Result<Vec<io::Result<http::Response<Bytes>>>> {
-        let tcp = self.tcp(PATIENCE)?;
+        let tcp = self.tcp(TIMEOUT)?;
         tcp.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
@@ -56,7 +56,7 @@ impl Client<'_> {
                         let (parts, body) = sender.send_request(request).await?.into_parts();
                         Ok::<_, hyper::Error>(http::Response::from_parts(parts, body.collect().await?.to_bytes()))
                     };
-                    let answer = match timeout(PATIENCE, exchange).await {
+                    let answer = match timeout(TIMEOUT, exchange).await {
                         Ok(answer) => answer.map_err(io::Error::other),
                         Err(late) => Err(late.into()),
                     };

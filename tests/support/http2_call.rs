@@ -21,7 +21,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use crate::{
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     pki::{HOST, PKI},
 };
 
@@ -65,7 +65,7 @@ impl Client<'_> {
     /// # Errors
     /// As connecting or the handshake.
     pub fn caller(&self) -> io::Result<Caller> {
-        let tcp = self.tcp(PATIENCE)?;
+        let tcp = self.tcp(TIMEOUT)?;
         tcp.set_nonblocking(true)?;
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let sender = runtime.block_on(async {
@@ -105,7 +105,7 @@ impl Caller {
 
 impl Call<'_> {
     fn wait<T>(&self, what: impl Future<Output = Result<T, h2::Error>>) -> io::Result<T> {
-        self.runtime.block_on(async { timeout(PATIENCE, what).await })?.map_err(io::Error::other)
+        self.runtime.block_on(async { timeout(TIMEOUT, what).await })?.map_err(io::Error::other)
     }
 
     /// Sends a piece of the body.
@@ -120,11 +120,11 @@ impl Call<'_> {
     ///
     /// # Errors
     /// As the connection.
-    pub fn send_what_fits(&mut self, most: usize, patience: Duration) -> io::Result<usize> {
+    pub fn send_what_fits(&mut self, most: usize, time_limit: Duration) -> io::Result<usize> {
         self.sent.reserve_capacity(most);
         if self.sent.capacity() == 0 {
             let room = poll_fn(|context| self.sent.poll_capacity(context));
-            self.runtime.block_on(async { timeout(patience, room).await }).unwrap_or_default();
+            self.runtime.block_on(async { timeout(time_limit, room).await }).unwrap_or_default();
         }
         let fits = self.sent.capacity().min(most);
         if fits > 0 {
@@ -168,14 +168,14 @@ impl Call<'_> {
     pub fn interim(&mut self) -> io::Result<Option<response::Parts>> {
         let head = self.head.as_mut().ok_or(io::ErrorKind::NotFound)?;
         let next = poll_fn(|cx| head.poll_informational(cx).map(Option::transpose));
-        let next = self.runtime.block_on(async { timeout(PATIENCE, next).await })?.map_err(io::Error::other)?;
+        let next = self.runtime.block_on(async { timeout(TIMEOUT, next).await })?.map_err(io::Error::other)?;
         Ok(next.map(|next| next.into_parts().0))
     }
 
     /// The head of the answer, if it comes so soon.
-    pub fn head_within(&mut self, patience: Duration) -> Option<response::Parts> {
+    pub fn head_within(&mut self, time_limit: Duration) -> Option<response::Parts> {
         let head = self.head.as_mut()?;
-        let head = self.runtime.block_on(async { timeout(patience, head).await }).ok()?;
+        let head = self.runtime.block_on(async { timeout(time_limit, head).await }).ok()?;
         let (head, body) = head.ok()?.into_parts();
         (self.head, self.body) = (None, Some(body));
         Some(head)

@@ -14,7 +14,7 @@ use serde_json::{Value, json};
 
 use crate::{
     daemon::Daemon,
-    http1::{Client, PATIENCE},
+    http1::{Client, TIMEOUT},
     pki::PKI,
     random::Random,
     report,
@@ -26,15 +26,15 @@ use crate::{
 
 mod clients;
 mod multiplexed;
+mod request_counts;
 mod servers;
 mod stage;
-mod tally;
 mod watch;
 
 use clients::CLIENTS;
+use request_counts::RequestCounts;
 use servers::Server;
 use stage::{DRAIN, Stage};
-use tally::Tally;
 use watch::{Held, Watch};
 
 /// How long the guard lets a proxy be over that, and a busy machine.
@@ -79,7 +79,7 @@ pub struct Outcome {
 struct Operator<'run> {
     daemon: &'run Daemon<'run>,
     world: &'run World,
-    tally: &'run Tally,
+    request_counts: &'run RequestCounts,
     reloads: u32,
     certificates: u32,
     /// The certificate in the file.
@@ -98,14 +98,14 @@ pub fn run(plan: Plan) -> Outcome {
     let mut mortal: Vec<Option<Server>> = MORTAL.map(|port| Some(Server::start(&world.gate, port))).into();
     let daemon = Daemon::start(&world, &settings());
     let before = most_at_rest(&daemon);
-    let (tally, over) = (Tally::new(), AtomicBool::new(false));
+    let (request_counts, over) = (RequestCounts::new(), AtomicBool::new(false));
     let token = tokens::good("ada", &["reader"]);
-    let stage = Stage { world: &world, tally: &tally, over: &over, token: &token };
+    let stage = Stage { world: &world, request_counts: &request_counts, over: &over, token: &token };
     let mut random = Random::new();
     let mut operator = Operator {
         daemon: &daemon,
         world: &world,
-        tally: &tally,
+        request_counts: &request_counts,
         reloads: 0,
         certificates: 0,
         last: PKI.certificate_pem.clone(),
@@ -159,7 +159,7 @@ pub fn run(plan: Plan) -> Outcome {
         faults.push("the certificate that was written last is not shown".to_owned());
     }
     drop((steady, mortal));
-    faults.extend(judge(&tally, &phases, &daemon, &world.folder));
+    faults.extend(judge(&request_counts, &phases, &daemon, &world.folder));
     let phases: serde_json::Map<String, Value> =
         phases.iter().map(|(name, _, watch)| ((*name).to_owned(), watch.json())).collect();
     let held = |held: [Held; 2]| held.map(|held| json!({"descriptors": held.descriptors, "threads": held.threads}));
@@ -167,7 +167,7 @@ pub fn run(plan: Plan) -> Outcome {
         "seconds": (plan.changing + plan.steady).as_secs(),
         "reloads": reloads,
         "certificates": certificates,
-        "requests": tally.json(),
+        "requests": request_counts.json(),
         "memory": phases,
         "guard_and_proxy_before": held(before),
         "guard_and_proxy_after": held(after),
@@ -233,7 +233,7 @@ impl Operator<'_> {
                 self.swap_certificate();
             }
             if second % 10 == 0 {
-                let [served, by_design, failed] = self.tally.totals();
+                let [served, by_design, failed] = self.request_counts.totals();
                 report::note(&format!(
                     "{name}, {second} s: {served} served, {by_design} not served by design, {failed} failed; {}",
                     watch.json()
@@ -294,7 +294,7 @@ fn settle(daemon: &Daemon<'_>, before: [Held; 2], faults: &mut Vec<String>) -> [
         connections.into_iter().filter(|(local, remote)| *local == 443 || *remote == STEADY).collect()
     };
     let since = Instant::now();
-    let patience = DRAIN + LENIENCE + Duration::from_secs(10);
+    let timeout = DRAIN + LENIENCE + Duration::from_secs(10);
     loop {
         let (proxies, connections) = (watch::proxies(guard), load(watch::connections(guard)));
         let after = rest(daemon).unwrap_or_default();
@@ -304,7 +304,7 @@ fn settle(daemon: &Daemon<'_>, before: [Held; 2], faults: &mut Vec<String>) -> [
         if proxies.len() == 1 && connections.is_empty() && given_back {
             return after;
         }
-        if since.elapsed() > patience {
+        if since.elapsed() > timeout {
             if proxies.len() != 1 {
                 faults.push(format!("{} proxies are left", proxies.len()));
             }
@@ -321,11 +321,19 @@ fn settle(daemon: &Daemon<'_>, before: [Held; 2], faults: &mut Vec<String>) -> [
 }
 
 /// What must hold of what was seen.
-fn judge(tally: &Tally, phases: &[(&str, Duration, Watch)], daemon: &Daemon<'_>, folder: &Path) -> Vec<String> {
+fn judge(
+    request_counts: &RequestCounts,
+    phases: &[(&str, Duration, Watch)],
+    daemon: &Daemon<'_>,
+    folder: &Path,
+) -> Vec<String> {
     let mut faults = Vec::new();
-    let [served, _, failed] = tally.totals();
+    let [served, _, failed] = request_counts.totals();
     if failed > 0 {
-        faults.push(format!("{failed} requests failed, the first of them:\n  {}", tally.failures().join("\n  ")));
+        faults.push(format!(
+            "{failed} requests failed, the first of them:\n  {}",
+            request_counts.failures().join("\n  ")
+        ));
     }
     if served == 0 {
         faults.push("nobody was served".to_owned());
@@ -358,7 +366,7 @@ fn judge(tally: &Tally, phases: &[(&str, Duration, Watch)], daemon: &Daemon<'_>,
 fn shows(world: &World, certificate: &str) -> bool {
     // Without a session of an earlier connection, which would bring that one's certificate along.
     let fresh = PKI.client(rustls::ALL_VERSIONS, &[b"http/1.1"]);
-    let connection = Client::new(world, GOOD_V4).connect_with(fresh, PATIENCE);
+    let connection = Client::new(world, GOOD_V4).connect_with(fresh, TIMEOUT);
     let shown = connection.ok().and_then(|connection| {
         let certificates = connection.session()?.peer_certificates()?;
         Some(certificates.first()?.to_vec())

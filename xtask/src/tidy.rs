@@ -15,6 +15,7 @@ mod imports;
 mod modules;
 mod source;
 mod tokens;
+mod type_names;
 
 /// What `cargo xtask tidy` is told.
 #[derive(Debug, clap::Args)]

@@ -14,7 +14,7 @@ use crate::{
     config::value,
     guard::{
         LONGEST_ADMIN_TOKEN,
-        control::{self, Answer, Request},
+        control::{self, ControlAnswer, ControlRequest},
     },
     settings::operators::{Role, names},
 };
@@ -31,7 +31,7 @@ Examples:
   gateway admin-token new --name ci --role view > /run/secrets/gateway-token
   gateway admin-token list
   gateway admin-token revoke ada")]
-pub(super) enum AdminToken {
+pub(super) enum AdminTokenCommand {
     /// Make a token, and show it once
     New {
         /// Whose it is; records name them token:NAME
@@ -54,24 +54,24 @@ pub(super) enum AdminToken {
     },
 }
 
-impl AdminToken {
+impl AdminTokenCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
             Self::New { name, roles, expires } => {
-                Request::AdminTokenNew { name, roles: roles.into_iter().collect(), seconds: expires.as_secs() }
+                ControlRequest::AdminTokenNew { name, roles: roles.into_iter().collect(), seconds: expires.as_secs() }
             }
-            Self::List => Request::AdminTokenList,
-            Self::Revoke { name } => Request::AdminTokenRevoke { name },
+            Self::List => ControlRequest::AdminTokenList,
+            Self::Revoke { name } => ControlRequest::AdminTokenRevoke { name },
         };
         context.ask(&request, |answer| match answer {
-            Answer::AdminToken(made) => {
+            ControlAnswer::AdminToken(made) => {
                 let roles: Vec<Role> = made.roles.iter().copied().collect();
                 let (name, roles, expires) = (clean(&made.name), names(&roles), clean(&made.expires));
                 let note = format!("the token of {name} ({roles}), until {expires}; it is not shown again:");
                 context.out.complain(&note, Exit::Done);
                 Some(clean(&made.token))
             }
-            Answer::AdminTokens { tokens } => Some(render(tokens)),
+            ControlAnswer::AdminTokens { tokens } => Some(render(tokens)),
             _ => None,
         })
     }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     config::value,
-    guard::control::{Answer, Request},
+    guard::control::{ControlAnswer, ControlRequest},
     message::observer::alert::AlertReport,
     os::clock::Now,
     settings::alert::LONGEST_SILENCE,
@@ -31,7 +31,7 @@ Examples:
   gateway alert silence upstream_server_down upstream=items --for 2h \\
     --reason 'new servers'
   gateway alert unsilence 3")]
-pub(super) enum Alert {
+pub(super) enum AlertCommand {
     /// List alerts, silences, and how each receiver is
     List,
     /// Send a test to all receivers, and show which of them got it
@@ -63,24 +63,24 @@ pub(super) struct Silence {
     reason: String,
 }
 
-impl Alert {
+impl AlertCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::List => Request::AlertList,
-            Self::Test { receiver } => Request::AlertTest { receiver },
+            Self::List => ControlRequest::AlertList,
+            Self::Test { receiver } => ControlRequest::AlertTest { receiver },
             Self::Silence(silence) => {
                 let labels = match labels(silence.labels) {
                     Ok(labels) => labels,
                     Err(wrong) => return context.out.fail(&wrong, Exit::Usage),
                 };
-                Request::AlertSilence { labels, seconds: silence.lasts.as_secs(), reason: silence.reason }
+                ControlRequest::AlertSilence { labels, seconds: silence.lasts.as_secs(), reason: silence.reason }
             }
-            Self::Unsilence { id } => Request::AlertUnsilence { id },
+            Self::Unsilence { id } => ControlRequest::AlertUnsilence { id },
         };
-        let is_test = matches!(request, Request::AlertTest { .. });
+        let is_test = matches!(request, ControlRequest::AlertTest { .. });
         context.ask(&request, |answer| match answer {
-            Answer::Alerts(report) if is_test => Some(tests(report)),
-            Answer::Alerts(report) => Some(list(report)),
+            ControlAnswer::Alerts(report) if is_test => Some(tests(report)),
+            ControlAnswer::Alerts(report) => Some(list(report)),
             _ => None,
         })
     }

@@ -4,7 +4,7 @@ use clap::Subcommand;
 use gateway_common::source::Source;
 
 use super::{arguments::reason, context::Context, exit::Exit, table::Table};
-use crate::guard::control::{self, Answer, Request};
+use crate::guard::control::{self, ControlAnswer, ControlRequest};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -15,7 +15,7 @@ Examples:
   gateway allow add 192.0.2.0/24 --reason \"office\"
   gateway allow list
   gateway allow del 192.0.2.0/24")]
-pub(super) enum Allow {
+pub(super) enum AllowCommand {
     /// Never limit, block or ban a source
     Add {
         /// An address or a prefix: 192.0.2.7, 192.0.2.0/24, 2001:db8::/48
@@ -39,7 +39,7 @@ pub(super) enum Allow {
     List,
 }
 
-impl Allow {
+impl AllowCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
             Self::Add { lasts: Some(_), .. } => {
@@ -47,18 +47,18 @@ impl Allow {
                     "`allow add` has no --for: what is allowlisted stays so until `gateway allow del` removes it";
                 return context.out.fail(message, Exit::Usage);
             }
-            Self::Add { source, reason, yes, lasts: None } => Request::AllowAdd { source, reason, yes },
-            Self::Del { source } => Request::AllowDel { source },
-            Self::List => Request::AllowList,
+            Self::Add { source, reason, yes, lasts: None } => ControlRequest::AllowAdd { source, reason, yes },
+            Self::Del { source } => ControlRequest::AllowDel { source },
+            Self::List => ControlRequest::AllowList,
         };
         context.ask(&request, |answer| match answer {
-            Answer::Allows { entries } => Some(render(entries)),
+            ControlAnswer::Allows { entries } => Some(render(entries)),
             _ => None,
         })
     }
 }
 
-fn render(entries: &[control::Allow]) -> String {
+fn render(entries: &[control::AllowEntry]) -> String {
     if entries.is_empty() {
         return "nothing is allowlisted".to_owned();
     }

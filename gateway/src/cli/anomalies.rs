@@ -4,7 +4,7 @@ use clap::Args;
 
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
-    guard::control::{Answer, Request},
+    guard::control::{ControlAnswer, ControlRequest},
     message::observer::anomalies,
     text::counted::counted,
 };
@@ -17,12 +17,12 @@ after three days, and by the hour of the week after two weeks.
 Examples:
   gateway anomalies
   gateway anomalies --json")]
-pub(super) struct Anomalies {}
+pub(super) struct AnomaliesCommand {}
 
-impl Anomalies {
+impl AnomaliesCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Anomalies, |answer| match answer {
-            Answer::Anomalies(report) => Some(render(report)),
+        context.ask(&ControlRequest::Anomalies, |answer| match answer {
+            ControlAnswer::Anomalies(report) => Some(render(report)),
             _ => None,
         })
     }

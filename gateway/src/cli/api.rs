@@ -21,7 +21,7 @@ use crate::{
     os::file::NamedFile,
     policy::validate::{
         openapi::{
-            BodyReading, Contract, DocumentFault, NoOperation, Reading,
+            BodyReading, Contract, DocumentFault, DocumentReading, NoOperation,
             lint::{Lint, lint},
         },
         schema::STACK,
@@ -37,13 +37,13 @@ use crate::{
 const MOST_TARGET: usize = 8 << 10;
 
 #[derive(Debug, Subcommand)]
-pub(super) enum Api {
+pub(super) enum ApiCommand {
     /// Tell what a document leaves open, and which of its examples break it
-    Lint(Document),
+    Lint(ApiDocument),
     /// List the operations of a document
-    Routes(Document),
+    Routes(ApiDocument),
     /// Try a request on a document
-    Test(Test),
+    Test(ApiTest),
 }
 
 #[derive(Debug, Args)]
@@ -54,7 +54,7 @@ Ends with 1 if the document is refused, with 2 if a file cannot be read.
 Examples:
   gateway api lint shop.yaml
   gateway api routes shop.yaml --json | jq .operations")]
-pub(super) struct Document {
+pub(super) struct ApiDocument {
     /// The document: OpenAPI 3.0, 3.1 or 3.2, in JSON or YAML
     file: PathBuf,
     /// A file that it refers to; may be given more than once
@@ -77,9 +77,9 @@ Examples:
   gateway api test shop.yaml --allow-in-path parameters GET '/v1/items;id=5'
   gateway api test shop.yaml POST /v1/items \\
     --header 'content-type: application/json' --body item.json")]
-pub(super) struct Test {
+pub(super) struct ApiTest {
     #[command(flatten)]
-    document: Document,
+    document: ApiDocument,
     /// The method
     method: Method,
     /// The path, with its query
@@ -104,7 +104,7 @@ enum Oddity {
     Parameters,
 }
 
-impl Api {
+impl ApiCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let execute = || match self {
             Self::Lint(document) => document.lint(context),
@@ -120,7 +120,7 @@ impl Api {
     }
 }
 
-impl Document {
+impl ApiDocument {
     fn read(&self) -> Result<Lint, ApiCommandError> {
         let file = |path: &PathBuf| -> Result<NamedFile, ApiCommandError> {
             let wrong = |error: io::Error| {
@@ -131,7 +131,8 @@ impl Document {
             Ok(NamedFile { path, bytes })
         };
         let others = self.others.iter().map(file).collect::<Result<Vec<_>, _>>()?;
-        let reading = Reading { base_path: self.base_path.as_deref(), responses: true, ..Reading::default() };
+        let reading =
+            DocumentReading { base_path: self.base_path.as_deref(), responses: true, ..DocumentReading::default() };
         lint(&file(&self.file)?, &others, Formats::Annotate, &reading).map_err(|fault| (line(&fault), Exit::Refused))
     }
 
@@ -223,7 +224,7 @@ impl Document {
     }
 }
 
-impl Test {
+impl ApiTest {
     fn execute(&self, context: &Context) -> Exit {
         let out = context.out;
         let contract = match self.document.read() {
@@ -344,7 +345,7 @@ mod tests {
              parameters: [{{name: p, required: true, {parameter}}}]\n"
         );
         let file = NamedFile { path: "/shop.yaml".into(), bytes: text.as_bytes().into() };
-        let contract = Contract::new(&file, &[], Formats::Annotate, &Reading::default()).unwrap();
+        let contract = Contract::new(&file, &[], Formats::Annotate, &DocumentReading::default()).unwrap();
         let head = http::Request::builder().uri(target).version(http::Version::HTTP_10).body(()).unwrap();
         let rules = PathRules { parameters: allows, ..PathRules::default() };
         let told = match judge(&contract, &head.into_parts().0, rules, &[]) {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{context::Context, exit::Exit};
-use crate::guard::control::Request;
+use crate::guard::control::ControlRequest;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -11,10 +11,10 @@ Bans that were made meanwhile are in the kernel at once.
 
 Examples:
   gateway attach")]
-pub(super) struct Attach {}
+pub(super) struct AttachCommand {}
 
-impl Attach {
+impl AttachCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Attach, |_answer| None)
+        context.ask(&ControlRequest::Attach, |_answer| None)
     }
 }

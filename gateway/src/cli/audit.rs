@@ -21,7 +21,7 @@ Examples:
   gateway audit show --event ban --since 1h
   gateway audit export --since 2026-01-01T00:00:00Z > january.jsonl
   gateway audit key > audit.pub")]
-pub(super) enum Audit {
+pub(super) enum AuditCommand {
     /// Say whether every record is as it was written, and name the first that is not
     Verify(verify::Verify),
     /// Show records
@@ -34,7 +34,7 @@ pub(super) enum Audit {
     Key(key::Key),
 }
 
-impl Audit {
+impl AuditCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         match self {
             Self::Verify(verify) => verify.execute(context),

@@ -11,7 +11,7 @@ use super::{
     exit::Exit,
     table::{Table, bytes, clean, prose, seconds},
 };
-use crate::guard::control::{Answer, Entry, FeedStatus, Request};
+use crate::guard::control::{BlockEntry, ControlAnswer, ControlRequest, FeedStatus};
 
 mod export;
 mod import;
@@ -27,7 +27,7 @@ Examples:
   gateway block del 203.0.113.7
   gateway block import drop.txt --feed drop
   gateway block export --format csv > blocks.csv")]
-pub(super) enum Block {
+pub(super) enum BlockCommand {
     /// Block a source: drop its packets and close its connections
     Add {
         /// An address or a prefix: 203.0.113.7, 203.0.113.0/24, 2001:db8::/48
@@ -74,7 +74,7 @@ pub(super) enum Block {
     },
 }
 
-impl Block {
+impl BlockCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
             Self::Add { source, duration, forever, reason, shadow, confirm, force } => {
@@ -86,18 +86,18 @@ impl Block {
                 {
                     return context.tell(&refused, Path::new(""), |_answer| None);
                 }
-                Request::BlockAdd { source, seconds, reason, shadow, confirm, force }
+                ControlRequest::BlockAdd { source, seconds, reason, shadow, confirm, force }
             }
             Self::Del { feed: Some(feed), .. } => return import::remove(context, feed),
-            Self::Del { source: Some(source), .. } => Request::BlockDel { source },
+            Self::Del { source: Some(source), .. } => ControlRequest::BlockDel { source },
             Self::Del { .. } => return context.out.fail("name a source, or a list by --feed", Exit::Usage),
-            Self::List => Request::BlockList,
+            Self::List => ControlRequest::BlockList,
             Self::Import(import) => return import.execute(context),
             Self::Export(export) => return export.execute(context),
-            Self::Flush { .. } => Request::BlockFlush,
+            Self::Flush { .. } => ControlRequest::BlockFlush,
         };
         context.ask(&request, |answer| match answer {
-            Answer::Blocks { entries, lists, unattached } => Some(render(entries, lists, unattached.as_deref())),
+            ControlAnswer::Blocks { entries, lists, unattached } => Some(render(entries, lists, unattached.as_deref())),
             _ => None,
         })
     }
@@ -105,15 +105,17 @@ impl Block {
 
 /// Whoever blocks where they are logged in from locks themselves out. The guard sees sessions to the usual port; this
 /// one is seen whatever its port is.
-fn own_session(source: Source, connection: Option<String>) -> Option<Answer> {
+fn own_session(source: Source, connection: Option<String>) -> Option<ControlAnswer> {
     let from = connection?.split_ascii_whitespace().next()?.split('%').next()?.parse::<IpAddr>().ok()?;
     let message =
         format!("{source} is or holds {from}, where you are logged in from by SSH: use --force if you mean it");
-    source.contains(from.to_canonical()).then(|| Answer::Refused { code: "operator_session".to_owned(), message })
+    source
+        .contains(from.to_canonical())
+        .then(|| ControlAnswer::Refused { code: "operator_session".to_owned(), message })
 }
 
 /// The blocks, and what lists block besides.
-pub(super) fn render(entries: &[Entry], lists: &[FeedStatus], unattached: Option<&str>) -> String {
+pub(super) fn render(entries: &[BlockEntry], lists: &[FeedStatus], unattached: Option<&str>) -> String {
     // Ranges of crawlers, and of whoever is never banned, block nobody.
     let lists: Vec<&FeedStatus> =
         lists.iter().filter(|list| ["enforce", "shadow"].contains(&list.mode.as_str())).collect();
@@ -143,7 +145,7 @@ pub(super) fn render(entries: &[Entry], lists: &[FeedStatus], unattached: Option
     }
 }
 
-fn table(entries: &[Entry]) -> String {
+fn table(entries: &[BlockEntry]) -> String {
     let mut table = Table::new(["ID", "SOURCE", "MODE", "LEFT", "PACKETS", "BYTES", "REFUSED", "BY", "REASON"]);
     for entry in entries {
         table.row([

@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     identity::claim::ClaimPath,
-    snapshot::explain::{Asked, Explained, ExplainedStep, Explanation, Question, Secret, Verdict},
+    snapshot::explain::{Asked, ExplainQuestion, Explained, ExplainedStep, Explanation, SecretToken, Verdict},
 };
 
 #[derive(Debug, Args)]
@@ -47,7 +47,7 @@ Examples:
   gateway can - GET https://api.example.com/items/7 --token token.jwt
   gateway can ada PUT https://api.example.com/users/ada --claim sub=ada \\
     --role editor --from 192.0.2.7 --json | jq .verdict")]
-pub(super) struct Can {
+pub(super) struct CanCommand {
     /// Who asks, as the access log names principals; - for nobody
     #[arg(allow_hyphen_values = true)]
     principal: String,
@@ -73,17 +73,17 @@ pub(super) struct Can {
     offline: bool,
 }
 
-impl Can {
+impl CanCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let token = match self.token.as_deref().map(read_token).transpose() {
             Ok(token) => token,
             Err((reason, exit)) => return context.out.fail(&reason, exit),
         };
         let token = match token.map(String::from_utf8).transpose() {
-            Ok(token) => token.map(Secret),
+            Ok(token) => token.map(SecretToken),
             Err(_no_text) => return context.out.fail("the token fits no header", Exit::Usage),
         };
-        let question = Question::Request(Box::new(Asked {
+        let question = ExplainQuestion::Request(Box::new(Asked {
             principal: Some(self.principal.clone()).filter(|principal| principal != "-"),
             token,
             roles: self.role.clone(),

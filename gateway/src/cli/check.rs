@@ -37,7 +37,7 @@ Examples:
   gateway check --config gateway.toml --show > effective.toml
   gateway check --config gateway.toml --online
   gateway check --config gateway.toml --json | jq .errors")]
-pub(super) struct Check {
+pub(super) struct CheckCommand {
     /// Print the values in force, defaults included
     #[arg(long)]
     show: bool,
@@ -46,7 +46,7 @@ pub(super) struct Check {
     online: bool,
 }
 
-impl Check {
+impl CheckCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let Context { out, .. } = context;
         match load(context) {

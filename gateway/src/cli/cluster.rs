@@ -16,7 +16,7 @@ use super::{
 use crate::{
     guard::{
         cluster::{ClusterStatus, make_key, make_secret, public_key},
-        control::{Answer, Request, client},
+        control::{ControlAnswer, ControlRequest, client},
     },
     message::cluster::StoreReport,
     os::clock::rfc3339,
@@ -37,7 +37,7 @@ Examples:
   gateway cluster key new /etc/gateway/cluster.key
   gateway cluster secret new /etc/gateway/cluster.secret
   gateway cluster status")]
-pub(super) enum Cluster {
+pub(super) enum ClusterCommand {
     /// Show the store, the machines, and what shared limits allow
     Status,
     /// Make the key of this machine, and show its public half
@@ -74,7 +74,7 @@ pub(super) enum Secret {
     },
 }
 
-impl Cluster {
+impl ClusterCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         match self {
             Self::Key(Key::New { path }) => {
@@ -124,9 +124,9 @@ fn status(context: &Context) -> Exit {
         Ok(socket) => socket,
         Err(exit) => return exit,
     };
-    match client::ask(&socket, &Request::Status) {
-        Ok(Answer::Status(status)) if context.out.json => context.out.value(&status.cluster, Exit::Done),
-        Ok(Answer::Status(status)) => match &status.cluster {
+    match client::ask(&socket, &ControlRequest::Status) {
+        Ok(ControlAnswer::Status(status)) if context.out.json => context.out.value(&status.cluster, Exit::Done),
+        Ok(ControlAnswer::Status(status)) => match &status.cluster {
             Some(cluster) => context.out.text(&render(cluster), Exit::Done),
             None => context.out.text("there is no [cluster] in the configuration", Exit::Done),
         },

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{arguments::id, context::Context, exit::Exit};
-use crate::guard::control::Request;
+use crate::guard::control::ControlRequest;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -11,14 +11,14 @@ Examples:
   gateway block add 198.51.100.0/24 --confirm 60s
   gateway confirm          # the only block that waits
   gateway confirm 12")]
-pub(super) struct Confirm {
+pub(super) struct ConfirmCommand {
     /// The block's id, as `gateway block list` shows it [default: the only one that waits]
     #[arg(value_parser = id)]
     id: Option<u64>,
 }
 
-impl Confirm {
+impl ConfirmCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Confirm { id: self.id }, |_answer| None)
+        context.ask(&ControlRequest::Confirm { id: self.id }, |_answer| None)
     }
 }

@@ -2,15 +2,15 @@
 
 use std::path::{Path, PathBuf};
 
-use super::{exit::Exit, output::Output, table};
+use super::{exit::Exit, output::CommandOutput, table};
 use crate::{
     config::{self, Config, Diagnostics, Disk, Files as _, Locations, Permitted},
     guard::{
         control::{
-            Answer, DENIED, Request, UNKNOWN_KEY,
+            ControlAnswer, ControlRequest, DENIED, UNKNOWN_KEY,
             client::{self, Unreachable},
         },
-        offline::{self, NoAnswer},
+        offline::{self, OfflineFailure},
     },
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(super) struct Context {
     pub(super) config: Option<PathBuf>,
     pub(super) socket: Option<PathBuf>,
-    pub(super) out: Output,
+    pub(super) out: CommandOutput,
 }
 
 impl Context {
@@ -74,7 +74,7 @@ impl Context {
     }
 
     /// Asks the running gateway; `show` writes what it says for people.
-    pub(super) fn ask(&self, request: &Request, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+    pub(super) fn ask(&self, request: &ControlRequest, show: impl FnOnce(&ControlAnswer) -> Option<String>) -> Exit {
         let socket = match self.socket() {
             Ok(socket) => socket,
             Err(exit) => return exit,
@@ -119,12 +119,17 @@ impl Context {
     }
 
     /// Says why neither the running gateway answers nor what it has left behind.
-    pub(super) fn no_answer(&self, request: &Request, error: &Unreachable, no_answer: &NoAnswer) -> Exit {
+    pub(super) fn no_answer(&self, request: &ControlRequest, error: &Unreachable, no_answer: &OfflineFailure) -> Exit {
         let told = format!("{}\n{}", self.told(error), no_answer.message);
         self.out.fail(&told, exit_of_no_answer(request, no_answer))
     }
 
-    pub(super) fn tell(&self, answer: &Answer, socket: &Path, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+    pub(super) fn tell(
+        &self,
+        answer: &ControlAnswer,
+        socket: &Path,
+        show: impl FnOnce(&ControlAnswer) -> Option<String>,
+    ) -> Exit {
         let exit = exit_of(answer);
         if self.out.json {
             return self.out.value(answer, exit);
@@ -133,7 +138,11 @@ impl Context {
     }
 
     /// What store and pinned maps say, where nobody answers at the configured socket. `None`: nothing can be said.
-    pub(super) fn ask_offline(&self, request: &Request, error: &Unreachable) -> Option<Result<Answer, NoAnswer>> {
+    pub(super) fn ask_offline(
+        &self,
+        request: &ControlRequest,
+        error: &Unreachable,
+    ) -> Option<Result<ControlAnswer, OfflineFailure>> {
         let is_down = matches!(error, Unreachable::Missing(_) | Unreachable::Gone(_));
         if self.socket.is_some() || !is_down {
             return None;
@@ -142,10 +151,13 @@ impl Context {
     }
 
     /// Says loudly that no guard has answered.
-    fn tell_offline(&self, answer: &Answer, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+    fn tell_offline(&self, answer: &ControlAnswer, show: impl FnOnce(&ControlAnswer) -> Option<String>) -> Exit {
         // What status asks about is not there.
-        let exit =
-            if matches!(answer, Answer::Status(_) | Answer::Top(_)) { Exit::Unreachable } else { exit_of(answer) };
+        let exit = if matches!(answer, ControlAnswer::Status(_) | ControlAnswer::Top(_)) {
+            Exit::Unreachable
+        } else {
+            exit_of(answer)
+        };
         if self.out.json {
             let mut value = serde_json::to_value(answer).unwrap_or_default();
             if let Some(members) = value.as_object_mut() {
@@ -164,23 +176,29 @@ impl Context {
             Err(errors) => return self.out.fail(&errors.to_string(), Exit::Usage),
         };
         let socket = self.socket.as_ref().unwrap_or(&locations.control_socket);
-        match client::ask(socket, &Request::Detach) {
+        match client::ask(socket, &ControlRequest::Detach) {
             Err(Unreachable::Missing(_) | Unreachable::Gone(_)) if self.socket.is_none() => {}
             Err(error) => return self.unreachable(&error),
             Ok(answer) => return self.tell(&answer, socket, |_answer| None),
         }
         match offline::detach(&locations, nix::unistd::getuid().as_raw()) {
             Ok(answer) => self.tell_offline(&answer, |_answer| None),
-            Err(NoAnswer { message, is_denied }) => {
+            Err(OfflineFailure { message, is_denied }) => {
                 self.out.fail(&message, if is_denied { Exit::Denied } else { Exit::Refused })
             }
         }
     }
 
-    fn show(&self, answer: &Answer, socket: &Path, exit: Exit, show: impl FnOnce(&Answer) -> Option<String>) -> Exit {
+    fn show(
+        &self,
+        answer: &ControlAnswer,
+        socket: &Path,
+        exit: Exit,
+        show: impl FnOnce(&ControlAnswer) -> Option<String>,
+    ) -> Exit {
         match answer {
-            Answer::Done { message, .. } => self.out.text(&table::prose(&table::clean_lines(message)), exit),
-            Answer::Refused { code, message } => {
+            ControlAnswer::Done { message, .. } => self.out.text(&table::prose(&table::clean_lines(message)), exit),
+            ControlAnswer::Refused { code, message } => {
                 let refused = format!("refused ({}): {}", table::clean(code), table::clean_lines(message));
                 self.out.complain(&table::prose(&refused), exit)
             }
@@ -203,11 +221,11 @@ fn in_short(errors: &Diagnostics) -> Option<String> {
     Some(format!("{}{line}: {key}{}", fault.file, table::clean(fault.message)))
 }
 
-fn exit_of(answer: &Answer) -> Exit {
+fn exit_of(answer: &ControlAnswer) -> Exit {
     match answer {
-        Answer::Refused { code, .. } => exit_of_refusal(code),
+        ControlAnswer::Refused { code, .. } => exit_of_refusal(code),
         // A test that did not arrive.
-        Answer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,
+        ControlAnswer::Alerts(report) if report.receivers.iter().any(|one| one.tested == Some(false)) => Exit::Refused,
         _ => Exit::Done,
     }
 }
@@ -228,8 +246,8 @@ pub(super) const fn exit_of_unreachable(error: &Unreachable) -> Exit {
 
 /// How a command ends that neither the running gateway answers nor what it has left behind. Whoever asks how it is learns
 /// that it is down.
-pub(super) const fn exit_of_no_answer(request: &Request, no_answer: &NoAnswer) -> Exit {
-    let asks_how_it_is = matches!(request, Request::Status | Request::Top);
+pub(super) const fn exit_of_no_answer(request: &ControlRequest, no_answer: &OfflineFailure) -> Exit {
+    let asks_how_it_is = matches!(request, ControlRequest::Status | ControlRequest::Top);
     if no_answer.is_denied && !asks_how_it_is { Exit::Denied } else { Exit::Unreachable }
 }
 
@@ -239,9 +257,9 @@ mod tests {
 
     #[test]
     fn each_answer_has_its_exit_code() {
-        let refused = |code: &str| Answer::Refused { code: code.to_owned(), message: String::new() };
+        let refused = |code: &str| ControlAnswer::Refused { code: code.to_owned(), message: String::new() };
         for (answer, expect) in [
-            (Answer::Done { message: String::new(), changed: 0 }, Exit::Done),
+            (ControlAnswer::Done { message: String::new(), changed: 0 }, Exit::Done),
             (refused("too_wide"), Exit::Refused),
             (refused(DENIED), Exit::Denied),
         ] {
@@ -254,11 +272,11 @@ mod tests {
             assert_eq!(exit_of_unreachable(&error), expect, "{error}");
         }
         for (request, is_denied, expect) in [
-            (Request::Status, true, Exit::Unreachable),
-            (Request::BlockFlush, true, Exit::Denied),
-            (Request::BlockFlush, false, Exit::Unreachable),
+            (ControlRequest::Status, true, Exit::Unreachable),
+            (ControlRequest::BlockFlush, true, Exit::Denied),
+            (ControlRequest::BlockFlush, false, Exit::Unreachable),
         ] {
-            let no_answer = NoAnswer { is_denied, message: String::new() };
+            let no_answer = OfflineFailure { is_denied, message: String::new() };
             assert_eq!(exit_of_no_answer(&request, &no_answer), expect, "{request:?}");
         }
     }
@@ -284,12 +302,12 @@ mod tests {
             ("[guard\n", None, &missing, "there is no /x"),
         ] {
             std::fs::write(&path, text).unwrap();
-            let context = Context { config: Some(path.clone()), socket, out: Output::new(true) };
+            let context = Context { config: Some(path.clone()), socket, out: CommandOutput::new(true) };
             let told = context.told(error).replace(&path.display().to_string(), "FILE");
             assert!(told.starts_with(begins), "{text:?}: {told}");
         }
         std::fs::remove_file(&path).unwrap();
-        let context = Context { config: Some(path), socket: None, out: Output::new(true) };
+        let context = Context { config: Some(path), socket: None, out: CommandOutput::new(true) };
         let errors = context.without_secrets().unwrap_err();
         assert!(errors.shown().all(|fault| fault.hint.is_some_and(|hint| hint.contains("`gateway init "))), "{errors}");
     }

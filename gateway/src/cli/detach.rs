@@ -16,9 +16,9 @@ not the gateway's.
 Examples:
   gateway detach
   gateway detach --json")]
-pub(super) struct Detach {}
+pub(super) struct DetachCommand {}
 
-impl Detach {
+impl DetachCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         context.detach()
     }

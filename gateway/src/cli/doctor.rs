@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     config::{Config, Disk, Files as _, Permitted},
-    guard::doctor::{self, State},
+    guard::doctor::{self, CheckState},
     text::counted::counted,
 };
 
@@ -19,9 +19,9 @@ says what it may not read. Ends with 1 if a check fails; warnings alone end with
 Examples:
   gateway doctor
   gateway doctor --json | jq '.checks[] | select(.state != \"ok\")'")]
-pub(super) struct Doctor {}
+pub(super) struct DoctorCommand {}
 
-impl Doctor {
+impl DoctorCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         // The configuration itself has to be read, and is empty where it must not be.
         let files = Permitted::default();
@@ -35,7 +35,7 @@ impl Doctor {
         };
         let checks = doctor::judge(&doctor::look(&config, files.denied()));
         let count = |state| checks.iter().filter(|check| check.state == state).count();
-        let (failed, warned) = (count(State::Fail), count(State::Warn));
+        let (failed, warned) = (count(CheckState::Fail), count(CheckState::Warn));
         let exit = if failed > 0 { Exit::Refused } else { Exit::Done };
         if context.out.json {
             let value = json!({"well": failed == 0, "failed": failed, "warned": warned, "checks": checks});
@@ -44,9 +44,9 @@ impl Doctor {
         let mut table = Table::new(["STATE", "CHECK", "FOUND", "WHAT HELPS"]);
         for check in &checks {
             let state = match check.state {
-                State::Ok => "ok",
-                State::Warn => "WARN",
-                State::Fail => "FAIL",
+                CheckState::Ok => "ok",
+                CheckState::Warn => "WARN",
+                CheckState::Fail => "FAIL",
             };
             table.row([state.to_owned(), check.name.clone(), check.what.clone(), check.fix.clone()]);
         }

@@ -5,14 +5,14 @@ use super::{context::Context, exit::Exit};
 use crate::{
     config::{Config, Diagnostics, Disk},
     guard::control::{
-        Answer, Request,
+        ControlAnswer, ControlRequest,
         client::{self, Unreachable},
     },
     os::clock::Now,
     policy::auth::ensure_crypto,
     snapshot::{
         Snapshot,
-        explain::{self, Explanation, LONGEST_TOKEN, Question, Secret, Verdict},
+        explain::{self, ExplainQuestion, Explanation, LONGEST_TOKEN, SecretToken, Verdict},
     },
 };
 
@@ -32,9 +32,9 @@ pub(super) struct ExplainedBy {
 ///
 /// # Errors
 /// How the command ends, which was said.
-pub(super) fn explained(context: &Context, question: &Question, offline: bool) -> Result<ExplainedBy, Exit> {
+pub(super) fn explained(context: &Context, question: &ExplainQuestion, offline: bool) -> Result<ExplainedBy, Exit> {
     let fail = |message: &str, exit| Err(context.out.fail(message, exit));
-    if let Question::Request(asked) = question
+    if let ExplainQuestion::Request(asked) = question
         && asked.token.as_ref().is_some_and(is_too_long)
     {
         return fail("the token is too long", Exit::Usage);
@@ -58,7 +58,7 @@ pub(super) fn explained(context: &Context, question: &Question, offline: bool) -
     }
 }
 
-fn is_too_long(token: &Secret) -> bool {
+fn is_too_long(token: &SecretToken) -> bool {
     token.0.len() > LONGEST_TOKEN
 }
 
@@ -66,7 +66,7 @@ fn is_too_long(token: &Secret) -> bool {
 ///
 /// # Errors
 /// Why it says nothing.
-fn ask_running(context: &Context, question: &Question) -> Result<Explanation, String> {
+fn ask_running(context: &Context, question: &ExplainQuestion) -> Result<Explanation, String> {
     let socket = match &context.socket {
         Some(socket) => socket.clone(),
         None => match context.locations() {
@@ -74,9 +74,9 @@ fn ask_running(context: &Context, question: &Question) -> Result<Explanation, St
             Err(_errors) => return Err("its socket is not known without the configuration".to_owned()),
         },
     };
-    match client::ask(&socket, &Request::Explain { question: Box::new(question.clone()) }) {
-        Ok(Answer::Explained { explanation }) => Ok(*explanation),
-        Ok(Answer::Refused { message, .. }) => Err(message),
+    match client::ask(&socket, &ControlRequest::Explain { question: Box::new(question.clone()) }) {
+        Ok(ControlAnswer::Explained { explanation }) => Ok(*explanation),
+        Ok(ControlAnswer::Refused { message, .. }) => Err(message),
         Ok(_) => Err("it answered something else".to_owned()),
         Err(Unreachable::Missing(_) | Unreachable::Gone(_)) => Err("none runs".to_owned()),
         Err(error) => Err(error.to_string()),
@@ -87,7 +87,7 @@ fn ask_running(context: &Context, question: &Question) -> Result<Explanation, St
 ///
 /// # Errors
 /// What is wrong with it. That is no answer, so it never ends as a denial does.
-fn by_file(context: &Context, question: &Question) -> Result<Explanation, (String, Exit)> {
+fn by_file(context: &Context, question: &ExplainQuestion) -> Result<Explanation, (String, Exit)> {
     ensure_crypto().map_err(|error| (error.to_string(), Exit::Usage))?;
     let wrong = |errors: Diagnostics| (errors.to_string(), Exit::Usage);
     let config = Config::load(context.config(), &Disk).map_err(wrong)?;

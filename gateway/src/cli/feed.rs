@@ -8,7 +8,7 @@ use super::{
     exit::Exit,
     table::{Table, seconds},
 };
-use crate::guard::control::{Answer, FeedFetch, FeedStatus, Request, Status, client};
+use crate::guard::control::{ControlAnswer, ControlRequest, FeedFetch, FeedStatus, GuardStatus, client};
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\
@@ -19,7 +19,7 @@ Examples:
   gateway feed list
   gateway feed refresh drop
   gateway feed refresh drop --accept")]
-pub(super) enum Feed {
+pub(super) enum FeedCommand {
     /// List the feeds that are fetched: when, how it went, what is in force
     List,
     /// Fetch the list of a feed now
@@ -32,11 +32,11 @@ pub(super) enum Feed {
     },
 }
 
-impl Feed {
+impl FeedCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         match self {
             Self::List => show(context),
-            Self::Refresh { name, accept } => context.ask(&Request::FeedRefresh { name, accept }, |_| None),
+            Self::Refresh { name, accept } => context.ask(&ControlRequest::FeedRefresh { name, accept }, |_| None),
         }
     }
 }
@@ -46,16 +46,16 @@ fn show(context: &Context) -> Exit {
         Ok(socket) => socket,
         Err(exit) => return exit,
     };
-    match client::ask(&socket, &Request::Status) {
-        Ok(Answer::Status(status)) if context.out.json => context.out.value(&json(&status), Exit::Done),
-        Ok(Answer::Status(status)) => context.out.text(&list(&status), Exit::Done),
+    match client::ask(&socket, &ControlRequest::Status) {
+        Ok(ControlAnswer::Status(status)) if context.out.json => context.out.value(&json(&status), Exit::Done),
+        Ok(ControlAnswer::Status(status)) => context.out.text(&list(&status), Exit::Done),
         Ok(answer) => context.tell(&answer, &socket, |_| None),
         Err(error) => context.unreachable(&error),
     }
 }
 
 /// The lists that are fetched, each with what is in force of it.
-fn json(status: &Status) -> Value {
+fn json(status: &GuardStatus) -> Value {
     let lists = status.fetches.iter().map(|fetch| {
         let mut list = serde_json::to_value(fetch).unwrap_or_default();
         if let (Some(members), Some(feed)) = (list.as_object_mut(), in_force(status, &fetch.name)) {
@@ -68,11 +68,11 @@ fn json(status: &Status) -> Value {
     json!({ "answer": "feeds", "feeds": lists.collect::<Vec<_>>() })
 }
 
-fn in_force<'status>(status: &'status Status, name: &str) -> Option<&'status FeedStatus> {
+fn in_force<'status>(status: &'status GuardStatus, name: &str) -> Option<&'status FeedStatus> {
     status.feeds.iter().find(|feed| feed.name == name)
 }
 
-fn list(status: &Status) -> String {
+fn list(status: &GuardStatus) -> String {
     if status.fetches.is_empty() {
         return "no list is fetched: add `[[feed]]` with `url`".to_owned();
     }
@@ -80,7 +80,7 @@ fn list(status: &Status) -> String {
 }
 
 /// The lists that are fetched.
-pub(super) fn table(status: &Status) -> String {
+pub(super) fn table(status: &GuardStatus) -> String {
     let mut table = Table::new(["FETCHED", "FROM", "ENTRIES", "CONFIRMED", "NEXT", "STATE"]);
     for fetch in &status.fetches {
         let entries = in_force(status, &fetch.name).map_or(0, |feed| feed.entries);
@@ -122,17 +122,17 @@ mod tests {
             loaded: "2026-11-30T10:00:00.000Z".to_owned(),
             is_stale: false,
         };
-        let status = Status {
+        let status = GuardStatus {
             fetches: vec![fetch("a"), fetch("b")],
             feeds: vec![feed("b"), feed("imported")],
-            ..Status::default()
+            ..GuardStatus::default()
         };
         let told = json(&status);
         let names: Vec<_> =
             told["feeds"].as_array().unwrap().iter().map(|list| list["name"].as_str().unwrap()).collect();
         assert_eq!(names, ["a", "b"], "{told}");
         assert_eq!((&told["feeds"][0]["entries"], &told["feeds"][1]["entries"]), (&Value::Null, &7.into()), "{told}");
-        assert_eq!(json(&Status::default()), json!({ "answer": "feeds", "feeds": [] }));
+        assert_eq!(json(&GuardStatus::default()), json!({ "answer": "feeds", "feeds": [] }));
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::{
     table::{Table, clean},
 };
 use crate::{
-    guard::control::{Answer, KeyMade, KeyPage, KeyShown, NewKey, Request, client::Conversation},
+    guard::control::{ControlAnswer, ControlRequest, KeyMade, KeyPage, KeyShown, NewKey, client::Conversation},
     policy::auth::api_key::record::Network,
 };
 
@@ -30,7 +30,7 @@ Examples:
   gateway key rotate deploy --overlap 24h
   gateway key revoke deploy --reason \"seen in a log\"
   gateway key import keys.jsonl")]
-pub(super) enum Key {
+pub(super) enum KeyCommand {
     /// Make a key, and show it once
     New(New),
     /// List all keys
@@ -85,10 +85,10 @@ pub(super) struct New {
     plan: Option<String>,
 }
 
-impl Key {
+impl KeyCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::New(New { name, roles, expires, from, hosts, plan }) => Request::KeyNew(NewKey {
+            Self::New(New { name, roles, expires, from, hosts, plan }) => ControlRequest::KeyNew(NewKey {
                 name,
                 roles,
                 seconds: expires.map(|expires| expires.as_secs()),
@@ -97,18 +97,18 @@ impl Key {
                 plan,
             }),
             Self::List => return list(context),
-            Self::Show { what } => Request::KeyShow { what },
-            Self::Rotate { what, overlap, expires } => Request::KeyRotate {
+            Self::Show { what } => ControlRequest::KeyShow { what },
+            Self::Rotate { what, overlap, expires } => ControlRequest::KeyRotate {
                 what,
                 overlap: overlap.as_secs(),
                 seconds: expires.map(|expires| expires.as_secs()),
             },
-            Self::Revoke { what, reason } => Request::KeyRevoke { what, reason },
+            Self::Revoke { what, reason } => ControlRequest::KeyRevoke { what, reason },
             Self::Import(import) => return import.execute(context),
         };
         context.ask(&request, |answer| match answer {
-            Answer::KeyMade(made) => Some(render(made)),
-            Answer::Keys(page) => Some(page.keys.iter().map(describe).collect::<Vec<_>>().join("\n\n")),
+            ControlAnswer::KeyMade(made) => Some(render(made)),
+            ControlAnswer::Keys(page) => Some(page.keys.iter().map(describe).collect::<Vec<_>>().join("\n\n")),
             _ => None,
         })
     }
@@ -128,21 +128,21 @@ fn list(context: &Context) -> Exit {
     let asked = Conversation::open(&socket).and_then(|mut guard| {
         let mut all = KeyPage { keys: Vec::new(), next: None };
         loop {
-            match guard.ask(&Request::KeyList { after: all.next.take() })? {
-                Answer::Keys(page) => {
+            match guard.ask(&ControlRequest::KeyList { after: all.next.take() })? {
+                ControlAnswer::Keys(page) => {
                     all.keys.extend(page.keys);
                     all.next = page.next;
                 }
                 other => return Ok(other),
             }
             if all.next.is_none() {
-                return Ok(Answer::Keys(Box::new(all)));
+                return Ok(ControlAnswer::Keys(Box::new(all)));
             }
         }
     });
     match asked {
         Ok(answer) => context.tell(&answer, Path::new(&socket), |answer| match answer {
-            Answer::Keys(page) => Some(table(&page.keys)),
+            ControlAnswer::Keys(page) => Some(table(&page.keys)),
             _ => None,
         }),
         Err(error) => context.unreachable(&error),

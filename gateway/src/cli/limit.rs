@@ -7,7 +7,7 @@ use gateway_common::source::Source;
 
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
-    guard::control::{Answer, ClampEntry, Request},
+    guard::control::{ClampEntry, ControlAnswer, ControlRequest},
     policy::limit::report::{LimitQuestion, LimitRow},
 };
 
@@ -24,7 +24,7 @@ Examples:
   gateway limit reset claim:tenant=acme
   gateway limit clamps
   gateway limit unclamp 203.0.113.7")]
-pub(super) enum Limit {
+pub(super) enum LimitCommand {
     /// Show what each limit let through and refused, and how full its table is
     List,
     /// Show who was refused most often
@@ -50,16 +50,16 @@ pub(super) enum Limit {
     },
 }
 
-impl Limit {
+impl LimitCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let question = match self {
             Self::Clamps => {
-                return context.ask(&Request::ClampList, |answer| match answer {
-                    Answer::Clamps { entries } => Some(clamps(entries)),
+                return context.ask(&ControlRequest::ClampList, |answer| match answer {
+                    ControlAnswer::Clamps { entries } => Some(clamps(entries)),
                     _ => None,
                 });
             }
-            Self::Unclamp { source } => return context.ask(&Request::ClampDel { source }, |_answer| None),
+            Self::Unclamp { source } => return context.ask(&ControlRequest::ClampDel { source }, |_answer| None),
             Self::List => LimitQuestion::List,
             Self::Top => LimitQuestion::Top,
             Self::Show { key } => LimitQuestion::Show(parts(&key)),
@@ -71,8 +71,8 @@ impl Limit {
             LimitQuestion::Top => top,
             _ => list,
         };
-        context.ask(&Request::Limit { question }, |answer| match answer {
-            Answer::Limits { rows, more } => Some(with_more(render(rows), *more)),
+        context.ask(&ControlRequest::Limit { question }, |answer| match answer {
+            ControlAnswer::Limits { rows, more } => Some(with_more(render(rows), *more)),
             _ => None,
         })
     }

@@ -36,7 +36,7 @@ Examples:
   gateway logs --follow --status 5xx
   gateway logs --since 1h --route /items/{id} --source 203.0.113.0/24
   gateway logs --grep timeout --lines 1000 --json | jq .detail")]
-pub(super) struct Logs {
+pub(super) struct LogsCommand {
     /// The log file [default: that of the configuration]
     #[arg(long, value_name = "PATH")]
     file: Option<PathBuf>,
@@ -84,7 +84,7 @@ struct LineStyle {
     colour: bool,
 }
 
-impl Logs {
+impl LogsCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let path = match self.path(context) {
             Ok(path) => path,

@@ -8,18 +8,18 @@ use std::{
 use serde::Serialize;
 
 use super::{exit::Exit, table};
-use crate::guard::control::Answer;
+use crate::guard::control::ControlAnswer;
 
 /// Where a command's words go.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Output {
+pub(super) struct CommandOutput {
     /// Exactly one JSON value on standard output.
     pub(super) json: bool,
     /// Whether standard error takes colour (<https://no-color.org>).
     pub(super) colour: bool,
 }
 
-impl Output {
+impl CommandOutput {
     pub(super) fn new(json: bool) -> Self {
         let wanted = env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
         Self { json, colour: wanted && io::stderr().is_terminal() }
@@ -60,7 +60,7 @@ impl Output {
     /// Says why a command could not be done, in both forms.
     pub(super) fn fail(self, message: &str, exit: Exit) -> Exit {
         if self.json {
-            let answer = Answer::Refused { code: exit.code().to_owned(), message: message.to_owned() };
+            let answer = ControlAnswer::Refused { code: exit.code().to_owned(), message: message.to_owned() };
             return self.value(&answer, exit);
         }
         if message.starts_with("error") {

@@ -9,7 +9,7 @@ use super::{
     table::{Table, seconds},
 };
 use crate::{
-    guard::control::{Answer, Request},
+    guard::control::{ControlAnswer, ControlRequest},
     os::clock::{Now, rfc3339},
     policy::limit::report::{LimitQuestion, LimitRow},
 };
@@ -26,7 +26,7 @@ Examples:
   gateway quota show claim:tenant=acme
   gateway quota reset --quota monthly ada
   gateway quota set --used 5000 ada")]
-pub(super) enum Quota {
+pub(super) enum QuotaCommand {
     /// Show what each quota let through and refused, and when it begins anew
     List,
     /// Show who has used up most
@@ -67,7 +67,7 @@ impl Change {
     }
 }
 
-impl Quota {
+impl QuotaCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let question = match self {
             Self::List => LimitQuestion::Quotas,
@@ -82,8 +82,8 @@ impl Quota {
             LimitQuestion::SetQuota { .. } => set,
             _ => list,
         };
-        context.ask(&Request::Quota { question }, |answer| match answer {
-            Answer::Limits { rows, more } => Some(with_more(render(rows), *more)),
+        context.ask(&ControlRequest::Quota { question }, |answer| match answer {
+            ControlAnswer::Limits { rows, more } => Some(with_more(render(rows), *more)),
             _ => None,
         })
     }

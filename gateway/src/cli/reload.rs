@@ -9,7 +9,7 @@ use std::{
 use clap::Args;
 
 use super::{context::Context, exit::Exit};
-use crate::guard::control::{ANOTHER_GUARD, Answer, Request, Status, client};
+use crate::guard::control::{ANOTHER_GUARD, ControlAnswer, ControlRequest, GuardStatus, client};
 
 /// How long another guard may take until the configuration is in force, or refused.
 const TIMEOUT: Duration = Duration::from_secs(120);
@@ -32,24 +32,24 @@ and what a reload would change is shown; nothing changes.
 Examples:
   gateway check && gateway reload
   gateway reload --dry-run")]
-pub(super) struct Reload {
+pub(super) struct ReloadCommand {
     /// Show what a reload would change, and change nothing
     #[arg(long)]
     dry_run: bool,
 }
 
-impl Reload {
+impl ReloadCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        let request = Request::Reload { dry_run: self.dry_run };
+        let request = ControlRequest::Reload { dry_run: self.dry_run };
         let socket = match context.socket() {
             Ok(socket) => socket,
             Err(exit) => return exit,
         };
         let before = status(&socket);
         match client::ask(&socket, &request) {
-            Ok(Answer::Done { message, changed: 0 }) if message == ANOTHER_GUARD => {
+            Ok(ControlAnswer::Done { message, changed: 0 }) if message == ANOTHER_GUARD => {
                 let answer = before.and_then(|before| wait(&socket, &before));
-                let unknown = || Answer::Done { message: ANOTHER_GUARD.to_owned(), changed: 0 };
+                let unknown = || ControlAnswer::Done { message: ANOTHER_GUARD.to_owned(), changed: 0 };
                 context.tell(&answer.unwrap_or_else(unknown), &socket, |_| None)
             }
             Ok(answer) => context.tell(&answer, &socket, |_| None),
@@ -59,28 +59,28 @@ impl Reload {
 }
 
 /// How things are; `None`: nobody says.
-fn status(socket: &Path) -> Option<Box<Status>> {
-    match client::ask(socket, &Request::Status) {
-        Ok(Answer::Status(status)) => Some(status),
+fn status(socket: &Path) -> Option<Box<GuardStatus>> {
+    match client::ask(socket, &ControlRequest::Status) {
+        Ok(ControlAnswer::Status(status)) => Some(status),
         _ => None,
     }
 }
 
 /// Waits until another guard than that of `before` has put the configuration in force, or refused it; `None`: it has not
 /// in time.
-fn wait(socket: &Path, before: &Status) -> Option<Answer> {
+fn wait(socket: &Path, before: &GuardStatus) -> Option<ControlAnswer> {
     let start = Instant::now();
     while start.elapsed() < TIMEOUT {
         // While there is no guard nobody answers.
         if let Some(status) = status(socket).filter(|status| status.guard_pid != before.guard_pid) {
             if status.config_since != before.config_since {
                 let message = "the new configuration is in force; another guard has loaded the kernel program";
-                return Some(Answer::Done { message: message.to_owned(), changed: 1 });
+                return Some(ControlAnswer::Done { message: message.to_owned(), changed: 1 });
             }
-            let at = |status: &Status| status.reload_refused.as_ref().map(|refused| refused.at.clone());
+            let at = |status: &GuardStatus| status.reload_refused.as_ref().map(|refused| refused.at.clone());
             let is_new = at(&status) != at(before);
             if let Some(refused) = status.reload_refused.filter(|_| is_new) {
-                return Some(Answer::Refused { code: refused.code, message: refused.reason });
+                return Some(ControlAnswer::Refused { code: refused.code, message: refused.reason });
             }
         }
         thread::sleep(LOOK);

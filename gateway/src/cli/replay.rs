@@ -63,7 +63,7 @@ Examples:
   gateway replay --config new.toml /var/log/gateway/access.log
   gateway replay --config new.toml --against gateway.toml access.log*
   gateway replay --config new.toml access.log.gz --json | jq '.banned[].source'")]
-pub(super) struct Replay {
+pub(super) struct ReplayCommand {
     /// Access logs, compressed or not
     #[arg(required = true, value_name = "LOG")]
     logs: Vec<PathBuf>,
@@ -85,7 +85,7 @@ struct ReplayTotals {
     last: u64,
 }
 
-impl Replay {
+impl ReplayCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let load = |path: &Path| Config::load(path, &Disk).map_err(|errors| errors.to_string());
         let configs =

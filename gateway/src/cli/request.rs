@@ -21,14 +21,14 @@ pub(super) struct AskedRequest {
     pub(super) method: Method,
     /// The URL with scheme and host: https://api.example.com/items/7
     #[arg(value_parser = url)]
-    url: Url,
+    url: RequestUrl,
     /// A header of the request, "name: value"; can be repeated
     #[arg(long, value_name = "HEADER", value_parser = header)]
     header: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Clone, Debug)]
-struct Url {
+struct RequestUrl {
     text: String,
     authority: HeaderValue,
     origin: http::Uri,
@@ -83,7 +83,7 @@ fn method(text: &str) -> Result<Method, String> {
     Ok(method)
 }
 
-fn url(text: &str) -> Result<Url, String> {
+fn url(text: &str) -> Result<RequestUrl, String> {
     const HINT: &str = "write scheme, host and path, as in https://api.example.com/items/7";
     let Some(("http" | "https", rest)) = text.split_once("://") else { return Err(HINT.to_owned()) };
     if text.contains('#') {
@@ -97,7 +97,7 @@ fn url(text: &str) -> Result<Url, String> {
     }
     let authority = HeaderValue::from_str(authority).map_err(|_no_header| HINT.to_owned())?;
     let origin = origin.parse().map_err(|error| format!("{origin:?} cannot be sent: {error}"))?;
-    Ok(Url { text: text.to_owned(), authority, origin, is_bare: path.is_empty() })
+    Ok(RequestUrl { text: text.to_owned(), authority, origin, is_bare: path.is_empty() })
 }
 
 fn header(text: &str) -> Result<(HeaderName, HeaderValue), String> {

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::{context::Context, exit::Exit};
-use crate::guard::control::Request;
+use crate::guard::control::ControlRequest;
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -11,10 +11,10 @@ Rules are paused when they ask for too many bans: `gateway status` says so.
 
 Examples:
   gateway resume")]
-pub(super) struct Resume {}
+pub(super) struct ResumeCommand {}
 
-impl Resume {
+impl ResumeCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Resume, |_answer| None)
+        context.ask(&ControlRequest::Resume, |_answer| None)
     }
 }

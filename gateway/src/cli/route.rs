@@ -30,7 +30,7 @@ Examples:
   gateway route GET https://api.example.com/items/7
   gateway route POST 'https://api.example.com/items?preview' \\
     --header 'x-api-version: 2' --json | jq .others")]
-pub(super) struct Route {
+pub(super) struct RouteCommand {
     #[command(flatten)]
     request: AskedRequest,
 }
@@ -47,7 +47,7 @@ struct RouteAnswer {
     preflight: Option<bool>,
 }
 
-impl Route {
+impl RouteCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let loaded = context.without_secrets().and_then(|(config, denied)| {
             let routes = Routes::new(&config.proxy.routes);

@@ -17,13 +17,13 @@ stop.
 Examples:
   gateway run --config gateway.toml
   gateway run --config gateway.toml --detach-on-exit")]
-pub(super) struct Run {
+pub(super) struct RunCommand {
     /// Detach XDP and forget its maps at the end; without it, bans stay in force in the kernel
     #[arg(long)]
     detach_on_exit: bool,
 }
 
-impl Run {
+impl RunCommand {
     pub(super) fn execute(&self, config: &Path) -> ExitCode {
         launcher::main(config, self.detach_on_exit)
     }

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::{
     config::value::closest,
-    guard::control::{Answer, Request, Shadowed},
+    guard::control::{ControlAnswer, ControlRequest, Shadowed},
     text::counted::counted,
 };
 
@@ -22,7 +22,7 @@ Examples:
   gateway shadow promote limit.address
   gateway shadow promote route.invoices.allow_if --dry-run
   gateway shadow promote all")]
-pub(super) enum Shadow {
+pub(super) enum ShadowCommand {
     /// Show what limits, rules and entries in shadow would have hit
     Report,
     /// Enforce a limit, rule or entry that is in shadow
@@ -35,20 +35,20 @@ pub(super) enum Shadow {
     },
 }
 
-impl Shadow {
+impl ShadowCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
-            Self::Report => Request::ShadowReport,
+            Self::Report => ControlRequest::ShadowReport,
             Self::Promote { what, dry_run: true } => {
-                return context.ask(&Request::ShadowReport, |answer| match answer {
-                    Answer::Shadow { rows } => Some(would_enforce(rows, &what)),
+                return context.ask(&ControlRequest::ShadowReport, |answer| match answer {
+                    ControlAnswer::Shadow { rows } => Some(would_enforce(rows, &what)),
                     _ => None,
                 });
             }
-            Self::Promote { what, dry_run: false } => Request::ShadowPromote { what },
+            Self::Promote { what, dry_run: false } => ControlRequest::ShadowPromote { what },
         };
         context.ask(&request, |answer| match answer {
-            Answer::Shadow { rows } => Some(render(rows)),
+            ControlAnswer::Shadow { rows } => Some(render(rows)),
             _ => None,
         })
     }

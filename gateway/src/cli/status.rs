@@ -10,7 +10,7 @@ use super::{
 };
 use crate::{
     anchor::schedule::AnchorState,
-    guard::control::{self, Answer, FeedStatus, KernelBudgets, Process, Request, VerdictCount},
+    guard::control::{self, ControlAnswer, ControlRequest, FeedStatus, KernelBudgets, ProcessStatus, VerdictCount},
     message::{FailingServer, KeySetReport, UpstreamReport},
     os::{clock::rfc3339, sandbox::Confinement},
     text::counted::counted,
@@ -21,21 +21,21 @@ use crate::{
 Examples:
   gateway status
   gateway status --json | jq .enforcement")]
-pub(super) struct Status {
+pub(super) struct StatusCommand {
     /// Metrics have a listener of their own
     #[arg(long, hide = true)]
     prometheus: bool,
 }
 
-impl Status {
+impl StatusCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         if self.prometheus {
             let gone =
                 "--prometheus is gone: add [admin] with an `address` to the configuration, and read /metrics there";
             return context.out.fail(gone, Exit::Usage);
         }
-        context.ask(&Request::Status, |answer| match answer {
-            Answer::Status(status) => Some(render(status)),
+        context.ask(&ControlRequest::Status, |answer| match answer {
+            ControlAnswer::Status(status) => Some(render(status)),
             _ => None,
         })
     }
@@ -50,7 +50,7 @@ fn audit(audit: &control::AuditState) -> String {
     format!("{} in {files}, {signed}", counted(audit.records, "record", "records"))
 }
 
-pub(super) fn render(status: &control::Status) -> String {
+pub(super) fn render(status: &control::GuardStatus) -> String {
     let mut lines = Vec::new();
     // First, because somebody must act on them.
     lines.extend(status.warnings.iter().map(|warning| prose(&format!("WARNING: {}", clean(warning)))));
@@ -94,7 +94,7 @@ fn discounted(upstreams: &[UpstreamReport]) -> impl Iterator<Item = String> {
 }
 
 /// What CrowdSec is asked and told; `None`: it is not used.
-fn crowdsec(status: &control::Status) -> Option<String> {
+fn crowdsec(status: &control::GuardStatus) -> Option<String> {
     let control::CrowdsecStatus { url, decisions, waiting, told, lifted, failing, .. } = status.crowdsec.as_ref()?;
     let state = failing.as_ref().map_or_else(|| "ok".to_owned(), |why| format!("failing: {why}"));
     let (decisions, told) = (counted(*decisions, "decision", "decisions"), counted(*told, "ban", "bans"));
@@ -102,7 +102,7 @@ fn crowdsec(status: &control::Status) -> Option<String> {
     Some(format!("{url}, {state}; {decisions} known, {told} told, {lifted} lifted, {waiting}"))
 }
 
-fn configuration(status: &control::Status) -> String {
+fn configuration(status: &control::GuardStatus) -> String {
     match status.config_since.as_str() {
         "" => status.config.clone(),
         since => {
@@ -116,7 +116,7 @@ fn times(count: impl TryInto<u64>) -> String {
     counted(count, "time", "times")
 }
 
-fn guard(status: &control::Status) -> String {
+fn guard(status: &control::GuardStatus) -> String {
     let up = seconds(status.uptime_seconds);
     match (status.guard_pid, status.guard_restarts) {
         (0, _) => "not running".to_owned(),
@@ -125,7 +125,7 @@ fn guard(status: &control::Status) -> String {
     }
 }
 
-fn proxy(status: &control::Status) -> String {
+fn proxy(status: &control::GuardStatus) -> String {
     match status.proxy_pid {
         _ if status.guard_pid == 0 => "not running".to_owned(),
         Some(pid) => format!("pid {pid}, restarted {}", times(status.proxy_restarts)),
@@ -134,7 +134,7 @@ fn proxy(status: &control::Status) -> String {
     }
 }
 
-fn observer(status: &control::Status) -> String {
+fn observer(status: &control::GuardStatus) -> String {
     let restarts = times(status.observer_restarts);
     match (&status.admin, status.observer_pid) {
         (None, _) => "none: there is no [admin]".to_owned(),
@@ -144,7 +144,7 @@ fn observer(status: &control::Status) -> String {
     }
 }
 
-fn enforcement(status: &control::Status) -> String {
+fn enforcement(status: &control::GuardStatus) -> String {
     let interfaces = status.interfaces.iter().map(|interface| {
         let adopted = if interface.adopted { ", adopted" } else { "" };
         format!("{} ({}{adopted})", interface.name, interface.mode)
@@ -239,9 +239,9 @@ pub(super) fn kernel_budgets(kernel: &KernelBudgets) -> Option<String> {
 }
 
 /// The processes, each with the rights that the kernel says it has.
-fn processes(processes: &[Process]) -> Option<String> {
+fn processes(processes: &[ProcessStatus]) -> Option<String> {
     let mut table = Table::new(["PROCESS", "PID", "STATE", "USER", "CAPABILITIES", "NO NEW PRIVS", "SECCOMP"]);
-    for Process { role, pid, state, sandbox } in processes {
+    for ProcessStatus { role, pid, state, sandbox } in processes {
         // The guard may not see processes of other users.
         let seen = sandbox.clone().or_else(|| Confinement::of(*pid));
         let cells = seen.map_or(["?", "?", "?", "?"].map(str::to_owned), |seen| {

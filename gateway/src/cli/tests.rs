@@ -244,8 +244,8 @@ fn amounts() {
     }
 }
 
-fn entry(id: u64, source: &str, reason: &str) -> control::Entry {
-    control::Entry {
+fn entry(id: u64, source: &str, reason: &str) -> control::BlockEntry {
+    control::BlockEntry {
         relay: (id == 12).then(|| "10.0.0.2".parse().unwrap()),
         refused: if id == 12 { 3 } else { 0 },
         id,
@@ -348,7 +348,7 @@ fn explanations() {
 
 #[test]
 fn how_things_are() {
-    let status = control::Status {
+    let status = control::GuardStatus {
         upstreams: Vec::new(),
         key_sets: Vec::new(),
         cluster: None,
@@ -360,7 +360,11 @@ fn how_things_are() {
         proxy_standstills: 0,
         uptime_seconds: 61,
         enforcement: "xdp".to_owned(),
-        interfaces: vec![control::Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: true }],
+        interfaces: vec![control::InterfaceStatus {
+            name: "eth0".to_owned(),
+            mode: "native".to_owned(),
+            adopted: true,
+        }],
         listeners: vec!["0.0.0.0:443".to_owned()],
         blocks: 1,
         feeds: Vec::new(),
@@ -378,7 +382,7 @@ fn how_things_are() {
             signed_at: "T".to_owned(),
             anchors: Vec::new(),
         },
-        ..control::Status::default()
+        ..control::GuardStatus::default()
     };
     let expect = "\
 WARNING: the clock went back
@@ -405,7 +409,8 @@ blocked       12  2.0 KiB";
         (0, admin(), None, "not running; [admin] has http://127.0.0.1:9901"),
         (0, None, None, "none: there is no [admin]"),
     ] {
-        let shown = status::render(&control::Status { guard_pid, admin, observer_pid, ..control::Status::default() });
+        let shown =
+            status::render(&control::GuardStatus { guard_pid, admin, observer_pid, ..control::GuardStatus::default() });
         assert!(shown.contains(&format!("observer      {expect}\n")), "{shown}");
     }
 }

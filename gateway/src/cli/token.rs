@@ -11,7 +11,9 @@ use super::{
     exit::Exit,
     table::Table,
 };
-use crate::guard::control::{Answer, Request, RevocationPage, RevocationShown, TokensOf, client::Conversation};
+use crate::guard::control::{
+    ControlAnswer, ControlRequest, RevocationPage, RevocationShown, TokensOf, client::Conversation,
+};
 
 mod inspect;
 
@@ -22,7 +24,7 @@ Examples:
   gateway token revoke --issuer staff --subject ada --issued-before now
   gateway token revocations list
   gateway token revocations del 3")]
-pub(super) enum Token {
+pub(super) enum TokenCommand {
     /// Explain a token: whose it is, when it is good, by which key, which roles
     Inspect(inspect::Inspect),
     /// Revoke tokens, at once
@@ -78,11 +80,11 @@ pub(super) enum Revocations {
     },
 }
 
-impl Token {
+impl TokenCommand {
     pub(super) fn execute(self, context: &Context) -> Exit {
         let request = match self {
             Self::Revoke(Revoke { issuer, jti, kid, subject, issued_before, duration, reason }) => {
-                Request::TokenRevoke {
+                ControlRequest::TokenRevoke {
                     what: TokensOf { issuer, id: jti, subject, before: issued_before, kid },
                     seconds: duration.map(|duration| duration.as_secs()),
                     reason,
@@ -90,7 +92,7 @@ impl Token {
             }
             Self::Inspect(inspect) => return inspect.execute(context),
             Self::Revocations(Revocations::List) => return list(context),
-            Self::Revocations(Revocations::Del { number }) => Request::TokenRevocationDel { number },
+            Self::Revocations(Revocations::Del { number }) => ControlRequest::TokenRevocationDel { number },
         };
         context.ask(&request, |_answer| None)
     }
@@ -113,13 +115,16 @@ fn list(context: &Context) -> Exit {
     let asked = Conversation::open(&socket).and_then(|mut guard| {
         let (mut all, mut after) = (Vec::new(), 0);
         loop {
-            match guard.ask(&Request::TokenRevocations { after })? {
-                Answer::Revocations(page) => {
+            match guard.ask(&ControlRequest::TokenRevocations { after })? {
+                ControlAnswer::Revocations(page) => {
                     all.extend(page.revocations);
                     match page.next {
                         Some(next) => after = next,
                         None => {
-                            return Ok(Answer::Revocations(Box::new(RevocationPage { revocations: all, next: None })));
+                            return Ok(ControlAnswer::Revocations(Box::new(RevocationPage {
+                                revocations: all,
+                                next: None,
+                            })));
                         }
                     }
                 }
@@ -129,7 +134,7 @@ fn list(context: &Context) -> Exit {
     });
     match asked {
         Ok(answer) => context.tell(&answer, Path::new(&socket), |answer| match answer {
-            Answer::Revocations(page) => Some(table(&page.revocations)),
+            ControlAnswer::Revocations(page) => Some(table(&page.revocations)),
             _ => None,
         }),
         Err(error) => context.unreachable(&error),

@@ -15,16 +15,16 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use self::{
     input::Act,
-    samples::Samples,
+    samples::TopSamples,
     screen::Screen,
-    view::{Snapshot, View},
+    view::{TopSnapshot, View},
 };
 use super::{
     context::{Context, exit_of_no_answer, exit_of_refusal, exit_of_unreachable},
     exit::Exit,
     table::clean,
 };
-use crate::guard::control::{Answer, Request, client};
+use crate::guard::control::{ControlAnswer, ControlRequest, client};
 
 mod draw;
 mod input;
@@ -52,7 +52,7 @@ Examples:
   gateway top --l7 --once
   gateway top --once
   gateway top --json | jq '.rates[] | select(.packets_per_second > 0)'")]
-pub(super) struct Top {
+pub(super) struct TopCommand {
     /// Print one frame as text and end; needs no terminal. --json implies it
     #[arg(long)]
     once: bool,
@@ -73,13 +73,13 @@ const HIGHEST: u16 = 100;
 
 /// What happens to a screen.
 enum Happens {
-    Looked(Box<Result<Snapshot, Failure>>),
+    Looked(Box<Result<TopSnapshot, Failure>>),
     Did(String),
     Terminal(Event),
     End,
 }
 
-impl Top {
+impl TopCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         if self.l7 {
             let again = (!self.once).then(|| Duration::from_secs(self.interval.into()));
@@ -150,7 +150,7 @@ impl Top {
     }
 
     /// Shows frames until the user, a signal or a fault ends it; whether no gateway runs.
-    fn show(&self, source: &Source, terminal: &mut ratatui::DefaultTerminal, first: Snapshot) -> io::Result<bool> {
+    fn show(&self, source: &Source, terminal: &mut ratatui::DefaultTerminal, first: TopSnapshot) -> io::Result<bool> {
         source.samples.gather(source.socket.clone());
         let (tell, happens) = mpsc::channel();
         read_terminal(tell.clone());
@@ -205,18 +205,18 @@ struct Failure {
 struct Source {
     context: Context,
     socket: PathBuf,
-    samples: Samples,
+    samples: TopSamples,
     begun: Instant,
 }
 
 impl Source {
     fn new(context: &Context) -> Result<Self, Exit> {
         let socket = context.socket()?;
-        Ok(Self { context: context.clone(), socket, samples: Samples::default(), begun: Instant::now() })
+        Ok(Self { context: context.clone(), socket, samples: TopSamples::default(), begun: Instant::now() })
     }
 
     /// Asks the running gateway, or else the store and the pinned maps; whether it was these.
-    fn ask(&self, request: &Request) -> Result<(Answer, bool), Failure> {
+    fn ask(&self, request: &ControlRequest) -> Result<(ControlAnswer, bool), Failure> {
         let error = match client::ask(&self.socket, request) {
             Ok(answer) => return Ok((answer, false)),
             Err(error) => error,
@@ -232,12 +232,12 @@ impl Source {
     }
 
     /// How things are.
-    fn look(&self) -> Result<Snapshot, Failure> {
-        match self.ask(&Request::Top)? {
-            (Answer::Top(top), is_down) => {
-                Ok(Snapshot { top: *top, samples: self.samples.take(), at: self.begun.elapsed(), is_down })
+    fn look(&self) -> Result<TopSnapshot, Failure> {
+        match self.ask(&ControlRequest::Top)? {
+            (ControlAnswer::Top(top), is_down) => {
+                Ok(TopSnapshot { top: *top, samples: self.samples.take(), at: self.begun.elapsed(), is_down })
             }
-            (Answer::Refused { code, message }, _) => {
+            (ControlAnswer::Refused { code, message }, _) => {
                 Err(Failure { reason: clean(&message), exit: exit_of_refusal(&code) })
             }
             _ => Err(Failure { reason: "the gateway answered something else".to_owned(), exit: Exit::Unreachable }),
@@ -245,8 +245,8 @@ impl Source {
     }
 
     fn unblock(&self, source: gateway_common::source::Source) -> String {
-        match self.ask(&Request::BlockDel { source }) {
-            Ok((Answer::Done { message, .. } | Answer::Refused { message, .. }, _)) => message,
+        match self.ask(&ControlRequest::BlockDel { source }) {
+            Ok((ControlAnswer::Done { message, .. } | ControlAnswer::Refused { message, .. }, _)) => message,
             Ok(_) => "the gateway answered something else".to_owned(),
             Err(failure) => failure.reason,
         }

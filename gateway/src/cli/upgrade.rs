@@ -10,7 +10,7 @@ use clap::Args;
 
 use super::{context::Context, exit::Exit};
 use crate::guard::control::{
-    Answer, Request, Status,
+    ControlAnswer, ControlRequest, GuardStatus,
     client::{self, Unreachable},
 };
 
@@ -31,9 +31,9 @@ The launcher itself stays what it was until the gateway is restarted.
 
 Examples:
   gateway upgrade && gateway status")]
-pub(super) struct Upgrade {}
+pub(super) struct UpgradeCommand {}
 
-impl Upgrade {
+impl UpgradeCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let socket = match context.socket() {
             Ok(socket) => socket,
@@ -44,8 +44,8 @@ impl Upgrade {
             Ok(Err(answer)) => return context.tell(&answer, &socket, |_| None),
             Err(error) => return context.unreachable(&error),
         };
-        match client::ask(&socket, &Request::Upgrade) {
-            Ok(Answer::Done { changed: 1, .. }) => {
+        match client::ask(&socket, &ControlRequest::Upgrade) {
+            Ok(ControlAnswer::Done { changed: 1, .. }) => {
                 let how = wait(&socket, before);
                 context.tell(&how, &socket, |_| None)
             }
@@ -56,15 +56,15 @@ impl Upgrade {
 }
 
 /// How things are, or what is answered instead.
-fn status(socket: &Path) -> Result<Result<Box<Status>, Answer>, Unreachable> {
-    client::ask(socket, &Request::Status).map(|answer| match answer {
-        Answer::Status(status) => Ok(status),
+fn status(socket: &Path) -> Result<Result<Box<GuardStatus>, ControlAnswer>, Unreachable> {
+    client::ask(socket, &ControlRequest::Status).map(|answer| match answer {
+        ControlAnswer::Status(status) => Ok(status),
         other => Err(other),
     })
 }
 
 /// Waits until another guard than `before` has a proxy that serves.
-fn wait(socket: &Path, before: u32) -> Answer {
+fn wait(socket: &Path, before: u32) -> ControlAnswer {
     let start = Instant::now();
     while start.elapsed() < TIMEOUT {
         // While there is no guard nobody answers.
@@ -74,13 +74,13 @@ fn wait(socket: &Path, before: u32) -> Answer {
         {
             if status.upgrade_reverted {
                 let message = "the program on disk never got ready: the one before it goes on; its log says why";
-                return Answer::Refused { code: "never_ready".to_owned(), message: message.to_owned() };
+                return ControlAnswer::Refused { code: "never_ready".to_owned(), message: message.to_owned() };
             }
             let message = format!("guard and proxy are the program on disk: version {}", status.version);
-            return Answer::Done { message, changed: 1 };
+            return ControlAnswer::Done { message, changed: 1 };
         }
         thread::sleep(LOOK);
     }
     let message = format!("no guard with a proxy has come up within {} s", TIMEOUT.as_secs());
-    Answer::Refused { code: "never_ready".to_owned(), message }
+    ControlAnswer::Refused { code: "never_ready".to_owned(), message }
 }

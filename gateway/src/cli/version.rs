@@ -6,9 +6,9 @@ use serde_json::json;
 use super::{context::Context, exit::Exit};
 
 #[derive(Debug, Args)]
-pub(super) struct Version {}
+pub(super) struct VersionCommand {}
 
-impl Version {
+impl VersionCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let version = env!("CARGO_PKG_VERSION");
         if context.out.json {

@@ -22,10 +22,10 @@ use crate::{
     config::{Config, Diagnostics, Disk},
     policy::validate::{
         coding::ContentCoding,
-        waf::{Request, Rules, Waf as Compiled, WafVerdict, rule_names},
+        waf::{Waf as Compiled, WafRequest, WafRules, WafVerdict, rule_names},
     },
     route::{Routes, target::Target},
-    settings::waf::Settings,
+    settings::waf,
 };
 
 /// The largest request that is read, in bytes.
@@ -49,7 +49,7 @@ Examples:
   gateway waf test request.txt
   gateway waf test - --waf api --json < request.txt | jq .findings
   gateway waf rules")]
-pub(super) enum Waf {
+pub(super) enum WafCommand {
     /// Judge a request from a file
     Test {
         /// The file with the request; - for standard input
@@ -74,7 +74,7 @@ struct FileRequest {
     body: Vec<u8>,
 }
 
-impl Waf {
+impl WafCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         let Self::Test { file, waf, from } = self else {
             let names: Vec<&str> = rule_names().collect();
@@ -123,7 +123,7 @@ fn judge(
     client: IpAddr,
 ) -> Result<(String, Option<usize>, WafVerdict), WafCommandError> {
     let wafs = &config.proxy.wafs;
-    let (settings, route): (&Settings, _) = match named {
+    let (settings, route): (&waf::Settings, _) = match named {
         Some(name) => {
             let found = wafs.iter().find(|waf| waf.name == name);
             (found.ok_or_else(|| WafCommandError::Told(format!("there is no [waf.{name}]")))?, None)
@@ -136,7 +136,7 @@ fn judge(
             (found.ok_or_else(|| WafCommandError::Told(none()))?, Some(index))
         }
     };
-    let rules = Rules::new(settings, None).map_err(|wrong| {
+    let rules = WafRules::new(settings, None).map_err(|wrong| {
         let wrong = wrong.into_iter().map(|one| one.under(&format!("waf.{}", settings.name)));
         WafCommandError::Config(Diagnostics::from_diagnostics(&config.document, wrong.collect()))
     })?;
@@ -148,7 +148,7 @@ fn judge(
     Ok((
         settings.name.clone(),
         route,
-        waf.judge(&Request { method, target, protocol, headers: &headers, body, client }),
+        waf.judge(&WafRequest { method, target, protocol, headers: &headers, body, client }),
     ))
 }
 

@@ -14,7 +14,7 @@ use super::{
     exit::Exit,
     table::{bytes, clean},
 };
-use crate::guard::control::{Request, Traced, client::Unreachable};
+use crate::guard::control::{ControlRequest, Traced, client::Unreachable};
 
 #[derive(Debug, Args)]
 #[command(after_help = "\
@@ -42,7 +42,7 @@ Examples:
   gateway watch --kernel 203.0.113.7      # what becomes of its packets?
   gateway watch --kernel --verdict blocked --json
   gateway watch --count 1                 # wait for the next event")]
-pub(super) struct Watch {
+pub(super) struct WatchCommand {
     /// End after this many events
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u32).range(1..))]
     count: Option<u32>,
@@ -71,7 +71,7 @@ fn verdict(name: &str) -> Result<Verdict, String> {
     })
 }
 
-impl Watch {
+impl WatchCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
         if self.kernel.is_none()
             && let Some(passed) = self.verdict.iter().find(|verdict| passes(**verdict))
@@ -97,7 +97,7 @@ impl Watch {
             source: source.map(|source| source.to_string()),
             drops_only: !self.verdict.is_empty() && !self.verdict.iter().any(|verdict| passes(*verdict)),
         });
-        let mut line = serde_json::to_vec(&Request::Watch { decisions, packets, kernel })?;
+        let mut line = serde_json::to_vec(&ControlRequest::Watch { decisions, packets, kernel })?;
         line.push(b'\n');
         write.write_all(&line).await?;
         let mut lines = BufReader::new(read).lines();
@@ -226,7 +226,7 @@ mod tests {
     fn filters() {
         let shows = |verdicts: &[Verdict], source: Option<&str>, text: &str| {
             let (verdict, source) = (verdicts.to_vec(), source.map(|source| source.parse().unwrap()));
-            let watch = Watch { count: None, decisions: false, packets: false, kernel: None, verdict, source };
+            let watch = WatchCommand { count: None, decisions: false, packets: false, kernel: None, verdict, source };
             watch.shows(&members(text))
         };
         let packet = r#"{"event":"packet","verdict":"blocked","source":"192.0.2.7"}"#;

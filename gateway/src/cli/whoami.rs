@@ -8,7 +8,7 @@ use super::{
     table::{Table, clean},
 };
 use crate::{
-    guard::control::{self, Answer, Request},
+    guard::control::{self, ControlAnswer, ControlRequest},
     settings::operators::Role,
 };
 
@@ -20,12 +20,12 @@ their groups. A command that is denied ends with 4.
 Examples:
   gateway whoami
   gateway whoami --json | jq -r .roles[]")]
-pub(super) struct Whoami {}
+pub(super) struct WhoamiCommand {}
 
-impl Whoami {
+impl WhoamiCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Whoami, |answer| match answer {
-            Answer::Whoami(whoami) => Some(render(whoami)),
+        context.ask(&ControlRequest::Whoami, |answer| match answer {
+            ControlAnswer::Whoami(whoami) => Some(render(whoami)),
             _ => None,
         })
     }

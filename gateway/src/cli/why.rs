@@ -11,7 +11,7 @@ use super::{
     top::l7,
 };
 use crate::{
-    guard::control::{self, Answer, BanHistory, Entry, Past, Request},
+    guard::control::{self, BanHistory, BlockEntry, ControlAnswer, ControlRequest, Past},
     text::counted::counted,
 };
 
@@ -24,16 +24,16 @@ the principals are known with detect.profiles.
 Examples:
   gateway why 203.0.113.7
   gateway why 203.0.113.7 --json | jq -r .evidence[]")]
-pub(super) struct Why {
+pub(super) struct WhyCommand {
     /// An IP address
     #[arg(value_parser = address)]
     address: IpAddr,
 }
 
-impl Why {
+impl WhyCommand {
     pub(super) fn execute(&self, context: &Context) -> Exit {
-        context.ask(&Request::Why { address: self.address }, |answer| match answer {
-            Answer::Why(why) => Some(render(why)),
+        context.ask(&ControlRequest::Why { address: self.address }, |answer| match answer {
+            ControlAnswer::Why(why) => Some(render(why)),
             _ => None,
         })
     }
@@ -103,7 +103,7 @@ impl Lines {
 }
 
 /// The block that is in force.
-fn block(lines: &mut Lines, entry: &Entry) {
+fn block(lines: &mut Lines, entry: &BlockEntry) {
     let id = if entry.id == 0 { String::new() } else { format!("id {}, ", entry.id) };
     lines.add("block", format!("{} ({id}{})", entry.source, entry.mode));
     lines.add("reason", entry.reason.clone());

@@ -25,7 +25,7 @@ use crate::settings::{
     timeouts::Timeouts,
     tls::{Certificate, CertificateMapping, ClientCertificates},
     traces::Settings as Traces,
-    upstream::{Balance, HashBy, HostHeader, InterimResponses, Protocol, ProxyProtocol, Server, Upstream},
+    upstream::{Balance, HashBy, HostHeader, InterimResponses, Protocol, ProxyProtocol, Upstream, UpstreamServer},
 };
 
 mod access_log;
@@ -316,7 +316,7 @@ fn listener(listener: &Listener, proxy: &Proxy) -> Value {
 }
 
 fn upstream(upstream: &Upstream) -> Value {
-    let server = |server: &Server| json!({ "address": server.address, "weight": server.weight });
+    let server = |server: &UpstreamServer| json!({ "address": server.address, "weight": server.weight });
     let (balance, hash_by) = match &upstream.balance {
         Balance::RoundRobin => ("round_robin", None),
         Balance::LeastRequests => ("least_requests", None),

@@ -102,12 +102,12 @@ impl Files for Permitted {
 }
 
 /// Reads through to other files and remembers what it read.
-pub struct Recorder<'a> {
+pub struct RecordingFiles<'a> {
     files: &'a dyn Files,
     read: RefCell<BTreeMap<PathBuf, Arc<[u8]>>>,
 }
 
-impl<'a> Recorder<'a> {
+impl<'a> RecordingFiles<'a> {
     /// Remembers what is read from `files`.
     #[must_use]
     pub fn new(files: &'a dyn Files) -> Self {
@@ -121,7 +121,7 @@ impl<'a> Recorder<'a> {
     }
 }
 
-impl Files for Recorder<'_> {
+impl Files for RecordingFiles<'_> {
     fn read(&self, path: &Path) -> io::Result<Arc<[u8]>> {
         let content = self.files.read(path)?;
         self.read.borrow_mut().insert(path.to_owned(), Arc::clone(&content));

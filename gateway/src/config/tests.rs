@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Config, Diagnostics, Disk, Files, Locations, Recorder};
+use super::{Config, Diagnostics, Disk, Files, Locations, RecordingFiles};
 use crate::message::Bundle;
 
 /// Valid. The tests below spoil one place each.
@@ -457,7 +457,7 @@ fn the_gateway_is_found_by_a_wrong_configuration() {
 #[test]
 fn a_bundle_gives_the_same_configuration() {
     let (files, path) = (Fake(BASE), Path::new("/etc/gateway/gateway.toml"));
-    let recorder = Recorder::new(&files);
+    let recorder = RecordingFiles::new(&files);
     let config = Config::load(path, &recorder).unwrap();
     let bundle = Bundle::new(&config.document, recorder.contents());
     assert_eq!(bundle.files.len(), 4, "certificate, key, key set, schema");

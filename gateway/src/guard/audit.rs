@@ -30,8 +30,8 @@ pub(crate) use redo::Redo;
 
 pub use chain::{AuditChain, ChainPosition};
 pub use exported::verify_export;
-pub use finding::Finding;
-pub use outside::{Outside, Stamp};
+pub use finding::AuditFinding;
+pub use outside::{CheckpointStamp, Outside};
 pub use public_keys::{PublicKeys, pem};
 pub use verify::{Against, BadRecord, Unjudged, Verification, read_records, verify, verify_against};
 pub use walk::ChainLine;

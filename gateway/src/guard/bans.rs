@@ -15,16 +15,16 @@ use serde_json::{Map, Value, json};
 use crate::{
     guard::{
         audit::{AuditChain, members, members_of},
-        cluster::fact::Fact,
-        control::{Allow, Answer, Lost, Request, watch::Watchers},
-        store::{Change, Ended, Record, Store, StoreError},
+        cluster::fact::ClusterFact,
+        control::{AllowEntry, ControlAnswer, ControlRequest, LostStatus, watch::Watchers},
+        store::{BanEnd, BanRecord, BanStore, StoreChange, StoreError},
     },
     message::{AllowInForce, BanInForce, MAX_REFUSED, ToProxy, UpstreamReport},
     os::clock::{self, MINUTE, Now, SECOND},
     policy::detect::BanRequest,
     settings::{
         detect::{MAX_EVIDENCE, Rule},
-        guard::Settings,
+        guard,
     },
 };
 
@@ -57,16 +57,16 @@ use operator::{
     confirm,
     would_refuse::{DeniedInShadow, WouldRefuse},
 };
-use policy::{Policy, pardons, safety};
+use policy::{BanPolicy, pardons, safety};
 use security_log::SecurityLog;
 use span::span;
 use status::shortfalls::Shortfalls;
 
 pub(crate) use actor::Actor;
 pub(crate) use feeds::Planned;
-pub(crate) use lifecycle::Parts;
+pub(crate) use lifecycle::GuardParts;
 pub(crate) use policy::{
-    protected_addresses::{Operators, identity_providers, operators},
+    protected_addresses::{LoggedIn, identity_providers, operators},
     safety::ProtectedAddresses,
 };
 pub(crate) use refused::Refused;
@@ -74,9 +74,9 @@ pub(crate) use status::{PacketSamples, PacketTraces, Processes, UNGUARDED};
 
 /// All bans and allowances, and everything needed to decide about them.
 pub(crate) struct Guard {
-    settings: Settings,
+    settings: guard::Settings,
     /// What rules may ban.
-    policy: Policy,
+    policy: BanPolicy,
     /// What is in force, and its history.
     ledger: Ledger,
     /// Store and audit chain.
@@ -90,7 +90,7 @@ pub(crate) struct Guard {
     /// What the proxy is to be told, in order.
     notices: Vec<ToProxy>,
     /// What other machines are to be told.
-    facts: Vec<Fact>,
+    facts: Vec<ClusterFact>,
     /// What the log is to be told of bans by rules.
     log_lines: LogLines,
     /// Lists, beneath the bans that are made one by one.
@@ -102,82 +102,82 @@ pub(crate) struct Guard {
 }
 
 impl Guard {
-    /// Answers the control socket. [`Request::Status`], [`Request::Reload`] and others need more than bans: they are answered
+    /// Answers the control socket. [`ControlRequest::Status`], [`ControlRequest::Reload`] and others need more than bans: they are answered
     /// elsewhere.
-    pub(crate) fn handle(&mut self, request: Request, actor: &Actor, now: Now) -> Answer {
+    pub(crate) fn handle(&mut self, request: ControlRequest, actor: &Actor, now: Now) -> ControlAnswer {
         self.catch_up();
         // What has ended in the kernel is history in every answer, without waiting for the next tick.
         self.sweep(now);
         let done = match request {
-            Request::BlockAdd { source, seconds, reason, shadow, confirm, force } => {
+            ControlRequest::BlockAdd { source, seconds, reason, shadow, confirm, force } => {
                 self.add(BlockRequest { source, seconds, reason, shadow, confirm, force }, actor, now)
             }
-            Request::Confirm { id } => self.confirm(id, actor, now),
-            Request::ShadowReport => return Answer::Shadow { rows: self.shadowed(now) },
-            Request::ShadowPromote { what } => self.promote(&what, actor, now),
-            Request::AuditRotateKey => self.rotate_key(actor, now),
-            Request::Resume => self.resume(actor, now),
-            Request::BlockDel { source } => self.del(source, actor, now),
-            Request::BlockFlush => self.flush(actor, now),
-            Request::BlockList => {
+            ControlRequest::Confirm { id } => self.confirm(id, actor, now),
+            ControlRequest::ShadowReport => return ControlAnswer::Shadow { rows: self.shadowed(now) },
+            ControlRequest::ShadowPromote { what } => self.promote(&what, actor, now),
+            ControlRequest::AuditRotateKey => self.rotate_key(actor, now),
+            ControlRequest::Resume => self.resume(actor, now),
+            ControlRequest::BlockDel { source } => self.del(source, actor, now),
+            ControlRequest::BlockFlush => self.flush(actor, now),
+            ControlRequest::BlockList => {
                 let (entries, lists) = (self.entries(now), self.feed_list());
-                return Answer::Blocks { entries, lists, unattached: self.unattached() };
+                return ControlAnswer::Blocks { entries, lists, unattached: self.unattached() };
             }
-            Request::BlockFind { text, before, most } => return self.found(&text, before, most, now),
-            Request::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
-            Request::AllowDel { source } => self.disallow(source, actor, now),
-            Request::AllowList => return Answer::Allows { entries: self.allows() },
-            Request::ClampList => return Answer::Clamps { entries: self.clamps(now) },
-            Request::ClampDel { source } => self.unclamp(source, actor, now),
-            Request::Why { address } => match self.why(address, now) {
-                Ok(why) => return Answer::Why(Box::new(why)),
+            ControlRequest::BlockFind { text, before, most } => return self.found(&text, before, most, now),
+            ControlRequest::AllowAdd { source, reason, yes } => self.allow(source, &reason, yes, actor, now),
+            ControlRequest::AllowDel { source } => self.disallow(source, actor, now),
+            ControlRequest::AllowList => return ControlAnswer::Allows { entries: self.allows() },
+            ControlRequest::ClampList => return ControlAnswer::Clamps { entries: self.clamps(now) },
+            ControlRequest::ClampDel { source } => self.unclamp(source, actor, now),
+            ControlRequest::Why { address } => match self.why(address, now) {
+                Ok(why) => return ControlAnswer::Why(Box::new(why)),
                 Err(refused) => Err(refused),
             },
-            Request::Detach => self.detach(actor, now),
-            Request::Attach => self.attach(actor, now),
-            Request::BlockImportBegin { feed, seconds, shadow, force } => {
+            ControlRequest::Detach => self.detach(actor, now),
+            ControlRequest::Attach => self.attach(actor, now),
+            ControlRequest::BlockImportBegin { feed, seconds, shadow, force } => {
                 return self.import_begin(feed, seconds, shadow, force, actor, now).unwrap_or_else(Into::into);
             }
-            Request::BlockImportAbort { id, reason } => self.import_abort(id, reason, actor, now),
-            Request::BlockImportChunk { id, entries } => {
+            ControlRequest::BlockImportAbort { id, reason } => self.import_abort(id, reason, actor, now),
+            ControlRequest::BlockImportChunk { id, entries } => {
                 return self.import_chunk(id, entries, actor, now).unwrap_or_else(Into::into);
             }
-            Request::BlockExport { feed, cursor } => {
+            ControlRequest::BlockExport { feed, cursor } => {
                 return self.export(feed.as_deref(), cursor, now).unwrap_or_else(Into::into);
             }
-            Request::AdminTokenNew { .. }
-            | Request::AdminTokenList
-            | Request::AdminTokenRevoke { .. }
-            | Request::AlertList
-            | Request::AlertSilence { .. }
-            | Request::AlertTest { .. }
-            | Request::AlertUnsilence { .. }
-            | Request::Anomalies
-            | Request::Explain { .. }
-            | Request::KeyImport { .. }
-            | Request::KeyList { .. }
-            | Request::KeyNew(_)
-            | Request::KeyRevoke { .. }
-            | Request::KeyRotate { .. }
-            | Request::KeyShow { .. }
-            | Request::TokenRevoke { .. }
-            | Request::TokenRevocationDel { .. }
-            | Request::TokenRevocations { .. }
-            | Request::Status
-            | Request::Top
-            | Request::Limit { .. }
-            | Request::Profiles { .. }
-            | Request::Quota { .. }
-            | Request::Reload { .. }
-            | Request::Upgrade
-            | Request::Watch { .. }
-            | Request::Whoami
-            | Request::BlockImportCommit { .. }
-            | Request::FeedRefresh { .. } => Err(Refused::new("not_here", "not a matter of bans")),
+            ControlRequest::AdminTokenNew { .. }
+            | ControlRequest::AdminTokenList
+            | ControlRequest::AdminTokenRevoke { .. }
+            | ControlRequest::AlertList
+            | ControlRequest::AlertSilence { .. }
+            | ControlRequest::AlertTest { .. }
+            | ControlRequest::AlertUnsilence { .. }
+            | ControlRequest::Anomalies
+            | ControlRequest::Explain { .. }
+            | ControlRequest::KeyImport { .. }
+            | ControlRequest::KeyList { .. }
+            | ControlRequest::KeyNew(_)
+            | ControlRequest::KeyRevoke { .. }
+            | ControlRequest::KeyRotate { .. }
+            | ControlRequest::KeyShow { .. }
+            | ControlRequest::TokenRevoke { .. }
+            | ControlRequest::TokenRevocationDel { .. }
+            | ControlRequest::TokenRevocations { .. }
+            | ControlRequest::Status
+            | ControlRequest::Top
+            | ControlRequest::Limit { .. }
+            | ControlRequest::Profiles { .. }
+            | ControlRequest::Quota { .. }
+            | ControlRequest::Reload { .. }
+            | ControlRequest::Upgrade
+            | ControlRequest::Watch { .. }
+            | ControlRequest::Whoami
+            | ControlRequest::BlockImportCommit { .. }
+            | ControlRequest::FeedRefresh { .. } => Err(Refused::new("not_here", "not a matter of bans")),
         };
         self.shortfalls.note_full(&done);
         match done {
-            Ok((message, changed)) => Answer::Done { message, changed },
+            Ok((message, changed)) => ControlAnswer::Done { message, changed },
             Err(refused) => refused.into(),
         }
     }
@@ -238,7 +238,7 @@ impl Guard {
         self.judge_never_ban(source)
     }
 
-    fn find(&self, source: Source) -> Option<&Record> {
+    fn find(&self, source: Source) -> Option<&BanRecord> {
         self.ledger.find(source)
     }
 
@@ -254,9 +254,9 @@ impl Guard {
         seconds: Option<u64>,
         shadow: bool,
         now: Now,
-    ) -> Record {
+    ) -> BanRecord {
         let after = |start: u64, unit: u64| seconds.map(|seconds| start.saturating_add(seconds.saturating_mul(unit)));
-        Record {
+        BanRecord {
             id: 0,
             source,
             reason,

@@ -13,7 +13,7 @@ pub(crate) use self::key::judge;
 pub use self::key::{make_key, make_secret, public_key};
 pub(crate) use self::peers::PeerMessage;
 use self::{
-    fact::Fact,
+    fact::ClusterFact,
     peers::{LetterWriter, Peers},
     tickets::TicketExchange,
 };
@@ -22,7 +22,7 @@ use crate::{
     os::clock::{self, Now, SECOND},
     policy::limit,
     settings::{
-        cluster::{Node, Settings, Stale},
+        cluster::{self, ClusterNode, Stale},
         limit::{Allowance, Limit},
         proxy,
     },
@@ -55,7 +55,7 @@ const EPOCH: &str = "cluster.epoch";
 pub(crate) struct Cluster {
     store: StoreReport,
     /// By which settings letters are written and judged.
-    settings: Option<Settings>,
+    settings: Option<cluster::Settings>,
     /// It was told of its settings.
     is_configured: bool,
     /// `None`: there is no cluster, or no key.
@@ -193,7 +193,7 @@ impl SharedLimit {
 
 impl Cluster {
     /// Goes on by these settings. `true`: they are others than before.
-    pub(crate) fn configure(&mut self, settings: Option<&Settings>, state_dir: &Path, now: Now) -> bool {
+    pub(crate) fn configure(&mut self, settings: Option<&cluster::Settings>, state_dir: &Path, now: Now) -> bool {
         if std::mem::replace(&mut self.is_configured, true) && self.settings.as_ref() == settings {
             return false;
         }
@@ -202,7 +202,8 @@ impl Cluster {
         self.peers.configure(settings);
         let sharing = settings.filter(|settings| settings.ticket_keys);
         let node = sharing.map(|settings| settings.node.as_str()).unwrap_or_default();
-        let peers: Vec<&str> = sharing.into_iter().flat_map(Settings::peers).map(|node| node.name.as_str()).collect();
+        let peers: Vec<&str> =
+            sharing.into_iter().flat_map(cluster::Settings::peers).map(|node| node.name.as_str()).collect();
         self.forgets_tickets |= self.tickets.configure(node, &peers);
         (self.told, self.since) = (None, now.monotonic);
         self.epoch_file = state_dir.join(EPOCH);
@@ -219,17 +220,17 @@ impl Cluster {
 
     /// The names of the machines whose word about bans counts, and of those whose word about revocations and API keys does.
     pub(crate) fn nodes(&self) -> (Vec<String>, Vec<String>) {
-        let nodes = |is_told: fn(&Settings) -> bool| {
-            let nodes = self.settings.iter().filter(|settings| is_told(settings)).flat_map(Settings::peers);
+        let nodes = |is_told: fn(&cluster::Settings) -> bool| {
+            let nodes = self.settings.iter().filter(|settings| is_told(settings)).flat_map(cluster::Settings::peers);
             nodes.map(|node| node.name.clone()).collect()
         };
         (nodes(|settings| settings.bans), nodes(|settings| settings.revocations || settings.api_keys))
     }
 
     /// Whether the machines tell each other this.
-    pub(crate) fn tells(&self, fact: &Fact) -> bool {
+    pub(crate) fn tells(&self, fact: &ClusterFact) -> bool {
         self.settings.as_ref().is_some_and(|settings| match fact {
-            Fact::Key { .. } => settings.api_keys,
+            ClusterFact::Key { .. } => settings.api_keys,
             fact if fact.is_of_tickets() => settings.ticket_keys,
             fact if fact.is_of_credentials() => settings.revocations,
             _ => settings.bans,
@@ -259,7 +260,7 @@ impl Cluster {
     }
 
     /// Letters about what this guard has decided.
-    pub(crate) fn letters(&mut self, mut facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+    pub(crate) fn letters(&mut self, mut facts: Vec<ClusterFact>, now: Now) -> Vec<Vec<u8>> {
         facts.retain(|fact| self.tells(fact));
         self.writer.as_mut().map(|writer| writer.changes(facts, now)).unwrap_or_default()
     }
@@ -270,17 +271,17 @@ impl Cluster {
     }
 
     /// Ticket keys that are to be told at once.
-    pub(crate) fn ticket_changes(&mut self, chain: &Chain) -> Vec<Fact> {
+    pub(crate) fn ticket_changes(&mut self, chain: &Chain) -> Vec<ClusterFact> {
         if self.writer.is_some() { self.tickets.take_changes(chain) } else { Vec::new() }
     }
 
     /// All ticket keys that are to be told.
-    pub(crate) fn ticket_facts(&mut self, chain: Option<&Chain>) -> Vec<Fact> {
+    pub(crate) fn ticket_facts(&mut self, chain: Option<&Chain>) -> Vec<ClusterFact> {
         chain.map(|chain| self.tickets.facts(chain)).unwrap_or_default()
     }
 
     /// Another machine says this of ticket keys. `true`: other tickets are opened from now on.
-    pub(crate) fn hear_tickets(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> bool {
+    pub(crate) fn hear_tickets(&mut self, node: &str, facts: &[ClusterFact], is_whole: bool, now: Now) -> bool {
         self.tickets.hear(node, facts, is_whole, now)
     }
 
@@ -295,7 +296,7 @@ impl Cluster {
     }
 
     /// Letters about all of it, and about as many of `more` as there is room for: how many these are.
-    pub(crate) fn whole(&mut self, facts: Vec<Fact>, more: Vec<Fact>, now: Now) -> (Vec<Vec<u8>>, usize) {
+    pub(crate) fn whole(&mut self, facts: Vec<ClusterFact>, more: Vec<ClusterFact>, now: Now) -> (Vec<Vec<u8>>, usize) {
         let facts = facts.into_iter().filter(|fact| self.tells(fact)).collect();
         self.told = Some(now.monotonic);
         self.writer.as_mut().and_then(|writer| writer.whole(facts, more, now)).unwrap_or_default()
@@ -338,7 +339,7 @@ impl Cluster {
     /// `None`: there is no cluster.
     pub(crate) fn status(&self, proxy: &proxy::Settings, now: Now) -> Option<ClusterStatus> {
         let settings = proxy.cluster.as_ref()?;
-        let node = |node: &Node| {
+        let node = |node: &ClusterNode| {
             let peer = self.peers.each().find(|(name, _)| *name == node.name).map(|(_, peer)| peer);
             let (refused, wrong) = peer.map_or((0, None), peers::Peer::refused);
             NodeStatus {
@@ -369,7 +370,7 @@ impl Cluster {
     }
 
     /// What an operator should know of it.
-    pub(crate) fn warnings(&self, settings: Option<&Settings>, now: Now) -> Vec<String> {
+    pub(crate) fn warnings(&self, settings: Option<&cluster::Settings>, now: Now) -> Vec<String> {
         let StoreReport { reachable, since, why, letters, .. } = &self.store;
         let mut warnings = Vec::new();
         if settings.is_none() || *since == 0 {

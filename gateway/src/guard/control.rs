@@ -36,11 +36,12 @@ pub use admin_token::{AdminToken, NewAdminToken};
 pub use clamp::{ClampEntry, KernelBudgets, PlanEntry, TotalBudget};
 pub use credentials::{ImportedKey, KeyMade, KeyPage, KeyShown, NewKey, RevocationPage, RevocationShown, TokensOf};
 pub use crowdsec::CrowdsecStatus;
-pub use entry::{Allow, Entry};
-pub use lists::{Cursor, Exported, Import, ImportEntry, Refusal};
+pub use entry::{AllowEntry, BlockEntry};
+pub use lists::{ExportCursor, Exported, ImportEntry, ImportProgress, ListRefusal};
 pub use status::{
-    ANOTHER_GUARD, AuditState, BanCount, Budget, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, Interface, LogDrops,
-    Lost, Process, ReloadRefused, Requests, Status, Top, VerdictCount,
+    ANOTHER_GUARD, AuditState, BudgetStatus, CertificateEnd, DiskSpace, FeedFetch, FeedStatus, GuardStatus,
+    InterfaceStatus, LogDrops, LostStatus, OriginCount, ProcessStatus, ReloadRefused, RequestsStatus, TopStatus,
+    VerdictCount,
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
@@ -49,7 +50,7 @@ pub use why::{BanHistory, Past, Score, Why};
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "ask", rename_all = "snake_case", deny_unknown_fields)]
-pub enum Request {
+pub enum ControlRequest {
     /// Block a source.
     BlockAdd {
         /// Who.
@@ -109,14 +110,14 @@ pub enum Request {
     },
     /// Some entries of the list.
     BlockImportChunk {
-        /// What [`Answer::Import`] said.
+        /// What [`ControlAnswer::Import`] said.
         id: u64,
         /// Line, source, seconds, reason.
         entries: Vec<ImportEntry>,
     },
     /// The list is complete: put it in force.
     BlockImportCommit {
-        /// What [`Answer::Import`] said.
+        /// What [`ControlAnswer::Import`] said.
         id: u64,
         /// SHA-256 of the list, hexadecimal, for the record.
         digest: String,
@@ -126,7 +127,7 @@ pub enum Request {
     },
     /// The list is not put in force after all.
     BlockImportAbort {
-        /// What [`Answer::Import`] said.
+        /// What [`ControlAnswer::Import`] said.
         id: u64,
         /// What is wrong with the list, for the record and for `status`; absent: nobody needs to know.
         #[serde(default)]
@@ -149,7 +150,7 @@ pub enum Request {
         /// Of this feed alone.
         feed: Option<String>,
         /// Where the page before ended.
-        cursor: Option<Cursor>,
+        cursor: Option<ExportCursor>,
     },
     /// Fetch the list of a feed now.
     FeedRefresh {
@@ -203,7 +204,7 @@ pub enum Request {
     /// What would become of a request or a token.
     Explain {
         /// What is asked.
-        question: Box<explain::Question>,
+        question: Box<explain::ExplainQuestion>,
     },
     /// What limits on requests have counted, or a change of it.
     Limit {
@@ -346,7 +347,7 @@ const fn yes() -> bool {
 /// What the guard answers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "answer", rename_all = "snake_case")]
-pub enum Answer {
+pub enum ControlAnswer {
     /// Done; what changed.
     Done {
         /// For people.
@@ -361,10 +362,10 @@ pub enum Answer {
         /// For people, with what would be right.
         message: String,
     },
-    /// To [`Request::BlockList`].
+    /// To [`ControlRequest::BlockList`].
     Blocks {
         /// In the order of their ids.
-        entries: Vec<Entry>,
+        entries: Vec<BlockEntry>,
         /// Lists in force, whose entries are not among them.
         #[serde(default)]
         lists: Vec<FeedStatus>,
@@ -372,53 +373,53 @@ pub enum Answer {
         #[serde(default, skip_serializing_if = "Option::is_none")]
         unattached: Option<String>,
     },
-    /// To [`Request::BlockFind`].
+    /// To [`ControlRequest::BlockFind`].
     Found {
         /// The youngest first.
-        entries: Vec<Entry>,
+        entries: Vec<BlockEntry>,
         /// Where the next page begins: so many were looked at that this page may have few, or none. Absent: that was all.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         next: Option<u64>,
         /// How many are in force, found or not.
         in_force: u64,
     },
-    /// To [`Request::BlockImportBegin`] and what follows it.
-    Import(Box<Import>),
-    /// To [`Request::BlockExport`].
+    /// To [`ControlRequest::BlockImportBegin`] and what follows it.
+    Import(Box<ImportProgress>),
+    /// To [`ControlRequest::BlockExport`].
     Exported {
         /// Blocks that were made one by one first, then feed by feed.
         entries: Vec<Exported>,
         /// Where the next page begins; absent: this was the last.
-        next: Option<Cursor>,
+        next: Option<ExportCursor>,
     },
-    /// To [`Request::AllowList`].
+    /// To [`ControlRequest::AllowList`].
     Allows {
         /// Configured ones first.
-        entries: Vec<Allow>,
+        entries: Vec<AllowEntry>,
     },
-    /// To [`Request::KeyNew`] and [`Request::KeyRotate`].
+    /// To [`ControlRequest::KeyNew`] and [`ControlRequest::KeyRotate`].
     KeyMade(Box<KeyMade>),
-    /// To [`Request::KeyList`] and [`Request::KeyShow`].
+    /// To [`ControlRequest::KeyList`] and [`ControlRequest::KeyShow`].
     Keys(Box<KeyPage>),
-    /// To [`Request::TokenRevocations`].
+    /// To [`ControlRequest::TokenRevocations`].
     Revocations(Box<RevocationPage>),
-    /// To [`Request::ShadowReport`].
+    /// To [`ControlRequest::ShadowReport`].
     Shadow {
         /// Limits first, then rules, then entries in the order of their ids.
         rows: Vec<Shadowed>,
     },
-    /// To [`Request::Why`].
+    /// To [`ControlRequest::Why`].
     Why(Box<Why>),
-    /// To [`Request::Status`].
-    Status(Box<Status>),
-    /// To [`Request::Top`].
-    Top(Box<Top>),
-    /// To [`Request::Profiles`].
+    /// To [`ControlRequest::Status`].
+    Status(Box<GuardStatus>),
+    /// To [`ControlRequest::Top`].
+    Top(Box<TopStatus>),
+    /// To [`ControlRequest::Profiles`].
     Profiles {
         /// Who fails most in the last minute first, then who asks most.
         rows: Vec<ProfileRow>,
     },
-    /// To [`Request::Limit`] and [`Request::Quota`].
+    /// To [`ControlRequest::Limit`] and [`ControlRequest::Quota`].
     Limits {
         /// In the order of the limits' names, or of how often they refused.
         rows: Vec<LimitRow>,
@@ -426,48 +427,48 @@ pub enum Answer {
         #[serde(default)]
         more: u64,
     },
-    /// To [`Request::ClampList`].
+    /// To [`ControlRequest::ClampList`].
     Clamps {
         /// In the order of their sources.
         entries: Vec<ClampEntry>,
     },
-    /// To [`Request::Explain`].
+    /// To [`ControlRequest::Explain`].
     Explained {
         /// What is said.
         explanation: Box<explain::Explanation>,
     },
-    /// To [`Request::Anomalies`].
+    /// To [`ControlRequest::Anomalies`].
     Anomalies(Box<Anomalies>),
-    /// To [`Request::AlertList`] and [`Request::AlertTest`].
+    /// To [`ControlRequest::AlertList`] and [`ControlRequest::AlertTest`].
     Alerts(Box<AlertReport>),
-    /// To [`Request::Whoami`].
+    /// To [`ControlRequest::Whoami`].
     Whoami(Box<Whoami>),
-    /// To [`Request::AdminTokenNew`].
+    /// To [`ControlRequest::AdminTokenNew`].
     AdminToken(Box<NewAdminToken>),
-    /// To [`Request::AdminTokenList`].
+    /// To [`ControlRequest::AdminTokenList`].
     AdminTokens {
         /// In the order of their names.
         tokens: Vec<AdminToken>,
     },
 }
 
-impl Answer {
+impl ControlAnswer {
     /// Not done because whoever asks may not have it done.
     pub(crate) fn denied(message: String) -> Self {
         Self::Refused { code: DENIED.to_owned(), message }
     }
 }
 
-/// The code of [`Answer::Refused`] where whoever asks lacks a role.
+/// The code of [`ControlAnswer::Refused`] where whoever asks lacks a role.
 pub const DENIED: &str = "denied";
 
 /// The code of a refusal: no limit counts by such a key, or there is no limit of that name. It is wrong usage.
 pub const UNKNOWN_KEY: &str = "unknown_key";
 
-/// The code of [`Answer::Refused`] where whoever asks has shown no token that is in force.
+/// The code of [`ControlAnswer::Refused`] where whoever asks has shown no token that is in force.
 pub const BAD_TOKEN: &str = "bad_token";
 
-/// The code of [`Answer::Refused`] where whoever asks has to come again later.
+/// The code of [`ControlAnswer::Refused`] where whoever asks has to come again later.
 pub const TOO_MANY: &str = "too_many";
 
 /// What a shadow rule or a shadow entry would have hit, by what is in force.

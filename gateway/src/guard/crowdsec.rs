@@ -15,7 +15,7 @@ use crate::{
     lists::DecisionStream,
     message::observer::fetch::Fetch,
     os::clock::{Now, SECOND, rfc3339},
-    settings::crowdsec::Settings,
+    settings::crowdsec,
 };
 
 mod decisions;
@@ -30,7 +30,7 @@ const LONGEST: Duration = Duration::from_secs(60);
 /// Everything that is known of CrowdSec.
 #[derive(Debug, Default)]
 pub(crate) struct Crowdsec {
-    settings: Option<Settings>,
+    settings: Option<crowdsec::Settings>,
     /// So often other settings came: what was asked by those before counts no more.
     pub(crate) epoch: u64,
     decisions: Decisions,
@@ -99,7 +99,7 @@ fn nanos(duration: Duration) -> u64 {
 
 impl Crowdsec {
     /// Goes on with these settings. Others mean that all is asked anew.
-    pub(crate) fn configure(&mut self, settings: Option<&Settings>) {
+    pub(crate) fn configure(&mut self, settings: Option<&crowdsec::Settings>) {
         if self.settings.as_ref() != settings {
             *self = Self { settings: settings.cloned(), epoch: self.epoch + 1, ..Self::default() };
         }
@@ -107,7 +107,7 @@ impl Crowdsec {
 
     /// Hears what was decided since the last time.
     pub(crate) fn hear(&mut self, watchers: &Watchers, now: Now) {
-        if !self.settings.as_ref().is_some_and(Settings::pushes) {
+        if !self.settings.as_ref().is_some_and(crowdsec::Settings::pushes) {
             return;
         }
         let lines = self.lines.get_or_insert_with(|| watchers.follow());
@@ -122,7 +122,7 @@ impl Crowdsec {
 
     /// Whether decisions are to be asked for now; `true` in it: all of them.
     pub(crate) fn pull(&mut self, now: Now) -> Option<bool> {
-        let pulls = self.settings.as_ref().is_some_and(Settings::pulls);
+        let pulls = self.settings.as_ref().is_some_and(crowdsec::Settings::pulls);
         if !pulls || !self.pull.begin(now.monotonic) {
             return None;
         }

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use facts::{Daemon, Fact, Interface, Unanswered};
 
-use super::{control::Process, kernel::PinnedAt};
+use super::{control::ProcessStatus, kernel::PinnedAt};
 use crate::{os::launch::ProcessRole, text::counted::counted};
 
 mod facts;
@@ -18,7 +18,7 @@ pub use look::look;
 /// How a check came out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum State {
+pub enum CheckState {
     /// As it should be.
     Ok,
     /// It works; somebody should know. Also what could not be looked at.
@@ -33,14 +33,14 @@ pub struct Check {
     /// Which.
     pub name: String,
     /// How it came out.
-    pub state: State,
+    pub state: CheckState,
     /// What was found.
     pub what: String,
     /// What would help; empty: nothing needs to be done.
     pub fix: String,
 }
 
-fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: impl Into<String>) -> Check {
+fn check(name: impl Into<String>, state: CheckState, what: impl Into<String>, fix: impl Into<String>) -> Check {
     Check { name: name.into(), state, what: what.into(), fix: fix.into() }
 }
 
@@ -48,7 +48,7 @@ fn check(name: impl Into<String>, state: State, what: impl Into<String>, fix: im
 const AS_ROOT: &str = "run as root on the gateway's host";
 
 fn unknown(name: impl Into<String>, reason: &str) -> Check {
-    check(name, State::Warn, format!("not looked at: {reason}"), AS_ROOT)
+    check(name, CheckState::Warn, format!("not looked at: {reason}"), AS_ROOT)
 }
 
 /// What helps root where something could not be looked at.
@@ -76,7 +76,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run, attached)));
     if facts.interfaces.is_empty() {
         let what = "guard.interfaces is empty: no packet is dropped in the kernel";
-        checks.push(check("interfaces", State::Warn, what, "name the interfaces that clients come in by"));
+        checks.push(check("interfaces", CheckState::Warn, what, "name the interfaces that clients come in by"));
     }
     if facts.has_run {
         checks.extend(traces(facts));
@@ -96,7 +96,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     } else {
         let what =
             "no gateway has run here by this configuration yet: there are no pins, no store and no record to look at";
-        checks.push(check("daemon", State::Warn, what, "start it: `gateway run`"));
+        checks.push(check("daemon", CheckState::Warn, what, "start it: `gateway run`"));
     }
     if facts.is_root {
         for unknown in checks.iter_mut().filter(|check| check.fix == AS_ROOT) {
@@ -124,9 +124,9 @@ fn kernel(release: &str) -> Check {
     let mut numbers = release.split(|letter: char| !letter.is_ascii_digit()).map(|part| part.parse::<u32>().ok());
     let tried = "the gateway is tried on Linux 6.1 and later";
     match (numbers.next().flatten(), numbers.next().flatten()) {
-        (Some(major), Some(minor)) if (major, minor) >= (6, 1) => check("kernel", State::Ok, release, ""),
-        (Some(_), Some(_)) => check("kernel", State::Warn, release, tried),
-        _ => check("kernel", State::Warn, format!("unknown version {release:?}"), tried),
+        (Some(major), Some(minor)) if (major, minor) >= (6, 1) => check("kernel", CheckState::Ok, release, ""),
+        (Some(_), Some(_)) => check("kernel", CheckState::Warn, release, tried),
+        _ => check("kernel", CheckState::Warn, format!("unknown version {release:?}"), tried),
     }
 }
 
@@ -134,19 +134,19 @@ fn program(program: &Fact<Result<Vec<String>, String>>) -> Vec<Check> {
     let (name, fix) = ("kernel program", "see docs/kernels.md for what each kernel gives");
     match program {
         Err(reason) => vec![unknown(name, reason)],
-        Ok(Err(refused)) => vec![check(name, State::Fail, refused, fix)],
+        Ok(Err(refused)) => vec![check(name, CheckState::Fail, refused, fix)],
         Ok(Ok(left_out)) if left_out.is_empty() => {
-            vec![check(name, State::Ok, "this kernel takes the whole of it", "")]
+            vec![check(name, CheckState::Ok, "this kernel takes the whole of it", "")]
         }
-        Ok(Ok(left_out)) => left_out.iter().map(|what| check(name, State::Warn, what, fix)).collect(),
+        Ok(Ok(left_out)) => left_out.iter().map(|what| check(name, CheckState::Warn, what, fix)).collect(),
     }
 }
 
 fn rights(is_root: bool) -> Check {
     if is_root {
-        return check("rights", State::Ok, "root", "");
+        return check("rights", CheckState::Ok, "root", "");
     }
-    check("rights", State::Warn, "not root: much cannot be looked at", "run as root")
+    check("rights", CheckState::Warn, "not root: much cannot be looked at", "run as root")
 }
 
 fn sysctl(name: &'static str, value: &Fact<i64>) -> Check {
@@ -164,47 +164,47 @@ fn sysctl(name: &'static str, value: &Fact<i64>) -> Check {
         _ => (true, 0, ""),
     };
     if is_well {
-        return check(name, State::Ok, value.to_string(), "");
+        return check(name, CheckState::Ok, value.to_string(), "");
     }
-    check(name, State::Warn, format!("{value}: {why}"), format!("sysctl -w {name}={least}"))
+    check(name, CheckState::Warn, format!("{value}: {why}"), format!("sysctl -w {name}={least}"))
 }
 
 fn btf(has_btf: bool) -> Check {
     if has_btf {
-        return check("btf", State::Ok, "the kernel describes its types", "");
+        return check("btf", CheckState::Ok, "the kernel describes its types", "");
     }
-    check("btf", State::Ok, "the kernel does not describe its types, which is not needed", "")
+    check("btf", CheckState::Ok, "the kernel does not describe its types, which is not needed", "")
 }
 
 fn bpffs(is_mounted: bool) -> Check {
     if is_mounted {
-        return check("bpffs", State::Ok, "mounted", "");
+        return check("bpffs", CheckState::Ok, "mounted", "");
     }
     let what = "not mounted where guard.pin_dir is: a start mounts it if it may; a gateway that runs makes its pins again \
                 within a second once it is mounted";
-    check("bpffs", State::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
+    check("bpffs", CheckState::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
 }
 
 /// `attached`: the interfaces that the running gateway has attached its program to.
 fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attached: &[String]) -> Vec<Check> {
     let name = format!("interface {}", at.name);
     if !at.is_there {
-        return vec![check(name, State::Fail, "not there", "see `ip link`, and guard.interfaces")];
+        return vec![check(name, CheckState::Fail, "not there", "see `ip link`, and guard.interfaces")];
     }
     let driver = at.driver.as_deref().unwrap_or("none known");
     let known = |value: Option<String>| value.unwrap_or_else(|| "?".to_owned());
     let (mtu, queues) = (known(at.mtu.map(|mtu| mtu.to_string())), known(at.queues.map(|queues| queues.to_string())));
     let what = format!("driver {driver}, MTU {mtu}, {queues} receive queues");
     let mut checks = vec![if at.is_up == Some(false) {
-        check(&*name, State::Warn, format!("down; {what}"), format!("ip link set {} up", at.name))
+        check(&*name, CheckState::Warn, format!("down; {what}"), format!("ip link set {} up", at.name))
     } else {
-        check(&*name, State::Ok, what, "")
+        check(&*name, CheckState::Ok, what, "")
     }];
     if at.joins_packets == Some(true) {
         let what = "large receive offload is on: drivers refuse XDP with it";
         checks.push(check(
             format!("offload {}", at.name),
-            State::Warn,
+            CheckState::Warn,
             what,
             format!("ethtool -K {} lro off", at.name),
         ));
@@ -215,15 +215,15 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attache
     checks.push(match (&at.program, ours) {
         (Err(reason), _) => unknown(name, reason),
         (Ok(Some(program)), Some(link)) if *program == link.program && link.native => {
-            check(name, State::Ok, format!("attached in the driver (program {program})"), "")
+            check(name, CheckState::Ok, format!("attached in the driver (program {program})"), "")
         }
         (Ok(Some(program)), Some(link)) if *program == link.program => {
             let big = if at.mtu.is_some_and(|mtu| mtu > 3_498) { "; its MTU is too large for one page" } else { "" };
             let what = format!("attached in the network stack, which costs more: the driver ({driver}) cannot run XDP, or guard.mode says so{big}");
-            check(name, State::Warn, what, "a driver with XDP, a smaller MTU, or large receive offload off (`ethtool -K ... lro off`)")
+            check(name, CheckState::Warn, what, "a driver with XDP, a smaller MTU, or large receive offload off (`ethtool -K ... lro off`)")
         }
         (Ok(Some(program)), _) if links.is_err() => {
-            check(name, State::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
+            check(name, CheckState::Warn, format!("program {program} is on it; whose cannot be seen"), "run as root")
         }
         (Ok(Some(program)), _) if attached.contains(&at.name) && is_of_a_gateway(at) => {
             let what = format!(
@@ -232,7 +232,7 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attache
             );
             let fix = "see `findmnt --task 1 /sys/fs/bpf`: unmount what is mounted over the pins; `gateway attach` pins the \
                        link again where it is not pinned";
-            check(name, State::Warn, what, fix)
+            check(name, CheckState::Warn, what, fix)
         }
         (Ok(Some(program)), _) => {
             let fix = format!(
@@ -240,10 +240,10 @@ fn interface(at: &Interface, links: &Fact<Vec<PinnedAt>>, has_run: bool, attache
                 at.name
             );
             let named = at.program_named.as_ref().map(|named| format!(", {named}")).unwrap_or_default();
-            check(name, State::Fail, format!("another XDP program (id {program}{named}) is on it"), fix)
+            check(name, CheckState::Fail, format!("another XDP program (id {program}{named}) is on it"), fix)
         }
-        (Ok(None), _) if !has_run => check(name, State::Ok, "free", ""),
-        (Ok(None), _) => check(name, State::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
+        (Ok(None), _) if !has_run => check(name, CheckState::Ok, "free", ""),
+        (Ok(None), _) => check(name, CheckState::Fail, "nothing is attached", "`gateway attach`, or start the gateway"),
     });
     checks
 }
@@ -257,11 +257,11 @@ fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
     match links {
         Err(reason) => unknown("pins", reason),
         Ok(links) if links.is_empty() && !interfaces.is_empty() => {
-            check("pins", State::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
+            check("pins", CheckState::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
         }
         Ok(links) => check(
             "pins",
-            State::Ok,
+            CheckState::Ok,
             format!("{}, all of the gateway's program", counted(links.len(), "link", "links")),
             "",
         ),
@@ -271,23 +271,23 @@ fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
 fn usage((name, used, capacity): (&'static str, usize, u32)) -> Check {
     let percent = u64::try_from(used).unwrap_or(u64::MAX).saturating_mul(100) / u64::from(capacity.max(1));
     let state = match percent {
-        100.. => State::Fail,
-        80.. => State::Warn,
-        _ => State::Ok,
+        100.. => CheckState::Fail,
+        80.. => CheckState::Warn,
+        _ => CheckState::Ok,
     };
     let setting = if name == "BANS" { "guard.max_bans" } else { "guard.max_rules" };
-    let fix = if state == State::Ok { String::new() } else { format!("raise {setting}, or remove entries") };
+    let fix = if state == CheckState::Ok { String::new() } else { format!("raise {setting}, or remove entries") };
     check(format!("map {name}"), state, format!("{used} of {capacity} entries ({percent} %)"), fix)
 }
 
 fn drift(drift: &Fact<(usize, usize)>) -> Check {
     match drift {
         Err(reason) => unknown("drift", reason),
-        Ok((0, 0)) => check("drift", State::Ok, "the kernel has what the store says", ""),
+        Ok((0, 0)) => check("drift", CheckState::Ok, "the kernel has what the store says", ""),
         Ok((missing, surplus)) => {
             let (missing, surplus) = (counted(*missing, "entry is", "entries are"), counted(*surplus, "is", "are"));
             let what = format!("{missing} missing in the kernel, {surplus} there and not in the store");
-            check("drift", State::Fail, what, "the running gateway repairs it within a second: is it running?")
+            check("drift", CheckState::Fail, what, "the running gateway repairs it within a second: is it running?")
         }
     }
 }
@@ -296,9 +296,11 @@ fn audit(audit: &Fact<(u64, Option<String>)>) -> Check {
     match audit {
         Err(reason) => unknown("audit", reason),
         Ok((records, None)) => {
-            check("audit", State::Ok, format!("whole: {}", counted(*records, "record", "records")), "")
+            check("audit", CheckState::Ok, format!("whole: {}", counted(*records, "record", "records")), "")
         }
-        Ok((_, Some(bad))) => check("audit", State::Fail, bad, "see `gateway audit verify`; restore from a backup"),
+        Ok((_, Some(bad))) => {
+            check("audit", CheckState::Fail, bad, "see `gateway audit verify`; restore from a backup")
+        }
     }
 }
 
@@ -307,23 +309,23 @@ fn clock(clock: &Fact<(u64, i16)>) -> Check {
         Err(reason) => unknown("clock", reason),
         Ok((_, year)) if *year < 2025 => {
             let what = format!("the wall clock says {year}: tokens and certificates are judged wrongly");
-            check("clock", State::Fail, what, "set the clock; run an NTP client")
+            check("clock", CheckState::Fail, what, "set the clock; run an NTP client")
         }
         Ok((ahead, _)) if *ahead > 60 => {
             let what = format!("a record is {ahead} s in the future: the clock was set back");
-            check("clock", State::Warn, what, "run an NTP client")
+            check("clock", CheckState::Warn, what, "run an NTP client")
         }
-        Ok(_) => check("clock", State::Ok, "no record is in the future", ""),
+        Ok(_) => check("clock", CheckState::Ok, "no record is in the future", ""),
     }
 }
 
 fn ntp(is_kept: &Fact<bool>) -> Check {
     match is_kept {
         Err(reason) => unknown("ntp", reason),
-        Ok(true) => check("ntp", State::Ok, "the clock is kept right", ""),
+        Ok(true) => check("ntp", CheckState::Ok, "the clock is kept right", ""),
         Ok(false) => {
             let what = "nobody keeps the clock right: tokens are judged by it";
-            check("ntp", State::Warn, what, "run an NTP client, such as chrony or systemd-timesyncd")
+            check("ntp", CheckState::Warn, what, "run an NTP client, such as chrony or systemd-timesyncd")
         }
     }
 }
@@ -332,20 +334,23 @@ fn ntp(is_kept: &Fact<bool>) -> Check {
 fn earlier(folders: &[String]) -> Option<Check> {
     let what = format!("maps of an earlier version are still pinned: {}", folders.join(", "));
     let fix = "the next start of the gateway removes them";
-    (!folders.is_empty()).then(|| check("earlier pins", State::Warn, what, fix))
+    (!folders.is_empty()).then(|| check("earlier pins", CheckState::Warn, what, fix))
 }
 
 fn permissions(path: &str, mode: &Fact<u32>) -> Check {
     let name = format!("permissions {path}");
     match mode {
         Err(reason) => unknown(name, reason),
-        Ok(mode) if mode & 0o027 == 0 => check(name, State::Ok, format!("{:03o}", mode & 0o777), ""),
-        Ok(mode) if mode & 0o022 == 0 => {
-            check(name, State::Warn, format!("{:03o}: everybody may read it", mode & 0o777), format!("chmod o= {path}"))
-        }
+        Ok(mode) if mode & 0o027 == 0 => check(name, CheckState::Ok, format!("{:03o}", mode & 0o777), ""),
+        Ok(mode) if mode & 0o022 == 0 => check(
+            name,
+            CheckState::Warn,
+            format!("{:03o}: everybody may read it", mode & 0o777),
+            format!("chmod o= {path}"),
+        ),
         Ok(mode) => {
             let what = format!("{:03o}: others may write it", mode & 0o777);
-            check(name, State::Fail, what, format!("chmod go-w,o= {path}"))
+            check(name, CheckState::Fail, what, format!("chmod go-w,o= {path}"))
         }
     }
 }
@@ -357,29 +362,29 @@ fn disk(disk: &Fact<(u64, u64)>) -> Check {
     };
     let what = format!("{} MiB free of {} MiB", free >> 20, all >> 20);
     match free >> 20 {
-        0..16 => check("disk", State::Fail, what, "no ban can be recorded soon, so none is made: make room"),
-        16..256 => check("disk", State::Warn, what, "make room on the file system of guard.state_dir"),
-        _ => check("disk", State::Ok, what, ""),
+        0..16 => check("disk", CheckState::Fail, what, "no ban can be recorded soon, so none is made: make room"),
+        16..256 => check("disk", CheckState::Warn, what, "make room on the file system of guard.state_dir"),
+        _ => check("disk", CheckState::Ok, what, ""),
     }
 }
 
 fn certificate_days(path: &str, days: &Fact<i64>) -> Check {
     let name = format!("certificate {path}");
     match days {
-        Err(reason) => check(name, State::Warn, format!("its end cannot be read: {reason}"), "check the file"),
+        Err(reason) => check(name, CheckState::Warn, format!("its end cannot be read: {reason}"), "check the file"),
         Ok(days) if *days < 0 => check(
             name,
-            State::Fail,
+            CheckState::Fail,
             format!("ended {} ago", counted(days.unsigned_abs(), "day", "days")),
             "renew it: the new files are read within seconds",
         ),
         Ok(days) if *days < 21 => check(
             name,
-            State::Warn,
+            CheckState::Warn,
             format!("ends in {}", counted(*days, "day", "days")),
             "renew it: the new files are read within seconds",
         ),
-        Ok(days) => check(name, State::Ok, format!("ends in {}", counted(*days, "day", "days")), ""),
+        Ok(days) => check(name, CheckState::Ok, format!("ends in {}", counted(*days, "day", "days")), ""),
     }
 }
 
@@ -388,23 +393,25 @@ fn observer_user((name, uid): &(String, Option<u32>), proxy: &(String, Option<u3
     const NAME: &str = "observer user";
     let hint = "useradd --system gateway-observer, and `user = \"gateway-observer\"` in [admin]";
     match uid {
-        Some(0) => check(NAME, State::Fail, "root", hint),
-        None => check(NAME, State::Fail, format!("there is no {name}"), format!("useradd --system {name}")),
+        Some(0) => check(NAME, CheckState::Fail, "root", hint),
+        None => check(NAME, CheckState::Fail, format!("there is no {name}"), format!("useradd --system {name}")),
         Some(uid) if Some(*uid) == proxy.1 => check(
             NAME,
-            State::Warn,
+            CheckState::Warn,
             format!("{name} ({uid}), as the proxy: what takes one over is near the other"),
             hint,
         ),
-        Some(uid) => check(NAME, State::Ok, format!("{name} ({uid})"), ""),
+        Some(uid) => check(NAME, CheckState::Ok, format!("{name} ({uid})"), ""),
     }
 }
 
 fn proxy_user((name, uid): &(String, Option<u32>)) -> Check {
     match uid {
-        Some(0) => check("proxy user", State::Fail, "root", "useradd --system gateway, and name that user"),
-        Some(uid) => check("proxy user", State::Ok, format!("{name} ({uid})"), ""),
-        None => check("proxy user", State::Fail, format!("there is no {name}"), format!("useradd --system {name}")),
+        Some(0) => check("proxy user", CheckState::Fail, "root", "useradd --system gateway, and name that user"),
+        Some(uid) => check("proxy user", CheckState::Ok, format!("{name} ({uid})"), ""),
+        None => {
+            check("proxy user", CheckState::Fail, format!("there is no {name}"), format!("useradd --system {name}"))
+        }
     }
 }
 
@@ -414,10 +421,10 @@ fn files(files: &Fact<(u64, u64)>) -> Check {
         // A connection takes a descriptor, and one to the upstream.
         Ok((limit, connections)) if *limit < connections.saturating_mul(2).saturating_add(256) => {
             let what = format!("at most {limit}, for proxy.max_connections = {connections} and as many to upstreams");
-            check("open files", State::Warn, what, "raise LimitNOFILE (ulimit -n), or lower proxy.max_connections")
+            check("open files", CheckState::Warn, what, "raise LimitNOFILE (ulimit -n), or lower proxy.max_connections")
         }
         Ok((limit, connections)) => {
-            check("open files", State::Ok, format!("at most {limit}, for {connections} connections"), "")
+            check("open files", CheckState::Ok, format!("at most {limit}, for {connections} connections"), "")
         }
     }
 }
@@ -426,31 +433,31 @@ fn daemon(daemon: &Result<Daemon, Unanswered>) -> Vec<Check> {
     let one = |state, what: &str, fix| vec![check("daemon", state, what, fix)];
     let Daemon { proxy, warnings, processes, .. } = match daemon {
         Err(Unanswered::Denied(reason)) => return vec![unknown("daemon", reason)],
-        Err(Unanswered::Down(reason)) => return one(State::Fail, reason, "start it: `gateway run`"),
-        Err(Unanswered::Silent(reason)) => return one(State::Fail, reason, "see the gateway's log"),
+        Err(Unanswered::Down(reason)) => return one(CheckState::Fail, reason, "start it: `gateway run`"),
+        Err(Unanswered::Silent(reason)) => return one(CheckState::Fail, reason, "see the gateway's log"),
         Ok(daemon) => daemon,
     };
     let mut checks = vec![
-        check("daemon", State::Ok, "it answers", ""),
+        check("daemon", CheckState::Ok, "it answers", ""),
         match proxy {
-            Some(pid) => check("proxy", State::Ok, format!("pid {pid}"), ""),
-            None => check("proxy", State::Fail, "none is serving", "see the gateway's log"),
+            Some(pid) => check("proxy", CheckState::Ok, format!("pid {pid}"), ""),
+            None => check("proxy", CheckState::Fail, "none is serving", "see the gateway's log"),
         },
     ];
     checks.extend(processes.iter().map(sandbox));
-    checks.extend(warnings.iter().map(|warning| check("warning", State::Warn, warning, "see `gateway status`")));
+    checks.extend(warnings.iter().map(|warning| check("warning", CheckState::Warn, warning, "see `gateway status`")));
     checks
 }
 
 /// Whether a process has given up what it should have, as the kernel has it.
-fn sandbox(process: &Process) -> Check {
+fn sandbox(process: &ProcessStatus) -> Check {
     let name = format!("sandbox of the {} (pid {})", process.role, process.pid);
     let Some(seen) = &process.sandbox else { return unknown(name, "the process cannot be seen from here") };
     let what = seen.to_string();
     if seen.is_confined(process.role == ProcessRole::LAUNCHER) {
-        return check(name, State::Ok, what, "");
+        return check(name, CheckState::Ok, what, "");
     }
-    check(name, State::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")
+    check(name, CheckState::Fail, what, "see docs/sandbox.md for what it should be, and the gateway's log")
 }
 
 #[cfg(test)]

@@ -12,10 +12,10 @@ use gateway_common::{
 
 use crate::{
     guard::kernel::{Attached, BudgetOverride, Kernel, KernelError, Removed},
-    settings::guard::Settings,
+    settings::guard,
 };
 
-pub(crate) use crate::guard::kernel::{RuleScan, Scan, TracedPacket};
+pub(crate) use crate::guard::kernel::{BanScan, RuleScan, TracedPacket};
 
 /// Where bans are enforced. The kernel's maps, or a table that behaves like them and counts nothing.
 pub(crate) trait Enforcement {
@@ -46,9 +46,9 @@ pub(crate) trait Enforcement {
     /// Packets per verdict.
     fn verdicts(&self) -> Vec<(Verdict, PacketCount)>;
     /// Puts new limits and ports in force.
-    fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError>;
+    fn apply(&mut self, settings: &guard::Settings, ports: &[u16]) -> Result<(), KernelError>;
     /// Puts new limits in force.
-    fn limit(&mut self, settings: &Settings) -> Result<(), KernelError>;
+    fn limit(&mut self, settings: &guard::Settings) -> Result<(), KernelError>;
     /// Attaches again where a link is gone; the names of the interfaces that needed it, and what cannot be repaired.
     fn reattach(&mut self) -> (Vec<String>, Vec<String>);
     /// Whether [`Self::attach_also`] can do anything with these.
@@ -66,7 +66,7 @@ pub(crate) trait Enforcement {
     /// Removes bans; those that are not there are passed over.
     fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError>;
     /// Some bans, from where the last call ended.
-    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError>;
+    fn scan(&self, from: &mut BanScan) -> Result<Vec<(SourceKey, Ban)>, KernelError>;
     /// Some rules, from where the last call ended.
     fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError>;
     /// Prepares rules that are not in force yet.
@@ -143,10 +143,10 @@ impl Enforcement for Kernel {
     fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
         self.verdicts()
     }
-    fn apply(&mut self, settings: &Settings, ports: &[u16]) -> Result<(), KernelError> {
+    fn apply(&mut self, settings: &guard::Settings, ports: &[u16]) -> Result<(), KernelError> {
         self.apply(settings, ports)
     }
-    fn limit(&mut self, settings: &Settings) -> Result<(), KernelError> {
+    fn limit(&mut self, settings: &guard::Settings) -> Result<(), KernelError> {
         self.limit(settings)
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
@@ -173,7 +173,7 @@ impl Enforcement for Kernel {
     fn unban_many(&mut self, keys: &[SourceKey]) -> Result<(), KernelError> {
         self.unban_many(keys)
     }
-    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+    fn scan(&self, from: &mut BanScan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
         self.scan(from)
     }
     fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError> {
@@ -289,10 +289,10 @@ impl Enforcement for AtAccept {
     fn verdicts(&self) -> Vec<(Verdict, PacketCount)> {
         Verdict::ALL.into_iter().map(|verdict| (verdict, PacketCount::default())).collect()
     }
-    fn apply(&mut self, _settings: &Settings, _ports: &[u16]) -> Result<(), KernelError> {
+    fn apply(&mut self, _settings: &guard::Settings, _ports: &[u16]) -> Result<(), KernelError> {
         Ok(())
     }
-    fn limit(&mut self, _settings: &Settings) -> Result<(), KernelError> {
+    fn limit(&mut self, _settings: &guard::Settings) -> Result<(), KernelError> {
         Ok(())
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
@@ -326,8 +326,8 @@ impl Enforcement for AtAccept {
         }
         Ok(())
     }
-    fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
-        *from = Scan::ended();
+    fn scan(&self, from: &mut BanScan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+        *from = BanScan::ended();
         Ok(self.bans())
     }
     fn scan_rules(&self, from: &mut RuleScan) -> Result<Vec<(Source, Rule)>, KernelError> {

@@ -18,7 +18,7 @@ pub use handle::Kernel;
 pub use held::{Hold, hold};
 pub use host::{clock_is_kept, earlier_layouts, joins_packets, program_named};
 pub use load::trial;
-pub use maps::batch::{RuleScan, Scan};
+pub use maps::batch::{BanScan, RuleScan};
 pub use maps::budgets::BudgetOverride;
 pub use pins::{PinnedAt, Removed, attached_program, is_pinned, pinned_links, remove};
 pub use trace::TracedPacket;

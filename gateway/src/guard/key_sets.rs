@@ -15,7 +15,7 @@ use crate::{
     message::{KeptKeys, KeySetReport, MAX_KEY_SETS},
     os::clock,
     policy::auth::jwt::source,
-    settings::{auth::Settings, jwt::Issuer},
+    settings::{auth, jwt::Issuer},
 };
 
 /// The file in the state folder.
@@ -52,7 +52,7 @@ impl KeySets {
     }
 
     /// A proxy tells how the keys of an issuer are.
-    pub(crate) fn hear(&mut self, report: KeySetReport, settings: &Settings) {
+    pub(crate) fn hear(&mut self, report: KeySetReport, settings: &auth::Settings) {
         if find(settings, &report.issuer).is_none() {
             return;
         }
@@ -66,7 +66,7 @@ impl KeySets {
     }
 
     /// A proxy hands over the last good keys of an issuer.
-    pub(crate) fn keep(&mut self, keys: KeptKeys, settings: &Settings) {
+    pub(crate) fn keep(&mut self, keys: KeptKeys, settings: &auth::Settings) {
         let is_its = |issuer: &Issuer| source(issuer).as_deref() == Some(&keys.source);
         let has_room = self.kept.len() < MAX_KEY_SETS || self.kept.contains_key(&keys.issuer);
         if has_room && find(settings, &keys.issuer).is_some_and(is_its) {
@@ -81,7 +81,7 @@ impl KeySets {
     }
 
     /// Writes the file if it has not what is kept. To be called every second.
-    pub(crate) fn write(&mut self, settings: &Settings) {
+    pub(crate) fn write(&mut self, settings: &auth::Settings) {
         self.reports.retain(|issuer, _| find(settings, issuer).is_some());
         if !std::mem::take(&mut self.is_behind) {
             return;
@@ -123,7 +123,7 @@ impl KeySets {
 }
 
 /// The issuer of a table, if its keys are fetched.
-fn find<'a>(settings: &'a Settings, key: &str) -> Option<&'a Issuer> {
+fn find<'a>(settings: &'a auth::Settings, key: &str) -> Option<&'a Issuer> {
     let issuers = settings.jwt.iter().flat_map(|jwt| &jwt.issuers);
     issuers.into_iter().find(|issuer| issuer.key == key && issuer.keys.fetch().is_some())
 }

@@ -11,8 +11,8 @@ use crate::{
     config::{Config, Disk, Locations},
     guard::{
         audit,
-        bans::{Actor, Guard, Parts, Processes, ProtectedAddresses},
-        control::{Answer, Request, Requests},
+        bans::{Actor, Guard, GuardParts, Processes, ProtectedAddresses},
+        control::{ControlAnswer, ControlRequest, RequestsStatus},
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         lifecycle::start::state::{self, OpenedState},
@@ -34,26 +34,26 @@ const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what t
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct NoAnswer {
+pub struct OfflineFailure {
     /// Whoever asks may not look into what was left behind.
     pub is_denied: bool,
     /// For people.
     pub message: String,
 }
 
-impl From<String> for NoAnswer {
+impl From<String> for OfflineFailure {
     fn from(message: String) -> Self {
         Self { is_denied: false, message }
     }
 }
 
-impl From<KernelError> for NoAnswer {
+impl From<KernelError> for OfflineFailure {
     fn from(error: KernelError) -> Self {
         Self { is_denied: matches!(error, KernelError::NotPermitted { .. }), message: error.to_string() }
     }
 }
 
-impl From<LockError> for NoAnswer {
+impl From<LockError> for OfflineFailure {
     fn from(error: LockError) -> Self {
         Self { is_denied: error.is_denied(), message: error.to_string() }
     }
@@ -63,24 +63,24 @@ impl From<LockError> for NoAnswer {
 ///
 /// # Errors
 /// Why it cannot be answered, for people.
-pub fn answer(config: &Path, request: Request, uid: u32) -> Option<Result<Answer, NoAnswer>> {
+pub fn answer(config: &Path, request: ControlRequest, uid: u32) -> Option<Result<ControlAnswer, OfflineFailure>> {
     let needs_resolving = match &request {
-        Request::BlockAdd { confirm: Some(_), .. } => return None,
-        Request::BlockAdd { .. } | Request::Why { .. } => true,
-        Request::AllowAdd { .. }
-        | Request::AllowDel { .. }
-        | Request::AllowList
-        | Request::BlockDel { .. }
-        | Request::BlockFlush
-        | Request::BlockList
-        | Request::Status
-        | Request::Top => false,
+        ControlRequest::BlockAdd { confirm: Some(_), .. } => return None,
+        ControlRequest::BlockAdd { .. } | ControlRequest::Why { .. } => true,
+        ControlRequest::AllowAdd { .. }
+        | ControlRequest::AllowDel { .. }
+        | ControlRequest::AllowList
+        | ControlRequest::BlockDel { .. }
+        | ControlRequest::BlockFlush
+        | ControlRequest::BlockList
+        | ControlRequest::Status
+        | ControlRequest::Top => false,
         _ => return None,
     };
     Some(answer_with(config, request, uid, needs_resolving))
 }
 
-fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result<Answer, NoAnswer> {
+fn answer_with(path: &Path, request: ControlRequest, uid: u32, resolve: bool) -> Result<ControlAnswer, OfflineFailure> {
     // First of all: whoever may not look there may not read all that the configuration names either.
     let locations = Locations::load(path, &Disk).map_err(|errors| errors.to_string())?;
     let store = locations.state_dir.join(state_files::STORE);
@@ -90,7 +90,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
         Err(error) => {
             let is_denied = error.kind() == io::ErrorKind::PermissionDenied;
             let hint = if is_denied { ": run as root" } else { "" };
-            return Err(NoAnswer { is_denied, message: format!("{}: {error}{hint}", store.display()) });
+            return Err(OfflineFailure { is_denied, message: format!("{}: {error}{hint}", store.display()) });
         }
     }
     let config = Config::load(path, &Disk).map_err(|errors| errors.to_string())?;
@@ -115,7 +115,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     let upstreams: Vec<String> = upstreams.collect();
     let (protected, unknown) = ProtectedAddresses::look(if resolve { &upstreams } else { &[] }, resolve);
     standing.extend(unknown);
-    let parts = Parts {
+    let parts = GuardParts {
         settings,
         rules: config.proxy.detect.rules.clone(),
         protected,
@@ -129,7 +129,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
     };
     let now = Now::read();
     let mut guard = Guard::offline(parts, now).map_err(|refused| refused.to_string())?;
-    let answer = if matches!(request, Request::Status | Request::Top) {
+    let answer = if matches!(request, ControlRequest::Status | ControlRequest::Top) {
         let processes = Processes {
             config: path.display().to_string(),
             proxy_pid: None,
@@ -144,7 +144,7 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             started: now.monotonic,
             listeners: Vec::new(),
             warnings: Vec::new(),
-            requests: Requests::default(),
+            requests: RequestsStatus::default(),
             upstreams: Vec::new(),
             key_sets: Vec::new(),
             fetches: Vec::new(),
@@ -164,8 +164,8 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
             "none".clone_into(&mut status.enforcement);
         }
         match request {
-            Request::Top => Answer::Top(Box::new(guard.top(status, now))),
-            _ => Answer::Status(Box::new(status)),
+            ControlRequest::Top => ControlAnswer::Top(Box::new(guard.top(status, now))),
+            _ => ControlAnswer::Status(Box::new(status)),
         }
     } else {
         guard.handle(request, &Actor::Operator(uid), now)
@@ -181,11 +181,11 @@ fn answer_with(path: &Path, request: Request, uid: u32, resolve: bool) -> Result
 ///
 /// # Errors
 /// For people: whoever asks is not root, a guard runs, or something is pinned that is not ours.
-pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, NoAnswer> {
+pub fn detach(locations: &Locations, uid: u32) -> Result<ControlAnswer, OfflineFailure> {
     // What others may not look into would seem to be empty.
     if uid != 0 {
         let message = "only root may take the gateway out of the kernel: run it as root".to_owned();
-        return Err(NoAnswer { is_denied: true, message });
+        return Err(OfflineFailure { is_denied: true, message });
     }
     let lock = locations.state_dir.exists().then(|| borrow(&locations.state_dir, TIMEOUT)).transpose()?;
     // Links of a gateway that runs with another state folder are its own.
@@ -203,7 +203,7 @@ pub fn detach(locations: &Locations, uid: u32) -> Result<Answer, NoAnswer> {
         message.push_str(&format!(" (not recorded: {error})"));
     }
     drop((hold, lock));
-    Ok(Answer::Done { message, changed: u64::try_from(removed.links).unwrap_or(0) })
+    Ok(ControlAnswer::Done { message, changed: u64::try_from(removed.links).unwrap_or(0) })
 }
 
 fn record(locations: &Locations, uid: u32) -> Result<(), String> {

@@ -14,7 +14,7 @@ use crate::{
         operators::admin_tokens::Holder,
     },
     settings::{
-        guard::Settings,
+        guard,
         operators::{Member, Role, Roles, every_role, names},
     },
     text::digits::decimal,
@@ -56,7 +56,7 @@ impl Operators {
     ///
     /// # Errors
     /// Each group and user that this host does not have.
-    pub(crate) fn find(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub(crate) fn find(settings: &guard::Settings) -> Result<Self, Vec<Diagnostic>> {
         let (mut entries, mut faults) = (Vec::new(), Vec::new());
         for (index, operator) in settings.operators.iter().enumerate() {
             let found = match &operator.who {
@@ -187,7 +187,7 @@ fn number(name: &str, found: nix::Result<Option<u32>>, what: &str) -> Result<u32
 ///
 /// # Errors
 /// There is no such group.
-pub(crate) fn control_group(settings: &Settings) -> Result<Option<u32>, Diagnostic> {
+pub(crate) fn control_group(settings: &guard::Settings) -> Result<Option<u32>, Diagnostic> {
     settings.control_group.as_deref().map(group).transpose()
 }
 

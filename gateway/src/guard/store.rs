@@ -16,9 +16,9 @@ mod source_filter;
 pub(crate) mod feeds;
 pub(crate) mod good;
 
-pub use database::{Change, HISTORY, Store, checkpoint, read_anchor};
+pub use database::{BanStore, HISTORY, StoreChange, checkpoint, read_anchor};
 pub use error::StoreError;
-pub use record::{Allowance, Anchor, Deadline, Ended, Record};
+pub use record::{AllowanceRecord, BanDeadline, BanEnd, BanRecord, CommittedHead};
 pub use safety::{Offence, Pardon, Promotion};
 pub(crate) use salvage::Salvage;
 

@@ -13,8 +13,8 @@ mod tests;
 
 pub use check::{NoNetworks, RouteScope, contradiction, networks};
 pub use tree::{
-    Claim, Comparison, ComparisonKind, Expression, ExpressionError, List, MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, Node,
-    Operand, Parameter, Relation,
+    Claim, Comparison, ComparisonKind, ConditionNode, Expression, ExpressionError, IdentityList, MAX_COMPARISONS,
+    MAX_DEPTH, MAX_LENGTH, Operand, PathParameter, Relation,
 };
 
 impl Expression {

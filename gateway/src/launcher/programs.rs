@@ -21,7 +21,7 @@ use rustix::{
     process::geteuid,
 };
 
-use crate::os::launch::{ProgramFault, ProgramId, Unfit};
+use crate::os::launch::{ProgramFault, ProgramId, UnfitProgram};
 
 /// How many programs that were found are kept beside those that run.
 const MOST: usize = 8;
@@ -90,7 +90,7 @@ impl Programs {
     ///
     /// # Errors
     /// It is not to be run.
-    pub(super) fn find(&mut self) -> Result<ProgramId, Unfit> {
+    pub(super) fn find(&mut self) -> Result<ProgramId, UnfitProgram> {
         let (file, about) = judged(&self.place, geteuid().as_raw())?;
         let found = Program::of(&self.place, file, &about);
         let id = found.id();
@@ -113,11 +113,11 @@ impl Programs {
 }
 
 /// Opens a program in such a place, and judges it and every folder that leads to it by what was opened.
-fn judged(place: &Path, own: u32) -> Result<(OwnedFd, Stat), Unfit> {
+fn judged(place: &Path, own: u32) -> Result<(OwnedFd, Stat), UnfitProgram> {
     let names: Vec<Component<'_>> = place.components().collect();
     let mut at: Option<(OwnedFd, Stat)> = None;
     for (index, name) in names.iter().enumerate() {
-        let unfit = |fault| Unfit { fault, depth: u16::try_from(index).unwrap_or(u16::MAX) };
+        let unfit = |fault| UnfitProgram { fault, depth: u16::try_from(index).unwrap_or(u16::MAX) };
         let flags = OFlags::PATH | OFlags::NOFOLLOW | OFlags::CLOEXEC;
         let opened = match (&at, name) {
             (None, Component::RootDir) => openat(CWD, "/", flags, Mode::empty()),
@@ -135,7 +135,7 @@ fn judged(place: &Path, own: u32) -> Result<(OwnedFd, Stat), Unfit> {
         judge(role, &about, own).map_err(unfit)?;
         at = Some((opened, about));
     }
-    at.ok_or(Unfit { fault: ProgramFault::Kind, depth: 0 })
+    at.ok_or(UnfitProgram { fault: ProgramFault::Kind, depth: 0 })
 }
 
 /// What a part of the place leads to.
@@ -219,19 +219,19 @@ mod tests {
         let place = folder.join("gateway");
         let mut programs = Programs::running(place.clone()).unwrap();
         let depth = u16::try_from(place.components().count() - 1).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Open(libc::ENOENT), depth }));
+        assert_eq!(programs.find(), Err(UnfitProgram { fault: ProgramFault::Open(libc::ENOENT), depth }));
         written(&place, 0o755);
         let first = programs.find().unwrap();
         assert_eq!(programs.find(), Ok(first));
         assert!(programs.known(first).is_some() && programs.known(ProgramId::default()).is_none());
         written(&place, 0o775);
-        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Writable, depth }));
+        assert_eq!(programs.find(), Err(UnfitProgram { fault: ProgramFault::Writable, depth }));
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o777)).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Writable, depth: depth - 1 }));
+        assert_eq!(programs.find(), Err(UnfitProgram { fault: ProgramFault::Writable, depth: depth - 1 }));
         fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
         fs::remove_file(&place).unwrap();
         std::os::unix::fs::symlink("/bin/true", &place).unwrap();
-        assert_eq!(programs.find(), Err(Unfit { fault: ProgramFault::Link, depth }));
+        assert_eq!(programs.find(), Err(UnfitProgram { fault: ProgramFault::Link, depth }));
         fs::remove_file(&place).unwrap();
 
         // What runs is kept, whatever comes after it. Of the rest the oldest goes.

@@ -3,16 +3,16 @@
 use http::HeaderName;
 
 use super::{
-    format::{Layout, Reader},
-    line::Line,
-    output::Output,
+    format::{Layout, PlaceholderReader},
+    line::LogLine,
+    output::CompiledOutput,
     redact::{Hash, Redactor},
 };
 use crate::{
     collections::mix::mix,
     diagnostic::Diagnostic,
     net::geo::Geo,
-    settings::access_log::{LineFilter, Principal, Settings},
+    settings::access_log::{self, LineFilter, Principal},
     web::request_id::RequestId,
 };
 
@@ -25,7 +25,7 @@ pub struct AccessLog {
     /// `None`: every request gets a line.
     keep: Option<LineFilter>,
     /// Where lines go.
-    pub outputs: Box<[Output]>,
+    pub outputs: Box<[CompiledOutput]>,
     /// Headers of requests that lines say.
     pub request_headers: Box<[HeaderName]>,
     /// Headers of responses that lines say.
@@ -54,7 +54,7 @@ impl AccessLog {
     ///
     /// # Errors
     /// A pattern cannot be compiled, or the machine has no randomness.
-    pub fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &access_log::Settings) -> Result<Self, Vec<Diagnostic>> {
         let layout = Layout::new(settings);
         let redact = Redactor::new(&settings.redact).map_err(|fault| vec![fault])?;
         let hash = match &settings.principal {
@@ -65,7 +65,8 @@ impl AccessLog {
         let mut outputs = Vec::new();
         for (index, output) in settings.outputs.iter().enumerate() {
             let under = |fault: Diagnostic| fault.under(&format!("access_log.output[{index}]"));
-            outputs.push(Output::new(output).map_err(|faults| faults.into_iter().map(under).collect::<Vec<_>>())?);
+            outputs
+                .push(CompiledOutput::new(output).map_err(|faults| faults.into_iter().map(under).collect::<Vec<_>>())?);
         }
         Ok(Self {
             outputs: outputs.into(),
@@ -110,8 +111,9 @@ impl AccessLog {
     }
 
     /// Appends a line.
-    pub fn write(&self, line: &Line<'_>, out: &mut Vec<u8>) {
-        self.layout.write(&Reader { redact: &self.redact, hash: self.hash.as_ref(), geo: &self.geo, line }, out);
+    pub fn write(&self, line: &LogLine<'_>, out: &mut Vec<u8>) {
+        self.layout
+            .write(&PlaceholderReader { redact: &self.redact, hash: self.hash.as_ref(), geo: &self.geo, line }, out);
     }
 }
 

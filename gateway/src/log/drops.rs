@@ -38,7 +38,7 @@ impl DropReason {
 pub(super) type Dropped = Option<(DropReason, u64)>;
 
 /// How many lines were dropped, in the order of [`DropReason::ALL`].
-pub type Counts = [u64; DropReason::ALL.len()];
+pub type DropCounts = [u64; DropReason::ALL.len()];
 
 /// Counts dropped lines, over all threads.
 #[derive(Debug, Default)]
@@ -53,8 +53,8 @@ impl Drops {
     }
 
     /// How many there were.
-    pub(super) fn counts(&self) -> Counts {
-        let mut counts = Counts::default();
+    pub(super) fn counts(&self) -> DropCounts {
+        let mut counts = DropCounts::default();
         for (count, sum) in counts.iter_mut().zip(&self.0) {
             *count = sum.load(Ordering::Relaxed);
         }

@@ -7,9 +7,9 @@ use self::{
     placeholder::{Placeholder, Value},
 };
 use super::text;
-use crate::settings::access_log::{Field, LineFormat, Settings, TemplatePart};
+use crate::settings::access_log::{self, Field, LineFormat, TemplatePart};
 
-pub(super) use placeholder::Reader;
+pub(super) use placeholder::PlaceholderReader;
 
 mod combined;
 mod ecs;
@@ -39,7 +39,7 @@ enum LineEncoding {
 }
 
 impl Layout {
-    pub(super) fn new(settings: &Settings) -> Self {
+    pub(super) fn new(settings: &access_log::Settings) -> Self {
         let mut headers = LoggedHeaders::default();
         let form = match &settings.format {
             LineFormat::Combined => LineEncoding::Text(combined::parts(&mut headers)),
@@ -91,7 +91,7 @@ impl Layout {
     }
 
     /// Appends the line.
-    pub(super) fn write(&self, reader: &Reader<'_>, out: &mut Vec<u8>) {
+    pub(super) fn write(&self, reader: &PlaceholderReader<'_>, out: &mut Vec<u8>) {
         match &self.form {
             LineEncoding::Json(begins, members) => write_json(reader, begins, members, out),
             LineEncoding::Standard => reader.write_standard(out),
@@ -101,12 +101,12 @@ impl Layout {
     }
 }
 
-fn has_no_headers(settings: &Settings) -> bool {
+fn has_no_headers(settings: &access_log::Settings) -> bool {
     settings.request_headers.is_empty() && settings.response_headers.is_empty()
 }
 
 /// Members for the headers that the settings name.
-fn header_members(prefix: &str, settings: &Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
+fn header_members(prefix: &str, settings: &access_log::Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
     let mut members = Vec::new();
     for name in &settings.request_headers {
         members.push(JsonMember::new(&format!("{prefix}request.{name}"), headers.of_request(name)));
@@ -117,7 +117,7 @@ fn header_members(prefix: &str, settings: &Settings, headers: &mut LoggedHeaders
     members
 }
 
-fn write_json(reader: &Reader<'_>, begins: &str, members: &[JsonMember], out: &mut Vec<u8>) {
+fn write_json(reader: &PlaceholderReader<'_>, begins: &str, members: &[JsonMember], out: &mut Vec<u8>) {
     out.push(b'{');
     out.extend_from_slice(begins.as_bytes());
     // The first member brings no comma.
@@ -140,7 +140,7 @@ fn write_json(reader: &Reader<'_>, begins: &str, members: &[JsonMember], out: &m
     out.push(b'}');
 }
 
-fn write_text(reader: &Reader<'_>, parts: &[TextPart], out: &mut Vec<u8>) {
+fn write_text(reader: &PlaceholderReader<'_>, parts: &[TextPart], out: &mut Vec<u8>) {
     for part in parts {
         let (place, is_quoted) = match part {
             TextPart::Text(text) => {

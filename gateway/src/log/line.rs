@@ -10,7 +10,7 @@ use crate::web::{request_id::RequestId, trace_context::TraceContext};
 
 /// What one request, or one connection that never came to one, was.
 #[derive(Clone, Copy, Debug)]
-pub struct Line<'a> {
+pub struct LogLine<'a> {
     /// When it began, milliseconds since the Unix epoch.
     pub unix_millis: u64,
     /// Its name in every log.

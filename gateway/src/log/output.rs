@@ -11,7 +11,7 @@ use rustls_pki_types::ServerName;
 use self::{
     datagram::DatagramOutput,
     file::FileOutput,
-    frame::{Frame, Journald, Syslog},
+    frame::{Frame, Journald, SyslogFrame},
     stream::StreamOutput,
 };
 use super::drops::Dropped;
@@ -32,19 +32,19 @@ mod stream;
 
 /// An output as it is configured, with what has to be compiled of it.
 #[derive(Clone, Debug)]
-pub struct Output {
+pub struct CompiledOutput {
     pub(super) settings: settings::Output,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
 }
 
 /// Something that blocks of lines are written to.
-pub(super) enum Target {
+pub(super) enum OutputTarget {
     Datagram(Box<DatagramOutput>),
     File(FileOutput),
     Stream(Box<StreamOutput>),
 }
 
-impl Output {
+impl CompiledOutput {
     /// Compiles one output.
     ///
     /// # Errors
@@ -61,23 +61,23 @@ impl Output {
     }
 
     /// Makes it ready to be written to. `opened`: what the guard has opened for it; `None`: it was to, and has not.
-    pub(super) fn target(&self, opened: Option<File>) -> Option<Target> {
+    pub(super) fn target(&self, opened: Option<File>) -> Option<OutputTarget> {
         Some(match &self.settings {
-            settings::Output::File(_) | settings::Output::Stdout => Target::File(FileOutput::new(opened?)),
+            settings::Output::File(_) | settings::Output::Stdout => OutputTarget::File(FileOutput::new(opened?)),
             settings::Output::Journald(path) => {
-                Target::Datagram(Box::new(DatagramOutput::unix(path.clone(), Frame::Journald(Journald))))
+                OutputTarget::Datagram(Box::new(DatagramOutput::unix(path.clone(), Frame::Journald(Journald))))
             }
             settings::Output::Syslog(syslog) => {
-                let frame = Syslog::new(syslog);
+                let frame = SyslogFrame::new(syslog);
                 match &syslog.transport {
                     SyslogTransport::Unix(path) => {
-                        Target::Datagram(Box::new(DatagramOutput::unix(path.clone(), Frame::Syslog(frame))))
+                        OutputTarget::Datagram(Box::new(DatagramOutput::unix(path.clone(), Frame::Syslog(frame))))
                     }
                     SyslogTransport::Udp(address) => {
-                        Target::Datagram(Box::new(DatagramOutput::udp(address.clone(), Frame::Syslog(frame))))
+                        OutputTarget::Datagram(Box::new(DatagramOutput::udp(address.clone(), Frame::Syslog(frame))))
                     }
                     SyslogTransport::Tcp(address) | SyslogTransport::Tls(address, _) => {
-                        Target::Stream(Box::new(StreamOutput::new(address.clone(), self.tls.clone(), frame)))
+                        OutputTarget::Stream(Box::new(StreamOutput::new(address.clone(), self.tls.clone(), frame)))
                     }
                 }
             }
@@ -95,7 +95,7 @@ fn compiled(address: &str, client: &UpstreamTls) -> Result<(Arc<ClientConfig>, S
     Ok((config, name))
 }
 
-impl Target {
+impl OutputTarget {
     /// Writes a block of whole lines.
     pub(super) fn write(&mut self, block: &[u8]) -> Dropped {
         match self {

@@ -270,10 +270,10 @@ impl Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::access_log::Settings;
+    use crate::settings::access_log;
 
     fn redactor(patterns: &[&str]) -> Redactor {
-        let mut settings = Settings::default().redact;
+        let mut settings = access_log::Settings::default().redact;
         settings.patterns.extend(patterns.iter().map(|&pattern| pattern.to_owned()));
         Redactor::new(&settings).unwrap()
     }
@@ -371,8 +371,8 @@ mod tests {
             ("card number", "card%20number=1&card+number=2", "card%20number=REDACTED&card+number=REDACTED"),
             ("IBAN", "a[iban]=1&iban=2", "a[iban]=REDACTED&iban=REDACTED"),
         ] {
-            let mut settings = Settings::default().redact;
-            settings.parameters.push(crate::settings::access_log::parameter_name(name));
+            let mut settings = access_log::Settings::default().redact;
+            settings.parameters.push(access_log::parameter_name(name));
             assert_eq!(Redactor::new(&settings).unwrap().query(query), expect, "{name:?}");
         }
     }
@@ -397,7 +397,7 @@ mod tests {
 
     #[test]
     fn shown_parameters_are_written() {
-        let mut settings = Settings::default().redact;
+        let mut settings = access_log::Settings::default().redact;
         settings.shown = vec!["page_token".to_owned(), "session_id".to_owned()];
         let redactor = Redactor::new(&settings).unwrap();
         let shown = "pageToken=a&page-token=b&sessionid=c";

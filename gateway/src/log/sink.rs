@@ -16,12 +16,12 @@ use std::{
 };
 
 use super::{
-    drops::{Counts, DropReason, Drops, lines},
-    output::{Output, Target},
+    drops::{DropCounts, DropReason, Drops, lines},
+    output::{CompiledOutput, OutputTarget},
 };
 use crate::{
     collections::swap::Swap,
-    os::{self, Policy, clock, program_log::sparse::Sparse},
+    os::{self, SchedulingPolicy, clock, program_log::sparse::Sparse},
 };
 
 /// How large a block may grow before it is handed over, in bytes.
@@ -53,7 +53,7 @@ pub struct Sink {
 /// The queue of one output.
 #[derive(Clone)]
 struct OutputQueue {
-    output: Output,
+    output: CompiledOutput,
     jobs: SyncSender<Job>,
     /// How many bytes wait in it, with those that are being written.
     waiting: Arc<AtomicUsize>,
@@ -73,7 +73,7 @@ impl Sink {
     ///
     /// # Errors
     /// No thread can be started, or a file is missing.
-    pub fn start(outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<Self> {
+    pub fn start(outputs: &[CompiledOutput], files: impl IntoIterator<Item = File>) -> io::Result<Self> {
         let sink = Self { queues: Arc::new(Swap::new(Vec::new())), threads: Arc::default(), drops: Arc::default() };
         sink.change(sink.open_all(outputs, files)?);
         Ok(sink)
@@ -84,7 +84,11 @@ impl Sink {
     ///
     /// # Errors
     /// As [`Self::start`]; then nothing has changed.
-    pub fn open_all(&self, outputs: &[Output], files: impl IntoIterator<Item = File>) -> io::Result<OpenOutputs> {
+    pub fn open_all(
+        &self,
+        outputs: &[CompiledOutput],
+        files: impl IntoIterator<Item = File>,
+    ) -> io::Result<OpenOutputs> {
         let (before, mut files) = (self.queues.load(), files.into_iter());
         let (mut queues, mut reopened) = (Vec::new(), Vec::new());
         for output in outputs {
@@ -106,7 +110,7 @@ impl Sink {
         self.queues.store(queues);
     }
 
-    fn open(&self, output: &Output, file: Option<File>) -> io::Result<OutputQueue> {
+    fn open(&self, output: &CompiledOutput, file: Option<File>) -> io::Result<OutputQueue> {
         let what = output.settings.describe();
         let missing = || io::Error::new(io::ErrorKind::NotFound, format!("the guard sent no file for {what}"));
         let target = output.target(file).ok_or_else(missing)?;
@@ -134,7 +138,7 @@ impl Sink {
 
     /// How many lines were dropped, by reason. One that several outputs dropped counts for each.
     #[must_use]
-    pub fn dropped(&self) -> Counts {
+    pub fn dropped(&self) -> DropCounts {
         self.drops.counts()
     }
 
@@ -145,10 +149,10 @@ impl Sink {
     }
 
     /// Lets every output write what waits for it, for at most so long: a server that is gone keeps nobody from ending.
-    pub fn finish(&self, patience: Duration) {
+    pub fn finish(&self, timeout: Duration) {
         self.queues.store(Vec::new());
         let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        let end = Instant::now() + patience;
+        let end = Instant::now() + timeout;
         while threads.iter().any(|thread| !thread.is_finished()) && Instant::now() < end {
             thread::sleep(LOOK);
         }
@@ -197,9 +201,9 @@ struct Shared<'a> {
     waiting: &'a AtomicUsize,
 }
 
-fn write_all(queue: &Receiver<Job>, mut target: Target, shared: &Shared<'_>, drops: &Drops, what: &str) {
+fn write_all(queue: &Receiver<Job>, mut target: OutputTarget, shared: &Shared<'_>, drops: &Drops, what: &str) {
     // Nobody waits for it, so it interrupts nobody.
-    os::schedule(Policy::Batch).unwrap_or_default();
+    os::schedule(SchedulingPolicy::Batch).unwrap_or_default();
     let told = Sparse::default();
     let note = |dropped: Option<(DropReason, u64)>| {
         let Some((reason, lines)) = dropped.filter(|(_, lines)| *lines > 0) else { return };

@@ -256,8 +256,8 @@ mod tests {
     use crate::{
         message::{Counted, FailingServer, GoodClient, UpstreamReport, observer::anomalies::Contributors},
         policy::{
-            detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, Named},
-            limit::quota::{Span, UsedRow, Warned},
+            detect::{Contribution, Contributor, LONGEST_SENTENCE, MAX_NAMED, MAX_REQUESTS, NamedContributor},
+            limit::quota::{QuotaSpan, UsedRow, Warned},
         },
         settings::anomalies::ClientMeasure,
         web::request_id::RequestId,
@@ -269,7 +269,7 @@ mod tests {
 
     fn contributors(named: usize, requests: usize, name: usize) -> ToGuard {
         let requests = vec![RequestId(u128::MAX); requests];
-        let who = Named::Principal("a".repeat(name));
+        let who = NamedContributor::Principal("a".repeat(name));
         let one = Contributor { who, count: u64::MAX, requests, stands_out: true };
         let contribution = Contribution { named: vec![one; named], ..Contribution::default() };
         let of = "a".repeat(LONGEST_CONTRIBUTOR);
@@ -357,7 +357,7 @@ mod tests {
             let report = QuotaReport {
                 quota: "a".repeat(name),
                 counts: "a".repeat(counts),
-                span: Span { start: i64::MIN, end: i64::MAX, again: u32::MAX, ends: u64::MAX },
+                span: QuotaSpan { start: i64::MIN, end: i64::MAX, again: u32::MAX, ends: u64::MAX },
                 rows: vec![row; rows],
                 warned: vec![warned; rows],
                 words: Vec::new(),

@@ -316,7 +316,7 @@ mod tests {
 
         run(async {
             let (left, right) = UnixStream::pair().unwrap();
-            let mut right = crate::message::channel::byte_stream::ByteStream::new(right);
+            let mut right = byte_stream::ByteStream::new(right);
             let mut bytes = [0; 8];
             send(left.as_fd(), b"a", &[]).unwrap();
             assert_eq!(right.read(&mut bytes).await.unwrap(), 1);

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::log::drops::Counts;
+use crate::log::drops::DropCounts;
 
 /// What a proxy had no room or no time for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,7 +10,7 @@ pub struct Lost {
     /// Asks for a ban.
     pub asks: u64,
     /// Lines of the access log, by why: in the order of [`DropReason::ALL`](crate::log::drops::DropReason::ALL).
-    pub log_lines: Counts,
+    pub log_lines: DropCounts,
     /// Connections over `proxy.max_connections`.
     pub connections: u64,
     /// Connections and requests that came while the proxy was over `proxy.max_memory`.

@@ -24,7 +24,7 @@ const INLINE_BYTES: usize = 32 * 1_024;
 
 /// What begins the file.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Opening {
+pub struct CredentialsHead {
     /// By what keys are hashed, or why it is not known which keys there are.
     pub pepper: Result<Vec<u8>, String>,
     /// All keys and revocations follow; else those that are known stay.
@@ -33,7 +33,7 @@ pub struct Opening {
     pub lost_keys: bool,
 }
 
-impl std::fmt::Debug for Opening {
+impl std::fmt::Debug for CredentialsHead {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Opening({:?})", self.pepper.as_ref().map(Vec::len))
     }
@@ -63,7 +63,7 @@ impl CredentialWriter {
     ///
     /// # Errors
     /// Out of descriptors or memory.
-    pub fn begin(opening: &Opening) -> io::Result<Self> {
+    pub fn begin(opening: &CredentialsHead) -> io::Result<Self> {
         let memory = memfd_create("gateway-credentials", MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING)?;
         let mut writer = Self { file: BufWriter::new(File::from(memory)), piece: Vec::new() };
         writer.write(opening)?;
@@ -108,7 +108,7 @@ pub struct CredentialReader {
     file: File,
     at: u64,
     /// What it begins with.
-    pub opening: Opening,
+    pub opening: CredentialsHead,
 }
 
 impl CredentialReader {
@@ -117,7 +117,7 @@ impl CredentialReader {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn begin(descriptor: OwnedFd) -> io::Result<Self> {
-        let opening = Opening { pepper: Err(String::new()), is_complete: false, lost_keys: false };
+        let opening = CredentialsHead { pepper: Err(String::new()), is_complete: false, lost_keys: false };
         let mut reader = Self { file: File::from(descriptor), at: 0, opening };
         reader.opening = reader.read()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(reader)
@@ -169,7 +169,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read_by_several() {
         let mut writer =
-            CredentialWriter::begin(&Opening { pepper: Ok(vec![1; 32]), is_complete: true, lost_keys: false }).unwrap();
+            CredentialWriter::begin(&CredentialsHead { pepper: Ok(vec![1; 32]), is_complete: true, lost_keys: false })
+                .unwrap();
         let all: Vec<_> = (0..3_000).map(key).collect();
         all.iter().for_each(|change| writer.add(change.clone()).unwrap());
         let file = writer.finish().unwrap();

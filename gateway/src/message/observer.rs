@@ -132,7 +132,7 @@ impl ObserverConfig {
         (feeds, crowdsec): (&[Feed], Option<&crowdsec::Settings>),
     ) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
-        let mut collector = |table: &str, settings: Option<&settings::otlp::Collector>| {
+        let mut collector = |table: &str, settings: Option<&settings::otlp::OtlpCollector>| {
             let made = settings.map(|settings| Collector::new(settings).map_err(|fault| fault.under(table)));
             made.transpose().unwrap_or_else(|fault| {
                 faults.push(fault);

@@ -8,9 +8,9 @@ use serde::{Deserialize, Serialize};
 pub use histogram::Histogram;
 pub use limits::{MAX_LABEL, MAX_NAMES, MAX_TRACES, MAX_WEIGHT, OTHER, label};
 pub use report::Report;
-pub use trace::{Step, StepSpan, Trace};
+pub use trace::{StepSpan, Trace, TraceStep};
 
-pub use crate::metric::{Kind, Metric, Role, Row};
+pub use crate::metric::{Metric, MetricKind, MetricRole, MetricRow};
 use crate::os::sandbox;
 
 mod histogram;
@@ -24,7 +24,7 @@ pub struct Telemetry {
     /// Whether it serves clients.
     pub serves: bool,
     /// Series that have changed since they were told last.
-    pub changed: Vec<(Series, Value)>,
+    pub changed: Vec<(Series, SeriesValue)>,
     /// Series that are no more.
     pub gone: Vec<Series>,
     /// Requests that were traced, at most [`MAX_TRACES`].
@@ -56,7 +56,7 @@ impl Series {
 
 /// What a series says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub enum Value {
+pub enum SeriesValue {
     /// Of a counter, since the process began.
     Count(u64),
     /// Of a gauge, now.
@@ -65,7 +65,7 @@ pub enum Value {
     Histogram(Histogram),
 }
 
-impl Value {
+impl SeriesValue {
     /// How much of [`MAX_WEIGHT`] it takes.
     #[must_use]
     pub fn weight(&self) -> usize {
@@ -76,9 +76,9 @@ impl Value {
     #[must_use]
     pub fn is_valid(&self, metric: Metric) -> bool {
         match (self, metric.row().kind) {
-            (Self::Count(_), Kind::Counter) => true,
-            (Self::Level(level), Kind::Gauge | Kind::Current) => level.is_finite(),
-            (Self::Histogram(histogram), Kind::Histogram) => histogram.is_valid(),
+            (Self::Count(_), MetricKind::Counter) => true,
+            (Self::Level(level), MetricKind::Gauge | MetricKind::Current) => level.is_finite(),
+            (Self::Histogram(histogram), MetricKind::Histogram) => histogram.is_valid(),
             _ => false,
         }
     }
@@ -86,29 +86,29 @@ impl Value {
 
 /// What is measured at one moment.
 #[derive(Debug, Default)]
-pub struct Samples(Vec<(Series, Value)>);
+pub struct Samples(Vec<(Series, SeriesValue)>);
 
 impl Samples {
     /// A counter.
     pub fn count(&mut self, metric: Metric, labels: &[&str], count: u64) {
-        self.0.push((Series::new(metric, labels), Value::Count(count)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Count(count)));
     }
 
     /// A gauge.
     #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
     pub fn level(&mut self, metric: Metric, labels: &[&str], level: u64) {
-        self.0.push((Series::new(metric, labels), Value::Level(level as f64)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Level(level as f64)));
     }
 
     /// A gauge of a time, from nanoseconds.
     #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
     pub fn seconds(&mut self, metric: Metric, labels: &[&str], nanos: u64) {
-        self.0.push((Series::new(metric, labels), Value::Level(nanos as f64 / 1e9)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Level(nanos as f64 / 1e9)));
     }
 
     /// A gauge of any number.
     pub fn number(&mut self, metric: Metric, labels: &[&str], number: f64) {
-        self.0.push((Series::new(metric, labels), Value::Level(number)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Level(number)));
     }
 
     /// A gauge that is 1 or 0.
@@ -119,11 +119,11 @@ impl Samples {
     /// A moment in seconds since 1970.
     #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
     pub fn moment(&mut self, metric: Metric, labels: &[&str], seconds: i64) {
-        self.0.push((Series::new(metric, labels), Value::Level(seconds as f64)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Level(seconds as f64)));
     }
 
     /// What is left to a process of this role.
-    pub fn sandbox(&mut self, role: &str, report: &sandbox::Report) {
+    pub fn sandbox(&mut self, role: &str, report: &sandbox::SandboxReport) {
         let count = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
         self.level(Metric::SandboxCapabilities, &[role], count(report.capabilities.len()));
         self.is(Metric::SandboxLandlock, &[role], report.landlock.starts_with("enforced"));
@@ -132,12 +132,12 @@ impl Samples {
 
     /// A histogram.
     pub fn histogram(&mut self, metric: Metric, labels: &[&str], histogram: Histogram) {
-        self.0.push((Series::new(metric, labels), Value::Histogram(histogram)));
+        self.0.push((Series::new(metric, labels), SeriesValue::Histogram(histogram)));
     }
 
     /// All of them.
     #[must_use]
-    pub fn into_inner(self) -> Vec<(Series, Value)> {
+    pub fn into_inner(self) -> Vec<(Series, SeriesValue)> {
         self.0
     }
 }

@@ -23,9 +23,9 @@ use crate::{
             revocation::Revoked,
             role_paths::UnseenRoles,
         },
-        detect::{Contribution, Contributor, Deviating, Discount, Discounted, Named},
+        detect::{Contribution, Contributor, Deviating, Discount, Discounted, NamedContributor},
         limit::{
-            quota::{Span, UsedRow, Warned},
+            quota::{QuotaSpan, UsedRow, Warned},
             quotas::QuotaReport,
             spent::Limited,
         },
@@ -56,7 +56,7 @@ fn discounted() -> Discounted {
 }
 
 fn parcel() -> Parcel {
-    let url = crate::settings::audit::Url {
+    let url = crate::settings::audit::AnchorUrl {
         is_tls: true,
         host: "audit.example".to_owned(),
         port: 443,
@@ -155,7 +155,7 @@ fn messages() -> Vec<Vec<u8>> {
             number: 1,
             explanation: Box::new(explain::Explanation::Refused("a".to_owned())),
         }),
-        written(&ToProxy::Explain { number: 1, question: Box::new(explain::Question::Request(Box::default())) }),
+        written(&ToProxy::Explain { number: 1, question: Box::new(explain::ExplainQuestion::Request(Box::default())) }),
         written(&ToGuard::UnseenRoles(vec![UnseenRoles {
             issuer: "jwt".to_owned(),
             path: "roles".to_owned(),
@@ -235,8 +235,8 @@ fn shown() -> ContributorsShown {
 fn contributors(address: IpAddr) -> Contributors {
     let contributor = |who| Contributor { who, count: 31, requests: vec![RequestId(7); 4], stands_out: true };
     let named = vec![
-        contributor(Named::Source(Source::of(address, 64), address, None)),
-        contributor(Named::Principal("ada".to_owned())),
+        contributor(NamedContributor::Source(Source::of(address, 64), address, None)),
+        contributor(NamedContributor::Principal("ada".to_owned())),
     ];
     let contribution = Contribution { total: 41, sources: 9, principals: 1, named };
     Contributors { of: "/login".to_owned(), measure: ClientMeasure::Failures, minute: 7, contribution }
@@ -308,7 +308,7 @@ fn quota_report() -> QuotaReport {
     QuotaReport {
         quota: "monthly".to_owned(),
         counts: "requests of principal per month in UTC".to_owned(),
-        span: Span { start: -1, end: i64::MAX, again: 1, ends: u64::MAX },
+        span: QuotaSpan { start: -1, end: i64::MAX, again: 1, ends: u64::MAX },
         rows: vec![row(u64::MAX, None), row(1, Some("principal=ada"))],
         warned: vec![Warned { key: 1, percent: 80, most: 100 }],
         words: vec![(1, u64::MAX)],

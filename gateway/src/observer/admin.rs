@@ -15,7 +15,7 @@ use tokio::sync::mpsc;
 
 use places::{OpenConnections, PeerAddress};
 use responses::{ResponseBody, events, response, text};
-pub(super) use server::{Socket, serve};
+pub(super) use server::{AdminSocket, serve};
 use stream::Stream;
 
 use super::{
@@ -25,7 +25,7 @@ use super::{
 use crate::{
     message::{
         observer::{ObserverConfig, relay::Relayed},
-        telemetry::{Metric, Role, Samples, Series, Telemetry},
+        telemetry::{Metric, MetricRole, Samples, Series, Telemetry},
     },
     os::{clock::Now, resident::Resident, sandbox},
 };
@@ -75,7 +75,7 @@ enum RequestDecision {
 /// What the observer knows of itself.
 pub(super) struct ObserverState {
     /// What is left to it.
-    pub(super) sandbox: sandbox::Report,
+    pub(super) sandbox: sandbox::SandboxReport,
     /// `None`: its memory is not known.
     pub(super) resident: Option<Resident>,
 }
@@ -135,7 +135,7 @@ impl Admin {
         self.exports.measure(&mut samples);
         self.alerts.measure(&mut samples, Now::read());
         self.baselines.measure(&mut samples);
-        for (role, name) in [(Role::Guard, "guard"), (Role::Proxy, "proxy")] {
+        for (role, name) in [(MetricRole::Guard, "guard"), (MetricRole::Proxy, "proxy")] {
             let nanos = u64::try_from(store.silence(role).as_nanos()).unwrap_or(u64::MAX);
             samples.seconds(Metric::Silence, &[name], nanos);
         }
@@ -151,7 +151,7 @@ impl Admin {
         let before = self.told.replace(now.clone());
         let gone = before.difference(&now).cloned().collect();
         let telemetry = Telemetry { serves: true, changed, gone, traces: Vec::new() };
-        store.receive((Role::Observer, 0), telemetry);
+        store.receive((MetricRole::Observer, 0), telemetry);
     }
 
     /// Answers one request, which came by the connection that has this place.

@@ -13,8 +13,8 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
-use dispatch::{Outbox, Outcome};
-use receiver::{ReceiverTarget, Sender, Sending};
+use dispatch::{NotificationOutcome, Outbox};
+use receiver::{AlertSender, ReceiverTarget, Sending};
 use sampler::Sampler;
 use silence::Silences;
 pub(super) use tracker::Sentences;
@@ -24,12 +24,12 @@ use super::store::{Store, Sums};
 use crate::{
     message::telemetry::{Metric, Samples},
     os::{
-        alternating_files::Keep,
+        alternating_files::AlternatingFiles,
         clock::{Now, SECOND},
         program_log::sparse::Sparse,
     },
-    outbound::client::Client,
-    settings::alert::{AlertRule, Receiver, Settings, Severity},
+    outbound::client::OutboundClient,
+    settings::alert::{self, AlertRule, Receiver, Severity},
 };
 
 mod ask;
@@ -72,7 +72,7 @@ struct Beat {
 /// All of it.
 pub(super) struct Alerts {
     instance: String,
-    client: Client,
+    client: OutboundClient,
     began: u64,
     rules: RefCell<Vec<(AlertRule, Sampler)>>,
     receivers: RefCell<Vec<Rc<ReceiverTarget>>>,
@@ -81,7 +81,7 @@ pub(super) struct Alerts {
     outboxes: RefCell<BTreeMap<String, Outbox>>,
     counts: RefCell<BTreeMap<(String, &'static str), u64>>,
     heartbeats: RefCell<BTreeMap<String, Beat>>,
-    keep: RefCell<Option<Keep>>,
+    saved_files: RefCell<Option<AlternatingFiles>>,
     /// Whether what is kept has been read: what is known is newer from then on.
     is_restored: Cell<bool>,
     /// What was written last, and whether that is on the disk.
@@ -96,7 +96,7 @@ impl Alerts {
         let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self {
             instance,
-            client: Client::new(AT_ONCE),
+            client: OutboundClient::new(AT_ONCE),
             began: now.monotonic,
             rules: RefCell::default(),
             receivers: RefCell::default(),
@@ -105,7 +105,7 @@ impl Alerts {
             outboxes: RefCell::default(),
             counts: RefCell::default(),
             heartbeats: RefCell::default(),
-            keep: RefCell::default(),
+            saved_files: RefCell::default(),
             is_restored: Cell::new(false),
             written: RefCell::default(),
             is_saved: Cell::new(false),
@@ -115,7 +115,7 @@ impl Alerts {
     }
 
     /// Goes on with other settings. What is known of rules and receivers that stay is kept.
-    pub(super) fn configure(&self, settings: &Settings, now: Now) {
+    pub(super) fn configure(&self, settings: &alert::Settings, now: Now) {
         let mut old: BTreeMap<String, (AlertRule, Sampler)> =
             self.rules.take().into_iter().map(|one| (one.0.name.clone(), one)).collect();
         let rules = settings.rules.iter().map(|rule| {
@@ -153,9 +153,9 @@ impl Alerts {
 
     /// Goes on with what is kept in these files.
     pub(super) fn restore(&self, files: [OwnedFd; 2], now: Now) {
-        let (keep, kept) = Keep::open::<SavedState>(files);
+        let (saved_files, kept) = AlternatingFiles::open::<SavedState>(files);
         // Another guard gives the files again: what is known is newer than they are.
-        self.keep.replace(Some(keep));
+        self.saved_files.replace(Some(saved_files));
         let is_first = !self.is_restored.replace(true);
         if let Some(kept) = kept.filter(|kept| is_first && kept.version == VERSION) {
             *self.silences.borrow_mut() = kept.silences;
@@ -258,16 +258,16 @@ impl Alerts {
     }
 
     async fn send(&self, target: &ReceiverTarget, notification: dispatch::Notification) {
-        let sender = Sender { instance: &self.instance, now: Now::read() };
+        let sender = AlertSender { instance: &self.instance, now: Now::read() };
         let outcome = target.send(&self.client, &Sending::Alerts(notification), sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
         let result = match &outcome {
-            Outcome::Failed { .. } => "failed",
-            Outcome::Refused(_) => "refused",
-            Outcome::Sent => "sent",
+            NotificationOutcome::Failed { .. } => "failed",
+            NotificationOutcome::Refused(_) => "refused",
+            NotificationOutcome::Sent => "sent",
         };
         self.count(name, result);
-        if let Outcome::Failed { why, .. } | Outcome::Refused(why) = &outcome
+        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, result, others, "a notification of alerts was not taken");
@@ -278,12 +278,12 @@ impl Alerts {
     }
 
     async fn beat(&self, target: &ReceiverTarget) {
-        let sender = Sender { instance: &self.instance, now: Now::read() };
+        let sender = AlertSender { instance: &self.instance, now: Now::read() };
         let outcome = target.send(&self.client, &Sending::Heartbeat, sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
-        let is_failing = outcome != Outcome::Sent;
+        let is_failing = outcome != NotificationOutcome::Sent;
         self.count(name, if is_failing { "failed" } else { "heartbeat" });
-        if let Outcome::Failed { why, .. } | Outcome::Refused(why) = &outcome
+        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, others, "a heartbeat was not taken");
@@ -310,15 +310,15 @@ impl Alerts {
             return;
         }
         // While the last one is being written there is none.
-        let Some(mut keep) = self.keep.borrow_mut().take() else { return };
+        let Some(mut saved_files) = self.saved_files.borrow_mut().take() else { return };
         let alerts = Rc::clone(self);
         tokio::task::spawn_local(async move {
             let written = tokio::task::spawn_blocking(move || {
-                let written = keep.write(&kept);
-                (keep, written)
+                let written = saved_files.write(&kept);
+                (saved_files, written)
             });
             match written.await {
-                Ok((keep, written)) => {
+                Ok((saved_files, written)) => {
                     if let Err(error) = &written
                         && let Some(others) = alerts.unsaved.is_due_every(TOLD_EVERY, now.monotonic)
                     {
@@ -327,7 +327,7 @@ impl Alerts {
                     alerts.is_saved.set(written.is_ok());
                     *alerts.written.borrow_mut() = text;
                     // Other files may have come meanwhile.
-                    alerts.keep.borrow_mut().get_or_insert(keep);
+                    alerts.saved_files.borrow_mut().get_or_insert(saved_files);
                 }
                 Err(error) => tracing::error!(%error, "alerts cannot be kept on the disk"),
             }

@@ -27,11 +27,11 @@ use crate::{
         telemetry::{Metric, Samples},
     },
     os::{
-        alternating_files::Keep,
+        alternating_files::AlternatingFiles,
         clock::{Now, SECOND, rfc3339},
     },
     policy::detect::Deviating,
-    settings::anomalies::Settings,
+    settings::anomalies,
 };
 
 mod deviation;
@@ -60,13 +60,13 @@ const CONTRIBUTOR_BYTES: usize = LONGEST_REPORT / 3;
 /// All of it.
 #[derive(Default)]
 pub(super) struct Baselines {
-    settings: RefCell<Option<(Settings, TimeZone)>>,
+    settings: RefCell<Option<(anomalies::Settings, TimeZone)>>,
     watch: RefCell<Watch>,
     minutes: RefCell<Minutes>,
     began: Cell<Option<u64>>,
     /// The minute that goes on, since 1970.
     minute: Cell<u64>,
-    keep: RefCell<Option<Keep>>,
+    saved_files: RefCell<Option<AlternatingFiles>>,
     /// Whether what is kept has been read: what is known is newer from then on.
     is_restored: Cell<bool>,
     saved: Cell<u64>,
@@ -76,7 +76,7 @@ pub(super) struct Baselines {
 
 impl Baselines {
     /// Goes on with other settings. `None`: nothing is learned.
-    pub(super) fn configure(&self, settings: Option<&Settings>) {
+    pub(super) fn configure(&self, settings: Option<&anomalies::Settings>) {
         *self.settings.borrow_mut() = settings.map(|settings| {
             let zone = TimeZone::get(&settings.zone).unwrap_or(TimeZone::UTC);
             (settings.clone(), zone)
@@ -85,8 +85,8 @@ impl Baselines {
 
     /// Goes on with what is kept in these files.
     pub(super) fn restore(&self, files: [OwnedFd; 2]) {
-        let (keep, kept) = Keep::open::<SavedWatch>(files);
-        self.keep.replace(Some(keep));
+        let (saved_files, kept) = AlternatingFiles::open::<SavedWatch>(files);
+        self.saved_files.replace(Some(saved_files));
         let is_first = !self.is_restored.replace(true);
         if let Some(kept) = kept.filter(|_| is_first) {
             self.watch.borrow_mut().restore(kept);
@@ -142,19 +142,19 @@ impl Baselines {
 
     /// Writes what is learned, beside everything else.
     fn save(self: &Rc<Self>) {
-        let Some(mut keep) = self.keep.borrow_mut().take() else { return };
+        let Some(mut saved_files) = self.saved_files.borrow_mut().take() else { return };
         let (kept, baselines) = (self.watch.borrow().kept(), Rc::clone(self));
         tokio::task::spawn_local(async move {
             let written = tokio::task::spawn_blocking(move || {
-                let written = keep.write(&kept);
-                (keep, written)
+                let written = saved_files.write(&kept);
+                (saved_files, written)
             });
             match written.await {
-                Ok((keep, written)) => {
+                Ok((saved_files, written)) => {
                     if let Err(error) = written {
                         tracing::error!(%error, "what is usual cannot be kept on the disk");
                     }
-                    baselines.keep.borrow_mut().get_or_insert(keep);
+                    baselines.saved_files.borrow_mut().get_or_insert(saved_files);
                 }
                 Err(error) => tracing::error!(%error, "what is usual cannot be kept on the disk"),
             }

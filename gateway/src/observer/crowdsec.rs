@@ -14,7 +14,7 @@ use crate::{
     os::clock::rfc3339,
     outbound::{
         Server,
-        client::{Client, OutboundRequest, OutboundResponse},
+        client::{OutboundClient, OutboundRequest, OutboundResponse},
     },
     settings::crowdsec::{LocalApi, Machine},
     web::url::Url,
@@ -37,7 +37,7 @@ pub(super) struct Session {
 /// # Errors
 /// For people: why there are none.
 pub(super) async fn decisions(
-    client: &Client,
+    client: &OutboundClient,
     server: &Server,
     api: &LocalApi,
     startup: bool,
@@ -63,7 +63,7 @@ impl Session {
     /// For people: why it could not be told.
     pub(super) async fn tell(
         &self,
-        client: &Client,
+        client: &OutboundClient,
         server: &Server,
         api: &LocalApi,
         bans: &[ToldBan],
@@ -81,7 +81,7 @@ impl Session {
     /// For people: why it could not be told.
     pub(super) async fn lift(
         &self,
-        client: &Client,
+        client: &OutboundClient,
         server: &Server,
         api: &LocalApi,
         source: Option<&str>,
@@ -94,7 +94,7 @@ impl Session {
     /// Asks something as the machine.
     async fn ask(
         &self,
-        (client, server, api): (&Client, &Server, &LocalApi),
+        (client, server, api): (&OutboundClient, &Server, &LocalApi),
         machine: &Machine,
         (method, path): (Method, &str),
         body: Bytes,
@@ -126,7 +126,7 @@ impl Session {
 }
 
 /// Begins a session: its token.
-async fn login(client: &Client, server: &Server, api: &LocalApi, machine: &Machine) -> Result<String, String> {
+async fn login(client: &OutboundClient, server: &Server, api: &LocalApi, machine: &Machine) -> Result<String, String> {
     let password = String::from_utf8_lossy(machine.password.bytes.trim_ascii());
     let body = json!({ "machine_id": machine.name, "password": password, "scenarios": [] });
     let request = OutboundRequest {

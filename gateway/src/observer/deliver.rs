@@ -20,7 +20,7 @@ use crate::{
         observer::delivery::{Delivered, Delivery, LONGEST_RESPONSE, Parcel},
     },
     observer::fetch::short,
-    settings::audit::{SyslogServer, Url},
+    settings::audit::{AnchorUrl, SyslogServer},
     tls,
 };
 
@@ -111,7 +111,7 @@ async fn frame(mut stream: impl AsyncWrite + Unpin, message: &str) -> io::Result
 
 async fn post(
     stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
-    url: &Url,
+    url: &AnchorUrl,
     content_type: &str,
     body: Vec<u8>,
 ) -> Result<Vec<u8>, String> {

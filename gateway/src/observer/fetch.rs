@@ -25,7 +25,7 @@ use crate::{
     },
     outbound::{
         Server,
-        client::{Client, OutboundRequest},
+        client::{OutboundClient, OutboundRequest},
     },
     settings::{crowdsec::LocalApi, feed::FeedSource, outbound::Dial},
     web::url::Url,
@@ -36,7 +36,7 @@ const AT_ONCE: usize = 8;
 
 /// What is fetched, and by what.
 pub(super) struct Fetcher {
-    client: Client,
+    client: OutboundClient,
     feeds: RefCell<Vec<FeedSource>>,
     crowdsec: RefCell<Option<LocalApi>>,
     session: Session,
@@ -45,7 +45,7 @@ pub(super) struct Fetcher {
 impl Default for Fetcher {
     fn default() -> Self {
         Self {
-            client: Client::new(AT_ONCE),
+            client: OutboundClient::new(AT_ONCE),
             feeds: RefCell::default(),
             crowdsec: RefCell::default(),
             session: Session::default(),

@@ -8,7 +8,7 @@ use serde::Serialize;
 
 use super::store::Sums;
 use crate::{
-    message::telemetry::{Histogram, Metric, Series, Value},
+    message::telemetry::{Histogram, Metric, Series, SeriesValue},
     os::clock::{Now, SECOND},
 };
 
@@ -106,7 +106,7 @@ impl History {
 impl Totals {
     fn of(sums: &Sums) -> Self {
         let mut totals = Self::default();
-        let mut each = |metric: Metric, add: &mut dyn FnMut(&mut Self, &Series, &Value)| {
+        let mut each = |metric: Metric, add: &mut dyn FnMut(&mut Self, &Series, &SeriesValue)| {
             let first = Series { metric, labels: Vec::new() };
             for (series, value) in sums.range(first..).take_while(|(series, _)| series.metric == metric) {
                 add(&mut totals, series, value);
@@ -127,7 +127,7 @@ impl Totals {
             totals.refused = totals.refused.saturating_add(count(value));
         });
         each(Metric::RequestDuration, &mut |totals, _, value| {
-            if let Value::Histogram(histogram) = value {
+            if let SeriesValue::Histogram(histogram) = value {
                 totals.durations.add(histogram);
             }
         });
@@ -182,15 +182,15 @@ impl Totals {
     }
 }
 
-fn count(value: &Value) -> u64 {
-    if let Value::Count(count) = value { *count } else { 0 }
+fn count(value: &SeriesValue) -> u64 {
+    if let SeriesValue::Count(count) = value { *count } else { 0 }
 }
 
 /// A gauge without labels.
 fn level(sums: &Sums, metric: Metric) -> u64 {
     match sums.get(&Series { metric, labels: Vec::new() }) {
         #[expect(clippy::cast_possible_truncation, reason = "a number of things; `as` saturates")]
-        Some(Value::Level(level)) => *level as u64,
+        Some(SeriesValue::Level(level)) => *level as u64,
         _ => 0,
     }
 }

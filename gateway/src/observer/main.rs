@@ -21,7 +21,7 @@ use tokio::{
 };
 
 use super::{
-    admin::{Admin, ObserverState, Socket, serve},
+    admin::{Admin, AdminSocket, ObserverState, serve},
     alert::Alerts,
     baseline::Baselines,
     deliver::deliver,
@@ -40,7 +40,7 @@ use crate::{
             alert::{AlertQuestion, ObserverAnswer},
             event::Event,
         },
-        telemetry::{Role, Telemetry},
+        telemetry::{MetricRole, Telemetry},
     },
     os,
     os::{
@@ -134,7 +134,7 @@ async fn listen(launcher: OwnedFd, guard: OwnedFd, own: ObserverState) -> anyhow
                     Ok(Some(guard)) => {
                         channel = Some(Channel::new(guard)?);
                         // What this guard counts begins anew.
-                        observer.store.borrow_mut().forget((Role::Guard, 0));
+                        observer.store.borrow_mut().forget((MetricRole::Guard, 0));
                     }
                     Ok(None) => return Ok(()),
                     // Nothing is lost: it is heard once a client has gone.
@@ -195,10 +195,12 @@ impl Observer {
                 let (alerts, baselines) = (Rc::clone(&self.alerts), Rc::clone(&self.baselines));
                 tokio::task::spawn_local(async move { answer_question(&alerts, &baselines, sealed, answer).await });
             }
-            (ToObserver::Telemetry(telemetry), ..) => self.store.borrow_mut().receive((Role::Guard, 0), telemetry),
+            (ToObserver::Telemetry(telemetry), ..) => {
+                self.store.borrow_mut().receive((MetricRole::Guard, 0), telemetry)
+            }
             (ToObserver::Proxy { generation }, Some(socket), _) => {
                 let channel = Channel::new(socket)?;
-                self.store.borrow_mut().begin((Role::Proxy, generation));
+                self.store.borrow_mut().begin((MetricRole::Proxy, generation));
                 tokio::task::spawn_local(receive(
                     channel,
                     generation,
@@ -229,15 +231,15 @@ impl Observer {
     }
 }
 
-fn listener(socket: OwnedFd, is_unix: bool) -> io::Result<Socket> {
+fn listener(socket: OwnedFd, is_unix: bool) -> io::Result<AdminSocket> {
     Ok(if is_unix {
         let socket = UnixListener::from(socket);
         socket.set_nonblocking(true)?;
-        Socket::Unix(tokio::net::UnixListener::from_std(socket)?)
+        AdminSocket::Unix(tokio::net::UnixListener::from_std(socket)?)
     } else {
         let socket = TcpListener::from(socket);
         socket.set_nonblocking(true)?;
-        Socket::Tcp(tokio::net::TcpListener::from_std(socket)?)
+        AdminSocket::Tcp(tokio::net::TcpListener::from_std(socket)?)
     })
 }
 
@@ -274,7 +276,7 @@ async fn hear_events(channel: Channel, exports: Rc<Exports>, store: Rc<RefCell<S
 
 /// Listens to one proxy until it is gone, or says what is no message.
 async fn receive(channel: Channel, generation: u64, store: Rc<RefCell<Store>>, exports: Rc<Exports>) {
-    let id = (Role::Proxy, generation);
+    let id = (MetricRole::Proxy, generation);
     let mut left = PACE;
     loop {
         match channel.receive_alone::<Telemetry>().await {

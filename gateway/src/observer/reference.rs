@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::message::telemetry::{Kind, Metric, Role, Row};
+use crate::message::telemetry::{Metric, MetricKind, MetricRole, MetricRow};
 
 const HEAD: &str = "\
 # Metrics reference
@@ -21,17 +21,17 @@ over all proxies since the observer started, those that have ended included. *Ga
 pub fn reference() -> String {
     let mut page = HEAD.to_owned();
     for metric in Metric::ALL {
-        let Row { name, kind, role, labels, help } = metric.row();
+        let MetricRow { name, kind, role, labels, help } = metric.row();
         let kind = match kind {
-            Kind::Counter => "counter",
-            Kind::Current | Kind::Gauge => "gauge",
-            Kind::Histogram => "histogram",
+            MetricKind::Counter => "counter",
+            MetricKind::Current | MetricKind::Gauge => "gauge",
+            MetricKind::Histogram => "histogram",
         };
         let role = match role {
-            Role::Guard => "guard",
-            Role::Proxy => "proxy",
-            Role::Observer => "observer",
-            Role::Every => "each process",
+            MetricRole::Guard => "guard",
+            MetricRole::Proxy => "proxy",
+            MetricRole::Observer => "observer",
+            MetricRole::Every => "each process",
         };
         let labels: Vec<String> = labels.iter().map(|label| format!("`{label}`")).collect();
         // Writing to a text cannot fail.

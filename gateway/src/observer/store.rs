@@ -9,16 +9,16 @@ use std::{
     time::{Duration, Instant},
 };
 
-use crate::message::telemetry::{Kind, MAX_WEIGHT, OTHER, Role, Series, Telemetry, Value};
+use crate::message::telemetry::{MAX_WEIGHT, MetricKind, MetricRole, OTHER, Series, SeriesValue, Telemetry};
 
 /// A process that has said nothing for so long does not count as serving.
 const SILENT: Duration = Duration::from_secs(5);
 
 /// A role, and which process of it: a larger number is younger.
-pub(super) type ProcessId = (Role, u64);
+pub(super) type ProcessId = (MetricRole, u64);
 
 /// Series in the order in which they are told.
-pub(super) type Sums = BTreeMap<Series, Value>;
+pub(super) type Sums = BTreeMap<Series, SeriesValue>;
 
 /// Everything that is known.
 #[derive(Default)]
@@ -30,7 +30,7 @@ pub(super) struct Store {
     ended: Group,
     refused: u64,
     /// When the guard, and a proxy that serves, were heard last.
-    heard: BTreeMap<Role, Instant>,
+    heard: BTreeMap<MetricRole, Instant>,
 }
 
 #[derive(Default)]
@@ -43,7 +43,7 @@ struct Process {
 /// Series, of limited weight.
 #[derive(Default)]
 struct Group {
-    series: HashMap<Series, Value>,
+    series: HashMap<Series, SeriesValue>,
     weight: usize,
 }
 
@@ -61,7 +61,8 @@ impl Store {
         }
         for (series, value) in telemetry.changed {
             let role = series.metric.row().role;
-            let is_valid = series.is_valid() && value.is_valid(series.metric) && (role == id.0 || role == Role::Every);
+            let is_valid =
+                series.is_valid() && value.is_valid(series.metric) && (role == id.0 || role == MetricRole::Every);
             if !is_valid || !process.group.put(series, value) {
                 self.refused = self.refused.saturating_add(1);
             }
@@ -83,7 +84,7 @@ impl Store {
         self.channels.remove(&id);
         let Some(process) = self.processes.remove(&id) else { return };
         for (mut series, value) in process.group.series {
-            if !matches!(series.metric.row().kind, Kind::Counter | Kind::Histogram) {
+            if !matches!(series.metric.row().kind, MetricKind::Counter | MetricKind::Histogram) {
                 continue;
             }
             // What stands for the rest is small, and always finds room.
@@ -116,20 +117,20 @@ impl Store {
 
     /// Whether a proxy serves clients.
     pub(super) fn is_ready(&self) -> bool {
-        let proxies = self.processes.iter().filter(|((role, _), _)| *role == Role::Proxy);
+        let proxies = self.processes.iter().filter(|((role, _), _)| *role == MetricRole::Proxy);
         proxies.into_iter().any(|(_, process)| process.serves && process.is_heard())
     }
 
     /// How long nothing was heard of a role: of a proxy that serves, where it is that. The first time that it is asked
     /// counts as heard.
-    pub(super) fn silence(&mut self, role: Role) -> Duration {
+    pub(super) fn silence(&mut self, role: MetricRole) -> Duration {
         self.heard.entry(role).or_insert_with(Instant::now).elapsed()
     }
 
     /// Whether the guard and a proxy that serves were heard lately.
     pub(super) fn is_well(&self) -> bool {
         let is_heard = |role| self.heard.get(&role).is_some_and(|heard| heard.elapsed() < SILENT);
-        is_heard(Role::Guard) && is_heard(Role::Proxy)
+        is_heard(MetricRole::Guard) && is_heard(MetricRole::Proxy)
     }
 
     /// Everything, brought together.
@@ -141,7 +142,7 @@ impl Store {
         for (id, process) in &self.processes {
             let is_current = self.current(id.0) == Some(id.1);
             for (series, value) in &process.group.series {
-                if is_current || series.metric.row().kind != Kind::Current {
+                if is_current || series.metric.row().kind != MetricKind::Current {
                     add(&mut sums, series, value);
                 }
             }
@@ -150,7 +151,7 @@ impl Store {
     }
 
     /// The youngest process of a role that serves; if none does, the youngest.
-    fn current(&self, role: Role) -> Option<u64> {
+    fn current(&self, role: MetricRole) -> Option<u64> {
         let of_role = || self.processes.iter().rev().filter(move |((of, _), _)| *of == role);
         let serves = of_role().find(|(_, process)| process.serves);
         serves.or_else(|| of_role().next()).map(|((_, number), _)| *number)
@@ -165,16 +166,16 @@ impl Process {
 
 impl Group {
     /// Whether there is room for a series.
-    fn has_room(&self, series: &Series, value: &Value) -> bool {
+    fn has_room(&self, series: &Series, value: &SeriesValue) -> bool {
         self.series.contains_key(series) || self.weight + value.weight() <= MAX_WEIGHT
     }
 
     /// Takes the newest value of a series. `false`: there are too many, or it goes back.
-    fn put(&mut self, series: Series, value: Value) -> bool {
+    fn put(&mut self, series: Series, value: SeriesValue) -> bool {
         if let Some(known) = self.series.get_mut(&series) {
             let grows = match (&*known, &value) {
-                (Value::Count(old), Value::Count(new)) => old <= new,
-                (Value::Histogram(old), Value::Histogram(new)) => old.count() <= new.count(),
+                (SeriesValue::Count(old), SeriesValue::Count(new)) => old <= new,
+                (SeriesValue::Histogram(old), SeriesValue::Histogram(new)) => old.count() <= new.count(),
                 _ => true,
             };
             let weight = self.weight - known.weight() + value.weight();
@@ -191,14 +192,14 @@ impl Group {
         has_room
     }
 
-    fn add(&mut self, series: Series, value: Value) {
+    fn add(&mut self, series: Series, value: SeriesValue) {
         match self.series.get_mut(&series) {
             Some(sum) => sum_up(sum, &value),
             None => self.insert(series, value),
         }
     }
 
-    fn insert(&mut self, series: Series, value: Value) {
+    fn insert(&mut self, series: Series, value: SeriesValue) {
         self.weight += value.weight();
         self.series.insert(series, value);
     }
@@ -210,7 +211,7 @@ impl Group {
     }
 }
 
-fn add(sums: &mut Sums, series: &Series, value: &Value) {
+fn add(sums: &mut Sums, series: &Series, value: &SeriesValue) {
     match sums.get_mut(series) {
         Some(sum) => sum_up(sum, value),
         None => {
@@ -219,11 +220,11 @@ fn add(sums: &mut Sums, series: &Series, value: &Value) {
     }
 }
 
-fn sum_up(sum: &mut Value, value: &Value) {
+fn sum_up(sum: &mut SeriesValue, value: &SeriesValue) {
     match (sum, value) {
-        (Value::Count(sum), Value::Count(value)) => *sum = sum.saturating_add(*value),
-        (Value::Level(sum), Value::Level(value)) => *sum += value,
-        (Value::Histogram(sum), Value::Histogram(value)) => sum.add(value),
+        (SeriesValue::Count(sum), SeriesValue::Count(value)) => *sum = sum.saturating_add(*value),
+        (SeriesValue::Level(sum), SeriesValue::Level(value)) => *sum += value,
+        (SeriesValue::Histogram(sum), SeriesValue::Histogram(value)) => sum.add(value),
         _ => {}
     }
 }
@@ -242,9 +243,9 @@ mod tests {
     fn level(store: &Store, metric: Metric, labels: &[&str]) -> Option<f64> {
         match store.sums().get(&Series::new(metric, labels))? {
             #[expect(clippy::cast_precision_loss, reason = "small numbers")]
-            Value::Count(count) => Some(*count as f64),
-            Value::Level(level) => Some(*level),
-            Value::Histogram(_) => None,
+            SeriesValue::Count(count) => Some(*count as f64),
+            SeriesValue::Level(level) => Some(*level),
+            SeriesValue::Histogram(_) => None,
         }
     }
 
@@ -258,9 +259,9 @@ mod tests {
                 samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up);
             })
         };
-        store.receive((Role::Proxy, 1), say(5, 10, 1));
-        store.receive((Role::Proxy, 1), say(7, 10, 1));
-        store.receive((Role::Proxy, 2), say(1, 3, 0));
+        store.receive((MetricRole::Proxy, 1), say(5, 10, 1));
+        store.receive((MetricRole::Proxy, 1), say(7, 10, 1));
+        store.receive((MetricRole::Proxy, 2), say(1, 3, 0));
         let told = |store: &Store| {
             [
                 level(store, Metric::Requests, &["/", "2xx"]),
@@ -269,13 +270,13 @@ mod tests {
             ]
         };
         assert_eq!(told(&store), [Some(8.0), Some(13.0), Some(0.0)]);
-        store.end((Role::Proxy, 1));
+        store.end((MetricRole::Proxy, 1));
         assert_eq!(told(&store), [Some(8.0), Some(3.0), Some(0.0)]);
-        store.end((Role::Proxy, 2));
+        store.end((MetricRole::Proxy, 2));
         assert_eq!(told(&store), [Some(8.0), None, None]);
 
         // A new guard gives a proxy another channel, by which everything is told again.
-        let third = (Role::Proxy, 3);
+        let third = (MetricRole::Proxy, 3);
         store.begin(third);
         store.receive(third, say(5, 1, 1));
         store.begin(third);
@@ -286,7 +287,7 @@ mod tests {
         assert_eq!(told(&store), [Some(13.0), None, None]);
         // That guard counts anew, or goes on with what the kernel counts.
         let packets = |store: &Store| level(store, Metric::Packets, &["blocked"]);
-        let guard = (Role::Guard, 0);
+        let guard = (MetricRole::Guard, 0);
         store.receive(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 9)));
         store.forget(guard);
         store.receive(guard, telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)));
@@ -301,11 +302,11 @@ mod tests {
             telemetry(serves, |samples| samples.level(Metric::UpstreamServer, &["items", "a:1", "up"], up))
         };
         assert!(!store.is_ready());
-        store.receive((Role::Proxy, 1), say(true, 1));
-        store.receive((Role::Proxy, 2), say(false, 0));
+        store.receive((MetricRole::Proxy, 1), say(true, 1));
+        store.receive((MetricRole::Proxy, 2), say(false, 0));
         assert!(store.is_ready());
         assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(1.0));
-        store.receive((Role::Proxy, 1), say(false, 1));
+        store.receive((MetricRole::Proxy, 1), say(false, 1));
         assert!(!store.is_ready());
         assert_eq!(level(&store, Metric::UpstreamServer, &["items", "a:1", "up"]), Some(0.0));
     }
@@ -313,7 +314,7 @@ mod tests {
     #[test]
     fn a_process_is_not_believed() {
         let mut store = Store::default();
-        let id = (Role::Proxy, 1);
+        let id = (MetricRole::Proxy, 1);
         store.receive(id, telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 5)));
         for bad in [
             telemetry(true, |samples| samples.count(Metric::Lost, &["shed"], 4)),
@@ -321,11 +322,11 @@ mod tests {
             telemetry(true, |samples| samples.level(Metric::Lost, &["other"], 4)),
             telemetry(true, |samples| samples.count(Metric::Packets, &["blocked"], 4)),
             Telemetry {
-                changed: vec![(Series::new(Metric::Connections, &[]), Value::Level(f64::NAN))],
+                changed: vec![(Series::new(Metric::Connections, &[]), SeriesValue::Level(f64::NAN))],
                 ..Telemetry::default()
             },
             Telemetry {
-                changed: vec![(Series { metric: Metric::Lost, labels: vec!["x".repeat(201)] }, Value::Count(1))],
+                changed: vec![(Series { metric: Metric::Lost, labels: vec!["x".repeat(201)] }, SeriesValue::Count(1))],
                 ..Telemetry::default()
             },
         ] {
@@ -343,9 +344,9 @@ mod tests {
                         samples.count(Metric::Lost, &[&format!("{process}-{number}")], 1);
                     }
                 };
-                store.receive((Role::Proxy, process), telemetry(true, many));
+                store.receive((MetricRole::Proxy, process), telemetry(true, many));
             }
-            store.end((Role::Proxy, process));
+            store.end((MetricRole::Proxy, process));
         }
         assert!(store.series() <= MAX_WEIGHT + 2, "{}", store.series());
         assert!(level(&store, Metric::Lost, &[OTHER]).is_some_and(|other| other >= 140_000.0));

@@ -22,13 +22,13 @@ const MOST: usize = 16 << 20;
 
 /// Two files.
 #[derive(Debug)]
-pub(crate) struct Keep {
+pub(crate) struct AlternatingFiles {
     files: [File; 2],
     /// Of what is in the newer one.
     number: u64,
 }
 
-impl Keep {
+impl AlternatingFiles {
     /// Takes two files, and reads what is kept there. `None`: nothing, or nothing that this program understands.
     pub(crate) fn open<T: DeserializeOwned>(files: [OwnedFd; 2]) -> (Self, Option<T>) {
         let files = files.map(File::from);
@@ -69,7 +69,7 @@ impl Keep {
 
 /// What a file is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum State {
+pub(crate) enum AlternatingState {
     /// Made, and never written.
     New,
     /// As it was written.
@@ -90,13 +90,13 @@ pub(crate) fn mark(file: &File) -> io::Result<()> {
 ///
 /// # Errors
 /// The disk has a fault.
-pub(crate) fn look(file: &File) -> io::Result<State> {
+pub(crate) fn look(file: &File) -> io::Result<AlternatingState> {
     if read(file).is_some() {
-        return Ok(State::Whole);
+        return Ok(AlternatingState::Whole);
     }
     let mut start = [0; MAGIC.len() + 1];
     let is_new = file.read_at(&mut start, 0)? == MAGIC.len() && start.starts_with(MAGIC);
-    Ok(if is_new { State::New } else { State::Damaged })
+    Ok(if is_new { AlternatingState::New } else { AlternatingState::Damaged })
 }
 
 fn read(file: &File) -> Option<(u64, Vec<u8>)> {
@@ -130,25 +130,28 @@ mod tests {
     #[test]
     fn the_newest_that_is_whole_is_read() {
         let files = files();
-        assert_eq!(look(&files[0]).unwrap(), State::Damaged, "it is empty");
+        assert_eq!(look(&files[0]).unwrap(), AlternatingState::Damaged, "it is empty");
         files.iter().for_each(|file| mark(file).unwrap());
-        assert_eq!(look(&files[0]).unwrap(), State::New);
-        let (mut keep, kept) = Keep::open::<String>(copies(&files));
+        assert_eq!(look(&files[0]).unwrap(), AlternatingState::New);
+        let (mut saved_files, kept) = AlternatingFiles::open::<String>(copies(&files));
         assert_eq!(kept, None);
         for text in ["one", "two is longer", "three"] {
-            keep.write(&text).unwrap();
-            assert_eq!(Keep::open::<String>(copies(&files)).1.as_deref(), Some(text));
+            saved_files.write(&text).unwrap();
+            assert_eq!(AlternatingFiles::open::<String>(copies(&files)).1.as_deref(), Some(text));
         }
         // The newest is damaged: the one before is there. A shorter one behind a longer one is whole.
         files[1].write_all_at(b"x", u64::try_from(HEAD).unwrap() + 1).unwrap();
-        assert_eq!(files.each_ref().map(|file| look(file).unwrap()), [State::Whole, State::Damaged]);
-        let (mut keep, kept) = Keep::open::<String>(copies(&files));
+        assert_eq!(
+            files.each_ref().map(|file| look(file).unwrap()),
+            [AlternatingState::Whole, AlternatingState::Damaged]
+        );
+        let (mut saved_files, kept) = AlternatingFiles::open::<String>(copies(&files));
         assert_eq!(kept.as_deref(), Some("two is longer"));
-        keep.write(&"four").unwrap();
-        assert_eq!(Keep::open::<String>(copies(&files)).1.as_deref(), Some("four"));
+        saved_files.write(&"four").unwrap();
+        assert_eq!(AlternatingFiles::open::<String>(copies(&files)).1.as_deref(), Some("four"));
         for file in &files {
             file.set_len(5).unwrap();
         }
-        assert_eq!(Keep::open::<String>(copies(&files)).1, None);
+        assert_eq!(AlternatingFiles::open::<String>(copies(&files)).1, None);
     }
 }

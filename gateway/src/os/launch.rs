@@ -20,7 +20,7 @@ use crate::os::seqpacket;
 pub use backoff::{SETTLED, back_off};
 pub use fields::LENGTH;
 use fields::{Reader, Writer};
-pub use program::{ProgramFault, ProgramId, Unfit};
+pub use program::{ProgramFault, ProgramId, UnfitProgram};
 pub use role::ProcessRole;
 
 mod backoff;
@@ -144,7 +144,7 @@ pub enum Notice {
         /// Which program; all zero where it is not to be run.
         program: ProgramId,
         /// Why it is not to be run; `None`: it may be.
-        unfit: Option<Unfit>,
+        unfit: Option<UnfitProgram>,
     },
     /// Carries some of the sockets that were asked for.
     Bound {
@@ -174,7 +174,7 @@ pub enum Notice {
 }
 
 /// What is sent as one datagram of [`LENGTH`] bytes.
-pub trait Fixed: Sized {
+pub trait FixedDatagram: Sized {
     /// Its bytes.
     fn encode(&self) -> [u8; LENGTH];
 
@@ -186,7 +186,7 @@ pub trait Fixed: Sized {
 ///
 /// # Errors
 /// As [`seqpacket::send`].
-pub fn send<T: Fixed>(socket: impl AsFd, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
+pub fn send<T: FixedDatagram>(socket: impl AsFd, message: &T, descriptors: &[BorrowedFd<'_>]) -> io::Result<()> {
     seqpacket::send(socket.as_fd(), &message.encode(), descriptors)
 }
 
@@ -194,7 +194,7 @@ pub fn send<T: Fixed>(socket: impl AsFd, message: &T, descriptors: &[BorrowedFd<
 ///
 /// # Errors
 /// `WouldBlock` if there is none now; `InvalidData` if it means nothing.
-pub fn receive<T: Fixed>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
+pub fn receive<T: FixedDatagram>(socket: impl AsFd) -> io::Result<Option<(T, Vec<OwnedFd>)>> {
     let (bytes, descriptors) = seqpacket::receive(socket.as_fd(), LENGTH)?.whole()?;
     if bytes.is_empty() {
         return Ok(None);
@@ -243,7 +243,7 @@ pub fn wait_for_introduction(launcher: impl AsFd) -> io::Result<OwnedFd> {
     }
 }
 
-impl Fixed for LauncherCommand {
+impl FixedDatagram for LauncherCommand {
     fn encode(&self) -> [u8; LENGTH] {
         match *self {
             Self::Bind { address, sockets } => Writer::new(1).address(address).number(sockets.into()),
@@ -298,7 +298,7 @@ impl Fixed for LauncherCommand {
     }
 }
 
-impl Fixed for Notice {
+impl FixedDatagram for Notice {
     fn encode(&self) -> [u8; LENGTH] {
         match *self {
             Self::Kept => Writer::new(1),

@@ -22,7 +22,7 @@ mod filter;
 
 /// What was achieved, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Report {
+pub struct SandboxReport {
     /// Capabilities that are left.
     pub capabilities: Vec<String>,
     /// How much of Landlock the kernel enforces.
@@ -31,7 +31,7 @@ pub struct Report {
     pub seccomp: usize,
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for SandboxReport {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let capabilities = if self.capabilities.is_empty() { "none".to_owned() } else { self.capabilities.join(",") };
         let Self { landlock, seccomp, .. } = self;
@@ -65,7 +65,7 @@ const LAUNCHER: [Capability; 10] = [
 ///
 /// # Errors
 /// [`SandboxError`].
-pub fn launcher() -> Result<Report, SandboxError> {
+pub fn launcher() -> Result<SandboxReport, SandboxError> {
     let keep = CapsHashSet::from(LAUNCHER);
     keep_capabilities(&keep)?;
     // Where it is not root, the processes that it starts get these alone.
@@ -74,7 +74,7 @@ pub fn launcher() -> Result<Report, SandboxError> {
     caps::set(None, CapSet::Ambient, &left)?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     let seccomp = refuse_others(calls::launcher(), Families::Netlink)?;
-    Ok(Report { capabilities: capabilities()?, landlock: "left to those that it starts".to_owned(), seccomp })
+    Ok(SandboxReport { capabilities: capabilities()?, landlock: "left to those that it starts".to_owned(), seccomp })
 }
 
 /// Confines the guard: it keeps no capability, writes nowhere but where it `writes`, and makes no system call but those that it
@@ -82,12 +82,12 @@ pub fn launcher() -> Result<Report, SandboxError> {
 ///
 /// # Errors
 /// [`SandboxError`].
-pub fn guard(writes: &[Writes]) -> Result<Report, SandboxError> {
+pub fn guard(writes: &[Writes]) -> Result<SandboxReport, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     let landlock = files::write_only(writes)?;
     let seccomp = refuse_others(calls::guard(std::process::id()), Families::Netlink)?;
-    Ok(Report { capabilities: capabilities()?, landlock, seccomp })
+    Ok(SandboxReport { capabilities: capabilities()?, landlock, seccomp })
 }
 
 /// Confines the proxy: no capability, no other process, no bpf(2), files only below `readable` (those that exist) and
@@ -96,25 +96,25 @@ pub fn guard(writes: &[Writes]) -> Result<Report, SandboxError> {
 ///
 /// # Errors
 /// [`SandboxError`].
-pub fn proxy(readable: &[&Path]) -> Result<Report, SandboxError> {
+pub fn proxy(readable: &[&Path]) -> Result<SandboxReport, SandboxError> {
     alone(readable, calls::proxy(std::process::id()), Families::Usual)
 }
 
-fn alone(readable: &[&Path], allow: filter::AllowedCalls, families: Families) -> Result<Report, SandboxError> {
+fn alone(readable: &[&Path], allow: filter::AllowedCalls, families: Families) -> Result<SandboxReport, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     // It holds private keys: another process of its user could read its memory, and a core dump would keep it.
     nix::sys::prctl::set_dumpable(false).map_err(|error| SandboxError::NotDumpable(error.into()))?;
     let landlock = files::read_only(readable)?;
     let seccomp = refuse_others(allow, families)?;
-    Ok(Report { capabilities: capabilities()?, landlock, seccomp })
+    Ok(SandboxReport { capabilities: capabilities()?, landlock, seccomp })
 }
 
 /// Confines the observer, as [`proxy`].
 ///
 /// # Errors
 /// [`SandboxError`].
-pub fn observer() -> Result<Report, SandboxError> {
+pub fn observer() -> Result<SandboxReport, SandboxError> {
     proxy(&[])
 }
 
@@ -122,7 +122,7 @@ pub fn observer() -> Result<Report, SandboxError> {
 ///
 /// # Errors
 /// [`SandboxError`].
-pub fn compiler() -> Result<Report, SandboxError> {
+pub fn compiler() -> Result<SandboxReport, SandboxError> {
     alone(&[], calls::compiler(std::process::id()), Families::None)
 }
 

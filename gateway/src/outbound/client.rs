@@ -121,13 +121,13 @@ impl FailureKind {
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Failure {
+pub(crate) struct OutboundFailure {
     pub(crate) kind: FailureKind,
     /// For the log: holds nothing that was asked or answered.
     pub(crate) why: Cow<'static, str>,
 }
 
-impl Failure {
+impl OutboundFailure {
     pub(crate) fn new(kind: FailureKind, why: impl Into<Cow<'static, str>>) -> Self {
         Self { kind, why: why.into() }
     }
@@ -145,7 +145,7 @@ impl Failure {
     }
 }
 
-impl fmt::Display for Failure {
+impl fmt::Display for OutboundFailure {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str(&self.why)
     }
@@ -153,12 +153,12 @@ impl fmt::Display for Failure {
 
 /// Asks servers. What one has no room for does not keep another from asking.
 #[derive(Clone)]
-pub(crate) struct Client {
+pub(crate) struct OutboundClient {
     in_flight: Arc<Semaphore>,
     resolving: Arc<Semaphore>,
 }
 
-impl Client {
+impl OutboundClient {
     /// Asks so many requests at once, to all servers.
     pub(crate) fn new(in_flight: usize) -> Self {
         Self { in_flight: Arc::new(Semaphore::new(in_flight)), resolving: Arc::new(Semaphore::new(RESOLVERS)) }
@@ -168,23 +168,31 @@ impl Client {
     ///
     /// # Errors
     /// There is no answer in time, or it is one that is refused.
-    pub(crate) async fn ask(&self, server: &Server, request: OutboundRequest) -> Result<OutboundResponse, Failure> {
+    pub(crate) async fn ask(
+        &self,
+        server: &Server,
+        request: OutboundRequest,
+    ) -> Result<OutboundResponse, OutboundFailure> {
         let late = || {
             let seconds = server.settings.timeout.as_secs_f64();
-            Failure::new(FailureKind::Timeout, format!("no answer within {seconds} s"))
+            OutboundFailure::new(FailureKind::Timeout, format!("no answer within {seconds} s"))
         };
         let deadline = Instant::now() + server.settings.timeout;
         let _permit = self
             .in_flight
             .try_acquire()
-            .map_err(|_none_left| Failure::new(FailureKind::Busy, "too many requests are in flight"))?;
+            .map_err(|_none_left| OutboundFailure::new(FailureKind::Busy, "too many requests are in flight"))?;
         timeout_at(deadline, self.ask_in_time(server, request)).await.map_err(|_late| late())?
     }
 
-    async fn ask_in_time(&self, server: &Server, request: OutboundRequest) -> Result<OutboundResponse, Failure> {
+    async fn ask_in_time(
+        &self,
+        server: &Server,
+        request: OutboundRequest,
+    ) -> Result<OutboundResponse, OutboundFailure> {
         let url = &request.url;
         if !url.is_https() && !server.settings.allow_http {
-            return Err(Failure::new(FailureKind::Address, format!("{url} is not https")));
+            return Err(OutboundFailure::new(FailureKind::Address, format!("{url} is not https")));
         }
         let socket = self.connect(server, url).await?;
         if !url.is_https() {
@@ -198,18 +206,18 @@ impl Client {
     ///
     /// # Errors
     /// It has no such address, or takes no connection.
-    pub(crate) async fn connect(&self, server: &Server, url: &Url) -> Result<TcpStream, Failure> {
+    pub(crate) async fn connect(&self, server: &Server, url: &Url) -> Result<TcpStream, OutboundFailure> {
         let addresses = self.resolve(url).await?;
         connect(&judge(server, url, &addresses)?).await
     }
 
     /// The addresses of a server, as its name is resolved now.
-    async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, Failure> {
+    async fn resolve(&self, url: &Url) -> Result<Vec<SocketAddr>, OutboundFailure> {
         if let Some(address) = url.address() {
             return Ok(vec![SocketAddr::new(address, url.port())]);
         }
         let failed = |error: &dyn fmt::Display| {
-            Failure::new(FailureKind::Resolve, format!("{} has no address: {error}", url.host()))
+            OutboundFailure::new(FailureKind::Resolve, format!("{} has no address: {error}", url.host()))
         };
         let permit = Arc::clone(&self.resolving).acquire_owned().await.map_err(|error| failed(&error))?;
         let (host, port) = (url.host().to_owned(), url.port());
@@ -226,7 +234,7 @@ impl Client {
             .take(MAX_ADDRESSES)
             .collect();
         if found.is_empty() {
-            return Err(Failure::new(FailureKind::Resolve, format!("{} has no address", url.host())));
+            return Err(OutboundFailure::new(FailureKind::Resolve, format!("{} has no address", url.host())));
         }
         Ok(found)
     }
@@ -241,19 +249,19 @@ pub(crate) async fn encrypt(
     url: &Url,
     socket: TcpStream,
     protocols: Vec<Vec<u8>>,
-) -> Result<TlsStream<TcpStream>, Failure> {
+) -> Result<TlsStream<TcpStream>, OutboundFailure> {
     let name = match (&server.settings.tls.server_name, url.address()) {
         (Some(name), _) => ServerName::try_from(name.clone()).ok(),
         (None, Some(address)) => Some(ServerName::from(address)),
         (None, None) => ServerName::try_from(url.host().to_owned()).ok(),
     };
-    let name = name.ok_or_else(|| Failure::new(FailureKind::Tls, "no certificate can have its name"))?;
+    let name = name.ok_or_else(|| OutboundFailure::new(FailureKind::Tls, "no certificate can have its name"))?;
     let connector = TlsConnector::from(Arc::clone(&server.tls));
-    connector.with_alpn(protocols).connect(name, socket).await.map_err(|error| Failure::connection(&error))
+    connector.with_alpn(protocols).connect(name, socket).await.map_err(|error| OutboundFailure::connection(&error))
 }
 
 /// Those of the addresses that may be connected to.
-fn judge(server: &Server, url: &Url, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, Failure> {
+fn judge(server: &Server, url: &Url, addresses: &[SocketAddr]) -> Result<Vec<SocketAddr>, OutboundFailure> {
     let mut refused = None;
     let mut may = |address: &&SocketAddr| {
         let judged = may_connect(server, url.is_https(), address.ip());
@@ -263,7 +271,10 @@ fn judge(server: &Server, url: &Url, addresses: &[SocketAddr]) -> Result<Vec<Soc
     match refused {
         Some((address, why)) if allowed.is_empty() => {
             let host = url.host();
-            Err(Failure::new(FailureKind::Address, format!("the address {address} of {host} {why}: not connected to")))
+            Err(OutboundFailure::new(
+                FailureKind::Address,
+                format!("the address {address} of {host} {why}: not connected to"),
+            ))
         }
         _ => Ok(allowed),
     }
@@ -282,8 +293,8 @@ fn may_connect(server: &Server, is_https: bool, address: IpAddr) -> Result<(), &
 }
 
 /// Connects to the first that takes the connection.
-async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
-    let mut failed = Failure::new(FailureKind::Resolve, "it has no address");
+async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, OutboundFailure> {
+    let mut failed = OutboundFailure::new(FailureKind::Resolve, "it has no address");
     for address in addresses {
         // The last, or the only one, has all the time that is left.
         let is_last = addresses.last() == Some(address);
@@ -299,7 +310,7 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
                 socket.set_nodelay(true).unwrap_or_default();
                 return Ok(socket);
             }
-            Err(error) => failed = Failure::new(FailureKind::Connection, format!("{address}: {error}")),
+            Err(error) => failed = OutboundFailure::new(FailureKind::Connection, format!("{address}: {error}")),
         }
     }
     Err(failed)
@@ -308,9 +319,9 @@ async fn connect(addresses: &[SocketAddr]) -> Result<TcpStream, Failure> {
 async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     stream: S,
     outbound: OutboundRequest,
-) -> Result<OutboundResponse, Failure> {
+) -> Result<OutboundResponse, OutboundFailure> {
     let OutboundRequest { method, url, headers, body, most } = outbound;
-    let malformed = |error: http::Error| Failure::new(FailureKind::Content, error.to_string());
+    let malformed = |error: http::Error| OutboundFailure::new(FailureKind::Content, error.to_string());
     let mut request = Request::builder()
         .method(method)
         .uri(url.path())
@@ -325,9 +336,9 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
     let mut builder = http1::Builder::new();
     builder.max_buf_size(MAX_HEAD).max_headers(MAX_HEADERS);
     let (mut sender, connection) =
-        builder.handshake(TokioIo::new(stream)).await.map_err(|error| Failure::http(&error))?;
+        builder.handshake(TokioIo::new(stream)).await.map_err(|error| OutboundFailure::http(&error))?;
     let answered = async {
-        let answer = sender.send_request(request).await.map_err(|error| Failure::http(&error))?;
+        let answer = sender.send_request(request).await.map_err(|error| OutboundFailure::http(&error))?;
         read(answer, most).await
     };
     // The connection is driven by this task, and ends with it.
@@ -337,28 +348,31 @@ async fn exchange<S: AsyncRead + AsyncWrite + Unpin>(
         ended = connection => match ended {
             // What has come is still to be read.
             Ok(()) => answered.await,
-            Err(error) => Err(Failure::http(&error)),
+            Err(error) => Err(OutboundFailure::http(&error)),
         },
     }
 }
 
-async fn read(answer: http::Response<Incoming>, most: usize) -> Result<OutboundResponse, Failure> {
+async fn read(answer: http::Response<Incoming>, most: usize) -> Result<OutboundResponse, OutboundFailure> {
     let (head, mut body) = answer.into_parts();
     if head.status.is_redirection() && head.status != StatusCode::NOT_MODIFIED {
-        return Err(Failure::new(FailureKind::Redirect, format!("it redirects elsewhere: status {}", head.status)));
+        return Err(OutboundFailure::new(
+            FailureKind::Redirect,
+            format!("it redirects elsewhere: status {}", head.status),
+        ));
     }
     let is_plain = |encoding: &HeaderValue| encoding.as_bytes().eq_ignore_ascii_case(b"identity");
     if !head.headers.get_all(header::CONTENT_ENCODING).iter().all(is_plain) {
-        return Err(Failure::new(FailureKind::Content, "its answer is compressed, which was not asked for"));
+        return Err(OutboundFailure::new(FailureKind::Content, "its answer is compressed, which was not asked for"));
     }
-    let too_large = || Failure::new(FailureKind::TooLarge, format!("its answer is over {most} bytes"));
+    let too_large = || OutboundFailure::new(FailureKind::TooLarge, format!("its answer is over {most} bytes"));
     let declared = http_body::Body::size_hint(&body).lower();
     if usize::try_from(declared).map_or(true, |declared| declared > most) {
         return Err(too_large());
     }
     let mut bytes = BytesMut::new();
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| Failure::http(&error))?;
+        let frame = frame.map_err(|error| OutboundFailure::http(&error))?;
         if let Some(data) = frame.data_ref() {
             if bytes.len().saturating_add(data.len()) > most {
                 return Err(too_large());

@@ -11,6 +11,6 @@ mod pressure;
 mod queue;
 
 pub use class::{Class, ClassMatcher, ClassSum, Classes, Shed};
-pub use gate::{AdmissionDecision, Departure, Gate, Report};
+pub use gate::{AdmissionDecision, Departure, Gate, GateReport};
 pub use gradient::Sample;
 pub use pressure::Pressure;

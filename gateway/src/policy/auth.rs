@@ -17,7 +17,7 @@ use crate::{
     diagnostic::Diagnostic,
     os::clock::Now,
     refusal::{Refusal, Reject, TokenFault},
-    settings::auth::{Accepted, Method, Methods, Settings},
+    settings::auth::{self, Accepted, Method, Methods},
     signal::Signal,
 };
 
@@ -49,7 +49,7 @@ pub use crypto::{ensure as ensure_crypto, install as install_crypto};
 pub use headers::IdentityHeaders;
 pub use identity::Identity;
 pub use internal_token::InternalTokens;
-pub use lookup::{Answer, Lookup, Outcome};
+pub use lookup::{AuthOutcome, Lookup, LookupAnswer};
 
 #[cfg(test)]
 mod tests;
@@ -85,7 +85,7 @@ pub struct Presented<'a> {
     /// The host that it asks, in lower case, without a port.
     pub host: &'a str,
     /// What was looked up for it until now.
-    pub answers: &'a [Answer],
+    pub answers: &'a [LookupAnswer],
 }
 
 impl Authenticators {
@@ -93,7 +93,7 @@ impl Authenticators {
     ///
     /// # Errors
     /// Every fault, under its key: `jwt.jwks`.
-    pub fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &auth::Settings) -> Result<Self, Vec<Diagnostic>> {
         let basic = settings.basic.as_ref().map(basic::Basic::new).transpose();
         let jwt = settings.jwt.as_ref().map(|jwt| jwt::Jwt::new(jwt).map(Arc::new)).transpose();
         let introspection = Introspection::new(&settings.introspection, &settings.kept);
@@ -104,7 +104,7 @@ impl Authenticators {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn succeeded_by(&self, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn succeeded_by(&self, settings: &auth::Settings) -> Result<Self, Vec<Diagnostic>> {
         let jwt = settings.jwt.as_ref().map(|jwt| match &self.jwt {
             Some(before) => before.succeeded_by(jwt),
             None => jwt::Jwt::new(jwt).map(Arc::new),
@@ -119,7 +119,7 @@ impl Authenticators {
 
     /// All of them, or every fault of any.
     fn of(
-        settings: &Settings,
+        settings: &auth::Settings,
         basic: Result<Option<basic::Basic>, Vec<Diagnostic>>,
         jwt: Result<Option<Arc<jwt::Jwt>>, Vec<Diagnostic>>,
         introspection: Result<Introspection, Vec<Diagnostic>>,
@@ -193,15 +193,15 @@ impl Authenticators {
     }
 
     /// Whom a request comes from, by what its route accepts.
-    pub fn identify(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> Outcome {
+    pub fn identify(&self, presented: &Presented<'_>, accepted: &Accepted, now: Now) -> AuthOutcome {
         let methods = accepted.methods.listed();
         let authorization = match Authorization::read(presented.headers, presented.carried, methods) {
             Ok(Authorization::Other) => {
                 let why = "Authorization has no scheme that the route accepts";
-                return Outcome::refused(Refusal::token(TokenFault::Unfit, why));
+                return AuthOutcome::refused(Refusal::token(TokenFault::Unfit, why));
             }
             Ok(authorization) => authorization,
-            Err(refusal) => return Outcome::refused(refusal),
+            Err(refusal) => return AuthOutcome::refused(refusal),
         };
         let key = match &self.api_keys {
             Some(keys) if methods.contains(&Method::ApiKey) => keys.find(presented.headers),
@@ -209,7 +209,7 @@ impl Authenticators {
         };
         let key = match key {
             Ok(key) => key,
-            Err(refusal) => return Outcome::refused(refusal),
+            Err(refusal) => return AuthOutcome::refused(refusal),
         };
         let judge = Judge { all: self, presented, authorization, key, bound_tokens: accepted.bound_tokens, now };
         match accepted.methods {
@@ -233,11 +233,11 @@ struct Judge<'a> {
 
 impl Judge<'_> {
     /// By the one credential that there is; by the client certificate only where there is none else.
-    fn one(&self, methods: &[Method]) -> Outcome {
+    fn one(&self, methods: &[Method]) -> AuthOutcome {
         match (self.key, self.authorization) {
             (Some(_), Authorization::None) => self.by(Method::ApiKey),
             (Some(_), _) => {
-                Some(Outcome::refused(Refusal::new(Reject::BadRequest, "an API key beside another credential")))
+                Some(AuthOutcome::refused(Refusal::new(Reject::BadRequest, "an API key beside another credential")))
             }
             (None, Authorization::Basic(_)) => self.by(Method::Basic),
             (None, Authorization::Bearer(token)) => Some(self.held(self.token(token, methods))),
@@ -246,17 +246,17 @@ impl Judge<'_> {
             }
             (None, Authorization::None | Authorization::Other) => None,
         }
-        .unwrap_or_else(|| Outcome::refused(missing(methods)))
+        .unwrap_or_else(|| AuthOutcome::refused(missing(methods)))
     }
 
     /// By all of them. The first says who the client is and what it may do; the others must be good, and add nothing.
-    fn every(&self, methods: &[Method]) -> Outcome {
+    fn every(&self, methods: &[Method]) -> AuthOutcome {
         let mut proved: Option<Arc<Identity>> = None;
         for method in methods {
-            let outcome = self.by(*method).unwrap_or_else(|| Outcome::refused(missing(&[*method])));
+            let outcome = self.by(*method).unwrap_or_else(|| AuthOutcome::refused(missing(&[*method])));
             let identity = match outcome {
-                Outcome::Decided(Ok(identity)) => identity,
-                Outcome::Decided(Err(_)) | Outcome::Needs(_) => return outcome,
+                AuthOutcome::Decided(Ok(identity)) => identity,
+                AuthOutcome::Decided(Err(_)) | AuthOutcome::Needs(_) => return outcome,
             };
             proved = Some(match proved {
                 None => identity,
@@ -267,7 +267,7 @@ impl Judge<'_> {
     }
 
     /// By one method; `None`: there is no such credential.
-    fn by(&self, method: Method) -> Option<Outcome> {
+    fn by(&self, method: Method) -> Option<AuthOutcome> {
         let Self { all, presented, authorization, now, .. } = self;
         Some(match (method, authorization) {
             (Method::ApiKey, _) => {
@@ -287,14 +287,14 @@ impl Judge<'_> {
 
     /// By a bearer token. Its form says whether it is verified by keys, or whether its server is asked about it; a JWT of
     /// no known issuer is asked about where that is set.
-    fn token(&self, token: &[u8], methods: &[Method]) -> Outcome {
+    fn token(&self, token: &[u8], methods: &[Method]) -> AuthOutcome {
         let asks = methods.contains(&Method::Introspection);
         // The form is looked at only where it decides anything.
         let may_verify = || methods.contains(&Method::Jwt) && (!asks || introspection::is_jwt(token));
         match self.all.jwt.as_ref().filter(|_| may_verify()) {
             Some(jwt) => {
                 match jwt.authenticate(token, self.presented.answers, &self.all.tables.revocations, self.now) {
-                    Outcome::Decided(Err(refusal))
+                    AuthOutcome::Decided(Err(refusal))
                         if asks
                             && refusal.signal == Some(Signal::WrongIssuer)
                             && self.all.introspection.accepts_jwts(token) =>
@@ -305,28 +305,31 @@ impl Judge<'_> {
                 }
             }
             None if asks => self.introspect(token),
-            None => Outcome::refused(Refusal::token(TokenFault::Unfit, "nobody's tokens are accepted")),
+            None => AuthOutcome::refused(Refusal::token(TokenFault::Unfit, "nobody's tokens are accepted")),
         }
     }
 
-    fn introspect(&self, token: &[u8]) -> Outcome {
+    fn introspect(&self, token: &[u8]) -> AuthOutcome {
         let Self { all, presented, now, .. } = self;
         let answer = presented.answers.iter().find_map(|answer| match answer {
-            Answer::Introspection(said) => Some(said),
-            Answer::Keys(_) | Answer::Password(_) => None,
+            LookupAnswer::Introspection(said) => Some(said),
+            LookupAnswer::Keys(_) | LookupAnswer::Password(_) => None,
         });
         // The server does not know of it, and nobody who shows a token that was good once is held to have guessed.
         match all.introspection.authenticate(token, presented.source, answer, all.jwt.as_ref(), *now) {
-            Outcome::Decided(Ok(identity)) if all.tables.is_revoked(&identity, now.unix_seconds()) => Outcome::refused(
-                Refusal::token(TokenFault::Revoked, "its server calls it active, and it is revoked here"),
-            ),
+            AuthOutcome::Decided(Ok(identity)) if all.tables.is_revoked(&identity, now.unix_seconds()) => {
+                AuthOutcome::refused(Refusal::token(
+                    TokenFault::Revoked,
+                    "its server calls it active, and it is revoked here",
+                ))
+            }
             outcome => outcome,
         }
     }
 
     /// A token's outcome, once it is sure that the client may use it.
-    fn held(&self, outcome: Outcome) -> Outcome {
-        let Outcome::Decided(Ok(identity)) = outcome else { return outcome };
+    fn held(&self, outcome: AuthOutcome) -> AuthOutcome {
+        let AuthOutcome::Decided(Ok(identity)) = outcome else { return outcome };
         let held = binding::check(&identity, self.presented.certificate, self.bound_tokens, self.now);
         held.map(|()| identity).into()
     }

@@ -14,7 +14,7 @@ use crate::{
     policy::auth::Identity,
     refusal::{BearerError, Refusal, Reject},
     settings::{
-        authz::{Requirement, RequirementPart, Settings},
+        authz::{self, Requirement, RequirementPart},
         route::{Route, Sources},
     },
 };
@@ -40,7 +40,7 @@ const ALIKE: f64 = 0.8;
 /// The roles of the configuration.
 #[derive(Clone, Debug)]
 pub struct Policy {
-    roles: Settings,
+    roles: authz::Settings,
 }
 
 /// A route's requirement with every role resolved.
@@ -84,7 +84,7 @@ pub struct Permit {
 impl Policy {
     /// The policy that these roles make.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &authz::Settings) -> Self {
         Self { roles: settings.clone() }
     }
 

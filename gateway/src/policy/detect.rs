@@ -21,7 +21,7 @@ use std::{
 };
 
 use bucket::{Bucket, CountedRequest, Level};
-use contributors::Contributors;
+use contributors::ContributorStats;
 use discounts::UPSTREAMS_FAIL;
 use faults::{Common, Faults, place};
 use gateway_common::source::Source;
@@ -37,7 +37,7 @@ use suspects::Suspects;
 use crate::{
     collections::bounded::Sharded,
     settings::{
-        detect::{By, Distinct, Rule, Settings},
+        detect::{self, Distinct, GroupBy, Rule},
         limit::Clamp,
     },
     signal::Signal,
@@ -62,13 +62,13 @@ mod suspects;
 
 pub use contributors::deviating::{
     ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME as LONGEST_CONTRIBUTOR,
-    LONGEST_SENTENCE, MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, Named,
+    LONGEST_SENTENCE, MAX_DEVIATING, MAX_NAMED, MAX_REQUESTS, NO_ROUTE, NamedContributor,
 };
 pub use crawlers::{CrawlerClaim, CrawlerStanding, Crawlers, HostAnswer, HostQuestion};
 pub use discounts::{Discount, Discounted, MAX_DISCOUNTED};
 pub use faults::{AskedBan, Failing, MAX_FAILING, MAX_TAKEN_BACK, OurFault, TAKEN_BACK_WITHIN};
 pub use novelty::ObservedValues;
-pub use observed::{Facts, Observed, UpstreamAnswer};
+pub use observed::{Observed, ObservedFacts, UpstreamAnswer};
 pub use paths::is_sought_by_scanners;
 pub use profile::{Finished, LastRequest, MAX_PROFILES, ProfileRow};
 
@@ -138,7 +138,7 @@ pub struct Detector {
     /// What sources and principals do; `None`: nobody wants to know.
     profiles: Option<Arc<Profiles>>,
     /// Who an anomaly comes from; `None`: nobody learns what is usual.
-    contributors: Option<Arc<Contributors>>,
+    contributors: Option<Arc<ContributorStats>>,
     /// The number of the next rule that is new.
     next_number: u64,
 }
@@ -155,18 +155,18 @@ struct NumberedRule {
 impl Detector {
     /// Empty buckets.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &detect::Settings) -> Self {
         Self::build(settings, &[], 0, None)
     }
 
     /// The detector of another configuration: rules that keep their name and signals keep their buckets, whatever else
     /// of them has changed.
     #[must_use]
-    pub fn succeeded_by(&self, settings: &Settings) -> Self {
+    pub fn succeeded_by(&self, settings: &detect::Settings) -> Self {
         Self::build(settings, &self.rules, self.next_number, Some(self))
     }
 
-    fn build(settings: &Settings, known: &[NumberedRule], mut next_number: u64, before: Option<&Self>) -> Self {
+    fn build(settings: &detect::Settings, known: &[NumberedRule], mut next_number: u64, before: Option<&Self>) -> Self {
         let mut number = |rule: &Rule| {
             let counts_same = |it: &Rule| {
                 let of = |rule: &Rule| (rule.distinct, rule.by, rule.share.is_some());
@@ -217,7 +217,7 @@ impl Detector {
             contributors: (settings.contributors > 0).then(|| {
                 let before = before.and_then(|before| before.contributors.as_ref());
                 let same = before.filter(|before| before.capacity() == settings.contributors).map(Arc::clone);
-                same.unwrap_or_else(|| Arc::new(Contributors::new(settings.contributors)))
+                same.unwrap_or_else(|| Arc::new(ContributorStats::new(settings.contributors)))
             }),
             next_number,
         }
@@ -380,11 +380,11 @@ impl Detector {
         }
         let about = match rule.by {
             _ if rule.distinct == Some(Distinct::Sources) => About::Principal(self.seed.hash_one(principal?)),
-            By::Source => About::Source(source),
-            By::Prefix => About::Source(network(address)),
-            By::Principal => About::Principal(self.seed.hash_one(principal?)),
-            By::Ja4 => About::Ja4(self.seed.hash_one(facts.ja4?)),
-            By::Session => About::Session(self.seed.hash_one((principal?, facts.session?))),
+            GroupBy::Source => About::Source(source),
+            GroupBy::Prefix => About::Source(network(address)),
+            GroupBy::Principal => About::Principal(self.seed.hash_one(principal?)),
+            GroupBy::Ja4 => About::Ja4(self.seed.hash_one(facts.ja4?)),
+            GroupBy::Session => About::Session(self.seed.hash_one((principal?, facts.session?))),
         };
         let what = match rule.distinct {
             // What must come before need not differ.
@@ -454,7 +454,7 @@ impl Detector {
         let Level::Full { comes_again } = bucket.fill(rule, watched, held) else { return None };
         let evidence = (bucket.evidence(), bucket.common());
         let among = rule.distinct == Some(Distinct::Sources);
-        if rule.by == By::Source && !among {
+        if rule.by == GroupBy::Source && !among {
             buckets.forget(&key);
             return Some(evidence);
         }
@@ -479,10 +479,10 @@ impl Detector {
 
 /// The bucket of a rule that `source` fills, where that does not depend on more than the source.
 fn around(rule: &Rule, source: Source) -> About {
-    About::Source(if rule.by == By::Prefix { network(source.address()) } else { source })
+    About::Source(if rule.by == GroupBy::Prefix { network(source.address()) } else { source })
 }
 
-/// The network that [`By::Prefix`] adds up.
+/// The network that [`GroupBy::Prefix`] adds up.
 fn network(address: IpAddr) -> Source {
     let length = if address.is_ipv4() { 24 } else { ONE_CUSTOMER };
     Source::network(address, length).unwrap_or_else(|| Source::of(address, ONE_CUSTOMER))

@@ -16,18 +16,18 @@ use self::{
     charge::{Charge, charges_by_name, moment, weight},
     counter::Over,
     key::{CompiledPart, Hashed, Hasher, Key},
-    quota::Quota,
+    quota::QuotaCounts,
     report::offenders::Offenders,
     result::{Due, PendingCharge},
     shadow::Mode,
-    shared::{Circle, queue::SharedQuota},
+    shared::{Circle, queue},
     tell::rate_limit_headers::RemainingUnits,
 };
 use crate::{
     identity::claim::ClaimPath,
     refusal::{Refusal, Reject},
     settings::{
-        limit::{Allowance, Cost, Except, KeyPart, Limit as Configured, Plan, Settings, quota::QuotaHeaders},
+        limit::{self, Allowance, Cost, Except, KeyPart, Limit as Configured, Plan, quota::QuotaHeaders},
         route::Route,
     },
     text::digits::decimal,
@@ -57,9 +57,9 @@ mod tests;
 
 pub use charge::When;
 pub use counter::{BYTES_PER_KEY, Counts};
-pub use key::{Facts, route_name};
+pub use key::{LimitFacts, route_name};
 pub use plan::kernel_plans::KernelPlans;
-pub use plan::{Members, of as plan_of};
+pub use plan::{PlanMembership, of as plan_of};
 pub use result::{LimitResult, RequestUsage};
 pub use shadow::{MOST_TOLD, ShadowRefusals};
 pub use shared::ask::{BudgetRequest, StoreCall};
@@ -69,14 +69,14 @@ pub use shared::queue::BudgetQueue;
 pub use tell::rate_limit_headers::RateLimitHeaders;
 
 /// How many requests limits may count together for one request: one bit each.
-const _: () = assert!(crate::settings::limit::MAX_LIMITS <= 64);
+const _: () = assert!(limit::MAX_LIMITS <= 64);
 
 /// Every limit of a configuration, compiled.
 #[derive(Debug)]
 pub struct Limits {
-    limits: Box<[Limit]>,
+    limits: Box<[CompiledLimit]>,
     parts: Box<[CompiledPart]>,
-    plans: Box<[Members]>,
+    plans: Box<[PlanMembership]>,
     hasher: Hasher,
     /// With whom limits are shared; `None`: no limit is.
     circle: Option<Circle>,
@@ -93,7 +93,7 @@ type NamedCharges = Box<[(When, Charge)]>;
 
 /// One limit.
 #[derive(Debug)]
-struct Limit {
+struct CompiledLimit {
     name: Arc<str>,
     /// Indices into [`Limits::parts`].
     by: Box<[usize]>,
@@ -121,7 +121,7 @@ impl Limits {
     /// now; its counts are shared, and nothing of them changes until [`Self::put_in_force`]. `None`: there is no limit.
     #[must_use]
     pub fn new(
-        settings: &Settings,
+        settings: &limit::Settings,
         routes: &[Route],
         kept: &[ClaimPath],
         ipv6_prefix: u8,
@@ -143,7 +143,7 @@ impl Limits {
             });
             let by = by.collect();
             let known = before.and_then(|before| before.limits.iter().find(|known| *known.name == *configured.name));
-            limits.push(Limit::new(configured, by, &settings.plans, known, circle.as_ref(), &hasher));
+            limits.push(CompiledLimit::new(configured, by, &settings.plans, known, circle.as_ref(), &hasher));
         }
         let charges = |when: When, route: Option<&Route>| -> Box<[Charge]> {
             let all = settings.limits.iter().enumerate().filter(|(_, limit)| moment(limit, &settings.plans) == when);
@@ -155,7 +155,7 @@ impl Limits {
             routed: by_route(When::Routed),
             authorized: by_route(When::Authorized),
             named: routes.iter().map(|route| charges_by_name(settings, route)).collect(),
-            plans: settings.plans.iter().map(|plan| Members::new(plan, kept)).collect(),
+            plans: settings.plans.iter().map(|plan| PlanMembership::new(plan, kept)).collect(),
             limits: limits.into(),
             parts: parts.into(),
             hasher,
@@ -165,7 +165,7 @@ impl Limits {
     }
 
     /// Goes on with the counts of `before`. `now` is `CLOCK_MONOTONIC` in nanoseconds.
-    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
+    pub fn put_in_force(&self, settings: &limit::Settings, before: &Self, now: u64) {
         for (limit, configured) in self.limits.iter().zip(&settings.limits) {
             limit.mode.change(configured.shadow);
             let Some(known) = before.limits.iter().find(|known| known.name == limit.name) else { continue };
@@ -188,7 +188,7 @@ impl Limits {
     /// # Errors
     /// [`Reject::TooManyRequests`], with the limits that refuse and the time to wait; nothing is charged then.
     #[inline]
-    pub fn judge(&self, when: When, facts: &Facts<'_>, now: u64, judged: &mut LimitResult) -> Result<(), Refusal> {
+    pub fn judge(&self, when: When, facts: &LimitFacts<'_>, now: u64, judged: &mut LimitResult) -> Result<(), Refusal> {
         let charges = match when {
             When::Arrived => &self.arrived,
             When::Routed | When::Authorized => {
@@ -203,12 +203,12 @@ impl Limits {
     fn judge_all(
         &self,
         charges: &[Charge],
-        facts: &Facts<'_>,
+        facts: &LimitFacts<'_>,
         now: u64,
         judged: &mut LimitResult,
     ) -> Result<(), Refusal> {
         let plan = facts.identity.and_then(|identity| plan::of(&self.plans, identity));
-        let facts = Facts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
+        let facts = LimitFacts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
         let mut hashed = Hashed::default();
         let (first_owed, mut taken, mut refusal) = (judged.owed.len(), 0_u64, None);
         let (quota_before, mut is_over_quota) = (judged.told.quota, false);
@@ -275,7 +275,7 @@ impl Limits {
         charges: &[Charge],
         taken: u64,
         plan: Option<usize>,
-        facts: &Facts<'_>,
+        facts: &LimitFacts<'_>,
         hashed: &mut Hashed,
         now: u64,
     ) {
@@ -339,7 +339,7 @@ impl Limits {
 
     /// The key that a request has in a limit.
     #[inline]
-    fn key(&self, limit: &Limit, facts: &Facts<'_>, hashed: &mut Hashed) -> Key {
+    fn key(&self, limit: &CompiledLimit, facts: &LimitFacts<'_>, hashed: &mut Hashed) -> Key {
         let mut own = || self.hasher.key(&limit.by, &self.parts, facts, hashed);
         match &self.circle {
             Some(circle) if limit.is_shared => {
@@ -355,7 +355,7 @@ impl Limits {
     }
 }
 
-impl Limit {
+impl CompiledLimit {
     fn new(
         configured: &Configured,
         by: Box<[usize]>,
@@ -368,7 +368,7 @@ impl Limit {
         let quota_of = configured.counts().map(Into::into);
         let quota = configured.quota.as_ref().map(|quota| {
             let same = known.filter(|known| known.quota == quota_of).and_then(Self::counts_of_quota).map(Arc::clone);
-            same.unwrap_or_else(|| Arc::new(Quota::new(quota, configured.capacity, hasher.seed())))
+            same.unwrap_or_else(|| Arc::new(QuotaCounts::new(quota, configured.capacity, hasher.seed())))
         });
         let allowed = |allowance: &Allowance, plan: Option<&str>| {
             let known = counted.and_then(|known| known.allowed.iter().find(|known| known.plan.as_deref() == plan));
@@ -407,7 +407,7 @@ impl Limit {
     }
 
     /// The counts of a quota, which are those of every plan.
-    fn counts_of_quota(&self) -> Option<&Arc<Quota>> {
+    fn counts_of_quota(&self) -> Option<&Arc<QuotaCounts>> {
         match &self.allowed.first()?.budgets {
             Budgets::Quota(counts, _) => Some(counts),
             Budgets::InFlight(_) | Budgets::Rate(..) => None,
@@ -415,7 +415,7 @@ impl Limit {
     }
 
     /// A quota as all machines share it; `None`: this machine counts alone.
-    fn shared_quota(&self) -> Option<&Arc<SharedQuota>> {
+    fn shared_quota(&self) -> Option<&Arc<queue::SharedQuota>> {
         match &self.allowed.first()?.budgets {
             Budgets::Quota(_, rules) => rules.shared.as_ref(),
             Budgets::InFlight(_) | Budgets::Rate(..) => None,
@@ -433,7 +433,7 @@ impl Limit {
     }
 
     /// Whether it does not count whoever asks.
-    fn excepts(&self, facts: &Facts<'_>) -> bool {
+    fn excepts(&self, facts: &LimitFacts<'_>) -> bool {
         let Except { sources, principals, roles } = &self.except;
         if sources.iter().any(|source| source.contains(facts.address)) {
             return true;
@@ -446,7 +446,7 @@ impl Limit {
 }
 
 /// One more limit refuses. `true`: it is the one that makes the client wait longest.
-fn refuse(refusal: &mut Option<Refusal>, limit: &Limit, wait: u64) -> bool {
+fn refuse(refusal: &mut Option<Refusal>, limit: &CompiledLimit, wait: u64) -> bool {
     let refusal = refusal.get_or_insert_with(|| Refusal::new(Reject::TooManyRequests, ""));
     let mut policies = std::mem::take(&mut refusal.policies).into_vec();
     policies.push(Arc::clone(&limit.name));

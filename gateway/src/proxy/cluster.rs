@@ -14,7 +14,7 @@ use std::{
 use tokio::{sync::watch, task::LocalSet};
 
 use self::{
-    peer_queues::Mail,
+    peer_queues::PeerQueues,
     serve::serve,
     state::{State, StoreJob},
     store::StoreAddress,
@@ -40,7 +40,7 @@ mod tests;
 pub(in crate::proxy) struct Cluster {
     current: Mutex<Option<watch::Sender<Option<StoreJob>>>>,
     state: Arc<State>,
-    mail: Arc<Mail>,
+    peer_queues: Arc<PeerQueues>,
 }
 
 impl Cluster {
@@ -68,7 +68,7 @@ impl Cluster {
             None if job.is_none() => {}
             None => {
                 let (sender, jobs) = watch::channel(job);
-                match start(jobs, Arc::clone(&self.state), Arc::clone(&self.mail)) {
+                match start(jobs, Arc::clone(&self.state), Arc::clone(&self.peer_queues)) {
                     Ok(()) => *current = Some(sender),
                     Err(error) => tracing::error!("there is no thread for the cluster: {error}"),
                 }
@@ -81,15 +81,15 @@ impl Cluster {
     }
 
     /// Letters between guards.
-    pub(in crate::proxy) fn mail(&self) -> &Mail {
-        &self.mail
+    pub(in crate::proxy) fn peer_queues(&self) -> &PeerQueues {
+        &self.peer_queues
     }
 }
 
 /// Starts the thread. It ends with the process.
-fn start(jobs: watch::Receiver<Option<StoreJob>>, state: Arc<State>, mail: Arc<Mail>) -> io::Result<()> {
+fn start(jobs: watch::Receiver<Option<StoreJob>>, state: Arc<State>, peer_queues: Arc<PeerQueues>) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(4).build()?;
     let thread = thread::Builder::new().name("cluster".to_owned());
-    thread.spawn(move || LocalSet::new().block_on(&runtime, serve(jobs, state, mail)))?;
+    thread.spawn(move || LocalSet::new().block_on(&runtime, serve(jobs, state, peer_queues)))?;
     Ok(())
 }

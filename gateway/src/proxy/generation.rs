@@ -21,7 +21,7 @@ use crate::{
     os::clock::{self, Now},
     policy::auth::PasswordCheck,
     refusal::{Refusal, Reject},
-    settings::{self, limit::Seed, listener::Listener},
+    settings::{self, limit::KeySeed, listener::Listener},
     snapshot::{CompiledRoute, Snapshot},
 };
 
@@ -64,7 +64,7 @@ impl Compiled {
         let (connections, bandwidth) = (&mut settings.connection_limits, &mut settings.bandwidth);
         let connections = [&mut connections.accepted, &mut connections.handshake];
         let all = connections.into_iter().chain([&mut bandwidth.upload, &mut bandwidth.download, &mut settings.limits]);
-        all.for_each(|limits| limits.seed = bundle.seed.map(Seed));
+        all.for_each(|limits| limits.seed = bundle.seed.map(KeySeed));
         let (is_observed, traces) = (config.admin.is_some(), config.traces);
         let snapshot = match before {
             Some(before) => before.snapshot.succeeded_by(config.proxy),

@@ -18,7 +18,7 @@ use tokio::{
 };
 
 use crate::policy::{
-    auth::{Answer, Authenticators, Lookup, jwt::KeySet},
+    auth::{Authenticators, Lookup, LookupAnswer, jwt::KeySet},
     detect::HostQuestion,
 };
 
@@ -131,7 +131,7 @@ impl Lookups {
         lookup: Lookup,
         asker: Requester,
         wait: Duration,
-    ) -> Result<Answer, &'static str> {
+    ) -> Result<LookupAnswer, &'static str> {
         let (answer, answered) = oneshot::channel();
         let asked = self.jobs.try_send(LookupJob::Find(lookup, asker, answer)).map_err(|_full| BUSY);
         let answer = match asked {

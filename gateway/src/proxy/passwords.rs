@@ -14,10 +14,10 @@ use gateway_common::source::Source;
 use tokio::sync::oneshot;
 
 use crate::{
-    os::{self, Policy},
+    os::{self, SchedulingPolicy},
     policy::auth::PasswordCheck,
     refusal::{Refusal, Reject},
-    settings::basic::Settings,
+    settings::basic,
 };
 
 /// The threads that compare passwords.
@@ -68,7 +68,7 @@ impl Passwords {
         &self,
         check: Box<PasswordCheck>,
         source: Source,
-        settings: &Settings,
+        settings: &basic::Settings,
     ) -> Result<bool, Refusal> {
         let (teller, told) = oneshot::channel();
         self.0.lock().enter(check, source, settings, teller)?;
@@ -107,7 +107,7 @@ impl Queue {
         &mut self,
         check: Box<PasswordCheck>,
         source: Source,
-        settings: &Settings,
+        settings: &basic::Settings,
         teller: oneshot::Sender<bool>,
     ) -> Result<(), Refusal> {
         if let Some(others) = self.told.get_mut(check.key()) {
@@ -155,7 +155,7 @@ impl Queue {
 
 fn compare_all(shared: &Shared) {
     // The workers go first.
-    if let Err(error) = os::schedule(Policy::Batch) {
+    if let Err(error) = os::schedule(SchedulingPolicy::Batch) {
         tracing::debug!("the kernel refuses batch scheduling: {error}");
     }
     while let Some(check) = shared.next() {

@@ -67,7 +67,7 @@ pub(super) trait SendBody: Body<Data = Bytes> + Unpin {
 
     /// How long a client may take nothing of it, and how many bytes it has to take a second while it is waited for.
     /// `None`: as long as it likes.
-    fn patience(&self) -> Option<(Duration, u64)>;
+    fn stall_limits(&self) -> Option<(Duration, u64)>;
 }
 
 /// Why a request's body ended early.

@@ -12,7 +12,7 @@ use bytes::Bytes;
 use tokio::sync::oneshot;
 
 use crate::{
-    os::{self, Policy},
+    os::{self, SchedulingPolicy},
     policy::validate::schema::STACK,
     refusal::{Refusal, Reject},
 };
@@ -93,7 +93,7 @@ impl Validators {
 
 fn judge_all(queue: &Mutex<Receiver<Job>>) {
     // The workers go first.
-    if let Err(error) = os::schedule(Policy::Batch) {
+    if let Err(error) = os::schedule(SchedulingPolicy::Batch) {
         tracing::debug!("the kernel refuses batch scheduling: {error}");
     }
     loop {

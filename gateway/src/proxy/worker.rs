@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use self::{
     counters::Counters,
     measures::{Delta, Measures},
-    messages::Event,
-    shared::Shared,
+    messages::WorkerEvent,
+    shared::WorkersShared,
 };
 use super::{
     bans::{good_clients::GoodClients, plan_members::PlanMembers},
@@ -43,7 +43,7 @@ const MAX_TRACES_A_TICK: usize = 500;
 
 /// What one worker's thread owns.
 pub(super) struct Worker {
-    pub(super) shared: Arc<Shared>,
+    pub(super) shared: Arc<WorkersShared>,
     /// The configuration in force.
     generation: RefCell<Rc<Generation>>,
     /// Those before it that requests may still have.
@@ -59,7 +59,7 @@ pub(super) struct Worker {
     pub(super) pressure: Cell<Pressure>,
     traces: RefCell<Vec<Trace>>,
     connections: RefCell<Slab<Rc<Connection>>>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<WorkerEvent>,
     ids: Cell<u128>,
     /// A random number: workers begin at different servers.
     seed: u64,
@@ -94,10 +94,10 @@ impl Drop for Admitted {
 
 impl Worker {
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<WorkersShared>,
         compiled: &Arc<Compiled>,
         lines: LogBuffer,
-        events: mpsc::Sender<Event>,
+        events: mpsc::Sender<WorkerEvent>,
         first_id: u128,
     ) -> Rc<Self> {
         // The random half of the first id.
@@ -310,13 +310,13 @@ impl Worker {
     /// Asks the guard for a ban, at once. If the socket to it is full, the control thread waits for room.
     pub(super) fn ask(&self, ask: BanRequest) {
         if let Some(ask) = self.shared.asks.ask(ask) {
-            self.tell(Event::BanRequest(ask));
+            self.tell(WorkerEvent::BanRequest(ask));
         }
     }
 
     /// Hands an event to the control thread. Requests for bans over its capacity are lost and counted: if the source
     /// goes on, its rule asks again.
-    pub(super) fn tell(&self, event: Event) {
+    pub(super) fn tell(&self, event: WorkerEvent) {
         if self.events.try_send(event).is_err() {
             self.shared.lost_asks.fetch_add(1, Ordering::Relaxed);
         }
@@ -339,7 +339,7 @@ impl Worker {
         }
         let traces = self.traces.take();
         let lost = u64::try_from(traces.len()).unwrap_or(u64::MAX);
-        if self.events.try_send(Event::Traced(traces)).is_err() {
+        if self.events.try_send(WorkerEvent::Traced(traces)).is_err() {
             self.shared.lost_traces.fetch_add(lost, Ordering::Relaxed);
         }
     }
@@ -349,12 +349,12 @@ impl Worker {
         if let Ok(room) = self.events.try_reserve()
             && let Some(counted) = self.counters.take()
         {
-            room.send(Event::Counted(counted));
+            room.send(WorkerEvent::Counted(counted));
         }
         if let Ok(room) = self.events.try_reserve() {
             let deltas = self.take_measured();
             if !deltas.is_empty() {
-                room.send(Event::Measured(deltas));
+                room.send(WorkerEvent::Measured(deltas));
             }
         }
     }
@@ -370,7 +370,7 @@ impl Worker {
     }
 
     /// Hands over an event that must not be lost: waits for room in the queue.
-    pub(super) async fn tell_surely(&self, event: Event) {
+    pub(super) async fn tell_surely(&self, event: WorkerEvent) {
         self.events.send(event).await.unwrap_or_default();
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use condition::{Aggregation, AlertCondition, Comparison, Match, Unit};
+pub use condition::{Aggregation, AlertComparison, AlertCondition, Match, NumberUnit};
 pub use receiver::{Mail, MailSecurity, Receiver, ReceiverKind};
 pub use severity::Severity;
 

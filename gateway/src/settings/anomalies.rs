@@ -18,7 +18,7 @@ pub struct Settings {
     /// `time_zone`: the name of the zone by whose hours of the week it is judged.
     pub zone: String,
     /// What is done about the sources.
-    pub actions: Actions,
+    pub actions: AnomalyActions,
     /// `capacity`: of how many sources and principals, each on one route, requests are counted.
     pub capacity: usize,
 }
@@ -67,7 +67,7 @@ impl ClientMeasure {
 
 /// What is done about a source that an anomaly comes from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Action {
+pub enum AnomalyAction {
     /// It is banned.
     Ban,
     /// Its packet budgets in the kernel are divided.
@@ -79,7 +79,7 @@ pub enum Action {
     Tell,
 }
 
-impl Action {
+impl AnomalyAction {
     /// Their names in the configuration.
     pub const NAMES: [(&str, Self); 4] =
         [("tell", Self::Tell), ("limit", Self::Limit), ("clamp", Self::Clamp), ("ban", Self::Ban)];
@@ -98,11 +98,11 @@ impl Action {
 
 /// What is done about the sources that anomalies come from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Actions {
+pub struct AnomalyActions {
     /// `actions.failures`.
-    pub failures: Action,
+    pub failures: AnomalyAction,
     /// `actions.requests`.
-    pub requests: Action,
+    pub requests: AnomalyAction,
     /// `for`: how long it lasts.
     pub lasts: Duration,
     /// `per_minute`: how many requests `limit` leaves a source.
@@ -111,19 +111,19 @@ pub struct Actions {
     pub divide: u32,
 }
 
-impl Default for Actions {
+impl Default for AnomalyActions {
     fn default() -> Self {
         let lasts = Duration::from_secs(600);
-        Self { failures: Action::Tell, requests: Action::Tell, lasts, per_minute: 60, divide: 10 }
+        Self { failures: AnomalyAction::Tell, requests: AnomalyAction::Tell, lasts, per_minute: 60, divide: 10 }
     }
 }
 
-impl Actions {
+impl AnomalyActions {
     /// What is done because of a measure.
     #[must_use]
-    pub const fn of(&self, measure: ClientMeasure) -> Action {
+    pub const fn of(&self, measure: ClientMeasure) -> AnomalyAction {
         match measure {
-            ClientMeasure::Errors => Action::Tell,
+            ClientMeasure::Errors => AnomalyAction::Tell,
             ClientMeasure::Failures => self.failures,
             ClientMeasure::Requests => self.requests,
         }
@@ -147,7 +147,7 @@ impl Actions {
         let measures = [ClientMeasure::Failures, ClientMeasure::Requests];
         let clamp =
             Clamp { after: 1, within: Duration::from_secs(60), divide: self.divide, lasts: self.lasts, shadow: false };
-        let own = measures.into_iter().filter(|measure| self.of(*measure) == Action::Clamp);
+        let own = measures.into_iter().filter(|measure| self.of(*measure) == AnomalyAction::Clamp);
         own.map(move |measure| (measure.rule(), clamp))
     }
 }

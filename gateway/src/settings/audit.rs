@@ -56,9 +56,9 @@ pub enum AnchorTarget {
     /// `syslog`: a message.
     Syslog(SyslogServer),
     /// `timestamp`: a request for a time stamp (RFC 3161).
-    Timestamp(Url),
+    Timestamp(AnchorUrl),
     /// `webhook`: a POST request with the JSON of the checkpoint.
-    Webhook(Url),
+    Webhook(AnchorUrl),
 }
 
 /// Where messages of syslog go.
@@ -76,7 +76,7 @@ pub enum SyslogServer {
 
 /// An HTTP resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Url {
+pub struct AnchorUrl {
     /// `https`.
     pub is_tls: bool,
     /// The host's name or address, IPv6 without brackets.

@@ -13,7 +13,7 @@ pub struct Settings {
     /// Tokens. `[jwt]` and `[issuer.NAME]`.
     pub jwt: Option<jwt::Settings>,
     /// Servers that are asked about opaque tokens. `[introspection.NAME]`.
-    pub introspection: Vec<introspection::Server>,
+    pub introspection: Vec<introspection::IntrospectionServer>,
     /// The claims that conditions of routes look at: what is kept of a token beside its principal and roles.
     pub kept: Vec<ClaimPath>,
 }

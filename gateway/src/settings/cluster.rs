@@ -24,7 +24,7 @@ pub struct Settings {
     /// `secret_file`: what all machines of the cluster know, and the store does not.
     pub secret: NamedFile,
     /// `[cluster.nodes]`: every machine and its public key, this one as well, in the order of their names.
-    pub nodes: Vec<Node>,
+    pub nodes: Vec<ClusterNode>,
     /// `bans`: whether the machines tell each other of bans, unblocks and allowances.
     pub bans: bool,
     /// `revocations`: whether they tell each other of revoked tokens and API keys.
@@ -38,7 +38,7 @@ pub struct Settings {
     /// `revocation_stale_after`: for how long that is.
     pub revocation_stale_after: Duration,
     /// `[cluster.store]`.
-    pub store: Store,
+    pub store: ClusterStore,
 }
 
 /// What becomes of tokens and API keys while it is not known what other machines have revoked.
@@ -69,14 +69,14 @@ impl Settings {
     }
 
     /// The machines that this one writes letters to and reads those of.
-    pub fn peers(&self) -> impl Iterator<Item = &Node> {
+    pub fn peers(&self) -> impl Iterator<Item = &ClusterNode> {
         self.nodes.iter().filter(|node| self.has_letters() && node.name != self.node)
     }
 }
 
 /// One machine.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Node {
+pub struct ClusterNode {
     /// Its name.
     pub name: String,
     /// Its public key.
@@ -85,11 +85,11 @@ pub struct Node {
 
 /// `[cluster.store]`: where Redis or Valkey is, and how it is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Store {
+pub struct ClusterStore {
     /// `servers`: `host:port` of the store, of its Sentinels, or of some nodes of a Redis Cluster.
     pub servers: Vec<String>,
     /// `mode`.
-    pub mode: Mode,
+    pub mode: StoreMode,
     /// `user`: the user of the store's ACL; `None`: the default user.
     pub user: Option<String>,
     /// `password_file`.
@@ -106,7 +106,7 @@ pub struct Store {
 
 /// What is behind `servers`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Mode {
+pub enum StoreMode {
     /// A Redis Cluster.
     Cluster,
     /// Sentinels that know the primary of this name. `primary`.
@@ -115,7 +115,7 @@ pub enum Mode {
     Standalone,
 }
 
-impl Mode {
+impl StoreMode {
     /// As it is configured.
     #[must_use]
     pub const fn name(&self) -> &'static str {

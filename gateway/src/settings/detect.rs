@@ -57,7 +57,7 @@ pub struct Rule {
     /// `rule.distinct`: what is counted in the place of signals.
     pub distinct: Option<Distinct>,
     /// `rule.by`: whose signals are added up.
-    pub by: By,
+    pub by: GroupBy,
     /// `rule.share`: how many percent of a source's requests they must be.
     pub share: Option<u8>,
     /// `rule.after`: signals count only after one of these.
@@ -116,7 +116,7 @@ impl Distinct {
 
 /// Whose signals a rule adds up. It always bans sources.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum By {
+pub enum GroupBy {
     /// The fingerprint of a TLS hello.
     Ja4,
     /// A network: IPv4 /24, IPv6 /48.
@@ -130,7 +130,7 @@ pub enum By {
     Source,
 }
 
-impl By {
+impl GroupBy {
     /// Their names in the configuration.
     pub const NAMES: [(&str, Self); 5] = [
         ("source", Self::Source),

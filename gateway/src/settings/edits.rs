@@ -18,7 +18,7 @@ pub struct Edits {
 
 /// Whose headers are changed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Side {
+pub enum HeaderSide {
     /// What the upstream is sent.
     Request,
     /// What the client is sent.
@@ -65,7 +65,7 @@ impl Edits {
     }
 }
 
-impl Side {
+impl HeaderSide {
     /// Why no route may change `name`; `None`: it may.
     #[must_use]
     pub fn refuses(self, name: &HeaderName) -> Option<&'static str> {
@@ -126,7 +126,7 @@ mod tests {
             ("x-tenant", false, false),
         ] {
             let name: HeaderName = name.parse().unwrap();
-            let found = [Side::Request, Side::Response].map(|side| side.refuses(&name).is_some());
+            let found = [HeaderSide::Request, HeaderSide::Response].map(|side| side.refuses(&name).is_some());
             assert_eq!(found, [request, response], "{name}");
         }
     }

@@ -2,7 +2,7 @@
 
 /// Limits on queries.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Limits {
+pub struct GraphqlLimits {
     /// Fields within fields. `max_depth`.
     pub max_depth: u32,
     /// Fields under another name. `max_aliases`.
@@ -15,7 +15,7 @@ pub struct Limits {
     pub introspection: bool,
 }
 
-impl Default for Limits {
+impl Default for GraphqlLimits {
     fn default() -> Self {
         Self { max_depth: 10, max_aliases: 15, max_cost: 1_000, max_batch: 1, introspection: false }
     }

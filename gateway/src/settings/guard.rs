@@ -5,7 +5,7 @@ use std::{path::PathBuf, time::Duration};
 use gateway_common::source::Source;
 
 use super::{
-    anomalies::Actions,
+    anomalies::AnomalyActions,
     audit, crowdsec,
     feed::Feed,
     limit::{Clamp, PlanBudget},
@@ -72,7 +72,7 @@ pub struct Settings {
     /// `[limit.NAME.clamp]`, by the names of the limits.
     pub clamps: Vec<(String, Clamp)>,
     /// What is done about sources that an anomaly comes from.
-    pub anomalies: Actions,
+    pub anomalies: AnomalyActions,
     /// What plans give sources of packets.
     pub plan_budgets: Vec<PlanBudget>,
     /// The limits on requests that count only, as `limit.NAME`: what the proxy counts is reported and promoted here.
@@ -148,12 +148,12 @@ pub struct Safety {
     /// `guard.established`: how long a principal must have been good for it to shield its source.
     pub established: Duration,
     /// `[guard.breaker]`.
-    pub breaker: Breaker,
+    pub breaker: BreakerLimits,
 }
 
 /// `[guard.breaker]`: when rules are kept from banning for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
+pub struct BreakerLimits {
     /// `share`: more than so many of a hundred recently good clients are banned; 100: never.
     pub share: u32,
     /// `at_least`: fewer good clients than this say nothing about a share.
@@ -189,7 +189,7 @@ impl Default for Safety {
             good_for: hour / 6,
             remember_good: 7 * 24 * hour,
             established: hour / 60,
-            breaker: Breaker { share: 20, at_least: 20, pause: hour / 60 },
+            breaker: BreakerLimits { share: 20, at_least: 20, pause: hour / 60 },
         }
     }
 }

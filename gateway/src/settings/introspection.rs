@@ -7,7 +7,7 @@ use crate::{os::file::NamedFile, web::url::Url};
 
 /// One server that is asked about tokens.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Server {
+pub struct IntrospectionServer {
     /// Its table: `introspection.NAME`.
     pub key: String,
     /// `NAME`, which is how the principals of its tokens begin.
@@ -17,7 +17,7 @@ pub struct Server {
     /// Where it is asked.
     pub endpoint: Endpoint,
     /// How it is asked: TLS, addresses, and how long an answer may take.
-    pub outbound: outbound::Server,
+    pub outbound: outbound::OutboundServer,
     /// How the gateway proves to the server who it is.
     pub client: ClientAuth,
     /// `token_prefix`: only tokens that begin so are the server's.
@@ -37,7 +37,7 @@ pub struct Server {
     /// `inactive_per_source`: how many tokens that are not good a source may ask about in a minute.
     pub inactive_per_source: u32,
     /// When it is not asked for a while.
-    pub breaker: Breaker,
+    pub breaker: IntrospectionBreaker,
     /// What of its answers counts.
     pub rules: ClaimRules,
 }
@@ -92,7 +92,7 @@ pub enum Proof {
 
 /// `[introspection.NAME.breaker]`: when a server is not asked for a while.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Breaker {
+pub struct IntrospectionBreaker {
     /// `failures`: after so many in a row.
     pub failures: u32,
     /// `open_for`: for so long. Then one question finds out whether it is well again.

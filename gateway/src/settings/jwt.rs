@@ -48,19 +48,19 @@ pub struct Issuer {
 pub enum KeySource {
     /// `discovery`: a key set of public keys, fetched from where the issuer's metadata says that it is. The URL is the
     /// issuer's own.
-    Discovery(Box<Fetch>),
+    Discovery(Box<KeyFetch>),
     /// `jwks`: a key set (RFC 7517) of public keys.
     Jwks(NamedFile),
     /// `secret`: what issuer and gateway share, for HMAC.
     Secret(NamedFile),
     /// `jwks_url`: a key set of public keys, fetched.
-    Url(Box<Fetch>),
+    Url(Box<KeyFetch>),
 }
 
 impl KeySource {
     /// How the keys are fetched, where they are.
     #[must_use]
-    pub const fn fetch(&self) -> Option<&Fetch> {
+    pub const fn fetch(&self) -> Option<&KeyFetch> {
         match self {
             Self::Discovery(fetch) | Self::Url(fetch) => Some(fetch),
             Self::Jwks(_) | Self::Secret(_) => None,
@@ -85,11 +85,11 @@ impl KeySource {
 
 /// How keys are fetched: `[issuer.NAME.fetch]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fetch {
+pub struct KeyFetch {
     /// Where.
     pub url: Url,
     /// How the server there is asked.
-    pub server: outbound::Server,
+    pub server: outbound::OutboundServer,
     /// How long a request waits for keys at most. `wait`.
     pub wait: Duration,
     /// The longest time between two fetches. `refresh`.
@@ -108,13 +108,13 @@ pub(crate) mod tests {
     use crate::settings::tls;
 
     /// The defaults, of an issuer on this host.
-    pub(crate) fn fetch() -> Fetch {
+    pub(crate) fn fetch() -> KeyFetch {
         let ca = NamedFile { path: PathBuf::new(), bytes: Arc::default() };
         let tls = tls::UpstreamTls { ca, server_name: None, certificate: None, accepts_any: false, pins: Vec::new() };
         let seconds = Duration::from_secs;
-        let server = outbound::Server { tls, allow_private: false, allow_http: true, timeout: seconds(5) };
+        let server = outbound::OutboundServer { tls, allow_private: false, allow_http: true, timeout: seconds(5) };
         let url = Url::parse("http://localhost:9100/jwks").unwrap();
         let (wait, refresh, cooldown) = (seconds(2), seconds(900), seconds(10));
-        Fetch { url, server, wait, refresh, cooldown, stale_for: seconds(86_400) }
+        KeyFetch { url, server, wait, refresh, cooldown, stale_for: seconds(86_400) }
     }
 }

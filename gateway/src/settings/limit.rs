@@ -27,14 +27,14 @@ pub struct Settings {
     /// With whom limits are shared that say so; `None`: there is no `[cluster]`.
     pub sharing: Option<Sharing>,
     /// What makes keys of counters unguessable, and the same in every process that counts; `None`: a random one.
-    pub seed: Option<Seed>,
+    pub seed: Option<KeySeed>,
 }
 
 /// A secret that keys of counters are made with.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub struct Seed(pub [u8; 16]);
+pub struct KeySeed(pub [u8; 16]);
 
-impl fmt::Debug for Seed {
+impl fmt::Debug for KeySeed {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.write_str("Seed")
     }

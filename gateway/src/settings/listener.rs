@@ -16,7 +16,7 @@ pub struct Listener {
     /// The path where the proxy itself says whether it goes on serving. `listener.health`.
     pub health: Option<String>,
     /// `None`: plain HTTP/1.1.
-    pub tls: Option<tls::Tls>,
+    pub tls: Option<tls::ListenerTls>,
     /// What browsers are told whom a trusted proxy serves by HTTPS, without TLS here. `[listener.hsts]`.
     pub hsts: Option<tls::Hsts>,
     /// Every request is sent to this port by HTTPS instead. `listener.redirect`.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use super::audit::Url;
+use super::audit::AnchorUrl;
 use crate::os::file::NamedFile;
 
 /// A collector.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Collector {
+pub struct OtlpCollector {
     /// `endpoint`.
-    pub endpoint: Url,
+    pub endpoint: AnchorUrl,
     /// `ca`: who vouches for its certificate, where it is spoken to by TLS.
     pub ca: Option<NamedFile>,
     /// `headers_file`: headers of every request, as the file has them. It may hold secrets.
@@ -22,7 +22,7 @@ pub struct Collector {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Metrics {
     /// Where.
-    pub collector: Collector,
+    pub collector: OtlpCollector,
     /// `interval`: how often.
     pub interval: Duration,
 }
@@ -33,5 +33,5 @@ pub struct Settings {
     /// `None`: no metrics are sent.
     pub metrics: Option<Metrics>,
     /// `[otlp_logs]`; `None`: no records are sent.
-    pub logs: Option<Collector>,
+    pub logs: Option<OtlpCollector>,
 }

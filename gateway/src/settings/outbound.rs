@@ -14,7 +14,7 @@ use crate::{
 
 /// How a server is asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct OutboundServer {
     /// Whom to believe where it is asked by `https`, and what the gateway shows of itself. `ca`, `certificate`,
     /// `private_key`.
     pub tls: tls::UpstreamTls,
@@ -28,7 +28,7 @@ pub struct Server {
 
 /// Why a URL is never asked, as far as its text tells.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Refusal {
+pub enum UrlRefusal {
     /// It is this host, or a private network, and which: `allow_private` is not set.
     Private(&'static str),
     /// Its address is one that no setting allows, and why.
@@ -39,30 +39,30 @@ pub enum Refusal {
     HttpHere,
 }
 
-impl Server {
+impl OutboundServer {
     /// Whether a URL may be asked, as far as its text tells. What its name resolves to is judged when it is asked.
     ///
     /// # Errors
     /// Why it may not.
-    pub fn judge(&self, url: &Url) -> Result<(), Refusal> {
+    pub fn judge(&self, url: &Url) -> Result<(), UrlRefusal> {
         let reach = match url.address() {
             Some(address) => reach(address),
             None if url.host() == "localhost" || url.host().ends_with(".localhost") => Reach::Loopback,
             None => Reach::Global,
         };
         match reach {
-            Reach::Never(why) => Err(Refusal::Never(why)),
+            Reach::Never(why) => Err(UrlRefusal::Never(why)),
             Reach::Loopback if !url.is_https() && self.allow_http => Ok(()),
-            Reach::Loopback if !url.is_https() => Err(Refusal::HttpHere),
-            _ if !url.is_https() => Err(Refusal::Http),
-            Reach::Loopback if !self.allow_private => Err(Refusal::Private("is this host")),
-            Reach::Private(what) if !self.allow_private => Err(Refusal::Private(what)),
+            Reach::Loopback if !url.is_https() => Err(UrlRefusal::HttpHere),
+            _ if !url.is_https() => Err(UrlRefusal::Http),
+            Reach::Loopback if !self.allow_private => Err(UrlRefusal::Private("is this host")),
+            Reach::Private(what) if !self.allow_private => Err(UrlRefusal::Private(what)),
             _ => Ok(()),
         }
     }
 }
 
-/// How a server that the observer asks is connected to: as [`Server`], in a form that processes hand to each other.
+/// How a server that the observer asks is connected to: as [`OutboundServer`], in a form that processes hand to each other.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Dial {
     /// `ca`.
@@ -85,15 +85,15 @@ pub struct Dial {
 impl Dial {
     /// From what every table of a server has.
     #[must_use]
-    pub fn new(server: Server) -> Self {
+    pub fn new(server: OutboundServer) -> Self {
         let (certificate, private_key) = server.tls.certificate.unzip();
-        let Server { allow_private, allow_http, timeout, .. } = server;
+        let OutboundServer { allow_private, allow_http, timeout, .. } = server;
         Self { ca: server.tls.ca, certificate, private_key, allow_private, allow_http, timeout }
     }
 
     /// The same as a server that is asked.
     #[must_use]
-    pub fn server(&self) -> Server {
+    pub fn server(&self) -> OutboundServer {
         let tls = tls::UpstreamTls {
             ca: self.ca.clone(),
             server_name: None,
@@ -102,7 +102,7 @@ impl Dial {
             pins: Vec::new(),
         };
         let Self { allow_private, allow_http, timeout, .. } = *self;
-        Server { tls, allow_private, allow_http, timeout }
+        OutboundServer { tls, allow_private, allow_http, timeout }
     }
 
     /// Of what is not connected to by TCP.

@@ -9,14 +9,14 @@ pub const MAX_CONFIGURED: usize = 6;
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Settings {
     /// `[priority.NAME]`, the highest rank first.
-    pub classes: Vec<Class>,
+    pub classes: Vec<PriorityClass>,
     /// `[overload]`; `None`: requests are not refused because the gateway is busy.
     pub overload: Option<Overload>,
 }
 
 /// A class of requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Class {
+pub struct PriorityClass {
     /// `NAME`.
     pub name: String,
     /// `rank`: higher ones are served first. Whoever is in no class has 0 if it is known, and -1 if not.
@@ -31,7 +31,7 @@ pub struct Class {
     pub routes: Vec<String>,
 }
 
-impl Class {
+impl PriorityClass {
     /// Whether it takes to know who asks.
     #[must_use]
     pub const fn needs_identity(&self) -> bool {

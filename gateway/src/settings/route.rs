@@ -12,7 +12,7 @@ use super::{
     edits::Edits,
     graphql,
     timeouts::Timeouts,
-    validate::{ContentEncoding, Form, ParameterRule, RefusesUnknown},
+    validate::{ContentEncoding, FormSettings, ParameterRule, RefusesUnknown},
     waf::OfRoute,
 };
 use crate::{
@@ -78,13 +78,13 @@ pub struct Route {
     /// The media types of bodies; empty: any. `route.content_types`.
     pub content_types: Vec<String>,
     /// What forms must be; `None`: bodies need be no forms. `route.form`.
-    pub form: Option<Form>,
+    pub form: Option<FormSettings>,
     /// The document that requests are held against: an index into [`Settings::apis`](crate::settings::proxy::Settings::apis). `route.api`.
     pub api: Option<usize>,
     /// Whether that document says who is let through. `route.require = ["openapi"]`.
     pub follows_document: bool,
     /// `route.graphql`: what queries of GraphQL may ask for; `None`: nothing is looked at.
-    pub graphql: Option<graphql::Limits>,
+    pub graphql: Option<graphql::GraphqlLimits>,
     /// `route.waf`, `route.waf_threshold`: which rules look for attacks; `None`: none do.
     pub waf: Option<OfRoute>,
     /// What becomes of bodies with a `Content-Encoding`; `None`: they are refused where something reads bodies, and pass
@@ -148,7 +148,7 @@ pub enum Action {
     /// The gateway, by sending the client elsewhere.
     Redirect(Redirect),
     /// The gateway.
-    Respond(Fixed),
+    Respond(FixedResponse),
 }
 
 impl Action {
@@ -175,7 +175,7 @@ pub struct Redirect {
 
 /// One answer for every request.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fixed {
+pub struct FixedResponse {
     /// `route.respond.status`.
     pub status: StatusCode,
     /// `route.respond.content_type`; `None`: there is no body.

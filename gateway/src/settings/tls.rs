@@ -8,12 +8,12 @@ use crate::os::file::NamedFile;
 
 /// How one listener speaks TLS.
 #[derive(Clone, Debug)]
-pub struct Tls {
+pub struct ListenerTls {
     /// What is shown to whoever asks for no name, or for one that no `[[certificate]]` has. `None`: they are refused.
     /// `listener.certificate`, `listener.private_key` and `listener.ocsp`.
     pub default: Option<Certificate>,
     /// What ALPN offers (RFC 7301), the best first. `listener.protocols`.
-    pub protocols: Vec<Protocol>,
+    pub protocols: Vec<AlpnProtocol>,
     /// Whether TLS 1.2 is left out. `listener.min_tls = "1.3"`.
     pub only_tls13: bool,
     /// Which clients have to show certificates: an index into [`Settings::client_certificates`](super::proxy::Settings::client_certificates). For every host that no
@@ -27,14 +27,14 @@ pub struct Tls {
 
 /// An application protocol.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Protocol {
+pub enum AlpnProtocol {
     /// HTTP/1.1.
     Http1,
     /// HTTP/2.
     Http2,
 }
 
-impl Protocol {
+impl AlpnProtocol {
     /// Its name in ALPN, and in the configuration.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -1,12 +1,12 @@
 //! What `[traces]` holds once it is valid: which requests are traced, and where their spans are sent.
 
-use super::otlp::Collector;
+use super::otlp::OtlpCollector;
 
 /// `[traces]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {
     /// Where spans are sent.
-    pub collector: Collector,
+    pub collector: OtlpCollector,
     /// Of a million requests, so many are traced whatever becomes of them. `traces.sample`.
     pub sample: u32,
     /// `traces.accept`.

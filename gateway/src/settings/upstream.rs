@@ -12,7 +12,7 @@ pub struct Upstream {
     /// The NAME of `[upstream.NAME]`.
     pub name: String,
     /// At least one, at most [`MAX_SERVERS`]. `upstream.NAME.servers`.
-    pub servers: Vec<Server>,
+    pub servers: Vec<UpstreamServer>,
     /// What they are told as `Host`. `upstream.NAME.host_header`.
     pub host_header: HostHeader,
     /// Which of them a request goes to. `upstream.NAME.balance`.
@@ -149,7 +149,7 @@ pub const MAX_WEIGHT: u32 = 100;
 
 /// One server of an upstream.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Server {
+pub struct UpstreamServer {
     /// `host:port`.
     pub address: String,
     /// Its share, 1 to [`MAX_WEIGHT`].

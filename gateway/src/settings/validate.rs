@@ -76,7 +76,7 @@ pub struct RefusesUnknown {
 
 /// What the forms of a route must be. `route.form`.
 #[derive(Clone, Debug, Default)]
-pub struct Form {
+pub struct FormSettings {
     /// Their fields.
     pub fields: Vec<FieldRule>,
     /// Whether they may have no others. `route.unknown_fields`.

@@ -15,7 +15,7 @@ pub const PLACES: [&str; 7] = ["body", "cookie", "file", "header", "path", "quer
 
 /// What becomes of a request at the threshold.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Mode {
+pub enum WafMode {
     /// It is refused.
     Enforce,
     /// It is logged and counted, and passes.
@@ -23,7 +23,7 @@ pub enum Mode {
     Report,
 }
 
-impl Mode {
+impl WafMode {
     /// The name in configuration and reports.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -40,7 +40,7 @@ pub struct Settings {
     /// Its name.
     pub name: String,
     /// What becomes of an attack. `mode`.
-    pub mode: Mode,
+    pub mode: WafMode,
     /// Whether the built-in rules apply. `builtin`.
     pub has_builtin: bool,
     /// Files in SecLang, in the order in which they are read; the last part of each may have a `*`. `rules`.
@@ -63,7 +63,7 @@ pub struct Exclusion {
     /// The rules.
     pub rules: Vec<RuleMatch>,
     /// The parameters. Empty: all.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Vec<ExceptionParameter>,
     /// The names of routes. Empty: all.
     pub routes: Vec<String>,
 }
@@ -83,7 +83,7 @@ pub enum RuleMatch {
 
 /// Which parameter an exception is about.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub struct ExceptionParameter {
     /// Where it is. `None`: anywhere.
     pub place: Option<String>,
     /// Its name, or the beginning of it with `*`.

@@ -4,7 +4,7 @@ use super::{
     Snapshot,
     contracts::{self, ContractLoss},
 };
-use crate::{policy::validate::openapi::Contract, settings::proxy::Settings};
+use crate::{policy::validate::openapi::Contract, settings::proxy};
 
 impl Snapshot {
     /// How often deprecated operations of APIs were asked for: the API, the operation, how often.
@@ -34,7 +34,7 @@ impl Snapshot {
 
     /// What it takes away of what the OpenAPI documents of `old` protect.
     #[must_use]
-    pub fn losses(&self, old: &Settings) -> Vec<ContractLoss> {
+    pub fn losses(&self, old: &proxy::Settings) -> Vec<ContractLoss> {
         contracts::losses(old, &self.settings, &self.contracts)
     }
 }

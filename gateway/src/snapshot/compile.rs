@@ -20,10 +20,10 @@ use crate::{
         authz,
         detect::{Crawlers, Detector},
         limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
-        validate::waf::Rules,
+        validate::waf::WafRules,
     },
     route::{Routes, cors},
-    settings::{cluster::LEAST_SECRET, proxy::Settings},
+    settings::{cluster::LEAST_SECRET, proxy},
     tls,
 };
 
@@ -32,7 +32,7 @@ struct Parts {
     routes: Routes,
     served: Vec<CompiledRoute>,
     contracts: Contracts,
-    wafs: Vec<Arc<Rules>>,
+    wafs: Vec<Arc<WafRules>>,
     tls: tls::Tls,
     tickets: Arc<tls::Tickets>,
     access_log: AccessLog,
@@ -41,7 +41,7 @@ struct Parts {
 }
 
 impl Snapshot {
-    pub(super) fn compile(settings: Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn compile(settings: proxy::Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
         let Parts { routes, served, contracts, wafs, tls, tickets, access_log, authenticators, internal_tokens } =
             Parts::compile(&settings, before)?;
         let (kept, known) = (&settings.auth.kept, before.and_then(|before| before.limits.as_ref()));
@@ -65,7 +65,7 @@ impl Snapshot {
             tls: Arc::new(Swap::new(tls)),
             tickets,
             demands: tls::Demands::new(&settings),
-            hsts: settings.listeners.iter().map(|listener| tls::Hsts::new(listener.hsts.as_ref()?)).collect(),
+            hsts: settings.listeners.iter().map(|listener| tls::HstsHosts::new(listener.hsts.as_ref()?)).collect(),
             authenticators,
             identity_headers: IdentityHeaders::new(&settings.identity_headers, &settings.auth.kept),
             internal_tokens,
@@ -99,7 +99,7 @@ impl Snapshot {
 impl Parts {
     /// # Errors
     /// Every fault of all parts.
-    fn compile(settings: &Settings, before: Option<&Snapshot>) -> Result<Self, Vec<Diagnostic>> {
+    fn compile(settings: &proxy::Settings, before: Option<&Snapshot>) -> Result<Self, Vec<Diagnostic>> {
         let mut diagnostics = Vec::new();
         let routes = collect(Routes::new(&settings.routes), &mut diagnostics);
         let policy = authz::Policy::new(&settings.roles);
@@ -152,7 +152,7 @@ impl Parts {
 }
 
 /// What is wrong with how servers are asked: they are made anew where that is done.
-fn outbound(settings: &Settings) -> Vec<Diagnostic> {
+fn outbound(settings: &proxy::Settings) -> Vec<Diagnostic> {
     let issuers = settings.auth.jwt.iter().flat_map(|jwt| &jwt.issuers);
     let issuers = issuers.filter_map(|issuer| Some((&issuer.key, &issuer.keys.fetch()?.server)));
     let asked = settings.auth.introspection.iter().map(|server| (&server.key, &server.outbound));

@@ -8,8 +8,8 @@ use serde::{Deserialize, Serialize};
 use super::known_names;
 use crate::{
     diagnostic::Diagnostic,
-    policy::validate::openapi::{Contract, DocumentFault, Gateway, NamedLimit, Reading, SecurityRule},
-    settings::{auth::Accepted, proxy::Settings, route::Route, validate::Api},
+    policy::validate::openapi::{Contract, DocumentFault, DocumentReading, Gateway, NamedLimit, SecurityRule},
+    settings::{auth::Accepted, proxy, route::Route, validate::Api},
 };
 
 /// How many of the warnings of a document are told.
@@ -50,14 +50,14 @@ impl fmt::Display for ContractLoss {
 pub(super) type Contracts = Vec<Option<Arc<Contract>>>;
 
 /// Whether two configurations read schemas and documents alike.
-pub(super) fn reads_alike(one: &Settings, other: &Settings) -> bool {
+pub(super) fn reads_alike(one: &proxy::Settings, other: &proxy::Settings) -> bool {
     one.formats == other.formats && one.schema_files == other.schema_files
 }
 
 /// Compiles them. What has not changed is shared with a configuration before, its settings and contracts.
 pub(super) fn compile(
-    settings: &Settings,
-    before: Option<(&Settings, &Contracts)>,
+    settings: &proxy::Settings,
+    before: Option<(&proxy::Settings, &Contracts)>,
     diagnostics: &mut Vec<Diagnostic>,
 ) -> Contracts {
     let before = before.filter(|(before, _)| reads_alike(before, settings));
@@ -82,8 +82,8 @@ pub(super) fn compile(
 }
 
 /// How the document of an API is read.
-fn reading<'a>(settings: &Settings, api: &'a Api) -> Reading<'a> {
-    Reading {
+fn reading<'a>(settings: &proxy::Settings, api: &'a Api) -> DocumentReading<'a> {
+    DocumentReading {
         base_path: api.base_path.as_deref(),
         allows_unknown_query: !api.refuses_unknown.query,
         known_headers: known_headers(settings, api),
@@ -95,7 +95,7 @@ fn reading<'a>(settings: &Settings, api: &'a Api) -> Reading<'a> {
 }
 
 /// Headers that requests of an API may have though its document does not declare them. `None`: any.
-fn known_headers(settings: &Settings, api: &Api) -> Option<Vec<HeaderName>> {
+fn known_headers(settings: &proxy::Settings, api: &Api) -> Option<Vec<HeaderName>> {
     let is_of = |route: &&Route| route.api.and_then(|it| settings.apis.get(it)).is_some_and(|it| it.name == api.name);
     api.refuses_unknown.headers.then(|| {
         let routes = settings.routes.iter().filter(is_of);
@@ -106,7 +106,7 @@ fn known_headers(settings: &Settings, api: &Api) -> Option<Vec<HeaderName>> {
 /// What a new configuration takes away of what the documents of one before protect.
 ///
 /// Compiles the documents before that are other ones now.
-pub(super) fn losses(old: &Settings, new: &Settings, contracts: &Contracts) -> Vec<ContractLoss> {
+pub(super) fn losses(old: &proxy::Settings, new: &proxy::Settings, contracts: &Contracts) -> Vec<ContractLoss> {
     let mut losses = Vec::new();
     for (index, (api, contract)) in new.apis.iter().zip(contracts).enumerate() {
         let before = old.apis.iter().find(|before| before.name == api.name);
@@ -140,7 +140,7 @@ pub(super) fn variants(
     route: &Route,
     api: &Api,
     contract: &Contract,
-    settings: &Settings,
+    settings: &proxy::Settings,
 ) -> Result<Vec<(Route, String)>, Diagnostic> {
     if !route.follows_document {
         return Ok(Vec::new());
@@ -162,7 +162,10 @@ pub(super) fn variants(
 pub(super) type NamedLimits = Arc<[Box<[usize]>]>;
 
 /// Finds the limits that operations name. `None`: none does.
-pub(super) fn named_limits(contract: &Contract, settings: &Settings) -> Result<Option<NamedLimits>, Vec<Diagnostic>> {
+pub(super) fn named_limits(
+    contract: &Contract,
+    settings: &proxy::Settings,
+) -> Result<Option<NamedLimits>, Vec<Diagnostic>> {
     if contract.limits().all(<[_]>::is_empty) {
         return Ok(None);
     }
@@ -192,7 +195,7 @@ pub(super) fn named_limits(contract: &Contract, settings: &Settings) -> Result<O
 }
 
 /// Limits that nothing can ever count by.
-fn unnamed(settings: &Settings, contracts: &Contracts) -> Vec<Diagnostic> {
+fn unnamed(settings: &proxy::Settings, contracts: &Contracts) -> Vec<Diagnostic> {
     let is_named = |name: &str| {
         let mut named = contracts.iter().flatten().flat_map(|contract| contract.limits()).flatten();
         named.any(|limit| *limit.name == *name)
@@ -207,7 +210,7 @@ fn unnamed(settings: &Settings, contracts: &Contracts) -> Vec<Diagnostic> {
 }
 
 /// What of the documents is not checked, though it looks as if it were.
-pub(super) fn warnings(settings: &Settings, contracts: &Contracts) -> Vec<Diagnostic> {
+pub(super) fn warnings(settings: &proxy::Settings, contracts: &Contracts) -> Vec<Diagnostic> {
     let mut warnings = unnamed(settings, contracts);
     for (index, (api, contract)) in settings.apis.iter().zip(contracts).enumerate() {
         let Some(contract) = contract else { continue };

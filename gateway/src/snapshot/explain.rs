@@ -19,7 +19,7 @@ use crate::{
     identity::claim::ClaimPath,
     os::clock::Now,
     policy::{
-        auth::{Answer, Identity, Lookup, NO_CERTIFICATE, Outcome, Presented, identity::Supposed},
+        auth::{AuthOutcome, Identity, Lookup, LookupAnswer, NO_CERTIFICATE, Presented, identity::Supposed},
         authz::{self, RequestFacts},
     },
     refusal::{Refusal, Reject},
@@ -44,9 +44,9 @@ const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 4
 /// A token: nothing prints it.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(transparent)]
-pub struct Secret(pub String);
+pub struct SecretToken(pub String);
 
-impl std::fmt::Debug for Secret {
+impl std::fmt::Debug for SecretToken {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Secret({} bytes)", self.0.len())
     }
@@ -55,11 +55,11 @@ impl std::fmt::Debug for Secret {
 /// What is asked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Question {
+pub enum ExplainQuestion {
     /// Whether somebody may make a request.
     Request(Box<Asked>),
     /// Whom a token proves.
-    Token(Secret),
+    Token(SecretToken),
 }
 
 /// A request that nobody sends, and who would send it.
@@ -77,7 +77,7 @@ pub struct Asked {
     /// Who asks; `None`: nobody, or whoever the token is of.
     pub principal: Option<String>,
     /// The client's token.
-    pub token: Option<Secret>,
+    pub token: Option<SecretToken>,
     /// Roles of the principal, where there is no token.
     pub roles: Vec<String>,
     /// Likewise scopes.
@@ -116,22 +116,22 @@ enum Proving {
 #[must_use]
 pub fn explain(
     snapshot: &Snapshot,
-    question: &Question,
-    answers: &[Answer],
+    question: &ExplainQuestion,
+    answers: &[LookupAnswer],
     unknown: Option<&str>,
     now: Now,
 ) -> Explaining {
     let explainer = Explainer { snapshot, answers, unknown, now };
     let explained = match question {
-        Question::Request(asked) => explainer.request(asked),
-        Question::Token(token) => explainer.token(token),
+        ExplainQuestion::Request(asked) => explainer.request(asked),
+        ExplainQuestion::Token(token) => explainer.token(token),
     };
     explained.unwrap_or_else(|wrong| Explaining::Done(Explanation::Refused(answer::cut(&wrong, answer::LONGEST))))
 }
 
 struct Explainer<'a> {
     snapshot: &'a Snapshot,
-    answers: &'a [Answer],
+    answers: &'a [LookupAnswer],
     unknown: Option<&'a str>,
     now: Now,
 }
@@ -221,7 +221,7 @@ impl Explainer<'_> {
         Ok(Proving::Done(Who::Proved(identity), step(told, RequirementResult::Met)))
     }
 
-    fn token(&self, token: &Secret) -> Result<Explaining, String> {
+    fn token(&self, token: &SecretToken) -> Result<Explaining, String> {
         let settings = &self.snapshot.settings.auth;
         let methods =
             [(Proof::Jwt, settings.jwt.is_some()), (Proof::Introspection, !settings.introspection.is_empty())];
@@ -241,7 +241,7 @@ impl Explainer<'_> {
 
     fn identify(
         &self,
-        token: &Secret,
+        token: &SecretToken,
         from: Option<IpAddr>,
         host: &str,
         accepted: &Accepted,
@@ -259,17 +259,17 @@ impl Explainer<'_> {
         let presented =
             Presented { headers: &headers, carried: None, certificate: None, source, client, host, answers };
         Ok(match self.snapshot.authenticators.identify(&presented, accepted, self.now) {
-            Outcome::Needs(lookup) => match self.unknown {
+            AuthOutcome::Needs(lookup) => match self.unknown {
                 Some(why) => IdentityOutcome::Unknown(why.to_owned()),
                 None => IdentityOutcome::Needs(lookup),
             },
             // It may well be good.
-            Outcome::Decided(Err(refusal))
+            AuthOutcome::Decided(Err(refusal))
                 if refusal.reject == Reject::Unavailable || refusal.detail == NO_CERTIFICATE =>
             {
                 IdentityOutcome::Unknown(refusal.detail.into_owned())
             }
-            Outcome::Decided(decided) => IdentityOutcome::Decided(decided),
+            AuthOutcome::Decided(decided) => IdentityOutcome::Decided(decided),
         })
     }
 
@@ -299,7 +299,7 @@ fn done(explained: Explained) -> Explaining {
 }
 
 /// What a requirement of the route says, where it may not be known who asks, or from where.
-fn step_of(step: &authz::explain::Explanation, who: &Who, asked: &Asked) -> ExplainedStep {
+fn step_of(step: &authz::explain::RequirementExplanation, who: &Who, asked: &Asked) -> ExplainedStep {
     let judged = match &step.verdict {
         Err(_) if asked.from.is_none() && step.asks_source => {
             RequirementResult::Unknown("where the client is was not said: add --from")

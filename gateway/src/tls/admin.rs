@@ -9,7 +9,7 @@ use rustls::{
 };
 
 use super::{chain, private_key, roots};
-use crate::{diagnostic::Diagnostic, settings::tls::Protocol};
+use crate::{diagnostic::Diagnostic, settings::tls::AlpnProtocol};
 
 /// How the admin listener speaks TLS: 1.3 alone, without resumption. All three are PEM.
 ///
@@ -38,7 +38,7 @@ pub fn admin(certificate: &[u8], key: &[u8], client_ca: Option<&[u8]>) -> Result
         .with_client_cert_verifier(verifier)
         .with_single_cert(chain, key)
         .map_err(unusable)?;
-    config.alpn_protocols = Protocol::Http1.offers().iter().map(|name| name.as_bytes().to_vec()).collect();
+    config.alpn_protocols = AlpnProtocol::Http1.offers().iter().map(|name| name.as_bytes().to_vec()).collect();
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;
     Ok(Arc::new(config))

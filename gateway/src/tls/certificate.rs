@@ -31,7 +31,7 @@ pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: 
         (chain, key) => return Err([chain.err(), key.err()].into_iter().flatten().collect()),
     };
     let unreadable = || vec![Diagnostic::new("certificate", "has fields that cannot be read").hint("see RFC 5280")];
-    let leaf = chain.first().and_then(|leaf| x509::Certificate::read(leaf)).ok_or_else(unreadable)?;
+    let leaf = chain.first().and_then(|leaf| x509::X509Certificate::read(leaf)).ok_or_else(unreadable)?;
     let mut shown = CertifiedKey::from_der(chain, key, provider).map_err(|error| {
         vec![match error {
             rustls::Error::InconsistentKeys(_) => Diagnostic::new("private_key", "is not the key of the certificate")
@@ -53,7 +53,7 @@ pub(super) fn read(settings: &tls::Certificate, provider: &CryptoProvider, now: 
 /// What is wrong with a pair at `now`, or will be soon: clients refuse it, we cannot.
 pub(super) fn outdated(settings: &tls::Certificate, now: i64) -> Vec<Diagnostic> {
     let leaf = chain(&settings.certificate.bytes).ok();
-    let leaf = leaf.and_then(|chain| x509::Certificate::read(chain.first()?));
+    let leaf = leaf.and_then(|chain| x509::X509Certificate::read(chain.first()?));
     let mut diagnostics = Vec::new();
     if let Some(leaf) = leaf {
         if let Some(message) = lifetime(leaf.first, leaf.last, now) {
@@ -75,18 +75,18 @@ pub(super) fn outdated(settings: &tls::Certificate, now: i64) -> Vec<Diagnostic>
 
 /// What is to be said of the time that the first certificate of a file has left.
 pub(super) fn ending(file: &NamedFile, now: i64) -> Option<String> {
-    let leaf = x509::Certificate::read(chain(&file.bytes).ok()?.first()?)?;
+    let leaf = x509::X509Certificate::read(chain(&file.bytes).ok()?.first()?)?;
     lifetime(leaf.first, leaf.last, now)
 }
 
 /// When the first certificate of a file ends, in seconds since 1970.
 pub(super) fn end(file: &NamedFile) -> Option<i64> {
-    Some(x509::Certificate::read(chain(&file.bytes).ok()?.first()?)?.last)
+    Some(x509::X509Certificate::read(chain(&file.bytes).ok()?.first()?)?.last)
 }
 
 /// What keeps every client from taking a certificate at `now`.
 pub(super) fn over(settings: &tls::Certificate, now: i64) -> Option<Diagnostic> {
-    let leaf = x509::Certificate::read(chain(&settings.certificate.bytes).ok()?.first()?)?;
+    let leaf = x509::X509Certificate::read(chain(&settings.certificate.bytes).ok()?.first()?)?;
     let message = lifetime(leaf.first, leaf.last, now).filter(|_| now < leaf.first || now > leaf.last)?;
     Some(Diagnostic::new("certificate", message))
 }

@@ -62,7 +62,7 @@ impl TrustAnchors {
 pub(super) fn outdated(settings: &ClientCertificates, now: i64) -> Vec<Diagnostic> {
     let mut diagnostics = Vec::new();
     for authority in certificate::chain(&settings.ca.bytes).unwrap_or_default() {
-        let read = x509::Certificate::read(&authority);
+        let read = x509::X509Certificate::read(&authority);
         if let Some(message) = read.and_then(|read| certificate::lifetime(read.first, read.last, now)) {
             diagnostics.push(Diagnostic::new("ca", message).hint("then no certificate below it is good: replace it"));
         }

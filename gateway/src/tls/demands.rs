@@ -5,13 +5,13 @@ use super::{names::Names, session::Secured};
 use crate::{
     policy::auth::certificate::ClientCertificate,
     refusal::{Refusal, Reject},
-    settings::{listener::Listener, proxy::Settings},
+    settings::{listener::Listener, proxy},
 };
 
 /// Who asks for what. The same for as long as the configuration is.
 #[derive(Default)]
 pub struct Demands {
-    /// An index into [`Settings::client_certificates`] for each host that is named.
+    /// An index into [`proxy::Settings::client_certificates`] for each host that is named.
     hosts: Names<usize>,
     /// And for every other host, by listener.
     listeners: Box<[Option<usize>]>,
@@ -20,7 +20,7 @@ pub struct Demands {
 }
 
 impl Demands {
-    pub(crate) fn new(settings: &Settings) -> Self {
+    pub(crate) fn new(settings: &proxy::Settings) -> Self {
         let mut hosts = Names::default();
         for (index, trust) in settings.client_certificates.iter().enumerate() {
             for host in &trust.hosts {

@@ -6,13 +6,13 @@ use super::names::Names;
 use crate::settings;
 
 /// What browsers are told, and by which hosts.
-pub struct Hsts {
+pub struct HstsHosts {
     value: HeaderValue,
     /// Empty: all.
     hosts: Names<()>,
 }
 
-impl Hsts {
+impl HstsHosts {
     pub(crate) fn new(settings: &settings::tls::Hsts) -> Option<Self> {
         let below = if settings.include_subdomains { "; includeSubDomains" } else { "" };
         let value = HeaderValue::try_from(format!("max-age={}{below}", settings.max_age.as_secs())).ok()?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::hsts::Hsts;
+use super::hsts::HstsHosts;
 use crate::policy::auth::certificate::ClientCertificate;
 
 /// What a handshake said of its client.
@@ -16,5 +16,5 @@ pub(crate) struct Secured {
     /// The one that it showed.
     pub(crate) shown: Option<ClientCertificate>,
     /// What its browser is told with every answer.
-    pub(crate) hsts: Option<Arc<Hsts>>,
+    pub(crate) hsts: Option<Arc<HstsHosts>>,
 }

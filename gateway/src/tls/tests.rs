@@ -24,10 +24,10 @@ fn certificate(certificate: &str, private_key: &str) -> settings::tls::Certifica
     settings::tls::Certificate { certificate: named(certificate), private_key: named(private_key), ocsp: None }
 }
 
-fn all(default: Option<settings::tls::Certificate>, more: Vec<settings::tls::Certificate>) -> Settings {
-    let tls = settings::tls::Tls {
+fn all(default: Option<settings::tls::Certificate>, more: Vec<settings::tls::Certificate>) -> proxy::Settings {
+    let tls = settings::tls::ListenerTls {
         default,
-        protocols: vec![settings::tls::Protocol::Http2],
+        protocols: vec![settings::tls::AlpnProtocol::Http2],
         only_tls13: false,
         client_certificates: None,
         hsts: Some(settings::tls::Hsts {
@@ -46,11 +46,11 @@ fn all(default: Option<settings::tls::Certificate>, more: Vec<settings::tls::Cer
         hsts: None,
         redirect: None,
     };
-    Settings { listeners: vec![listener], certificates: more, ..plain() }
+    proxy::Settings { listeners: vec![listener], certificates: more, ..plain() }
 }
 
 /// A configuration without TLS.
-fn plain() -> Settings {
+fn plain() -> proxy::Settings {
     struct Text;
     impl config::Files for Text {
         fn read(&self, _path: &Path) -> io::Result<Arc<[u8]>> {
@@ -109,7 +109,7 @@ fn names() {
 /// RFC 7301 6, and the registry of ALPN.
 #[test]
 fn what_alpn_offers() {
-    use settings::tls::Protocol::{Http1, Http2};
+    use settings::tls::AlpnProtocol::{Http1, Http2};
     for (protocols, expect) in [
         (&[Http2, Http1][..], &["h2", "http/1.1", "http/1.0"][..]),
         (&[Http1], &["http/1.1", "http/1.0"]),
@@ -161,7 +161,7 @@ fn hsts_headers() {
     let max_age = std::time::Duration::from_secs(31_536_000);
     let told = |include_subdomains, hosts: &[&str], host| {
         let hosts = hosts.iter().map(ToString::to_string).collect();
-        let hsts = Hsts::new(&settings::tls::Hsts { max_age, include_subdomains, hosts }).unwrap();
+        let hsts = HstsHosts::new(&settings::tls::Hsts { max_age, include_subdomains, hosts }).unwrap();
         hsts.of(host).map(|value| value.to_str().unwrap().to_owned())
     };
     let (plain, below) = ("max-age=31536000", "max-age=31536000; includeSubDomains");

@@ -27,7 +27,7 @@ fn names_and_times() {
         rcgen::SanType::IpAddress("2001:db8::1".parse().unwrap()),
     ];
     let der = certificate(&names, "Jos\u{e9}", (2049, 12, 31));
-    let read = Certificate::read(&der).unwrap();
+    let read = X509Certificate::read(&der).unwrap();
     assert_eq!((read.first, read.last), (86_400, 2_524_521_600));
     assert_eq!(read.common_name.as_deref(), Some("Jos\u{e9}"));
     assert_eq!(
@@ -39,10 +39,14 @@ fn names_and_times() {
     assert_eq!(hosts, ["a.example", "*.b.example", "192.0.2.1", "[2001:db8::1]"]);
     assert!(!read.serial.is_empty());
     assert_eq!((read.days_left(2_524_521_600), read.days_left(2_524_521_601)), (0, -1));
-    let late = Certificate::read(&certificate(&[], "x", (4096, 1, 1))).unwrap();
+    let late = X509Certificate::read(&certificate(&[], "x", (4096, 1, 1))).unwrap();
     assert_eq!((late.last, late.names.len()), (67_090_118_400, 0));
     for length in 0..der.len() {
-        assert_eq!(Certificate::read(&der[..length]), None, "cut off at {length}, it is no certificate and no panic");
+        assert_eq!(
+            X509Certificate::read(&der[..length]),
+            None,
+            "cut off at {length}, it is no certificate and no panic"
+        );
     }
 }
 
@@ -62,7 +66,7 @@ fn l03_names_that_can_be_misread() {
         } else {
             der[at..at + bad.len()].copy_from_slice(bad.as_bytes());
         }
-        assert_eq!(Certificate::read(&der), None, "{bad:?}");
+        assert_eq!(X509Certificate::read(&der), None, "{bad:?}");
     }
 }
 
@@ -76,7 +80,7 @@ fn hostile_lengths() {
         b"\x30\x03\x30\x01\x02",
         b"\x30\x80\x00\x00",
     ] {
-        assert_eq!(Certificate::read(der), None, "{der:?}");
+        assert_eq!(X509Certificate::read(der), None, "{der:?}");
     }
 }
 
@@ -89,7 +93,7 @@ fn subjects_as_rfc_4514_writes_them() {
             parameters.distinguished_name.push(kind.clone(), *value);
         }
         let der = parameters.self_signed(&rcgen::KeyPair::generate().unwrap()).unwrap();
-        Certificate::read(der.der()).unwrap().subject
+        X509Certificate::read(der.der()).unwrap().subject
     };
     use rcgen::DnType::{CommonName, CountryName, OrganizationName, OrganizationalUnitName};
     assert_eq!(subject(&[]), None);

@@ -7,7 +7,7 @@ use std::{hint::black_box, net::Ipv4Addr, time::Instant};
 
 use gateway::{
     config::Config,
-    policy::detect::{Detector, Facts, Finished, Observed, UpstreamAnswer},
+    policy::detect::{Detector, Finished, Observed, ObservedFacts, UpstreamAnswer},
     web::request_id::RequestId,
 };
 use gateway_common::source::Source;
@@ -87,7 +87,7 @@ fn request(detector: &Detector, source: Source, status: u16, now: u64) {
         let answer = UpstreamAnswer { route: 0, upstream: 0, status, is_identified: true };
         seen = detector.judge_answer(&answer, source, now);
         if let Some(signal) = seen {
-            let facts = Facts { path: Some(path), agent, ..Facts::default() };
+            let facts = ObservedFacts { path: Some(path), agent, ..ObservedFacts::default() };
             let (address, id, principal) = (source.address(), RequestId(1), Some("ada"));
             let observed = Observed { signal, source, address, principal, id, limits: &[], facts };
             black_box(detector.note(&observed, now));

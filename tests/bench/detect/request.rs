@@ -6,7 +6,7 @@
 use std::{fmt::Write as _, iter, net::Ipv4Addr};
 
 use gateway::{
-    policy::detect::{AskedBan, BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
+    policy::detect::{AskedBan, BanRequest, Detector, Observed, ObservedFacts, UpstreamAnswer, is_sought_by_scanners},
     settings::detect::Settings,
     signal::Signal,
     web::request_id::RequestId,
@@ -159,7 +159,7 @@ impl Judge {
                 principal: request.principal.map(|_| self.principal.as_str()),
                 id: RequestId(self.requests),
                 limits: &[],
-                facts: Facts { path: Some(path), route, session: Some(1), ..Facts::default() },
+                facts: ObservedFacts { path: Some(path), route, session: Some(1), ..ObservedFacts::default() },
             };
             self.detector.note(&observed, request.at)
         });

@@ -12,7 +12,7 @@ use std::{
 use serde_json::{Value, json};
 use support::{
     daemon::Daemon,
-    http1::PATIENCE,
+    http1::TIMEOUT,
     report,
     upstream::Upstream,
     wait::{SOON, until},
@@ -65,7 +65,7 @@ key_file = "key"
 /// What Alertmanager says of its alerts.
 fn alertmanager(world: &World) -> Option<Vec<Value>> {
     let mut stream = world.gate.enter(|| TcpStream::connect("127.0.0.1:9093")).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.set_read_timeout(Some(TIMEOUT)).unwrap();
     stream.write_all(b"GET /api/v2/alerts HTTP/1.0\r\nHost: localhost\r\n\r\n").ok()?;
     let mut text = String::new();
     stream.read_to_string(&mut text).ok()?;

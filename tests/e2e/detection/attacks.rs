@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use support::{
     admin,
     daemon::Daemon,
-    http1::{Client, PATIENCE, Request, tls},
+    http1::{Client, Request, TIMEOUT, tls},
     report,
     settings::Settings,
     tokens,
@@ -77,7 +77,7 @@ const ENFORCED: [Case; 12] = [
         "slow-clients",
         10,
         Otherwise(|world, address, _nth| {
-            if let Ok(mut connection) = Client::new(world, address).connect_with(tls(), PATIENCE) {
+            if let Ok(mut connection) = Client::new(world, address).connect_with(tls(), TIMEOUT) {
                 drop(connection.write(b"GET /open/1 HT"));
                 connection.ends();
             }

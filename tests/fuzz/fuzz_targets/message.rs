@@ -4,7 +4,7 @@
 #![no_main]
 
 use gateway::{
-    guard::control::{Answer, Request},
+    guard::control::{ControlAnswer, ControlRequest},
     message::{
         Bounded, Bundle, ToGuard, ToProxy,
         compiler::{CompileResult, CompileTask},
@@ -16,7 +16,7 @@ use gateway::{
         },
         telemetry::Telemetry,
     },
-    os::launch::{Fixed, LauncherCommand, Notice},
+    os::launch::{FixedDatagram, LauncherCommand, Notice},
 };
 use libfuzzer_sys::fuzz_target;
 

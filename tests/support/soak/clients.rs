@@ -16,7 +16,7 @@ use super::{
     stage::{DRAIN, Stage},
 };
 use crate::{
-    http1::{Client, Connection, PATIENCE, Request, Response},
+    http1::{Client, Connection, Request, Response, TIMEOUT},
     random::Random,
     tokens,
     wait::pause,
@@ -82,7 +82,7 @@ fn ask(
 ) -> io::Result<Response> {
     if let Some(mut connection) = kept.take() {
         if connection.has_ended() {
-            stage.tally.by_design(name, "connection closed while it was idle");
+            stage.request_counts.by_design(name, "connection closed while it was idle");
             return ask(stage, name, client, kept, request);
         }
         let begun = connection.write(&request.bytes()).and_then(|()| connection.begins());
@@ -90,7 +90,7 @@ fn ask(
             Ok(true) => return finish(connection, kept),
             Err(error) if is_late(&error) => return Err(error),
             // Closed between requests.
-            Ok(false) | Err(_) => stage.tally.by_design(name, "connection closed as a request was on its way"),
+            Ok(false) | Err(_) => stage.request_counts.by_design(name, "connection closed as a request was on its way"),
         }
     }
     let mut connection = client.connect()?;
@@ -126,10 +126,10 @@ fn orders(stage: &Stage<'_>, random: &mut Random) {
     let request = Request::new("POST", "/orders").token(stage.token).body("text/plain", &body);
     match stage.client(random).send(&request) {
         Ok(response) if response.status == 502 => {
-            stage.tally.by_design(NAME, "upstream_failed: a POST that a killed server may have begun");
+            stage.request_counts.by_design(NAME, "upstream_failed: a POST that a killed server may have begun");
         }
         Ok(response) => stage.tell(NAME, expect(&response, 201, &body)),
-        Err(error) => stage.tally.failed(NAME, &error.to_string()),
+        Err(error) => stage.request_counts.failed(NAME, &error.to_string()),
     }
     pause(Duration::from_millis(10 + random.below(30)));
 }
@@ -146,8 +146,8 @@ fn talks_long(stage: &Stage<'_>, random: &mut Random) {
     });
     let mut connection = match opened {
         Ok((connection, 101)) => connection,
-        Ok((_, status)) => return stage.tally.failed(NAME, &format!("{status} instead of 101")),
-        Err(error) => return stage.tally.failed(NAME, &error.to_string()),
+        Ok((_, status)) => return stage.request_counts.failed(NAME, &format!("{status} instead of 101")),
+        Err(error) => return stage.request_counts.failed(NAME, &error.to_string()),
     };
     let (since, turns) = (Instant::now(), 1 + random.below(200));
     for turn in 0..turns {
@@ -159,16 +159,16 @@ fn talks_long(stage: &Stage<'_>, random: &mut Random) {
         let heard = connection.write(&said).and_then(|()| connection.raw(said.len()));
         match heard {
             Ok(heard) if heard == said => {}
-            Ok(_) => return stage.tally.failed(NAME, "a tunnel changed what was said"),
+            Ok(_) => return stage.request_counts.failed(NAME, "a tunnel changed what was said"),
             Err(error) if since.elapsed() + HANDSHAKE < DRAIN || is_late(&error) => {
                 let how = format!("a tunnel broke after {:.1?}: {error}", since.elapsed());
-                return stage.tally.failed(NAME, &how);
+                return stage.request_counts.failed(NAME, &how);
             }
-            Err(_) => return stage.tally.by_design(NAME, "tunnel ended, as a drain had lasted proxy.drain"),
+            Err(_) => return stage.request_counts.by_design(NAME, "tunnel ended, as a drain had lasted proxy.drain"),
         }
         pause(Duration::from_millis(100));
     }
-    stage.tally.served(NAME);
+    stage.request_counts.served(NAME);
 }
 
 /// Takes an answer in small pieces.
@@ -226,10 +226,10 @@ fn stalls(stage: &Stage<'_>, random: &mut Random) {
     })();
     match outcome {
         Err(error) if is_late(&error) => {
-            stage.tally.failed(NAME, &format!("not let go within {PATIENCE:?}, with timeouts.headers of 2 s"));
+            stage.request_counts.failed(NAME, &format!("not let go within {TIMEOUT:?}, with timeouts.headers of 2 s"));
         }
-        Err(_) | Ok(false) => stage.tally.by_design(NAME, "request_timeout: let go without a word"),
-        Ok(true) => stage.tally.by_design(NAME, "request_timeout: let go with an answer"),
+        Err(_) | Ok(false) => stage.request_counts.by_design(NAME, "request_timeout: let go without a word"),
+        Ok(true) => stage.request_counts.by_design(NAME, "request_timeout: let go with an answer"),
     }
 }
 
@@ -239,7 +239,7 @@ fn leaves(stage: &Stage<'_>, random: &mut Random) {
     let left = (|| {
         let client = stage.client(random);
         if random.below(6) == 0 {
-            let tcp = client.tcp(PATIENCE)?;
+            let tcp = client.tcp(TIMEOUT)?;
             io::Write::write_all(&mut &tcp, b"\x16\x03\x01\x02\x00\x01")?;
             return reset(&tcp);
         }
@@ -293,9 +293,9 @@ fn is_refused(stage: &Stage<'_>, random: &mut Random) {
         _ => (Request::new("POST", "/echo").token(stage.token).body("text/plain", &[b'x'; 70_000]), "body_too_large"),
     };
     match Client::new(stage.world, ATTACKER_V4).send(&request) {
-        Ok(response) if response.text().contains(&format!(":{label}\"")) => stage.tally.by_design(NAME, label),
-        Ok(response) => stage.tally.failed(NAME, &format!("{} instead of {label}", response.text())),
-        Err(error) => stage.tally.failed(NAME, &format!("{error} instead of {label}")),
+        Ok(response) if response.text().contains(&format!(":{label}\"")) => stage.request_counts.by_design(NAME, label),
+        Ok(response) => stage.request_counts.failed(NAME, &format!("{} instead of {label}", response.text())),
+        Err(error) => stage.request_counts.failed(NAME, &format!("{error} instead of {label}")),
     }
     pause(Duration::from_millis(20 + random.below(30)));
 }

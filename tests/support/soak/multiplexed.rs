@@ -17,7 +17,7 @@ use tokio_rustls::TlsConnector;
 
 use super::stage::Stage;
 use crate::{
-    http1::PATIENCE,
+    http1::TIMEOUT,
     http2::get,
     pki::{HOST, PKI},
     random::Random,
@@ -35,7 +35,7 @@ pub(super) fn asks_much_at_once(stage: &Stage<'_>, random: &mut Random) {
     let runtime = Builder::new_current_thread().enable_all().build().unwrap();
     let outcome = runtime.block_on(visit(stage, random));
     if let Err(error) = outcome {
-        stage.tally.failed(NAME, &error);
+        stage.request_counts.failed(NAME, &error);
     }
 }
 
@@ -64,19 +64,19 @@ pub(super) fn reads_slowly(stage: &Stage<'_>, random: &mut Random) {
         if taken == length { Ok(()) } else { Err(format!("{taken} instead of {length} bytes")) }
     });
     match outcome {
-        Ok(()) => stage.tally.served(NAME),
-        Err(error) => stage.tally.failed(NAME, &format!("{error} after {:.1?}", started.elapsed())),
+        Ok(()) => stage.request_counts.served(NAME),
+        Err(error) => stage.request_counts.failed(NAME, &format!("{error} after {:.1?}", started.elapsed())),
     }
 }
 
 type Driver = JoinHandle<hyper::Result<()>>;
 
 async fn connect(stage: &Stage<'_>, random: &mut Random, window: Option<u32>) -> Result<(Sender, Driver), String> {
-    let tcp = stage.client(random).tcp(PATIENCE).map_err(|error| error.to_string())?;
+    let tcp = stage.client(random).tcp(TIMEOUT).map_err(|error| error.to_string())?;
     tcp.set_nonblocking(true).unwrap();
     let connector = TlsConnector::from(PKI.client(rustls::ALL_VERSIONS, &[b"h2"]));
     let tcp = TcpStream::from_std(tcp).unwrap();
-    let connected = timeout(PATIENCE, connector.connect(ServerName::try_from(HOST).unwrap(), tcp));
+    let connected = timeout(TIMEOUT, connector.connect(ServerName::try_from(HOST).unwrap(), tcp));
     let tls = connected.await.map_err(|_late| "no handshake")?.map_err(|error| error.to_string())?;
     let mut builder = http2::Builder::new(TokioExecutor::new());
     builder.initial_stream_window_size(window);
@@ -86,7 +86,7 @@ async fn connect(stage: &Stage<'_>, random: &mut Random, window: Option<u32>) ->
 
 /// With the last sender gone, the connection says goodbye itself.
 async fn leave(driver: Driver) -> Result<(), String> {
-    timeout(PATIENCE, driver).await.map_err(|_late| "the connection does not end")?.unwrap().unwrap_or_default();
+    timeout(TIMEOUT, driver).await.map_err(|_late| "the connection does not end")?.unwrap().unwrap_or_default();
     Ok(())
 }
 
@@ -102,9 +102,11 @@ async fn visit(stage: &Stage<'_>, random: &mut Random) -> Result<(), String> {
         }
         for answer in answers.join_all().await {
             match answer {
-                Ok(()) => stage.tally.served(NAME),
-                Err(None) => stage.tally.by_design(NAME, "stream not begun before the goodbye, to be asked again"),
-                Err(Some(how)) => stage.tally.failed(NAME, &how),
+                Ok(()) => stage.request_counts.served(NAME),
+                Err(None) => {
+                    stage.request_counts.by_design(NAME, "stream not begun before the goodbye, to be asked again")
+                }
+                Err(Some(how)) => stage.request_counts.failed(NAME, &how),
             }
         }
         slowly(Duration::from_millis(10 + random.below(40))).await;
@@ -115,7 +117,7 @@ async fn visit(stage: &Stage<'_>, random: &mut Random) -> Result<(), String> {
 
 /// One request. `Err(None)`: the server has said that it will not be served on this connection (RFC 9113 6.8).
 async fn exchange(mut sender: Sender, token: String, number: u64) -> Result<(), Option<String>> {
-    let answer = timeout(PATIENCE, async {
+    let answer = timeout(TIMEOUT, async {
         let (head, body) = sender.send_request(get(&format!("/items/{number}"), &token)).await?.into_parts();
         Ok::<_, hyper::Error>((head.status, body.collect().await?.to_bytes()))
     });

@@ -5,7 +5,7 @@ use std::{
     time::Duration,
 };
 
-use super::tally::Tally;
+use super::request_counts::RequestCounts;
 use crate::{
     http1::Client,
     random::Random,
@@ -18,7 +18,7 @@ pub(super) const DRAIN: Duration = Duration::from_secs(8);
 /// What all clients have.
 pub(super) struct Stage<'run> {
     pub(super) world: &'run World,
-    pub(super) tally: &'run Tally,
+    pub(super) request_counts: &'run RequestCounts,
     pub(super) over: &'run AtomicBool,
     pub(super) token: &'run str,
 }
@@ -34,8 +34,8 @@ impl<'run> Stage<'run> {
 
     pub(super) fn tell(&self, client: &'static str, outcome: Result<(), String>) {
         match outcome {
-            Ok(()) => self.tally.served(client),
-            Err(how) => self.tally.failed(client, &how),
+            Ok(()) => self.request_counts.served(client),
+            Err(how) => self.request_counts.failed(client, &how),
         }
     }
 }

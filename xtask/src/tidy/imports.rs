@@ -8,6 +8,7 @@ use super::{
     circles::{Graph, circles, longest},
     modules::{Arrows, File, arrows, module_path},
     source::has_word,
+    type_names,
 };
 
 /// The crates: where their sources are, and their names.
@@ -146,6 +147,7 @@ pub(super) fn check(files: Vec<File>) -> Imports {
         let files = crates.remove(root).unwrap_or_default();
         let arrows = arrows(&files, root, name);
         imports.check_circles(&files, &arrows);
+        imports.faults.extend(type_names::check(&files, root, name));
         if name == "gateway" {
             imports.check_floors(&files, &arrows, root);
             for file in &files {

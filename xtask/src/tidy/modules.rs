@@ -30,6 +30,14 @@ pub(super) struct File {
 /// Who names what: from one file to another, both as positions in the list of files.
 pub(super) type Arrows = BTreeMap<(usize, usize), BTreeSet<String>>;
 
+/// A name that a file imports from another one, by no other name; both files as positions in the list.
+#[derive(Debug)]
+pub(super) struct Import {
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) name: String,
+}
+
 /// What a name in a module stands for.
 #[derive(Clone, Debug)]
 enum Meaning {
@@ -71,24 +79,7 @@ impl File {
 /// The arrows between the files of one crate. `root`: the folder of its sources; `name`: how binaries name its library.
 pub(super) fn arrows(files: &[File], root: &str, name: &str) -> Arrows {
     let tokens: Vec<Vec<Token<'_>>> = files.iter().map(|file| tokens(&file.code)).collect();
-    let mut krate = Crate { modules: Vec::new(), name };
-    let paths: Vec<Vec<&str>> = files.iter().map(|file| module_path(&file.path, root)).collect();
-    for path in &paths {
-        // `src/bin` and the like have parents that are no files: then the root stands for them.
-        let parent = path.split_last().map(|(_, above)| above);
-        let parent = parent.and_then(|above| paths.iter().position(|other| other == above));
-        krate.modules.push(Module { parent, ..Module::default() });
-    }
-    for (at, tokens) in tokens.iter().enumerate() {
-        let children = paths.iter().enumerate().filter_map(|(child, path)| {
-            let (last, above) = path.split_last()?;
-            (above == paths.get(at)?.as_slice() && child != at).then_some((*last, child))
-        });
-        let children: HashMap<&str, usize> = children.collect();
-        if let Some(module) = krate.modules.get_mut(at) {
-            declare(tokens, &children, module);
-        }
-    }
+    let krate = Crate::new(files, &tokens, root, name);
     let mut arrows = Arrows::new();
     for (at, (file, tokens)) in files.iter().zip(&tokens).enumerate() {
         let mut note = |found: Option<Found>| {
@@ -110,6 +101,27 @@ pub(super) fn arrows(files: &[File], root: &str, name: &str) -> Arrows {
     arrows
 }
 
+/// What the files of one crate import from each other by its own name, re-exports too.
+pub(super) fn imports(files: &[File], root: &str, name: &str) -> Vec<Import> {
+    let tokens: Vec<Vec<Token<'_>>> = files.iter().map(|file| tokens(&file.code)).collect();
+    let krate = Crate::new(files, &tokens, root, name);
+    let mut imports = Vec::new();
+    for from in 0..files.len() {
+        let Some(module) = krate.modules.get(from) else { continue };
+        for (name, meaning) in &module.names {
+            if let Meaning::Path(path) = meaning
+                && path.last() == Some(name)
+                && let Some(Found::Item(to, item)) = krate.find(from, path, 0)
+                && to != from
+            {
+                imports.push(Import { from, to, name: item });
+            }
+        }
+    }
+    imports.sort_by(|a, b| (a.from, &a.name).cmp(&(b.from, &b.name)));
+    imports
+}
+
 /// The names that lead to a file: `a/b.rs` is `[a, b]`, the crate's root is `[]`.
 pub(super) fn module_path<'path>(path: &'path str, root: &str) -> Vec<&'path str> {
     let below = path.strip_prefix(root).unwrap_or(path).trim_start_matches('/').trim_end_matches(".rs");
@@ -121,7 +133,30 @@ struct Crate<'name> {
     name: &'name str,
 }
 
-impl Crate<'_> {
+impl<'name> Crate<'name> {
+    /// Reads what each file defines and imports. `tokens`: those of each file.
+    fn new(files: &[File], tokens: &[Vec<Token<'_>>], root: &str, name: &'name str) -> Self {
+        let mut krate = Self { modules: Vec::new(), name };
+        let paths: Vec<Vec<&str>> = files.iter().map(|file| module_path(&file.path, root)).collect();
+        for path in &paths {
+            // `src/bin` and the like have parents that are no files: then the root stands for them.
+            let parent = path.split_last().map(|(_, above)| above);
+            let parent = parent.and_then(|above| paths.iter().position(|other| other == above));
+            krate.modules.push(Module { parent, ..Module::default() });
+        }
+        for (at, tokens) in tokens.iter().enumerate() {
+            let children = paths.iter().enumerate().filter_map(|(child, path)| {
+                let (last, above) = path.split_last()?;
+                (above == paths.get(at)?.as_slice() && child != at).then_some((*last, child))
+            });
+            let children: HashMap<&str, usize> = children.collect();
+            if let Some(module) = krate.modules.get_mut(at) {
+                declare(tokens, &children, module);
+            }
+        }
+        krate
+    }
+
     fn root(&self) -> usize {
         // The library, where there are a library and a binary: `lib.rs` comes before `main.rs`.
         self.modules.iter().position(|module| module.parent.is_none()).unwrap_or_default()

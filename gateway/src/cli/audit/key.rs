@@ -11,7 +11,7 @@ use crate::{
     cli::{context::Context, exit::Exit},
     guard::{
         audit::{PublicKeys, pem},
-        control::Request,
+        control::ControlRequest,
     },
 };
 
@@ -42,7 +42,7 @@ pub(in crate::cli) struct Key {
 impl Key {
     pub(super) fn execute(self, context: &Context) -> Exit {
         if self.rotate {
-            return context.ask(&Request::AuditRotateKey, |_answer| None);
+            return context.ask(&ControlRequest::AuditRotateKey, |_answer| None);
         }
         let state_dir = match chain::folder(self.state_dir, context) {
             Ok(state_dir) => state_dir,

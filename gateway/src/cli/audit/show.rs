@@ -14,7 +14,7 @@ use crate::{
     cli::{
         context::Context,
         exit::Exit,
-        output::Output,
+        output::CommandOutput,
         table::{clean, prose},
     },
     config::value::closest,
@@ -164,7 +164,7 @@ impl Names {
 }
 
 /// Fails where nobody reads any more, so that no more is read.
-fn write(out: Output, text: &str) -> std::io::Result<Exit> {
+fn write(out: CommandOutput, text: &str) -> std::io::Result<Exit> {
     out.line(text).map(|()| Exit::Done)
 }
 

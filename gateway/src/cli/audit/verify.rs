@@ -17,7 +17,7 @@ use crate::{
         exit::Exit,
         table::{clean, prose},
     },
-    guard::audit::{Against, Outside, Stamp, Verification, verify_against, verify_export},
+    guard::audit::{Against, CheckpointStamp, Outside, Verification, verify_against, verify_export},
     text::counted::counted,
 };
 
@@ -101,7 +101,7 @@ fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, VerifyErr
         let name = path.display().to_string();
         let bytes = std::fs::read(path).map_err(|error| VerifyError::Use(format!("{name} cannot be read: {error}")))?;
         let read = timestamp::Stamp::read(&bytes).map_err(|error| VerifyError::Use(format!("{name}: {error}")))?;
-        outside.add_stamp(Stamp { name, imprint: read.imprint, time: read.time });
+        outside.add_stamp(CheckpointStamp { name, imprint: read.imprint, time: read.time });
     }
     for path in anchors {
         let name = path.display().to_string();

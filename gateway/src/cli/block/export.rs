@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::{
     cli::{context::Context, csv::cell, exit::Exit},
-    guard::control::{Answer, Exported, Request, client::Conversation},
+    guard::control::{ControlAnswer, ControlRequest, Exported, client::Conversation},
 };
 
 #[derive(Debug, Args)]
@@ -49,9 +49,9 @@ impl Export {
         let mut out = BufWriter::new(io::stdout().lock());
         let (mut cursor, mut count) = (None, 0_u64);
         loop {
-            let answer = guard.ask(&Request::BlockExport { feed: self.feed.clone(), cursor });
+            let answer = guard.ask(&ControlRequest::BlockExport { feed: self.feed.clone(), cursor });
             let (entries, next) = match answer {
-                Ok(Answer::Exported { entries, next }) => (entries, next),
+                Ok(ControlAnswer::Exported { entries, next }) => (entries, next),
                 Ok(answer) => return context.tell(&answer, &socket, |_answer| None),
                 Err(error) => return context.unreachable(&error),
             };

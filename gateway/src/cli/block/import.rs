@@ -17,13 +17,13 @@ use crate::{
         arguments::{name, whole_seconds},
         context::Context,
         exit::Exit,
-        output::Output,
+        output::CommandOutput,
         progress::Progress,
         table::{clean, prose},
     },
     guard::{
         control::{
-            Answer, Import as Far, ImportEntry, Refusal, Request,
+            ControlAnswer, ControlRequest, ImportEntry, ImportProgress as Far, ListRefusal,
             client::{Conversation, Unreachable},
         },
         feeds::{self, LineError, MAX_BYTES},
@@ -82,18 +82,18 @@ pub(in crate::cli) struct Import {
 /// Why an import ends before it is done.
 enum Stop {
     Unreachable(Unreachable),
-    Refused(Answer),
+    Refused(ControlAnswer),
 }
 
 /// An import on its way.
-struct Sending<'a> {
+struct RunningImport<'a> {
     guard: &'a mut Conversation,
     progress: Progress,
     id: u64,
     /// Entries as JSON, with commas between.
     chunk: Vec<u8>,
     far: Far,
-    refusals: Vec<Refusal>,
+    refusals: Vec<ListRefusal>,
     errors: Vec<LineError>,
     failed: u64,
     stop: Option<Stop>,
@@ -143,16 +143,16 @@ impl Import {
         if self.is_standard_input() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
-    fn send(&self, guard: &mut Conversation, bytes: &[u8], json: bool) -> Result<Result<Report, String>, Stop> {
+    fn send(&self, guard: &mut Conversation, bytes: &[u8], json: bool) -> Result<Result<ImportReport, String>, Stop> {
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
-        let begin = Request::BlockImportBegin {
+        let begin = ControlRequest::BlockImportBegin {
             feed: self.feed.clone(),
             seconds: self.duration.map(|duration| duration.as_secs()),
             shadow: self.shadow,
             force: self.force,
         };
         let far = far_of(guard.ask(&begin))?;
-        let mut sending = Sending {
+        let mut sending = RunningImport {
             guard,
             progress: Progress::new(u64::try_from(lines).unwrap_or(u64::MAX), "lines", json),
             id: far.id,
@@ -170,9 +170,9 @@ impl Import {
                 sending.progress.clear();
                 let message = format!("{} {error}", self.source());
                 // The guard tells in its status what is wrong with the list.
-                let abort = Request::BlockImportAbort { id: sending.id, reason: Some(message.clone()) };
+                let abort = ControlRequest::BlockImportAbort { id: sending.id, reason: Some(message.clone()) };
                 return match sending.guard.ask(&abort).map_err(Stop::Unreachable)? {
-                    Answer::Done { message: told, .. } => Ok(Err(format!("{message}: {told}"))),
+                    ControlAnswer::Done { message: told, .. } => Ok(Err(format!("{message}: {told}"))),
                     _ => Ok(Err(message)),
                 };
             }
@@ -184,10 +184,10 @@ impl Import {
         }
         sending.progress.say("putting the list in force");
         let digest = HEXLOWER.encode(digest::digest(&digest::SHA256, bytes).as_ref());
-        let commit = Request::BlockImportCommit { id: sending.id, digest, allow_empty: self.allow_empty };
+        let commit = ControlRequest::BlockImportCommit { id: sending.id, digest, allow_empty: self.allow_empty };
         let done = far_of(sending.guard.ask(&commit));
         sending.progress.clear();
-        Ok(Ok(Report {
+        Ok(Ok(ImportReport {
             far: match done {
                 Err(stop) => {
                     tell_lines(&sending.errors, sending.failed, &sending.refusals, sending.far.refused, json);
@@ -203,7 +203,7 @@ impl Import {
     }
 }
 
-impl Sending<'_> {
+impl RunningImport<'_> {
     fn take(&mut self, line: u32, read: Result<feeds::Listed, String>) {
         if self.stop.is_some() {
             return;
@@ -249,23 +249,23 @@ impl Sending<'_> {
     }
 }
 
-fn far_of(answer: Result<Answer, Unreachable>) -> Result<Far, Stop> {
+fn far_of(answer: Result<ControlAnswer, Unreachable>) -> Result<Far, Stop> {
     match answer.map_err(Stop::Unreachable)? {
-        Answer::Import(far) => Ok(*far),
+        ControlAnswer::Import(far) => Ok(*far),
         other => Err(Stop::Refused(other)),
     }
 }
 
 /// What an import has done.
-struct Report {
+struct ImportReport {
     far: Far,
     format: ListFormat,
-    refusals: Vec<Refusal>,
+    refusals: Vec<ListRefusal>,
     errors: Vec<LineError>,
     failed: u64,
 }
 
-impl Report {
+impl ImportReport {
     fn json(&self) -> serde_json::Value {
         let Self { far, format, refusals, errors, failed } = self;
         let errors: Vec<_> = errors.iter().map(|error| json!({"line": error.line, "message": error.message})).collect();
@@ -301,7 +301,7 @@ impl Report {
 }
 
 /// Tells of every line that is not loaded: the first of them one by one, the rest as a number.
-fn tell_lines(errors: &[LineError], failed: u64, refusals: &[Refusal], refused: u64, json: bool) {
+fn tell_lines(errors: &[LineError], failed: u64, refusals: &[ListRefusal], refused: u64, json: bool) {
     if json {
         return;
     }
@@ -320,7 +320,7 @@ fn tell_lines(errors: &[LineError], failed: u64, refusals: &[Refusal], refused: 
     }
     complaints.extend(more(refused, "entries that are refused"));
     if !complaints.is_empty() {
-        Output::new(false).complain(&complaints.join("\n"), Exit::Done);
+        CommandOutput::new(false).complain(&complaints.join("\n"), Exit::Done);
     }
 }
 
@@ -334,19 +334,21 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
         Ok(guard) => guard,
         Err(error) => return context.unreachable(&error),
     };
-    let begin = Request::BlockImportBegin { feed: Some(feed.clone()), seconds: None, shadow: false, force: false };
+    let begin =
+        ControlRequest::BlockImportBegin { feed: Some(feed.clone()), seconds: None, shadow: false, force: false };
     let done = far_of(guard.ask(&begin)).and_then(|begun| {
-        far_of(guard.ask(&Request::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: true }))
+        far_of(guard.ask(&ControlRequest::BlockImportCommit { id: begun.id, digest: String::new(), allow_empty: true }))
     });
     let list = if feed.is_empty() { "list without a name".to_owned() } else { format!("list {feed}") };
     let answer = match done {
-        Ok(far) if far.removed > 0 => {
-            Answer::Done { message: format!("the {list} is removed: {} sources", far.removed), changed: far.removed }
-        }
+        Ok(far) if far.removed > 0 => ControlAnswer::Done {
+            message: format!("the {list} is removed: {} sources", far.removed),
+            changed: far.removed,
+        },
         Ok(far) if far.dismissed => {
-            Answer::Done { message: format!("there is no {list}; the warning about it is gone"), changed: 0 }
+            ControlAnswer::Done { message: format!("there is no {list}; the warning about it is gone"), changed: 0 }
         }
-        Ok(_) => Answer::Refused { code: "not_found".to_owned(), message: format!("there is no {list}") },
+        Ok(_) => ControlAnswer::Refused { code: "not_found".to_owned(), message: format!("there is no {list}") },
         Err(Stop::Unreachable(error)) => return context.unreachable(&error),
         Err(Stop::Refused(answer)) => answer,
     };

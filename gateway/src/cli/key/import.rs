@@ -10,7 +10,7 @@ use clap::Args;
 
 use crate::{
     cli::{context::Context, exit::Exit, progress::Progress},
-    guard::control::{Answer, ImportedKey, Request, client::Conversation},
+    guard::control::{ControlAnswer, ControlRequest, ImportedKey, client::Conversation},
     text::counted::counted,
 };
 
@@ -55,8 +55,8 @@ impl Import {
             let mut done = 0;
             for some in chunks(keys) {
                 done += u64::try_from(some.len()).unwrap_or(0);
-                match guard.ask(&Request::KeyImport { keys: some })? {
-                    Answer::Done { changed, .. } => added += changed,
+                match guard.ask(&ControlRequest::KeyImport { keys: some })? {
+                    ControlAnswer::Done { changed, .. } => added += changed,
                     other => return Ok(Some(other)),
                 }
                 progress.tell(done);
@@ -71,11 +71,11 @@ impl Import {
                     counted(added, "API key is", "API keys are"),
                     counted(total.saturating_sub(added), "was", "were")
                 );
-                Answer::Done { message, changed: added }
+                ControlAnswer::Done { message, changed: added }
             }
-            Ok(Some(Answer::Refused { code, message })) => {
+            Ok(Some(ControlAnswer::Refused { code, message })) => {
                 let message = format!("{message} ({} imported before)", counted(added, "key was", "keys were"));
-                Answer::Refused { code, message }
+                ControlAnswer::Refused { code, message }
             }
             Ok(Some(other)) => other,
             Err(error) => return context.unreachable(&error),
@@ -158,7 +158,7 @@ mod tests {
         }
         let many = chunks(parse(&line.repeat(3_000)).unwrap());
         assert!(many.len() > 1 && many.iter().map(Vec::len).sum::<usize>() == 3_000);
-        let request = serde_json::to_vec(&Request::KeyImport { keys: many[0].clone() }).unwrap();
+        let request = serde_json::to_vec(&ControlRequest::KeyImport { keys: many[0].clone() }).unwrap();
         assert!(request.len() < 64 * 1_024, "{}", request.len());
     }
 }

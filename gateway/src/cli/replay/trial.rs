@@ -13,8 +13,8 @@ use gateway_common::source::Source;
 use super::record::{Record, What};
 use crate::{
     os::clock::SECOND,
-    policy::detect::{BanRequest, Detector, Facts, Observed, UpstreamAnswer, is_sought_by_scanners},
-    settings::detect::Settings,
+    policy::detect::{BanRequest, Detector, Observed, ObservedFacts, UpstreamAnswer, is_sought_by_scanners},
+    settings::detect,
     signal::Signal,
     web::request_id::RequestId,
 };
@@ -94,7 +94,7 @@ fn place(name: Option<&str>) -> usize {
 }
 
 impl Trial {
-    pub(super) fn new(settings: &Settings, ipv6_prefix: u8) -> Self {
+    pub(super) fn new(settings: &detect::Settings, ipv6_prefix: u8) -> Self {
         Self { detector: Detector::new(settings), ipv6_prefix, banned: BTreeMap::new(), dropped: 0 }
     }
 
@@ -124,7 +124,12 @@ impl Trial {
 
     fn note(&mut self, record: &Record, source: Source, signal: Signal, now: u64) {
         let agent = record.agent.as_ref().and_then(|agent| self.detector.agent(agent.as_bytes()));
-        let facts = Facts { path: record.path.as_deref(), agent, ja4: record.ja4.as_deref(), ..Facts::default() };
+        let facts = ObservedFacts {
+            path: record.path.as_deref(),
+            agent,
+            ja4: record.ja4.as_deref(),
+            ..ObservedFacts::default()
+        };
         let limits: Vec<_> = record.limit.iter().map(|limit| limit.as_str().into()).collect();
         let is_scan = matches!(signal, Signal::UnknownRoute | Signal::UpstreamNotFound)
             && record.path.as_deref().is_some_and(is_sought_by_scanners);

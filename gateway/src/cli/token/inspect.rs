@@ -15,9 +15,9 @@ use crate::{
     config::{Config, Disk},
     json,
     os::clock::{self, Now},
-    policy::auth::{Outcome, ensure_crypto, jwt::Jwt, revocation::Revocations},
-    settings::jwt::{Issuer, Settings},
-    snapshot::explain::{ExplainedToken, Explanation, LONGEST_TOKEN, Question, Secret},
+    policy::auth::{AuthOutcome, ensure_crypto, jwt::Jwt, revocation},
+    settings::jwt::{self, Issuer},
+    snapshot::explain::{ExplainQuestion, ExplainedToken, Explanation, LONGEST_TOKEN, SecretToken},
 };
 
 #[derive(Debug, Args)]
@@ -100,7 +100,7 @@ impl Inspect {
     fn judge(&self, context: &Context, token: &[u8], contents: &Contents, config: &Config) -> Result<Judged, Exit> {
         let told = match std::str::from_utf8(token) {
             Ok(text) if text.len() <= LONGEST_TOKEN && text.bytes().all(|byte| byte.is_ascii_graphic()) => {
-                explained(context, &Question::Token(Secret(text.to_owned())), self.offline)?
+                explained(context, &ExplainQuestion::Token(SecretToken(text.to_owned())), self.offline)?
             }
             _ => {
                 let why = "it is no token: too long, or with letters that no token has".to_owned();
@@ -167,7 +167,7 @@ fn form(token: &[u8], contents: &Contents, asks: bool) -> Check {
     Check { name: "form", is_fine: Some(is_fine), told }
 }
 
-fn issued_by(named: Option<&str>, issuer: Option<&Issuer>, settings: &Settings) -> Check {
+fn issued_by(named: Option<&str>, issuer: Option<&Issuer>, settings: &jwt::Settings) -> Check {
     let known = || settings.issuers.iter().map(|issuer| issuer.issuer.as_str()).collect::<Vec<_>>().join(", ");
     let told = match (named, issuer) {
         (Some(named), Some(issuer)) => format!("{named} is [{}]", issuer.key),
@@ -218,7 +218,7 @@ fn times(contents: &Contents, now: Now) -> Vec<Check> {
 
 /// Whether the signature is its key's. If the gateway does not say so, it is found out by judging the token at a time at
 /// which it would be good.
-fn signed_by(token: &[u8], contents: &Contents, settings: &Settings, found: &ExplainedToken, now: Now) -> Check {
+fn signed_by(token: &[u8], contents: &Contents, settings: &jwt::Settings, found: &ExplainedToken, now: Now) -> Check {
     let of = |member: &str| contents.header.as_ref().and_then(|header| header.get(member)).map(Value::to_string);
     let (algorithm, key) = (of("alg").unwrap_or_else(|| "no alg".to_owned()), of("kid"));
     let key = key.map_or_else(|| "without a kid".to_owned(), |kid| format!("kid {kid}"));
@@ -236,19 +236,19 @@ fn signed_by(token: &[u8], contents: &Contents, settings: &Settings, found: &Exp
 }
 
 /// What files of keys say of a token at a time at which it would be good.
-fn judged_in_time(token: &[u8], contents: &Contents, settings: &Settings, now: Now) -> Result<(), String> {
+fn judged_in_time(token: &[u8], contents: &Contents, settings: &jwt::Settings, now: Now) -> Result<(), String> {
     let told = |faults: Vec<crate::diagnostic::Diagnostic>| {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
-    let jwt = Jwt::new(&Settings { cache: 0, ..settings.clone() }).map_err(told)?;
+    let jwt = Jwt::new(&jwt::Settings { cache: 0, ..settings.clone() }).map_err(told)?;
     let begin = ["iat", "nbf"].into_iter().filter_map(|claim| contents.seconds(claim)).max().unwrap_or(0);
     let end = contents.seconds("exp").unwrap_or(u64::MAX).saturating_sub(1);
     let at = now.unix_seconds().min(end).max(begin);
     let now = Now { unix_millis: at.saturating_mul(1_000), ..now };
-    match jwt.authenticate(token, &[], &Revocations::default(), now) {
-        Outcome::Decided(Ok(_)) => Ok(()),
-        Outcome::Decided(Err(refusal)) => Err(refusal.detail.into_owned()),
-        Outcome::Needs(_) => Err("its issuer's keys are fetched, and were not asked for".to_owned()),
+    match jwt.authenticate(token, &[], &revocation::Revocations::default(), now) {
+        AuthOutcome::Decided(Ok(_)) => Ok(()),
+        AuthOutcome::Decided(Err(refusal)) => Err(refusal.detail.into_owned()),
+        AuthOutcome::Needs(_) => Err("its issuer's keys are fetched, and were not asked for".to_owned()),
     }
 }
 

@@ -13,7 +13,7 @@ use ratatui::{
 
 use super::{
     screen::Screen,
-    view::{Dropped, Rate, View},
+    view::{Dropped, PacketRate, View},
 };
 use crate::cli::table::bytes;
 
@@ -155,7 +155,7 @@ fn cut(text: String, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
-fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[Rate]) {
+fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[PacketRate]) {
     let columns = [
         ("VERDICT", 19, ColumnKind::Text),
         ("PACKETS/S", 9, ColumnKind::Number),

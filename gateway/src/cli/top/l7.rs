@@ -12,7 +12,7 @@ use crate::{
         exit::Exit,
         table::{Table, bytes, seconds},
     },
-    guard::control::{Answer, Request},
+    guard::control::{ControlAnswer, ControlRequest},
     policy::detect::ProfileRow,
     text::counted::counted,
 };
@@ -24,9 +24,9 @@ const CLEAR: &str = "\u{1b}[H\u{1b}[2J";
 pub(super) fn execute(lines: u16, again: Option<Duration>, context: &Context) -> Exit {
     let again = again.filter(|_| !context.out.json && io::stdout().is_terminal());
     loop {
-        let exit = context.ask(&Request::Profiles { most: lines }, |answer| match answer {
-            Answer::Profiles { rows } if again.is_some() => Some(format!("{CLEAR}{}", render(rows))),
-            Answer::Profiles { rows } => Some(render(rows)),
+        let exit = context.ask(&ControlRequest::Profiles { most: lines }, |answer| match answer {
+            ControlAnswer::Profiles { rows } if again.is_some() => Some(format!("{CLEAR}{}", render(rows))),
+            ControlAnswer::Profiles { rows } => Some(render(rows)),
             _ => None,
         });
         match again {

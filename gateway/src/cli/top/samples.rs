@@ -13,7 +13,7 @@ use std::{
 
 use serde_json::Value;
 
-use crate::guard::control::Request;
+use crate::guard::control::ControlRequest;
 
 const MOST: usize = 1_024;
 
@@ -22,9 +22,9 @@ pub(super) type PacketCounts = HashMap<(String, String), u64>;
 
 /// What was seen since it was taken last.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Samples(Arc<Mutex<PacketCounts>>);
+pub(super) struct TopSamples(Arc<Mutex<PacketCounts>>);
 
-impl Samples {
+impl TopSamples {
     /// Gathers on a thread of its own for as long as the gateway tells. Without it there are no samples.
     pub(super) fn gather(&self, socket: PathBuf) {
         let samples = self.clone();
@@ -37,7 +37,7 @@ impl Samples {
 
     fn listen(&self, socket: &std::path::Path) -> std::io::Result<()> {
         let mut stream = UnixStream::connect(socket)?;
-        let mut line = serde_json::to_vec(&Request::Watch { decisions: false, packets: true, kernel: None })?;
+        let mut line = serde_json::to_vec(&ControlRequest::Watch { decisions: false, packets: true, kernel: None })?;
         line.push(b'\n');
         stream.write_all(&line)?;
         for line in BufReader::new(stream).lines() {

@@ -4,10 +4,10 @@ use crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use ratatui::{Terminal, backend::TestBackend};
 
 use super::{screen::Sort, *};
-use crate::guard::control::{self, Budget, Entry, FeedStatus, Interface, Status, VerdictCount};
+use crate::guard::control::{self, BlockEntry, BudgetStatus, FeedStatus, GuardStatus, InterfaceStatus, VerdictCount};
 
-fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> Entry {
-    Entry {
+fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -> BlockEntry {
+    BlockEntry {
         relay: None,
         refused: 0,
         id,
@@ -24,9 +24,9 @@ fn entry(id: u64, source: &str, packets: u64, reason: &str, left: Option<u64>) -
     }
 }
 
-fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -> Snapshot {
+fn snapshot(seconds: u64, blocked: u64, entries: Vec<BlockEntry>, samples: &[&str]) -> TopSnapshot {
     let counted = |verdict: &str, packets| VerdictCount { verdict: verdict.to_owned(), packets, bytes: packets * 60 };
-    let status = Status {
+    let status = GuardStatus {
         upstreams: Vec::new(),
         key_sets: Vec::new(),
         cluster: None,
@@ -38,7 +38,7 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
         proxy_standstills: 0,
         uptime_seconds: 61,
         enforcement: "xdp".to_owned(),
-        interfaces: vec![Interface { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: false }],
+        interfaces: vec![InterfaceStatus { name: "eth0".to_owned(), mode: "native".to_owned(), adopted: false }],
         listeners: Vec::new(),
         blocks: 3,
         feeds: vec![FeedStatus {
@@ -52,22 +52,22 @@ fn snapshot(seconds: u64, blocked: u64, entries: Vec<Entry>, samples: &[&str]) -
         allows: 1,
         verdicts: vec![counted("malformed", 0), counted("blocked", blocked), counted("passed", 7)],
         warnings: vec!["the clock\u{1b}[31m".to_owned()],
-        budgets: vec![Budget { of: "bytes".to_owned(), per_second: 1 << 20, burst: 2_048, shadow: true }],
+        budgets: vec![BudgetStatus { of: "bytes".to_owned(), per_second: 1 << 20, burst: 2_048, shadow: true }],
         kernel: control::KernelBudgets::default(),
         paused: None,
-        ..Status::default()
+        ..GuardStatus::default()
     };
-    let gathered = Samples::default();
+    let gathered = TopSamples::default();
     samples.iter().for_each(|line| gathered.note(line));
-    Snapshot {
-        top: control::Top { unix_millis: 0, status, entries },
+    TopSnapshot {
+        top: control::TopStatus { unix_millis: 0, status, entries },
         samples: gathered.take(),
         at: Duration::from_secs(seconds),
         is_down: false,
     }
 }
 
-fn pair() -> (Snapshot, Snapshot) {
+fn pair() -> (TopSnapshot, TopSnapshot) {
     let before = vec![entry(1, "192.0.2.1", 10, "first", Some(600)), entry(2, "192.0.2.2", 900, "second", None)];
     let now = vec![
         entry(1, "192.0.2.1", 2_010, "first", Some(598)),

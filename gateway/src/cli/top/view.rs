@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     cli::table::{bytes, clean, seconds},
-    guard::control::{Budget, Entry, Status, Top},
+    guard::control::{BlockEntry, BudgetStatus, GuardStatus, TopStatus},
     text::counted::counted,
 };
 
@@ -20,8 +20,8 @@ const SOURCES: usize = 20;
 
 /// What was found, and when.
 #[derive(Clone, Debug)]
-pub(super) struct Snapshot {
-    pub(super) top: Top,
+pub(super) struct TopSnapshot {
+    pub(super) top: TopStatus,
     /// Sources that packets were dropped of since the last look, and how many.
     pub(super) samples: PacketCounts,
     /// Since the command began.
@@ -32,7 +32,7 @@ pub(super) struct Snapshot {
 
 /// Packets of one verdict.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub(super) struct Rate {
+pub(super) struct PacketRate {
     pub(super) verdict: String,
     pub(super) packets_per_second: u64,
     pub(super) bytes_per_second: u64,
@@ -70,7 +70,7 @@ pub(super) struct View {
     /// Lines about processes, enforcement, budgets, lists.
     pub(super) head: Vec<String>,
     pub(super) warnings: Vec<String>,
-    pub(super) verdicts: Vec<Rate>,
+    pub(super) verdicts: Vec<PacketRate>,
     pub(super) sources: Vec<Dropped>,
     pub(super) blocks: Vec<Block>,
     /// Above the blocks.
@@ -78,7 +78,7 @@ pub(super) struct View {
 }
 
 impl View {
-    pub(super) fn new(now: &Snapshot, before: Option<&Snapshot>, screen: &Screen) -> Self {
+    pub(super) fn new(now: &TopSnapshot, before: Option<&TopSnapshot>, screen: &Screen) -> Self {
         let status = &now.top.status;
         let since = before.map(|before| now.at.saturating_sub(before.at)).filter(|time| !time.is_zero());
         let blocks = blocks(now, before, since, screen);
@@ -107,7 +107,7 @@ fn rate(now: u64, before: Option<u64>, since: Option<Duration>) -> u64 {
     u64::try_from(rate).unwrap_or(u64::MAX)
 }
 
-fn head(status: &Status, is_down: bool) -> Vec<String> {
+fn head(status: &GuardStatus, is_down: bool) -> Vec<String> {
     let processes = if is_down {
         "NOT RUNNING: what the store and the pinned maps say".to_owned()
     } else {
@@ -121,7 +121,7 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
     };
     let at = status.interfaces.iter().map(|at| format!("{} ({})", at.name, at.mode)).collect::<Vec<_>>().join(", ");
     let at = if at.is_empty() { String::new() } else { format!(" on {at}") };
-    let budget = |budget: &Budget| {
+    let budget = |budget: &BudgetStatus| {
         let shadow = if budget.shadow { " (shadow)" } else { "" };
         let amount = |amount| if budget.of == "bytes" { bytes(amount) } else { amount.to_string() };
         format!("{} {}/s, burst {}{shadow}", budget.of, amount(budget.per_second), amount(budget.burst))
@@ -146,13 +146,13 @@ fn head(status: &Status, is_down: bool) -> Vec<String> {
     lines.iter().map(|line| clean(line)).collect()
 }
 
-fn verdicts(now: &Snapshot, before: Option<&Snapshot>, since: Option<Duration>) -> Vec<Rate> {
+fn verdicts(now: &TopSnapshot, before: Option<&TopSnapshot>, since: Option<Duration>) -> Vec<PacketRate> {
     let counted = |verdict: &str| {
         before?.top.status.verdicts.iter().find(|it| it.verdict == verdict).map(|it| (it.packets, it.bytes))
     };
     let rates = now.top.status.verdicts.iter().map(|it| {
         let (packets, bytes) = counted(&it.verdict).unzip();
-        Rate {
+        PacketRate {
             verdict: clean(&it.verdict),
             packets_per_second: rate(it.packets, packets, since),
             bytes_per_second: rate(it.bytes, bytes, since),
@@ -160,13 +160,13 @@ fn verdicts(now: &Snapshot, before: Option<&Snapshot>, since: Option<Duration>) 
             bytes: it.bytes,
         }
     });
-    let mut rates: Vec<Rate> = rates.collect();
+    let mut rates: Vec<PacketRate> = rates.collect();
     // What never happened is at the end; the order is the same from look to look.
     rates.sort_by_key(|rate| rate.packets == 0);
     rates
 }
 
-fn sources(now: &Snapshot, before: Option<&Snapshot>, since: Option<Duration>) -> Vec<Dropped> {
+fn sources(now: &TopSnapshot, before: Option<&TopSnapshot>, since: Option<Duration>) -> Vec<Dropped> {
     let counters = counters(before);
     let entries = now.top.entries.iter().map(|entry| Dropped {
         source: entry.source.to_string(),
@@ -192,27 +192,27 @@ fn sources(now: &Snapshot, before: Option<&Snapshot>, since: Option<Duration>) -
     sources
 }
 
-fn counters(before: Option<&Snapshot>) -> HashMap<u64, u64> {
+fn counters(before: Option<&TopSnapshot>) -> HashMap<u64, u64> {
     before.iter().flat_map(|before| &before.top.entries).map(|entry| (entry.id, entry.packets)).collect()
 }
 
-fn blocks(now: &Snapshot, before: Option<&Snapshot>, since: Option<Duration>, screen: &Screen) -> Vec<Block> {
+fn blocks(now: &TopSnapshot, before: Option<&TopSnapshot>, since: Option<Duration>, screen: &Screen) -> Vec<Block> {
     let counters = counters(before);
-    let matches = |entry: &&Entry| {
+    let matches = |entry: &&BlockEntry| {
         let filter = screen.filter.to_lowercase();
         [entry.source.to_string(), entry.reason.clone(), entry.actor.clone(), entry.mode.clone()]
             .iter()
             .any(|text| text.to_lowercase().contains(&filter))
     };
-    let rated = |entry: &Entry| rate(entry.packets, counters.get(&entry.id).copied(), since);
-    let mut entries: Vec<&Entry> = now.top.entries.iter().filter(matches).collect();
+    let rated = |entry: &BlockEntry| rate(entry.packets, counters.get(&entry.id).copied(), since);
+    let mut entries: Vec<&BlockEntry> = now.top.entries.iter().filter(matches).collect();
     match screen.sort {
         Sort::Rate => entries.sort_by_key(|entry| (Reverse(rated(entry)), Reverse(entry.packets), entry.id)),
         Sort::Packets => entries.sort_by_key(|entry| (Reverse(entry.packets), entry.id)),
         Sort::Left => entries.sort_by_key(|entry| (entry.remaining_seconds.unwrap_or(u64::MAX), entry.id)),
         Sort::Age => entries.sort_by_key(|entry| Reverse(entry.id)),
     }
-    let block = |entry: &Entry| Block {
+    let block = |entry: &BlockEntry| Block {
         id: entry.id,
         source: entry.source,
         mode: clean(&entry.mode),

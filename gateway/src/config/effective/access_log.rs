@@ -6,11 +6,11 @@ use super::tls;
 use crate::{
     config::value::{show_duration, show_size},
     settings::access_log::{
-        JWT, LineFormat, LogFile, Output, PARAMETERS, Principal, Settings, Syslog, SyslogTransport, TemplatePart,
+        self, JWT, LineFormat, LogFile, Output, PARAMETERS, Principal, Syslog, SyslogTransport, TemplatePart,
     },
 };
 
-pub(super) fn access_log(settings: &Settings) -> Value {
+pub(super) fn access_log(settings: &access_log::Settings) -> Value {
     let names = |names: &[http::HeaderName]| names.iter().map(ToString::to_string).collect::<Vec<_>>();
     let (fields, template) = match &settings.format {
         LineFormat::Json(fields) => (Some(fields.iter().map(|field| field.name()).collect::<Vec<_>>()), None),
@@ -42,7 +42,7 @@ pub(super) fn access_log(settings: &Settings) -> Value {
 }
 
 /// What is beyond the defaults.
-fn redact(settings: &Settings) -> Value {
+fn redact(settings: &access_log::Settings) -> Value {
     let redact = &settings.redact;
     let further: Vec<&String> = redact.parameters.iter().filter(|name| !PARAMETERS.contains(&name.as_str())).collect();
     let patterns: Vec<&String> = redact.patterns.iter().filter(|pattern| *pattern != JWT).collect();

@@ -8,9 +8,7 @@ use super::{Sensitive, tls::file};
 use crate::{
     config::value::show_duration,
     settings::{
-        alert::{
-            Aggregation, AlertRule, MailSecurity, Match, Receiver, ReceiverKind, Settings, builtin::rules as brought,
-        },
+        alert::{self, Aggregation, AlertRule, MailSecurity, Match, Receiver, ReceiverKind, builtin::rules as brought},
         anomalies::Settings as Anomalies,
         audit::AnchorTarget,
         outbound::{Dial, SecretUrl},
@@ -18,7 +16,7 @@ use crate::{
 };
 
 /// Adds all of these tables.
-pub(super) fn add(root: &mut Value, alerts: &Settings, anomalies: Option<&Anomalies>, sensitive: Sensitive) {
+pub(super) fn add(root: &mut Value, alerts: &alert::Settings, anomalies: Option<&Anomalies>, sensitive: Sensitive) {
     let Some(root) = root.as_object_mut() else { return };
     let rules = rules(alerts);
     root.insert("alert".to_owned(), (!rules.is_empty()).then_some(rules).into());
@@ -28,12 +26,12 @@ pub(super) fn add(root: &mut Value, alerts: &Settings, anomalies: Option<&Anomal
 }
 
 /// Alerts of the operator.
-fn rules(alerts: &Settings) -> Vec<Value> {
+fn rules(alerts: &alert::Settings) -> Vec<Value> {
     alerts.rules.iter().filter(|rule| !rule.is_builtin).map(rule).collect()
 }
 
 /// Which built-in alerts are on.
-fn builtin(alerts: &Settings) -> Value {
+fn builtin(alerts: &alert::Settings) -> Value {
     let is_on = alerts.rules.iter().any(|rule| rule.is_builtin);
     let is_there = |name: &str| alerts.rules.iter().any(|rule| rule.name == name);
     let off: Vec<String> =
@@ -102,7 +100,7 @@ fn anomalies(anomalies: &Anomalies) -> Value {
 }
 
 /// Every receiver.
-fn receivers(alerts: &Settings, sensitive: Sensitive) -> Value {
+fn receivers(alerts: &alert::Settings, sensitive: Sensitive) -> Value {
     Value::Object(alerts.receivers.iter().map(|one| (one.name.clone(), receiver(one, sensitive))).collect())
 }
 

@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use super::tls::{client, file};
 use crate::{
     config::value::show_duration,
-    settings::cluster::{Mode, Settings},
+    settings::cluster::{self, StoreMode},
 };
 
-pub(super) fn cluster(settings: &Settings) -> Value {
+pub(super) fn cluster(settings: &cluster::Settings) -> Value {
     let store = &settings.store;
     let nodes = settings.nodes.iter().map(|node| (&node.name, format!("ed25519:{}", BASE64.encode(&node.key))));
     json!({
@@ -29,8 +29,8 @@ pub(super) fn cluster(settings: &Settings) -> Value {
             "servers": store.servers,
             "mode": store.mode.name(),
             "primary": match &store.mode {
-                Mode::Sentinel(primary) => Some(primary),
-                Mode::Cluster | Mode::Standalone => None,
+                StoreMode::Sentinel(primary) => Some(primary),
+                StoreMode::Cluster | StoreMode::Standalone => None,
             },
             "user": store.user,
             "password_file": store.password.as_ref().map(file),

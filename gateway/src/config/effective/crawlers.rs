@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::settings::crawlers::{Crawler, Settings};
+use crate::settings::crawlers::{self, Crawler};
 
 /// Adds both to the tables of a configuration, where there is a crawler.
-pub(super) fn add(root: &mut Value, settings: &Settings) {
+pub(super) fn add(root: &mut Value, settings: &crawlers::Settings) {
     let Some(root) = root.as_object_mut().filter(|_| !settings.crawlers.is_empty()) else { return };
     let one = |crawler: &Crawler| {
         let Crawler { name, agents, hosts, feeds } = crawler;

@@ -5,10 +5,10 @@ use serde_json::{Value, json};
 use super::{Sensitive, alerts::dial, tls::file};
 use crate::{
     config::value::{show_duration, show_size},
-    settings::crowdsec::Settings,
+    settings::crowdsec,
 };
 
-pub(super) fn crowdsec(settings: &Settings, sensitive: Sensitive) -> Value {
+pub(super) fn crowdsec(settings: &crowdsec::Settings, sensitive: Sensitive) -> Value {
     let api = &settings.api;
     let mut shown = json!({
         "url": sensitive.show(api.url.clone()),

@@ -6,10 +6,10 @@ use serde_json::{Value, json};
 
 use crate::{
     config::value::show_duration,
-    settings::detect::{By, Defaults, Distinct, Rule, Settings},
+    settings::detect::{self, Defaults, Distinct, GroupBy, Rule},
 };
 
-pub(super) fn detect(detect: &Settings) -> Value {
+pub(super) fn detect(detect: &detect::Settings) -> Value {
     let defaults = Defaults::NAMES.iter().find(|(_, it)| *it == detect.defaults).map(|(name, _)| name);
     json!({
         "capacity": detect.capacity,
@@ -28,7 +28,7 @@ pub(super) fn rule(rule: &Rule) -> Value {
         "count": rule.count,
         "weights": (!rule.weights.is_empty()).then(weights),
         "distinct": Distinct::NAMES.iter().find(|(_, it)| Some(*it) == rule.distinct).map(|(name, _)| name),
-        "by": By::NAMES.iter().find(|(_, it)| *it == rule.by && rule.by != By::Source).map(|(name, _)| name),
+        "by": GroupBy::NAMES.iter().find(|(_, it)| *it == rule.by && rule.by != GroupBy::Source).map(|(name, _)| name),
         "share": rule.share,
         "after": (!rule.after.is_empty()).then(|| names(&rule.after)),
         "within": show_duration(rule.within),

@@ -6,16 +6,16 @@ use super::{tls::outbound, tokens::add_rules};
 use crate::{
     config::value::show_duration,
     os::file::NamedFile,
-    settings::introspection::{Endpoint, Proof, Server},
+    settings::introspection::{Endpoint, IntrospectionServer, Proof},
 };
 
 /// Every `[introspection.NAME]`.
-pub(super) fn tables(servers: &[Server]) -> Value {
+pub(super) fn tables(servers: &[IntrospectionServer]) -> Value {
     let tables: Map<String, Value> = servers.iter().map(|one| (one.name.clone(), server(one))).collect();
     if tables.is_empty() { Value::Null } else { Value::Object(tables) }
 }
 
-fn server(server: &Server) -> Value {
+fn server(server: &IntrospectionServer) -> Value {
     let endpoint = match &server.endpoint {
         Endpoint::At(url) => Some(url.to_string()),
         Endpoint::Discovered(_) => None,

@@ -7,18 +7,18 @@ use crate::{
     config::value::{show_duration, show_size},
     settings::{
         bandwidth, connection_limit,
-        limit::{Allowance, Cost, Limit, Rate, Settings, Speed, quota::WhenFull},
+        limit::{self, Allowance, Cost, Limit, Rate, Speed, quota::WhenFull},
     },
 };
 
 /// Those of one table: `limit` or `quota`. `None`: there is none.
-pub(super) fn limits(settings: &Settings, table: &str) -> Option<Map<String, Value>> {
+pub(super) fn limits(settings: &limit::Settings, table: &str) -> Option<Map<String, Value>> {
     let all = settings.limits.iter().filter(|it| it.table() == table);
     let all: Map<_, _> = all.map(|it| (it.name.clone(), limit(it))).collect();
     (!all.is_empty()).then_some(all)
 }
 
-pub(super) fn plans(settings: &Settings) -> Map<String, Value> {
+pub(super) fn plans(settings: &limit::Settings) -> Map<String, Value> {
     let plans = settings.plans.iter().map(|plan| {
         let cost = |name: &String| {
             settings.limits.iter().find(|limit| limit.name == *name).map_or(&Cost::Requests, |limit| &limit.cost)
@@ -97,7 +97,7 @@ fn speed(speed: &Speed) -> Value {
 }
 
 pub(super) fn connection_limits(settings: &connection_limit::Settings) -> Map<String, Value> {
-    let of = |settings: &Settings, what: &'static str| {
+    let of = |settings: &limit::Settings, what: &'static str| {
         let limits = settings.limits.iter().map(move |limit| (limit.name.clone(), connection_limit(limit, what)));
         limits.collect::<Vec<_>>()
     };

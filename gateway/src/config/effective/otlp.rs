@@ -6,7 +6,7 @@ use super::tls::file;
 use crate::{
     config::value::show_duration,
     settings::{
-        otlp::{Collector, Metrics},
+        otlp::{Metrics, OtlpCollector},
         traces::{Accept, Settings as Traces},
     },
 };
@@ -29,7 +29,7 @@ pub(super) fn metrics(metrics: &Metrics) -> Value {
     shown
 }
 
-pub(super) fn logs(collector: &Collector) -> Value {
+pub(super) fn logs(collector: &OtlpCollector) -> Value {
     let endpoint = &collector.endpoint;
     let scheme = if endpoint.is_tls { "https" } else { "http" };
     json!({

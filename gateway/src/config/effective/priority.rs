@@ -2,9 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
-use crate::{config::value::show_duration, settings::priority::Settings};
+use crate::{config::value::show_duration, settings::priority};
 
-pub(super) fn classes(settings: &Settings) -> Map<String, Value> {
+pub(super) fn classes(settings: &priority::Settings) -> Map<String, Value> {
     let class = settings.classes.iter().map(|class| {
         let members = json!({
             "rank": class.rank,
@@ -18,6 +18,6 @@ pub(super) fn classes(settings: &Settings) -> Map<String, Value> {
     class.collect()
 }
 
-pub(super) fn overload(settings: &Settings) -> Option<Value> {
+pub(super) fn overload(settings: &priority::Settings) -> Option<Value> {
     settings.overload.map(|overload| json!({ "delay": show_duration(overload.delay) }))
 }

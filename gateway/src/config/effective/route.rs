@@ -11,14 +11,14 @@ use crate::{
         auth::{Method, Methods},
         authz::Requirement,
         edits::Edits,
-        proxy::Settings,
+        proxy,
         route::{Action, Rewrite, Route, RouteCondition, Subject, Test, TokenSource},
         timeouts::Timeouts,
         validate::ContentEncoding,
     },
 };
 
-pub(super) fn route(route: &Route, proxy: &Settings, sensitive: Sensitive) -> Value {
+pub(super) fn route(route: &Route, proxy: &proxy::Settings, sensitive: Sensitive) -> Value {
     json!({
         "name": route.name,
         "tags": (!route.tags.is_empty()).then_some(&route.tags),

@@ -21,7 +21,7 @@ pub(super) fn client(tls: &UpstreamTls) -> Value {
 }
 
 /// `fetch` of tables that name a server outside of the gateway.
-pub(super) fn outbound(server: &outbound::Server) -> Value {
+pub(super) fn outbound(server: &outbound::OutboundServer) -> Value {
     let tls = &server.tls;
     json!({
         "ca": tls.has_authorities().then(|| file(&tls.ca)),

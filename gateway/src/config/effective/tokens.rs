@@ -10,7 +10,7 @@ use crate::{
         api_keys,
         claims::ClaimRules,
         internal_token::Settings as InternalToken,
-        jwt::{Fetch, Issuer, KeySource, Settings},
+        jwt::{self, Issuer, KeyFetch, KeySource},
     },
 };
 
@@ -21,7 +21,7 @@ pub(super) fn api_keys(keys: &api_keys::Settings) -> Value {
 }
 
 /// `[jwt]`.
-pub(super) fn table(jwt: &Settings) -> Value {
+pub(super) fn table(jwt: &jwt::Settings) -> Value {
     let mut table = jwt.issuers.iter().find(|issuer| issuer.rules.name.is_none()).map_or_else(|| json!({}), issuer);
     if let Some(table) = table.as_object_mut() {
         table.insert("cache".to_owned(), json!(jwt.cache));
@@ -30,7 +30,7 @@ pub(super) fn table(jwt: &Settings) -> Value {
 }
 
 /// Every `[issuer.NAME]`.
-pub(super) fn tables(jwt: &Settings) -> Value {
+pub(super) fn tables(jwt: &jwt::Settings) -> Value {
     let named = jwt.issuers.iter().filter_map(|one| Some((one.rules.name.clone()?, issuer(one))));
     let named: Map<String, Value> = named.collect();
     if named.is_empty() { Value::Null } else { Value::Object(named) }
@@ -91,8 +91,8 @@ pub(super) fn internal(token: &InternalToken) -> Value {
     })
 }
 
-fn fetch(fetch: &Fetch) -> Value {
-    let Fetch { server, wait, refresh, cooldown, stale_for, .. } = fetch;
+fn fetch(fetch: &KeyFetch) -> Value {
+    let KeyFetch { server, wait, refresh, cooldown, stale_for, .. } = fetch;
     let mut shown = outbound(server);
     if let Some(table) = shown.as_object_mut() {
         for (name, time) in [("wait", wait), ("refresh", refresh), ("cooldown", cooldown), ("stale_for", stale_for)] {

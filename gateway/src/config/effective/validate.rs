@@ -9,13 +9,13 @@ use crate::{
     config::value::show_size,
     refusal::violation::RequestPart,
     settings::{
-        proxy::Settings,
+        proxy,
         route::Route,
         validate::{Api, Details, FieldRule, Formats, ParameterRule},
     },
 };
 
-pub(super) fn validate(proxy: &Settings) -> Value {
+pub(super) fn validate(proxy: &proxy::Settings) -> Value {
     json!({
         "formats": match proxy.formats {
             Formats::Annotate => "annotate",

@@ -4,10 +4,10 @@ use serde_json::{Value, json};
 
 use crate::{
     config::value::show_size,
-    settings::waf::{Exclusion, Parameter, RuleMatch, Settings},
+    settings::waf::{self, ExceptionParameter, Exclusion, RuleMatch},
 };
 
-pub(super) fn waf(waf: &Settings) -> (String, Value) {
+pub(super) fn waf(waf: &waf::Settings) -> (String, Value) {
     let members = json!({
         "mode": waf.mode.name(),
         "builtin": waf.has_builtin,
@@ -27,7 +27,7 @@ fn exclusion(exclusion: &Exclusion) -> Value {
         RuleMatch::Range(first, last) => format!("{first}-{last}"),
         RuleMatch::Tag(tag) => format!("tag:{tag}"),
     };
-    let parameter = |parameter: &Parameter| match &parameter.place {
+    let parameter = |parameter: &ExceptionParameter| match &parameter.place {
         Some(place) => format!("{place}:{}", parameter.name),
         None if parameter.name.contains(':') => format!("*:{}", parameter.name),
         None => parameter.name.clone(),

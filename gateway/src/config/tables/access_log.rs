@@ -16,8 +16,8 @@ use crate::{
     net::geo::Geo,
     settings::{
         access_log::{
-            Field, JWT, LineFilter, LineFormat, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact, SECRET_ENDINGS,
-            Settings, Statuses, TemplatePart, compact_parameter, parameter_name,
+            self, Field, JWT, LineFilter, LineFormat, Output, PARAMETERS, PATTERN_SIZE, Principal, Redact,
+            SECRET_ENDINGS, Statuses, TemplatePart, compact_parameter, parameter_name,
         },
         route::Route,
     },
@@ -69,7 +69,7 @@ pub(super) struct Short {
     pub(super) is_written: bool,
 }
 
-pub(super) fn read(table: Table<'_>, short: Short, routes: &[Route], reader: &Reader<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>, short: Short, routes: &[Route], reader: &Reader<'_>) -> access_log::Settings {
     let format = format(&table, reader);
     let request_headers = headers(&table, "request_headers");
     let response_headers = headers(&table, "response_headers");
@@ -83,7 +83,16 @@ pub(super) fn read(table: Table<'_>, short: Short, routes: &[Route], reader: &Re
     }
     let outputs = if outputs.is_empty() { short.outputs } else { outputs };
     table.finish();
-    Settings { format, request_headers, response_headers, redact, principal, keep, outputs, geo: Geo::default() }
+    access_log::Settings {
+        format,
+        request_headers,
+        response_headers,
+        redact,
+        principal,
+        keep,
+        outputs,
+        geo: Geo::default(),
+    }
 }
 
 #[derive(Clone, Copy, PartialEq)]

@@ -11,7 +11,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        admin::{Listen, Settings},
+        admin::{self, Listen},
         listener::Listener,
     },
 };
@@ -40,7 +40,7 @@ pub(super) const KEYS: Keys = &[
 ];
 
 /// `None`: there is no admin listener.
-pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>) -> Option<admin::Settings> {
     if !table.is_present() {
         return None;
     }
@@ -83,7 +83,7 @@ pub(super) fn read(table: Table<'_>, listeners: &[Listener], reader: &Reader<'_>
         }
     }
     table.finish();
-    Some(Settings { listen: listen?, user, hosts, certificate, client_ca, token, dashboard })
+    Some(admin::Settings { listen: listen?, user, hosts, certificate, client_ca, token, dashboard })
 }
 
 fn listen(

@@ -15,9 +15,9 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    metric::{Kind, Metric},
+    metric::{Metric, MetricKind},
     settings::alert::{
-        Aggregation, AlertCondition, AlertRule, LONGEST_WINDOW, Match, OF_EVERY_ALERT, Receiver, Settings, Severity,
+        self, Aggregation, AlertCondition, AlertRule, LONGEST_WINDOW, Match, OF_EVERY_ALERT, Receiver, Severity,
         builtin,
     },
 };
@@ -102,7 +102,7 @@ pub(super) fn read(
     receivers: Vec<Receiver>,
     has_admin: bool,
     reader: &Reader<'_>,
-) -> Settings {
+) -> alert::Settings {
     let mut rules: Vec<AlertRule> = Vec::new();
     for (index, table) in tables.into_iter().enumerate() {
         if index == 0 && !has_admin && !reader.is_reference() {
@@ -137,7 +137,7 @@ pub(super) fn read(
         brought.into_iter().filter(|rule| is_wanted && !own.contains(&rule.name) && !except.contains(&rule.name)),
     );
     unheard::warn(&receivers, &rules, reader);
-    Settings { rules, receivers }
+    alert::Settings { rules, receivers }
 }
 
 fn rule(table: &Table<'_>, reader: &Reader<'_>) -> Option<AlertRule> {
@@ -278,7 +278,7 @@ fn measure(
     quantile: u32,
 ) -> Option<Aggregation> {
     let row = metric.row();
-    let (kind, is_gauge) = (row.kind, matches!(row.kind, Kind::Current | Kind::Gauge));
+    let (kind, is_gauge) = (row.kind, matches!(row.kind, MetricKind::Current | MetricKind::Gauge));
     let wrong = |key: &str, what: &str, hint: &str| {
         table.report(key, Diagnostic::bare(format!("{} is {what}", row.name)).hint(hint.to_owned()));
         None
@@ -292,12 +292,12 @@ fn measure(
     }
     if !share.is_empty() {
         return match kind {
-            Kind::Counter => Some(Aggregation::Share(share)),
+            MetricKind::Counter => Some(Aggregation::Share(share)),
             _ => wrong("share", "no counter", "only counters have shares: leave it out"),
         };
     }
     if let Some(other) = divided_by {
-        let is_alike = matches!(other.row().kind, Kind::Current | Kind::Gauge) && is_gauge;
+        let is_alike = matches!(other.row().kind, MetricKind::Current | MetricKind::Gauge) && is_gauge;
         return if is_alike {
             Some(Aggregation::DividedBy(other))
         } else {
@@ -305,23 +305,23 @@ fn measure(
         };
     }
     let usual = match kind {
-        Kind::Counter => Measured::Rate,
-        Kind::Histogram => Measured::Quantile,
-        Kind::Current | Kind::Gauge => Measured::Value,
+        MetricKind::Counter => Measured::Rate,
+        MetricKind::Histogram => Measured::Quantile,
+        MetricKind::Current | MetricKind::Gauge => Measured::Value,
     };
     let is_moment = row.name.ends_with("_timestamp_seconds");
     match (measured.unwrap_or(usual), kind) {
-        (Measured::Rate, Kind::Counter) => Some(Aggregation::Rate),
-        (Measured::Increase, Kind::Counter) => Some(Aggregation::Increase),
-        (Measured::Quantile, Kind::Histogram) => Some(Aggregation::Quantile(quantile)),
+        (Measured::Rate, MetricKind::Counter) => Some(Aggregation::Rate),
+        (Measured::Increase, MetricKind::Counter) => Some(Aggregation::Increase),
+        (Measured::Quantile, MetricKind::Histogram) => Some(Aggregation::Quantile(quantile)),
         (Measured::Value, _) if is_gauge => Some(Aggregation::Value),
         (Measured::Age, _) if is_gauge && is_moment => Some(Aggregation::Age),
         (Measured::Left, _) if is_gauge && is_moment => Some(Aggregation::Left),
         (Measured::Age | Measured::Left, _) => {
             wrong("measure", "no moment", "name a metric that ends in _timestamp_seconds")
         }
-        (_, Kind::Counter) => wrong("measure", "a counter", "write \"rate\" or \"increase\""),
-        (_, Kind::Histogram) => wrong("measure", "a histogram", "write \"quantile\""),
+        (_, MetricKind::Counter) => wrong("measure", "a counter", "write \"rate\" or \"increase\""),
+        (_, MetricKind::Histogram) => wrong("measure", "a histogram", "write \"quantile\""),
         _ => wrong("measure", "a gauge", "write \"value\", \"age\" or \"left\""),
     }
 }
@@ -365,12 +365,7 @@ fn own_labels(table: &Table<'_>, reader: &Reader<'_>) -> Vec<(String, String)> {
 }
 
 /// The condition in words.
-fn usual_summary(
-    table: &Table<'_>,
-    by: &[String],
-    condition: &AlertCondition,
-    unit: crate::settings::alert::Unit,
-) -> String {
+fn usual_summary(table: &Table<'_>, by: &[String], condition: &AlertCondition, unit: alert::NumberUnit) -> String {
     let what = table.optional("metric", described("name of a metric", value::line)).unwrap_or_default();
     let of: Vec<String> = by.iter().map(|label| format!("{label} {{{label}}}")).collect();
     let of = if of.is_empty() { String::new() } else { format!(" of {}", of.join(", ")) };

@@ -13,7 +13,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::anomalies::{Action, Actions, Settings},
+    settings::anomalies::{self, AnomalyAction, AnomalyActions},
 };
 
 /// The keys of `[anomalies]`.
@@ -51,32 +51,37 @@ const LONGEST: Duration = Duration::from_secs(7 * 86_400);
 const LONGEST_CLAMP: Duration = Duration::from_secs(3_600);
 
 /// `None`: nothing is learned.
-pub(super) fn read(table: Table<'_>, has_admin: bool, kernel: PacketLimits, reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(
+    table: Table<'_>,
+    has_admin: bool,
+    kernel: PacketLimits,
+    reader: &Reader<'_>,
+) -> Option<anomalies::Settings> {
     let sensitivity = table.or("sensitivity", 6, value::integer(3..=100_u32));
     let minutes = table.or("minutes", 2, value::integer(1..=60_u32));
     let form = described("name of a time zone", quota::zone).written(|(name, _)| format!("{name:?}"));
     let (zone, _) = table.or("time_zone", ("UTC".to_owned(), TimeZone::UTC), form);
-    let action = table.or("action", Action::Tell, value::choice(&Action::NAMES));
-    let usual = Actions::default();
+    let action = table.or("action", AnomalyAction::Tell, value::choice(&AnomalyAction::NAMES));
+    let usual = AnomalyActions::default();
     let lasts = table.or("for", usual.lasts, value::duration_in(SECOND..=LONGEST));
     let per_minute = table.or("per_minute", usual.per_minute, value::integer(1..=1_000_000_u32));
     let divide = table.or("divide", usual.divide, value::integer(2..=10_000_u32));
     let capacity = table.or("capacity", 20_000, value::count(256..=1_000_000));
     let own = table.table("actions", ACTION_KEYS);
-    let failures = own.or("failures", action, value::choice(&Action::NAMES));
-    let requests = own.or("requests", action, value::choice(&Action::NAMES));
+    let failures = own.or("failures", action, value::choice(&AnomalyAction::NAMES));
+    let requests = own.or("requests", action, value::choice(&AnomalyAction::NAMES));
     own.finish();
     let is_present = table.is_present();
     if is_present && !has_admin {
         let wrong = Diagnostic::bare("needs the observer, which learns what is usual");
         table.report("sensitivity", wrong.hint("add `[admin]` with `address = \"127.0.0.1:9901\"`"));
     }
-    if is_present && !reader.is_reference() && [failures, requests].contains(&Action::Clamp) {
+    if is_present && !reader.is_reference() && [failures, requests].contains(&AnomalyAction::Clamp) {
         judge_clamp(&table, lasts, kernel, reader);
     }
     table.finish();
-    let actions = Actions { failures, requests, lasts, per_minute, divide };
-    is_present.then(|| Settings { sensitivity: sensitivity.into(), minutes, zone, actions, capacity })
+    let actions = AnomalyActions { failures, requests, lasts, per_minute, divide };
+    is_present.then(|| anomalies::Settings { sensitivity: sensitivity.into(), minutes, zone, actions, capacity })
 }
 
 /// A clamp divides budgets in the kernel: there have to be some.

@@ -10,7 +10,7 @@ use crate::{
         value::{self, form::described, word},
     },
     diagnostic::Diagnostic,
-    settings::{access_log, api_keys::Settings},
+    settings::{access_log, api_keys},
     web::header_names,
 };
 
@@ -28,9 +28,9 @@ pub(super) const KEYS: Keys = &[
     ),
 ];
 
-pub(super) fn read(table: Table<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>) -> Option<api_keys::Settings> {
     let name = described("name of a header", header).written(|name: &HeaderName| format!("\"{name}\""));
-    let settings = Settings {
+    let settings = api_keys::Settings {
         header: table.or("header", HeaderName::from_static("x-api-key"), name),
         prefix: table.or("prefix", "gwk".to_owned(), described("string", prefix).written(|text| format!("{text:?}"))),
         pepper: table.file("pepper_file"),
@@ -41,7 +41,7 @@ pub(super) fn read(table: Table<'_>) -> Option<Settings> {
 }
 
 /// No key is in the access log, wherever a client has put it.
-pub(super) fn keep_out_of_log(keys: Option<&Settings>, log: &mut access_log::Settings, reader: &Reader<'_>) {
+pub(super) fn keep_out_of_log(keys: Option<&api_keys::Settings>, log: &mut access_log::Settings, reader: &Reader<'_>) {
     let Some(keys) = keys else { return };
     log.redact.patterns.push(keys.pattern());
     if log.request_headers.contains(&keys.header) {

@@ -9,7 +9,7 @@ use crate::{
         value::{self, address, form::described, word::simple_name},
     },
     diagnostic::Diagnostic,
-    settings::audit::{Anchor, AnchorTarget, MOST_COMPRESSED, Retention, Settings, SyslogServer, Url},
+    settings::audit::{self, Anchor, AnchorTarget, AnchorUrl, MOST_COMPRESSED, Retention, SyslogServer},
 };
 
 /// The keys of `[audit]`.
@@ -54,9 +54,9 @@ const SMALLEST: u64 = 64 << 10;
 const LARGEST: u64 = 16 << 30;
 
 /// `has_admin`: there is an observer, which alone speaks to others.
-pub(super) fn read(table: Table<'_>, has_admin: bool) -> Settings {
-    let defaults = Settings::default();
-    let settings = Settings {
+pub(super) fn read(table: Table<'_>, has_admin: bool) -> audit::Settings {
+    let defaults = audit::Settings::default();
+    let settings = audit::Settings {
         max_size: table.or("max_size", defaults.max_size, value::size_in(SMALLEST..=LARGEST)),
         checkpoint: table.or("checkpoint", defaults.checkpoint, value::duration_in(SECOND..=DAY / 24)),
         keep: Retention {
@@ -161,7 +161,7 @@ pub(super) fn syslog(text: &str) -> Result<SyslogServer, Diagnostic> {
     }
 }
 
-fn url(text: &str) -> Result<Url, Diagnostic> {
+fn url(text: &str) -> Result<AnchorUrl, Diagnostic> {
     let wrong = |what: &str| {
         Diagnostic::bare(format!("{text:?} {what}")).hint("write, for example, \"https://audit.example/anchors\"")
     };
@@ -178,7 +178,7 @@ fn url(text: &str) -> Result<Url, Diagnostic> {
     let host = authority.host().trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = authority.port_u16().unwrap_or(if is_tls { 443 } else { 80 });
     let path = uri.path_and_query().map_or_else(|| "/".to_owned(), ToString::to_string);
-    Ok(Url { is_tls, host, port, authority: authority.to_string(), path })
+    Ok(AnchorUrl { is_tls, host, port, authority: authority.to_string(), path })
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        bandwidth::Settings,
+        bandwidth,
         limit::{Allowance, Cost, Limit, MAX_LIMITS, Rate, Speed},
     },
 };
@@ -52,8 +52,12 @@ const LATE: u64 = 20;
 /// The highest: a tebibyte a second.
 const MOST: u64 = 1 << 40;
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, known: &LimitReferences<'_>, reader: &Reader<'_>) -> Settings {
-    let mut settings = Settings::default();
+pub(super) fn read(
+    tables: Vec<(String, Table<'_>)>,
+    known: &LimitReferences<'_>,
+    reader: &Reader<'_>,
+) -> bandwidth::Settings {
+    let mut settings = bandwidth::Settings::default();
     for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));

@@ -13,7 +13,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::{authz, basic::Settings},
+    settings::{authz, basic},
 };
 
 /// The keys of `[basic]`.
@@ -35,7 +35,7 @@ pub(super) const ROLES: Keys = &[("USER", "The roles of the user `USER`.")];
 const SECOND: Duration = Duration::from_secs(1);
 
 /// `None`: there is no such table.
-pub(super) fn read(table: Table<'_>, roles: &authz::Settings, reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, roles: &authz::Settings, reader: &Reader<'_>) -> Option<basic::Settings> {
     if !table.is_present() {
         return None;
     }
@@ -52,7 +52,7 @@ pub(super) fn read(table: Table<'_>, roles: &authz::Settings, reader: &Reader<'_
     let max_waiting_per_source = table.or("max_waiting_per_source", 8, value::count(1..=1_000));
     let forward = table.or("forward", false, value::boolean());
     table.finish();
-    Some(Settings {
+    Some(basic::Settings {
         users,
         realm,
         roles: of_users,

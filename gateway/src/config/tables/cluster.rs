@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     net::reach::{Reach, reach},
-    settings::cluster::{KEY_BYTES, MAX_NODES, Mode, Node, Settings, Stale, Store},
+    settings::cluster::{self, ClusterNode, ClusterStore, KEY_BYTES, MAX_NODES, Stale, StoreMode},
 };
 
 /// The keys of `[cluster]`.
@@ -78,7 +78,7 @@ enum Kind {
 }
 
 /// `None`: there is no such table, or what is wrong with it was reported.
-pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Option<cluster::Settings> {
     if !table.is_present() && !reader.is_reference() {
         return None;
     }
@@ -127,7 +127,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Option<Settings> {
     let store = store(&inner, reader);
     inner.finish();
     table.finish();
-    Some(Settings {
+    Some(cluster::Settings {
         node: node?,
         key_file,
         secret,
@@ -147,8 +147,8 @@ fn name(value: &DeValue<'_>) -> Result<String, Diagnostic> {
     simple_name(text).map(|()| text.to_owned())
 }
 
-fn nodes(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Node> {
-    let mut nodes: Vec<Node> = Vec::new();
+fn nodes(table: &Table<'_>, reader: &Reader<'_>) -> Vec<ClusterNode> {
+    let mut nodes: Vec<ClusterNode> = Vec::new();
     for (key, name, public) in table.table("nodes", NODE_KEYS).named_values(described("public key", public_key)) {
         if reader.is_reference() {
             continue;
@@ -163,7 +163,7 @@ fn nodes(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Node> {
                     let wrong = Diagnostic::new(&key, format!("has the key of {:?}", twin.name));
                     reader.report(wrong.hint("make a key for each machine: `gateway cluster key new`"));
                 }
-                nodes.push(Node { name, key: public });
+                nodes.push(ClusterNode { name, key: public });
             }
         }
     }
@@ -189,7 +189,7 @@ fn public_key(value: &DeValue<'_>) -> Result<[u8; KEY_BYTES], Diagnostic> {
     bytes.try_into().map_err(|_other| wrong("is not 32 bytes long"))
 }
 
-fn store(table: &Table<'_>, reader: &Reader<'_>) -> Store {
+fn store(table: &Table<'_>, reader: &Reader<'_>) -> ClusterStore {
     let server = described("host:port", |value: &DeValue<'_>| address::server(value::text(value)?));
     let servers = values(table.required_list("servers", "[\"10.0.0.5:6379\"]", server));
     for server in &servers {
@@ -203,9 +203,9 @@ fn store(table: &Table<'_>, reader: &Reader<'_>) -> Store {
     let kind = table.or("mode", Kind::Standalone, value::choice(&kinds));
     let primary = table.optional("primary", described("string", value::line));
     let mode = match kind {
-        Kind::Cluster => Mode::Cluster,
-        Kind::Sentinel => Mode::Sentinel(primary.unwrap_or_default()),
-        Kind::Standalone => Mode::Standalone,
+        Kind::Cluster => StoreMode::Cluster,
+        Kind::Sentinel => StoreMode::Sentinel(primary.unwrap_or_default()),
+        Kind::Standalone => StoreMode::Standalone,
     };
     if kind == Kind::Sentinel && !table.has("primary") {
         let wrong = Diagnostic::bare("is missing: the Sentinels know primaries by their names");
@@ -248,7 +248,7 @@ fn store(table: &Table<'_>, reader: &Reader<'_>) -> Store {
         reader.warn(warning.hint("write `tls = true`, or `tls = { ca = \"store-ca.pem\" }`"));
     }
     let timeouts = value::duration_in(Duration::from_millis(5)..=Duration::from_secs(5));
-    Store {
+    ClusterStore {
         servers,
         mode,
         user,

@@ -14,7 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        connection_limit::Settings,
+        connection_limit,
         limit::{Allowance, Except, KeyPart, Limit, MAX_LIMITS, Rate},
     },
 };
@@ -38,8 +38,8 @@ const COUNTED: [&str; 3] = ["concurrent", "connections", "handshakes"];
 /// The most connections at once, and per `per`.
 const MOST: u64 = 1_000_000_000;
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Settings {
-    let mut settings = Settings::default();
+pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> connection_limit::Settings {
+    let mut settings = connection_limit::Settings::default();
     for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));

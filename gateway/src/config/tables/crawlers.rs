@@ -15,7 +15,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        crawlers::{Crawler, MAX_CRAWLERS, Settings},
+        crawlers::{self, Crawler, MAX_CRAWLERS},
         feed::{Feed, FeedPurpose},
     },
 };
@@ -47,7 +47,12 @@ const MOST: usize = 32;
 /// The port of name servers.
 const DNS: u16 = 53;
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, all: Table<'_>, feeds: &[Feed], reader: &Reader<'_>) -> Settings {
+pub(super) fn read(
+    tables: Vec<(String, Table<'_>)>,
+    all: Table<'_>,
+    feeds: &[Feed],
+    reader: &Reader<'_>,
+) -> crawlers::Settings {
     let resolvers = all.list("resolvers", described("address of a name server", resolver));
     too_many(&all, "resolvers", resolvers.len(), 8);
     if tables.is_empty() && all.has("resolvers") {
@@ -61,7 +66,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, all: Table<'_>, feeds: &[Fe
     }
     let crawlers: Vec<Crawler> = tables.into_iter().map(|(name, table)| crawler(name, table, feeds, reader)).collect();
     warn_of_unused(&crawlers, feeds, reader);
-    Settings { resolvers: resolvers.into_iter().map(|(_, resolver)| resolver).collect(), crawlers }
+    crawlers::Settings { resolvers: resolvers.into_iter().map(|(_, resolver)| resolver).collect(), crawlers }
 }
 
 fn crawler(name: String, table: Table<'_>, feeds: &[Feed], reader: &Reader<'_>) -> Crawler {

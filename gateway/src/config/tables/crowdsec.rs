@@ -12,7 +12,7 @@ use crate::{
     diagnostic::Diagnostic,
     lists::MAX_BYTES,
     settings::{
-        crowdsec::{LIST, LocalApi, Machine, Settings},
+        crowdsec::{self, LIST, LocalApi, Machine},
         feed::Feed,
         outbound::Dial,
     },
@@ -34,7 +34,12 @@ pub(super) const KEYS: Keys = &outbound::with::<7, 13>(&OWN);
 
 const SECOND: Duration = Duration::from_secs(1);
 
-pub(super) fn read(table: Table<'_>, has_admin: bool, feeds: &[Feed], reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(
+    table: Table<'_>,
+    has_admin: bool,
+    feeds: &[Feed],
+    reader: &Reader<'_>,
+) -> Option<crowdsec::Settings> {
     let is_present = table.is_present();
     if !is_present && !reader.is_reference() {
         return None;
@@ -73,7 +78,7 @@ pub(super) fn read(table: Table<'_>, has_admin: bool, feeds: &[Feed], reader: &R
     let machine = name.zip(password).map(|(name, password)| Machine { name, password });
     let url = url?.to_string().trim_end_matches('/').to_owned();
     let api = LocalApi { url, key, machine, max_size, dial: Dial::new(server) };
-    is_present.then_some(Settings { api, every, shadow })
+    is_present.then_some(crowdsec::Settings { api, every, shadow })
 }
 
 /// Reports keys that do not go together.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{reader::Keys, table::Table, value},
-    settings::detect::{Defaults, Settings},
+    settings::detect::{self, Defaults},
 };
 
 /// The keys of `[detect]`.
@@ -33,7 +33,7 @@ const MOST_PROFILES: u32 = 1_000_000;
 const HOUR: Duration = Duration::from_secs(3_600);
 
 /// The rules are read after it: they are nothing without `defaults`.
-pub(super) fn read(table: Table<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>) -> detect::Settings {
     let capacity = table.or("capacity", 100_000, value::count(1..=10_000_000));
     let defaults = table.or("defaults", Defaults::Off, value::choice(&Defaults::NAMES));
     let kept = if defaults == Defaults::Off { 0 } else { PROFILES };
@@ -42,5 +42,5 @@ pub(super) fn read(table: Table<'_>) -> Settings {
     let unusual_after = table.or("unusual_after", 24 * HOUR, value::duration_in(Duration::ZERO..=longest));
     table.finish();
     let profiles = usize::try_from(profiles).unwrap_or(usize::MAX);
-    Settings { capacity, unusual_after, defaults, profiles, ..Settings::default() }
+    detect::Settings { capacity, unusual_after, defaults, profiles, ..detect::Settings::default() }
 }

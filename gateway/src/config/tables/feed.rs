@@ -15,7 +15,7 @@ use crate::{
     lists::MAX_BYTES,
     settings::{
         feed::{Feed, FeedPlace, FeedPurpose, FeedSignature, FeedSource, FetchedFeed, ListFormat},
-        guard::{LONGEST_BAN, Settings},
+        guard::{self, LONGEST_BAN},
         outbound::{Dial, SecretUrl},
         route::Route,
     },
@@ -147,7 +147,7 @@ pub(super) fn read(tables: Vec<Table<'_>>, has_admin: bool, reader: &Reader<'_>)
 
 /// Warns of lists, and of CrowdSec's decisions, where no interface is guarded: only the kernel looks at them. A list that a
 /// route names is of use all the same.
-pub(super) fn warn_without_xdp(guard: &Settings, routes: &[Route], reader: &Reader<'_>) {
+pub(super) fn warn_without_xdp(guard: &guard::Settings, routes: &[Route], reader: &Reader<'_>) {
     if !guard.interfaces.is_empty() || reader.is_reference() {
         return;
     }

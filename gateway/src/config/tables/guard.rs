@@ -14,8 +14,8 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        anomalies::Actions,
-        guard::{AttachMode, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety, Settings},
+        anomalies::AnomalyActions,
+        guard::{self, AttachMode, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety},
         operators::ControlMode,
         revocation,
     },
@@ -117,7 +117,7 @@ pub(in crate::config) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
 /// Where the kernel's map file system is mounted on every distribution.
 const BPFFS: &str = "/sys/fs/bpf";
 
-pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> guard::Settings {
     let interfaces = table.list("interfaces", interface);
     for (index, (key, name)) in interfaces.iter().enumerate() {
         if interfaces.iter().take(index).any(|(_, earlier)| earlier == name) {
@@ -126,7 +126,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
     }
     let hint = "write an address or a prefix: \"192.0.2.7\", \"192.0.2.0/24\", \"2001:db8::/32\"";
     let allow = table.list("allow", described("address or prefix", value::parsed::<Source>(hint)));
-    let mut guard = Settings {
+    let mut guard = guard::Settings {
         interfaces: interfaces.into_iter().map(|(_, name)| name).collect(),
         mode: table.or(
             "mode",
@@ -195,7 +195,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
         audit: crate::settings::audit::Settings::default(),
         clamps: Vec::new(),
         plan_budgets: Vec::new(),
-        anomalies: Actions::default(),
+        anomalies: AnomalyActions::default(),
         shadow_limits: Vec::new(),
         shadow_routes: Vec::new(),
     };
@@ -222,7 +222,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
 }
 
 /// `allow add` takes such a prefix only with `--yes`: as good as nobody may be left to be limited, blocked or banned.
-fn wide_allowances(allow: &[(String, Source)], guard: &Settings, reader: &Reader<'_>) {
+fn wide_allowances(allow: &[(String, Source)], guard: &guard::Settings, reader: &Reader<'_>) {
     for (key, source) in allow {
         let widest = guard.widest(*source);
         if source.length() < widest {

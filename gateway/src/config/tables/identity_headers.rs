@@ -14,8 +14,8 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         auth::Method,
-        edits::Side,
-        identity_headers::{HeaderPart, IdentityHeader, Settings},
+        edits::HeaderSide,
+        identity_headers::{self, HeaderPart, IdentityHeader},
         route::Route,
     },
     web::header_names::{self, HeaderKind},
@@ -37,9 +37,9 @@ const FIELDS: [(&str, HeaderPart); 4] = [
 const MOST: usize = 20;
 
 /// `methods`: those of authentication that are configured.
-pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) -> identity_headers::Settings {
     let (own_key, is_present) = (table.own_key().to_owned(), table.is_present());
-    let mut headers: Settings = Vec::new();
+    let mut headers: identity_headers::Settings = Vec::new();
     for (key, text, value) in table.named_values(described("string", template)) {
         match (name(&text), value) {
             (Ok(name), Ok(value)) => headers.push(IdentityHeader { name, value }),
@@ -97,7 +97,7 @@ pub(super) fn name(text: &str) -> Result<HeaderName, Diagnostic> {
     let no_name =
         || Diagnostic::bare(format!("{text:?} is not a header name")).hint("write its name alone, as in \"x-user\"");
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
-    if let Some(why) = Side::Request.refuses(&name) {
+    if let Some(why) = HeaderSide::Request.refuses(&name) {
         return Err(Diagnostic::bare(format!("{name} {why}")).hint("choose another name, as in \"x-user\""));
     }
     match header_names::kind(name.as_str()) {

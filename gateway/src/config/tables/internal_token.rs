@@ -14,9 +14,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     identity::claim::ClaimPath,
-    settings::{
-        auth::Method, identity_headers::Settings as IdentityHeaders, internal_token::Settings, listener::Listener,
-    },
+    settings::{auth::Method, identity_headers::Settings as IdentityHeaders, internal_token, listener::Listener},
 };
 
 /// The keys of `[internal_token]`.
@@ -47,7 +45,7 @@ const TAKEN: [&str; 10] = ["aud", "auth_method", "exp", "iat", "iss", "jti", "nb
 const SECOND: Duration = Duration::from_secs(1);
 
 /// `None`: there is no such table. `methods`: those of authentication that are configured.
-pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) -> Option<internal_token::Settings> {
     if !table.is_present() {
         return None;
     }
@@ -72,7 +70,7 @@ pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) ->
         table.report("claims", wrong.hint("add a [jwt] table, or leave it out"));
     }
     table.finish();
-    Some(Settings {
+    Some(internal_token::Settings {
         issuer: issuer.unwrap_or_default(),
         audience,
         private_key,
@@ -86,7 +84,12 @@ pub(super) fn read(table: Table<'_>, methods: &[Method], reader: &Reader<'_>) ->
 }
 
 /// Reports what other tables use, too.
-pub(super) fn judge(token: &Settings, headers: &IdentityHeaders, listeners: &[Listener], reader: &Reader<'_>) {
+pub(super) fn judge(
+    token: &internal_token::Settings,
+    headers: &IdentityHeaders,
+    listeners: &[Listener],
+    reader: &Reader<'_>,
+) {
     if headers.iter().any(|header| header.name == token.header) {
         let wrong = Diagnostic::new("internal_token.header", format!("{} is in [identity_headers], too", token.header));
         reader.report(wrong.hint("choose another name"));

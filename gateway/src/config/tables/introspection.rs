@@ -21,7 +21,7 @@ use crate::{
     settings::{
         authz,
         claims::ClaimRules,
-        introspection::{Breaker, ClientAuth, Endpoint, Proof, Server},
+        introspection::{ClientAuth, Endpoint, IntrospectionBreaker, IntrospectionServer, Proof},
         jwt,
     },
     web::url::Url,
@@ -95,9 +95,13 @@ const KINDS: [(&str, Kind); 4] = [
     ("tls_client_auth", Kind::Certificate),
 ];
 
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, jwt: Option<&jwt::Settings>, reader: &Reader<'_>) -> Vec<Server> {
+pub(super) fn read(
+    tables: Vec<(String, Table<'_>)>,
+    jwt: Option<&jwt::Settings>,
+    reader: &Reader<'_>,
+) -> Vec<IntrospectionServer> {
     let issuers = jwt.map_or(&[][..], |jwt| &jwt.issuers);
-    let mut servers: Vec<Server> = Vec::new();
+    let mut servers: Vec<IntrospectionServer> = Vec::new();
     for (name, table) in tables {
         let Some(server) = one(&table, name, reader) else {
             table.finish();
@@ -121,8 +125,8 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, jwt: Option<&jwt::Settings>
     servers
 }
 
-fn judge_name(server: &Server, issuers: &[jwt::Issuer], reader: &Reader<'_>) {
-    let Server { key, name, issuer, .. } = server;
+fn judge_name(server: &IntrospectionServer, issuers: &[jwt::Issuer], reader: &Reader<'_>) {
+    let IntrospectionServer { key, name, issuer, .. } = server;
     if let Err(wrong) = simple_name(name) {
         reader.report(wrong.at(key));
     }
@@ -145,7 +149,7 @@ fn metadata(table: &Table<'_>, issuer: &str) -> Option<Url> {
 }
 
 /// `None`: it is not said where to ask, which was reported.
-fn one(table: &Table<'_>, name: String, reader: &Reader<'_>) -> Option<Server> {
+fn one(table: &Table<'_>, name: String, reader: &Reader<'_>) -> Option<IntrospectionServer> {
     let issuer = table.optional("issuer", value::line);
     let endpoint = table.optional("endpoint", described("URL", outbound::url));
     let (key, url) = match (table.has("endpoint"), &issuer) {
@@ -179,7 +183,7 @@ fn one(table: &Table<'_>, name: String, reader: &Reader<'_>) -> Option<Server> {
     let inner = table.table("breaker", BREAKER);
     let breaker = breaker(&inner);
     inner.finish();
-    Some(Server {
+    Some(IntrospectionServer {
         key: table.own_key().to_owned(),
         name,
         issuer,
@@ -199,8 +203,8 @@ fn one(table: &Table<'_>, name: String, reader: &Reader<'_>) -> Option<Server> {
     })
 }
 
-fn breaker(table: &Table<'_>) -> Breaker {
-    Breaker {
+fn breaker(table: &Table<'_>) -> IntrospectionBreaker {
+    IntrospectionBreaker {
         failures: table.or("failures", 5, value::integer(1..=1_000)),
         open_for: table.or("open_for", 10 * SECOND, value::duration_in(SECOND..=600 * SECOND)),
     }
@@ -286,7 +290,12 @@ fn token_prefix(value: &DeValue<'_>) -> Result<String, Diagnostic> {
 }
 
 /// Reports roles that are not there, and warns where a server can name the roles of others' clients.
-pub(super) fn judge_roles(servers: &[Server], issuers: usize, roles: &authz::Settings, reader: &Reader<'_>) {
+pub(super) fn judge_roles(
+    servers: &[IntrospectionServer],
+    issuers: usize,
+    roles: &authz::Settings,
+    reader: &Reader<'_>,
+) {
     for server in servers {
         let named = &server.rules.roles;
         for (index, role) in named.iter().flatten().enumerate().filter(|(_, role)| !roles.contains_key(*role)) {

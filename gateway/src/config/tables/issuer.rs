@@ -23,7 +23,7 @@ use crate::{
     settings::{
         authz,
         claims::{ClaimRules, RoleMapping, RoleSource},
-        jwt::{Fetch, Issuer, KeySource},
+        jwt::{Issuer, KeyFetch, KeySource},
     },
     web::url::Url,
 };
@@ -292,7 +292,7 @@ fn discovered(table: &Table<'_>, issuer: Option<&str>) -> Option<Url> {
 }
 
 /// How keys are fetched from `url`.
-fn fetch(table: &Table<'_>, is_fetched: bool, url: Option<Url>, reader: &Reader<'_>) -> Option<Fetch> {
+fn fetch(table: &Table<'_>, is_fetched: bool, url: Option<Url>, reader: &Reader<'_>) -> Option<KeyFetch> {
     let inner = table.table("fetch", FETCH);
     if inner.is_present() && !is_fetched && !reader.is_reference() {
         let wrong = Diagnostic::bare("has no effect: no keys are fetched");
@@ -318,7 +318,7 @@ fn fetch(table: &Table<'_>, is_fetched: bool, url: Option<Url>, reader: &Reader<
         inner.report("stale_for", wrong.hint("write at least several times `refresh`"));
     }
     inner.finish();
-    url.map(|url| Fetch { url, server, wait, refresh, cooldown, stale_for })
+    url.map(|url| KeyFetch { url, server, wait, refresh, cooldown, stale_for })
 }
 
 fn quoted(path: &ClaimPath) -> String {

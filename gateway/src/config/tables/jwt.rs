@@ -10,7 +10,7 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         detect::Rule,
-        jwt::Settings,
+        jwt,
         limit::{KeyPart, Limit},
         proxy,
     },
@@ -31,7 +31,7 @@ const fn with_cache() -> [(&'static str, &'static str); issuer::KEYS.len() + 1] 
 }
 
 /// `[jwt]` is the one issuer of a gateway that has one, or says what all `[issuer.NAME]` share.
-pub(super) fn read(table: Table<'_>, issuers: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, issuers: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Option<jwt::Settings> {
     let cache = table.or("cache", 10_000, value::count(1..=10_000_000));
     let mut all = issuer::read(issuers, reader);
     let is_issuer = issuer::KEYS.iter().any(|(key, _)| table.has(key));
@@ -40,7 +40,7 @@ pub(super) fn read(table: Table<'_>, issuers: Vec<(String, Table<'_>)>, reader: 
     }
     issuer::tell_apart(&all, reader);
     table.finish();
-    (!all.is_empty()).then_some(Settings { issuers: all, cache, kept: Vec::new(), others: Vec::new() })
+    (!all.is_empty()).then_some(jwt::Settings { issuers: all, cache, kept: Vec::new(), others: Vec::new() })
 }
 
 /// Warns where whoever guesses tokens or passwords may go on for ever.

@@ -13,8 +13,8 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        audit::Url,
-        otlp::{Collector, Metrics, Settings},
+        audit::AnchorUrl,
+        otlp::{self, Metrics, OtlpCollector},
     },
 };
 
@@ -38,14 +38,14 @@ pub(super) const LOGS_KEYS: Keys = &[
 const SECOND: Duration = Duration::from_secs(1);
 
 /// `has_admin`: there is an observer, which sends them.
-pub(super) fn read(metrics: Table<'_>, logs: Table<'_>, has_admin: bool, reader: &Reader<'_>) -> Settings {
+pub(super) fn read(metrics: Table<'_>, logs: Table<'_>, has_admin: bool, reader: &Reader<'_>) -> otlp::Settings {
     let interval = metrics.or("interval", 60 * SECOND, value::duration_in(SECOND..=3_600 * SECOND));
     let collector = collector(&metrics, "metrics", has_admin, reader);
     metrics.finish();
     let metrics = collector.map(|collector| Metrics { collector, interval });
     let collector = self::collector(&logs, "logs", has_admin, reader);
     logs.finish();
-    Settings { metrics, logs: collector }
+    otlp::Settings { metrics, logs: collector }
 }
 
 /// The collector of `signal` that a table names; `None`: there is no table, or it is wrong.
@@ -54,7 +54,7 @@ pub(super) fn collector(
     signal: &'static str,
     has_admin: bool,
     reader: &Reader<'_>,
-) -> Option<Collector> {
+) -> Option<OtlpCollector> {
     let text = |what: &DeValue<'_>| endpoint(value::line(what)?.as_str(), signal);
     let service = described("string", value::line).written(|service: &String| format!("{service:?}"));
     let service = table.or("service", "gateway".to_owned(), service);
@@ -89,11 +89,11 @@ pub(super) fn collector(
         let wrong = Diagnostic::bare("would go over the network as it is: the collector is spoken to without TLS");
         table.report("headers_file", wrong.hint("write `https://`, or run a collector on this host"));
     }
-    Some(Collector { endpoint, ca, headers, service })
+    Some(OtlpCollector { endpoint, ca, headers, service })
 }
 
 /// A collector's URL. Without a port it is OTLP's, or that of HTTPS; without a path it is that of the signal.
-fn endpoint(text: &str, signal: &str) -> Result<Url, Diagnostic> {
+fn endpoint(text: &str, signal: &str) -> Result<AnchorUrl, Diagnostic> {
     let hint = format!("write the collector's URL: \"http://127.0.0.1:4318/v1/{signal}\"");
     let wrong = |what: &str| Diagnostic::bare(format!("{text:?} {what}")).hint(hint.clone());
     let (is_tls, rest) = match (text.strip_prefix("http://"), text.strip_prefix("https://")) {
@@ -120,5 +120,5 @@ fn endpoint(text: &str, signal: &str) -> Result<Url, Diagnostic> {
     let (host, port) = server.rsplit_once(':').ok_or_else(|| wrong("has no port"))?;
     let host = host.trim_start_matches('[').trim_end_matches(']').to_owned();
     let port = port.parse().map_err(|_no_port| wrong("has no port"))?;
-    Ok(Url { is_tls, host, port, authority: server, path })
+    Ok(AnchorUrl { is_tls, host, port, authority: server, path })
 }

@@ -10,7 +10,7 @@ use crate::{
     diagnostic::Diagnostic,
     os::file::NamedFile,
     settings::{
-        outbound::{Refusal, Server},
+        outbound::{OutboundServer, UrlRefusal},
         tls::UpstreamTls,
     },
     web::url::Url,
@@ -38,7 +38,7 @@ pub(super) const fn with<const MORE: usize, const ALL: usize>(
 }
 
 /// The server. `url`: where it is, as far as that is known.
-pub(super) fn read(table: &Table<'_>, url: Option<&Url>, reader: &Reader<'_>) -> Server {
+pub(super) fn read(table: &Table<'_>, url: Option<&Url>, reader: &Reader<'_>) -> OutboundServer {
     read_within(table, url, reader, (Duration::from_secs(5), Duration::from_secs(60)))
 }
 
@@ -48,7 +48,7 @@ pub(super) fn read_within(
     url: Option<&Url>,
     reader: &Reader<'_>,
     (usual, longest): (Duration, Duration),
-) -> Server {
+) -> OutboundServer {
     let ca = table.file("ca");
     let certificate = certificate::pair(table, false, reader).map(|pair| (pair.certificate, pair.private_key));
     let allow_private = table.or("allow_private", false, value::boolean());
@@ -59,24 +59,24 @@ pub(super) fn read_within(
     let none = || NamedFile { path: std::path::PathBuf::new(), bytes: std::sync::Arc::default() };
     let ca = ca.unwrap_or_else(|| if needs_authority { system(table, "ca", reader) } else { none() });
     let tls = UpstreamTls { ca, server_name: None, certificate, accepts_any: false, pins: Vec::new() };
-    Server { tls, allow_private, allow_http, timeout }
+    OutboundServer { tls, allow_private, allow_http, timeout }
 }
 
 /// Reports a URL that would never be asked. `table`: what stands before the names of the keys, as `fetch.`.
-pub(super) fn judge(url: &Url, server: &Server, table: &str) -> Result<(), Diagnostic> {
+pub(super) fn judge(url: &Url, server: &OutboundServer, table: &str) -> Result<(), Diagnostic> {
     server.judge(url).map_err(|refusal| refused(refusal, &format!("\"{url}\""), table))
 }
 
 /// What is said of a server that is never asked.
-pub(super) fn refused(refusal: Refusal, whom: &str, table: &str) -> Diagnostic {
+pub(super) fn refused(refusal: UrlRefusal, whom: &str, table: &str) -> Diagnostic {
     let wrong = |what: String| Diagnostic::bare(format!("{whom} {what}"));
     match refusal {
-        Refusal::Private(what) => wrong(format!("{what}, and is not connected to"))
+        UrlRefusal::Private(what) => wrong(format!("{what}, and is not connected to"))
             .hint(format!("name a server on the internet, or allow this one: `{table}allow_private = true`")),
-        Refusal::Never(why) => wrong(format!("{why}, and is never connected to")).hint("name another server"),
-        Refusal::Http => wrong("is http: anybody on the path could read what is sent, and answer".to_owned())
+        UrlRefusal::Never(why) => wrong(format!("{why}, and is never connected to")).hint("name another server"),
+        UrlRefusal::Http => wrong("is http: anybody on the path could read what is sent, and answer".to_owned())
             .hint(format!("write https://; `{table}allow_http = true` allows http to this host alone")),
-        Refusal::HttpHere => wrong("is http".to_owned())
+        UrlRefusal::HttpHere => wrong("is http".to_owned())
             .hint(format!("write https://, or allow it on this host: `{table}allow_http = true`")),
     }
 }

@@ -11,7 +11,7 @@ use crate::{
     settings::{
         authz,
         limit::Plan,
-        priority::{Class, MAX_CONFIGURED},
+        priority::{MAX_CONFIGURED, PriorityClass},
         route::Route,
     },
 };
@@ -40,8 +40,8 @@ pub(super) fn read(
     tables: Vec<(String, Table<'_>)>,
     known: &PriorityReferences<'_>,
     reader: &Reader<'_>,
-) -> Vec<Class> {
-    let mut classes: Vec<Class> = Vec::new();
+) -> Vec<PriorityClass> {
+    let mut classes: Vec<PriorityClass> = Vec::new();
     for (name, table) in tables {
         let key = table.own_key().to_owned();
         if let Err(wrong) = simple_name(&name) {
@@ -73,8 +73,14 @@ pub(super) fn read(
                 reader.report(wrong.at(key));
             }
         }
-        let class =
-            Class { name, rank, plans: values(plans), roles: values(roles), principals, routes: values(routes) };
+        let class = PriorityClass {
+            name,
+            rank,
+            plans: values(plans),
+            roles: values(roles),
+            principals,
+            routes: values(routes),
+        };
         if !reader.is_reference() && !class.needs_identity() && class.routes.is_empty() {
             let wrong = Diagnostic::new(&key, "has no requests");
             reader.report(wrong.hint("say which: `plans`, `roles`, `principals` or `routes`"));

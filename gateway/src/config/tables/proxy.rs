@@ -16,7 +16,7 @@ use crate::{
     settings::{
         access_log::{self, LogFile, Output},
         auth, authz, crawlers, detect,
-        proxy::{ClientHeader, HeadLimits, Settings, Trust},
+        proxy::{self, ClientHeader, HeadLimits, Trust},
         timeouts::Timeouts,
         validate::{Details, Formats},
     },
@@ -58,7 +58,7 @@ const HOUR: Duration = Duration::from_secs(3_600);
 pub(super) const LARGEST_BODY: u64 = 1 << 30;
 
 /// The keys of `[proxy]`; what other tables say is filled in by [`super::read`].
-pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Settings {
+pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> proxy::Settings {
     let user = table.or("user", "gateway".to_owned(), described("string", user).written(|user| format!("{user:?}")));
     let workers = table.or("workers", 0, value::count(0..=1_024));
     let workers = if workers == 0 { thread::available_parallelism().map_or(1, NonZero::get) } else { workers };
@@ -73,7 +73,7 @@ pub(super) fn read(table: Table<'_>, timeouts: Timeouts, ipv6_prefix: u8) -> Set
     let head = head_limits(&table);
     let trust = trust(&table);
     table.finish();
-    Settings {
+    proxy::Settings {
         user,
         workers,
         pin_workers,

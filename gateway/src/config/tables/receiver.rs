@@ -15,7 +15,7 @@ use crate::{
     os::file::NamedFile,
     settings::{
         alert::{Mail, MailSecurity, Match, Receiver, ReceiverKind, Severity},
-        outbound::{Dial, Refusal, SecretUrl},
+        outbound::{Dial, SecretUrl, UrlRefusal},
     },
     web::url::Url,
 };
@@ -116,7 +116,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, has_admin: bool, reader: &R
 fn receiver(name: String, table: &Table<'_>, reader: &Reader<'_>) -> Option<Receiver> {
     let of_type = table.required("type", "\"webhook\"", value::choice(&TYPES));
     let shown = of_type.unwrap_or(Type::Webhook);
-    let target = Target::read(table, reader);
+    let target = ReceiverAddress::read(table, reader);
     let severity = table.or("severity", Severity::Warning, value::choice(&Severity::NAMES));
     let filter = filter(table, reader);
     let (wait, interval, again) = usual(shown);
@@ -149,7 +149,7 @@ fn receiver(name: String, table: &Table<'_>, reader: &Reader<'_>) -> Option<Rece
             Diagnostic::bare("leaves Alertmanager without news: it takes an alert for ended that is not repeated");
         table.report("repeat", wrong.hint("write `repeat = \"1m\"`"));
     }
-    Target::judge_keys(of_type, table);
+    ReceiverAddress::judge_keys(of_type, table);
     let (kind, dial) = target.into_kind(of_type, table)?;
     Some(Receiver { kind, dial, ..receiver })
 }
@@ -168,7 +168,7 @@ fn filter(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Match> {
 }
 
 /// Everything by which a receiver is reached, whatever it is.
-struct Target {
+struct ReceiverAddress {
     url: Option<Url>,
     url_file: Option<NamedFile>,
     key: Option<NamedFile>,
@@ -182,7 +182,7 @@ struct Target {
     dial: Dial,
 }
 
-/// The keys of [`Target`], and the types that have them.
+/// The keys of [`ReceiverAddress`], and the types that have them.
 const OF_TYPES: [(&str, &[Type]); 10] = [
     ("url", &[Type::Alertmanager, Type::Opsgenie, Type::PagerDuty, Type::Webhook, Type::Slack, Type::Teams]),
     ("url_file", &[Type::Alertmanager, Type::Slack, Type::Teams, Type::Webhook]),
@@ -196,7 +196,7 @@ const OF_TYPES: [(&str, &[Type]); 10] = [
     ("to", &[Type::Email]),
 ];
 
-impl Target {
+impl ReceiverAddress {
     fn read(table: &Table<'_>, reader: &Reader<'_>) -> Self {
         let line = |key| table.optional(key, described("string", value::line));
         let secret = |key| {
@@ -291,7 +291,7 @@ impl Target {
     }
 
     /// Why a mail server is never connected to. With or without TLS: its address is what counts.
-    fn refuses_mail(&self, host: &str, port: u16) -> Option<Refusal> {
+    fn refuses_mail(&self, host: &str, port: u16) -> Option<UrlRefusal> {
         let host = if host.contains(':') { format!("[{host}]") } else { host.to_owned() };
         let url = Url::parse(&format!("https://{host}:{port}/")).ok()?;
         self.dial.server().judge(&url).err()

@@ -15,7 +15,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     identity::permission,
-    settings::authz::Settings,
+    settings::authz,
 };
 
 /// What stands for the keys of `[roles]`, which are the operator's own.
@@ -30,13 +30,13 @@ pub(super) const ROLE: Keys = &[
 
 /// What a role is written as.
 #[derive(Default)]
-struct Role {
+struct RoleTable {
     permissions: Vec<String>,
     /// Each with its key.
     inherits: Vec<(String, String)>,
 }
 
-pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
+pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> authz::Settings {
     let own_key = table.own_key().to_owned();
     let mut roles = BTreeMap::new();
     for (name, entry) in table.named_entries(given(), ROLE) {
@@ -57,7 +57,7 @@ pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> Settings {
             let diagnostic = Diagnostic::new(key, format!("{word:?} is reserved for a route's `require`"));
             reader.report(diagnostic.hint("choose another name, as in \"items:read\""));
         }
-        roles.insert(name, Role { permissions: values(permissions), inherits });
+        roles.insert(name, RoleTable { permissions: values(permissions), inherits });
     }
     resolve(&roles, reader)
 }
@@ -89,7 +89,7 @@ pub(super) fn no_such<T>(role: &str, roles: &BTreeMap<String, T>) -> Diagnostic 
 }
 
 /// Gives every role what it inherits.
-fn resolve(roles: &BTreeMap<String, Role>, reader: &Reader<'_>) -> Settings {
+fn resolve(roles: &BTreeMap<String, RoleTable>, reader: &Reader<'_>) -> authz::Settings {
     for (key, inherited) in roles.values().flat_map(|role| &role.inherits) {
         if !roles.contains_key(inherited) {
             reader.report(no_such(inherited, roles).at(key));
@@ -100,7 +100,7 @@ fn resolve(roles: &BTreeMap<String, Role>, reader: &Reader<'_>) -> Settings {
 }
 
 /// The permissions of a role and of all that it inherits, each once. A role that inherits itself is reported.
-fn everything(name: &str, roles: &BTreeMap<String, Role>, reader: &Reader<'_>) -> Vec<String> {
+fn everything(name: &str, roles: &BTreeMap<String, RoleTable>, reader: &Reader<'_>) -> Vec<String> {
     let (mut permissions, mut seen, mut next) = (Vec::new(), vec![name], vec![name]);
     while let Some(role) = next.pop().and_then(|name| roles.get(name)) {
         for permission in role.permissions.iter().filter(|one| !permissions.contains(*one)).collect::<Vec<_>>() {

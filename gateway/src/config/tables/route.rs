@@ -20,7 +20,7 @@ use crate::{
     diagnostic::Diagnostic,
     os::file::NamedFile,
     settings::{
-        edits::Side,
+        edits::HeaderSide,
         route::{Action, Route},
         timeouts::Timeouts,
         validate::{ContentEncoding, ParameterRule, RefusesUnknown},
@@ -178,12 +178,12 @@ fn route(
     let shadow = conditions::shadow(table, name.as_deref(), &require);
     let action = action::read(table, path.as_deref(), known);
     let rewrite = action::rewrite(table, path.as_deref());
-    let request_headers = headers::edits(table.table("request_headers", headers::KEYS), Side::Request, reader);
-    let response_headers = headers::edits(table.table("response_headers", headers::KEYS), Side::Response, reader);
+    let request_headers = headers::edits(table.table("request_headers", headers::KEYS), HeaderSide::Request, reader);
+    let response_headers = headers::edits(table.table("response_headers", headers::KEYS), HeaderSide::Response, reader);
     let pass_headers = headers::pass_headers(table, request_headers.as_ref(), reader);
     let allow_in_path = allow_in_path(table, action.as_ref());
     let timeouts = timeouts(table, known.timeouts);
-    let Contract { schema, parameters, refuses_unknown, content_types, api } =
+    let ContractTable { schema, parameters, refuses_unknown, content_types, api } =
         contract(table, path.as_deref(), action.as_ref(), known);
     let form = form::read(table);
     for key in ["api", "graphql", "schema"].into_iter().filter(|key| form.is_some() && table.has(key)) {
@@ -245,7 +245,7 @@ fn route(
 }
 
 /// What requests of a route are held against.
-struct Contract {
+struct ContractTable {
     schema: Option<NamedFile>,
     parameters: Vec<ParameterRule>,
     refuses_unknown: RefusesUnknown,
@@ -255,7 +255,12 @@ struct Contract {
 }
 
 /// A document has schemas and parameters of its own, and only what goes to an upstream is held against anything.
-fn contract(table: &Table<'_>, path: Option<&str>, action: Option<&Action>, known: &RouteReferences<'_>) -> Contract {
+fn contract(
+    table: &Table<'_>,
+    path: Option<&str>,
+    action: Option<&Action>,
+    known: &RouteReferences<'_>,
+) -> ContractTable {
     let has_no_upstream = action.is_some_and(|action| action.upstream().is_none());
     let schema = table.file("schema");
     let (parameters, refuses_unknown) = parameters::read(table, path);
@@ -282,7 +287,7 @@ fn contract(table: &Table<'_>, path: Option<&str>, action: Option<&Action>, know
         let wrong = Diagnostic::bare("cannot be beside `api`, whose document has the schemas");
         table.report("schema", wrong.hint("leave one of them out"));
     }
-    Contract { schema, parameters, refuses_unknown, content_types, api }
+    ContractTable { schema, parameters, refuses_unknown, content_types, api }
 }
 
 /// How limits call it. A name is one route's alone, so that nobody takes it for a tag.

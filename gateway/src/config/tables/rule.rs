@@ -15,7 +15,7 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::{
-        detect::{By, Defaults, Distinct, MAX_EVIDENCE, Rule},
+        detect::{Defaults, Distinct, GroupBy, MAX_EVIDENCE, Rule},
         guard::LONGEST_BAN,
     },
     signal::{FORMER, Signal},
@@ -134,7 +134,7 @@ fn whole(table: &Table<'_>, name: String, known: RuleReferences, reader: &Reader
         reader.warn(warning.hint("to ban, add `weights = { unusual = 1 }`; to be told only, leave it so"));
     }
     let distinct = distinct(table, &signals, known.with_keys);
-    let by = table.or("by", By::Source, value::choice(&By::NAMES));
+    let by = table.or("by", GroupBy::Source, value::choice(&GroupBy::NAMES));
     judge_by(table, by, distinct, &signals, known, reader);
     Rule {
         name,
@@ -163,7 +163,7 @@ fn changed(table: &Table<'_>, default: &Rule, known: RuleReferences, reader: &Re
         }
         rule.distinct
     };
-    let by = table.or("by", rule.by, value::choice(&By::NAMES));
+    let by = table.or("by", rule.by, value::choice(&GroupBy::NAMES));
     if table.has("by") || table.has("distinct") {
         judge_by(table, by, distinct, &rule.signals, known, reader);
     }
@@ -187,35 +187,35 @@ fn changed(table: &Table<'_>, default: &Rule, known: RuleReferences, reader: &Re
 /// What can be added up by what `by` says.
 fn judge_by(
     table: &Table<'_>,
-    by: By,
+    by: GroupBy,
     distinct: Option<Distinct>,
     signals: &[Signal],
     known: RuleReferences,
     reader: &Reader<'_>,
 ) {
-    if by != By::Source && distinct == Some(Distinct::Sources) {
+    if by != GroupBy::Source && distinct == Some(Distinct::Sources) {
         let wrong = Diagnostic::bare("cannot be beside `distinct = \"sources\"`, which adds up by principal");
         table.report("by", wrong.hint("leave it out"));
         return;
     }
     let nobody = signals.iter().find(|signal| !signal.is_about_somebody(known.with_keys));
-    if let (By::Principal | By::Session, Some(signal)) = (by, nobody) {
+    if let (GroupBy::Principal | GroupBy::Session, Some(signal)) = (by, nobody) {
         let wrong = Diagnostic::bare(format!("needs a principal, and {} have none", signal.plural()));
         table.report("by", wrong.hint("count them in a rule of their own, by source"));
     }
-    if by == By::Ja4 && !known.with_ja4 {
+    if by == GroupBy::Ja4 && !known.with_ja4 {
         let warning = Diagnostic::new(table.key("by"), "counts nothing: no listener takes JA4 fingerprints");
         reader.warn(warning.hint("set `ja4 = true` in a [[listener]] with TLS"));
     }
 }
 
 /// Whether signals can be compared with the other requests: they are of one source.
-const fn has_share(by: By, distinct: Option<Distinct>) -> bool {
-    matches!(by, By::Source) && !matches!(distinct, Some(Distinct::Sources))
+const fn has_share(by: GroupBy, distinct: Option<Distinct>) -> bool {
+    matches!(by, GroupBy::Source) && !matches!(distinct, Some(Distinct::Sources))
 }
 
 /// How many percent of a source's requests the signals must be.
-fn share(table: &Table<'_>, by: By, distinct: Option<Distinct>) -> Option<u8> {
+fn share(table: &Table<'_>, by: GroupBy, distinct: Option<Distinct>) -> Option<u8> {
     let share = table.optional("share", value::integer(1..=100))?;
     if !has_share(by, distinct) {
         let wrong = Diagnostic::bare("is known of single sources only");

@@ -7,7 +7,7 @@ use crate::{
         table::Table,
         value::{self, form::described},
     },
-    settings::traces::{Accept, Settings},
+    settings::traces::{self, Accept},
 };
 
 /// The keys of `[traces]`.
@@ -24,10 +24,10 @@ pub(super) const KEYS: Keys = &[
 ];
 
 /// `None`: nothing is traced.
-pub(super) fn read(table: Table<'_>, has_admin: bool, reader: &Reader<'_>) -> Option<Settings> {
+pub(super) fn read(table: Table<'_>, has_admin: bool, reader: &Reader<'_>) -> Option<traces::Settings> {
     let sample = table.or("sample", 0, described("number from 0 to 1", value::share).written(|_| "0.0".to_owned()));
     let accept = table.or("accept", Accept::Trusted, value::choice(&Accept::NAMES));
     let collector = otlp::collector(&table, "traces", has_admin, reader);
     table.finish();
-    Some(Settings { collector: collector?, sample, accept })
+    Some(traces::Settings { collector: collector?, sample, accept })
 }

@@ -17,8 +17,8 @@ use crate::{
     },
     diagnostic::Diagnostic,
     settings::upstream::{
-        Balance, HashBy, HostHeader, Http2, InterimResponses, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol, Server,
-        Upstream,
+        Balance, HashBy, HostHeader, Http2, InterimResponses, MAX_SERVERS, MAX_WEIGHT, Protocol, ProxyProtocol,
+        Upstream, UpstreamServer,
     },
 };
 
@@ -192,7 +192,7 @@ fn host_header(value: &DeValue<'_>) -> Result<HostHeader, Diagnostic> {
         .map_err(|_no_value| Diagnostic::bare("is not a host name").hint(HINT))
 }
 
-fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
+fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<UpstreamServer> {
     let servers = table.required_list("servers", "[\"127.0.0.1:9000\"]", described("`\"host:port\"` or table", server));
     for (index, (key, server)) in servers.iter().enumerate() {
         let address = &server.address;
@@ -208,10 +208,10 @@ fn servers(table: &Table<'_>, reader: &Reader<'_>) -> Vec<Server> {
 }
 
 /// `"host:port"`, or `{ address = "host:port", weight = 3 }`.
-fn server(value: &DeValue<'_>) -> Result<Server, Diagnostic> {
+fn server(value: &DeValue<'_>) -> Result<UpstreamServer, Diagnostic> {
     const KEYS: [&str; 2] = ["address", "weight"];
     let DeValue::Table(table) = value else {
-        return Ok(Server { address: address::server(value::text(value)?)?, weight: 1 });
+        return Ok(UpstreamServer { address: address::server(value::text(value)?)?, weight: 1 });
     };
     if let Some(unknown) = table.keys().map(|key| &**key.get_ref()).find(|key| !KEYS.contains(key)) {
         let wrong = Diagnostic::bare(format!("`{unknown}` is unknown"));
@@ -225,7 +225,7 @@ fn server(value: &DeValue<'_>) -> Result<Server, Diagnostic> {
     };
     let weight = table.get("weight").map(|weight| value::integer(1..=MAX_WEIGHT).read(weight.get_ref())).transpose();
     let weight = weight.map_err(|wrong| Diagnostic { message: format!("weight: {}", wrong.message), ..wrong })?;
-    Ok(Server { address: address::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
+    Ok(UpstreamServer { address: address::server(value::text(address.get_ref())?)?, weight: weight.unwrap_or(1) })
 }
 
 fn balance(table: &Table<'_>) -> Balance {

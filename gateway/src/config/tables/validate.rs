@@ -3,7 +3,7 @@
 use crate::{
     config::{reader::Keys, table::Table, value},
     settings::{
-        proxy::Settings,
+        proxy,
         validate::{Details, Formats},
     },
 };
@@ -18,7 +18,7 @@ pub(super) const KEYS: Keys = &[
     ("files", "Files that schemas and OpenAPI documents may refer to by `$ref`."),
 ];
 
-pub(super) fn read(table: Table<'_>, proxy: &mut Settings) {
+pub(super) fn read(table: Table<'_>, proxy: &mut proxy::Settings) {
     let known = [("annotate", Formats::Annotate), ("strict", Formats::Strict)];
     proxy.formats = table.or("formats", Formats::default(), value::choice(&known));
     let known = [("all", Details::All), ("places", Details::Places), ("none", Details::None)];

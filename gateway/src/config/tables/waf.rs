@@ -12,7 +12,7 @@ use crate::{
     settings::{
         proxy::Settings as Proxy,
         route::Route,
-        waf::{Exclusion, LARGEST_BODY, Mode, OfRoute, PLACES, Parameter, RuleMatch, Settings, THRESHOLD},
+        waf::{self, ExceptionParameter, Exclusion, LARGEST_BODY, OfRoute, PLACES, RuleMatch, THRESHOLD, WafMode},
     },
     text::digits::decimal,
 };
@@ -48,14 +48,14 @@ const EXCLUDE_KEYS: Keys = &[
 ];
 
 /// `[waf.NAME]`, in the order of their names.
-pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<Settings> {
+pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec<waf::Settings> {
     let mut all = Vec::new();
     for (name, table) in tables {
         if let Err(wrong) = simple_name(&name) {
             reader.report(wrong.at(table.own_key()));
         }
-        let modes = [("report", Mode::Report), ("enforce", Mode::Enforce)];
-        let mode = table.or("mode", Mode::default(), value::choice(&modes));
+        let modes = [("report", WafMode::Report), ("enforce", WafMode::Enforce)];
+        let mode = table.or("mode", WafMode::default(), value::choice(&modes));
         let has_builtin = table.or("builtin", true, value::boolean());
         let (roots, files) = files::read(&table, reader);
         let threshold = table.or("threshold", THRESHOLD, value::integer(1..=10_000));
@@ -66,7 +66,7 @@ pub(super) fn read(tables: Vec<(String, Table<'_>)>, reader: &Reader<'_>) -> Vec
             table.report("builtin", Diagnostic::bare("leaves no rules").hint("leave it out, or name files in `rules`"));
         }
         table.finish();
-        all.push(Settings { name, mode, has_builtin, roots, files, threshold, paranoia, inspect_body, exclude });
+        all.push(waf::Settings { name, mode, has_builtin, roots, files, threshold, paranoia, inspect_body, exclude });
     }
     all
 }
@@ -104,7 +104,7 @@ fn rules(text: &str) -> Result<RuleMatch, Diagnostic> {
     }
 }
 
-fn parameter(text: &str) -> Result<Parameter, Diagnostic> {
+fn parameter(text: &str) -> Result<ExceptionParameter, Diagnostic> {
     let (place, name) = match text.split_once(':') {
         Some(("*", name)) => (None, name),
         Some((place, name)) if PLACES.contains(&place) => (Some(place.to_owned()), name),
@@ -120,11 +120,11 @@ fn parameter(text: &str) -> Result<Parameter, Diagnostic> {
     if name.is_empty() && place.is_none() {
         return Err(Diagnostic::bare("is empty").hint("write the name of a parameter, as in \"comment\""));
     }
-    Ok(Parameter { place, name: if name.is_empty() { "*".to_owned() } else { name.to_owned() } })
+    Ok(ExceptionParameter { place, name: if name.is_empty() { "*".to_owned() } else { name.to_owned() } })
 }
 
 /// What a route says: the table, and its own threshold.
-pub(super) fn of_route(table: &Table<'_>, known: &[Settings]) -> Option<OfRoute> {
+pub(super) fn of_route(table: &Table<'_>, known: &[waf::Settings]) -> Option<OfRoute> {
     let index = table.optional(
         "waf",
         described("name of a `[waf.NAME]`", |value: &DeValue<'_>| {

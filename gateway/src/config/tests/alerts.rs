@@ -3,7 +3,7 @@
 use super::{BASE, load, wrong};
 use crate::settings::{
     alert::{Aggregation, ReceiverKind},
-    anomalies::{Action, Actions},
+    anomalies::{AnomalyAction, AnomalyActions},
 };
 
 const ADMIN: &str = "[admin]\naddress = \"127.0.0.1:9901\"\n";
@@ -96,18 +96,18 @@ fn each_measure_has_its_action() {
     let actions = |text: &str| {
         let config = load(&BASE.replace("[guard]\n", &format!("{ADMIN}[anomalies]\n{text}\n[guard]\n"))).unwrap();
         assert_eq!(config.guard.anomalies, config.anomalies.as_ref().unwrap().actions);
-        let Actions { failures, requests, .. } = config.guard.anomalies;
+        let AnomalyActions { failures, requests, .. } = config.guard.anomalies;
         let clamps: Vec<String> = config.guard.clamps.into_iter().map(|(name, _)| name).collect();
         (failures, requests, clamps, config.proxy.detect.contributors)
     };
     let none = Vec::new;
-    assert_eq!(actions(""), (Action::Tell, Action::Tell, none(), 20_000));
-    assert_eq!(actions("action = \"ban\"\ncapacity = 300"), (Action::Ban, Action::Ban, none(), 300));
+    assert_eq!(actions(""), (AnomalyAction::Tell, AnomalyAction::Tell, none(), 20_000));
+    assert_eq!(actions("action = \"ban\"\ncapacity = 300"), (AnomalyAction::Ban, AnomalyAction::Ban, none(), 300));
     let both = "action = \"limit\"\n[anomalies.actions]\nfailures = \"ban\"";
-    assert_eq!(actions(both), (Action::Ban, Action::Limit, none(), 20_000));
+    assert_eq!(actions(both), (AnomalyAction::Ban, AnomalyAction::Limit, none(), 20_000));
     let clamp = "[anomalies.actions]\nrequests = \"clamp\"";
     let clamps = vec!["anomaly.requests".to_owned()];
-    assert_eq!(actions(clamp), (Action::Tell, Action::Clamp, clamps, 20_000));
+    assert_eq!(actions(clamp), (AnomalyAction::Tell, AnomalyAction::Clamp, clamps, 20_000));
     assert_eq!(load(BASE).unwrap().proxy.detect.contributors, 0, "it costs nothing where it is not wanted");
 }
 

@@ -14,7 +14,7 @@ use serde_json::{Map, Value};
 
 use super::{
     files::{self, Closed, LONGEST},
-    finding::Finding,
+    finding::AuditFinding,
     flush::{Flush, Unflushed},
     key::SigningKey,
     record::{CHECKPOINT, FIRST_PREV, KEY_ROTATED, rotation_text},
@@ -24,7 +24,7 @@ use crate::{
     anchor::{SignedHead, signed_text},
     guard::{
         state_files::{LOG, set_aside},
-        store::Anchor,
+        store::CommittedHead,
     },
     os::clock,
     text::terminal::escape_json,
@@ -87,7 +87,7 @@ impl AuditChain {
     ///
     /// # Errors
     /// No key can be made.
-    pub fn open(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
+    pub fn open(state_dir: &Path, anchor: Option<&CommittedHead>) -> io::Result<(Self, Vec<AuditFinding>)> {
         Self::open_with(state_dir, anchor, SigningKey::open(state_dir)?)
     }
 
@@ -95,15 +95,18 @@ impl AuditChain {
     ///
     /// # Errors
     /// As [`Self::open`].
-    pub(crate) fn open_whole(state_dir: &Path, anchor: Option<&Anchor>) -> io::Result<(Self, Vec<Finding>)> {
+    pub(crate) fn open_whole(
+        state_dir: &Path,
+        anchor: Option<&CommittedHead>,
+    ) -> io::Result<(Self, Vec<AuditFinding>)> {
         Self::open_with(state_dir, anchor, (SigningKey::read_only(state_dir)?, Vec::new()))
     }
 
     fn open_with(
         state_dir: &Path,
-        anchor: Option<&Anchor>,
-        (key, mut findings): (SigningKey, Vec<Finding>),
-    ) -> io::Result<(Self, Vec<Finding>)> {
+        anchor: Option<&CommittedHead>,
+        (key, mut findings): (SigningKey, Vec<AuditFinding>),
+    ) -> io::Result<(Self, Vec<AuditFinding>)> {
         let nothing = || FIRST_PREV.to_owned();
         let mut audit = Self {
             folder: state_dir.to_owned(),
@@ -124,7 +127,7 @@ impl AuditChain {
         let path = state_dir.join(LOG);
         if path.is_dir() {
             let aside = set_aside(&path)?;
-            findings.push(Finding::broken(format!(
+            findings.push(AuditFinding::broken(format!(
                 "{} was a folder: set aside as {}",
                 path.display(),
                 aside.display()
@@ -151,7 +154,7 @@ impl AuditChain {
                 findings.extend(found);
             }
             Ok(None) | Err(_) => {
-                findings.push(Finding::broken(format!("{} cannot be read", path.display())));
+                findings.push(AuditFinding::broken(format!("{} cannot be read", path.display())));
             }
         }
         Ok((audit, findings))
@@ -263,8 +266,8 @@ impl AuditChain {
 
     /// Where the chain ends; to be committed to the store.
     #[must_use]
-    pub fn anchor(&self) -> Anchor {
-        Anchor { seq: self.seq, hash: self.hash.clone(), first: self.first.clone() }
+    pub fn anchor(&self) -> CommittedHead {
+        CommittedHead { seq: self.seq, hash: self.hash.clone(), first: self.first.clone() }
     }
 
     /// Where the chain ends now, to come back to if what is appended next turns out not to be done.

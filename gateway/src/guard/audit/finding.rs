@@ -4,7 +4,7 @@ use super::redo::Redo;
 
 /// What was found at the start and is put right or told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Finding {
+pub struct AuditFinding {
     /// What the chain calls it.
     pub event: &'static str,
     /// What, as a sentence.
@@ -19,7 +19,7 @@ pub struct Finding {
     pub(crate) redo: Redo,
 }
 
-impl Finding {
+impl AuditFinding {
     /// What is neither a crash nor somebody's doing.
     pub(crate) const fn new(event: &'static str, text: String) -> Self {
         Self { event, text, tampered: false, ahead: None, is_told: false, redo: Redo::new() }

@@ -12,7 +12,7 @@ use std::{
 
 use aws_lc_rs::signature::{Ed25519KeyPair, KeyPair as _};
 
-use super::{files::has_records, finding::Finding, public_keys::PublicKeys};
+use super::{files::has_records, finding::AuditFinding, public_keys::PublicKeys};
 use crate::guard::state_files::{KEY, PUBLIC, set_aside};
 
 /// Where a key is kept that is not in force yet.
@@ -39,7 +39,7 @@ impl SigningKey {
     ///
     /// # Errors
     /// None can be made.
-    pub(super) fn open(state_dir: &Path) -> io::Result<(Self, Vec<Finding>)> {
+    pub(super) fn open(state_dir: &Path) -> io::Result<(Self, Vec<AuditFinding>)> {
         let path = state_dir.join(KEY);
         let had_chain = has_records(state_dir);
         let mut findings = Vec::new();
@@ -66,7 +66,7 @@ impl SigningKey {
                  of the one before",
                 path.display()
             );
-            findings.push(Finding::new("key_replaced", text));
+            findings.push(AuditFinding::new("key_replaced", text));
         }
         key.keep(state_dir);
         Ok((key, findings))
@@ -211,7 +211,7 @@ fn read(path: &Path) -> io::Result<Ed25519KeyPair> {
 }
 
 /// Whoever else can read the key can sign whatever he likes.
-fn exposed(path: &Path) -> Option<Finding> {
+fn exposed(path: &Path) -> Option<AuditFinding> {
     let found = fs::metadata(path).ok()?;
     let owner = nix::unistd::geteuid().as_raw();
     let what = if found.uid() != owner {
@@ -221,5 +221,5 @@ fn exposed(path: &Path) -> Option<Finding> {
     } else {
         return None;
     };
-    Some(Finding::new("key_exposed", format!("{} {what}: its signatures prove nothing", path.display())))
+    Some(AuditFinding::new("key_exposed", format!("{} {what}: its signatures prove nothing", path.display())))
 }

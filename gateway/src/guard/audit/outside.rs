@@ -13,7 +13,7 @@ use crate::text::counted::counted;
 pub struct Outside {
     /// By the number of their record.
     anchors: BTreeMap<u64, Vec<AnchoredRecord>>,
-    stamps: Vec<Stamp>,
+    stamps: Vec<CheckpointStamp>,
     /// What was found in the chain.
     found: Vec<String>,
     found_anchors: u64,
@@ -32,7 +32,7 @@ struct AnchoredRecord {
 
 /// A time stamp of a checkpoint.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Stamp {
+pub struct CheckpointStamp {
     /// Where it is from, for people.
     pub name: String,
     /// SHA-256 of what a checkpoint signs.
@@ -68,7 +68,7 @@ impl Outside {
     }
 
     /// Adds a time stamp.
-    pub fn add_stamp(&mut self, stamp: Stamp) {
+    pub fn add_stamp(&mut self, stamp: CheckpointStamp) {
         self.stamps.push(stamp);
     }
 

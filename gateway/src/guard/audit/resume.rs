@@ -6,13 +6,13 @@ use std::{fs::File, io, path::Path};
 
 use super::{
     files::{self, Closed},
-    finding::Finding,
+    finding::AuditFinding,
     key::SigningKey,
     outside::Outside,
     redo::Redo,
     walk::{ChainFault, Visit, Walk, Walked},
 };
-use crate::{anchor::SignedHead, guard::store::Anchor, text::counted::counted};
+use crate::{anchor::SignedHead, guard::store::CommittedHead, text::counted::counted};
 
 /// Where writing goes on.
 pub(super) struct ResumePoint {
@@ -33,9 +33,9 @@ pub(super) fn resume(
     path: &Path,
     file: &File,
     closed: &[Closed],
-    anchor: Option<&Anchor>,
+    anchor: Option<&CommittedHead>,
     key: &SigningKey,
-) -> io::Result<(ResumePoint, Vec<Finding>)> {
+) -> io::Result<(ResumePoint, Vec<AuditFinding>)> {
     let walked = walk(path, file, closed, anchor, key)?;
     let mut findings = Vec::new();
     if walked.torn > 0 {
@@ -44,7 +44,7 @@ pub(super) fn resume(
             tracing::error!(%error, "the end of the audit chain is torn");
         }
         let text = format!("the last line was cut off in the middle: {} bytes of it were removed", walked.torn);
-        findings.push(Finding::recovered(text, None, Redo::new()));
+        findings.push(AuditFinding::recovered(text, None, Redo::new()));
     }
     let anchored = anchor.map_or(0, |anchor| anchor.seq);
     let Walked { seq, hash, first, length, file_first, checkpoint, rotated_to, exposed, is_told, .. } = walked;
@@ -54,14 +54,14 @@ pub(super) fn resume(
         Some(fault) if !(fault.torn && seq >= anchored) => {
             let ChainFault { file, line, reason, .. } = fault;
             let text = format!("{}, line {line}: {reason}", file.display());
-            findings.push(Finding { redo: walked.redo, is_told, ..Finding::broken(text) });
+            findings.push(AuditFinding { redo: walked.redo, is_told, ..AuditFinding::broken(text) });
         }
         _ if anchor.is_none() && head.seq > 1 => {
             let text = format!(
                 "the audit chain is whole and holds {}, the store knows of none: the store was replaced",
                 counted(head.seq, "record", "records")
             );
-            findings.push(Finding { redo: walked.redo, ..Finding::new("store_replaced", text) });
+            findings.push(AuditFinding { redo: walked.redo, ..AuditFinding::new("store_replaced", text) });
         }
         _ if head.seq > anchored => {
             let ahead = head.seq - anchored;
@@ -70,7 +70,7 @@ pub(super) fn resume(
                  counts, but for lists",
                 counted(ahead, "record is", "records are")
             );
-            findings.push(Finding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
+            findings.push(AuditFinding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));
         }
         _ => {}
     }
@@ -89,7 +89,13 @@ pub(super) fn resume(
     Ok((head, findings))
 }
 
-fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, key: &SigningKey) -> io::Result<Walked> {
+fn walk(
+    path: &Path,
+    file: &File,
+    closed: &[Closed],
+    anchor: Option<&CommittedHead>,
+    key: &SigningKey,
+) -> io::Result<Walked> {
     let from = begin(path, closed, anchor)?;
     let visit: &mut Visit<'_> = &mut |_line| Ok(());
     let mut walk = Walk::new(path, anchor, key.public().clone(), Outside::default(), visit);
@@ -107,7 +113,7 @@ fn walk(path: &Path, file: &File, closed: &[Closed], anchor: Option<&Anchor>, ke
 }
 
 /// The first of the closed files that has to be read; none has to be where this is their number.
-fn begin(path: &Path, closed: &[Closed], anchor: Option<&Anchor>) -> io::Result<usize> {
+fn begin(path: &Path, closed: &[Closed], anchor: Option<&CommittedHead>) -> io::Result<usize> {
     let Some(anchor) = anchor else { return Ok(0) };
     // The record that the store knows is read, so that it is compared.
     if files::first_record(path)?.is_some_and(|(first, ..)| first <= anchor.seq) {

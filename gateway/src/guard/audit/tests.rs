@@ -9,7 +9,7 @@ use serde_json::{Map, json};
 use super::*;
 use crate::guard::{
     state_files::{KEY, LOG, PUBLIC, STORE},
-    store::Store,
+    store::BanStore,
 };
 
 mod clock;
@@ -25,19 +25,19 @@ impl Place {
         Self(path)
     }
 
-    fn open(&self) -> (Store, AuditChain, Vec<Finding>) {
-        let store = Store::open(&self.0.join(STORE)).unwrap();
+    fn open(&self) -> (BanStore, AuditChain, Vec<AuditFinding>) {
+        let store = BanStore::open(&self.0.join(STORE)).unwrap();
         let anchor = store.anchor().unwrap();
         let (audit, findings) = AuditChain::open(&self.0, anchor.as_ref()).unwrap();
         (store, audit, findings)
     }
 
     /// Appends `count` records, anchored, with a checkpoint after the third.
-    fn fill(&self, count: u64) -> Vec<Finding> {
+    fn fill(&self, count: u64) -> Vec<AuditFinding> {
         self.fill_from(0, count)
     }
 
-    fn fill_from(&self, start: u64, count: u64) -> Vec<Finding> {
+    fn fill_from(&self, start: u64, count: u64) -> Vec<AuditFinding> {
         let (mut store, mut audit, findings) = self.open();
         for number in start..start + count {
             let members = json!({"ban": number, "reason": "line\nbreak \"quoted\""});

@@ -21,7 +21,7 @@ use crate::{
     anchor::SignedHead,
     guard::{
         state_files::{LOG, PUBLIC, STORE, not_files},
-        store::{self, Anchor, StoreError},
+        store::{self, CommittedHead, StoreError},
     },
 };
 
@@ -212,7 +212,7 @@ enum AnchorError {
     Unusable(Unjudged),
 }
 
-fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<Anchor>, AnchorError> {
+fn anchor(state_dir: &Path, without_store: bool) -> Result<Option<CommittedHead>, AnchorError> {
     if without_store {
         return Ok(None);
     }

@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     anchor::{SignedHead, signed_text},
-    guard::store::Anchor,
+    guard::store::CommittedHead,
     text::counted::counted,
 };
 
@@ -100,7 +100,7 @@ pub(super) type Visit<'a> = dyn FnMut(&ChainLine<'_>) -> io::Result<()> + 'a;
 
 /// Reads files one after the other.
 pub(super) struct Walk<'a> {
-    anchor: Option<&'a Anchor>,
+    anchor: Option<&'a CommittedHead>,
     keys: PublicKeys,
     outside: Outside,
     visit: &'a mut Visit<'a>,
@@ -129,7 +129,7 @@ impl<'a> Walk<'a> {
     /// Begins with nothing read. `folder` is named where there is no file.
     pub(super) fn new(
         path: &Path,
-        anchor: Option<&'a Anchor>,
+        anchor: Option<&'a CommittedHead>,
         keys: PublicKeys,
         outside: Outside,
         visit: &'a mut Visit<'a>,

@@ -120,7 +120,7 @@ impl Guard {
         self.judge_rules_room(source, shadow)?;
         let record = self.draft(source, reason, &Actor::Rule(ask.rule.clone()), Some(seconds), shadow, now);
         let (rule, evidence) = (Some(ask.rule.clone()), ask.evidence.clone());
-        let id = self.ban(Record { rule, evidence, relay: ask.relay, ..record }, now)?;
+        let id = self.ban(BanRecord { rule, evidence, relay: ask.relay, ..record }, now)?;
         self.note_fault(ask, id);
         if !shadow {
             self.policy.unproven.push((id, now.monotonic));

@@ -11,7 +11,7 @@ const SHADOWS: u32 = 8;
 
 impl Guard {
     /// Records a ban that was found safe, then tells the kernel, then the proxy.
-    pub(super) fn ban(&mut self, mut record: Record, now: Now) -> Result<u64, Refused> {
+    pub(super) fn ban(&mut self, mut record: BanRecord, now: Now) -> Result<u64, Refused> {
         let source = record.source;
         let replaced = self.find(source).cloned();
         if replaced.is_none() {
@@ -27,7 +27,7 @@ impl Guard {
         let begun = record.clone();
         let write: Write = Box::new(move |change| {
             if let Some((old, (packets, bytes))) = counted {
-                let ended = Ended { at: now.unix_millis, how: "replaced".to_owned() };
+                let ended = BanEnd { at: now.unix_millis, how: "replaced".to_owned() };
                 change.end(old, &ended, packets, bytes)?;
             }
             // It may be in force already when this is written: whatever the store has instead gives way.
@@ -66,7 +66,7 @@ impl Guard {
     }
 
     /// Puts a recorded ban into the kernel.
-    pub(super) fn enter(&mut self, record: &Record) -> Result<(), KernelError> {
+    pub(super) fn enter(&mut self, record: &BanRecord) -> Result<(), KernelError> {
         let changed = self.enforcer.enter(record, self.wanted(record.source))?;
         self.feeds.touched(&changed);
         Ok(())
@@ -123,13 +123,13 @@ impl Guard {
         summary: Option<(&'static str, Map<String, Value>)>,
         and: Write,
     ) -> Ending {
-        let records: Vec<Record> = ids.iter().filter_map(|id| self.ledger.get(*id)).cloned().collect();
+        let records: Vec<BanRecord> = ids.iter().filter_map(|id| self.ledger.get(*id)).cloned().collect();
         let counts: Vec<(u64, u64, u64)> = records
             .iter()
             .map(|record| (record.id, self.enforcer.counted(record)))
             .map(|(id, (packets, bytes))| (id, packets, bytes))
             .collect();
-        let ended = Ended { at: now.unix_millis, how: how.to_owned() };
+        let ended = BanEnd { at: now.unix_millis, how: how.to_owned() };
         // The chain is one line per ban; all lines and the store's change are kept together, or none.
         let mut lines: Vec<(&'static str, Map<String, Value>)> = summary.into_iter().collect();
         if let Some(event) = event {
@@ -139,7 +139,8 @@ impl Guard {
                 (event, members(told))
             }));
         }
-        let unsaved: Vec<Record> = records.iter().filter(|record| self.ledger.is_unsaved(record.id)).cloned().collect();
+        let unsaved: Vec<BanRecord> =
+            records.iter().filter(|record| self.ledger.is_unsaved(record.id)).cloned().collect();
         let prune = self.ledger.is_prune_due(records.len());
         let write: Write = Box::new(move |change| {
             unsaved.iter().try_for_each(|record| write_figures(change, record))?;
@@ -155,7 +156,7 @@ impl Guard {
         Ending { records, lines, write }
     }
 
-    fn forget_all(&mut self, records: &[Record]) {
+    fn forget_all(&mut self, records: &[BanRecord]) {
         self.ledger.note_ended(records.len());
         self.log_lines.write();
         for record in records {
@@ -165,7 +166,7 @@ impl Guard {
 
     /// Takes an ended ban out of the kernel and the proxy. What the kernel will not let go of, the next comparison
     /// finds.
-    fn forget(&mut self, record: &Record) {
+    fn forget(&mut self, record: &BanRecord) {
         let source = record.source;
         self.ledger.remove(record.id);
         let (changed, removed) = self.enforcer.leave(record, self.wanted(source));
@@ -229,13 +230,13 @@ impl Guard {
 
 /// Bans that end, and what is recorded of it.
 struct Ending {
-    records: Vec<Record>,
+    records: Vec<BanRecord>,
     lines: Vec<(&'static str, Map<String, Value>)>,
     write: Write,
 }
 
 /// What a record says about a ban.
-fn about(record: &Record, id: u64) -> Map<String, Value> {
+fn about(record: &BanRecord, id: u64) -> Map<String, Value> {
     let mut about = members(json!({"ban": id, "source": record.source.to_string(), "reason": record.reason,
         "actor": record.actor, "mode": if record.shadow { "shadow" } else { "enforce" },
         "expires": record.expires.map(clock::rfc3339)}));

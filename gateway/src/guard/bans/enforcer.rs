@@ -15,7 +15,7 @@ use super::ledger::expiry;
 use crate::guard::{
     enforcement::Enforcement,
     kernel::{KernelError, Removed},
-    store::Record,
+    store::BanRecord,
 };
 
 mod drift;
@@ -88,7 +88,7 @@ impl Enforcer {
 
     /// Puts a recorded ban in force. `wanted` is what the kernel should have for exactly its source. The prefixes whose
     /// rules changed.
-    pub(super) fn enter(&mut self, record: &Record, wanted: Option<maps::Ban>) -> Result<Vec<Source>, KernelError> {
+    pub(super) fn enter(&mut self, record: &BanRecord, wanted: Option<maps::Ban>) -> Result<Vec<Source>, KernelError> {
         if record.relay.is_some() {
             return self.leave_to_proxy(record.source, wanted);
         }
@@ -132,7 +132,7 @@ impl Enforcer {
     /// kernel should have for exactly its source. The prefixes whose rules changed.
     pub(super) fn enter_again(
         &mut self,
-        record: &Record,
+        record: &BanRecord,
         wanted: Option<maps::Ban>,
     ) -> Result<Vec<Source>, KernelError> {
         if record.relay.is_some() {
@@ -156,7 +156,7 @@ impl Enforcer {
     /// whose rules changed, and why it stays until the next comparison, if it does.
     pub(super) fn leave(
         &mut self,
-        record: &Record,
+        record: &BanRecord,
         wanted: Option<maps::Ban>,
     ) -> (Vec<Source>, Result<(), KernelError>) {
         let source = record.source;
@@ -201,7 +201,7 @@ impl Enforcer {
     }
 
     /// What the kernel has counted on a ban.
-    pub(super) fn counted(&self, record: &Record) -> (u64, u64) {
+    pub(super) fn counted(&self, record: &BanRecord) -> (u64, u64) {
         if let Some(key) = self.key(record.source) {
             let found = self.path.find_ban(key).filter(|ban| ban.id & !maps::Ban::SHADOW == record.id);
             return found.map_or((0, 0), |ban| (ban.packets, ban.bytes));
@@ -297,7 +297,7 @@ impl Enforcer {
 }
 
 /// The kernel's entry of a ban.
-pub(super) fn kernel_ban(record: &Record) -> maps::Ban {
+pub(super) fn kernel_ban(record: &BanRecord) -> maps::Ban {
     let mode = if record.shadow { maps::Ban::SHADOW } else { 0 };
     maps::Ban { expires: expiry(record), id: record.id | mode, packets: 0, bytes: 0 }
 }

@@ -8,10 +8,10 @@ impl Guard {
     pub(super) fn sweep(&mut self, now: Now) {
         let all = self.ledger.ended(now);
         let ended = all.iter().filter_map(|(_, id)| self.ledger.get(*id));
-        let (overdue, expired): (Vec<&Record>, Vec<&Record>) =
+        let (overdue, expired): (Vec<&BanRecord>, Vec<&BanRecord>) =
             ended.partition(|record| confirm::is_overdue(record, now));
-        let over: Vec<Record> = expired.iter().copied().cloned().collect();
-        let ids = |records: Vec<&Record>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
+        let over: Vec<BanRecord> = expired.iter().copied().cloned().collect();
+        let ids = |records: Vec<&BanRecord>| records.into_iter().map(|record| record.id).collect::<Vec<_>>();
         for (ids, how, event) in
             [(ids(expired), "expired", "expiry"), (ids(overdue), "taken back: not confirmed in time", "rollback")]
         {
@@ -27,7 +27,7 @@ impl Guard {
     }
 
     /// Bans of rules have expired: probation follows.
-    fn begin_probation(&mut self, expired: &[Record], now: Now) {
+    fn begin_probation(&mut self, expired: &[BanRecord], now: Now) {
         let probation = self.settings.safety.probation;
         for record in expired.iter().filter(|record| record.rule.is_some() && !record.shadow) {
             if let Some(until) = self.policy.probations.add(record.source, probation, now.monotonic) {

@@ -10,8 +10,8 @@ use gateway_common::maps::{Ban, Rule};
 use super::*;
 use crate::{
     guard::{
-        control::{Cursor, Entry, Exported, FeedStatus, Import, ImportEntry, Refusal},
-        feeds::content::{Content, Draft},
+        control::{BlockEntry, ExportCursor, Exported, FeedStatus, ImportEntry, ImportProgress, ListRefusal},
+        feeds::content::{FeedContent, FeedDraft},
         store::feeds::FeedRow,
     },
     settings::crowdsec::LIST,
@@ -149,7 +149,13 @@ impl Guard {
     }
 
     /// Holds a list that the kernel has already.
-    pub(super) fn hold_list(&mut self, name: &str, shadow: bool, draft: Draft, now: Now) -> (FeedRow, Arc<Content>) {
+    pub(super) fn hold_list(
+        &mut self,
+        name: &str,
+        shadow: bool,
+        draft: FeedDraft,
+        now: Now,
+    ) -> (FeedRow, Arc<FeedContent>) {
         let content = Arc::new(draft.finish(None));
         self.feeds.generation += 1;
         let row = FeedRow {
@@ -240,7 +246,7 @@ impl Guard {
     }
 
     /// The entry of a feed that decides about an address.
-    pub(super) fn fed_entry(&self, address: std::net::IpAddr, now: Now) -> Option<Entry> {
+    pub(super) fn fed_entry(&self, address: std::net::IpAddr, now: Now) -> Option<BlockEntry> {
         let exact = Source::of(address, self.settings.ipv6_prefix);
         let mut around: Vec<Source> = around(Source::of(address, 128)).collect();
         around.push(exact);
@@ -259,7 +265,7 @@ impl Guard {
         };
         let left = (*expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
         let reason = one.content.reason(entry);
-        Some(Entry {
+        Some(BlockEntry {
             confirm_seconds: None,
             id: 0,
             source: entry.source,
@@ -277,7 +283,12 @@ impl Guard {
     }
 
     /// One page of everything that is blocked.
-    pub(super) fn export(&self, feed: Option<&str>, cursor: Option<Cursor>, now: Now) -> Result<Answer, Refused> {
+    pub(super) fn export(
+        &self,
+        feed: Option<&str>,
+        cursor: Option<ExportCursor>,
+        now: Now,
+    ) -> Result<ControlAnswer, Refused> {
         let number = match feed {
             None => None,
             Some(name) => {
@@ -286,13 +297,13 @@ impl Guard {
                 Some(found.row.id)
             }
         };
-        let cursor = cursor.unwrap_or(Cursor { feed: number.unwrap_or(0), after: None });
+        let cursor = cursor.unwrap_or(ExportCursor { feed: number.unwrap_or(0), after: None });
         let after = cursor.after.as_deref().map(str::parse::<Source>).transpose();
         let after = after.map_err(|_error| Refused::new("bad_request", "the cursor names no source"))?;
         let left = |expires: u64| (expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
         let mut entries = Vec::new();
         if cursor.feed == 0 {
-            let mut made: Vec<&Record> =
+            let mut made: Vec<&BanRecord> =
                 self.ledger.records().filter(|record| after.is_none_or(|after| record.source > after)).collect();
             made.sort_unstable_by_key(|record| record.source);
             entries.extend(made.into_iter().take(PAGE).map(|record| Exported {
@@ -314,14 +325,14 @@ impl Guard {
         }
         let next = match entries.last() {
             Some(last) if entries.len() == PAGE => {
-                Some(Cursor { feed: cursor.feed, after: Some(last.source.to_string()) })
+                Some(ExportCursor { feed: cursor.feed, after: Some(last.source.to_string()) })
             }
             _ if number.is_some() => None,
             _ => {
                 let later = self.feeds.listed.iter().map(|one| one.row.id).filter(|id| *id > cursor.feed);
-                later.min().map(|feed| Cursor { feed, after: None })
+                later.min().map(|feed| ExportCursor { feed, after: None })
             }
         };
-        Ok(Answer::Exported { entries, next })
+        Ok(ControlAnswer::Exported { entries, next })
     }
 }

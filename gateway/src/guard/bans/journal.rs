@@ -18,7 +18,7 @@ use crate::{
     guard::{
         audit::{AuditChain, Unflushed, members_of},
         control::watch::{self, Watchers},
-        store::{Change, Store, StoreError},
+        store::{BanStore, StoreChange, StoreError},
     },
     os::clock::Now,
     text::counted::counted,
@@ -40,13 +40,13 @@ pub(super) const SETTLE: u64 = 20_000_000;
 pub(super) const SETTLED: u64 = 250_000_000;
 
 /// What a decision changes in the store.
-pub(super) type Write = Box<dyn Fn(&Change<'_>) -> Result<(), StoreError>>;
+pub(super) type Write = Box<dyn Fn(&StoreChange<'_>) -> Result<(), StoreError>>;
 
 /// Records of one decision.
 pub(super) type Records = Vec<(&'static str, Map<String, Value>)>;
 
 /// All that is in force, as it is written to a store that does not know it. Asked where the store has to be made anew.
-pub(super) type InForce<'a> = &'a dyn Fn() -> Vec<Write>;
+pub(super) type AllInForce<'a> = &'a dyn Fn() -> Vec<Write>;
 
 /// A decision that is in force and not recorded as a whole.
 struct UnrecordedDecision {
@@ -97,7 +97,7 @@ impl Failed {
 
 /// Store and audit chain, and what they do not know yet.
 pub(super) struct Journal {
-    store: Store,
+    store: BanStore,
     audit: AuditChain,
     /// What is in force and still to be recorded, in order.
     owed: VecDeque<UnrecordedDecision>,
@@ -125,7 +125,7 @@ pub(super) struct Journal {
 
 impl Journal {
     /// Over what was opened. Until [`Self::live_on`] nothing may be owed.
-    pub(super) fn new(store: Store, audit: AuditChain) -> Self {
+    pub(super) fn new(store: BanStore, audit: AuditChain) -> Self {
         Self {
             store,
             audit,
@@ -150,7 +150,7 @@ impl Journal {
         now: Now,
         members: Map<String, Value>,
         write: Write,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Result<(), Refused> {
         self.settle(vec![(event, members)], now, write, in_force)
     }
@@ -162,7 +162,7 @@ impl Journal {
         now: Now,
         members: Map<String, Value>,
         write: Write,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Result<(), Refused> {
         let records = vec![(event, members)];
         let is_well = self.may_owe && self.failing.is_none() && !self.store.stands_in();
@@ -184,7 +184,7 @@ impl Journal {
     }
 
     /// Has the store learn of what is in force already; also before anything else is recorded.
-    pub(super) fn catch_up(&mut self, in_force: InForce<'_>) {
+    pub(super) fn catch_up(&mut self, in_force: AllInForce<'_>) {
         if self.ahead.take().is_some() {
             self.pay(in_force);
         }
@@ -196,20 +196,32 @@ impl Journal {
         records: Records,
         now: Now,
         write: Write,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Option<String> {
         self.settle_with(records, now, write, true, in_force).unwrap_or_else(|refused| Some(refused.message))
     }
 
     /// Records what has happened anyway. A failure is told, and changes nothing.
-    pub(super) fn tell(&mut self, event: &'static str, now: Now, members: Map<String, Value>, in_force: InForce<'_>) {
+    pub(super) fn tell(
+        &mut self,
+        event: &'static str,
+        now: Now,
+        members: Map<String, Value>,
+        in_force: AllInForce<'_>,
+    ) {
         if let Err(refused) = self.decide(event, now, members, nothing(), in_force) {
             tracing::error!(event, error = %refused, "a record could not be written");
         }
     }
 
     /// Records what the start has found and done; later, if it cannot be recorded now.
-    pub(super) fn record(&mut self, event: &'static str, members: Map<String, Value>, now: Now, in_force: InForce<'_>) {
+    pub(super) fn record(
+        &mut self,
+        event: &'static str,
+        members: Map<String, Value>,
+        now: Now,
+        in_force: AllInForce<'_>,
+    ) {
         if let Some(error) = self.decide_anyway(vec![(event, members)], now, nothing(), in_force) {
             tracing::error!(event, error, "a record could not be written: it is tried again");
         }
@@ -221,7 +233,7 @@ impl Journal {
         records: Records,
         now: Now,
         write: Write,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Result<(), Refused> {
         self.settle_with(records, now, write, false, in_force).map(drop)
     }
@@ -233,7 +245,7 @@ impl Journal {
         now: Now,
         write: Write,
         anyway: bool,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Result<Option<String>, Refused> {
         self.catch_up(in_force);
         let mut failed = if self.owed.is_empty() {
@@ -333,8 +345,8 @@ impl Journal {
     /// Changes the store without a decision behind it; whether it could be.
     pub(super) fn amend(
         &mut self,
-        write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static,
-        in_force: InForce<'_>,
+        write: impl Fn(&StoreChange<'_>) -> Result<(), StoreError> + 'static,
+        in_force: AllInForce<'_>,
     ) -> bool {
         self.catch_up(in_force);
         if !self.owed.is_empty() {
@@ -392,15 +404,15 @@ impl Journal {
     }
 
     /// What was recorded, for whoever reads. What is in force and the store does not know yet is not in it.
-    pub(super) const fn store(&self) -> &Store {
+    pub(super) const fn store(&self) -> &BanStore {
         &self.store
     }
 
     /// A change of the store that nothing is decided by, as a whole. What was decided before comes first.
     pub(super) fn beside<T>(
         &mut self,
-        write: impl FnOnce(&Change<'_>) -> Result<T, StoreError>,
-        in_force: InForce<'_>,
+        write: impl FnOnce(&StoreChange<'_>) -> Result<T, StoreError>,
+        in_force: AllInForce<'_>,
     ) -> Result<T, StoreError> {
         let was_remade = self.is_remade;
         self.catch_up(in_force);

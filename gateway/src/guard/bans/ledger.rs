@@ -10,7 +10,7 @@ use std::{
 use gateway_common::{maps::NEVER, source::Source};
 
 use crate::{
-    guard::store::{Change, Record, StoreError},
+    guard::store::{BanRecord, StoreChange, StoreError},
     os::clock::Now,
 };
 
@@ -24,7 +24,7 @@ const SWEEP: usize = 20;
 pub(super) struct Ledger {
     /// This boot's id: on another, monotonic times mean nothing.
     boot: String,
-    in_force: BTreeMap<u64, Record>,
+    in_force: BTreeMap<u64, BanRecord>,
     by_source: HashMap<Source, u64>,
     /// When bans end, the next first; what is no longer so is passed over.
     ends: BinaryHeap<Reverse<(u64, u64)>>,
@@ -97,12 +97,12 @@ impl Ledger {
     }
 
     /// Every ban, in the order of their numbers.
-    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &Record> {
+    pub(super) fn records(&self) -> impl DoubleEndedIterator<Item = &BanRecord> {
         self.in_force.values()
     }
 
     /// Those of smaller numbers than this, the largest first.
-    pub(super) fn before(&self, id: u64) -> impl Iterator<Item = &Record> {
+    pub(super) fn before(&self, id: u64) -> impl Iterator<Item = &BanRecord> {
         self.in_force.range(..id).rev().map(|(_, record)| record)
     }
 
@@ -112,7 +112,7 @@ impl Ledger {
     }
 
     /// The ban of this number.
-    pub(super) fn get(&self, id: u64) -> Option<&Record> {
+    pub(super) fn get(&self, id: u64) -> Option<&BanRecord> {
         self.in_force.get(&id)
     }
 
@@ -122,7 +122,7 @@ impl Ledger {
     }
 
     /// The ban of exactly this source.
-    pub(super) fn find(&self, source: Source) -> Option<&Record> {
+    pub(super) fn find(&self, source: Source) -> Option<&BanRecord> {
         self.by_source.get(&source).and_then(|id| self.in_force.get(id))
     }
 
@@ -147,7 +147,7 @@ impl Ledger {
     }
 
     /// A ban is in force, or otherwise than before. Another one of the same source is not any more.
-    pub(super) fn keep(&mut self, record: Record) {
+    pub(super) fn keep(&mut self, record: BanRecord) {
         if let Some(old) = self.by_source.insert(record.source, record.id).filter(|old| *old != record.id) {
             self.drop_record(old);
         }
@@ -165,13 +165,13 @@ impl Ledger {
     }
 
     /// A ban is no longer in force; what it was.
-    pub(super) fn remove(&mut self, id: u64) -> Option<Record> {
+    pub(super) fn remove(&mut self, id: u64) -> Option<BanRecord> {
         let record = self.drop_record(id)?;
         self.by_source.remove(&record.source);
         Some(record)
     }
 
-    fn drop_record(&mut self, id: u64) -> Option<Record> {
+    fn drop_record(&mut self, id: u64) -> Option<BanRecord> {
         self.figures.remove(&id);
         self.refused.remove(&id);
         self.would_ban.remove(&id);
@@ -182,7 +182,7 @@ impl Ledger {
     }
 
     /// A ban has begun that was not in force before.
-    pub(super) fn note_begun(&mut self, record: &Record) {
+    pub(super) fn note_begun(&mut self, record: &BanRecord) {
         self.count(record).begun += 1;
     }
 
@@ -191,13 +191,13 @@ impl Ledger {
         self.counts.iter()
     }
 
-    fn count(&mut self, record: &Record) -> &mut BanCount {
+    fn count(&mut self, record: &BanRecord) -> &mut BanCount {
         let kind = record.actor.split(':').next().unwrap_or_default().to_owned();
         let origin = Origin { kind, rule: record.rule.clone().unwrap_or_default(), shadow: record.shadow };
         self.counts.entry(origin).or_default()
     }
 
-    fn uncount(&mut self, record: &Record) {
+    fn uncount(&mut self, record: &BanRecord) {
         let count = self.count(record);
         count.in_force = count.in_force.saturating_sub(1);
     }
@@ -284,7 +284,7 @@ impl Ledger {
     }
 
     /// Whether this rule made the ban, or would make it in shadow if there were none.
-    pub(super) fn would_ban(&self, record: &Record, rule: &str) -> bool {
+    pub(super) fn would_ban(&self, record: &BanRecord, rule: &str) -> bool {
         let others = || self.would_ban.get(&record.id).is_some_and(|rules| rules.iter().any(|one| one == rule));
         record.rule.as_deref() == Some(rule) || others()
     }
@@ -295,7 +295,7 @@ impl Ledger {
     }
 
     /// Some bans with figures that the store does not know yet.
-    pub(super) fn unsaved(&self, most: usize) -> Vec<Record> {
+    pub(super) fn unsaved(&self, most: usize) -> Vec<BanRecord> {
         self.figures.iter().take(most).filter_map(|id| self.in_force.get(id)).cloned().collect()
     }
 
@@ -305,18 +305,18 @@ impl Ledger {
     }
 }
 
-const fn is_shadow_of_rule(record: &Record) -> bool {
+const fn is_shadow_of_rule(record: &BanRecord) -> bool {
     record.shadow && record.rule.is_some()
 }
 
 /// When the kernel lets a source go: an unconfirmed ban ends at its deadline, whether or not a guard is alive then.
-pub(super) fn expiry(record: &Record) -> u64 {
+pub(super) fn expiry(record: &BanRecord) -> u64 {
     let whole = record.expires_monotonic.unwrap_or(NEVER);
     record.confirm.map_or(whole, |confirm| confirm.monotonic.min(whole))
 }
 
 /// Writes what was found out about a ban after it was made.
-pub(super) fn write_figures(change: &Change<'_>, record: &Record) -> Result<(), StoreError> {
+pub(super) fn write_figures(change: &StoreChange<'_>, record: &BanRecord) -> Result<(), StoreError> {
     if let Some(micros) = record.reaction_micros {
         change.reacted(record.id, micros)?;
     }

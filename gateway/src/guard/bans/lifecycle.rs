@@ -5,22 +5,22 @@ use super::*;
 use super::{
     enforcer::{CONFIG, Drifts},
     policy::{
-        anomalies::Anomalies,
-        breaker::Breaker,
+        anomalies::AnomalyPolicy,
+        breaker::BanBreaker,
         clamps::Clamps,
         good_clients::{self, Good},
         plan_budgets::PlanBudgets,
         probations::{self, Probations},
         refusals::Refusals,
-        trouble::Trouble,
+        trouble::FailingClients,
     },
 };
 use crate::{
     anchor::SignedHead,
     guard::{
-        audit::{Finding, Redo},
+        audit::{AuditFinding, Redo},
         enforcement::Enforcement,
-        store::Allowance,
+        store::AllowanceRecord,
     },
 };
 
@@ -36,17 +36,17 @@ const FEW: usize = 1_000;
 const MANY: usize = 10_000;
 
 /// What the guard is made of.
-pub(crate) struct Parts {
-    pub(crate) settings: Settings,
+pub(crate) struct GuardParts {
+    pub(crate) settings: guard::Settings,
     pub(crate) rules: Vec<Rule>,
     pub(crate) protected: ProtectedAddresses,
-    pub(crate) store: Store,
+    pub(crate) store: BanStore,
     pub(crate) audit: AuditChain,
     pub(crate) drops: Box<dyn Enforcement>,
     /// This boot's id: on another, the store's monotonic times mean nothing.
     pub(crate) boot: String,
     /// What store and audit chain were found to be.
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) findings: Vec<AuditFinding>,
     /// The store does not know all that was decided.
     pub(crate) is_behind: bool,
     /// What an operator should know and what only a restart can change.
@@ -58,7 +58,7 @@ impl Guard {
     ///
     /// # Errors
     /// The store cannot be read or written, or the kernel does not take the rules.
-    pub(crate) fn start(parts: Parts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
+    pub(crate) fn start(parts: GuardParts, start: Map<String, Value>, now: Now) -> Result<Self, Refused> {
         let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.journal.live_on();
@@ -108,7 +108,7 @@ impl Guard {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub(crate) fn offline(parts: Parts, now: Now) -> Result<Self, Refused> {
+    pub(crate) fn offline(parts: GuardParts, now: Now) -> Result<Self, Refused> {
         let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.shortfalls.add(findings.iter().map(|finding| finding.text.clone()));
@@ -118,8 +118,9 @@ impl Guard {
         Ok(guard)
     }
 
-    fn over(parts: Parts, now: Now) -> Result<(Self, Vec<Finding>), Refused> {
-        let Parts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, standing } = parts;
+    fn over(parts: GuardParts, now: Now) -> Result<(Self, Vec<AuditFinding>), Refused> {
+        let GuardParts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, standing } =
+            parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let probation = settings.safety.probation;
         let since = now.unix_millis.saturating_sub(pardons::millis(probation));
@@ -131,19 +132,19 @@ impl Guard {
         let since = now.unix_millis.saturating_sub(pardons::millis(settings.safety.remember_good));
         let good = Good::read(store.good(since, good_clients::MOST).map_err(stored)?, now);
         let enforcer = Enforcer::new(drops, settings.ipv6_prefix);
-        let policy = Policy {
+        let policy = BanPolicy {
             rules,
             promoted,
             protected,
             unproven: Vec::new(),
-            breaker: Breaker::default(),
+            breaker: BanBreaker::default(),
             clamps: Clamps::default(),
             plan_budgets: PlanBudgets::default(),
             pardons,
             probations,
             good,
-            trouble: Trouble::default(),
-            anomalies: Anomalies::default(),
+            trouble: FailingClients::default(),
+            anomalies: AnomalyPolicy::default(),
             refusals: Refusals::default(),
         };
         let guard = Self {
@@ -169,8 +170,8 @@ impl Guard {
         let records = self.journal.store().in_force();
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
-        for Allowance { source, reason, actor } in stored {
-            self.enforcer.prefixes_mut().allow(Allow { source, reason, actor });
+        for AllowanceRecord { source, reason, actor } in stored {
+            self.enforcer.prefixes_mut().allow(AllowEntry { source, reason, actor });
         }
         self.configure_allows();
         let slots: HashMap<Source, u32> = self
@@ -196,7 +197,7 @@ impl Guard {
 
     /// Within one boot the monotonic clock decides, whatever happened to the wall clock. After a reboot only the wall
     /// clock is left; a ban never gets longer than it was.
-    fn rebase(&mut self, record: &mut Record, now: Now) {
+    fn rebase(&mut self, record: &mut BanRecord, now: Now) {
         if record.boot == self.ledger.boot() {
             return;
         }
@@ -205,7 +206,7 @@ impl Guard {
         self.amend(move |change| change.rebase(&rebased));
     }
 
-    pub(super) fn rebased(&self, record: &mut Record, now: Now) {
+    pub(super) fn rebased(&self, record: &mut BanRecord, now: Now) {
         self.ledger.boot().clone_into(&mut record.boot);
         record.expires_monotonic = record.expires.map(|expires| {
             let whole = expires.saturating_sub(record.started);
@@ -218,12 +219,12 @@ impl Guard {
     /// Puts the configuration's allowances in force beside those of operators. The store is not asked: an operator's
     /// change may still have to be written there.
     fn configure_allows(&mut self) {
-        let configured = self.settings.allow.iter().map(|source| Allow {
+        let configured = self.settings.allow.iter().map(|source| AllowEntry {
             source: *source,
             reason: "guard.allow".to_owned(),
             actor: CONFIG.to_owned(),
         });
-        let trusted = self.settings.trusted_proxies.iter().map(|source| Allow {
+        let trusted = self.settings.trusted_proxies.iter().map(|source| AllowEntry {
             source: *source,
             reason: "proxy.trusted_proxies".to_owned(),
             actor: CONFIG.to_owned(),
@@ -233,7 +234,7 @@ impl Guard {
 
     /// Ends bans that are allowed by now.
     fn lift_allowed(&mut self, now: Now) -> Result<(), Refused> {
-        let allowed = |record: &&Record| self.enforcer.prefixes().allowed(record.source).is_some();
+        let allowed = |record: &&BanRecord| self.enforcer.prefixes().allowed(record.source).is_some();
         let ids: Vec<u64> = self.ledger.records().filter(allowed).map(|record| record.id).collect();
         self.end(&ids, "lifted: allowed by the configuration", Some("unban"), now, None, nothing())
     }
@@ -244,7 +245,7 @@ impl Guard {
     }
 
     /// Puts right the rules of what is allowed and was not before, and the other way.
-    fn refresh_allows(&mut self, before: &BTreeMap<Source, Allow>) {
+    fn refresh_allows(&mut self, before: &BTreeMap<Source, AllowEntry>) {
         let new = &self.enforcer.prefixes().allows;
         let gone = before.keys().filter(|source| !new.contains_key(source));
         let changed: Vec<Source> =
@@ -255,13 +256,13 @@ impl Guard {
     }
 
     /// Whether a new configuration could be put in force.
-    pub(crate) fn judge_settings(&self, settings: &Settings) -> Result<(), Refused> {
+    pub(crate) fn judge_settings(&self, settings: &guard::Settings) -> Result<(), Refused> {
         fixed(&self.settings, settings)
     }
 
     /// Whether interfaces come that nobody can attach to: the kernel program was not loaded, and only a guard that starts
     /// has the rights to load it.
-    pub(crate) fn needs_program(&self, settings: &Settings) -> bool {
+    pub(crate) fn needs_program(&self, settings: &guard::Settings) -> bool {
         settings.interfaces != self.settings.interfaces && !self.enforcer.path().can_guard(&settings.interfaces)
     }
 
@@ -269,7 +270,7 @@ impl Guard {
     /// are guarded until [`Self::detach_others`].
     pub(crate) fn reconfigure(
         &mut self,
-        settings: Settings,
+        settings: guard::Settings,
         rules: Vec<Rule>,
         protected: ProtectedAddresses,
         ports: &[u16],
@@ -413,7 +414,7 @@ impl Guard {
 }
 
 /// What `status` says of a finding.
-fn warning_of(finding: &Finding) -> Option<String> {
+fn warning_of(finding: &AuditFinding) -> Option<String> {
     match finding.event {
         "chain_recovered" => None,
         "chain_broken" => Some(format!("the audit chain is broken: {}; see `gateway audit verify`", finding.text)),
@@ -422,7 +423,7 @@ fn warning_of(finding: &Finding) -> Option<String> {
 }
 
 /// What cannot change while the guard runs.
-fn fixed(old: &Settings, new: &Settings) -> Result<(), Refused> {
+fn fixed(old: &guard::Settings, new: &guard::Settings) -> Result<(), Refused> {
     let changed = [
         ("guard.mode", old.mode != new.mode),
         ("guard.state_dir", old.state_dir != new.state_dir),

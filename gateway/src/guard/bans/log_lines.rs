@@ -7,7 +7,7 @@
 use gateway_common::source::Source;
 
 use super::journal::{SETTLE, SETTLED};
-use crate::guard::store::Record;
+use crate::guard::store::BanRecord;
 
 /// How many lines wait at most.
 const MOST: usize = 256;
@@ -21,8 +21,8 @@ pub(super) struct Line {
     shadow: bool,
 }
 
-impl From<&Record> for Line {
-    fn from(record: &Record) -> Self {
+impl From<&BanRecord> for Line {
+    fn from(record: &BanRecord) -> Self {
         let (reason, actor) = (record.reason.clone(), record.actor.clone());
         Self { ban: record.id, source: record.source, reason, actor, shadow: record.shadow }
     }

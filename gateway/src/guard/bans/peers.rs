@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::guard::{
-    cluster::fact::{ACTOR, Fact},
+    cluster::fact::{ACTOR, ClusterFact},
     store::Pardon,
 };
 
@@ -34,45 +34,45 @@ pub(crate) struct AppliedFacts {
 
 impl Guard {
     /// All that this guard has decided itself.
-    pub(crate) fn own_facts(&self, now: Now) -> Vec<Fact> {
+    pub(crate) fn own_facts(&self, now: Now) -> Vec<ClusterFact> {
         let is_own = |actor: &str| !actor.starts_with(ACTOR);
         let blocks = self.ledger.records().rev().filter(|record| expiry(record) > now.monotonic);
         let blocks = blocks.filter_map(|record| {
             let mut fact = block(record)?;
             // By what is left of it: the wall clock may have been set since.
-            if let (Fact::Block { until: Some(until), .. }, Some(ends)) = (&mut fact, record.expires_monotonic) {
+            if let (ClusterFact::Block { until: Some(until), .. }, Some(ends)) = (&mut fact, record.expires_monotonic) {
                 *until = now.unix_millis.saturating_add(ends.saturating_sub(now.monotonic) / MILLISECOND);
             }
             Some(fact)
         });
         let allows = self.enforcer.prefixes().operators().filter(|allow| is_own(&allow.actor));
-        let allows = allows.map(|allow| Fact::Allow { source: allow.source, reason: allow.reason.clone() });
+        let allows = allows.map(|allow| ClusterFact::Allow { source: allow.source, reason: allow.reason.clone() });
         let pardons = self.policy.pardons.stored(self.settings.safety.unban_grace).into_iter();
         let pardons = pardons.filter(|pardon| is_own(&pardon.actor));
-        let pardons = pardons.map(|pardon| Fact::Unblock { source: pardon.source, at: pardon.at });
+        let pardons = pardons.map(|pardon| ClusterFact::Unblock { source: pardon.source, at: pardon.at });
         allows.chain(pardons).chain(blocks).take(MOST_FACTS).collect()
     }
 
     /// What it has decided since the last call.
-    pub(crate) fn take_facts(&mut self) -> Vec<Fact> {
+    pub(crate) fn take_facts(&mut self) -> Vec<ClusterFact> {
         std::mem::take(&mut self.facts)
     }
 
-    pub(super) fn note_fact(&mut self, fact: Fact) {
+    pub(super) fn note_fact(&mut self, fact: ClusterFact) {
         if self.facts.len() < MOST_CHANGES {
             self.facts.push(fact);
         }
     }
 
     /// The same, of a ban that has begun.
-    pub(super) fn note_ban(&mut self, record: &Record) {
+    pub(super) fn note_ban(&mut self, record: &BanRecord) {
         if let Some(fact) = block(record) {
             self.note_fact(fact);
         }
     }
 
     /// Another machine has decided this; where `is_whole`, nothing else is in force there, unless it may have been cut.
-    pub(crate) fn peer_says(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> AppliedFacts {
+    pub(crate) fn peer_says(&mut self, node: &str, facts: &[ClusterFact], is_whole: bool, now: Now) -> AppliedFacts {
         self.catch_up();
         let actor = Actor::Peer(node.to_owned());
         let mut taken = AppliedFacts::default();
@@ -107,17 +107,17 @@ impl Guard {
     }
 
     /// Lifts what a machine had said before and says no more; how much that was.
-    fn leave_out(&mut self, actor: &Actor, facts: &[Fact], now: Now) -> u64 {
+    fn leave_out(&mut self, actor: &Actor, facts: &[ClusterFact], now: Now) -> u64 {
         let name = actor.to_string();
         let (mut blocks, mut allows) = (BTreeSet::new(), BTreeSet::new());
         for fact in facts {
             match fact {
-                Fact::Block { source, .. } => drop(blocks.insert(*source)),
-                Fact::Allow { source, .. } => drop(allows.insert(*source)),
+                ClusterFact::Block { source, .. } => drop(blocks.insert(*source)),
+                ClusterFact::Allow { source, .. } => drop(allows.insert(*source)),
                 _ => {}
             }
         }
-        let is_gone = |record: &&Record| record.actor == name && !blocks.contains(&record.source);
+        let is_gone = |record: &&BanRecord| record.actor == name && !blocks.contains(&record.source);
         let ids: Vec<u64> = self.ledger.records().filter(is_gone).map(|record| record.id).collect();
         let mut changed = ids.len();
         if !ids.is_empty()
@@ -126,7 +126,7 @@ impl Guard {
             tracing::error!(actor = name, "what another machine lifted stays blocked: {}", refused.message);
         }
         let operators = self.enforcer.prefixes().operators();
-        let is_gone = |allow: &&Allow| allow.actor == name && !allows.contains(&allow.source);
+        let is_gone = |allow: &&AllowEntry| allow.actor == name && !allows.contains(&allow.source);
         let gone: Vec<Source> = operators.filter(is_gone).map(|allow| allow.source).collect();
         for source in gone {
             changed += usize::from(self.disallow(source, actor, now).is_ok());
@@ -135,9 +135,9 @@ impl Guard {
     }
 
     /// Whether it changed anything.
-    fn peer_fact(&mut self, fact: &Fact, actor: &Actor, now: Now) -> Result<bool, Refused> {
+    fn peer_fact(&mut self, fact: &ClusterFact, actor: &Actor, now: Now) -> Result<bool, Refused> {
         match fact {
-            Fact::Block { source, started, until, by, reason } => {
+            ClusterFact::Block { source, started, until, by, reason } => {
                 let seconds = match until {
                     Some(until) if *until <= now.unix_millis => return Ok(false),
                     Some(until) => Some((until - now.unix_millis).div_ceil(1_000).min(LONGEST)),
@@ -145,8 +145,8 @@ impl Guard {
                 };
                 self.peer_block(*source, *started, seconds, format!("{reason} ({by})"), actor, now)
             }
-            Fact::Unblock { source, at } => Ok(self.peer_unblock(*source, *at, actor, now)),
-            Fact::Allow { source, reason } => {
+            ClusterFact::Unblock { source, at } => Ok(self.peer_unblock(*source, *at, actor, now)),
+            ClusterFact::Allow { source, reason } => {
                 if self.enforcer.prefixes().allows.contains_key(source) {
                     return Ok(false);
                 }
@@ -157,22 +157,22 @@ impl Guard {
                 }
                 self.allow(*source, reason, false, actor, now).map(|_done| true)
             }
-            Fact::Disallow { source } => {
+            ClusterFact::Disallow { source } => {
                 let name = actor.to_string();
-                let is_its = |allow: &Allow| allow.actor == name;
+                let is_its = |allow: &AllowEntry| allow.actor == name;
                 if !self.enforcer.prefixes().allows.get(source).is_some_and(is_its) {
                     return Ok(false);
                 }
                 self.disallow(*source, actor, now).map(|_done| true)
             }
             // The store of credentials has them, or whoever keeps ticket keys.
-            Fact::Cut
-            | Fact::Key { .. }
-            | Fact::MoreRevoked
-            | Fact::Restore { .. }
-            | Fact::Revoke { .. }
-            | Fact::TicketBox { .. }
-            | Fact::TicketKeys { .. } => Ok(false),
+            ClusterFact::Cut
+            | ClusterFact::Key { .. }
+            | ClusterFact::MoreRevoked
+            | ClusterFact::Restore { .. }
+            | ClusterFact::Revoke { .. }
+            | ClusterFact::TicketBox { .. }
+            | ClusterFact::TicketKeys { .. } => Ok(false),
         }
     }
 
@@ -213,7 +213,7 @@ impl Guard {
         self.policy.breaker.spend_peers(pace, now)?;
         let record = self.draft(source, reason, actor, seconds, false, now);
         let started = started.min(now.unix_millis);
-        let id = self.ban(Record { rule: Some(name), started, ..record }, now)?;
+        let id = self.ban(BanRecord { rule: Some(name), started, ..record }, now)?;
         self.policy.unproven.push((id, now.monotonic));
         Ok(true)
     }
@@ -244,14 +244,14 @@ impl Guard {
 }
 
 /// The longest that a block of another machine lasts at a time, in seconds.
-const LONGEST: u64 = crate::settings::guard::LONGEST_BAN.as_secs();
+const LONGEST: u64 = guard::LONGEST_BAN.as_secs();
 
 /// What others are told of a ban; `None`: nothing.
-fn block(record: &Record) -> Option<Fact> {
+fn block(record: &BanRecord) -> Option<ClusterFact> {
     if record.shadow || record.confirm.is_some() || record.actor.starts_with(ACTOR) {
         return None;
     }
-    Some(Fact::Block {
+    Some(ClusterFact::Block {
         source: record.source,
         started: record.started,
         until: record.expires,

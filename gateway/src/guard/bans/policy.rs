@@ -17,8 +17,8 @@ pub(super) mod refusals;
 pub(super) mod safety;
 pub(super) mod trouble;
 
-use anomalies::Anomalies;
-use breaker::Breaker;
+use anomalies::AnomalyPolicy;
+use breaker::BanBreaker;
 use clamps::Clamps;
 use good_clients::Good;
 use pardons::Pardons;
@@ -26,10 +26,10 @@ use plan_budgets::PlanBudgets;
 use probations::Probations;
 use refusals::Refusals;
 use safety::ProtectedAddresses;
-use trouble::Trouble;
+use trouble::FailingClients;
 
 /// All that is asked before a rule bans.
-pub(super) struct Policy {
+pub(super) struct BanPolicy {
     /// The rules of the configuration.
     pub(super) rules: Vec<Rule>,
     /// Shadow rules and limits that enforce all the same, and who said so.
@@ -39,7 +39,7 @@ pub(super) struct Policy {
     /// What rules have banned since it was looked last who is logged in, and when: `CLOCK_MONOTONIC`, nanoseconds.
     pub(super) unproven: Vec<(u64, u64)>,
     /// How fast rules may ban.
-    pub(super) breaker: Breaker,
+    pub(super) breaker: BanBreaker,
     /// Who has less of the kernel's budgets for a while.
     pub(super) clamps: Clamps,
     /// Who has the budget of a plan.
@@ -51,9 +51,9 @@ pub(super) struct Policy {
     /// Who was served with a valid token.
     pub(super) good: Good,
     /// Which of them fail.
-    pub(super) trouble: Trouble,
+    pub(super) trouble: FailingClients,
     /// What is not usual, and whose requests are limited because of that.
-    pub(super) anomalies: Anomalies,
+    pub(super) anomalies: AnomalyPolicy,
     /// What is told of refused asks.
     pub(super) refusals: Refusals,
 }

@@ -6,7 +6,7 @@ use std::{
 };
 
 use super::{
-    journal::{InForce, Records},
+    journal::{AllInForce, Records},
     *,
 };
 use crate::{
@@ -88,7 +88,7 @@ impl Guard {
     }
 
     /// Changes the store without a decision behind it; whether it could be.
-    pub(super) fn amend(&mut self, write: impl Fn(&Change<'_>) -> Result<(), StoreError> + 'static) -> bool {
+    pub(super) fn amend(&mut self, write: impl Fn(&StoreChange<'_>) -> Result<(), StoreError> + 'static) -> bool {
         self.recording(|journal, in_force| journal.amend(write, in_force))
     }
 
@@ -168,7 +168,7 @@ impl Guard {
     }
 
     /// Gives the journal what it may have to ask for.
-    pub(super) fn recording<T>(&mut self, record: impl FnOnce(&mut Journal, InForce<'_>) -> T) -> T {
+    pub(super) fn recording<T>(&mut self, record: impl FnOnce(&mut Journal, AllInForce<'_>) -> T) -> T {
         let Self { journal, ledger, enforcer, policy, feeds, settings, .. } = self;
         let done =
             record(journal, &|| everything(ledger, enforcer.prefixes(), policy, settings.safety.unban_grace, feeds));
@@ -183,7 +183,7 @@ impl Guard {
 fn everything(
     ledger: &Ledger,
     prefixes: &Prefixes,
-    policy: &Policy,
+    policy: &BanPolicy,
     unban_grace: std::time::Duration,
     feeds: &Feeds,
 ) -> Vec<Write> {
@@ -193,8 +193,8 @@ fn everything(
         all.push(Box::new(move |change| change.keep(&record)));
     }
     for allow in prefixes.operators().cloned() {
-        let Allow { source, reason, actor } = allow;
-        let allowed = store::Allowance { source, reason, actor };
+        let AllowEntry { source, reason, actor } = allow;
+        let allowed = store::AllowanceRecord { source, reason, actor };
         all.push(Box::new(move |change| change.allow(&allowed, 0)));
     }
     for (what, actor) in policy.promoted.clone() {

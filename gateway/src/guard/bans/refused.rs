@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::guard::control::Answer;
+use crate::guard::control::ControlAnswer;
 
 /// Why the guard does not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,7 +25,7 @@ impl fmt::Display for Refused {
     }
 }
 
-impl From<Refused> for Answer {
+impl From<Refused> for ControlAnswer {
     fn from(refused: Refused) -> Self {
         Self::Refused { code: refused.code.to_owned(), message: refused.message }
     }

@@ -11,8 +11,9 @@ use super::{
 };
 use crate::anchor::schedule::AnchorState;
 use crate::guard::control::{
-    AuditState, BanCount, Budget, CertificateEnd, CrowdsecStatus, DiskSpace, Entry, FeedFetch, Interface, LogDrops,
-    Process, ReloadRefused, Requests, Score, Status, Top, VerdictCount,
+    AuditState, BlockEntry, BudgetStatus, CertificateEnd, CrowdsecStatus, DiskSpace, FeedFetch, GuardStatus,
+    InterfaceStatus, LogDrops, OriginCount, ProcessStatus, ReloadRefused, RequestsStatus, Score, TopStatus,
+    VerdictCount,
 };
 use crate::message::KeySetReport;
 use crate::{guard::cluster::ClusterStatus, text::counted::counted};
@@ -58,7 +59,7 @@ pub(crate) struct Processes {
     /// The last upgrade brought a program that never got ready.
     pub(crate) upgrade_reverted: bool,
     /// All of them.
-    pub(crate) all: Vec<Process>,
+    pub(crate) all: Vec<ProcessStatus>,
     /// When the guard started: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) started: u64,
     /// Where the proxy listens.
@@ -66,7 +67,7 @@ pub(crate) struct Processes {
     /// What an operator should know about them.
     pub(crate) warnings: Vec<String>,
     /// What became of requests.
-    pub(crate) requests: Requests,
+    pub(crate) requests: RequestsStatus,
     /// How upstreams are, as the proxy in service says.
     pub(crate) upstreams: Vec<UpstreamReport>,
     /// How the keys of issuers are that are fetched.
@@ -95,20 +96,20 @@ pub(crate) struct Processes {
 
 impl Guard {
     /// Every ban in force, in the order of their ids.
-    pub(super) fn entries(&self, now: Now) -> Vec<Entry> {
+    pub(super) fn entries(&self, now: Now) -> Vec<BlockEntry> {
         self.ledger.records().map(|record| self.entry(record, now)).collect()
     }
 
     /// Every allowance, configured ones first.
-    pub(super) fn allows(&self) -> Vec<Allow> {
-        let mut allows: Vec<Allow> = self.enforcer.prefixes().allows.values().cloned().collect();
+    pub(super) fn allows(&self) -> Vec<AllowEntry> {
+        let mut allows: Vec<AllowEntry> = self.enforcer.prefixes().allows.values().cloned().collect();
         allows.sort_by_key(|allow| allow.actor != "config");
         allows
     }
 
-    fn entry(&self, record: &Record, now: Now) -> Entry {
+    fn entry(&self, record: &BanRecord, now: Now) -> BlockEntry {
         let (packets, bytes) = self.enforcer.counted(record);
-        Entry {
+        BlockEntry {
             id: record.id,
             source: record.source,
             reason: record.reason.clone(),
@@ -150,9 +151,9 @@ impl Guard {
     }
 
     /// How things are.
-    pub(crate) fn status(&self, processes: Processes, now: Now) -> Status {
+    pub(crate) fn status(&self, processes: Processes, now: Now) -> GuardStatus {
         let interfaces = self.enforcer.path().interfaces();
-        let interface = |at: &crate::guard::kernel::Attached| Interface {
+        let interface = |at: &crate::guard::kernel::Attached| InterfaceStatus {
             name: at.name.clone(),
             mode: if at.native { "native" } else { "generic" }.to_owned(),
             adopted: at.adopted,
@@ -162,7 +163,7 @@ impl Guard {
             packets: count.packets,
             bytes: count.bytes,
         };
-        Status {
+        GuardStatus {
             version: env!("CARGO_PKG_VERSION").to_owned(),
             config: processes.config,
             guard_pid: std::process::id(),
@@ -209,13 +210,13 @@ impl Guard {
     }
 
     /// How things are, and the entries that count most.
-    pub(crate) fn top(&self, status: Status, now: Now) -> Top {
+    pub(crate) fn top(&self, status: GuardStatus, now: Now) -> TopStatus {
         // Each costs a question to the kernel: bounded, so that nobody waits for it.
         let young = self.ledger.records().rev().take(CONSIDERED);
-        let mut entries: Vec<Entry> = young.map(|record| self.entry(record, now)).collect();
+        let mut entries: Vec<BlockEntry> = young.map(|record| self.entry(record, now)).collect();
         entries.sort_by_key(|entry| (Reverse(entry.packets), entry.id));
         entries.truncate(SHOWN);
-        Top { unix_millis: now.unix_millis, status, entries }
+        TopStatus { unix_millis: now.unix_millis, status, entries }
     }
 
     /// A proxy tells what it has lost.
@@ -223,7 +224,7 @@ impl Guard {
         let crate::message::Lost { asks, log_lines, connections, shed, at_accept } = lost;
         let log_drops = LogDrops::of(log_lines);
         let log_lines = log_drops.total();
-        self.shortfalls.note_lost(Lost { asks, log_lines, log_drops, connections, shed, at_accept, samples: 0 });
+        self.shortfalls.note_lost(LostStatus { asks, log_lines, log_drops, connections, shed, at_accept, samples: 0 });
     }
 
     fn warnings(&self, processes: Vec<String>, now: Now) -> Vec<String> {
@@ -260,7 +261,7 @@ impl Guard {
 }
 
 /// What was lost, as an operator should know it. Samples of packets are meant to be few.
-fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
+fn lost(lost: LostStatus, at_accept_alone: bool) -> Vec<String> {
     let unfit = if at_accept_alone {
         "into the proxy's table, and nothing else enforces that: guard an interface (guard.interfaces)"
     } else {
@@ -282,8 +283,8 @@ fn lost(lost: Lost, at_accept_alone: bool) -> Vec<String> {
     some.map(|(count, [one, many], what)| format!("{} {what} (since the start)", counted(count, one, many))).collect()
 }
 
-fn ban_count((origin, count): (&Origin, &ledger::BanCount)) -> BanCount {
-    BanCount {
+fn ban_count((origin, count): (&Origin, &ledger::BanCount)) -> OriginCount {
+    OriginCount {
         origin: origin.kind.clone(),
         rule: origin.rule.clone(),
         mode: if origin.shadow { "shadow" } else { "enforce" }.to_owned(),
@@ -292,10 +293,10 @@ fn ban_count((origin, count): (&Origin, &ledger::BanCount)) -> BanCount {
     }
 }
 
-fn budgets(settings: &Settings) -> Vec<Budget> {
+fn budgets(settings: &guard::Settings) -> Vec<BudgetStatus> {
     let all = [("packets", &settings.packet_limit), ("bytes", &settings.byte_limit), ("syns", &settings.syn_limit)];
     let some = all.into_iter().filter_map(|(of, limit)| Some((of, limit.as_ref()?)));
-    some.map(|(of, limit)| Budget {
+    some.map(|(of, limit)| BudgetStatus {
         of: of.to_owned(),
         per_second: limit.per_second,
         burst: limit.burst,

@@ -48,8 +48,8 @@ impl World {
         world
     }
 
-    fn settings() -> Settings {
-        Settings {
+    fn settings() -> guard::Settings {
+        guard::Settings {
             interfaces: Vec::new(),
             mode: AttachMode::Auto,
             scope: PacketScope::Listeners,
@@ -68,7 +68,7 @@ impl World {
             max_rules: 4,
             max_sources: 16,
             max_bans_per_minute: 3,
-            compile: crate::settings::guard::Compile::default(),
+            compile: guard::Compile::default(),
             pass_malformed: false,
             trace: None,
             packet_limit: None,
@@ -84,7 +84,7 @@ impl World {
             audit: crate::settings::audit::Settings::default(),
             clamps: clamps::settings(),
             plan_budgets: clamps::plans(),
-            anomalies: crate::settings::anomalies::Actions::default(),
+            anomalies: crate::settings::anomalies::AnomalyActions::default(),
             shadow_limits: Vec::new(),
             shadow_routes: Vec::new(),
         }
@@ -103,7 +103,7 @@ impl World {
             ..Rule::default()
         };
         let own = ["203.0.113.2", "2001:db8:5::2"].map(|text| (text.parse().unwrap(), safety::Protection::Own));
-        let parts = Parts {
+        let parts = GuardParts {
             settings: Self::settings(),
             rules: vec![rule("bad-tokens", false), rule("trial", true)],
             protected: ProtectedAddresses { protected: own.to_vec() },
@@ -135,18 +135,18 @@ impl World {
     }
 
     /// What the control socket answers, as `done N: …` or the code of the refusal.
-    fn handle(&mut self, request: Request) -> String {
+    fn handle(&mut self, request: ControlRequest) -> String {
         let now = self.now;
         match self.guard().handle(request, &OPERATOR, now) {
-            Answer::Done { changed, .. } => format!("done {changed}"),
-            Answer::Refused { code, .. } => code,
+            ControlAnswer::Done { changed, .. } => format!("done {changed}"),
+            ControlAnswer::Refused { code, .. } => code,
             other => format!("{other:?}"),
         }
     }
 
     fn add(&mut self, source: &str) -> String {
         let source = source.parse().unwrap();
-        self.handle(Request::BlockAdd {
+        self.handle(ControlRequest::BlockAdd {
             source,
             seconds: None,
             reason: "tests".into(),
@@ -315,7 +315,7 @@ fn rules_are_paused_and_operators_are_not() {
     world.pass(59);
     assert_eq!(world.ask("192.0.2.9", "bad-tokens"), Err("paused"));
     world.pass(1);
-    assert_eq!(world.handle(Request::BlockFlush), "done 4");
+    assert_eq!(world.handle(ControlRequest::BlockFlush), "done 4");
     world.ask("192.0.2.9", "bad-tokens").unwrap();
     let events = world.events();
     assert!(events.contains(&"paused".to_owned()) && events.contains(&"resumed".to_owned()), "{events:?}");
@@ -343,17 +343,18 @@ fn operators_are_refused_what_is_unsafe() {
     ] {
         assert_eq!(world.add(source), expect, "{source}");
     }
-    let del = |source: &str| Request::BlockDel { source: source.parse().unwrap() };
+    let del = |source: &str| ControlRequest::BlockDel { source: source.parse().unwrap() };
     assert_eq!(world.handle(del("192.0.2.7")), "done 1");
     assert_eq!(world.handle(del("192.0.2.7")), "not_found");
     assert_eq!(world.handle(del("192.0.2.0/24")), "done 1");
-    assert_eq!(world.handle(Request::BlockFlush), "done 6");
+    assert_eq!(world.handle(ControlRequest::BlockFlush), "done 6");
     assert!(world.guard().enforcer.path().bans().is_empty());
     assert_eq!(world.guard().enforcer.path().rules().len(), 1);
     for reason in ["x".repeat(501), String::new(), "two\nlines".to_owned()] {
         let source = "192.0.2.7".parse().unwrap();
-        let allow = Request::AllowAdd { source, reason: reason.clone(), yes: false };
-        let block = Request::BlockAdd { source, seconds: Some(0), reason, shadow: false, confirm: None, force: false };
+        let allow = ControlRequest::AllowAdd { source, reason: reason.clone(), yes: false };
+        let block =
+            ControlRequest::BlockAdd { source, seconds: Some(0), reason, shadow: false, confirm: None, force: false };
         assert_eq!((world.handle(allow), world.handle(block)), ("bad_reason".to_owned(), "bad_reason".to_owned()));
     }
 }
@@ -364,8 +365,9 @@ fn an_allowance_lifts_what_it_covers() {
     for source in ["192.0.2.7", "192.0.2.0/28", "192.0.0.0/16", "2001:db8:1::/64"] {
         assert_eq!(world.add(source), "done 1", "{source}");
     }
-    let add = |source: &str| Request::AllowAdd { source: source.parse().unwrap(), reason: "us".into(), yes: false };
-    let del = |source: &str| Request::AllowDel { source: source.parse().unwrap() };
+    let add =
+        |source: &str| ControlRequest::AllowAdd { source: source.parse().unwrap(), reason: "us".into(), yes: false };
+    let del = |source: &str| ControlRequest::AllowDel { source: source.parse().unwrap() };
     assert_eq!(world.handle(add("192.0.2.0/24")), "done 3");
     assert_eq!(world.why("192.0.2.7").verdict, "allowed");
     assert_eq!(world.why("192.0.3.7").verdict, "blocked");

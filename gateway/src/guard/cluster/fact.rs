@@ -34,7 +34,7 @@ pub(crate) const ACTOR: &str = "cluster:";
 
 /// One decision of another guard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) enum Fact {
+pub(crate) enum ClusterFact {
     /// A source is always let through.
     Allow {
         #[serde(with = "crate::text")]
@@ -98,7 +98,7 @@ pub(crate) enum Fact {
     TicketKeys { to: String, sealed: Vec<u8> },
 }
 
-impl Fact {
+impl ClusterFact {
     /// Cuts texts to what others take.
     pub(super) fn shortened(mut self) -> Self {
         match &mut self {

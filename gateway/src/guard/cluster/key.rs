@@ -14,7 +14,7 @@ use aws_lc_rs::{
 use data_encoding::BASE64;
 use zeroize::Zeroizing;
 
-use crate::{diagnostic::Diagnostic, settings::cluster::Settings};
+use crate::{diagnostic::Diagnostic, settings::cluster};
 
 /// More than a key takes.
 const LONGEST: u64 = 4_096;
@@ -55,7 +55,7 @@ pub fn public_key(path: &Path) -> io::Result<String> {
 /// Whether the key of this machine is there, and the one that the others know.
 ///
 /// Says everything that is wrong with it.
-pub(crate) fn judge(settings: &Settings) -> Vec<Diagnostic> {
+pub(crate) fn judge(settings: &cluster::Settings) -> Vec<Diagnostic> {
     let path = settings.key_file.display();
     let wrong = |what: String| Diagnostic::new("cluster.key_file", format!("{path} {what}"));
     let pair = match read(&settings.key_file) {

@@ -10,7 +10,7 @@ use aws_lc_rs::{
 };
 use serde::{Deserialize, Serialize};
 
-use super::fact::Fact;
+use super::fact::ClusterFact;
 use crate::{message::cluster::LONGEST_LETTER, settings::cluster::KEY_BYTES};
 
 /// The largest letter, in bytes: a message between processes has room for it.
@@ -78,7 +78,7 @@ impl LetterError {
 }
 
 /// Writes a letter; `None`: the machine has no randomness, or it is too large.
-pub(super) fn write(head: &LetterHead, facts: &[Fact], secret: &[u8], pair: &Ed25519KeyPair) -> Option<Vec<u8>> {
+pub(super) fn write(head: &LetterHead, facts: &[ClusterFact], secret: &[u8], pair: &Ed25519KeyPair) -> Option<Vec<u8>> {
     let head_bytes = postcard::to_stdvec(head).ok()?;
     let mut letter = u16::try_from(head_bytes.len()).ok()?.to_le_bytes().to_vec();
     letter.extend_from_slice(&head_bytes);
@@ -96,7 +96,7 @@ pub(super) fn read(
     letter: &[u8],
     secret: &[u8],
     public: impl Fn(&str) -> Option<[u8; KEY_BYTES]>,
-) -> Result<(LetterHead, Vec<Fact>), LetterError> {
+) -> Result<(LetterHead, Vec<ClusterFact>), LetterError> {
     if letter.len() > MOST_BYTES {
         return Err(LetterError::Malformed);
     }
@@ -119,8 +119,8 @@ pub(super) fn read(
     let opened = key
         .open_in_place(Nonce::from(nonce), Aad::from(head_bytes), &mut opened)
         .map_err(|_unspecified| LetterError::Foreign)?;
-    let facts: Vec<Fact> = postcard::from_bytes(opened).map_err(|_malformed| LetterError::Malformed)?;
-    let fits = facts.len() <= MOST_FACTS && facts.iter().all(Fact::fits);
+    let facts: Vec<ClusterFact> = postcard::from_bytes(opened).map_err(|_malformed| LetterError::Malformed)?;
+    let fits = facts.len() <= MOST_FACTS && facts.iter().all(ClusterFact::fits);
     if fits { Ok((head, facts)) } else { Err(LetterError::Malformed) }
 }
 

@@ -8,13 +8,13 @@ use std::collections::BTreeMap;
 use aws_lc_rs::signature::Ed25519KeyPair;
 
 use super::{
-    fact::Fact,
+    fact::ClusterFact,
     letter::{self, LetterError, LetterHead, MOST_FACTS, MOST_PARTS},
 };
 use crate::{
     message::cluster::LONGEST_LETTER,
     os::clock::{Now, SECOND},
-    settings::cluster::Settings,
+    settings::cluster,
 };
 
 /// How far the clock of another machine may be from this one's, and how old a letter may be, in milliseconds.
@@ -34,9 +34,9 @@ const MOST_WHOLE: usize = 5 * 512 * 1_024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum PeerMessage {
     /// This is new.
-    Change { node: String, facts: Vec<Fact> },
+    Change { node: String, facts: Vec<ClusterFact> },
     /// This is all that there is, and nothing else.
-    Whole { node: String, facts: Vec<Fact> },
+    Whole { node: String, facts: Vec<ClusterFact> },
 }
 
 /// Writes the letters of this machine.
@@ -52,7 +52,7 @@ pub(crate) struct LetterWriter {
 
 impl LetterWriter {
     /// `epoch`: larger than that of any start before.
-    pub(super) fn new(settings: &Settings, pair: Ed25519KeyPair, epoch: u64) -> Self {
+    pub(super) fn new(settings: &cluster::Settings, pair: Ed25519KeyPair, epoch: u64) -> Self {
         let (node, secret) = (settings.node.clone(), settings.secret.bytes.to_vec());
         Self { node, pair, secret, epoch, number: 0, at: 0 }
     }
@@ -68,7 +68,7 @@ impl LetterWriter {
     }
 
     /// Letters about changes.
-    pub(super) fn changes(&mut self, facts: Vec<Fact>, now: Now) -> Vec<Vec<u8>> {
+    pub(super) fn changes(&mut self, facts: Vec<ClusterFact>, now: Now) -> Vec<Vec<u8>> {
         self.at = self.at.max(now.unix_millis);
         let mut letters = Vec::new();
         for facts in pieces(facts) {
@@ -80,20 +80,25 @@ impl LetterWriter {
 
     /// Letters about all that there is, the most important first: what there is no room for is left out. If there is room for
     /// all of it, the rest is for `more`, which lifts nothing and is told in turn: of so many of them they are, too.
-    pub(super) fn whole(&mut self, facts: Vec<Fact>, more: Vec<Fact>, now: Now) -> Option<(Vec<Vec<u8>>, usize)> {
+    pub(super) fn whole(
+        &mut self,
+        facts: Vec<ClusterFact>,
+        more: Vec<ClusterFact>,
+        now: Now,
+    ) -> Option<(Vec<Vec<u8>>, usize)> {
         // Of two wholes about the same change, the later one is written later.
         self.at = self.at.saturating_add(1).max(now.unix_millis);
         let mut room = MOST_WHOLE;
         let all = facts.len();
-        let mut fits = |fact: &Fact| {
+        let mut fits = |fact: &ClusterFact| {
             room = room.saturating_sub(fact.size());
             room > 0
         };
-        let mut facts: Vec<Fact> = facts.into_iter().take_while(&mut fits).collect();
+        let mut facts: Vec<ClusterFact> = facts.into_iter().take_while(&mut fits).collect();
         let most = usize::from(MOST_PARTS);
         let mut told = 0;
         if facts.len() < all || pieces(facts.clone()).len() > most {
-            facts.insert(0, Fact::Cut);
+            facts.insert(0, ClusterFact::Cut);
         } else {
             // Letters are not full where facts are long: some room is left for that.
             let most_facts = (most * MOST_FACTS).saturating_sub(MOST_FACTS * most / 8 + facts.len());
@@ -116,7 +121,7 @@ impl LetterWriter {
         Some((letters?, told))
     }
 
-    fn write(&self, facts: &[Fact], part: Option<(u16, u16)>) -> Option<Vec<u8>> {
+    fn write(&self, facts: &[ClusterFact], part: Option<(u16, u16)>) -> Option<Vec<u8>> {
         let Self { node, epoch, number, at, .. } = self;
         let head = LetterHead { node: node.clone(), epoch: *epoch, number: *number, at: *at, part };
         letter::write(&head, facts, &self.secret, &self.pair)
@@ -124,10 +129,10 @@ impl LetterWriter {
 }
 
 /// Facts as letters have room for them.
-fn pieces(facts: Vec<Fact>) -> Vec<Vec<Fact>> {
-    let mut pieces: Vec<Vec<Fact>> = Vec::new();
+fn pieces(facts: Vec<ClusterFact>) -> Vec<Vec<ClusterFact>> {
+    let mut pieces: Vec<Vec<ClusterFact>> = Vec::new();
     let mut room = 0;
-    for fact in facts.into_iter().map(Fact::shortened) {
+    for fact in facts.into_iter().map(ClusterFact::shortened) {
         let size = fact.size();
         match pieces.last_mut() {
             Some(piece) if piece.len() < MOST_FACTS && size <= room => piece.push(fact),
@@ -166,7 +171,7 @@ struct Parts {
     number: u64,
     at: u64,
     of: u16,
-    facts: BTreeMap<u16, Vec<Fact>>,
+    facts: BTreeMap<u16, Vec<ClusterFact>>,
 }
 
 /// What is known of all others.
@@ -179,7 +184,7 @@ pub(crate) struct Peers {
 
 impl Peers {
     /// Goes on with those who are still of the cluster.
-    pub(super) fn configure(&mut self, settings: Option<&Settings>) {
+    pub(super) fn configure(&mut self, settings: Option<&cluster::Settings>) {
         let nodes = settings.map(|settings| &settings.nodes[..]).unwrap_or_default();
         let own = settings.map(|settings| settings.node.as_str());
         self.peers.retain(|name, _| nodes.iter().any(|node| node.name == *name && Some(name.as_str()) != own));
@@ -195,7 +200,7 @@ impl Peers {
     pub(super) fn hear(
         &mut self,
         letter: &[u8],
-        settings: &Settings,
+        settings: &cluster::Settings,
         now: Now,
     ) -> Result<Option<PeerMessage>, LetterError> {
         let heard = self.judge(letter, settings, now);
@@ -205,7 +210,12 @@ impl Peers {
         heard
     }
 
-    fn judge(&mut self, letter: &[u8], settings: &Settings, now: Now) -> Result<Option<PeerMessage>, LetterError> {
+    fn judge(
+        &mut self,
+        letter: &[u8],
+        settings: &cluster::Settings,
+        now: Now,
+    ) -> Result<Option<PeerMessage>, LetterError> {
         let public = |name: &str| settings.nodes.iter().find(|node| node.name == name).map(|node| node.key);
         let (head, facts) = letter::read(letter, &settings.secret.bytes, public)?;
         if head.node == settings.node {
@@ -235,7 +245,12 @@ impl Peers {
 }
 
 impl Peer {
-    fn hear(&mut self, head: LetterHead, facts: Vec<Fact>, now: Now) -> Result<Option<PeerMessage>, LetterError> {
+    fn hear(
+        &mut self,
+        head: LetterHead,
+        facts: Vec<ClusterFact>,
+        now: Now,
+    ) -> Result<Option<PeerMessage>, LetterError> {
         let LetterHead { node, epoch, number, at, part } = head;
         if at.abs_diff(now.unix_millis) > SKEW {
             return Err(LetterError::Stale);
@@ -307,7 +322,7 @@ impl Peer {
 }
 
 /// Facts by the clock of this machine, of a letter that was written `at` by the clock of another.
-fn corrected(facts: impl IntoIterator<Item = Fact>, at: u64, now: Now) -> impl Iterator<Item = Fact> {
+fn corrected(facts: impl IntoIterator<Item = ClusterFact>, at: u64, now: Now) -> impl Iterator<Item = ClusterFact> {
     let ahead = now.unix_millis.cast_signed().saturating_sub(at.cast_signed());
     let ahead = ahead / CLOSE * CLOSE;
     facts.into_iter().map(move |fact| fact.shifted(ahead))

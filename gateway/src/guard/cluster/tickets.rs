@@ -15,7 +15,7 @@ use rustls::crypto::{
 };
 use zeroize::Zeroizing;
 
-use super::fact::{BOX_BYTES, Fact};
+use super::fact::{BOX_BYTES, ClusterFact};
 use crate::{os::clock::Now, tls::Chain};
 
 /// What the sealed is for.
@@ -49,7 +49,7 @@ struct Peer {
     /// The chain before: it seals no more.
     former: Option<Chain>,
     /// What it is told, for which place of the own chain.
-    told: Option<(Chain, Fact)>,
+    told: Option<(Chain, ClusterFact)>,
     /// It is to be told at once.
     is_due: bool,
     /// It was told where the own chain is.
@@ -95,8 +95,8 @@ impl TicketExchange {
     }
 
     /// What the others are to be told of at once.
-    pub(super) fn take_changes(&mut self, chain: &Chain) -> Vec<Fact> {
-        let mut facts: Vec<Fact> =
+    pub(super) fn take_changes(&mut self, chain: &Chain) -> Vec<ClusterFact> {
+        let mut facts: Vec<ClusterFact> =
             std::mem::take(&mut self.is_new).then(|| self.own_box()).flatten().into_iter().collect();
         for (name, peer) in &mut self.peers {
             let is_other = peer.told.as_ref().is_some_and(|(told, _)| !told.is_same(chain));
@@ -108,20 +108,20 @@ impl TicketExchange {
     }
 
     /// All that there is to be told.
-    pub(super) fn facts(&mut self, chain: &Chain) -> Vec<Fact> {
+    pub(super) fn facts(&mut self, chain: &Chain) -> Vec<ClusterFact> {
         let own = self.own_box();
         let sealed = self.peers.iter_mut().filter_map(|(name, peer)| peer.seal(&self.node, name, chain));
         own.into_iter().chain(sealed).collect()
     }
 
-    fn own_box(&self) -> Option<Fact> {
-        self.boxes.last().map(|newest| Fact::TicketBox { key: newest.public })
+    fn own_box(&self) -> Option<ClusterFact> {
+        self.boxes.last().map(|newest| ClusterFact::TicketBox { key: newest.public })
     }
 
     /// Another machine says this. `true`: other tickets are opened from now on.
-    pub(super) fn hear(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) -> bool {
+    pub(super) fn hear(&mut self, node: &str, facts: &[ClusterFact], is_whole: bool, now: Now) -> bool {
         let Some(peer) = self.peers.get_mut(node) else { return false };
-        if is_whole && !facts.iter().any(|fact| matches!(fact, Fact::TicketBox { .. })) {
+        if is_whole && !facts.iter().any(|fact| matches!(fact, ClusterFact::TicketBox { .. })) {
             // It shares them no more.
             let was_known = peer.chain.is_some();
             *peer = Peer { knows: peer.knows, ..Peer::default() };
@@ -130,10 +130,10 @@ impl TicketExchange {
         let mut changed = false;
         for fact in facts {
             match fact {
-                Fact::TicketBox { key } if peer.public != Some(*key) => {
+                ClusterFact::TicketBox { key } if peer.public != Some(*key) => {
                     (peer.public, peer.told, peer.is_due) = (Some(*key), None, true);
                 }
-                Fact::TicketKeys { to, sealed } if *to == self.node => {
+                ClusterFact::TicketKeys { to, sealed } if *to == self.node => {
                     let opened = self.boxes.iter().rev().find_map(|own| own.open(node, to, sealed));
                     changed |= opened.filter(|chain| chain.is_of(now)).is_some_and(|chain| peer.learn(chain, now));
                 }
@@ -170,7 +170,7 @@ impl OwnBox {
 
 impl Peer {
     /// What it is told; `None`: it is not known what to encrypt to.
-    fn seal(&mut self, own: &str, name: &str, chain: &Chain) -> Option<Fact> {
+    fn seal(&mut self, own: &str, name: &str, chain: &Chain) -> Option<ClusterFact> {
         let public = HpkePublicKey(self.public?.to_vec());
         if let Some((_, fact)) = self.told.as_ref().filter(|(told, _)| told == chain) {
             return Some(fact.clone());
@@ -178,7 +178,7 @@ impl Peer {
         let plain = Zeroizing::new(postcard::to_stdvec(chain).ok()?);
         let (EncapsulatedSecret(mut sealed), text) = HPKE.seal(INFO, &both(own, name), &plain, &public).ok()?;
         sealed.extend_from_slice(&text);
-        let fact = Fact::TicketKeys { to: name.to_owned(), sealed };
+        let fact = ClusterFact::TicketKeys { to: name.to_owned(), sealed };
         (self.told, self.knows) = (Some((chain.clone(), fact.clone())), true);
         Some(fact)
     }
@@ -225,7 +225,7 @@ mod tests {
         }
 
         /// A says what has changed, and B hears it.
-        fn a_tells(&mut self, now: Now) -> (Vec<Fact>, bool) {
+        fn a_tells(&mut self, now: Now) -> (Vec<ClusterFact>, bool) {
             let facts = self.a.0.take_changes(&self.a.1);
             let heard = self.b.0.hear("a", &facts, false, now);
             (facts, heard)
@@ -278,7 +278,7 @@ mod tests {
     fn nobody_else_reads_them() {
         let mut world = World::met();
         let facts = world.a.0.facts(&world.a.1);
-        let Some(Fact::TicketKeys { to, sealed }) = facts.last() else { panic!("{facts:?}") };
+        let Some(ClusterFact::TicketKeys { to, sealed }) = facts.last() else { panic!("{facts:?}") };
         let World { a, b } = &mut world;
         let link = format!("{:?}", postcard::to_stdvec(&a.1).unwrap());
         assert!(!format!("{sealed:?}").contains(link.trim_matches(['[', ']'])));
@@ -286,13 +286,13 @@ mod tests {
         other.advance(at(101));
         b.0.configure("b", &["a", "c"]);
         assert!(!b.0.hear("c", &facts, false, at(100)), "another machine passes it on");
-        assert!(!b.0.hear("c", &[Fact::TicketKeys { to: to.clone(), sealed: sealed.clone() }], false, at(100)));
+        assert!(!b.0.hear("c", &[ClusterFact::TicketKeys { to: to.clone(), sealed: sealed.clone() }], false, at(100)));
         for place in 0..sealed.len() {
             let mut bad = sealed.clone();
             bad[place] ^= 1;
-            let fact = Fact::TicketKeys { to: to.clone(), sealed: bad };
+            let fact = ClusterFact::TicketKeys { to: to.clone(), sealed: bad };
             assert!(!b.0.hear("a", &[fact], false, at(100)), "byte {place}");
-            let fact = Fact::TicketKeys { to: to.clone(), sealed: sealed[..place].to_vec() };
+            let fact = ClusterFact::TicketKeys { to: to.clone(), sealed: sealed[..place].to_vec() };
             assert!(!b.0.hear("a", &[fact], false, at(100)), "{place} bytes");
         }
         // Two periods later the private half is gone.

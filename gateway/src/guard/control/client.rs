@@ -9,7 +9,7 @@ use std::{
 use socket2::{Domain, SockAddr, Socket, Type};
 use thiserror::Error;
 
-use super::{Answer, Request};
+use super::{ControlAnswer, ControlRequest};
 
 /// How long the guard may take for any step but a reload.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -48,7 +48,7 @@ pub enum Unreachable {
 ///
 /// # Errors
 /// The guard cannot be reached or understood.
-pub fn ask(path: &Path, request: &Request) -> Result<Answer, Unreachable> {
+pub fn ask(path: &Path, request: &ControlRequest) -> Result<ControlAnswer, Unreachable> {
     Conversation::open(path)?.ask(request)
 }
 
@@ -73,10 +73,10 @@ impl Conversation {
     ///
     /// # Errors
     /// The guard cannot be reached or understood.
-    pub fn ask(&mut self, request: &Request) -> Result<Answer, Unreachable> {
+    pub fn ask(&mut self, request: &ControlRequest) -> Result<ControlAnswer, Unreachable> {
         let line = serde_json::to_vec(request).map_err(|error| Unreachable::of(&self.path, error.into()))?;
-        let patience = if matches!(request, Request::Reload { .. }) { RELOAD_TIMEOUT } else { TIMEOUT };
-        let patient = self.stream.get_ref().set_read_timeout(Some(patience));
+        let timeout = if matches!(request, ControlRequest::Reload { .. }) { RELOAD_TIMEOUT } else { TIMEOUT };
+        let patient = self.stream.get_ref().set_read_timeout(Some(timeout));
         patient.map_err(|error| Unreachable::of(&self.path, error))?;
         self.ask_line(line)
     }
@@ -85,7 +85,7 @@ impl Conversation {
     ///
     /// # Errors
     /// The guard cannot be reached or understood.
-    pub fn ask_line(&mut self, mut line: Vec<u8>) -> Result<Answer, Unreachable> {
+    pub fn ask_line(&mut self, mut line: Vec<u8>) -> Result<ControlAnswer, Unreachable> {
         let fault = |error| Unreachable::of(&self.path, error);
         line.push(b'\n');
         self.stream.get_mut().write_all(&line).map_err(fault)?;
@@ -130,7 +130,7 @@ mod tests {
     use super::*;
 
     /// Asks a guard that answers `answer` to anything.
-    fn asked(answer: &'static [u8]) -> Result<Answer, Unreachable> {
+    fn asked(answer: &'static [u8]) -> Result<ControlAnswer, Unreachable> {
         let path = std::env::temp_dir().join(format!("gateway-client-{}-{}", std::process::id(), answer.len()));
         let listener = UnixListener::bind(&path).unwrap();
         let guard = thread::spawn(move || {
@@ -140,9 +140,9 @@ mod tests {
             (&stream).write_all(answer).unwrap();
             line
         });
-        let told = ask(&path, &Request::Status);
+        let told = ask(&path, &ControlRequest::Status);
         assert_eq!(guard.join().unwrap(), "{\"ask\":\"status\"}\n");
-        let gone = ask(&path, &Request::Status);
+        let gone = ask(&path, &ControlRequest::Status);
         assert!(matches!(gone, Err(Unreachable::Gone(_))), "{gone:?}");
         std::fs::remove_file(&path).unwrap();
         told
@@ -151,10 +151,10 @@ mod tests {
     #[test]
     fn answers_and_what_is_none() {
         let done = asked(b"{\"answer\":\"done\",\"message\":\"m\",\"changed\":1}\n").unwrap();
-        assert_eq!(done, Answer::Done { message: "m".to_owned(), changed: 1 });
+        assert_eq!(done, ControlAnswer::Done { message: "m".to_owned(), changed: 1 });
         assert!(matches!(asked(b""), Err(Unreachable::Garbled(..))));
         assert!(matches!(asked(b"{\"answer\":\"else\"}\n"), Err(Unreachable::Garbled(..))));
-        let missing = ask(Path::new("/nonexistent/control.sock"), &Request::Status).unwrap_err();
+        let missing = ask(Path::new("/nonexistent/control.sock"), &ControlRequest::Status).unwrap_err();
         assert!(missing.to_string().contains("gateway run --config"), "{missing}");
     }
 }

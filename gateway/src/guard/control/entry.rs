@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 /// A block in force, with what the kernel counted.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Entry {
+pub struct BlockEntry {
     /// The ban's id; absent: it is an entry of a list, which has none.
     #[serde(default, skip_serializing_if = "is_none")]
     pub id: u64,
@@ -49,7 +49,7 @@ const fn is_none(id: &u64) -> bool {
 
 /// An allowlisted source.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Allow {
+pub struct AllowEntry {
     /// Who.
     #[serde(with = "crate::text")]
     pub source: Source,

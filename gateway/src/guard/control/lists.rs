@@ -9,7 +9,7 @@ pub struct ImportEntry(pub u32, #[serde(with = "crate::text")] pub Source, pub O
 
 /// How far an import is.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Import {
+pub struct ImportProgress {
     /// Which.
     pub id: u64,
     /// The feed; empty: without a name.
@@ -25,7 +25,7 @@ pub struct Import {
     /// Entries that must not be blocked.
     pub refused: u64,
     /// Those of the last chunk.
-    pub refusals: Vec<Refusal>,
+    pub refusals: Vec<ListRefusal>,
     /// There was no such list, but a warning about it, which is gone.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub dismissed: bool,
@@ -36,7 +36,7 @@ pub struct Import {
 
 /// An entry that must not be blocked.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refusal {
+pub struct ListRefusal {
     /// Which line of the list.
     pub line: u32,
     /// Who.
@@ -50,7 +50,7 @@ pub struct Refusal {
 
 /// Where a page of an export ended.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Cursor {
+pub struct ExportCursor {
     /// The feed's number; 0: blocks that were made one by one.
     pub feed: u32,
     /// The source that came last; absent: the feed is to begin.

@@ -1,6 +1,6 @@
 //! The roles that each command takes, in one table.
 
-use super::{Request, TokensOf};
+use super::{ControlRequest, TokensOf};
 use crate::{policy::limit::report::LimitQuestion, settings::operators::Role};
 
 /// The roles that whoever asks must have, all of them. Empty: everybody may ask.
@@ -8,126 +8,126 @@ use crate::{policy::limit::report::LimitQuestion, settings::operators::Role};
 /// Whatever can end a block or shorten it takes `allow`; whatever sets a safety rule aside, and whatever changes
 /// everything at once, takes `configure`. What depends on what is in force is judged beside this:
 /// [`Guard::weakens`](crate::guard::bans::Guard::weakens).
-pub(crate) const fn required(request: &Request) -> &'static [Role] {
+pub(crate) const fn required(request: &ControlRequest) -> &'static [Role] {
     use Role::{Allow, Block, Configure, View};
     match request {
         // Quotas may be what clients pay for.
-        Request::Limit { question } | Request::Quota { question } => match question {
+        ControlRequest::Limit { question } | ControlRequest::Quota { question } => match question {
             LimitQuestion::List | LimitQuestion::Quotas | LimitQuestion::Show(_) | LimitQuestion::ShowQuota(_) | LimitQuestion::Top => &[View],
             LimitQuestion::Reset(_) => &[Allow],
             LimitQuestion::SetQuota { .. } => &[Configure],
         },
-        Request::Whoami => &[],
-        Request::AdminTokenList
-        | Request::AlertList
-        | Request::AllowList
-        | Request::Anomalies
-        | Request::BlockExport { .. }
-        | Request::BlockFind { .. }
-        | Request::BlockList
-        | Request::ClampList
-        | Request::Explain { .. }
-        | Request::KeyList { .. }
-        | Request::KeyShow { .. }
-        | Request::Profiles { .. }
-        | Request::ShadowReport
-        | Request::Status
-        | Request::TokenRevocations { .. }
-        | Request::Top
-        | Request::Watch { .. }
-        | Request::Why { .. } => &[View],
+        ControlRequest::Whoami => &[],
+        ControlRequest::AdminTokenList
+        | ControlRequest::AlertList
+        | ControlRequest::AllowList
+        | ControlRequest::Anomalies
+        | ControlRequest::BlockExport { .. }
+        | ControlRequest::BlockFind { .. }
+        | ControlRequest::BlockList
+        | ControlRequest::ClampList
+        | ControlRequest::Explain { .. }
+        | ControlRequest::KeyList { .. }
+        | ControlRequest::KeyShow { .. }
+        | ControlRequest::Profiles { .. }
+        | ControlRequest::ShadowReport
+        | ControlRequest::Status
+        | ControlRequest::TokenRevocations { .. }
+        | ControlRequest::Top
+        | ControlRequest::Watch { .. }
+        | ControlRequest::Why { .. } => &[View],
         // A list of its own name takes the place of what that list was: what it no longer names is let through.
-        Request::BlockImportBegin { feed: Some(_), force: false, .. } => &[Block, Allow],
-        Request::BlockImportBegin { feed: Some(_), force: true, .. } => &[Block, Allow, Configure],
-        Request::FeedRefresh { accept: false, .. } => &[Block, Allow],
-        Request::FeedRefresh { accept: true, .. } => &[Block, Allow, Configure],
-        Request::BlockAdd { force: true, .. } | Request::BlockImportBegin { force: true, .. } => &[Block, Configure],
-        Request::BlockAdd { .. }
-        | Request::BlockImportAbort { .. }
-        | Request::BlockImportBegin { .. }
-        | Request::BlockImportChunk { .. }
-        | Request::BlockImportCommit { .. }
-        | Request::Confirm { .. }
-        | Request::KeyRevoke { .. } => &[Block],
+        ControlRequest::BlockImportBegin { feed: Some(_), force: false, .. } => &[Block, Allow],
+        ControlRequest::BlockImportBegin { feed: Some(_), force: true, .. } => &[Block, Allow, Configure],
+        ControlRequest::FeedRefresh { accept: false, .. } => &[Block, Allow],
+        ControlRequest::FeedRefresh { accept: true, .. } => &[Block, Allow, Configure],
+        ControlRequest::BlockAdd { force: true, .. } | ControlRequest::BlockImportBegin { force: true, .. } => &[Block, Configure],
+        ControlRequest::BlockAdd { .. }
+        | ControlRequest::BlockImportAbort { .. }
+        | ControlRequest::BlockImportBegin { .. }
+        | ControlRequest::BlockImportChunk { .. }
+        | ControlRequest::BlockImportCommit { .. }
+        | ControlRequest::Confirm { .. }
+        | ControlRequest::KeyRevoke { .. } => &[Block],
         // All clients of an issuer at once.
-        Request::TokenRevoke { what: TokensOf { id: None, subject: None, .. }, .. } => &[Block, Configure],
-        Request::TokenRevoke { .. } => &[Block],
+        ControlRequest::TokenRevoke { what: TokensOf { id: None, subject: None, .. }, .. } => &[Block, Configure],
+        ControlRequest::TokenRevoke { .. } => &[Block],
         // A network that is wider than a block may be.
-        Request::AllowAdd { yes: true, .. } => &[Allow, Configure],
-        Request::AllowAdd { .. }
-        | Request::AllowDel { .. }
-        | Request::BlockDel { .. }
-        | Request::ClampDel { .. }
-        | Request::TokenRevocationDel { .. } => &[Allow],
-        Request::BlockFlush => &[Allow, Configure],
+        ControlRequest::AllowAdd { yes: true, .. } => &[Allow, Configure],
+        ControlRequest::AllowAdd { .. }
+        | ControlRequest::AllowDel { .. }
+        | ControlRequest::BlockDel { .. }
+        | ControlRequest::ClampDel { .. }
+        | ControlRequest::TokenRevocationDel { .. } => &[Allow],
+        ControlRequest::BlockFlush => &[Allow, Configure],
         // Whoever makes a token must have every role that it is to have, besides this one.
-        Request::AdminTokenNew { .. }
-        | Request::AdminTokenRevoke { .. }
-        | Request::Attach
+        ControlRequest::AdminTokenNew { .. }
+        | ControlRequest::AdminTokenRevoke { .. }
+        | ControlRequest::Attach
         // Whoever may silence alerts can hide what else they do.
-        | Request::AlertSilence { .. }
-        | Request::AlertTest { .. }
-        | Request::AlertUnsilence { .. }
-        | Request::AuditRotateKey
-        | Request::Detach
+        | ControlRequest::AlertSilence { .. }
+        | ControlRequest::AlertTest { .. }
+        | ControlRequest::AlertUnsilence { .. }
+        | ControlRequest::AuditRotateKey
+        | ControlRequest::Detach
         // A key has any role.
-        | Request::KeyImport { .. }
-        | Request::KeyNew(_)
-        | Request::KeyRotate { .. }
-        | Request::Reload { .. }
-        | Request::Resume
-        | Request::ShadowPromote { .. }
-        | Request::Upgrade => &[Configure],
+        | ControlRequest::KeyImport { .. }
+        | ControlRequest::KeyNew(_)
+        | ControlRequest::KeyRotate { .. }
+        | ControlRequest::Reload { .. }
+        | ControlRequest::Resume
+        | ControlRequest::ShadowPromote { .. }
+        | ControlRequest::Upgrade => &[Configure],
     }
 }
 
 /// Whether a command is given on this host alone, at the control socket: a token that was stolen must not make others, nor
 /// end those of whoever is in its way, nor change which program runs or by which key records are signed; and what is told
 /// for as long as somebody listens is no answer to a request.
-pub(crate) const fn is_local(request: &Request) -> bool {
+pub(crate) const fn is_local(request: &ControlRequest) -> bool {
     matches!(
         request,
-        Request::AdminTokenNew { .. }
-            | Request::AdminTokenRevoke { .. }
-            | Request::AuditRotateKey
+        ControlRequest::AdminTokenNew { .. }
+            | ControlRequest::AdminTokenRevoke { .. }
+            | ControlRequest::AuditRotateKey
             // It may have a client's token in it.
-            | Request::Explain { .. }
-            | Request::KeyImport { .. }
-            | Request::KeyNew(_)
-            | Request::KeyRotate { .. }
-            | Request::Upgrade
-            | Request::Watch { .. }
+            | ControlRequest::Explain { .. }
+            | ControlRequest::KeyImport { .. }
+            | ControlRequest::KeyNew(_)
+            | ControlRequest::KeyRotate { .. }
+            | ControlRequest::Upgrade
+            | ControlRequest::Watch { .. }
     )
 }
 
 /// Whether a command is about API keys or revocations.
-pub(crate) const fn is_about_credentials(request: &Request) -> bool {
+pub(crate) const fn is_about_credentials(request: &ControlRequest) -> bool {
     matches!(
         request,
-        Request::KeyImport { .. }
-            | Request::KeyList { .. }
-            | Request::KeyNew(_)
-            | Request::KeyRevoke { .. }
-            | Request::KeyRotate { .. }
-            | Request::KeyShow { .. }
-            | Request::TokenRevoke { .. }
-            | Request::TokenRevocationDel { .. }
-            | Request::TokenRevocations { .. }
+        ControlRequest::KeyImport { .. }
+            | ControlRequest::KeyList { .. }
+            | ControlRequest::KeyNew(_)
+            | ControlRequest::KeyRevoke { .. }
+            | ControlRequest::KeyRotate { .. }
+            | ControlRequest::KeyShow { .. }
+            | ControlRequest::TokenRevoke { .. }
+            | ControlRequest::TokenRevocationDel { .. }
+            | ControlRequest::TokenRevocations { .. }
     )
 }
 
 /// A command as records and `--json` name it.
-pub(crate) fn name(request: &Request) -> String {
+pub(crate) fn name(request: &ControlRequest) -> String {
     let tagged = serde_json::to_value(request).ok();
     let name = tagged.as_ref().and_then(|value| value.get("ask")).and_then(serde_json::Value::as_str);
     name.unwrap_or_default().to_owned()
 }
 
 /// Whether a command only asks: what it does needs no record.
-pub(crate) fn only_asks(request: &Request) -> bool {
+pub(crate) fn only_asks(request: &ControlRequest) -> bool {
     required(request).iter().all(|role| *role == Role::View)
         // Parts of an import, whose begin is recorded.
-        || matches!(request, Request::BlockImportAbort { .. } | Request::BlockImportChunk { .. })
+        || matches!(request, ControlRequest::BlockImportAbort { .. } | ControlRequest::BlockImportChunk { .. })
 }
 
 #[cfg(test)]
@@ -137,7 +137,7 @@ mod tests {
 
     #[track_caller]
     fn check(text: &str, roles: &str) {
-        let request: Request = serde_json::from_str(text).unwrap();
+        let request: ControlRequest = serde_json::from_str(text).unwrap();
         assert_eq!(names(required(&request)), roles, "{text}");
     }
 
@@ -222,15 +222,17 @@ mod tests {
             (r#"{"ask":"reload"}"#, false),
             (r#"{"ask":"block_flush"}"#, false),
         ] {
-            let request: Request = serde_json::from_str(ask).unwrap();
+            let request: ControlRequest = serde_json::from_str(ask).unwrap();
             assert_eq!(is_local(&request), expect, "{ask}");
         }
     }
 
     #[test]
     fn what_leaves_a_record() {
-        assert_eq!(name(&Request::BlockFlush), "block_flush");
-        assert!(only_asks(&Request::Status) && only_asks(&Request::Whoami));
-        assert!(!only_asks(&Request::Reload { dry_run: false }) && !only_asks(&Request::Confirm { id: None }));
+        assert_eq!(name(&ControlRequest::BlockFlush), "block_flush");
+        assert!(only_asks(&ControlRequest::Status) && only_asks(&ControlRequest::Whoami));
+        assert!(
+            !only_asks(&ControlRequest::Reload { dry_run: false }) && !only_asks(&ControlRequest::Confirm { id: None })
+        );
     }
 }

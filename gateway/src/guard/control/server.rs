@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use super::{
-    Answer, DENIED, Request, TOO_MANY,
+    ControlAnswer, ControlRequest, DENIED, TOO_MANY,
     caller::{Caller, PeerProcess},
     watch::{WatchEvent, WatchTarget, Watchers},
 };
@@ -41,11 +41,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(crate) struct Call {
     /// What is asked.
-    pub(crate) request: Request,
+    pub(crate) request: ControlRequest,
     /// Who asks.
     pub(crate) caller: Caller,
     /// Where the answer goes.
-    pub(crate) answer: oneshot::Sender<Answer>,
+    pub(crate) answer: oneshot::Sender<ControlAnswer>,
 }
 
 /// Makes the socket. A file that is there already and nobody listens on is replaced.
@@ -157,7 +157,7 @@ async fn client(stream: ByteStream, calls: mpsc::Sender<Call>, watchers: Watcher
     let served = converse(stream, &calls, &caller, watchers, &mut imports).await;
     for id in imports {
         let (answer, _nobody_waits) = oneshot::channel();
-        let request = Request::BlockImportAbort { id, reason: None };
+        let request = ControlRequest::BlockImportAbort { id, reason: None };
         // The guard is stopping: its imports end with it.
         drop(calls.send(Call { request, caller: caller.clone(), answer }).await);
     }
@@ -189,12 +189,12 @@ async fn converse(
                 let (sender, receiver) = oneshot::channel();
                 let gone = || refused("stopping", "the guard is stopping");
                 let watched = match request {
-                    Request::Watch { kernel: Some(ref traced), .. } => {
+                    ControlRequest::Watch { kernel: Some(ref traced), .. } => {
                         // What is no source was refused before.
                         let source = traced.source().unwrap_or_default();
                         Some(WatchTarget::Kernel { source, drops_only: traced.drops_only })
                     }
-                    Request::Watch { decisions, packets, kernel: None } => {
+                    ControlRequest::Watch { decisions, packets, kernel: None } => {
                         Some(WatchTarget::Events { decisions, packets })
                     }
                     _ => None,
@@ -212,14 +212,14 @@ async fn converse(
                 };
                 part.note(&reply, imports);
                 match (watched, &reply) {
-                    (Some(what), Answer::Done { .. }) => return watch(read, write, &watchers, what).await,
+                    (Some(what), ControlAnswer::Done { .. }) => return watch(read, write, &watchers, what).await,
                     _ => reply,
                 }
             }
         };
         answer(&mut write, &reply).await?;
         // Who is denied has to come again for every try.
-        if matches!(&reply, Answer::Refused { code, .. } if code == DENIED) {
+        if matches!(&reply, ControlAnswer::Refused { code, .. } if code == DENIED) {
             return Ok(());
         }
     }
@@ -235,19 +235,19 @@ enum ImportPart {
 }
 
 impl ImportPart {
-    const fn of(request: &Request) -> Self {
+    const fn of(request: &ControlRequest) -> Self {
         match request {
-            Request::BlockImportBegin { .. } => Self::Begin,
-            Request::BlockImportCommit { id, .. } => Self::Commit(*id),
-            Request::BlockImportAbort { id, .. } => Self::Abort(*id),
+            ControlRequest::BlockImportBegin { .. } => Self::Begin,
+            ControlRequest::BlockImportCommit { id, .. } => Self::Commit(*id),
+            ControlRequest::BlockImportAbort { id, .. } => Self::Abort(*id),
             _ => Self::Other,
         }
     }
 
     /// Keeps in mind which imports are open, after this answer.
-    fn note(self, reply: &Answer, imports: &mut Vec<u64>) {
+    fn note(self, reply: &ControlAnswer, imports: &mut Vec<u64>) {
         match (self, reply) {
-            (Self::Begin, Answer::Import(import)) => imports.push(import.id),
+            (Self::Begin, ControlAnswer::Import(import)) => imports.push(import.id),
             (Self::Commit(id) | Self::Abort(id), _) => imports.retain(|open| *open != id),
             _ => {}
         }
@@ -301,14 +301,14 @@ async fn watch(
     }
 }
 
-async fn answer(write: &mut (impl AsyncWrite + Unpin), answer: &Answer) -> io::Result<()> {
+async fn answer(write: &mut (impl AsyncWrite + Unpin), answer: &ControlAnswer) -> io::Result<()> {
     let mut line = serde_json::to_vec(answer)?;
     line.push(b'\n');
     timeout(TIMEOUT, write.write_all(&line)).await?
 }
 
-fn refused(code: &str, message: &str) -> Answer {
-    Answer::Refused { code: code.to_owned(), message: message.to_owned() }
+fn refused(code: &str, message: &str) -> ControlAnswer {
+    ControlAnswer::Refused { code: code.to_owned(), message: message.to_owned() }
 }
 
 #[cfg(test)]
@@ -328,7 +328,7 @@ mod tests {
             tokio::spawn(serve(listener, sender, Watchers::default()));
             tokio::spawn(async move {
                 while let Some(call) = calls.recv().await {
-                    let done = Answer::Done { message: format!("{:?}", call.request), changed: 0 };
+                    let done = ControlAnswer::Done { message: format!("{:?}", call.request), changed: 0 };
                     assert!(call.answer.send(done).is_ok());
                 }
             });
@@ -401,8 +401,8 @@ mod tests {
                     let call = calls.recv().await.unwrap();
                     heard.push(format!("{:?}", call.request));
                     if at < answered {
-                        let import = Box::new(crate::guard::control::Import { id: 7, ..Default::default() });
-                        call.answer.send(Answer::Import(import)).unwrap();
+                        let import = Box::new(crate::guard::control::ImportProgress { id: 7, ..Default::default() });
+                        call.answer.send(ControlAnswer::Import(import)).unwrap();
                         client.read_line(&mut String::new()).await.unwrap();
                     } else {
                         unanswered.push(call.answer);

@@ -7,19 +7,19 @@ use serde::{Deserialize, Serialize};
 use crate::{
     anchor::schedule::AnchorState,
     guard::cluster::ClusterStatus,
-    log::drops::Counts,
+    log::drops::DropCounts,
     message::{KeySetReport, UpstreamReport},
     os::sandbox::Confinement,
 };
 
-use super::{clamp::KernelBudgets, crowdsec::CrowdsecStatus, entry::Entry};
+use super::{clamp::KernelBudgets, crowdsec::CrowdsecStatus, entry::BlockEntry};
 
 /// What a reload is answered with that the guard after this one does. Whoever asked looks at `status` for what comes of it.
 pub const ANOTHER_GUARD: &str = "another guard starts, to load the kernel program, and reloads: see `gateway status`";
 
 /// How things are.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Status {
+pub struct GuardStatus {
     /// The program's version.
     pub version: String,
     /// Where the configuration is.
@@ -42,7 +42,7 @@ pub struct Status {
     pub proxy_pid: Option<u32>,
     /// Every process of the gateway, the launcher first.
     #[serde(default)]
-    pub processes: Vec<Process>,
+    pub processes: Vec<ProcessStatus>,
     /// How often the guard had to be restarted.
     #[serde(default)]
     pub guard_restarts: u32,
@@ -69,14 +69,14 @@ pub struct Status {
     /// where no guard runs and nothing is attached.
     pub enforcement: String,
     /// One per interface.
-    pub interfaces: Vec<Interface>,
+    pub interfaces: Vec<InterfaceStatus>,
     /// Where the proxy listens.
     pub listeners: Vec<String>,
     /// Blocks in force; those of feeds are not among them.
     pub blocks: u64,
     /// Blocks by where they come from.
     #[serde(default)]
-    pub bans: Vec<BanCount>,
+    pub bans: Vec<OriginCount>,
     /// Lists in force.
     #[serde(default)]
     pub feeds: Vec<FeedStatus>,
@@ -103,7 +103,7 @@ pub struct Status {
     pub warnings: Vec<String>,
     /// Budgets per source that are in force.
     #[serde(default)]
-    pub budgets: Vec<Budget>,
+    pub budgets: Vec<BudgetStatus>,
     /// Other budgets of packets.
     #[serde(default)]
     pub kernel: KernelBudgets,
@@ -112,10 +112,10 @@ pub struct Status {
     pub paused: Option<String>,
     /// What was lost since the guard started.
     #[serde(default)]
-    pub lost: Lost,
+    pub lost: LostStatus,
     /// What became of requests since the guard started, to a second.
     #[serde(default)]
-    pub requests: Requests,
+    pub requests: RequestsStatus,
     /// The certificates that listeners show.
     #[serde(default)]
     pub certificates: Vec<CertificateEnd>,
@@ -188,7 +188,7 @@ pub struct AuditState {
 
 /// How many blocks come from where.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct BanCount {
+pub struct OriginCount {
     /// `guard`, `operator` or `rule`.
     pub origin: String,
     /// The rule; empty: it was none.
@@ -203,7 +203,7 @@ pub struct BanCount {
 
 /// A process of the gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Process {
+pub struct ProcessStatus {
     /// `launcher`, `guard`, `observer` or `proxy`.
     pub role: String,
     /// Its process id.
@@ -225,7 +225,7 @@ pub struct ReloadRefused {
     pub code: String,
     /// Why, for people; may have several lines.
     pub reason: String,
-    /// Who asked for it, as in [`Status::config_by`].
+    /// Who asked for it, as in [`GuardStatus::config_by`].
     #[serde(default)]
     pub by: String,
     /// SHA-256 of the file that was refused; empty: none was read.
@@ -235,7 +235,7 @@ pub struct ReloadRefused {
 
 /// What became of requests. Nothing is told by client.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Requests {
+pub struct RequestsStatus {
     /// By the class of the answer's status; `client_left`: nobody waited for it.
     pub answers: BTreeMap<String, u64>,
     /// Refused by the gateway, by the label that the access log has; broken off upstream answers are among them.
@@ -259,7 +259,7 @@ pub struct CertificateEnd {
 
 /// A budget that every source has.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Budget {
+pub struct BudgetStatus {
     /// `packets`, `bytes` or `syns`.
     pub of: String,
     /// So many in a second.
@@ -272,7 +272,7 @@ pub struct Budget {
 
 /// What was not done because there was no room or no time for it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Lost {
+pub struct LostStatus {
     /// Bans that rules asked for and that the guard never heard of. The rule asks again.
     pub asks: u64,
     /// Lines of the access log.
@@ -308,7 +308,7 @@ pub struct LogDrops {
 impl LogDrops {
     /// As a proxy counts them.
     #[must_use]
-    pub const fn of(counts: Counts) -> Self {
+    pub const fn of(counts: DropCounts) -> Self {
         // In the order of `DropReason::ALL`.
         let [disk_full, too_long, too_slow, unreachable, unwritable] = counts;
         Self { disk_full, too_long, too_slow, unreachable, unwritable }
@@ -331,7 +331,7 @@ impl LogDrops {
     }
 }
 
-impl Lost {
+impl LostStatus {
     /// Adds what was lost since.
     pub const fn add(&mut self, more: Self) {
         self.asks = self.asks.saturating_add(more.asks);
@@ -346,18 +346,18 @@ impl Lost {
 
 /// How things are, and the entries that count most.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Top {
+pub struct TopStatus {
     /// When: milliseconds since 1970.
     pub unix_millis: u64,
     /// How things are.
-    pub status: Status,
+    pub status: GuardStatus,
     /// Blocks in force, those that dropped most first: at most 200, of the youngest 4096.
-    pub entries: Vec<Entry>,
+    pub entries: Vec<BlockEntry>,
 }
 
 /// Where XDP is attached.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Interface {
+pub struct InterfaceStatus {
     /// Its name.
     pub name: String,
     /// `native` or `generic`.

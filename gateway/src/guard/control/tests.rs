@@ -39,7 +39,7 @@ fn spoiled_lines_are_read_safely() {
     };
     for line in LINES {
         assert!(
-            serde_json::from_str::<Request>(line).is_ok() || serde_json::from_str::<Answer>(line).is_ok(),
+            serde_json::from_str::<ControlRequest>(line).is_ok() || serde_json::from_str::<ControlAnswer>(line).is_ok(),
             "{line}"
         );
         for _ in 0..SPOILED {

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClampEntry, Entry, PlanEntry};
+use super::{BlockEntry, ClampEntry, PlanEntry};
 use crate::{
     policy::{
         detect::{Discounted, ProfileRow},
@@ -30,7 +30,7 @@ pub struct Why {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub asn: Option<u32>,
     /// The entry that decides, if one does.
-    pub entry: Option<Entry>,
+    pub entry: Option<BlockEntry>,
     /// The requests that were the evidence, oldest first.
     pub evidence: Vec<RequestId>,
     /// From the offence to the entry in the kernel, in microseconds.

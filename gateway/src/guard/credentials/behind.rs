@@ -5,7 +5,7 @@
 use std::{io, ops::ControlFlow, path::Path};
 
 use super::redo::is_of_credentials;
-use crate::guard::audit::{Recent, newest_first};
+use crate::guard::audit::{self, newest_first};
 
 /// The record of the chain up to which a store knows what became of its keys and revocations.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,7 +36,7 @@ impl UnseenRecords {
         let mut behind = Self::default();
         let mut oldest = 0;
         let mut has_reached = false;
-        newest_first(state_dir, |Recent { seq, hash, event }| {
+        newest_first(state_dir, |audit::Recent { seq, hash, event }| {
             behind.newest.get_or_insert_with(|| SeenRecord { seq, hash: hash.to_owned() });
             match seen {
                 Some(seen) if seq <= seen.seq => {

@@ -4,7 +4,7 @@ use std::{io, os::fd::OwnedFd};
 
 use crate::message::{
     ToProxy,
-    credentials::{CredentialChange, CredentialWriter, Opening},
+    credentials::{CredentialChange, CredentialWriter, CredentialsHead},
 };
 
 /// How many changes may follow the file at least. Over that, another one is to be gathered.
@@ -71,7 +71,7 @@ impl Handed {
 /// Out of descriptors or memory.
 pub(crate) fn written(changes: &[CredentialChange]) -> io::Result<OwnedFd> {
     let mut writer =
-        CredentialWriter::begin(&Opening { pepper: Err(String::new()), is_complete: false, lost_keys: false })?;
+        CredentialWriter::begin(&CredentialsHead { pepper: Err(String::new()), is_complete: false, lost_keys: false })?;
     changes.iter().try_for_each(|change| writer.add(change.clone()))?;
     writer.finish()
 }

@@ -13,7 +13,7 @@ use super::{
     writer::CredentialWriterHandle,
 };
 use crate::{
-    guard::cluster::fact::{Fact, is_tellable, is_tellable_key},
+    guard::cluster::fact::{ClusterFact, is_tellable, is_tellable_key},
     policy::auth::{api_key::Tag, revocation::Revoked},
 };
 
@@ -46,19 +46,19 @@ pub(crate) struct CredentialState {
 #[derive(Default)]
 pub(crate) struct SharedRevocations {
     /// `None`: it is not known yet.
-    own: Option<BTreeMap<Revoked, Fact>>,
+    own: Option<BTreeMap<Revoked, ClusterFact>>,
     /// API keys by their ids.
-    keys: BTreeMap<u64, Fact>,
+    keys: BTreeMap<u64, ClusterFact>,
     /// There is more.
     is_more: bool,
     /// There are more keys. They are told in turn: with each whole as many of these as it has room for.
     is_more_keys: bool,
-    page: VecDeque<Fact>,
+    page: VecDeque<ClusterFact>,
     is_page_asked: bool,
     /// The last whole had no room for any of them.
     is_page_late: bool,
     /// What has changed since it was told.
-    changes: Vec<Fact>,
+    changes: Vec<ClusterFact>,
 }
 
 /// The most changes that wait to be told. Over it they come with the next whole.
@@ -70,7 +70,7 @@ impl SharedRevocations {
         let fact = |row: super::rows::RevocationRow| {
             let revoked = row.revoked.clone();
             let (expires, at, by, reason) = (row.expires, row.added, row.actor, row.reason);
-            (row.revoked, Fact::Revoke { revoked, expires, at, by, reason })
+            (row.revoked, ClusterFact::Revoke { revoked, expires, at, by, reason })
         };
         (self.is_more, self.is_more_keys) = (own.is_more, own.is_more_keys);
         self.is_page_late &= own.is_more_keys;
@@ -79,18 +79,18 @@ impl SharedRevocations {
             is_tellable(&row.revoked)
         });
         let pepper = own.pepper;
-        let keys: BTreeMap<u64, Fact> = key_facts(own.keys, pepper).collect();
+        let keys: BTreeMap<u64, ClusterFact> = key_facts(own.keys, pepper).collect();
         // What is told of a key now is newer than what a page says.
         self.page.retain(|fact| self.is_more_keys && id(fact).is_none_or(|id| !keys.contains_key(&id)));
         let keys_before = std::mem::replace(&mut self.keys, keys);
-        let own: BTreeMap<Revoked, Fact> = tellable.map(fact).collect();
+        let own: BTreeMap<Revoked, ClusterFact> = tellable.map(fact).collect();
         let Some(before) = self.own.replace(own) else { return true };
         let own = self.own.iter().flatten();
-        let mut changes: Vec<Fact> =
+        let mut changes: Vec<ClusterFact> =
             own.filter(|(revoked, fact)| before.get(*revoked) != Some(fact)).map(|(_, fact)| fact.clone()).collect();
         if !self.is_more {
             let gone = before.into_keys().filter(|revoked| self.own.iter().all(|own| !own.contains_key(revoked)));
-            changes.extend(gone.map(|revoked| Fact::Restore { revoked }));
+            changes.extend(gone.map(|revoked| ClusterFact::Restore { revoked }));
         }
         let keys = self.keys.iter().filter(|(id, fact)| keys_before.get(*id) != Some(*fact));
         changes.extend(keys.map(|(_, fact)| fact.clone()));
@@ -100,7 +100,7 @@ impl SharedRevocations {
     }
 
     /// What has changed since the last call.
-    pub(crate) fn take_changes(&mut self) -> Vec<Fact> {
+    pub(crate) fn take_changes(&mut self) -> Vec<ClusterFact> {
         std::mem::take(&mut self.changes)
     }
 
@@ -117,7 +117,7 @@ impl SharedRevocations {
     }
 
     /// Keys for which a whole may have room.
-    pub(crate) fn page(&self) -> Vec<Fact> {
+    pub(crate) fn page(&self) -> Vec<ClusterFact> {
         self.page.iter().cloned().collect()
     }
 
@@ -140,24 +140,24 @@ impl SharedRevocations {
     }
 
     /// All of it. Where it is not known, or too much, nothing is lifted by it.
-    pub(crate) fn facts(&self) -> impl Iterator<Item = Fact> {
-        let more = (self.is_more || self.own.is_none()).then_some(Fact::MoreRevoked);
+    pub(crate) fn facts(&self) -> impl Iterator<Item = ClusterFact> {
+        let more = (self.is_more || self.own.is_none()).then_some(ClusterFact::MoreRevoked);
         let own = self.own.iter().flatten().map(|(_, fact)| fact.clone());
         more.into_iter().chain(own).chain(self.keys.values().cloned())
     }
 }
 
 /// Keys as others are told of them, by their ids.
-fn key_facts(rows: Vec<KeyRow>, pepper: Tag) -> impl Iterator<Item = (u64, Fact)> {
+fn key_facts(rows: Vec<KeyRow>, pepper: Tag) -> impl Iterator<Item = (u64, ClusterFact)> {
     rows.into_iter().filter(|row| is_tellable_key(&row.record)).map(move |row| {
         let (id, record) = (row.record.id, Box::new(row.record));
-        (id, Fact::Key { record, created: row.created, by: row.actor, pepper })
+        (id, ClusterFact::Key { record, created: row.created, by: row.actor, pepper })
     })
 }
 
-fn id(fact: &Fact) -> Option<u64> {
+fn id(fact: &ClusterFact) -> Option<u64> {
     match fact {
-        Fact::Key { record, .. } => Some(record.id),
+        ClusterFact::Key { record, .. } => Some(record.id),
         _ => None,
     }
 }
@@ -200,13 +200,17 @@ mod tests {
     #[test]
     fn others_are_told_of_what_has_changed() {
         let mut shared = SharedRevocations::default();
-        assert_eq!(shared.facts().collect::<Vec<_>>(), [Fact::MoreRevoked], "nothing is known: nothing is lifted");
+        assert_eq!(
+            shared.facts().collect::<Vec<_>>(),
+            [ClusterFact::MoreRevoked],
+            "nothing is known: nothing is lifted"
+        );
         let mut know = |rows: &[RevocationRow], is_more| {
             let own = OwnRevocations { rows: rows.to_vec(), is_more, ..OwnRevocations::default() };
             let is_first = shared.know(own);
-            let told = |fact: Fact| match fact {
-                Fact::Revoke { revoked: Revoked::Key(key), expires, .. } => (key, true, expires),
-                Fact::Restore { revoked: Revoked::Key(key) } => (key, false, None),
+            let told = |fact: ClusterFact| match fact {
+                ClusterFact::Revoke { revoked: Revoked::Key(key), expires, .. } => (key, true, expires),
+                ClusterFact::Restore { revoked: Revoked::Key(key) } => (key, false, None),
                 other => panic!("{other:?}"),
             };
             let changes: Vec<_> = shared.take_changes().into_iter().map(told).collect();
@@ -232,7 +236,7 @@ mod tests {
             let record = KeyRecord { id, tag, name, profile, expires, is_revoked, is_replaced, is_foreign };
             KeyRow { record, actor: "operator:0".to_owned(), created: 5, used: None, revoked: None, replaced_by: None }
         };
-        let ids = |facts: Vec<Fact>| facts.iter().filter_map(id).collect::<Vec<_>>();
+        let ids = |facts: Vec<ClusterFact>| facts.iter().filter_map(id).collect::<Vec<_>>();
         let own = |keys: &[u64], is_more_keys| OwnRevocations {
             keys: keys.iter().map(|id| key(*id, *id > 100)).collect(),
             is_more_keys,

@@ -137,7 +137,7 @@ impl CredentialStore {
     }
 
     fn at(path: &Path) -> Result<Self, CredentialError> {
-        let connection = sqlite::open(path, &SqliteOptions { patience: TIMEOUT, schema: SCHEMA, tables: TABLES })?;
+        let connection = sqlite::open(path, &SqliteOptions { busy_timeout: TIMEOUT, schema: SCHEMA, tables: TABLES })?;
         connection.execute_batch(SEEN)?;
         let has_plans = connection.prepare("SELECT 1 FROM pragma_table_info('key') WHERE name = 'plan'")?.exists([])?;
         if !has_plans {

@@ -8,7 +8,7 @@ use std::{collections::BTreeSet, time::Duration};
 use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
-    guard::control::{Answer, KeyMade},
+    guard::control::{ControlAnswer, KeyMade},
     text::counted::counted,
 };
 
@@ -21,8 +21,8 @@ struct PendingConfirmation {
     /// The proxies that have not confirmed yet.
     proxies: BTreeSet<u64>,
     until: Instant,
-    answer: Answer,
-    to: oneshot::Sender<Answer>,
+    answer: ControlAnswer,
+    to: oneshot::Sender<ControlAnswer>,
 }
 
 /// The answers that wait.
@@ -35,8 +35,8 @@ impl Unconfirmed {
         &mut self,
         number: u64,
         proxies: impl IntoIterator<Item = u64>,
-        answer: Answer,
-        to: oneshot::Sender<Answer>,
+        answer: ControlAnswer,
+        to: oneshot::Sender<ControlAnswer>,
         now: Instant,
     ) {
         let (proxies, until) = (proxies.into_iter().collect(), now + TIMEOUT);
@@ -75,24 +75,24 @@ impl Unconfirmed {
 }
 
 /// What is said where proxies have not confirmed in time.
-fn late(answer: Answer, proxies: usize) -> Answer {
+fn late(answer: ControlAnswer, proxies: usize) -> ControlAnswer {
     let seconds = TIMEOUT.as_secs();
     let unknown = format!("{} not confirmed it within {seconds} s", counted(proxies, "proxy has", "proxies have"));
     match answer {
-        Answer::Done { message, .. } => {
+        ControlAnswer::Done { message, .. } => {
             let message = format!(
                 "{message}; this is stored, but {unknown} and may act as before until it goes on: see `gateway status`"
             );
-            Answer::Refused { code: "not_confirmed".to_owned(), message }
+            ControlAnswer::Refused { code: "not_confirmed".to_owned(), message }
         }
         // The key is shown all the same: nobody is told it again.
-        Answer::KeyMade(made) => {
+        ControlAnswer::KeyMade(made) => {
             let then = match &made.replaces {
                 Some(old) => format!("and may refuse this key, and take {old} for longer"),
                 None => "and may refuse this key".to_owned(),
             };
             let warning = Some(format!("{unknown} {then}, until it goes on: see `gateway status`"));
-            Answer::KeyMade(Box::new(KeyMade { warning, ..*made }))
+            ControlAnswer::KeyMade(Box::new(KeyMade { warning, ..*made }))
         }
         answer => answer,
     }
@@ -108,7 +108,7 @@ mod tests {
         let mut unconfirmed = Unconfirmed::default();
         let mut hold = |number, proxies: &[u64]| {
             let (to, answer) = oneshot::channel();
-            let done = Answer::Done { message: "revoked".to_owned(), changed: 1 };
+            let done = ControlAnswer::Done { message: "revoked".to_owned(), changed: 1 };
             unconfirmed.hold(number, proxies.iter().copied(), done, to, now);
             answer
         };
@@ -122,13 +122,13 @@ mod tests {
         unconfirmed.gone(8, now);
         assert!(two.try_recv().is_ok() && three.try_recv().is_ok());
         let (to, mut late) = oneshot::channel();
-        let done = Answer::Done { message: "revoked: a".to_owned(), changed: 1 };
+        let done = ControlAnswer::Done { message: "revoked: a".to_owned(), changed: 1 };
         unconfirmed.hold(5, [9], done, to, now);
         unconfirmed.release(now + TIMEOUT - Duration::from_millis(1));
         assert!(late.try_recv().is_err());
         unconfirmed.release(now + TIMEOUT);
         let said = late.try_recv().unwrap();
-        assert!(matches!(&said, Answer::Refused { code, .. } if code == "not_confirmed"), "{said:?}");
+        assert!(matches!(&said, ControlAnswer::Refused { code, .. } if code == "not_confirmed"), "{said:?}");
         // A key is shown in any case, and it is said that the one before may still be taken.
         for (replaces, expect) in [(Some("old"), "may refuse this key, and take old for longer"), (None, "key, until")]
         {
@@ -137,9 +137,9 @@ mod tests {
                 {"id": "new", "name": "a", "key": "k", "replaces": replaces}
             ))
             .unwrap();
-            unconfirmed.hold(6, [9], Answer::KeyMade(Box::new(made)), to, now);
+            unconfirmed.hold(6, [9], ControlAnswer::KeyMade(Box::new(made)), to, now);
             unconfirmed.release(now + TIMEOUT);
-            let Answer::KeyMade(made) = late.try_recv().unwrap() else { panic!("no key") };
+            let ControlAnswer::KeyMade(made) = late.try_recv().unwrap() else { panic!("no key") };
             let warning = made.warning.unwrap();
             assert!(made.key == "k" && warning.contains(expect), "{warning}");
         }

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     guard::{
         bans::Refused,
-        control::{Answer, Request},
+        control::{ControlAnswer, ControlRequest},
     },
     message::credentials::CredentialChange,
     os::clock::Now,
@@ -68,10 +68,12 @@ impl ConfiguredCredentials {
     ///
     /// # Errors
     /// The configuration asks for nothing of it, and the store is not open.
-    pub(crate) fn judge(&self, request: &Request) -> Result<(), Refused> {
+    pub(crate) fn judge(&self, request: &ControlRequest) -> Result<(), Refused> {
         let what = match request {
             _ if *self != Self::Nothing => return Ok(()),
-            Request::TokenRevocationDel { .. } | Request::TokenRevocations { .. } | Request::TokenRevoke { .. } => {
+            ControlRequest::TokenRevocationDel { .. }
+            | ControlRequest::TokenRevocations { .. }
+            | ControlRequest::TokenRevoke { .. } => {
                 "no issuer of tokens is configured, so no token can be revoked: add `[jwt]`, or an `issuer` to \
                  `[introspection.NAME]`, and reload"
             }
@@ -84,7 +86,7 @@ impl ConfiguredCredentials {
 /// Work for the writer.
 pub(crate) enum CredentialJob {
     /// An operator asks.
-    Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<Answer> },
+    Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<ControlAnswer> },
     /// The configuration asks for this.
     Configure { wanted: ConfiguredCredentials, now: Now },
     /// The file of revocations says this. `is_whole`: all of it could be read, so what it does not say is lifted.
@@ -161,7 +163,7 @@ pub(crate) struct CredentialWork {
     /// What the audit chain is to have.
     pub(crate) records: Vec<Unrecorded>,
     /// Whom to answer, once proxies know of the changes.
-    pub(crate) answer: Option<(Answer, oneshot::Sender<Answer>)>,
+    pub(crate) answer: Option<(ControlAnswer, oneshot::Sender<ControlAnswer>)>,
     /// What an operator should know, if that may have changed.
     pub(crate) warnings: Option<Vec<String>>,
     /// What this machine revokes itself, if that may have changed and others are to know.
@@ -224,14 +226,14 @@ mod tests {
     #[test]
     fn what_is_not_configured_is_told_so() {
         use ConfiguredCredentials as C;
-        let list = || Request::KeyList { after: None };
-        let revoke = || Request::KeyRevoke { what: "a".to_owned(), reason: "a".to_owned() };
-        let revocations = || Request::TokenRevocations { after: 0 };
+        let list = || ControlRequest::KeyList { after: None };
+        let revoke = || ControlRequest::KeyRevoke { what: "a".to_owned(), reason: "a".to_owned() };
+        let revocations = || ControlRequest::TokenRevocations { after: 0 };
         for (wanted, request, expect) in [
             (C::Nothing, list(), Some("`[api_keys]`")),
             (C::Nothing, revoke(), Some("`[api_keys]`")),
             (C::Nothing, revocations(), Some("`[jwt]`")),
-            (C::Nothing, Request::TokenRevocationDel { number: 1 }, Some("`[jwt]`")),
+            (C::Nothing, ControlRequest::TokenRevocationDel { number: 1 }, Some("`[jwt]`")),
             (C::Revocations, revocations(), None),
             // Keys from before are in the store, and can be revoked.
             (C::Revocations, list(), None),

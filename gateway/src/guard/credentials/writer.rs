@@ -13,8 +13,8 @@ use super::{
     work::{ConfiguredCredentials, CredentialCommand, CredentialJob, CredentialWork},
 };
 use crate::{
-    guard::{bans::Refused, control::Answer},
-    message::credentials::{CredentialChange, CredentialWriter, Opening},
+    guard::{bans::Refused, control::ControlAnswer},
+    message::credentials::{CredentialChange, CredentialWriter, CredentialsHead},
     os::clock::Now,
     policy::auth::{
         api_key::Pepper,
@@ -27,7 +27,7 @@ mod peers;
 mod revocations;
 
 /// What is answered to an operator, and what proxies are told.
-type CommandResult = Result<(Answer, Vec<CredentialChange>), CredentialError>;
+type CommandResult = Result<(ControlAnswer, Vec<CredentialChange>), CredentialError>;
 
 /// How many jobs may wait. An operator's over that is refused.
 const QUEUE: usize = 1_024;
@@ -209,7 +209,7 @@ impl CredentialWriterState {
         let why = || self.trouble.clone().unwrap_or_else(|| "there is no [api_keys]".to_owned());
         let pepper = self.pepper.clone().ok_or_else(why);
         let (is_complete, lost_keys) = (self.store.is_some(), !self.findings.is_empty());
-        let mut writer = CredentialWriter::begin(&Opening { pepper, is_complete, lost_keys })?;
+        let mut writer = CredentialWriter::begin(&CredentialsHead { pepper, is_complete, lost_keys })?;
         if let Some(store) = &self.store {
             store.each(now.unix_seconds(), |change| writer.add(change))?;
         }
@@ -228,7 +228,7 @@ impl CredentialWriterState {
         order: CredentialCommand,
         actor: &str,
         now: Now,
-        to: tokio::sync::oneshot::Sender<Answer>,
+        to: tokio::sync::oneshot::Sender<ControlAnswer>,
     ) -> CredentialWork {
         let done = match order {
             CredentialCommand::Make { prefix, name, profile, expires } => {

@@ -7,10 +7,10 @@ use crate::{
     settings::{crowdsec::LocalApi, outbound::Dial},
 };
 
-fn settings(url: &str) -> Settings {
+fn settings(url: &str) -> crowdsec::Settings {
     let key = Some(NamedFile { path: "key".into(), bytes: Arc::from(&b"k"[..]) });
     let api = LocalApi { url: url.to_owned(), key, machine: None, max_size: 1_024, dial: Dial::none() };
-    Settings { api, every: Duration::from_secs(10), shadow: false }
+    crowdsec::Settings { api, every: Duration::from_secs(10), shadow: false }
 }
 
 fn at(seconds: u64) -> Now {

@@ -1,6 +1,6 @@
 //! What was found out about this host and this gateway, to be judged.
 
-use crate::guard::{control::Process, kernel::PinnedAt};
+use crate::guard::{control::ProcessStatus, kernel::PinnedAt};
 
 /// A fact, or why it is not known.
 pub(super) type Fact<T> = Result<T, String>;
@@ -62,7 +62,7 @@ pub(super) struct Daemon {
     pub(super) proxy: Option<u32>,
     pub(super) warnings: Vec<String>,
     /// All of its processes.
-    pub(super) processes: Vec<Process>,
+    pub(super) processes: Vec<ProcessStatus>,
     /// The interfaces that it has attached its program to.
     pub(super) attached: Vec<String>,
 }

@@ -30,15 +30,15 @@ use crate::{
     guard::{
         audit,
         control::{
-            Answer, Process, Request,
+            ControlAnswer, ControlRequest, ProcessStatus,
             client::{self, Unreachable},
         },
         kernel::{self, Kernel},
         state_files,
-        store::{Record, Store, StoreError},
+        store::{BanRecord, BanStore, StoreError},
     },
     os::{clock::Now, sandbox::Confinement},
-    settings::{guard::Settings, proxy::Settings as Proxy, tls::Certificate},
+    settings::{guard, proxy::Settings as Proxy, tls::Certificate},
     x509,
 };
 
@@ -120,19 +120,19 @@ fn nearest(folder: &Path) -> &Path {
     folder.ancestors().find(|folder| folder.exists()).unwrap_or(folder)
 }
 
-fn opened(settings: &Settings) -> Fact<Kernel> {
+fn opened(settings: &guard::Settings) -> Fact<Kernel> {
     rights()?;
     Kernel::open_pinned(settings).map_err(|error| error.to_string())
 }
 
 /// What the running gateway says of itself.
 fn daemon(control_socket: &Path) -> Result<Daemon, Unanswered> {
-    match client::ask(control_socket, &Request::Status) {
-        Ok(Answer::Status(status)) => {
+    match client::ask(control_socket, &ControlRequest::Status) {
+        Ok(ControlAnswer::Status(status)) => {
             // The guard may not see processes of other users.
-            let seen = |process: Process| {
+            let seen = |process: ProcessStatus| {
                 let sandbox = process.sandbox.or_else(|| Confinement::of(process.pid));
-                Process { sandbox, ..process }
+                ProcessStatus { sandbox, ..process }
             };
             let processes = status.processes.into_iter().map(seen).collect();
             let attached = status.interfaces.into_iter().map(|interface| interface.name).collect();
@@ -146,7 +146,7 @@ fn daemon(control_socket: &Path) -> Result<Daemon, Unanswered> {
 }
 
 /// How many bans and rules the kernel lacks, and has too many. What is just being made is waited for.
-fn settled_drift(settings: &Settings, store: &Path) -> Fact<(usize, usize)> {
+fn settled_drift(settings: &guard::Settings, store: &Path) -> Fact<(usize, usize)> {
     let drift = || -> Fact<(usize, usize)> {
         let kernel = opened(settings)?;
         Ok(compare(&kernel, &ExpectedState::read(settings, store)?, settings.ipv6_prefix))
@@ -167,7 +167,7 @@ fn clock(store: &Path) -> Fact<(u64, i16)> {
     if !store.exists() {
         return Err(format!("there is no {}", store.display()));
     }
-    let records = Store::read(store).and_then(|store| store.in_force()).map_err(|error| error.to_string())?;
+    let records = BanStore::read(store).and_then(|store| store.in_force()).map_err(|error| error.to_string())?;
     let youngest = records.iter().map(|record| record.started).max().unwrap_or(0);
     let year = jiff::tz::TimeZone::UTC.to_datetime(Timestamp::now()).year();
     Ok((youngest.saturating_sub(Now::read().unix_millis) / 1_000, year))
@@ -186,7 +186,7 @@ fn certificates(proxy: &Proxy, denied: &[PathBuf]) -> Vec<(String, Fact<i64>)> {
     let is_readable = |path: &Path| denied.iter().all(|denied| denied != path);
     let days = |pair: &Certificate| -> Fact<i64> {
         let der = CertificateDer::from_pem_slice(&pair.certificate.bytes).map_err(|error| error.to_string())?;
-        let leaf = x509::Certificate::read(&der).ok_or("it is no X.509 certificate")?;
+        let leaf = x509::X509Certificate::read(&der).ok_or("it is no X.509 certificate")?;
         Ok(leaf.days_left(Timestamp::now().as_second()))
     };
     let read = proxy.tls_certificates().filter(|(_, pair)| is_readable(&pair.certificate.path));
@@ -246,16 +246,16 @@ fn interface(name: &str) -> Interface {
 
 /// What the store says should be in the kernel.
 struct ExpectedState {
-    records: Vec<Record>,
+    records: Vec<BanRecord>,
     allows: HashSet<Source>,
     /// Everything that some feed lists.
     listed: HashSet<Source>,
 }
 
 impl ExpectedState {
-    fn read(settings: &Settings, path: &Path) -> Fact<Self> {
+    fn read(settings: &guard::Settings, path: &Path) -> Fact<Self> {
         let read = || -> Result<Self, StoreError> {
-            let store = Store::read(path)?;
+            let store = BanStore::read(path)?;
             let added = store.allowed()?.into_iter().map(|allowed| allowed.source);
             let (lists, _broken) = store.feeds()?;
             let listed = lists.iter().flat_map(|(_, content)| content.entries.iter().map(|entry| entry.source));
@@ -276,7 +276,7 @@ fn compare(kernel: &Kernel, wanted: &ExpectedState, ipv6_prefix: u8) -> (usize, 
     let bans: HashMap<SourceKey, u64> =
         kernel.bans().into_iter().filter(|(_, ban)| live(ban.expires)).map(|(key, ban)| (key, ban.id)).collect();
     let rules: HashMap<Source, Rule> = kernel.rules().into_iter().collect();
-    let records: Vec<&Record> =
+    let records: Vec<&BanRecord> =
         wanted.records.iter().filter(|record| record.expires_monotonic.is_none_or(live)).collect();
     let keys: HashSet<SourceKey> = wanted
         .listed
@@ -286,7 +286,7 @@ fn compare(kernel: &Kernel, wanted: &ExpectedState, ipv6_prefix: u8) -> (usize, 
         .collect();
     let prefixes: HashSet<Source> = records.iter().map(|record| record.source).collect();
     let is_allow = |rule: &Rule| rule.action == Rule::ALLOW;
-    let is_missing = |record: &&&Record| match record.source.key(ipv6_prefix) {
+    let is_missing = |record: &&&BanRecord| match record.source.key(ipv6_prefix) {
         // A list that names it as well may have the stronger entry.
         Some(key) => {
             bans.get(&key).is_none_or(|id| id & !Ban::SHADOW != record.id && !wanted.listed.contains(&record.source))

@@ -22,15 +22,15 @@ const SECOND: u64 = 1_000_000_000;
 pub(crate) struct Listing {
     /// Who.
     pub(crate) source: Source,
-    /// When it ends, in seconds after [`Content::base`], or [`FOREVER`].
+    /// When it ends, in seconds after [`FeedContent::base`], or [`FOREVER`].
     pub(crate) until: u32,
-    /// Which of [`Content::reasons`].
+    /// Which of [`FeedContent::reasons`].
     pub(crate) reason: u16,
 }
 
 /// All entries of a feed, each source once, in order.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Content {
+pub(crate) struct FeedContent {
     /// What `until` counts from: `CLOCK_MONOTONIC`, nanoseconds.
     pub(crate) base: u64,
     /// Sorted by source.
@@ -41,8 +41,8 @@ pub(crate) struct Content {
 
 /// Entries as they arrive, in any order.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Draft {
-    content: Content,
+pub(crate) struct FeedDraft {
+    content: FeedContent,
     known: HashMap<String, u16>,
 }
 
@@ -59,9 +59,9 @@ pub(crate) struct Difference {
     pub(crate) unchanged: u64,
 }
 
-impl Draft {
+impl FeedDraft {
     pub(crate) fn new(base: u64) -> Self {
-        let content = Content { base, entries: Vec::new(), reasons: vec![String::new()] };
+        let content = FeedContent { base, entries: Vec::new(), reasons: vec![String::new()] };
         Self { content, known: HashMap::new() }
     }
 
@@ -94,7 +94,7 @@ impl Draft {
     }
 
     /// Puts them in order; of a source that is listed twice the longest stays. With `old` these are added to it.
-    pub(crate) fn finish(mut self, old: Option<&Content>) -> Content {
+    pub(crate) fn finish(mut self, old: Option<&FeedContent>) -> FeedContent {
         if let Some(old) = old {
             let reasons: Vec<u16> =
                 old.reasons.iter().map(|text| if text.is_empty() { 0 } else { self.reason(text) }).collect();
@@ -117,7 +117,7 @@ impl Draft {
     }
 }
 
-impl Content {
+impl FeedContent {
     /// The entry of exactly this source.
     pub(crate) fn find(&self, source: Source) -> Option<&Listing> {
         let index = self.entries.binary_search_by_key(&source, |entry| entry.source).ok()?;
@@ -240,8 +240,8 @@ impl Content {
 mod tests {
     use super::*;
 
-    fn content(base: u64, entries: &[(&str, Option<u64>)], old: Option<&Content>) -> Content {
-        let mut draft = Draft::new(base * SECOND);
+    fn content(base: u64, entries: &[(&str, Option<u64>)], old: Option<&FeedContent>) -> FeedContent {
+        let mut draft = FeedDraft::new(base * SECOND);
         for (source, seconds) in entries {
             draft.push(source.parse().unwrap(), *seconds, seconds.map(|_| "timed"));
         }
@@ -287,7 +287,7 @@ mod tests {
 
     #[test]
     fn rows_there_and_back() {
-        let mut draft = Draft::new(7);
+        let mut draft = FeedDraft::new(7);
         for number in 0..20_000_u32 {
             draft.push(Source::of(std::net::Ipv4Addr::from_bits(number * 7).into(), 64), Some(number.into()), None);
         }
@@ -295,20 +295,20 @@ mod tests {
         let content = draft.finish(None);
         let rows = content.rows();
         assert!(rows.len() > 2 && rows.iter().all(|row| row.len() < CHUNK + 32), "{}", rows.len());
-        let mut back = Content { base: 7, entries: Vec::new(), reasons: content.reasons.clone() };
+        let mut back = FeedContent { base: 7, entries: Vec::new(), reasons: content.reasons.clone() };
         for row in &rows {
             back.extend(row).unwrap();
         }
         assert_eq!(back, content);
         for broken in [&[4, 1][..], &[5], &[4, 1, 2, 3, 4, 33, 0, 0, 0, 0, 0, 0]] {
-            assert_eq!(Content::default().extend(broken), None);
+            assert_eq!(FeedContent::default().extend(broken), None);
         }
     }
 
     proptest::proptest! {
         #[test]
         fn no_row_panics(bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..200)) {
-            let _ = Content::default().extend(&bytes);
+            let _ = FeedContent::default().extend(&bytes);
         }
     }
 }

@@ -19,7 +19,7 @@ use tokio::sync::oneshot;
 use super::{fetched::Validators, schedule::FetchSchedule};
 use crate::{
     guard::{
-        control::{Answer, FeedFetch},
+        control::{ControlAnswer, FeedFetch},
         state_files::set_aside,
     },
     message::observer::fetch::Fetch,
@@ -50,7 +50,7 @@ struct KeptFetch {
 }
 
 /// Who waits for a fetch.
-pub(crate) type Waiting = oneshot::Sender<Answer>;
+pub(crate) type Waiting = oneshot::Sender<ControlAnswer>;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -178,7 +178,10 @@ impl Fetches {
         known.schedule.next = now.monotonic;
         known.accepts |= accepts;
         let before = known.waiting.replace(waiting);
-        answer(before, Answer::Done { message: format!("{name} is being fetched for somebody else"), changed: 0 });
+        answer(
+            before,
+            ControlAnswer::Done { message: format!("{name} is being fetched for somebody else"), changed: 0 },
+        );
         Ok(())
     }
 
@@ -226,7 +229,7 @@ impl Fetches {
         (known.refused, known.accepts, known.kept.confirmed) = (None, false, now.unix_millis);
         note(known);
         known.schedule.answered(known.every(), chance(), now.monotonic);
-        answer(known.waiting.take(), Answer::Done { message: told, changed });
+        answer(known.waiting.take(), ControlAnswer::Done { message: told, changed });
         self.is_behind = true;
     }
 
@@ -239,7 +242,10 @@ impl Fetches {
         // What is said of it may differ, as entries of the list in force end.
         let is_new = known.refused.as_ref().is_none_or(|(before, _)| *before != digest);
         known.refused = Some((digest, why.to_owned()));
-        answer(known.waiting.take(), Answer::Refused { code: "refused".to_owned(), message: format!("{name}: {why}") });
+        answer(
+            known.waiting.take(),
+            ControlAnswer::Refused { code: "refused".to_owned(), message: format!("{name}: {why}") },
+        );
         is_new
     }
 
@@ -256,7 +262,7 @@ impl Fetches {
         known.schedule.failed(known.every(), alone, chance(), now.monotonic);
         answer(
             known.waiting.take(),
-            Answer::Refused { code: "fetch_failed".to_owned(), message: format!("{name}: {why}") },
+            ControlAnswer::Refused { code: "fetch_failed".to_owned(), message: format!("{name}: {why}") },
         );
     }
 
@@ -268,7 +274,7 @@ impl Fetches {
         known.schedule.interrupted(now.monotonic);
         answer(
             known.waiting.take(),
-            Answer::Refused { code: "no_observer".to_owned(), message: format!("{name}: {why}") },
+            ControlAnswer::Refused { code: "no_observer".to_owned(), message: format!("{name}: {why}") },
         );
     }
 
@@ -357,7 +363,7 @@ impl Known {
     }
 }
 
-fn answer(to: Option<Waiting>, answer: Answer) {
+fn answer(to: Option<Waiting>, answer: ControlAnswer) {
     if to.is_some_and(|to| to.send(answer).is_err()) {
         tracing::debug!("a control client did not wait for its answer");
     }

@@ -27,14 +27,14 @@ use super::{
     host, load,
     load::object::{self, Laid, Variant, map, read_ban, take},
     maps::{
-        bits::{Bits, Hashed},
+        bits::{self, Bits},
         limits,
         tries::{self, Tries, errno},
     },
     sys,
     trace::Tracer,
 };
-use crate::settings::guard::{AttachMode, Settings};
+use crate::settings::guard::{self, AttachMode};
 
 /// The kernel program, loaded and attached, and its maps. Everything after [`Self::load`] works without any capability.
 ///
@@ -67,7 +67,7 @@ pub struct Kernel {
     pub(super) ban_bits: Bits,
     /// Bans that are gone, whose bits may still be set.
     pub(super) gone: u32,
-    pub(super) hashed: Hashed,
+    pub(super) hashed: bits::Hashed,
     /// `None`: opened from its pins.
     pub(super) events: Option<Events>,
     pub(super) hits: Array<MapData, Laid<Hits>>,
@@ -85,7 +85,7 @@ pub(super) struct Maps {
     pub(super) max_bans: u32,
     pub(super) budgets: Map,
     pub(super) ban_bits: Bits,
-    pub(super) hashed: Hashed,
+    pub(super) hashed: bits::Hashed,
     pub(super) events: Option<Events>,
     pub(super) hits: Map,
     pub(super) limits: Array<MapData, Laid<Limits>>,
@@ -110,7 +110,7 @@ impl Kernel {
     /// # Errors
     /// Whatever keeps a single interface that is there from being guarded; nothing stays attached then that was not
     /// before. One that is not there is waited for: see [`Self::reattach`].
-    pub fn load(settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
+    pub fn load(settings: &guard::Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
         Self::load_object(load::OBJECT, settings, guarded_tcp_ports)
     }
 
@@ -119,12 +119,17 @@ impl Kernel {
     /// # Errors
     /// As [`Self::load`].
     #[doc(hidden)]
-    pub fn load_object(object: &[u8], settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<Self, KernelError> {
+    pub fn load_object(
+        object: &[u8],
+        settings: &guard::Settings,
+        guarded_tcp_ports: &[u16],
+    ) -> Result<Self, KernelError> {
         let load::Loaded { mut ebpf, folder, carried, left_out, hold } = load::load(object, settings)?;
         let bans = take(&mut ebpf, name::BANS)?;
         let limits: Array<_, Laid<Limits>> = map(&mut ebpf, name::LIM)?;
         let Laid(in_force) = limits.get(&0, 0).map_err(refused(name::LIM, "reading limits"))?;
-        let hashed = Hashed { seed: limits::seed(in_force.seed)?, mask: presence::ban_bits(settings.max_bans) - 1 };
+        let hashed =
+            bits::Hashed { seed: limits::seed(in_force.seed)?, mask: presence::ban_bits(settings.max_bans) - 1 };
         let banned = match &bans {
             Map::HashMap(data) => hashed.keys(data, settings.max_bans)?,
             _ => Vec::new(),
@@ -162,7 +167,11 @@ impl Kernel {
         Ok(kernel)
     }
 
-    pub(super) fn assemble(settings: &Settings, maps: Maps, mut program: Option<Ebpf>) -> Result<Self, KernelError> {
+    pub(super) fn assemble(
+        settings: &guard::Settings,
+        maps: Maps,
+        mut program: Option<Ebpf>,
+    ) -> Result<Self, KernelError> {
         let ports: Array<_, u32> = maps.ports.try_into().map_err(refused(name::PORTS, "opening"))?;
         let bits = sys::elements::<4>(ports.map().fd().as_fd(), ports.len());
         let bits = bits.map_err(|source| KernelError::Map { map: name::PORTS, operation: "reading", source })?;
@@ -373,7 +382,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn apply(&mut self, settings: &Settings, guarded_tcp_ports: &[u16]) -> Result<(), KernelError> {
+    pub fn apply(&mut self, settings: &guard::Settings, guarded_tcp_ports: &[u16]) -> Result<(), KernelError> {
         for number in guarded_tcp_ports {
             self.ports.set(u32::from(*number), port::TCP, 0).map_err(refused(name::PORTS, "guarding a port"))?;
         }
@@ -386,7 +395,7 @@ impl Kernel {
     }
 
     /// Puts new limits in force, for the ports that are guarded already.
-    pub(crate) fn limit(&mut self, settings: &Settings) -> Result<(), KernelError> {
+    pub(crate) fn limit(&mut self, settings: &guard::Settings) -> Result<(), KernelError> {
         let ports = self.guarded.clone();
         self.apply(settings, &ports)
     }

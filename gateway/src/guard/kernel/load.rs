@@ -28,7 +28,7 @@ use super::{
     load::object::{Variant, program},
     sys,
 };
-use crate::settings::guard::Settings;
+use crate::settings::guard;
 
 pub(super) mod object;
 pub(super) mod parts;
@@ -40,7 +40,7 @@ pub(super) const BPFFS: &str = "/sys/fs/bpf";
 
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Shape {
+pub(super) struct MapShape {
     pub(super) name: &'static str,
     pub(super) kind: MapType,
     pub(super) key: u32,
@@ -60,7 +60,7 @@ pub(super) struct Pinned {
     pub(super) entries: u32,
 }
 
-impl Shape {
+impl MapShape {
     /// What is pinned at `path`.
     pub(super) fn pinned(&self, path: &Path) -> Result<Option<Pinned>, KernelError> {
         if !path.exists() {
@@ -95,13 +95,13 @@ impl Shape {
 }
 
 /// How many counters of rules there are.
-pub(super) const fn slots(settings: &Settings) -> u32 {
+pub(super) const fn slots(settings: &guard::Settings) -> u32 {
     settings.max_rules.saturating_mul(2)
 }
 
 /// Every map that the program names.
-fn shapes(settings: &Settings) -> [Shape; 20] {
-    let shape = |name, kind, key, value, entries| Shape { name, kind, key, value, entries, flags: 0 };
+fn shapes(settings: &guard::Settings) -> [MapShape; 20] {
+    let shape = |name, kind, key, value, entries| MapShape { name, kind, key, value, entries, flags: 0 };
     [
         // First: where it is made anew, so are the limits, which say how long it is.
         shape(name::BANBITS, MapType::Array, 4, 8, ban_bits(settings.max_bans) / 64),
@@ -128,7 +128,7 @@ fn shapes(settings: &Settings) -> [Shape; 20] {
 }
 
 /// How the map of this name must look.
-pub(super) fn shape(settings: &Settings, name: &'static str) -> Result<Shape, KernelError> {
+pub(super) fn shape(settings: &guard::Settings, name: &'static str) -> Result<MapShape, KernelError> {
     let named = shapes(settings).into_iter().find(|shape| shape.name == name);
     named.ok_or_else(|| KernelError::Object(format!("it has no map {name}")))
 }
@@ -144,7 +144,7 @@ pub(super) struct Loaded {
 }
 
 /// Loads the program with the maps that are pinned, or new ones.
-pub(super) fn load(object: &[u8], settings: &Settings) -> Result<Loaded, KernelError> {
+pub(super) fn load(object: &[u8], settings: &guard::Settings) -> Result<Loaded, KernelError> {
     let (folder, hold) = folder(&settings.pin_dir)?;
     let shapes = shapes(settings);
     let (mut carried, mut is_resized) = (Vec::new(), false);

@@ -13,7 +13,7 @@ use crate::{
     guard::{
         anchors::{AnchorFailure, Anchors, CheckpointJob, DeliveryWay},
         lifecycle::service::{Done, Service, in_background},
-        processes::observer::Observer,
+        processes::observer,
     },
     message::{
         channel::Channel,
@@ -82,7 +82,7 @@ impl Service<'_> {
 /// Sends the last checkpoint of a guard that ends.
 pub(super) struct LastAnchors {
     anchors: Anchors,
-    observer: Option<Observer>,
+    observer: Option<observer::Observer>,
     state_dir: PathBuf,
 }
 

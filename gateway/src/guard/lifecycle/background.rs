@@ -15,7 +15,7 @@ use crate::{
     guard::{
         audit::Unflushed,
         bans::{self, ProtectedAddresses},
-        control::{Request, server::Call},
+        control::{ControlRequest, server::Call},
         lifecycle::{
             service::{Done, ObservedAddresses, Ready, Service, in_background},
             timer::instant,
@@ -23,7 +23,7 @@ use crate::{
         log_files, store,
     },
     os::{
-        self, Policy,
+        self, SchedulingPolicy,
         clock::{self, Now},
     },
 };
@@ -57,7 +57,9 @@ impl Service<'_> {
     pub(super) fn hear_call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>, beside: &mpsc::Sender<Done>) {
         let Some(call) = self.authorize(call) else { return };
         match call.request {
-            Request::BlockAdd { .. } | Request::BlockImportBegin { .. } => self.call_once_looked(call, beside),
+            ControlRequest::BlockAdd { .. } | ControlRequest::BlockImportBegin { .. } => {
+                self.call_once_looked(call, beside)
+            }
             _ => self.call(call, prepared),
         }
     }
@@ -114,9 +116,9 @@ impl Service<'_> {
         {
             in_background(beside, move || {
                 // Nobody waits for it, so it interrupts nobody.
-                os::schedule(Policy::Batch).unwrap_or_default();
+                os::schedule(SchedulingPolicy::Batch).unwrap_or_default();
                 let done = log_files::compress(&path);
-                os::schedule(Policy::Normal).unwrap_or_default();
+                os::schedule(SchedulingPolicy::Normal).unwrap_or_default();
                 Done::Compressed(path, done)
             });
         }

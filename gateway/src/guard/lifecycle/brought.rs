@@ -16,7 +16,7 @@ pub(super) struct ListFetched {
     pub(super) in_force: Option<String>,
     pub(super) outcome: FetchOutcome,
     /// Who is logged in here.
-    pub(super) operators: bans::Operators,
+    pub(super) operators: bans::LoggedIn,
 }
 
 /// What became of asking or telling CrowdSec by the settings of an epoch.
@@ -25,7 +25,7 @@ pub(super) struct CrowdsecDone(pub(super) u64, pub(super) CrowdsecOutcome);
 /// What became of it.
 pub(super) enum CrowdsecOutcome {
     /// It was asked: what it streamed, whether that is all, and who is logged in here.
-    Pulled(Result<DecisionStream, Trouble>, bool, bans::Operators),
+    Pulled(Result<DecisionStream, Trouble>, bool, bans::LoggedIn),
     /// It was told.
     Pushed(Result<(), Trouble>),
 }

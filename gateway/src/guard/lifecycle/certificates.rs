@@ -18,7 +18,7 @@ use crate::{
         control::CertificateEnd,
         lifecycle::{
             certificates::certificate_files::{TlsNews, TlsWatcher},
-            reload::prepare::Prepared,
+            reload::prepare::PreparedConfig,
             service::{Done, Service},
         },
     },
@@ -100,7 +100,7 @@ impl Service<'_> {
 
     /// A reload goes on with the files that were renewed after its configuration was read. Otherwise it would take them
     /// back, and a certificate that was revoked meanwhile would be good again.
-    pub(in crate::guard::lifecycle) fn renew_prepared(&mut self, prepared: &mut Prepared) {
+    pub(in crate::guard::lifecycle) fn renew_prepared(&mut self, prepared: &mut PreparedConfig) {
         let files = std::mem::take(&mut self.watched.certificates.renewed_meanwhile);
         if files.is_empty() {
             return;

@@ -10,8 +10,8 @@ use crate::{
     config::{self, value::address},
     guard::{
         bans::{Actor, Refused},
-        cluster::fact::Fact,
-        control::{ImportedKey, NewKey, Request, TokensOf, server::Call},
+        cluster::fact::ClusterFact,
+        control::{ControlRequest, ImportedKey, NewKey, TokensOf, server::Call},
         credentials::{
             behind::SeenRecord,
             handed::written,
@@ -38,7 +38,7 @@ use crate::{
         },
         revocation::Revoked,
     },
-    settings::{auth::Settings, guard::LONGEST_BAN},
+    settings::{auth, guard::LONGEST_BAN},
 };
 
 /// How long the first proxy waits for API keys and revocations. Until it has them it refuses keys.
@@ -69,7 +69,7 @@ const USED: u64 = 10;
 const MOST_USED: usize = 20_000;
 
 /// What a configuration asks for.
-fn wanted(auth: &Settings) -> ConfiguredCredentials {
+fn wanted(auth: &auth::Settings) -> ConfiguredCredentials {
     match &auth.api_keys {
         Some(keys) => ConfiguredCredentials::Keys(keys.pepper.as_ref().map(|file| file.bytes.to_vec())),
         None if auth.jwt.is_some() || auth.introspection.iter().any(|server| server.issuer.is_some()) => {
@@ -132,7 +132,7 @@ impl Service<'_> {
     }
 
     /// Another machine has said this; where `is_whole`, it revokes nothing else.
-    pub(super) fn hear_revocations(&mut self, node: &str, facts: Vec<Fact>, is_whole: bool) {
+    pub(super) fn hear_revocations(&mut self, node: &str, facts: Vec<ClusterFact>, is_whole: bool) {
         if self.credentials.writer.is_none() || facts.is_empty() && !is_whole {
             return;
         }
@@ -144,13 +144,13 @@ impl Service<'_> {
         let (mut revoked, mut restored, mut keys, mut is_all) = (Vec::new(), Vec::new(), Vec::new(), is_whole);
         for fact in facts {
             match fact {
-                Fact::Revoke { revoked: what, expires, at, by, reason } => {
+                ClusterFact::Revoke { revoked: what, expires, at, by, reason } => {
                     let reason = if reason.is_empty() { by } else { format!("{reason} ({by})") };
                     revoked.push((what, expires, at, reason));
                 }
-                Fact::Restore { revoked: what } => restored.push(what),
-                Fact::Key { record, created, by, pepper } => keys.push((*record, created, by, pepper)),
-                Fact::MoreRevoked => is_all = false,
+                ClusterFact::Restore { revoked: what } => restored.push(what),
+                ClusterFact::Key { record, created, by, pepper } => keys.push((*record, created, by, pepper)),
+                ClusterFact::MoreRevoked => is_all = false,
                 _ => {}
             }
         }
@@ -187,7 +187,7 @@ impl Service<'_> {
     }
 
     /// What the writer is to do, if it makes sense by the configuration.
-    fn read_order(&self, request: Request, now: Now) -> Result<CredentialCommand, Refused> {
+    fn read_order(&self, request: ControlRequest, now: Now) -> Result<CredentialCommand, Refused> {
         let (auth, keys) = (&self.config.proxy.auth, self.config.proxy.auth.api_keys.as_ref());
         let none = || Refused::new("not_configured", NO_KEYS);
         wanted(auth).judge(&request)?;
@@ -196,7 +196,7 @@ impl Service<'_> {
             seconds.map(|seconds| now.unix_seconds().saturating_add(seconds.min(longest)))
         };
         Ok(match request {
-            Request::KeyNew(NewKey { name, roles, seconds, from, hosts, plan }) => {
+            ControlRequest::KeyNew(NewKey { name, roles, seconds, from, hosts, plan }) => {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
                 let profile = Profile { roles, sources: from, hosts, plan };
                 CredentialCommand::Make {
@@ -206,31 +206,31 @@ impl Service<'_> {
                     expires: after(seconds),
                 }
             }
-            Request::KeyRotate { what, overlap, seconds } => {
+            ControlRequest::KeyRotate { what, overlap, seconds } => {
                 let prefix = keys.ok_or_else(none)?.prefix.clone();
                 CredentialCommand::Rotate { prefix, what, overlap, expires: after(seconds) }
             }
-            Request::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: given(reason)? },
-            Request::KeyShow { what } => CredentialCommand::Show { what },
-            Request::KeyList { after } => {
+            ControlRequest::KeyRevoke { what, reason } => CredentialCommand::RevokeKey { what, reason: given(reason)? },
+            ControlRequest::KeyShow { what } => CredentialCommand::Show { what },
+            ControlRequest::KeyList { after } => {
                 let after = after.map(|(name, id)| id.parse().map(|KeyId(id)| (name, id)));
                 CredentialCommand::List {
                     after: after.transpose().map_err(|wrong| Refused::new("bad_request", wrong))?,
                 }
             }
-            Request::KeyImport { keys: imported } => {
+            ControlRequest::KeyImport { keys: imported } => {
                 keys.ok_or_else(none)?;
                 CredentialCommand::Import {
                     keys: imported.into_iter().map(|key| self.read_key(key)).collect::<Result<_, _>>()?,
                 }
             }
-            Request::TokenRevoke { what, seconds, reason } => CredentialCommand::Revoke {
+            ControlRequest::TokenRevoke { what, seconds, reason } => CredentialCommand::Revoke {
                 revoked: self.read_tokens(what)?,
                 expires: after(seconds),
                 reason: given(reason)?,
             },
-            Request::TokenRevocations { after } => CredentialCommand::Revocations { after },
-            Request::TokenRevocationDel { number } => CredentialCommand::Lift { number },
+            ControlRequest::TokenRevocations { after } => CredentialCommand::Revocations { after },
+            ControlRequest::TokenRevocationDel { number } => CredentialCommand::Lift { number },
             _ => return Err(Refused::new("not_here", "not a matter of credentials")),
         })
     }

@@ -14,7 +14,7 @@ use crate::{
     guard::{
         bans::{self, Actor, PacketSamples, PacketTraces},
         control::{
-            Answer, Request,
+            ControlAnswer, ControlRequest,
             required::is_about_credentials,
             server::{self, Call},
         },
@@ -25,7 +25,7 @@ use crate::{
             service::{Done, Ready, Service, in_background, reply},
             timer::{instant, until},
         },
-        processes::proxies::{barrier::PATIENCE, conversation::Event, supervisor::Outcome},
+        processes::proxies::{barrier::BARRIER_TIMEOUT, conversation::ProxyEvent, supervisor::ProxyOutcome},
     },
     message::{InForce, ToProxy},
     os::{
@@ -50,7 +50,7 @@ const RESOLVE: u64 = 600;
 pub(crate) async fn serve(
     service: &mut Service<'_>,
     control: std::os::unix::net::UnixListener,
-    mut heard: mpsc::Receiver<Event>,
+    mut heard: mpsc::Receiver<ProxyEvent>,
 ) -> Result<&'static str> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -292,11 +292,11 @@ impl Service<'_> {
             Notice::Exited { pid, status } if self.compiler_exited(pid, status) => {}
             Notice::Exited { pid, status } if self.is_observer(pid) => self.observer_exited(status),
             Notice::Exited { pid, status } => match self.supervisor.exited(pid, status) {
-                None | Some(Outcome::Left | Outcome::Ready) => {}
-                Some(Outcome::Died(generation, how)) => {
+                None | Some(ProxyOutcome::Left | ProxyOutcome::Ready) => {}
+                Some(ProxyOutcome::Died(generation, how)) => {
                     self.lost_proxy(generation, &format!("the proxy that was to serve it died ({how})"), &how);
                 }
-                Some(Outcome::Failed(generation, how)) => self.never_ready(generation, how),
+                Some(ProxyOutcome::Failed(generation, how)) => self.never_ready(generation, how),
             },
             // Told to whoever waited for it, who gave up.
             Notice::Begin { .. }
@@ -312,37 +312,39 @@ impl Service<'_> {
     pub(super) fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = self.actor(&call.caller);
         let answer = match call.request {
-            Request::BlockImportCommit { id, digest, allow_empty } => {
+            ControlRequest::BlockImportCommit { id, digest, allow_empty } => {
                 let list = (id, digest, allow_empty);
                 return self.guard.import_commit(list, &actor, call.answer, Now::read());
             }
             // The control socket tells from now on whoever may be told.
-            Request::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),
-            Request::Upgrade => self.upgrade(),
-            Request::Explain { question } => return limits::explain(self, question, call.answer),
-            Request::Profiles { most } => return limits::top(self, most, call.answer),
-            Request::Limit { question } => return self.ask_limits(question, &actor, call.answer),
-            Request::Quota { question } => return self.ask_quotas(question, &actor, call.answer),
-            Request::AlertList
-            | Request::AlertSilence { .. }
-            | Request::AlertTest { .. }
-            | Request::AlertUnsilence { .. }
-            | Request::Anomalies => return self.ask_observer(call.request, &actor, call.answer),
-            Request::FeedRefresh { name, accept } => return self.refresh_feed(&name, accept, &actor, call.answer),
-            Request::AdminTokenList => self.list_admin_tokens(),
-            Request::AdminTokenNew { name, roles, seconds } => {
+            ControlRequest::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),
+            ControlRequest::Upgrade => self.upgrade(),
+            ControlRequest::Explain { question } => return limits::explain(self, question, call.answer),
+            ControlRequest::Profiles { most } => return limits::top(self, most, call.answer),
+            ControlRequest::Limit { question } => return self.ask_limits(question, &actor, call.answer),
+            ControlRequest::Quota { question } => return self.ask_quotas(question, &actor, call.answer),
+            ControlRequest::AlertList
+            | ControlRequest::AlertSilence { .. }
+            | ControlRequest::AlertTest { .. }
+            | ControlRequest::AlertUnsilence { .. }
+            | ControlRequest::Anomalies => return self.ask_observer(call.request, &actor, call.answer),
+            ControlRequest::FeedRefresh { name, accept } => {
+                return self.refresh_feed(&name, accept, &actor, call.answer);
+            }
+            ControlRequest::AdminTokenList => self.list_admin_tokens(),
+            ControlRequest::AdminTokenNew { name, roles, seconds } => {
                 return self.new_admin_token((&name, &roles, seconds), &actor, call.answer);
             }
-            Request::AdminTokenRevoke { name } => return self.revoke_admin_token(&name, &actor, call.answer),
-            Request::Reload { dry_run } => {
+            ControlRequest::AdminTokenRevoke { name } => return self.revoke_admin_token(&name, &actor, call.answer),
+            ControlRequest::Reload { dry_run } => {
                 return self.prepare(ReloadRequest::new(actor, Some(call.answer), dry_run), prepared);
             }
             ref request if is_about_credentials(request) => return self.order(call, &actor),
-            Request::Status => Answer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
-            Request::Top => {
+            ControlRequest::Status => ControlAnswer::Status(Box::new(self.guard.status(self.processes(), Now::read()))),
+            ControlRequest::Top => {
                 let now = Now::read();
                 let status = self.guard.status(self.processes(), now);
-                Answer::Top(Box::new(self.guard.top(status, now)))
+                ControlAnswer::Top(Box::new(self.guard.top(status, now)))
             }
             request => {
                 let answer = self.guard.handle(request, &actor, Now::read());
@@ -353,13 +355,15 @@ impl Service<'_> {
         let is_told = self.relay();
         match self.supervisor.generation() {
             // The proxy alone knows what rules hold against somebody.
-            Some(generation) if let Answer::Why(why) = &answer => {
+            Some(generation) if let ControlAnswer::Why(why) = &answer => {
                 let address = why.address;
-                let number = self.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                let number =
+                    self.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Score { number, address });
             }
             Some(generation) if is_told => {
-                let number = self.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, call.answer);
+                let number =
+                    self.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, call.answer);
                 self.supervisor.tell(&ToProxy::Barrier { number });
             }
             _ => reply(Some(call.answer), answer),

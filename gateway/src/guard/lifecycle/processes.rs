@@ -17,7 +17,7 @@ use crate::{
         control::DiskSpace,
         lifecycle::{reload, service::Service},
         processes::{
-            observer::Observer,
+            observer,
             proxies::{listeners::ABSENT, upstreams},
         },
     },
@@ -46,7 +46,7 @@ impl Service<'_> {
         warnings.extend(self.keeping.warning());
         warnings.extend(self.credentials.warnings());
         warnings.extend(self.quotas.warnings());
-        warnings.extend(self.observer.iter().flat_map(Observer::warnings));
+        warnings.extend(self.observer.iter().flat_map(observer::Observer::warnings));
         let absent = self.absent().into_iter().map(|address| format!("listener {address} waits: {ABSENT}"));
         warnings.extend(absent);
         warnings.extend(self.unserved());
@@ -69,7 +69,7 @@ impl Service<'_> {
             proxy_pid: self.supervisor.pid(),
             proxy_restarts: self.supervisor.restarts,
             proxy_standstills: self.supervisor.standstills,
-            observer_pid: self.observer.as_ref().and_then(Observer::pid),
+            observer_pid: self.observer.as_ref().and_then(observer::Observer::pid),
             observer_restarts: self.observer.as_ref().map_or(0, |observer| observer.restarts),
             admin: self.admin(),
             guard_restarts: self.launcher.deaths,

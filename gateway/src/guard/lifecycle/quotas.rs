@@ -10,7 +10,7 @@ use crate::{
     guard::{
         audit,
         bans::{Actor, Refused},
-        control::{Answer, UNKNOWN_KEY},
+        control::{ControlAnswer, UNKNOWN_KEY},
         lifecycle::{
             credentials::OPENING,
             operators::limits,
@@ -24,7 +24,7 @@ use crate::{
         quotas::QuotaReport,
         report::{LimitQuestion, asked_key},
     },
-    settings::proxy::Settings,
+    settings::proxy,
 };
 
 /// A file that cannot be used is tried again every so many seconds.
@@ -95,8 +95,8 @@ impl Service<'_> {
     }
 
     /// Answers what is asked of limits and quotas. A change of quotas is recorded first.
-    pub(super) fn ask_limits(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
-        let Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
+    pub(super) fn ask_limits(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<ControlAnswer>) {
+        let proxy::Settings { limits, connection_limits, bandwidth, .. } = &self.config.proxy;
         let connections = [&connection_limits.accepted, &connection_limits.handshake];
         let all = [limits, &bandwidth.upload, &bandwidth.download].into_iter().chain(connections);
         let all: Vec<_> = all.flat_map(|settings| &settings.limits).collect();
@@ -124,11 +124,11 @@ impl Service<'_> {
     }
 
     /// The same of quotas alone: who has used up most, the guard knows itself.
-    pub(super) fn ask_quotas(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<Answer>) {
+    pub(super) fn ask_quotas(&mut self, question: LimitQuestion, actor: &Actor, to: oneshot::Sender<ControlAnswer>) {
         match question {
             LimitQuestion::Top => {
                 let (rows, more) = self.supervisor.quotas.top();
-                reply(Some(to), Answer::Limits { rows, more });
+                reply(Some(to), ControlAnswer::Limits { rows, more });
             }
             question => self.ask_limits(question, actor, to),
         }

@@ -2,7 +2,7 @@
 
 use crate::{
     guard::{
-        cluster::{PeerMessage, fact::Fact},
+        cluster::{PeerMessage, fact::ClusterFact},
         lifecycle::service::Service,
     },
     message::ToProxy,
@@ -80,12 +80,13 @@ impl Service<'_> {
                 Some(PeerMessage::Whole { node, facts }) => (node, facts, true),
                 None => continue,
             };
-            let is_whole = is_whole && !facts.contains(&Fact::Cut);
+            let is_whole = is_whole && !facts.contains(&ClusterFact::Cut);
             let facts = facts.into_iter().filter(|fact| self.cluster.tells(fact));
-            let (tickets, facts): (Vec<Fact>, Vec<Fact>) = facts.partition(Fact::is_of_tickets);
+            let (tickets, facts): (Vec<ClusterFact>, Vec<ClusterFact>) = facts.partition(ClusterFact::is_of_tickets);
             self.hear_tickets(&node, &tickets, is_whole, now);
             let facts = facts.into_iter();
-            let (revocations, facts): (Vec<Fact>, Vec<Fact>) = facts.partition(Fact::is_of_credentials);
+            let (revocations, facts): (Vec<ClusterFact>, Vec<ClusterFact>) =
+                facts.partition(ClusterFact::is_of_credentials);
             self.hear_revocations(&node, revocations, is_whole);
             if is_whole || !facts.is_empty() {
                 let taken = self.guard.peer_says(&node, &facts, is_whole, now);

@@ -22,14 +22,14 @@ use crate::{
     config::{Config, Disk},
     guard::{
         audit, bans,
-        control::{Answer, ReloadRefused},
+        control::{ControlAnswer, ReloadRefused},
         lifecycle::{
             files::access_log::{may_rotate, opened},
             processes::handover_state::Heir,
             reload::{
-                compile::patience,
+                compile::compile_timeout,
                 difference::difference,
-                prepare::{Prepared, ports, read},
+                prepare::{PreparedConfig, ports, read},
                 reloading::{OnDisk, Provenance, Reload, ReloadRequest, ReloadState, Unacknowledged},
                 sockets::without,
             },
@@ -95,7 +95,7 @@ impl Service<'_> {
     /// A new configuration was read: a process that is thrown away compiles it first.
     pub(in crate::guard::lifecycle) fn prepared(
         &mut self,
-        result: Result<Box<Prepared>, String>,
+        result: Result<Box<PreparedConfig>, String>,
         request: ReloadRequest,
     ) {
         self.reloading.is_preparing = false;
@@ -109,7 +109,7 @@ impl Service<'_> {
     }
 
     /// A configuration can be compiled: it comes into force once a proxy has done so.
-    pub(in crate::guard::lifecycle) fn hand_to_proxy(&mut self, mut prepared: Prepared, request: ReloadRequest) {
+    pub(in crate::guard::lifecycle) fn hand_to_proxy(&mut self, mut prepared: PreparedConfig, request: ReloadRequest) {
         if self.ending.reason.is_some() {
             return self.refuse_reload(request, BUSY, "the gateway stops".to_owned());
         }
@@ -135,7 +135,7 @@ impl Service<'_> {
             Err(refused) => return self.refuse_reload(request, refused.code, refused.message),
         };
         let log_key = self.supervisor.bundle.log_key;
-        let prepared = Prepared { bundle: Bundle { log_key, ..prepared.bundle }, ..prepared };
+        let prepared = PreparedConfig { bundle: Bundle { log_key, ..prepared.bundle }, ..prepared };
         let sockets = match self.bind_new(&prepared.config) {
             Ok(sockets) => sockets,
             Err(refused) => return self.refuse_reload(request, refused.code, refused.message),
@@ -168,7 +168,7 @@ impl Service<'_> {
             }
         };
         tracing::info!(reload = self.reloading.last_number, generation, "a proxy compiles the new configuration");
-        let until = Instant::now() + patience(prepared.config.guard.compile).max(COMPILED_WITHIN);
+        let until = Instant::now() + compile_timeout(prepared.config.guard.compile).max(COMPILED_WITHIN);
         let state = ReloadState::Compiling { prepared: Box::new(prepared), sockets, logs, until };
         self.reloading.current = Some(Reload {
             number,
@@ -183,17 +183,17 @@ impl Service<'_> {
     }
 
     /// What a reload would do.
-    fn foretell(&self, prepared: &Prepared, losses: &[String]) -> Answer {
+    fn foretell(&self, prepared: &PreparedConfig, losses: &[String]) -> ControlAnswer {
         let (old, new) = (self.config.comparable(), prepared.config.comparable());
         let mut changes = difference(&old, &new, &self.supervisor.bundle, &prepared.bundle);
         changes.extend_from_slice(losses);
         if changes.is_empty() {
-            return Answer::Done { message: "a reload would change nothing".to_owned(), changed: 0 };
+            return ControlAnswer::Done { message: "a reload would change nothing".to_owned(), changed: 0 };
         }
         let by = if self.takes_process(&prepared.config) { ", by a new proxy process" } else { "" };
         let changes = listed(&changes, &news(&self.warnings, &prepared.warnings));
         let message = format!("nothing has changed; a reload would put in force{by}:{changes}");
-        Answer::Done { message, changed: 0 }
+        ControlAnswer::Done { message, changed: 0 }
     }
 
     /// Whether the proxy that serves cannot put a configuration in force in itself.
@@ -205,7 +205,7 @@ impl Service<'_> {
     fn start_candidate(
         &mut self,
         program: Option<ProgramId>,
-        prepared: &Prepared,
+        prepared: &PreparedConfig,
         sockets: &NewSockets,
         logs: &mut Option<Vec<File>>,
     ) -> io::Result<u64> {
@@ -267,7 +267,7 @@ impl Service<'_> {
         };
         // The proxy does the same with those that it was handed while it compiled.
         self.renew_prepared(&mut prepared);
-        let Prepared { config, bundle, observer, protected, operators, warnings, named } = *prepared;
+        let PreparedConfig { config, bundle, observer, protected, operators, warnings, named } = *prepared;
         let sockets = match self.sockets_of(&config, &sockets) {
             Ok(sockets) => sockets,
             Err(error) => return self.give_up(reload, "out_of_descriptors", &error.to_string()),
@@ -352,7 +352,7 @@ impl Service<'_> {
     fn answer_reload(&mut self, reload: Reload, generation: Option<u64>) {
         let changes = listed(&reload.changes, &reload.warnings);
         let message = format!("the new configuration is in force{}{changes}", reload.on_disk.said());
-        let done = Answer::Done { message, changed: 1 };
+        let done = ControlAnswer::Done { message, changed: 1 };
         let Some(generation) = generation else { return reply(reload.request.answer, done) };
         let barrier = match reload.request.answer {
             Some(to) => self.commands.waiting.hold(generation, Instant::now() + RETIREMENT, done, to),
@@ -402,7 +402,7 @@ impl Service<'_> {
                 let hint = reload.on_disk.hint();
                 let message = format!("the new configuration is in force, but its proxy died: {how}{hint}");
                 tracing::error!("{message}; another is started");
-                reply(reload.request.answer, Answer::Done { message, changed: 1 });
+                reply(reload.request.answer, ControlAnswer::Done { message, changed: 1 });
             }
         }
         true
@@ -439,7 +439,7 @@ impl Service<'_> {
                 self.reloading.refused = Some(ReloadRefused { at, code, reason, by, digest });
             }
         }
-        reply(answer, Answer::Refused { code: code.to_owned(), message });
+        reply(answer, ControlAnswer::Refused { code: code.to_owned(), message });
     }
 }
 

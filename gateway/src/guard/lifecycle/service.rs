@@ -20,7 +20,7 @@ use crate::{
         audit::Unflushed,
         bans::{self, Guard, Planned, ProtectedAddresses},
         cluster::Cluster,
-        control::{Answer, server::Call},
+        control::{ControlAnswer, server::Call},
         credentials::{
             revoked_file::{FileRead, RevokedFile},
             state::CredentialState,
@@ -40,10 +40,10 @@ use crate::{
                 named_files::{ChangedFile, FileWatcher, WatchedFiles},
             },
             operators::{denials::Denials, pace::RecordLimiter},
-            processes::{handover_state::Handover, process_log::ProcessLog, resolved::Resolved},
+            processes::{handover_state::Handover, process_log::ProcessLog, resolved::ResolvedNames},
             reload::{
                 keeping::Keeping,
-                prepare::Prepared,
+                prepare::PreparedConfig,
                 reloading::{ReloadRequest, Reloading},
             },
             unseen_roles::UnseenRolePaths,
@@ -51,8 +51,8 @@ use crate::{
         operators::{Operators, admin_tokens::AdminTokens},
         processes::{
             launcher::LauncherFacts,
-            observer::Observer,
-            proxies::{barrier::PendingAnswers, counts::Counts, supervisor::Supervisor, upstreams::Upstreams},
+            observer,
+            proxies::{barrier::PendingAnswers, counts::ProxyCounts, supervisor::Supervisor, upstreams::Upstreams},
         },
         quotas::{seed, state::QuotaKeeping, writer},
         store::StoreError,
@@ -69,7 +69,7 @@ pub(crate) struct Service<'guard> {
     pub(super) guard: &'guard mut Guard,
     pub(super) supervisor: Supervisor,
     /// `None`: there is no admin listener.
-    pub(super) observer: Option<Observer>,
+    pub(super) observer: Option<observer::Observer>,
     pub(super) reloading: Reloading,
     pub(super) ending: Ending,
     /// A proxy is asked what budgets have spent.
@@ -77,7 +77,7 @@ pub(crate) struct Service<'guard> {
     pub(super) watched: Watched,
     pub(super) reports: Reports,
     pub(super) commands: Commands,
-    pub(super) access_log: AccessLog,
+    pub(super) access_log: AccessLogState,
     pub(super) started: u64,
     pub(super) ticks: u64,
     pub(super) warnings: Vec<String>,
@@ -88,7 +88,7 @@ pub(crate) struct Service<'guard> {
     pub(super) crowdsec: Crowdsec,
     pub(super) background: Background,
     /// Whom else the configuration names.
-    pub(super) resolved: Resolved,
+    pub(super) resolved: ResolvedNames,
     /// What is known of the launcher.
     pub(super) launcher: LauncherFacts,
     pub(super) pace: RecordLimiter,
@@ -127,7 +127,7 @@ pub(super) struct Watched {
 /// What the proxies tell.
 #[derive(Default)]
 pub(super) struct Reports {
-    pub(super) counts: Counts,
+    pub(super) counts: ProxyCounts,
     pub(super) upstreams: Upstreams,
     pub(super) unseen_roles: UnseenRolePaths,
 }
@@ -147,7 +147,7 @@ pub(super) struct Commands {
 }
 
 /// What outlives a configuration of the access log.
-pub(super) struct AccessLog {
+pub(super) struct AccessLogState {
     /// By which key principals are hashed, where the configuration has none.
     pub(super) key: [u8; 32],
     /// Folders in which the guard may rename and remove log files: those that it was started with.
@@ -161,7 +161,7 @@ impl<'guard> Service<'guard> {
         config: Config,
         guard: &'guard mut Guard,
         supervisor: Supervisor,
-        observer: Option<Observer>,
+        observer: Option<observer::Observer>,
         warnings: Vec<String>,
         operators: Operators,
     ) -> Self {
@@ -194,7 +194,7 @@ impl<'guard> Service<'guard> {
                 relayed: None,
                 findings: None,
             },
-            access_log: AccessLog { key: access_log::key(), rotates_in },
+            access_log: AccessLogState { key: access_log::key(), rotates_in },
             started: clock::monotonic(),
             ticks: 0,
             warnings,
@@ -203,7 +203,7 @@ impl<'guard> Service<'guard> {
             cluster: Cluster::default(),
             crowdsec: Crowdsec::default(),
             background: Background::default(),
-            resolved: Resolved::default(),
+            resolved: ResolvedNames::default(),
             launcher: LauncherFacts::default(),
             pace: RecordLimiter::default(),
             credentials: CredentialState::default(),
@@ -240,7 +240,7 @@ pub(super) struct ObservedAddresses {
     pub(super) took: Duration,
     /// What else there is than operators; `None`: that was not looked at, or could not be.
     pub(super) protected: Option<ProtectedAddresses>,
-    pub(super) operators: bans::Operators,
+    pub(super) operators: bans::LoggedIn,
 }
 
 /// What was done beside the loop.
@@ -248,7 +248,7 @@ pub(super) enum Done {
     Anchored(anchors::AnchorResult),
     Planned(Planned),
     Quotas(Box<writer::QuotaWork>),
-    Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::Operators),
+    Looked(FeedWatcher, Vec<(Feed, FeedNews)>, bans::LoggedIn),
     Certificates(u64, TlsWatcher, Option<TlsNews>),
     Checkpointed(Result<(), StoreError>),
     Compressed(PathBuf, io::Result<()>),
@@ -263,9 +263,9 @@ pub(super) enum Done {
     Tidied(Vec<String>),
 }
 
-pub(super) type Ready = (Result<Box<Prepared>, String>, ReloadRequest);
+pub(super) type Ready = (Result<Box<PreparedConfig>, String>, ReloadRequest);
 
-pub(super) fn reply(to: Option<oneshot::Sender<Answer>>, answer: Answer) {
+pub(super) fn reply(to: Option<oneshot::Sender<ControlAnswer>>, answer: ControlAnswer) {
     if to.is_some_and(|to| to.send(answer).is_err()) {
         tracing::debug!("a control client did not wait for its answer");
     }

@@ -24,18 +24,18 @@ use crate::{
     diagnostic::with_causes,
     guard::{
         audit,
-        bans::{Actor, Guard, Parts, UNGUARDED},
+        bans::{Actor, Guard, GuardParts, UNGUARDED},
         control::server,
         enforcement::{AtAccept, Enforcement},
         kernel::{self, Kernel, KernelError},
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
-            processes::{resolved::Resolved, restarts::Restarts},
+            processes::{resolved::ResolvedNames, restarts::Restarts},
             reload::{
                 compile::{NotCompiled, compile},
                 kept::Kept,
-                prepare::{Prepared, ports, prepare_again, read},
+                prepare::{PreparedConfig, ports, prepare_again, read},
                 reloading::{Provenance, ReloadRequest},
                 upgrade::UPGRADED,
             },
@@ -43,9 +43,9 @@ use crate::{
             start::{first_pins::FirstPins, state::OpenedState},
         },
         processes::{
-            launcher::{LISTENER, Launcher, Opening, PORT_TIMEOUT, SocketError},
-            observer::{Observer, files::Files, socket},
-            proxies::supervisor::{Programs, Supervisor},
+            launcher::{self, LISTENER, Opening, PORT_TIMEOUT, SocketError},
+            observer::{self, files::ObserverFiles, socket},
+            proxies::supervisor::{GuardPrograms, Supervisor},
         },
         state_files::lock::lock,
     },
@@ -59,7 +59,7 @@ use crate::{
     policy::limit::spent::SpentBudgets,
     settings::{
         audit::AnchorTarget,
-        guard::{AttachMode, Settings},
+        guard::{self, AttachMode},
         listener::Listener,
     },
 };
@@ -103,12 +103,12 @@ pub fn main(config: &Path, detach_on_exit: bool) -> ExitCode {
 fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let path = std::path::absolute(path).unwrap_or_else(|_error| path.to_owned());
     let channel = io::stdin().as_fd().try_clone_to_owned()?;
-    let (mut launcher, Opening { kept, living, facts }) = Launcher::meet(channel)
+    let (mut launcher, Opening { kept, living, facts }) = launcher::Launcher::meet(channel)
         .context("standard input is not the channel to the launcher; only `gateway run` starts this command")?;
     let own = ProgramId::own().context("the program that runs")?;
     let InitialState { prepared, provenance, resolved, proxies, restarts, reload, spent } =
         configuration(&path, kept, &mut launcher, own)?;
-    let Prepared { config, bundle, observer, protected, operators, warnings, named } = prepared;
+    let PreparedConfig { config, bundle, observer, protected, operators, warnings, named } = prepared;
     for warning in &warnings {
         tracing::warn!("configuration: {warning}");
     }
@@ -133,7 +133,7 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
     let OpenedState { store, audit, findings, is_behind } =
         state::open(&settings.state_dir).map_err(|error| at_state(error.into()))?;
     let start = start_record(&path, drops.as_ref());
-    let parts = Parts {
+    let parts = GuardParts {
         settings: settings.clone(),
         rules: config.proxy.detect.rules.clone(),
         protected,
@@ -152,17 +152,17 @@ fn run(path: &Path, detach_on_exit: bool) -> Result<()> {
 
     // The launcher says where that is: its own name for it may have gone to another.
     let place = env::args_os().next().unwrap_or_default().into();
-    let programs = Programs { place, own, proxies };
+    let programs = GuardPrograms { place, own, proxies };
     if let Err(error) = os::take_short_turns() {
         tracing::debug!(%error, "the guard waits for its turn as everybody does");
     }
-    let files = Files::new(&settings.state_dir);
+    let files = ObserverFiles::new(&settings.state_dir);
     let report = sandbox::guard(&writes(&config))?;
     tracing::info!(sandbox = %report, "the guard has what it needs and gave up the rest");
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let control_socket = settings.control_socket.clone();
     let admin_socket = config.admin.as_ref().and_then(|admin| admin.listen.socket().cloned());
-    let observer = admin.zip(observer).map(|(socket, config)| Observer::new(config, socket, files, report));
+    let observer = admin.zip(observer).map(|(socket, config)| observer::Observer::new(config, socket, files, report));
     let stopped = runtime.block_on(async {
         let (events, heard) = mpsc::channel(EVENTS);
         let log_key = bundle.log_key;
@@ -225,10 +225,10 @@ fn leave(runtime: Runtime) {
 
 /// What a guard begins with.
 struct InitialState {
-    prepared: Prepared,
+    prepared: PreparedConfig,
     /// Where it came from.
     provenance: Provenance,
-    resolved: Resolved,
+    resolved: ResolvedNames,
     /// What proxies are made from.
     proxies: ProgramId,
     restarts: Restarts,
@@ -239,7 +239,12 @@ struct InitialState {
 }
 
 /// What an earlier guard of this launcher had in force, or what the file says. `own` is what this guard is.
-fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, own: ProgramId) -> Result<InitialState> {
+fn configuration(
+    path: &Path,
+    kept: Option<OwnedFd>,
+    launcher: &mut launcher::Launcher,
+    own: ProgramId,
+) -> Result<InitialState> {
     match kept.map(Kept::open) {
         Some(Ok(kept)) => {
             let Kept {
@@ -271,7 +276,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
     }
     let (prepared, digest) = read(path, &Disk);
     let prepared = prepared?;
-    let resolved = Resolved::find(&prepared.config)?;
+    let resolved = ResolvedNames::find(&prepared.config)?;
     compile(launcher, &prepared, resolved.run_as, own)?;
     let provenance = Provenance { since: Now::read().unix_millis, by: "start".to_owned(), digest };
     Ok(InitialState {
@@ -288,7 +293,7 @@ fn configuration(path: &Path, kept: Option<OwnedFd>, launcher: &mut Launcher, ow
 /// Where the guard goes on writing.
 fn writes(config: &Config) -> Vec<Writes> {
     let settings = &config.guard;
-    let Settings { state_dir, control_socket, pin_dir, .. } = settings;
+    let guard::Settings { state_dir, control_socket, pin_dir, .. } = settings;
     let mut writes = vec![Writes::Everything(state_dir.clone()), Writes::Socket(control_socket.clone())];
     // Pins may have to be made again, with their folder. The folder above holds other programs' pins, or is no bpffs.
     writes.push(Writes::Everything(pin_dir.clone()));
@@ -335,7 +340,12 @@ struct OpenFiles {
 }
 
 /// Opens every socket and every access log. `observes`: an observer runs already.
-fn open(config: &Config, resolved: &Resolved, launcher: &mut Launcher, observes: bool) -> Result<OpenFiles> {
+fn open(
+    config: &Config,
+    resolved: &ResolvedNames,
+    launcher: &mut launcher::Launcher,
+    observes: bool,
+) -> Result<OpenFiles> {
     let (settings, workers) = (&config.guard, config.proxy.workers);
     let bind = |listener: &Listener| launcher.bind(LISTENER, listener.address, workers, PORT_TIMEOUT);
     let sockets = config.proxy.listeners.iter().map(bind);
@@ -389,7 +399,7 @@ fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
 
 /// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
 /// refuses it and no mode was demanded.
-fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn Enforcement>> {
+fn drop_path(settings: &guard::Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn Enforcement>> {
     if settings.interfaces.is_empty() {
         // As long as that is so, `status` says it.
         tracing::warn!("{UNGUARDED}");
@@ -425,7 +435,7 @@ fn drop_path(settings: &Settings, ports: &[u16], standing: &mut Vec<String>) -> 
 /// Loads the kernel program for a reload that the guard before this one could not do, or does without. The second value says
 /// why the configuration stays as it was.
 fn drop_path_for_reload(
-    settings: &Settings,
+    settings: &guard::Settings,
     ports: &[u16],
     standing: &mut Vec<String>,
 ) -> (Box<dyn Enforcement>, Option<String>) {

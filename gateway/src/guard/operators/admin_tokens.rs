@@ -18,7 +18,7 @@ use tokio::sync::oneshot;
 use crate::{
     config,
     guard::{
-        control::{AdminToken, Answer, NewAdminToken},
+        control::{AdminToken, ControlAnswer, NewAdminToken},
         state_files::set_aside,
     },
     os::clock::{Now, SECOND, rfc3339},
@@ -150,8 +150,15 @@ impl AdminTokens {
     ///
     /// # Errors
     /// Why it may not.
-    pub(crate) fn draw(&self, name: &str, roles: &Roles, seconds: u64, by: String, now: Now) -> Result<Drawn, Answer> {
-        let refused = |code: &str, message: String| Err(Answer::Refused { code: code.to_owned(), message });
+    pub(crate) fn draw(
+        &self,
+        name: &str,
+        roles: &Roles,
+        seconds: u64,
+        by: String,
+        now: Now,
+    ) -> Result<Drawn, ControlAnswer> {
+        let refused = |code: &str, message: String| Err(ControlAnswer::Refused { code: code.to_owned(), message });
         if !config::is_name(name) || roles.is_empty() || !(1..=LONGEST).contains(&seconds) {
             let message = "a token has a name of 1 to 64 letters, digits, \"-\" or \"_\", a role or more, and lives for at \
                            most 366d";
@@ -181,7 +188,7 @@ impl AdminTokens {
     }
 
     /// Puts a token in force once it is on the disk, beside the guard's loop; then answers.
-    pub(crate) fn grant(&self, drawn: Drawn, answer: oneshot::Sender<Answer>) {
+    pub(crate) fn grant(&self, drawn: Drawn, answer: oneshot::Sender<ControlAnswer>) {
         let (path, in_force, writing) = (self.path.clone(), Arc::clone(&self.in_force), Arc::clone(&self.writing));
         tokio::task::spawn_blocking(move || {
             let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
@@ -197,7 +204,7 @@ impl AdminTokens {
                     let mut in_force = lock(&in_force);
                     in_force.retain(|_name, token| token.stored.expires > stored.created);
                     in_force.insert(name.clone(), Token { stored, used: None });
-                    Answer::AdminToken(Box::new(NewAdminToken { name, token, roles, expires }))
+                    ControlAnswer::AdminToken(Box::new(NewAdminToken { name, token, roles, expires }))
                 }
             };
             tell(answer, answered);
@@ -205,10 +212,10 @@ impl AdminTokens {
     }
 
     /// Ends a token at once, and answers once that is on the disk. `false`: there is none.
-    pub(crate) fn revoke(&self, name: &str, answer: oneshot::Sender<Answer>) -> bool {
+    pub(crate) fn revoke(&self, name: &str, answer: oneshot::Sender<ControlAnswer>) -> bool {
         if lock(&self.in_force).remove(name).is_none() {
             let message = format!("there is no token {name:?}; `gateway admin-token list` shows all");
-            tell(answer, Answer::Refused { code: "not_found".to_owned(), message });
+            tell(answer, ControlAnswer::Refused { code: "not_found".to_owned(), message });
             return false;
         }
         let (path, in_force, writing) = (self.path.clone(), Arc::clone(&self.in_force), Arc::clone(&self.writing));
@@ -216,7 +223,7 @@ impl AdminTokens {
         tokio::task::spawn_blocking(move || {
             let _turn = writing.lock().unwrap_or_else(PoisonError::into_inner);
             let answered = match file::write(&path, &stored_of(&in_force)) {
-                Ok(()) => Answer::Done { message: format!("the token {name} is revoked"), changed: 1 },
+                Ok(()) => ControlAnswer::Done { message: format!("the token {name} is revoked"), changed: 1 },
                 Err(error) => unwritable(&path, &error, "the token is revoked until the guard restarts, and no longer"),
             };
             tell(answer, answered);
@@ -250,16 +257,16 @@ fn moment(seconds: u64) -> String {
     rfc3339(seconds.saturating_mul(1_000))
 }
 
-fn tell(to: oneshot::Sender<Answer>, answer: Answer) {
+fn tell(to: oneshot::Sender<ControlAnswer>, answer: ControlAnswer) {
     if to.send(answer).is_err() {
         tracing::debug!("a control client did not wait for its answer");
     }
 }
 
-fn unwritable(path: &Path, error: &io::Error, what: &str) -> Answer {
+fn unwritable(path: &Path, error: &io::Error, what: &str) -> ControlAnswer {
     let message = format!("{what}: {} cannot be written: {error}", path.display());
     tracing::error!("{message}");
-    Answer::Refused { code: "not_written".to_owned(), message }
+    ControlAnswer::Refused { code: "not_written".to_owned(), message }
 }
 
 /// What is said where the file cannot be used.

@@ -14,7 +14,7 @@ use std::{
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use tokio::io::{Interest, unix::AsyncFd};
 
-use crate::os::launch::{self, End, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs, Unfit};
+use crate::os::launch::{self, End, LauncherCommand, Notice, ProcessRole, ProgramId, RunAs, UnfitProgram};
 
 /// How long the launcher may take for what it is asked. It takes milliseconds.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -99,7 +99,7 @@ impl Launcher {
         }
     }
 
-    /// So many listening sockets of an address, over which the kernel spreads connections. Waits for up to `patience`
+    /// So many listening sockets of an address, over which the kernel spreads connections. Waits for up to `timeout`
     /// for whoever has the port to let it go. `setting` names the address.
     ///
     /// # Errors
@@ -109,12 +109,12 @@ impl Launcher {
         setting: &'static str,
         address: SocketAddr,
         sockets: usize,
-        patience: Duration,
+        timeout: Duration,
     ) -> Result<Vec<OwnedFd>, SocketError> {
         let start = Instant::now();
         loop {
             match self.bind_now(address, sockets) {
-                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < patience => {
+                Err(error) if error.kind() == io::ErrorKind::AddrInUse && start.elapsed() < timeout => {
                     std::thread::sleep(Duration::from_millis(20));
                 }
                 bound => {
@@ -156,7 +156,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The launcher is gone.
-    pub(crate) fn find(&mut self) -> io::Result<Result<ProgramId, Unfit>> {
+    pub(crate) fn find(&mut self) -> io::Result<Result<ProgramId, UnfitProgram>> {
         self.ask(&LauncherCommand::Find, &[])?;
         let deadline = Instant::now() + TIMEOUT;
         loop {
@@ -191,12 +191,12 @@ impl Launcher {
         }
     }
 
-    /// Waits for a process to end: how, as wait(2) has it. `None`: it lives on after `patience`.
+    /// Waits for a process to end: how, as wait(2) has it. `None`: it lives on after `timeout`.
     ///
     /// # Errors
     /// The launcher is gone.
-    pub(crate) fn exited(&mut self, pid: u32, patience: Duration) -> io::Result<Option<i32>> {
-        let deadline = Instant::now() + patience;
+    pub(crate) fn exited(&mut self, pid: u32, timeout: Duration) -> io::Result<Option<i32>> {
+        let deadline = Instant::now() + timeout;
         loop {
             match self.receive(deadline) {
                 Ok((Notice::Exited { pid: of, status }, _)) if of == pid => return Ok(Some(status)),

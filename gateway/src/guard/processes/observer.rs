@@ -17,7 +17,7 @@ use std::{
 
 use tokio::{sync::mpsc, task::AbortHandle, time::Instant};
 
-use self::files::Files;
+use self::files::ObserverFiles;
 use crate::{
     guard::control::{server::Call, watch::Watchers},
     message::{
@@ -55,9 +55,9 @@ pub(crate) struct Observer {
     config: ObserverConfig,
     socket: OwnedFd,
     /// Where it keeps what outlives it.
-    files: Files,
+    files: ObserverFiles,
     /// What is left to the guard.
-    sandbox: sandbox::Report,
+    sandbox: sandbox::SandboxReport,
     /// `None`: it is not known.
     resident: Option<Resident>,
     running: Option<Running>,
@@ -87,7 +87,12 @@ struct Running {
 
 impl Observer {
     /// One that is started as soon as [`Self::is_due`] is asked.
-    pub(crate) fn new(config: ObserverConfig, socket: OwnedFd, files: Files, sandbox: sandbox::Report) -> Self {
+    pub(crate) fn new(
+        config: ObserverConfig,
+        socket: OwnedFd,
+        files: ObserverFiles,
+        sandbox: sandbox::SandboxReport,
+    ) -> Self {
         let (resident, start_at) = (Resident::open().ok(), Instant::now());
         Self { config, socket, files, sandbox, resident, running: None, deaths: 0, start_at, restarts: 0 }
     }

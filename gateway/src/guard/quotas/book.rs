@@ -10,11 +10,11 @@ use crate::{
     message::{ToProxy, channel::sealed::seal},
     os::clock::Now,
     policy::limit::{
-        quota::{MAX_ROWS_TOLD, Span, UsedRow},
+        quota::{MAX_ROWS_TOLD, QuotaSpan, UsedRow},
         quotas::{QuotaReport, QuotaState},
         report::{LimitRow, MAX_ROWS, first},
     },
-    settings::limit::Settings,
+    settings::limit,
 };
 
 /// The most rows that are written at once.
@@ -39,9 +39,9 @@ struct QuotaSums {
     /// By the configuration before.
     was_configured: bool,
     most: usize,
-    span: Span,
+    span: QuotaSpan,
     /// The period before: what a proxy says of it comes too late.
-    before: Span,
+    before: QuotaSpan,
     used: HashMap<u64, Entry>,
     /// What the disk does not have yet.
     changed: Vec<u64>,
@@ -67,7 +67,7 @@ struct Entry {
 pub(crate) struct QuotaRows {
     pub(crate) name: String,
     pub(crate) counts: String,
-    pub(crate) span: Span,
+    pub(crate) span: QuotaSpan,
     /// What the disk has is of another period.
     pub(crate) is_new: bool,
     /// Keys, what each has used up, and as operators write it.
@@ -78,7 +78,7 @@ pub(crate) struct QuotaRows {
 
 impl Book {
     /// A configuration is in force. `true`: proxies are to be handed what is known of a quota that is there again.
-    pub(crate) fn configure(&mut self, settings: &Settings, now: Now) -> bool {
+    pub(crate) fn configure(&mut self, settings: &limit::Settings, now: Now) -> bool {
         let mut is_back = false;
         for kept in &mut self.quotas {
             kept.was_configured = std::mem::take(&mut kept.is_configured);
@@ -299,8 +299,8 @@ impl QuotaSums {
             is_configured: false,
             was_configured: false,
             most: 0,
-            span: Span::default(),
-            before: Span::default(),
+            span: QuotaSpan::default(),
+            before: QuotaSpan::default(),
             used: HashMap::new(),
             changed: Vec::new(),
             words: HashMap::new(),
@@ -310,7 +310,7 @@ impl QuotaSums {
     }
 
     /// A proxy is in this period. `false`: it is over.
-    fn follow(&mut self, span: Span) -> bool {
+    fn follow(&mut self, span: QuotaSpan) -> bool {
         if self.span.is(&span) {
             // Where the clock was set, the period ends at another time.
             self.span = span;

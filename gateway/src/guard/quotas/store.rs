@@ -13,7 +13,7 @@ use crate::{
         sqlite::{self, SqliteError, SqliteOptions},
     },
     os::clock::Now,
-    policy::limit::quota::Span,
+    policy::limit::quota::QuotaSpan,
 };
 
 /// The file in the state folder.
@@ -26,7 +26,7 @@ pub(crate) const WRITTEN: &str = "quotas.written";
 const SCHEMA: i64 = 1;
 
 /// How long it waits for whoever has locked the file, a backup for example.
-const PATIENCE: Duration = Duration::from_secs(2);
+const TIMEOUT: Duration = Duration::from_secs(2);
 
 const TABLES: &str = "
 CREATE TABLE machine (one INTEGER PRIMARY KEY CHECK (one = 1), boot TEXT NOT NULL, seen INTEGER NOT NULL);
@@ -49,7 +49,7 @@ CREATE TABLE IF NOT EXISTS word (
 ) WITHOUT ROWID;
 ";
 
-const WANTED: SqliteOptions = SqliteOptions { patience: PATIENCE, schema: SCHEMA, tables: TABLES };
+const WANTED: SqliteOptions = SqliteOptions { busy_timeout: TIMEOUT, schema: SCHEMA, tables: TABLES };
 
 /// Why the file cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -155,7 +155,7 @@ impl QuotaStore {
         while let Some(row) = rows.next()? {
             let ends: i64 = row.get(6)?;
             let (start, end, again) = (row.get(3)?, row.get(4)?, row.get(5)?);
-            let span = Span { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
+            let span = QuotaSpan { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
             if span.ends != 0 {
                 let (name, counts) = (row.get(1)?, row.get(2)?);
                 loaded.insert(
@@ -193,7 +193,7 @@ impl QuotaStore {
         change
             .execute("INSERT OR REPLACE INTO machine (one, boot, seen) VALUES (1, ?, ?)", params![self.boot, seen])?;
         for QuotaRows { name, counts, span, is_new, rows, words } in changed {
-            let Span { start, end, again, ends } = span;
+            let QuotaSpan { start, end, again, ends } = span;
             let number: i64 = change
                 .prepare_cached(
                     "INSERT INTO quota (name, counts, start, until, again, ends) VALUES (?, ?, ?, ?, ?, ?)

@@ -10,11 +10,11 @@ use crate::{
     message::channel::sealed::unseal,
     os::clock::{Now, SECOND},
     policy::limit::{
-        quota::{Span, UsedRow},
+        quota::{QuotaSpan, UsedRow},
         quotas::{QuotaReport, QuotaState},
     },
     settings::limit::{
-        Allowance, Cost, Except, KeyPart, Limit, Settings,
+        self, Allowance, Cost, Except, KeyPart, Limit,
         quota::{Period, Quota, QuotaHeaders, WhenFull},
     },
 };
@@ -22,7 +22,7 @@ use crate::{
 const COUNTS: &str = "requests of principal per day in UTC";
 const NOON: u64 = 1_773_144_000_000;
 
-fn settings(names: &[&str], capacity: usize) -> Settings {
+fn settings(names: &[&str], capacity: usize) -> limit::Settings {
     let limit = |name: &&str| Limit {
         name: (*name).to_owned(),
         by: vec![KeyPart::Principal],
@@ -46,7 +46,7 @@ fn settings(names: &[&str], capacity: usize) -> Settings {
             headers: QuotaHeaders::default(),
         }),
     };
-    Settings { limits: names.iter().map(limit).collect(), ..Settings::default() }
+    limit::Settings { limits: names.iter().map(limit).collect(), ..limit::Settings::default() }
 }
 
 fn now(hours: u64) -> Now {
@@ -54,13 +54,13 @@ fn now(hours: u64) -> Now {
 }
 
 /// The day that [`now`] is in, or one after it.
-fn day(number: i64) -> Span {
+fn day(number: i64) -> QuotaSpan {
     let start = i64::try_from(NOON).unwrap() - 12 * 3_600_000 + number * 86_400_000;
     let ends = now(12).monotonic + u64::try_from(number).unwrap() * 86_400 * SECOND;
-    Span { start, end: start + 86_400_000, again: 0, ends }
+    QuotaSpan { start, end: start + 86_400_000, again: 0, ends }
 }
 
-fn report(span: Span, rows: &[(u64, i64, bool)]) -> QuotaReport {
+fn report(span: QuotaSpan, rows: &[(u64, i64, bool)]) -> QuotaReport {
     let row = |(key, units, is_whole): &(u64, i64, bool)| UsedRow {
         key: *key,
         units: *units,
@@ -194,7 +194,7 @@ fn a_restart_goes_on_with_what_was_written() {
 fn d07_window_edge_on_disk() {
     let folder = Folder::new("edge");
     let mut store = folder.open("boot");
-    let written = |span: Span, is_new: bool, rows: Vec<(u64, u64, Option<Box<str>>)>| QuotaRows {
+    let written = |span: QuotaSpan, is_new: bool, rows: Vec<(u64, u64, Option<Box<str>>)>| QuotaRows {
         name: "daily".to_owned(),
         counts: COUNTS.to_owned(),
         span,

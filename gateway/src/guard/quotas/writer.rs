@@ -172,7 +172,7 @@ mod tests {
     use std::{fs, path::Path};
 
     use super::{super::store::FILE, *};
-    use crate::policy::limit::quota::Span;
+    use crate::policy::limit::quota::QuotaSpan;
 
     /// What fails just before the gateway stops is written with the last rows: the guard cannot have it written again.
     #[test]
@@ -181,8 +181,12 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let now = Now::read();
         let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
-        let span =
-            Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::os::clock::SECOND };
+        let span = QuotaSpan {
+            start: end - 86_400_000,
+            end,
+            again: 0,
+            ends: now.monotonic + 3_600 * crate::os::clock::SECOND,
+        };
         let rows = |rows: &[(u64, u64)]| {
             let rows = rows.iter().map(|(key, units)| (*key, *units, None)).collect();
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
@@ -212,8 +216,12 @@ mod tests {
         type Spoil = fn(&Path);
         let now = Now::read();
         let end = i64::try_from(now.unix_millis).unwrap() + 3_600_000;
-        let span =
-            Span { start: end - 86_400_000, end, again: 0, ends: now.monotonic + 3_600 * crate::os::clock::SECOND };
+        let span = QuotaSpan {
+            start: end - 86_400_000,
+            end,
+            again: 0,
+            ends: now.monotonic + 3_600 * crate::os::clock::SECOND,
+        };
         let written = || {
             let (name, counts) = ("daily".to_owned(), "requests".to_owned());
             let (rows, words) = (vec![(1, 1, None)], Vec::new());

@@ -73,8 +73,8 @@ pub(crate) fn lock(state_dir: &Path, pid: u32) -> Result<File, LockError> {
 ///
 /// # Errors
 /// [`LockError`].
-pub(crate) fn borrow(state_dir: &Path, patience: Duration) -> Result<File, LockError> {
-    take(state_dir, |waited, _pid| waited < patience)
+pub(crate) fn borrow(state_dir: &Path, timeout: Duration) -> Result<File, LockError> {
+    take(state_dir, |waited, _pid| waited < timeout)
 }
 
 /// Waits while `go_on` says so, of how long it was waited and what the file says whose it is.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 /// What a file is to be.
 pub(crate) struct SqliteOptions {
     /// How long whoever has locked it is waited for, a backup for example.
-    pub(crate) patience: Duration,
+    pub(crate) busy_timeout: Duration,
     /// What `PRAGMA user_version` says. A file of another number is never changed.
     pub(crate) schema: i64,
     /// What makes the tables.
@@ -55,7 +55,7 @@ pub(crate) fn open(path: &Path, wanted: &SqliteOptions) -> Result<Connection, Sq
     // SQLite gives the files that it makes beside this one the same mode.
     OpenOptions::new().create(true).append(true).mode(0o600).open(path)?;
     let mut connection = Connection::open(path)?;
-    connection.busy_timeout(wanted.patience)?;
+    connection.busy_timeout(wanted.busy_timeout)?;
     connection.pragma_update(None, "journal_mode", "WAL")?;
     connection.pragma_update(None, "synchronous", "FULL")?;
     connection.pragma_update(None, "temp_store", "MEMORY")?;

@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension as _, Row, Transaction, Transaction
 
 use super::{
     error::StoreError,
-    record::{Allowance, Anchor, Ended, Record},
+    record::{AllowanceRecord, BanEnd, BanRecord, CommittedHead},
     row::{record, signed, unsigned},
     source_filter::SourceFilter,
 };
@@ -21,11 +21,11 @@ pub const HISTORY: u64 = 100_000;
 
 /// The open store. One connection, used by one thread.
 #[derive(Debug)]
-pub struct Store {
+pub struct BanStore {
     pub(super) connection: Connection,
     /// Whose bans it may have.
     pub(super) seen: SourceFilter,
-    /// No other process can read it: see [`Store::share`].
+    /// No other process can read it: see [`BanStore::share`].
     pub(super) alone: bool,
     /// Its file, and which one that was when it was opened.
     pub(super) file: Option<(PathBuf, u64)>,
@@ -34,7 +34,7 @@ pub struct Store {
     pub(super) stands_in: Option<(String, bool)>,
 }
 
-impl Store {
+impl BanStore {
     /// Whose log is to be brought into its file by [`checkpoint`]; `None`: nobody else may open it.
     #[must_use]
     pub fn checkpointed(&self) -> Option<PathBuf> {
@@ -46,21 +46,21 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn change(&mut self) -> Result<Change<'_>, StoreError> {
+    pub fn change(&mut self) -> Result<StoreChange<'_>, StoreError> {
         match &self.stands_in {
             Some((_, true)) => return Err(StoreError::Behind),
             Some((why, false)) => return Err(StoreError::Unwritable(why.clone())),
             None => {}
         }
         let transaction = self.connection.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        Ok(Change(transaction, &self.seen))
+        Ok(StoreChange(transaction, &self.seen))
     }
 
     /// Every ban in force, in the order of their ids.
     ///
     /// # Errors
     /// [`StoreError::Row`] if somebody else wrote into the file.
-    pub fn in_force(&self) -> Result<Vec<Record>, StoreError> {
+    pub fn in_force(&self) -> Result<Vec<BanRecord>, StoreError> {
         self.records("SELECT * FROM ban WHERE ended IS NULL ORDER BY id", [])
     }
 
@@ -68,7 +68,7 @@ impl Store {
     ///
     /// # Errors
     /// As [`Self::in_force`].
-    pub fn history(&self, address: IpAddr, most: usize) -> Result<Vec<Record>, StoreError> {
+    pub fn history(&self, address: IpAddr, most: usize) -> Result<Vec<BanRecord>, StoreError> {
         // Every source that could hold the address, from the narrowest: at most 129 texts, looked up by index.
         let width = if address.is_ipv4() { 32 } else { 128 };
         let names: Vec<String> = (0..=width)
@@ -86,14 +86,14 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Row`] if somebody else wrote into the file.
-    pub fn allowed(&self) -> Result<Vec<Allowance>, StoreError> {
+    pub fn allowed(&self) -> Result<Vec<AllowanceRecord>, StoreError> {
         let mut query =
             self.connection.prepare_cached("SELECT source, reason, actor FROM allow ORDER BY added, source")?;
         let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
         rows.map(|row| {
             let (source, reason, actor) = row?;
             let source = source.parse().map_err(|_error| StoreError::Row { what: "an allowed source", id: 0 })?;
-            Ok(Allowance { source, reason, actor })
+            Ok(AllowanceRecord { source, reason, actor })
         })
         .collect()
     }
@@ -102,11 +102,11 @@ impl Store {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn anchor(&self) -> Result<Option<Anchor>, StoreError> {
+    pub fn anchor(&self) -> Result<Option<CommittedHead>, StoreError> {
         anchor(&self.connection)
     }
 
-    fn records(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<Record>, StoreError> {
+    fn records(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<BanRecord>, StoreError> {
         let mut query = self.connection.prepare_cached(query)?;
         let mut rows = query.query(values)?;
         let mut records = Vec::new();
@@ -133,34 +133,35 @@ pub fn checkpoint(path: &Path) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// [`StoreError`]; also if there is no store.
-pub fn read_anchor(path: &Path) -> Result<Option<Anchor>, StoreError> {
+pub fn read_anchor(path: &Path) -> Result<Option<CommittedHead>, StoreError> {
     let flags = rusqlite::OpenFlags::SQLITE_OPEN_READ_ONLY | rusqlite::OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;
     anchor(&connection)
 }
 
-pub(super) fn anchor(connection: &Connection) -> Result<Option<Anchor>, StoreError> {
-    let read =
-        |row: &Row<'_>| Ok(Anchor { seq: unsigned(row, "seq")?, hash: row.get("hash")?, first: row.get("first")? });
+pub(super) fn anchor(connection: &Connection) -> Result<Option<CommittedHead>, StoreError> {
+    let read = |row: &Row<'_>| {
+        Ok(CommittedHead { seq: unsigned(row, "seq")?, hash: row.get("hash")?, first: row.get("first")? })
+    };
     Ok(connection.query_row("SELECT seq, hash, first FROM audit", [], read).optional()?)
 }
 
 /// A change to the store that is not committed yet.
 #[derive(Debug)]
-pub struct Change<'store>(pub(super) Transaction<'store>, &'store SourceFilter);
+pub struct StoreChange<'store>(pub(super) Transaction<'store>, &'store SourceFilter);
 
-impl Change<'_> {
+impl StoreChange<'_> {
     /// Writes a ban; its id, which is a new one unless it has one.
     ///
     /// # Errors
     /// [`StoreError::Database`]; also if its source is banned already.
-    pub fn begin(&self, record: &Record) -> Result<u64, StoreError> {
+    pub fn begin(&self, record: &BanRecord) -> Result<u64, StoreError> {
         self.insert("INSERT", record)?;
         Ok(u64::try_from(self.0.last_insert_rowid()).unwrap_or(0))
     }
 
-    pub(super) fn insert(&self, how: &str, record: &Record) -> Result<(), StoreError> {
+    pub(super) fn insert(&self, how: &str, record: &BanRecord) -> Result<(), StoreError> {
         self.1.note(record.source);
         let evidence: Vec<String> = record.evidence.iter().map(ToString::to_string).collect();
         self.0
@@ -194,7 +195,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn end(&self, id: u64, ended: &Ended, packets: u64, bytes: u64) -> Result<(), StoreError> {
+    pub fn end(&self, id: u64, ended: &BanEnd, packets: u64, bytes: u64) -> Result<(), StoreError> {
         self.0
             .prepare_cached("UPDATE ban SET ended = ?, how = ?, packets = ?, bytes = ? WHERE id = ?")?
             .execute(params![signed(ended.at), ended.how, signed(packets), signed(bytes), signed(id)])?;
@@ -205,7 +206,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn rebase(&self, record: &Record) -> Result<(), StoreError> {
+    pub fn rebase(&self, record: &BanRecord) -> Result<(), StoreError> {
         self.0
             .prepare_cached("UPDATE ban SET boot = ?, expires_monotonic = ?, confirm_monotonic = ? WHERE id = ?")?
             .execute(params![
@@ -243,7 +244,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub fn allow(&self, allowed: &Allowance, now: u64) -> Result<(), StoreError> {
+    pub fn allow(&self, allowed: &AllowanceRecord, now: u64) -> Result<(), StoreError> {
         self.0.execute(
             "INSERT OR REPLACE INTO allow (source, reason, actor, added) VALUES (?, ?, ?, ?)",
             params![allowed.source.to_string(), allowed.reason, allowed.actor, signed(now)],
@@ -275,7 +276,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`]: nothing was changed.
-    pub fn commit(self, anchor: &Anchor) -> Result<(), StoreError> {
+    pub fn commit(self, anchor: &CommittedHead) -> Result<(), StoreError> {
         self.0
             .prepare_cached("INSERT OR REPLACE INTO audit (one, seq, hash, first) VALUES (1, ?, ?, ?)")?
             .execute(params![signed(anchor.seq), anchor.hash, anchor.first])?;

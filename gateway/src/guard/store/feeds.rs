@@ -1,16 +1,16 @@
 //! Feeds in the store: a row that names the generation in force, and that generation's entries in chunks.
 //!
 //! *Invariant:* chunks are written under a generation that nothing refers to yet; one statement puts it in force. A
-//! crash before it leaves the old content, and chunks that [`Store::sweep_feeds`] removes at the next start.
+//! crash before it leaves the old content, and chunks that [`BanStore::sweep_feeds`] removes at the next start.
 
 use rusqlite::{Row, params};
 
 use super::{
-    database::{Change, Store},
+    database::{BanStore, StoreChange},
     error::StoreError,
     row::{signed, unsigned},
 };
-use crate::guard::feeds::content::Content;
+use crate::guard::feeds::content::FeedContent;
 
 pub(super) const FEED_TABLES: &str = "
     CREATE TABLE IF NOT EXISTS feed (
@@ -58,9 +58,9 @@ pub(crate) struct FeedRow {
 }
 
 /// Lists with their entries.
-pub(crate) type Lists = Vec<(FeedRow, Content)>;
+pub(crate) type Lists = Vec<(FeedRow, FeedContent)>;
 
-impl Store {
+impl BanStore {
     /// Every feed with its entries, and the names of those whose entries cannot be read.
     ///
     /// # Errors
@@ -81,7 +81,7 @@ impl Store {
         Ok((feeds, broken))
     }
 
-    fn feed(&self, row: &Row<'_>) -> Result<(FeedRow, Content), StoreError> {
+    fn feed(&self, row: &Row<'_>) -> Result<(FeedRow, FeedContent), StoreError> {
         let id = unsigned(row, "id")?;
         let broken = |what| StoreError::Row { what, id };
         let reasons: String = row.get("reasons")?;
@@ -96,7 +96,7 @@ impl Store {
             loaded: unsigned(row, "loaded")?,
             generation: unsigned(row, "generation")?,
         };
-        let mut content = Content {
+        let mut content = FeedContent {
             base: unsigned(row, "base")?,
             entries: Vec::new(),
             reasons: serde_json::from_str(&reasons).map_err(|_error| broken("reasons"))?,
@@ -126,7 +126,7 @@ impl Store {
     }
 }
 
-impl Change<'_> {
+impl StoreChange<'_> {
     /// Writes a chunk of a generation that is not in force.
     ///
     /// # Errors
@@ -142,7 +142,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) fn put_feed(&self, feed: &FeedRow, content: &Content) -> Result<u32, StoreError> {
+    pub(crate) fn put_feed(&self, feed: &FeedRow, content: &FeedContent) -> Result<u32, StoreError> {
         let reasons = serde_json::to_string(&content.reasons).unwrap_or_else(|_error| "[]".to_owned());
         self.0.execute(
             "INSERT INTO feed (id, name, file, shadow, actor, digest, boot, loaded, base, reasons, generation)

@@ -4,7 +4,7 @@ use gateway_common::source::Source;
 use rusqlite::params;
 
 use super::{
-    database::{Change, Store},
+    database::{BanStore, StoreChange},
     error::StoreError,
     row::{signed, unsigned},
 };
@@ -37,7 +37,7 @@ pub(crate) struct GoodPrincipal {
     pub(crate) last: u64,
 }
 
-impl Store {
+impl BanStore {
     /// The clients that were good after `since`, the latest first. What cannot be read is left out: it shields nobody.
     ///
     /// # Errors
@@ -62,7 +62,7 @@ impl Store {
     }
 }
 
-impl Change<'_> {
+impl StoreChange<'_> {
     /// Remembers clients as they are now.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::{
 use rusqlite::{Connection, ErrorCode, TransactionBehavior};
 
 use super::{
-    database::Store,
+    database::BanStore,
     error::{SCHEMA, StoreError},
     feeds::FEED_TABLES,
     good::GOOD_TABLES,
@@ -30,7 +30,7 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 /// How long a decision waits: it is recorded later then.
 const HURRY: Duration = Duration::from_millis(5);
 
-impl Store {
+impl BanStore {
     /// Opens the store, making it where there is none.
     ///
     /// # Errors
@@ -39,21 +39,21 @@ impl Store {
         Self::open_within(path, TIMEOUT)
     }
 
-    fn open_within(path: &Path, patience: Duration) -> Result<Self, StoreError> {
+    fn open_within(path: &Path, timeout: Duration) -> Result<Self, StoreError> {
         // SQLite gives the files that it makes beside this one the same mode.
         if path != Path::new(":memory:") {
             OpenOptions::new().create(true).append(true).mode(0o640).open(path)?;
         }
-        match Self::ready(path, patience, false) {
+        match Self::ready(path, timeout, false) {
             // A full disk has no room for what readers in other processes need. What is stored can be read without.
-            Err(StoreError::Database(error)) if is_out_of_room(&error) => Self::ready(path, patience, true),
+            Err(StoreError::Database(error)) if is_out_of_room(&error) => Self::ready(path, timeout, true),
             ready => ready,
         }
     }
 
-    fn ready(path: &Path, patience: Duration, alone: bool) -> Result<Self, StoreError> {
+    fn ready(path: &Path, timeout: Duration, alone: bool) -> Result<Self, StoreError> {
         let mut connection = Connection::open(path)?;
-        connection.busy_timeout(patience)?;
+        connection.busy_timeout(timeout)?;
         if alone {
             connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
         }

@@ -8,7 +8,7 @@ use crate::web::request_id::RequestId;
 
 /// A ban as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Record {
+pub struct BanRecord {
     /// Grows by one with each ban; 0 until it is written.
     pub id: u64,
     /// Who.
@@ -39,9 +39,9 @@ pub struct Record {
     /// Connections that the proxy closed for it.
     pub connections_closed: Option<u32>,
     /// When and how it ended; `None`: in force.
-    pub ended: Option<Ended>,
+    pub ended: Option<BanEnd>,
     /// It goes unless an operator confirms it in time; `None`: it stays.
-    pub confirm: Option<Deadline>,
+    pub confirm: Option<BanDeadline>,
     /// Packets at its end.
     pub packets: u64,
     /// Bytes at its end.
@@ -50,7 +50,7 @@ pub struct Record {
 
 /// A moment on both clocks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Deadline {
+pub struct BanDeadline {
     /// Milliseconds since the Unix epoch: what people are shown, and what counts after a reboot.
     pub unix_millis: u64,
     /// `CLOCK_MONOTONIC`, nanoseconds: what decides within one boot.
@@ -59,7 +59,7 @@ pub struct Deadline {
 
 /// How a ban ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
+pub struct BanEnd {
     /// Milliseconds since the Unix epoch.
     pub at: u64,
     /// `expired`, `removed by operator:0`, ...
@@ -68,7 +68,7 @@ pub struct Ended {
 
 /// An allowance that an operator added.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Allowance {
+pub struct AllowanceRecord {
     /// Who.
     pub source: Source,
     /// Why, for people.
@@ -79,7 +79,7 @@ pub struct Allowance {
 
 /// The audit chain's head as it was last committed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Anchor {
+pub struct CommittedHead {
     /// The last record's number; 0: none yet.
     pub seq: u64,
     /// The last record's hash, hexadecimal.

@@ -4,7 +4,7 @@ use rusqlite::Row;
 
 use super::{
     error::StoreError,
-    record::{Deadline, Ended, Record},
+    record::{BanDeadline, BanEnd, BanRecord},
 };
 
 /// SQLite's integers are signed; nothing here comes near the sign bit but "never", which is `NULL`.
@@ -20,12 +20,12 @@ pub(super) fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u
     Ok(row.get::<_, Option<i64>>(column)?.and_then(|value| u64::try_from(value).ok()))
 }
 
-pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
+pub(super) fn record(row: &Row<'_>) -> Result<BanRecord, StoreError> {
     let id = unsigned(row, "id")?;
     let source: String = row.get("source")?;
     let evidence: String = row.get("evidence")?;
     let (how, at): (Option<String>, _) = (row.get("how")?, optional(row, "ended")?);
-    Ok(Record {
+    Ok(BanRecord {
         id,
         source: source.parse().map_err(|_error| StoreError::Row { what: "a source", id })?,
         reason: row.get("reason")?,
@@ -47,9 +47,9 @@ pub(super) fn record(row: &Row<'_>) -> Result<Record, StoreError> {
         expires_monotonic: optional(row, "expires_monotonic")?,
         reaction_micros: optional(row, "reaction_micros")?,
         connections_closed: row.get("connections_closed")?,
-        ended: at.map(|at| Ended { at, how: how.unwrap_or_default() }),
+        ended: at.map(|at| BanEnd { at, how: how.unwrap_or_default() }),
         confirm: match (optional(row, "confirm_by")?, optional(row, "confirm_monotonic")?) {
-            (Some(unix_millis), Some(monotonic)) => Some(Deadline { unix_millis, monotonic }),
+            (Some(unix_millis), Some(monotonic)) => Some(BanDeadline { unix_millis, monotonic }),
             _ => None,
         },
         packets: unsigned(row, "packets")?,

@@ -5,7 +5,7 @@ use gateway_common::source::Source;
 use rusqlite::params;
 
 use super::{
-    database::{Change, Store},
+    database::{BanStore, StoreChange},
     error::StoreError,
     row::{optional, signed, unsigned},
 };
@@ -46,7 +46,7 @@ pub struct Offence {
 /// Enforced bans by rules that nobody took back.
 const OFFENCES: &str = "ended IS NOT NULL AND rule IS NOT NULL AND shadow = 0 AND how IN ('expired', 'replaced')";
 
-impl Store {
+impl BanStore {
     /// What operators have unbanned, the latest first.
     ///
     /// # Errors
@@ -124,7 +124,7 @@ impl Store {
     }
 }
 
-impl Change<'_> {
+impl StoreChange<'_> {
     /// Lets a ban stay for its whole time.
     ///
     /// # Errors

@@ -7,16 +7,16 @@ use std::{fs, os::unix::fs::DirBuilderExt as _, path::Path, time::Duration};
 use rusqlite::{Connection, OpenFlags, config::DbConfig, params};
 
 use super::{
-    database::{Change, Store, anchor},
+    database::{BanStore, StoreChange, anchor},
     error::StoreError,
     feeds::FeedRow,
     good::GoodRow,
-    record::{Allowance, Anchor, Record},
+    record::{AllowanceRecord, BanRecord, CommittedHead},
     row::{record, signed},
     safety::{Pardon, Promotion},
     source_filter::SourceFilter,
 };
-use crate::guard::{feeds::content::Content, state_files::beside};
+use crate::guard::{feeds::content::FeedContent, state_files::beside};
 
 /// How many good clients are kept.
 const MOST_GOOD: usize = 65_536;
@@ -25,9 +25,9 @@ const MOST_GOOD: usize = 65_536;
 #[derive(Debug, Default)]
 pub(crate) struct Salvage {
     /// Bans in force.
-    pub(crate) records: Vec<Record>,
+    pub(crate) records: Vec<BanRecord>,
     /// Allowances.
-    pub(crate) allowed: Vec<Allowance>,
+    pub(crate) allowed: Vec<AllowanceRecord>,
     /// What operators unbanned.
     pub(crate) pardons: Vec<Pardon>,
     /// What operators promoted.
@@ -35,11 +35,11 @@ pub(crate) struct Salvage {
     /// Which of those there were cannot be read.
     pub(crate) lost_promotions: bool,
     /// Lists.
-    pub(crate) feeds: Vec<(FeedRow, Content)>,
+    pub(crate) feeds: Vec<(FeedRow, FeedContent)>,
     /// Good clients.
     pub(crate) good: Vec<GoodRow>,
     /// The audit chain's head.
-    pub(crate) anchor: Option<Anchor>,
+    pub(crate) anchor: Option<CommittedHead>,
 }
 
 impl Salvage {
@@ -87,7 +87,7 @@ impl Salvage {
 
     fn read(connection: Connection) -> Self {
         let anchor = anchor(&connection).ok().flatten();
-        let store = Store { connection, seen: SourceFilter::everybody(), alone: false, file: None, stands_in: None };
+        let store = BanStore { connection, seen: SourceFilter::everybody(), alone: false, file: None, stands_in: None };
         let mut records = Vec::new();
         // Not by an index: that may be what is damaged.
         if let Ok(mut query) = store.connection.prepare("SELECT * FROM ban NOT INDEXED WHERE ended IS NULL")
@@ -125,7 +125,7 @@ impl Salvage {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) fn write(&self, change: &Change<'_>) -> Result<(), StoreError> {
+    pub(crate) fn write(&self, change: &StoreChange<'_>) -> Result<(), StoreError> {
         for record in &self.records {
             change.keep(record)?;
         }
@@ -145,12 +145,12 @@ impl Salvage {
     }
 }
 
-impl Change<'_> {
+impl StoreChange<'_> {
     /// Writes a ban in force with its id, in the place of what has this id or bans the same source.
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) fn keep(&self, record: &Record) -> Result<(), StoreError> {
+    pub(crate) fn keep(&self, record: &BanRecord) -> Result<(), StoreError> {
         self.insert("INSERT OR REPLACE", record)
     }
 
@@ -158,7 +158,7 @@ impl Change<'_> {
     ///
     /// # Errors
     /// [`StoreError::Database`].
-    pub(crate) fn keep_feed(&self, row: &FeedRow, content: &Content) -> Result<(), StoreError> {
+    pub(crate) fn keep_feed(&self, row: &FeedRow, content: &FeedContent) -> Result<(), StoreError> {
         self.0.execute("DELETE FROM feed_chunk WHERE generation = ?", [signed(row.generation)])?;
         for (number, chunk) in (0_u64..).zip(content.rows()) {
             self.feed_chunk(row.generation, number, &chunk)?;

@@ -7,12 +7,12 @@ use rusqlite::Connection;
 use super::{schema::FIRST, *};
 use crate::web::request_id::RequestId;
 
-fn anchor(seq: u64) -> Anchor {
-    Anchor { seq, hash: format!("hash {seq}"), first: "first".to_owned() }
+fn anchor(seq: u64) -> CommittedHead {
+    CommittedHead { seq, hash: format!("hash {seq}"), first: "first".to_owned() }
 }
 
-fn draft(source: &str) -> Record {
-    Record {
+fn draft(source: &str) -> BanRecord {
+    BanRecord {
         relay: None,
         id: 0,
         source: source.parse().unwrap(),
@@ -34,23 +34,23 @@ fn draft(source: &str) -> Record {
     }
 }
 
-fn add(store: &mut Store, source: &str, seq: u64) -> u64 {
+fn add(store: &mut BanStore, source: &str, seq: u64) -> u64 {
     let change = store.change().unwrap();
     let id = change.begin(&draft(source)).unwrap();
     change.commit(&anchor(seq)).unwrap();
     id
 }
 
-fn end(store: &mut Store, id: u64, seq: u64) {
+fn end(store: &mut BanStore, id: u64, seq: u64) {
     let change = store.change().unwrap();
-    change.end(id, &Ended { at: 3_000, how: "expired".to_owned() }, 7, 700).unwrap();
+    change.end(id, &BanEnd { at: 3_000, how: "expired".to_owned() }, 7, 700).unwrap();
     change.commit(&anchor(seq)).unwrap();
 }
 
 #[test]
 fn remembers_over_a_restart() {
     let path = std::env::temp_dir().join(format!("gateway-store-{}.db", std::process::id()));
-    let mut store = Store::open(&path).unwrap();
+    let mut store = BanStore::open(&path).unwrap();
     assert_eq!(store.anchor().unwrap(), None);
     let id = add(&mut store, "192.0.2.7", 1);
     let change = store.change().unwrap();
@@ -62,14 +62,14 @@ fn remembers_over_a_restart() {
     change.begin(&draft("192.0.2.8")).unwrap();
     drop(change);
     drop(store);
-    let store = Store::open(&path).unwrap();
-    let expect = Record { id, reaction_micros: Some(42), connections_closed: Some(3), ..draft("192.0.2.7") };
+    let store = BanStore::open(&path).unwrap();
+    let expect = BanRecord { id, reaction_micros: Some(42), connections_closed: Some(3), ..draft("192.0.2.7") };
     assert_eq!(store.in_force().unwrap(), [expect]);
     assert_eq!(store.anchor().unwrap(), Some(anchor(2)));
     assert_eq!(read_anchor(&path).unwrap(), Some(anchor(2)));
     store.connection.pragma_update(None, "user_version", 99).unwrap();
     drop(store);
-    assert!(matches!(Store::open(&path), Err(StoreError::Newer { found: 99 })));
+    assert!(matches!(BanStore::open(&path), Err(StoreError::Newer { found: 99 })));
     for ending in ["db", "db-wal", "db-shm"] {
         drop(std::fs::remove_file(path.with_extension(ending)));
     }
@@ -77,7 +77,7 @@ fn remembers_over_a_restart() {
 
 #[test]
 fn ids_only_grow_and_history_is_bounded() {
-    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    let mut store = BanStore::open(Path::new(":memory:")).unwrap();
     for number in 1..=5 {
         let id = add(&mut store, "192.0.2.7", number);
         assert_eq!(id, number);
@@ -89,7 +89,7 @@ fn ids_only_grow_and_history_is_bounded() {
     change.commit(&anchor(7)).unwrap();
     let history = store.history("192.0.2.7".parse().unwrap(), 10).unwrap();
     assert_eq!(history.iter().map(|record| record.id).collect::<Vec<_>>(), [5, 4]);
-    assert_eq!(history[0].ended, Some(Ended { at: 3_000, how: "expired".to_owned() }));
+    assert_eq!(history[0].ended, Some(BanEnd { at: 3_000, how: "expired".to_owned() }));
     assert_eq!((history[0].packets, history[0].bytes), (7, 700));
     end(&mut store, kept, 8);
     assert_eq!(store.history("192.0.2.9".parse().unwrap(), 10).unwrap().len(), 1);
@@ -101,7 +101,7 @@ fn ids_only_grow_and_history_is_bounded() {
 
 #[test]
 fn a_source_is_banned_once() {
-    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    let mut store = BanStore::open(Path::new(":memory:")).unwrap();
     add(&mut store, "192.0.2.7", 1);
     let change = store.change().unwrap();
     assert!(change.begin(&draft("192.0.2.7")).is_err());
@@ -109,9 +109,9 @@ fn a_source_is_banned_once() {
 
 #[test]
 fn allowances() {
-    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    let mut store = BanStore::open(Path::new(":memory:")).unwrap();
     let allowed =
-        Allowance { source: "192.0.2.0/24".parse().unwrap(), reason: "us".into(), actor: "operator:0".into() };
+        AllowanceRecord { source: "192.0.2.0/24".parse().unwrap(), reason: "us".into(), actor: "operator:0".into() };
     let change = store.change().unwrap();
     change.allow(&allowed, 1).unwrap();
     change.commit(&anchor(1)).unwrap();
@@ -133,14 +133,14 @@ fn a_store_of_the_first_schema_is_brought_forward() {
         ("source, reason, actor, evidence, shadow, started, boot", "'192.0.2.7', 'x', 'y', '', 0, 1, 'b'");
     old.execute(&format!("INSERT INTO ban ({columns}) VALUES ({values})"), []).unwrap();
     drop(old);
-    let mut store = Store::open(&path).unwrap();
+    let mut store = BanStore::open(&path).unwrap();
     assert_eq!(store.in_force().unwrap()[0].confirm, None);
-    let deadline = Deadline { unix_millis: 5_000, monotonic: 7 };
+    let deadline = BanDeadline { unix_millis: 5_000, monotonic: 7 };
     let change = store.change().unwrap();
-    change.begin(&Record { confirm: Some(deadline), ..draft("192.0.2.8") }).unwrap();
+    change.begin(&BanRecord { confirm: Some(deadline), ..draft("192.0.2.8") }).unwrap();
     change.commit(&anchor(1)).unwrap();
     drop(store);
-    let store = Store::open(&path).unwrap();
+    let store = BanStore::open(&path).unwrap();
     assert_eq!(store.in_force().unwrap()[1].confirm, Some(deadline));
     for ending in ["db", "db-wal", "db-shm"] {
         drop(std::fs::remove_file(path.with_extension(ending)));
@@ -149,11 +149,11 @@ fn a_store_of_the_first_schema_is_brought_forward() {
 
 #[test]
 fn pardons_and_offences() {
-    let mut store = Store::open(Path::new(":memory:")).unwrap();
+    let mut store = BanStore::open(Path::new(":memory:")).unwrap();
     for (number, how) in ["expired", "removed by operator:0", "expired"].into_iter().enumerate() {
         let id = add(&mut store, "192.0.2.7", 1 + number as u64);
         let change = store.change().unwrap();
-        change.end(id, &Ended { at: 3_000 + number as u64, how: how.to_owned() }, 0, 0).unwrap();
+        change.end(id, &BanEnd { at: 3_000 + number as u64, how: how.to_owned() }, 0, 0).unwrap();
         change.commit(&anchor(1)).unwrap();
     }
     let ended: Vec<u64> =

@@ -7,14 +7,15 @@ use http::Method;
 use serde_json::Value;
 
 use super::tree::{
-    Claim, Comparison, ComparisonKind, Expression, ExpressionError, List, Node, Operand, Parameter, Relation,
+    Claim, Comparison, ComparisonKind, ConditionNode, Expression, ExpressionError, IdentityList, Operand,
+    PathParameter, Relation,
 };
 
 /// What the conditions of a route can name.
 #[derive(Clone, Debug)]
 pub struct RouteScope<'a> {
     /// Those of the route's path.
-    pub parameters: Vec<Parameter>,
+    pub parameters: Vec<PathParameter>,
     /// Those of the route; empty: every method.
     pub methods: &'a [Method],
     /// `[sources]`.
@@ -29,7 +30,7 @@ impl<'a> RouteScope<'a> {
         let parameters = segments.filter_map(|(position, segment)| {
             let name = segment.strip_prefix('{')?.strip_suffix('}')?;
             let (name, is_rest) = name.strip_prefix('*').map_or((name, false), |name| (name, true));
-            Some(Parameter { name: name.into(), position, is_rest })
+            Some(PathParameter { name: name.into(), position, is_rest })
         });
         Self { parameters: parameters.collect(), methods, sources }
     }
@@ -117,14 +118,14 @@ impl Operand {
 }
 
 /// Checks every comparison by itself, and that no claim is compared with two types.
-pub(super) fn check(root: &Node, scope: &RouteScope<'_>) -> Result<(), ExpressionError> {
+pub(super) fn check(root: &ConditionNode, scope: &RouteScope<'_>) -> Result<(), ExpressionError> {
     let mut claims: Vec<(&Claim, ValueType)> = Vec::new();
     let mut waiting = vec![root];
     while let Some(node) = waiting.pop() {
         match node {
-            Node::All(parts) | Node::Any(parts) => waiting.extend(parts.iter().rev()),
-            Node::Not(inner) => waiting.push(inner),
-            Node::Comparison(comparison) => {
+            ConditionNode::All(parts) | ConditionNode::Any(parts) => waiting.extend(parts.iter().rev()),
+            ConditionNode::Not(inner) => waiting.push(inner),
+            ConditionNode::Comparison(comparison) => {
                 check_comparison(comparison, scope)?;
                 for (claim, kind) in compared(comparison) {
                     let earlier = claims.iter().find(|(earlier, _)| earlier.path == claim.path);
@@ -172,7 +173,7 @@ fn check_comparison(comparison: &Comparison, scope: &RouteScope<'_>) -> Result<(
             check_pair(&comparison.at, value, Relation::Equal, &Operand::Constant(constant.clone()), scope)
         }),
         ComparisonKind::Among(value, list) => match (value.kind(), list) {
-            (ValueType::Number | ValueType::Truth, List::Roles | List::Scopes) => {
+            (ValueType::Number | ValueType::Truth, IdentityList::Roles | IdentityList::Scopes) => {
                 let message = format!("{} is {}, and roles and scopes are texts", value.name(), value.kind().name());
                 Err(fault(&comparison.at, message, "put it in quotation marks"))
             }
@@ -235,7 +236,7 @@ fn check_method(at: &Range<usize>, text: &str, scope: &RouteScope<'_>) -> Result
     Ok(())
 }
 
-fn check_text(at: &Range<usize>, parameter: &Parameter, text: &str) -> Result<(), ExpressionError> {
+fn check_text(at: &Range<usize>, parameter: &PathParameter, text: &str) -> Result<(), ExpressionError> {
     let name = &parameter.name;
     if text.is_empty() {
         let hint = "an empty parameter is never compared: leave the comparison out";
@@ -261,8 +262,8 @@ pub fn contradiction(expressions: &[Expression]) -> Option<(usize, ExpressionErr
         let mut waiting = vec![&expression.root];
         while let Some(node) = waiting.pop() {
             match node {
-                Node::All(parts) => waiting.extend(parts.iter().rev()),
-                Node::Comparison(comparison) => {
+                ConditionNode::All(parts) => waiting.extend(parts.iter().rev()),
+                ConditionNode::Comparison(comparison) => {
                     let Some(bound) = Bound::of(comparison) else { continue };
                     if let Some(other) = earlier.iter().find(|other| other.excludes(&bound)) {
                         let message = format!("{} cannot be this and also {}", bound.subject.name(), other.told());
@@ -270,7 +271,7 @@ pub fn contradiction(expressions: &[Expression]) -> Option<(usize, ExpressionErr
                     }
                     earlier.push(bound);
                 }
-                Node::Any(_) | Node::Not(_) => {}
+                ConditionNode::Any(_) | ConditionNode::Not(_) => {}
             }
         }
     }

@@ -9,8 +9,8 @@ use super::{
     check::RouteScope,
     lexer::{Lexer, Token},
     tree::{
-        Claim, Comparison, ComparisonKind, ExpressionError, List, MAX_COMPARISONS, MAX_DEPTH, MAX_LENGTH, Node,
-        Operand, Parameter, Relation,
+        Claim, Comparison, ComparisonKind, ConditionNode, ExpressionError, IdentityList, MAX_COMPARISONS, MAX_DEPTH,
+        MAX_LENGTH, Operand, PathParameter, Relation,
     },
 };
 use crate::{identity::claim::ClaimPath, net::source_set::SourceSet};
@@ -23,7 +23,7 @@ const VALUES: &str =
 
 type Result<T> = std::result::Result<T, ExpressionError>;
 
-pub(super) fn parse(text: &str, scope: &RouteScope<'_>) -> Result<Node> {
+pub(super) fn parse(text: &str, scope: &RouteScope<'_>) -> Result<ConditionNode> {
     if text.len() > MAX_LENGTH {
         let hint = "split it: all conditions of a route must be true";
         return Err(ExpressionError::new(0..text.len(), format!("is over {MAX_LENGTH} bytes"), hint));
@@ -48,22 +48,26 @@ struct Parser<'t> {
 enum Side {
     Value(Operand),
     /// `roles`, `scopes`.
-    List(List),
+    List(IdentityList),
     Source,
 }
 
 impl Parser<'_> {
-    fn any(&mut self, depth: usize) -> Result<Node> {
+    fn any(&mut self, depth: usize) -> Result<ConditionNode> {
         let parts = self.joined("or", |parser| parser.all(depth))?;
-        Ok(single(parts).unwrap_or_else(|parts| Node::Any(parts.into())))
+        Ok(single(parts).unwrap_or_else(|parts| ConditionNode::Any(parts.into())))
     }
 
-    fn all(&mut self, depth: usize) -> Result<Node> {
+    fn all(&mut self, depth: usize) -> Result<ConditionNode> {
         let parts = self.joined("and", |parser| parser.not(depth))?;
-        Ok(single(parts).unwrap_or_else(|parts| Node::All(parts.into())))
+        Ok(single(parts).unwrap_or_else(|parts| ConditionNode::All(parts.into())))
     }
 
-    fn joined(&mut self, word: &str, mut part: impl FnMut(&mut Self) -> Result<Node>) -> Result<Vec<Node>> {
+    fn joined(
+        &mut self,
+        word: &str,
+        mut part: impl FnMut(&mut Self) -> Result<ConditionNode>,
+    ) -> Result<Vec<ConditionNode>> {
         let mut parts = vec![part(self)?];
         while self.lexer.peek()? == Token::Word(word) {
             self.lexer.next()?;
@@ -72,7 +76,7 @@ impl Parser<'_> {
         Ok(parts)
     }
 
-    fn not(&mut self, depth: usize) -> Result<Node> {
+    fn not(&mut self, depth: usize) -> Result<ConditionNode> {
         let begin = self.lexer.place();
         if depth > MAX_DEPTH {
             let hint = "split the condition: all conditions of a route must be true";
@@ -81,7 +85,7 @@ impl Parser<'_> {
         match self.lexer.peek()? {
             Token::Word("not") => {
                 self.lexer.next()?;
-                Ok(Node::Not(self.not(depth + 1)?.into()))
+                Ok(ConditionNode::Not(self.not(depth + 1)?.into()))
             }
             Token::Sign("(") => {
                 self.lexer.next()?;
@@ -93,7 +97,7 @@ impl Parser<'_> {
         }
     }
 
-    fn comparison(&mut self, begin: usize) -> Result<Node> {
+    fn comparison(&mut self, begin: usize) -> Result<ConditionNode> {
         self.comparisons += 1;
         if self.comparisons > MAX_COMPARISONS {
             let hint = "split it: all conditions of a route must be true";
@@ -136,7 +140,7 @@ impl Parser<'_> {
                 return Err(ExpressionError::new(begin..at.end, "is no comparison", hint));
             }
         };
-        Ok(Node::Comparison(Comparison { at: begin..self.lexer.end(), kind }))
+        Ok(ConditionNode::Comparison(Comparison { at: begin..self.lexer.end(), kind }))
     }
 
     fn side(&mut self) -> Result<Side> {
@@ -151,8 +155,8 @@ impl Parser<'_> {
             Token::Word("method") => Operand::Method,
             Token::Word("principal") => Operand::Principal,
             Token::Word("source") => return Ok(Side::Source),
-            Token::Word("roles") => return Ok(Side::List(List::Roles)),
-            Token::Word("scopes") => return Ok(Side::List(List::Scopes)),
+            Token::Word("roles") => return Ok(Side::List(IdentityList::Roles)),
+            Token::Word("scopes") => return Ok(Side::List(IdentityList::Scopes)),
             Token::Word(word) => {
                 let known = ["claim", "method", "principal", "source", "roles", "scopes", "true", "false", "not"];
                 let near = known.into_iter().find(|known| strsim::jaro_winkler(known, word) >= 0.8);
@@ -167,7 +171,7 @@ impl Parser<'_> {
         }))
     }
 
-    fn parameter(&self, name: &str, at: Range<usize>) -> Result<Parameter> {
+    fn parameter(&self, name: &str, at: Range<usize>) -> Result<PathParameter> {
         let known = &self.scope.parameters;
         known.iter().find(|parameter| &*parameter.name == name).cloned().ok_or_else(|| {
             let names: Vec<_> = known.iter().map(|parameter| format!("{{{}}}", parameter.name)).collect();
@@ -212,7 +216,7 @@ impl Parser<'_> {
         let begin = self.lexer.place();
         match self.side()? {
             Side::List(list) => Ok(ComparisonKind::Among(value, list)),
-            Side::Value(Operand::Claim(claim)) => Ok(ComparisonKind::Among(value, List::Claim(claim))),
+            Side::Value(Operand::Claim(claim)) => Ok(ComparisonKind::Among(value, IdentityList::Claim(claim))),
             Side::Value(_) | Side::Source => {
                 let hint = "write a claim, roles, scopes, or a list: in ['a', 'b']";
                 Err(ExpressionError::new(begin..self.lexer.end(), "is no list", hint))
@@ -291,7 +295,7 @@ impl Parser<'_> {
     }
 }
 
-fn single(mut parts: Vec<Node>) -> std::result::Result<Node, Vec<Node>> {
+fn single(mut parts: Vec<ConditionNode>) -> std::result::Result<ConditionNode, Vec<ConditionNode>> {
     if parts.len() > 1 { Err(parts) } else { parts.pop().ok_or(parts) }
 }
 

@@ -21,12 +21,12 @@ pub struct Expression {
     /// As the configuration has it.
     pub text: Box<str>,
     /// What it says.
-    pub root: Node,
+    pub root: ConditionNode,
 }
 
 /// A part of a condition.
 #[derive(Clone, Debug, PartialEq)]
-pub enum Node {
+pub enum ConditionNode {
     /// `a and b`.
     All(Box<[Self]>),
     /// `a or b`.
@@ -54,7 +54,7 @@ pub enum ComparisonKind {
     /// `{id} in ["a", "b"]`: constants.
     OneOf(Operand, Box<[Value]>),
     /// `"billing" in claim.groups`.
-    Among(Operand, List),
+    Among(Operand, IdentityList),
     /// `source in office`.
     From(SourceSet),
 }
@@ -69,14 +69,14 @@ pub enum Operand {
     /// `method`.
     Method,
     /// `{id}`.
-    Parameter(Parameter),
+    Parameter(PathParameter),
     /// `principal`.
     Principal,
 }
 
 /// Several values of an identity.
 #[derive(Clone, Debug, PartialEq)]
-pub enum List {
+pub enum IdentityList {
     /// An array, or a text of words with blanks between them.
     Claim(Claim),
     /// `roles`.
@@ -96,7 +96,7 @@ pub struct Claim {
 
 /// A parameter of the route's path.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Parameter {
+pub struct PathParameter {
     /// Without its braces.
     pub name: Box<str>,
     /// The number of its segment, from 0.
@@ -146,9 +146,9 @@ impl Expression {
         std::iter::from_fn(move || {
             loop {
                 match waiting.pop()? {
-                    Node::Comparison(comparison) => return Some(comparison),
-                    Node::Not(inner) => waiting.push(inner),
-                    Node::All(parts) | Node::Any(parts) => waiting.extend(parts.iter().rev()),
+                    ConditionNode::Comparison(comparison) => return Some(comparison),
+                    ConditionNode::Not(inner) => waiting.push(inner),
+                    ConditionNode::All(parts) | ConditionNode::Any(parts) => waiting.extend(parts.iter().rev()),
                 }
             }
         })
@@ -174,7 +174,7 @@ impl Expression {
     }
 }
 
-impl Node {
+impl ConditionNode {
     fn place(&mut self, kept: &[ClaimPath]) {
         match self {
             Self::All(parts) | Self::Any(parts) => parts.iter_mut().for_each(|part| part.place(kept)),
@@ -198,12 +198,13 @@ impl Comparison {
         first.into_iter().chain(second)
     }
 
-    fn list(&self) -> Option<&List> {
+    fn list(&self) -> Option<&IdentityList> {
         if let ComparisonKind::Among(_, list) = &self.kind { Some(list) } else { None }
     }
 
     fn claims(&self) -> impl Iterator<Item = &Claim> {
-        let of_list = self.list().and_then(|list| if let List::Claim(claim) = list { Some(claim) } else { None });
+        let of_list =
+            self.list().and_then(|list| if let IdentityList::Claim(claim) = list { Some(claim) } else { None });
         let of_operands =
             self.operands().filter_map(|it| if let Operand::Claim(claim) = it { Some(claim) } else { None });
         of_operands.chain(of_list)
@@ -220,7 +221,7 @@ impl Comparison {
             Operand::Claim(claim) => Some(claim),
             _ => None,
         });
-        let of_list = list.and_then(|list| if let List::Claim(claim) = list { Some(claim) } else { None });
+        let of_list = list.and_then(|list| if let IdentityList::Claim(claim) = list { Some(claim) } else { None });
         of_operands.chain(of_list)
     }
 
@@ -237,7 +238,7 @@ impl Comparison {
     }
 
     /// The parameters of the path that it looks at.
-    pub fn parameters(&self) -> impl Iterator<Item = &Parameter> {
+    pub fn parameters(&self) -> impl Iterator<Item = &PathParameter> {
         self.operands().filter_map(|it| if let Operand::Parameter(parameter) = it { Some(parameter) } else { None })
     }
 }

@@ -11,8 +11,8 @@ use crate::{
     settings::access_log::{Field, LineFormat, Statuses, TemplatePart},
 };
 
-fn line<'a>() -> Line<'a> {
-    Line {
+fn line<'a>() -> LogLine<'a> {
+    LogLine {
         unix_millis: 1_764_000_000_123,
         id: RequestId(0x0123_4567_89ab_cdef_0011_2233_4455_6677),
         client: "203.0.113.7:40000".parse().unwrap(),
@@ -49,8 +49,8 @@ fn line<'a>() -> Line<'a> {
 }
 
 /// A line that has everything.
-fn full<'a>(noted: &'a Noted) -> Line<'a> {
-    Line {
+fn full<'a>(noted: &'a Noted) -> LogLine<'a> {
+    LogLine {
         client: "[2001:db8::7]:40000".parse().unwrap(),
         source: "2001:db8::/64".parse().unwrap(),
         relay: Some("192.0.2.1".parse().unwrap()),
@@ -101,23 +101,23 @@ fn noted(log: &AccessLog) -> Noted {
 }
 
 fn log(format: LineFormat) -> AccessLog {
-    AccessLog::new(&Settings { format, ..Settings::default() }).unwrap()
+    AccessLog::new(&access_log::Settings { format, ..access_log::Settings::default() }).unwrap()
 }
 
-fn written(log: &AccessLog, line: &Line<'_>) -> String {
+fn written(log: &AccessLog, line: &LogLine<'_>) -> String {
     let mut out = Vec::new();
     log.write(line, &mut out);
     String::from_utf8(out).unwrap()
 }
 
 #[track_caller]
-fn check(log: &AccessLog, line: &Line<'_>, expect: &str) {
+fn check(log: &AccessLog, line: &LogLine<'_>, expect: &str) {
     assert_eq!(written(log, line), format!("{expect}\n"));
 }
 
 #[test]
 fn json_lines() {
-    let log = AccessLog::new(&Settings::default()).unwrap();
+    let log = AccessLog::new(&access_log::Settings::default()).unwrap();
     assert!(!log.notes() && !log.is_timed);
     check(
         &log,
@@ -128,11 +128,11 @@ fn json_lines() {
     );
     let all = Field::ALL.map(|(_, field, _)| field).to_vec();
     let x_version = HeaderName::from_static("x-version");
-    let log = AccessLog::new(&Settings {
+    let log = AccessLog::new(&access_log::Settings {
         format: LineFormat::Json(all),
         request_headers: vec![http::header::USER_AGENT],
         response_headers: vec![x_version],
-        ..Settings::default()
+        ..access_log::Settings::default()
     })
     .unwrap();
     assert!(log.notes() && log.is_timed && log.has_trace_id);
@@ -157,7 +157,7 @@ fn json_lines() {
 /// The line that is written by hand says what the list of its fields says, for whatever there is to say.
 #[test]
 fn the_standard_line_is_that_of_its_fields() {
-    let standard = AccessLog::new(&Settings::default()).unwrap();
+    let standard = AccessLog::new(&access_log::Settings::default()).unwrap();
     // One field more, at the end, takes the other way.
     let fields = Field::DEFAULT.iter().copied().chain([Field::QueueUs]).collect();
     let by_fields = log(LineFormat::Json(fields));
@@ -165,9 +165,9 @@ fn the_standard_line_is_that_of_its_fields() {
     let lines = [
         line(),
         full(&noted),
-        Line { path: Some(jwt), ..full(&noted) },
-        Line { relay: None, grpc_status: None, server: None, ..full(&noted) },
-        Line { principal: Some("a\"\nb"), path: Some("\u{1b}"), rule: Some("\\"), ..full(&noted) },
+        LogLine { path: Some(jwt), ..full(&noted) },
+        LogLine { relay: None, grpc_status: None, server: None, ..full(&noted) },
+        LogLine { principal: Some("a\"\nb"), path: Some("\u{1b}"), rule: Some("\\"), ..full(&noted) },
     ];
     for line in lines {
         assert_eq!(written(&standard, &line), written(&by_fields, &line));
@@ -212,7 +212,7 @@ fn combined_lines() {
         "2001:db8::7 - alice [24/Nov/2025:16:00:00 +0000] \"GET /items/7?token=REDACTED&page=2 HTTP/2.0\" 403 120 \
          \"https://a.example/?code=REDACTED\" \"curl/8.0 \\\"x\\\"\"",
     );
-    let nothing = Line { method: None, protocol: None, status: 0, bytes_out: 0, ..line() };
+    let nothing = LogLine { method: None, protocol: None, status: 0, bytes_out: 0, ..line() };
     check(&log, &nothing, "203.0.113.7 - - [24/Nov/2025:16:00:00 +0000] \"-\" 000 - \"-\" \"-\"");
 }
 
@@ -235,7 +235,7 @@ fn templates() {
     ]));
     assert!(log.is_timed);
     let noted = noted(&log);
-    let line = Line { principal: Some("a b\""), ..full(&noted) };
+    let line = LogLine { principal: Some("a b\""), ..full(&noted) };
     check(&log, &line, "2001:db8::7\ta\\x20b\\\" \"no permission\" curl/8.0\\x20\\\"x\\\" - - $");
 }
 
@@ -267,7 +267,7 @@ fn t08_hostile_text_stays_in_its_string() {
             headers.insert("user-agent", raw.unwrap());
             let noted = Noted { request: pick(&log.request_headers, &headers), ..noted(&log) };
             let some = Some(text);
-            let line = Line {
+            let line = LogLine {
                 path: some,
                 principal: some,
                 method: some,
@@ -311,7 +311,7 @@ fn t08_hostile_text_forges_no_line_of_text() {
         headers.insert("referer", invalid.clone());
         let noted = Noted { request: pick(&combined.request_headers, &headers), ..Noted::default() };
         let some = Some(text);
-        let line = Line { path: some, principal: some, method: some, detail: some, query: some, ..full(&noted) };
+        let line = LogLine { path: some, principal: some, method: some, detail: some, query: some, ..full(&noted) };
         for (log, is_combined) in [(&combined, true), (&template, false)] {
             let out = written(log, &line);
             assert!(out.is_ascii() && out.ends_with('\n'), "{out:?}");
@@ -327,9 +327,9 @@ fn t08_hostile_text_forges_no_line_of_text() {
 
 #[test]
 fn principals_are_hashed_by_one_key() {
-    let mut settings = Settings { principal: Principal::Hashed(None), ..Settings::default() };
+    let mut settings = access_log::Settings { principal: Principal::Hashed(None), ..access_log::Settings::default() };
     settings.format = LineFormat::Json(vec![Field::Principal]);
-    let line = Line { principal: Some("alice"), ..line() };
+    let line = LogLine { principal: Some("alice"), ..line() };
     let (one, other) = (AccessLog::new(&settings).unwrap(), AccessLog::new(&settings).unwrap());
     assert_ne!(written(&one, &line), written(&other, &line), "each has a key of its own");
     let adopted = [one, other].map(|mut log| {

@@ -7,14 +7,14 @@ use super::{
     parts::{JsonMember, LoggedHeaders},
     placeholder::Placeholder,
 };
-use crate::settings::access_log::{Field, Principal, Settings};
+use crate::settings::access_log::{self, Field, Principal};
 
 /// How every line begins: what is the same in all of them.
 pub(super) const BEGINS: &str = "\"ecs.version\":\"8.17.0\",\"event.kind\":\"event\",\
     \"event.category\":[\"web\"],\"event.type\":[\"access\"],\"event.dataset\":\"gateway.access\"";
 
 /// The members, in their order.
-pub(super) fn members(settings: &Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
+pub(super) fn members(settings: &access_log::Settings, headers: &mut LoggedHeaders) -> Vec<JsonMember> {
     let field = |name: &str, field: Field| JsonMember::new(name, Placeholder::Field(field));
     let user = match settings.principal {
         Principal::Hashed(_) => "user.hash",

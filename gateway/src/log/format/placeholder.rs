@@ -9,7 +9,7 @@ use http::HeaderValue;
 
 use crate::{
     log::{
-        line::{Line, Timings},
+        line::{LogLine, Timings},
         redact::{Hash, Redactor},
         text,
     },
@@ -89,14 +89,14 @@ impl Placeholder {
 }
 
 /// A request, and what of it is not to be seen.
-pub(in crate::log) struct Reader<'a> {
+pub(in crate::log) struct PlaceholderReader<'a> {
     pub(in crate::log) redact: &'a Redactor,
     pub(in crate::log) hash: Option<&'a Hash>,
     pub(in crate::log) geo: &'a Geo,
-    pub(in crate::log) line: &'a Line<'a>,
+    pub(in crate::log) line: &'a LogLine<'a>,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> PlaceholderReader<'a> {
     /// What a place says of the request.
     #[inline]
     pub(super) fn value(&self, place: Placeholder) -> Value<'a> {

@@ -3,10 +3,10 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::placeholder::Reader;
+use super::placeholder::PlaceholderReader;
 use crate::log::text;
 
-impl Reader<'_> {
+impl PlaceholderReader<'_> {
     /// Appends the line.
     pub(super) fn write_standard(&self, out: &mut Vec<u8>) {
         let line = self.line;

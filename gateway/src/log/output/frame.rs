@@ -13,14 +13,14 @@ const INFORMATIONAL: u8 = 6;
 /// How a line becomes a message.
 pub(super) enum Frame {
     Journald(Journald),
-    Syslog(Syslog),
+    Syslog(SyslogFrame),
 }
 
 /// The journal's own protocol.
 pub(super) struct Journald;
 
 /// RFC 5424.
-pub(super) struct Syslog {
+pub(super) struct SyslogFrame {
     /// `<134>1 `
     begins: Box<str>,
     /// ` host gateway 4711 access - `
@@ -54,7 +54,7 @@ impl Frame {
     }
 }
 
-impl Syslog {
+impl SyslogFrame {
     pub(super) fn new(settings: &access_log::Syslog) -> Self {
         let host = match &settings.hostname {
             Some(host) => syslog::host(host),
@@ -83,7 +83,7 @@ mod tests {
 
     #[test]
     fn messages() {
-        let syslog = Syslog::new(&access_log::Syslog {
+        let syslog = SyslogFrame::new(&access_log::Syslog {
             transport: SyslogTransport::Udp("127.0.0.1:514".to_owned()),
             facility: 16,
             app_name: "edge".to_owned(),

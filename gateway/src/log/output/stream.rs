@@ -10,7 +10,7 @@ use std::{
 use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
 
-use super::{backoff::Backoff, frame::Syslog};
+use super::{backoff::Backoff, frame::SyslogFrame};
 use crate::{
     log::{
         drops::{DropReason, Dropped, lines},
@@ -26,7 +26,7 @@ const TIMEOUT: Duration = Duration::from_secs(5);
 pub(in crate::log) struct StreamOutput {
     address: String,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
-    frame: Syslog,
+    frame: SyslogFrame,
     connection: Option<Connection>,
     backoff: Backoff,
     message: Vec<u8>,
@@ -39,7 +39,11 @@ struct Connection {
 }
 
 impl StreamOutput {
-    pub(super) fn new(address: String, tls: Option<(Arc<ClientConfig>, ServerName<'static>)>, frame: Syslog) -> Self {
+    pub(super) fn new(
+        address: String,
+        tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
+        frame: SyslogFrame,
+    ) -> Self {
         Self { address, tls, frame, connection: None, backoff: Backoff::default(), message: Vec::new() }
     }
 

@@ -14,8 +14,8 @@ fn memory() -> File {
     rustix::fs::memfd_create("log", rustix::fs::MemfdFlags::CLOEXEC).unwrap().into()
 }
 
-fn outputs(outputs: &[settings::Output]) -> Vec<Output> {
-    outputs.iter().map(|output| Output::new(output).unwrap()).collect()
+fn outputs(outputs: &[settings::Output]) -> Vec<CompiledOutput> {
+    outputs.iter().map(|output| CompiledOutput::new(output).unwrap()).collect()
 }
 
 fn file(name: &str) -> settings::Output {
@@ -88,7 +88,7 @@ fn a_slow_disk_keeps_nobody_from_reopening() {
     let (mut reader, writer) = io::pipe().unwrap();
     let sink = Sink::start(&outputs(&[file("a")]), [File::from(OwnedFd::from(writer))]).unwrap();
     let block = vec![b'x'; 128 * 1_024];
-    while sink.dropped() == Counts::default() {
+    while sink.dropped() == DropCounts::default() {
         sink.hand_over([&block[..], b"\n"].concat());
     }
     // The first block is being written by now.
@@ -114,12 +114,12 @@ fn a_queue_is_bounded_by_bytes() {
     for _ in 0..4_000 {
         sink.hand_over(b"a line\n".to_vec());
     }
-    assert_eq!(sink.dropped(), Counts::default());
+    assert_eq!(sink.dropped(), DropCounts::default());
     let large = [vec![b'x'; (1 << 20) - 1], vec![b'\n']].concat();
     for _ in 0..7 {
         sink.hand_over(large.clone());
     }
-    let mut counts = Counts::default();
+    let mut counts = DropCounts::default();
     counts[DropReason::TooSlow as usize] = 1;
     assert_eq!(sink.dropped(), counts, "the last one is more than 8 MiB");
     // What is smaller still has room.
@@ -149,7 +149,7 @@ fn dropped_lines_are_counted_by_reason() {
         drop(lines);
         sink.finish(Duration::from_secs(1));
         if let Some(reason) = expect {
-            let mut counts = Counts::default();
+            let mut counts = DropCounts::default();
             counts[reason as usize] = 2;
             assert_eq!(sink.dropped(), counts);
         }
@@ -251,7 +251,7 @@ fn a_connection_that_has_ended_is_opened_again() {
         stream.shutdown(std::net::Shutdown::Both).unwrap();
     }
     sink.finish(LONG);
-    assert_eq!(sink.dropped(), Counts::default());
+    assert_eq!(sink.dropped(), DropCounts::default());
 }
 
 #[test]

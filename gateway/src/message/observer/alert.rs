@@ -10,8 +10,8 @@ use crate::{
     os::file::NamedFile,
     outbound::Server,
     settings::{
-        alert::{ReceiverKind, Settings},
-        outbound::{Dial, Refusal, SecretUrl},
+        alert::{self, ReceiverKind},
+        outbound::{Dial, SecretUrl, UrlRefusal},
     },
     web::url::Url,
 };
@@ -145,7 +145,7 @@ pub struct ReceiverShown {
 }
 
 /// The settings with what the files of receivers hold. `faults`: every file that is not what it should be is added.
-pub(in crate::message) fn complete(settings: &Settings, faults: &mut Vec<Diagnostic>) -> Settings {
+pub(in crate::message) fn complete(settings: &alert::Settings, faults: &mut Vec<Diagnostic>) -> alert::Settings {
     let mut settings = settings.clone();
     for receiver in &mut settings.receivers {
         let table = format!("receiver.{}", receiver.name);
@@ -203,11 +203,11 @@ pub(in crate::message) fn address(url: &mut SecretUrl, dial: &Dial) -> Result<()
     let text = std::str::from_utf8(secret(file)).map_err(|_binary| wrong("is no text"))?;
     let read = Url::parse(text).map_err(wrong)?;
     dial.server().judge(&read).map_err(|refusal| match refusal {
-        Refusal::Http | Refusal::HttpHere => {
+        UrlRefusal::Http | UrlRefusal::HttpHere => {
             wrong("is a URL of http").hint("write https://, or on this host `allow_http = true`")
         }
-        Refusal::Private(what) => wrong(what).hint("name a server on the internet, or write `allow_private = true`"),
-        Refusal::Never(why) => wrong(why).hint("name another server"),
+        UrlRefusal::Private(what) => wrong(what).hint("name a server on the internet, or write `allow_private = true`"),
+        UrlRefusal::Never(why) => wrong(why).hint("name another server"),
     })?;
     url.text = text.to_owned();
     Ok(())

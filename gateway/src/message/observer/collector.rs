@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     diagnostic::Diagnostic,
-    settings::{self, audit::Url},
+    settings::{self, audit::AnchorUrl},
     tls,
 };
 
@@ -22,7 +22,7 @@ const OWN: [&str; 7] =
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Collector {
     /// Where it is.
-    pub endpoint: Url,
+    pub endpoint: AnchorUrl,
     /// Who vouches for its certificate, in PEM; `None`: TLS is not spoken.
     pub ca: Option<Vec<u8>>,
     /// Headers of each request. They may be secret.
@@ -43,7 +43,7 @@ impl Collector {
     ///
     /// # Errors
     /// Files that are not what they should be, by their keys.
-    pub(in crate::message) fn new(settings: &settings::otlp::Collector) -> Result<Self, Diagnostic> {
+    pub(in crate::message) fn new(settings: &settings::otlp::OtlpCollector) -> Result<Self, Diagnostic> {
         let ca = settings.ca.as_ref().map(|file| file.bytes.to_vec());
         ca.as_deref().map(tls::outgoing).transpose()?;
         let headers = settings.headers.as_ref().map_or_else(|| Ok(Vec::new()), |file| headers(&file.bytes))?;

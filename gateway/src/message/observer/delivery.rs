@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::settings::audit::{SyslogServer, Url};
+use crate::settings::audit::{AnchorUrl, SyslogServer};
 
 /// What is to be delivered.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -19,7 +19,7 @@ pub enum Parcel {
     /// A POST request.
     Post {
         /// Where.
-        url: Url,
+        url: AnchorUrl,
         /// The type of the body.
         content_type: String,
         /// The body.

@@ -2,7 +2,7 @@
 
 use std::{collections::HashMap, io};
 
-use super::{Samples, Series, Telemetry, Value};
+use super::{Samples, Series, SeriesValue, Telemetry};
 
 /// A message is closed once it has so many bytes or so: the largest series fits into the rest of what a message may have.
 const FULL: usize = 48 * 1_024;
@@ -10,7 +10,7 @@ const FULL: usize = 48 * 1_024;
 /// What one observer knows of this process.
 #[derive(Debug, Default)]
 pub struct Report {
-    told: HashMap<Series, Value>,
+    told: HashMap<Series, SeriesValue>,
 }
 
 impl Report {
@@ -24,7 +24,7 @@ impl Report {
         samples: Samples,
         mut send: impl FnMut(&Telemetry) -> io::Result<()>,
     ) -> io::Result<()> {
-        let samples: HashMap<Series, Value> = samples.into_inner().into_iter().collect();
+        let samples: HashMap<Series, SeriesValue> = samples.into_inner().into_iter().collect();
         let mut message = Telemetry { serves, ..Telemetry::default() };
         message.gone = self.told.keys().filter(|series| !samples.contains_key(series)).cloned().collect();
         // Rare: what is left of so many is told the next time.
@@ -34,7 +34,7 @@ impl Report {
             if self.told.get(&series) == Some(&value) {
                 continue;
             }
-            bytes += weight(&series) + if let Value::Histogram(it) = &value { it.buckets.len() * 11 } else { 10 };
+            bytes += weight(&series) + if let SeriesValue::Histogram(it) = &value { it.buckets.len() * 11 } else { 10 };
             message.changed.push((series, value));
             if bytes >= FULL {
                 self.send(std::mem::replace(&mut message, Telemetry { serves, ..Telemetry::default() }), &mut send)?;
@@ -92,7 +92,7 @@ mod tests {
         );
         assert_eq!(tell(&mut report, &[("asks", 1), ("shed", 3)], true), None);
         let told = tell(&mut report, &[("asks", 1), ("shed", 4)], false).unwrap();
-        assert_eq!(told[0].changed, [(Series::new(Metric::Lost, &["shed"]), Value::Count(4))]);
+        assert_eq!(told[0].changed, [(Series::new(Metric::Lost, &["shed"]), SeriesValue::Count(4))]);
         let told = tell(&mut report, &[("asks", 1)], false).unwrap();
         assert_eq!(told[0].gone, [Series::new(Metric::Lost, &["shed"])]);
         assert_eq!(tell(&mut report, &[("asks", 1)], false).unwrap()[0].gone, []);

@@ -49,7 +49,7 @@ pub struct Trace {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct StepSpan {
     /// Which.
-    pub step: Step,
+    pub step: TraceStep,
     /// Its span.
     pub span: u64,
     /// When it began, in nanoseconds after the request. A handshake ended when its first request began.
@@ -60,7 +60,7 @@ pub struct StepSpan {
 
 /// The steps of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Step {
+pub enum TraceStep {
     /// Who is it, and is it allowed.
     Authenticate,
     /// May it do that.
@@ -79,7 +79,7 @@ pub enum Step {
     Validate,
 }
 
-impl Step {
+impl TraceStep {
     /// Its name.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -33,7 +33,7 @@ const ASKS_WITHIN: Duration = Duration::from_secs(5);
 const LOOK: Duration = Duration::from_millis(500);
 
 /// The listening socket.
-pub(in crate::observer) enum Socket {
+pub(in crate::observer) enum AdminSocket {
     /// `admin.address`.
     Tcp(TcpListener),
     /// `admin.socket`.
@@ -41,14 +41,14 @@ pub(in crate::observer) enum Socket {
 }
 
 /// Serves until the process ends.
-pub(in crate::observer) async fn serve(socket: Socket, admin: Rc<Admin>) {
+pub(in crate::observer) async fn serve(socket: AdminSocket, admin: Rc<Admin>) {
     let told = Sparse::default();
     loop {
         let accepted = match &socket {
-            Socket::Tcp(listener) => {
+            AdminSocket::Tcp(listener) => {
                 listener.accept().await.map(|(stream, peer)| begin(stream, Some(peer.ip()), &admin))
             }
-            Socket::Unix(listener) => {
+            AdminSocket::Unix(listener) => {
                 listener.accept().await.map(|(stream, _)| begin(ByteStream::new(stream), None, &admin))
             }
         };

@@ -17,7 +17,7 @@ fn told() -> (Rc<Exports>, Rc<Alerts>, Rc<Baselines>) {
 }
 
 fn admin(config: ObserverConfig, store: Rc<RefCell<Store>>) -> Admin {
-    let sandbox = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
+    let sandbox = sandbox::SandboxReport { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
     let own = ObserverState { sandbox, resident: None };
     Admin::new(config, store, told(), Rc::default(), own).unwrap()
 }
@@ -25,7 +25,7 @@ fn admin(config: ObserverConfig, store: Rc<RefCell<Store>>) -> Admin {
 #[track_caller]
 fn check(token: Option<&str>, request: &[(&str, &str)], path: &str, expect: u16) {
     let mut store = Store::default();
-    store.receive((Role::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
+    store.receive((MetricRole::Proxy, 1), Telemetry { serves: true, ..Telemetry::default() });
     let store = Rc::new(RefCell::new(store));
     let admin = admin(config(token), store);
     let mut built = Request::builder().uri(path);

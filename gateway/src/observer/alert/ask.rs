@@ -6,8 +6,8 @@ use tokio::time::timeout;
 
 use super::{
     Alerts,
-    dispatch::Outcome,
-    receiver::{ReceiverTarget, Sender, Sending},
+    dispatch::NotificationOutcome,
+    receiver::{AlertSender, ReceiverTarget, Sending},
     silence::{self, ActiveSilence},
     state,
 };
@@ -72,9 +72,9 @@ impl Alerts {
         for target in targets.iter().filter(is_chosen).map(Rc::clone) {
             let (alerts, sending) = (Rc::clone(self), Sending::Test(self.test(by, now)));
             tries.push(tokio::task::spawn_local(async move {
-                let sender = Sender { instance: &alerts.instance, now };
+                let sender = AlertSender { instance: &alerts.instance, now };
                 let sent = timeout(TEST, target.send(&alerts.client, &sending, sender)).await;
-                let late = Outcome::failed(format!("no answer within {} s", TEST.as_secs()));
+                let late = NotificationOutcome::failed(format!("no answer within {} s", TEST.as_secs()));
                 (target, sent.unwrap_or(late))
             }));
         }
@@ -90,8 +90,8 @@ impl Alerts {
         for one in tries {
             let Ok((target, outcome)) = one.await else { continue };
             let (is_sent, why) = match outcome {
-                Outcome::Sent => (true, None),
-                Outcome::Failed { why, .. } | Outcome::Refused(why) => (false, Some(why)),
+                NotificationOutcome::Sent => (true, None),
+                NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) => (false, Some(why)),
             };
             let ReceiverTarget { settings, .. } = &*target;
             let (name, kind) = (settings.name.clone(), settings.kind.name().to_owned());

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use outcome::Outcome;
+pub(super) use outcome::NotificationOutcome;
 pub(super) use pace::RateLimiter;
 
 use super::{
@@ -251,7 +251,7 @@ impl Outbox {
     }
 
     /// What became of the notification that was on its way. `tells_ends`: the receiver wants to know what has ended.
-    pub(super) fn done(&mut self, outcome: &Outcome, tells_ends: bool, now: Now) {
+    pub(super) fn done(&mut self, outcome: &NotificationOutcome, tells_ends: bool, now: Now) {
         let Some((key, told)) = self.on_its_way.take() else { return };
         self.pace.done(outcome, now);
         let mut touched = BTreeSet::from([key.clone()]);
@@ -303,8 +303,8 @@ impl GroupedAlert {
 
 impl AlertGroup {
     /// A notification of it was sent, or could not be.
-    fn done(&mut self, outcome: &Outcome, now: Now) {
-        if matches!(outcome, Outcome::Failed { .. }) {
+    fn done(&mut self, outcome: &NotificationOutcome, now: Now) {
+        if matches!(outcome, NotificationOutcome::Failed { .. }) {
             self.tries = self.tries.saturating_add(1);
         } else {
             (self.sent, self.tries) = (Some(now.unix_millis), 0);

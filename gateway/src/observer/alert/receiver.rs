@@ -10,15 +10,15 @@ use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header};
 use tokio::time::timeout;
 
 use sending::Post;
-pub(super) use sending::{Sender, Sending};
+pub(super) use sending::{AlertSender, Sending};
 
-use super::dispatch::Outcome;
+use super::dispatch::NotificationOutcome;
 use crate::{
     message::observer::alert::secret,
     observer::retry_after::retry_after,
     outbound::{
         Server,
-        client::{Client, FailureKind, OutboundRequest, OutboundResponse},
+        client::{FailureKind, OutboundClient, OutboundRequest, OutboundResponse},
     },
     settings::{
         alert::{Receiver, ReceiverKind},
@@ -64,7 +64,12 @@ impl ReceiverTarget {
     }
 
     /// Sends something, and says what became of it.
-    pub(super) async fn send(&self, client: &Client, sending: &Sending, sender: Sender<'_>) -> Outcome {
+    pub(super) async fn send(
+        &self,
+        client: &OutboundClient,
+        sending: &Sending,
+        sender: AlertSender<'_>,
+    ) -> NotificationOutcome {
         let time = self.settings.dial.timeout;
         let late = || format!("no answer within {} s", time.as_secs_f64());
         match &self.settings.kind {
@@ -73,14 +78,14 @@ impl ReceiverTarget {
                 let mail = (self.settings.name.as_str(), settings);
                 timeout(time, mail::send(client, server, mail, sending, sender))
                     .await
-                    .unwrap_or_else(|_late| Outcome::failed(late()))
+                    .unwrap_or_else(|_late| NotificationOutcome::failed(late()))
             }
             ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
                 let taken = Cell::new(0);
                 timeout(time, syslog::send(server, ca, (sending, &taken), sender))
                     .await
-                    .unwrap_or_else(|_late| Outcome::Failed { why: late(), wait: 0, taken: taken.get() })
+                    .unwrap_or_else(|_late| NotificationOutcome::Failed { why: late(), wait: 0, taken: taken.get() })
             }
             _ => match self.posts(sending, sender) {
                 Some(posts) => self.post(client, posts).await,
@@ -90,7 +95,7 @@ impl ReceiverTarget {
     }
 
     /// The requests of something; `None`: the URL is none.
-    fn posts(&self, sending: &Sending, sender: Sender<'_>) -> Option<Vec<Post>> {
+    fn posts(&self, sending: &Sending, sender: AlertSender<'_>) -> Option<Vec<Post>> {
         let read = |url: &SecretUrl| Url::parse(&url.text).ok();
         Some(match &self.settings.kind {
             ReceiverKind::Alertmanager { url, token } => {
@@ -119,7 +124,7 @@ impl ReceiverTarget {
     }
 
     /// Sends one request after the other, each of an alert where there are many. The first that fails is the last.
-    async fn post(&self, client: &Client, posts: Vec<Post>) -> Outcome {
+    async fn post(&self, client: &OutboundClient, posts: Vec<Post>) -> NotificationOutcome {
         let Some(server) = &self.server else { return unusable() };
         let mut refused = None;
         for (taken, post) in posts.into_iter().enumerate() {
@@ -128,23 +133,25 @@ impl ReceiverTarget {
             let request = OutboundRequest { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
             match client.ask(server, request).await {
                 Ok(answer) => match outcome(&answer) {
-                    Outcome::Sent => {}
-                    Outcome::Refused(why) => refused = Some(why),
-                    Outcome::Failed { why, wait, .. } => return Outcome::Failed { why, wait, taken },
+                    NotificationOutcome::Sent => {}
+                    NotificationOutcome::Refused(why) => refused = Some(why),
+                    NotificationOutcome::Failed { why, wait, .. } => {
+                        return NotificationOutcome::Failed { why, wait, taken };
+                    }
                 },
                 // It has been taken: the answer is of no interest.
                 Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::Content) => {}
                 Err(failure) => {
-                    return Outcome::Failed { why: words::without_urls(&failure.why), wait: 0, taken };
+                    return NotificationOutcome::Failed { why: words::without_urls(&failure.why), wait: 0, taken };
                 }
             }
         }
-        refused.map_or(Outcome::Sent, Outcome::Refused)
+        refused.map_or(NotificationOutcome::Sent, NotificationOutcome::Refused)
     }
 }
 
-fn unusable() -> Outcome {
-    Outcome::failed("it cannot be used with these settings".to_owned())
+fn unusable() -> NotificationOutcome {
+    NotificationOutcome::failed("it cannot be used with these settings".to_owned())
 }
 
 fn bearer(token: Option<&[u8]>) -> Vec<(&'static str, String)> {
@@ -164,14 +171,14 @@ fn headers(post: &Post) -> Result<HeaderMap, http::Error> {
 }
 
 /// What an answer means. Whatever somebody can put right is tried again: a wrong key, a receiver that has moved.
-fn outcome(answer: &OutboundResponse) -> Outcome {
+fn outcome(answer: &OutboundResponse) -> NotificationOutcome {
     let why = || format!("it answers {}", answer.status);
     match answer.status {
-        status if status.is_success() => Outcome::Sent,
+        status if status.is_success() => NotificationOutcome::Sent,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-            Outcome::Refused(why())
+            NotificationOutcome::Refused(why())
         }
-        _ => Outcome::Failed { why: why(), wait: retry_after(&answer.headers), taken: 0 },
+        _ => NotificationOutcome::Failed { why: why(), wait: retry_after(&answer.headers), taken: 0 },
     }
 }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use crate::{
-    message::telemetry::{Histogram, Metric, Series, Value},
+    message::telemetry::{Histogram, Metric, Series, SeriesValue},
     observer::store::Sums,
     os::clock::{Now, SECOND},
     settings::alert::{Aggregation, AlertRule, Match},
@@ -108,7 +108,7 @@ fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
         }
         let sum = groups.entry(group).or_default();
         match value {
-            Value::Count(count) => {
+            SeriesValue::Count(count) => {
                 #[expect(clippy::cast_precision_loss, reason = "nobody's bound is so exact")]
                 let count = *count as f64;
                 sum.whole += count;
@@ -118,19 +118,19 @@ fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
                     sum.part += count;
                 }
             }
-            Value::Level(level) => {
+            SeriesValue::Level(level) => {
                 sum.whole += level;
                 if *level != 0.0 {
                     sum.earliest = Some(sum.earliest.map_or(*level, |earliest| earliest.min(*level)));
                 }
             }
-            Value::Histogram(histogram) => sum.histogram.add(histogram),
+            SeriesValue::Histogram(histogram) => sum.histogram.add(histogram),
         }
     }
     if let Aggregation::DividedBy(other) | Aggregation::LessThan(other) = rule.measure {
         let own = other.row().labels;
         for (series, value) in of_metric(sums, other) {
-            let Value::Level(level) = value else { continue };
+            let SeriesValue::Level(level) = value else { continue };
             let group: LabelValues = rule
                 .by
                 .iter()
@@ -147,7 +147,7 @@ fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
     groups
 }
 
-fn of_metric(sums: &Sums, metric: Metric) -> impl Iterator<Item = (&Series, &Value)> {
+fn of_metric(sums: &Sums, metric: Metric) -> impl Iterator<Item = (&Series, &SeriesValue)> {
     let first = Series { metric, labels: Vec::new() };
     sums.range(first..).take_while(move |(series, _)| series.metric == metric)
 }

@@ -2,8 +2,8 @@
 
 use super::{dispatch::tests::receiver, *};
 use crate::{
-    message::telemetry::{Series, Value},
-    settings::alert::{AlertCondition, Comparison, builtin},
+    message::telemetry::{Series, SeriesValue},
+    settings::alert::{AlertComparison, AlertCondition, builtin},
 };
 
 fn at(second: u64) -> Now {
@@ -14,18 +14,18 @@ fn at(second: u64) -> Now {
 fn files(kept: &SavedState) -> [OwnedFd; 2] {
     let files = ["a", "b"].map(|name| rustix::fs::memfd_create(name, rustix::fs::MemfdFlags::CLOEXEC).unwrap());
     let copies = files.each_ref().map(|file| file.try_clone().unwrap());
-    Keep::open::<SavedState>(copies).0.write(kept).unwrap();
+    AlternatingFiles::open::<SavedState>(copies).0.write(kept).unwrap();
     files
 }
 
 fn rule() -> AlertRule {
-    let condition = AlertCondition { comparison: Comparison::Above, bound: 0.0 };
+    let condition = AlertCondition { comparison: AlertComparison::Above, bound: 0.0 };
     let severity = Severity::Warning;
     AlertRule { by: Vec::new(), condition, hold: Duration::ZERO, severity, ..builtin::rules().remove(0) }
 }
 
-fn settings(receivers: &[&Receiver]) -> Settings {
-    Settings { rules: vec![rule()], receivers: receivers.iter().copied().cloned().collect() }
+fn settings(receivers: &[&Receiver]) -> alert::Settings {
+    alert::Settings { rules: vec![rule()], receivers: receivers.iter().copied().cloned().collect() }
 }
 
 /// One alert begins.
@@ -48,7 +48,7 @@ fn sent(alerts: &Alerts, receiver: &Receiver, second: u64) -> (usize, usize) {
     let mut outboxes = alerts.outboxes.borrow_mut();
     let outbox = outboxes.get_mut(&receiver.name).unwrap();
     let next = outbox.next(receiver, &Silences::default(), at(second));
-    outbox.done(&Outcome::Sent, receiver.resolved, at(second));
+    outbox.done(&NotificationOutcome::Sent, receiver.resolved, at(second));
     next.map_or((0, 0), |it| (it.firing.len(), it.ended.len()))
 }
 
@@ -97,9 +97,9 @@ fn restarts_tell_who_is_new_or_wants_to_know_less() {
 #[track_caller]
 fn goes_on(seconds: &[(u64, Option<f64>, bool)]) {
     let config_refused = builtin::rules().into_iter().find(|rule| rule.name == "config_refused").unwrap();
-    let settings = Settings { rules: vec![config_refused], receivers: Vec::new() };
+    let settings = alert::Settings { rules: vec![config_refused], receivers: Vec::new() };
     let sums = |level: Option<f64>| {
-        let told = |level| (Series::new(Metric::ReloadSuccessful, &[]), Value::Level(level));
+        let told = |level| (Series::new(Metric::ReloadSuccessful, &[]), SeriesValue::Level(level));
         level.map(told).into_iter().collect::<Sums>()
     };
     let before = Alerts::new(at(0));
@@ -133,9 +133,9 @@ fn other_files_bring_nothing_back() {
     alerts.restore(files(&old), at(0));
     begin(&alerts, 1);
     // Another guard comes while something is being written.
-    let writing = alerts.keep.borrow_mut().take();
+    let writing = alerts.saved_files.borrow_mut().take();
     alerts.restore(files(&old), at(2));
-    assert!(writing.is_some() && alerts.keep.borrow().is_some());
+    assert!(writing.is_some() && alerts.saved_files.borrow().is_some());
     assert_eq!(alerts.tracker.borrow().firing().count(), 1);
     assert_eq!(sent(&alerts, &ops, 20), (1, 0));
 }
@@ -143,7 +143,7 @@ fn other_files_bring_nothing_back() {
 #[test]
 fn heartbeats_that_do_not_arrive_are_told_of() {
     let server = crate::settings::audit::SyslogServer::Unix("/nonexistent/log".into());
-    let kind = crate::settings::alert::ReceiverKind::Syslog(server);
+    let kind = alert::ReceiverKind::Syslog(server);
     let ops = Receiver { kind, heartbeat: Some(Duration::from_secs(1)), ..receiver() };
     let alerts = Alerts::new(at(0));
     alerts.configure(&settings(&[&ops]), at(0));
@@ -152,7 +152,7 @@ fn heartbeats_that_do_not_arrive_are_told_of() {
         alerts.measure(&mut samples, at(1));
         let mut samples = samples.into_inner().into_iter();
         let found = samples.find(|(series, _)| series.metric == Metric::AlertReceiverFailing);
-        matches!(found, Some((_, Value::Level(level))) if level > 0.5)
+        matches!(found, Some((_, SeriesValue::Level(level))) if level > 0.5)
     };
     alerts.heartbeats.borrow_mut().insert(ops.name.clone(), Beat::default());
     assert!(!is_failing());

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     message::observer::anomalies::{ContributorShown, ContributorsShown},
     policy::detect::MAX_NAMED,
-    settings::alert::Unit,
+    settings::alert::NumberUnit,
 };
 
 /// Something that is not usual.
@@ -111,11 +111,11 @@ pub(super) fn sentence(scope: &Scope, measure: Measure, value: f64, usual: &Usua
         Measure::Requests => (format!("{} requests a minute", whole(value)), whole(low), whole(high)),
         Measure::Sources => (format!("{} sources a minute", whole(value)), whole(low), whole(high)),
         Measure::Errors => {
-            let show = |share| Unit::Share.show(share);
+            let show = |share| NumberUnit::Share.show(share);
             (format!("{} of the requests fail", show(value)), show(low), show(high))
         }
         Measure::Latency => {
-            let show = |seconds| Unit::Seconds.show(seconds);
+            let show = |seconds| NumberUnit::Seconds.show(seconds);
             (format!("95 of 100 requests take up to {}", show(value)), show(low), show(high))
         }
         Measure::RequestSize => (format!("requests of {}", bytes(value)), bytes(low), bytes(high)),
@@ -137,5 +137,5 @@ fn whole(value: f64) -> String {
 }
 
 fn bytes(value: f64) -> String {
-    Unit::Bytes.show(value.round())
+    NumberUnit::Bytes.show(value.round())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    message::telemetry::{Histogram, Metric, Series, Value},
+    message::telemetry::{Histogram, Metric, Series, SeriesValue},
     observer::store::Sums,
     policy::detect::ALL_ROUTES,
     settings::anomalies::ClientMeasure,
@@ -194,9 +194,9 @@ fn gather(sums: &Sums) -> BTreeMap<Scope, ScopeTotals> {
     totals
 }
 
-fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value) {
+fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &SeriesValue) {
     #[expect(clippy::cast_precision_loss, reason = "of what is usual six digits are plenty")]
-    let count = if let Value::Count(count) = value { *count as f64 } else { 0.0 };
+    let count = if let SeriesValue::Count(count) = value { *count as f64 } else { 0.0 };
     match (metric, value) {
         (Metric::Requests | Metric::UpstreamRequests, _) => {
             totals.requests += count;
@@ -213,7 +213,7 @@ fn add(totals: &mut ScopeTotals, metric: Metric, series: &Series, value: &Value)
         },
         (Metric::RequestBytes, _) => totals.received += count,
         (Metric::ResponseBytes, _) => totals.sent += count,
-        (_, Value::Histogram(histogram)) => totals.histogram.add(histogram),
+        (_, SeriesValue::Histogram(histogram)) => totals.histogram.add(histogram),
         _ => {}
     }
 }
@@ -227,7 +227,7 @@ mod tests {
     fn what_limits_refuse_is_no_failure() {
         let row = |metric: Metric, labels: &[&str], count: u64| {
             let labels = labels.iter().map(|label| (*label).to_owned()).collect();
-            (Series { metric, labels }, Value::Count(count))
+            (Series { metric, labels }, SeriesValue::Count(count))
         };
         let sums = |scale: u64| -> Sums {
             [

@@ -9,7 +9,7 @@ use super::{
     measure::{Measure, Scope},
     watch::Watch,
 };
-use crate::settings::anomalies::Settings;
+use crate::settings::anomalies;
 
 /// Everything that is measured.
 const MEASURES: [Measure; 8] = [
@@ -49,14 +49,14 @@ pub struct BaselineAnomaly {
 #[derive(Debug)]
 pub struct BaselineTrial {
     watch: Watch,
-    settings: Settings,
+    settings: anomalies::Settings,
     zone: TimeZone,
 }
 
 impl BaselineTrial {
     /// Nothing is known yet.
     #[must_use]
-    pub fn new(settings: &Settings) -> Self {
+    pub fn new(settings: &anomalies::Settings) -> Self {
         let zone = TimeZone::get(&settings.zone).unwrap_or(TimeZone::UTC);
         Self { watch: Watch::default(), settings: settings.clone(), zone }
     }
@@ -85,15 +85,15 @@ impl BaselineTrial {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::anomalies::Actions;
+    use crate::settings::anomalies::AnomalyActions;
 
     #[test]
     fn it_tells_what_the_observer_would() {
-        let settings = Settings {
+        let settings = anomalies::Settings {
             sensitivity: 6.0,
             minutes: 2,
             zone: "UTC".to_owned(),
-            actions: Actions::default(),
+            actions: AnomalyActions::default(),
             capacity: 256,
         };
         let mut trial = BaselineTrial::new(&settings);

@@ -13,7 +13,7 @@ use super::{
 use crate::{
     message::observer::anomalies::ContributorsShown,
     policy::detect::{ALL_ROUTES, Deviating, LONGEST_CONTRIBUTOR, LONGEST_SENTENCE, MAX_DEVIATING},
-    settings::anomalies::{ClientMeasure, Settings},
+    settings::anomalies::{self, ClientMeasure},
 };
 
 /// A series: what it is of, and what is measured.
@@ -99,7 +99,7 @@ impl Watch {
     pub(super) fn minute(
         &mut self,
         numbers: Vec<(SeriesKey, f64)>,
-        settings: &Settings,
+        settings: &anomalies::Settings,
         zone: &TimeZone,
         now_unix: u64,
     ) -> Vec<Deviation> {
@@ -164,7 +164,7 @@ impl Watch {
 
     /// What there was more of than usual in the minute that ended at `now_unix`, and single clients are counted by: failures
     /// first.
-    pub(super) fn deviating(&self, settings: &Settings, now_unix: u64) -> Vec<Deviating> {
+    pub(super) fn deviating(&self, settings: &anomalies::Settings, now_unix: u64) -> Vec<Deviating> {
         let (now, mut found) = (now_unix / 60_000, Vec::new());
         for ((scope, measure), deviation) in &self.current {
             let key = (scope.clone(), *measure);

@@ -17,7 +17,7 @@ use tokio::{
 use tokio_rustls::TlsConnector;
 
 use super::wire;
-use crate::{message::observer::collector::Collector, settings::audit::Url, text::digits::decimal, tls};
+use crate::{message::observer::collector::Collector, settings::audit::AnchorUrl, text::digits::decimal, tls};
 
 /// How long a collector may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -38,7 +38,7 @@ pub(super) enum ExportOutcome {
 
 /// A collector that can be spoken to.
 pub(super) struct CollectorClient {
-    endpoint: Url,
+    endpoint: AnchorUrl,
     tls: Option<(Arc<ClientConfig>, ServerName<'static>)>,
     headers: HeaderMap,
     service: String,

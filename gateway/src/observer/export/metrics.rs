@@ -2,7 +2,7 @@
 
 use super::wire;
 use crate::{
-    message::telemetry::{Histogram, Kind, Metric, Row, Series, Value},
+    message::telemetry::{Histogram, Metric, MetricKind, MetricRow, Series, SeriesValue},
     observer::{protobuf::Message, store::Sums},
 };
 
@@ -14,8 +14,8 @@ const CUMULATIVE: u64 = 2;
 
 /// All series, in as many requests as it takes. `began` and `now`: nanoseconds since 1970.
 pub(super) fn encode(service: &str, sums: &Sums, began: u64, now: u64) -> Vec<Vec<u8>> {
-    let all: Vec<(&Series, &Value)> = sums.iter().collect();
-    let request = |part: &[(&Series, &Value)]| {
+    let all: Vec<(&Series, &SeriesValue)> = sums.iter().collect();
+    let request = |part: &[(&Series, &SeriesValue)]| {
         let metrics = part.chunk_by(|(one, _), (other, _)| one.metric == other.metric);
         wire::request(service, metrics.filter_map(|series| metric(series, began, now)))
     };
@@ -23,9 +23,9 @@ pub(super) fn encode(service: &str, sums: &Sums, began: u64, now: u64) -> Vec<Ve
 }
 
 /// Series of one metric.
-fn metric(series: &[(&Series, &Value)], began: u64, now: u64) -> Option<Message> {
+fn metric(series: &[(&Series, &SeriesValue)], began: u64, now: u64) -> Option<Message> {
     let metric = series.first()?.0.metric;
-    let Row { name, kind, help, .. } = metric.row();
+    let MetricRow { name, kind, help, .. } = metric.row();
     let mut points = Message::default();
     for (series, value) in series {
         points.message(1, &point(series, value, began, now));
@@ -35,13 +35,13 @@ fn metric(series: &[(&Series, &Value)], began: u64, now: u64) -> Option<Message>
     message.text(2, help);
     message.text(3, unit(metric));
     match kind {
-        Kind::Current | Kind::Gauge => message.message(5, &points),
-        Kind::Counter => {
+        MetricKind::Current | MetricKind::Gauge => message.message(5, &points),
+        MetricKind::Counter => {
             points.number(2, CUMULATIVE);
             points.number(3, 1);
             message.message(7, &points);
         }
-        Kind::Histogram => {
+        MetricKind::Histogram => {
             points.number(2, CUMULATIVE);
             message.message(9, &points);
         }
@@ -49,22 +49,22 @@ fn metric(series: &[(&Series, &Value)], began: u64, now: u64) -> Option<Message>
     Some(message)
 }
 
-fn point(series: &Series, value: &Value, began: u64, now: u64) -> Message {
+fn point(series: &Series, value: &SeriesValue, began: u64, now: u64) -> Message {
     let mut point = Message::default();
     let attributes = series.metric.row().labels.iter().zip(&series.labels);
-    let is_sum = !matches!(value, Value::Level(_));
+    let is_sum = !matches!(value, SeriesValue::Level(_));
     if is_sum {
         point.fixed(2, began);
     }
     point.fixed(3, now);
-    let field = if matches!(value, Value::Histogram(_)) { 9 } else { 7 };
+    let field = if matches!(value, SeriesValue::Histogram(_)) { 9 } else { 7 };
     for (name, label) in attributes {
         point.message(field, &wire::text(name, label));
     }
     match value {
-        Value::Count(count) => point.fixed(6, *count),
-        Value::Level(level) => point.double(4, *level),
-        Value::Histogram(it) => histogram(&mut point, it),
+        SeriesValue::Count(count) => point.fixed(6, *count),
+        SeriesValue::Level(level) => point.double(4, *level),
+        SeriesValue::Histogram(it) => histogram(&mut point, it),
     }
     point
 }
@@ -102,7 +102,7 @@ mod tests {
     fn all_series_are_told_in_parts() {
         let mut sums = Sums::new();
         for number in 0..PART * 2 + 1 {
-            sums.insert(Series::new(Metric::Lost, &[&format!("{number:05}")]), Value::Count(7));
+            sums.insert(Series::new(Metric::Lost, &[&format!("{number:05}")]), SeriesValue::Count(7));
         }
         let parts = encode("edge", &sums, 1, 2);
         assert_eq!(parts.len(), 3);

@@ -1,11 +1,11 @@
 //! Queues that fill, collectors that fail, and what is told of them.
 
 use super::*;
-use crate::settings::audit::Url;
+use crate::settings::audit::AnchorUrl;
 
 /// Nobody listens there.
 fn collector() -> Collector {
-    let endpoint = Url {
+    let endpoint = AnchorUrl {
         is_tls: false,
         host: "127.0.0.1".to_owned(),
         port: 1,
@@ -68,7 +68,7 @@ fn metrics_that_could_not_be_sent_are_counted() {
     samples.count(Metric::Lost, &["shed"], 1);
     let mut store = Store::default();
     let telemetry = crate::message::telemetry::Telemetry { changed: samples.into_inner(), ..Default::default() };
-    store.receive((crate::message::telemetry::Role::Proxy, 1), telemetry);
+    store.receive((crate::message::telemetry::MetricRole::Proxy, 1), telemetry);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let client = exporter.target.client().unwrap();
     runtime.block_on(exporter.send(&client, &RefCell::new(store)));

@@ -3,7 +3,7 @@
 
 use super::wire;
 use crate::{
-    message::telemetry::{Step, StepSpan, Trace},
+    message::telemetry::{StepSpan, Trace, TraceStep},
     observer::protobuf::Message,
 };
 
@@ -61,19 +61,19 @@ fn request(trace: &Trace) -> Message {
 const CLIENT_LEFT: u16 = 499;
 
 fn step_span(trace: &Trace, step: &StepSpan) -> Message {
-    let upstream = trace.steps.iter().find(|step| step.step == Step::Upstream).map(|step| step.span);
+    let upstream = trace.steps.iter().find(|step| step.step == TraceStep::Upstream).map(|step| step.span);
     let (kind, name, parent) = match step.step {
-        Step::Upstream => (CLIENT, method(trace), trace.span),
-        Step::Connect => (INTERNAL, step.step.name(), upstream.unwrap_or(trace.span)),
+        TraceStep::Upstream => (CLIENT, method(trace), trace.span),
+        TraceStep::Connect => (INTERNAL, step.step.name(), upstream.unwrap_or(trace.span)),
         _ => (INTERNAL, step.step.name(), trace.span),
     };
     let began = match step.step {
-        Step::Handshake => trace.began.saturating_sub(step.took),
+        TraceStep::Handshake => trace.began.saturating_sub(step.took),
         _ => trace.began.saturating_add(step.after),
     };
     let mut span = span(trace.id, step.span, Some(parent), name, kind, (began, step.took));
     match step.step {
-        Step::Upstream => {
+        TraceStep::Upstream => {
             attribute(&mut span, "http.request.method", &trace.method);
             if let Some(upstream) = &trace.upstream {
                 attribute(&mut span, "gateway.upstream", upstream);
@@ -92,8 +92,8 @@ fn step_span(trace: &Trace, step: &StepSpan) -> Message {
                 None => fail(&mut span, trace.refusal.as_deref().unwrap_or("no_response")),
             }
         }
-        Step::Connect => server(&mut span, trace),
-        Step::Handshake => {
+        TraceStep::Connect => server(&mut span, trace),
+        TraceStep::Handshake => {
             attribute(&mut span, "tls.protocol.name", "tls");
             if let Some(version) = trace.tls.as_deref().and_then(|version| version.strip_prefix("TLSv")) {
                 attribute(&mut span, "tls.protocol.version", version);
@@ -173,9 +173,9 @@ pub(super) mod tests {
             retries: 2,
             request_id: 9,
             steps: vec![
-                StepSpan { step: Step::Handshake, span: 6, after: 0, took: 400 },
-                StepSpan { step: Step::Upstream, span: 4, after: 100, took: 300 },
-                StepSpan { step: Step::Connect, span: 5, after: 110, took: 20 },
+                StepSpan { step: TraceStep::Handshake, span: 6, after: 0, took: 400 },
+                StepSpan { step: TraceStep::Upstream, span: 4, after: 100, took: 300 },
+                StepSpan { step: TraceStep::Connect, span: 5, after: 110, took: 20 },
             ],
         }
     }

@@ -4,7 +4,7 @@
 //! The numbers are those of `metrics.proto` in github.com/prometheus/client_model.
 
 use crate::{
-    message::telemetry::{Histogram, Kind, Metric, Row, Value},
+    message::telemetry::{Histogram, Metric, MetricKind, MetricRow, SeriesValue},
     observer::{
         protobuf::{Message, varint},
         store::Sums,
@@ -28,9 +28,9 @@ pub(super) fn write(sums: &Sums) -> Vec<u8> {
             }
             match value {
                 #[expect(clippy::cast_precision_loss, reason = "numbers in metrics are floats")]
-                Value::Count(count) => row.message(3, &number(*count as f64)),
-                Value::Level(level) => row.message(2, &number(*level)),
-                Value::Histogram(it) => row.message(7, &histogram(it)),
+                SeriesValue::Count(count) => row.message(3, &number(*count as f64)),
+                SeriesValue::Level(level) => row.message(2, &number(*level)),
+                SeriesValue::Histogram(it) => row.message(7, &histogram(it)),
             }
             family.message(4, &row);
         }
@@ -41,14 +41,14 @@ pub(super) fn write(sums: &Sums) -> Vec<u8> {
 }
 
 fn head(metric: Metric) -> Message {
-    let Row { name, kind, help, .. } = metric.row();
+    let MetricRow { name, kind, help, .. } = metric.row();
     let mut family = Message::default();
     family.text(1, name);
     family.text(2, help);
     let kind = match kind {
-        Kind::Counter => 0,
-        Kind::Current | Kind::Gauge => 1,
-        Kind::Histogram => 4,
+        MetricKind::Counter => 0,
+        MetricKind::Current | MetricKind::Gauge => 1,
+        MetricKind::Histogram => 4,
     };
     family.number(3, kind);
     family
@@ -104,7 +104,7 @@ mod tests {
 
     #[test]
     fn bytes_are_those_of_the_format() {
-        let sums = [(Series::new(Metric::Lost, &["shed"]), Value::Count(300))].into();
+        let sums = [(Series::new(Metric::Lost, &["shed"]), SeriesValue::Count(300))].into();
         let help = Metric::Lost.row().help;
         let mut expect = vec![0x0a, 18];
         expect.extend(b"gateway_lost_total");

@@ -4,7 +4,7 @@
 use std::fmt::Write as _;
 
 use crate::{
-    message::telemetry::{Kind, Metric, Row, Value},
+    message::telemetry::{Metric, MetricKind, MetricRow, SeriesValue},
     observer::store::Sums,
 };
 
@@ -13,7 +13,7 @@ pub(super) fn write(sums: &Sums, is_open: bool) -> String {
     let mut out = String::new();
     let mut last = None;
     for (series, value) in sums {
-        let Row { name, labels, .. } = series.metric.row();
+        let MetricRow { name, labels, .. } = series.metric.row();
         if last.replace(series.metric) != Some(series.metric) {
             head(&mut out, series.metric, is_open);
         }
@@ -22,9 +22,9 @@ pub(super) fn write(sums: &Sums, is_open: bool) -> String {
         let labels = labels.join(",");
         // Writing to a text cannot fail.
         match value {
-            Value::Count(count) => row(&mut out, name, &labels, "", *count),
-            Value::Level(level) => row(&mut out, name, &labels, "", *level),
-            Value::Histogram(histogram) => {
+            SeriesValue::Count(count) => row(&mut out, name, &labels, "", *count),
+            SeriesValue::Level(level) => row(&mut out, name, &labels, "", *level),
+            SeriesValue::Histogram(histogram) => {
                 let bucket = format!("{name}_bucket");
                 for (bound, count) in histogram.classic() {
                     row(&mut out, &bucket, &labels, &format!("le=\"{bound:?}\""), count);
@@ -42,12 +42,12 @@ pub(super) fn write(sums: &Sums, is_open: bool) -> String {
 }
 
 fn head(out: &mut String, metric: Metric, is_open: bool) {
-    let Row { name, kind, help, .. } = metric.row();
+    let MetricRow { name, kind, help, .. } = metric.row();
     let name = if is_open { name.trim_end_matches("_total") } else { name };
     let kind = match kind {
-        Kind::Counter => "counter",
-        Kind::Current | Kind::Gauge => "gauge",
-        Kind::Histogram => "histogram",
+        MetricKind::Counter => "counter",
+        MetricKind::Current | MetricKind::Gauge => "gauge",
+        MetricKind::Histogram => "histogram",
     };
     writeln!(out, "# HELP {name} {help}\n# TYPE {name} {kind}").unwrap_or_default();
     let unit = ["seconds", "bytes"].into_iter().find(|unit| name.ends_with(unit));
@@ -75,9 +75,9 @@ mod tests {
         let place = u8::try_from(Histogram::place(1_000_000)).unwrap();
         let histogram = Histogram { sum: 3_000_000, buckets: vec![(place, 3)] };
         [
-            (Series::new(Metric::Connections, &[]), Value::Level(2.0)),
-            (Series::new(Metric::Requests, &["/\"\\\n<b>", "2xx"]), Value::Count(3)),
-            (Series::new(Metric::RequestDuration, &["/"]), Value::Histogram(histogram)),
+            (Series::new(Metric::Connections, &[]), SeriesValue::Level(2.0)),
+            (Series::new(Metric::Requests, &["/\"\\\n<b>", "2xx"]), SeriesValue::Count(3)),
+            (Series::new(Metric::RequestDuration, &["/"]), SeriesValue::Histogram(histogram)),
         ]
         .into()
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV6};
 
 use super::{
-    program::{ProgramFault, ProgramId, Unfit},
+    program::{ProgramFault, ProgramId, UnfitProgram},
     role::ProcessRole,
 };
 
@@ -44,8 +44,8 @@ impl Writer {
         self.number(program.device).number(program.inode)
     }
 
-    pub(super) fn unfit(self, unfit: Option<Unfit>) -> Self {
-        let Some(Unfit { fault, depth }) = unfit else { return self.byte(0).signed(0).number(0) };
+    pub(super) fn unfit(self, unfit: Option<UnfitProgram>) -> Self {
+        let Some(UnfitProgram { fault, depth }) = unfit else { return self.byte(0).signed(0).number(0) };
         let (code, number) = match fault {
             ProgramFault::Kind => (1, 0),
             ProgramFault::Open(number) => (2, number),
@@ -126,7 +126,7 @@ impl<'bytes> Reader<'bytes> {
         Some(ProgramId { device: self.number()?, inode: self.number()? })
     }
 
-    pub(super) fn unfit(&mut self) -> Option<Option<Unfit>> {
+    pub(super) fn unfit(&mut self) -> Option<Option<UnfitProgram>> {
         let ([code], number, depth) = (self.take()?, self.signed()?, u16::try_from(self.number()?).ok()?);
         let fault = match (code, number) {
             (0, 0) if depth == 0 => return Some(None),
@@ -137,7 +137,7 @@ impl<'bytes> Reader<'bytes> {
             (5, 0) => ProgramFault::Writable,
             _ => return None,
         };
-        Some(Some(Unfit { fault, depth }))
+        Some(Some(UnfitProgram { fault, depth }))
     }
 
     pub(super) fn address(&mut self) -> Option<SocketAddr> {

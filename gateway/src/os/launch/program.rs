@@ -45,14 +45,14 @@ pub enum ProgramFault {
 
 /// What is wrong with a part of the program's place on disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Unfit {
+pub struct UnfitProgram {
     /// What is wrong.
     pub fault: ProgramFault,
     /// How many names of the place lead to it: 0 is the root folder, 1 the first folder below.
     pub depth: u16,
 }
 
-impl Unfit {
+impl UnfitProgram {
     /// For people; `place` is where the program was looked for.
     #[must_use]
     pub fn describe(self, place: &Path) -> String {
@@ -91,7 +91,7 @@ mod tests {
             ("/usr/bin/gateway", 3, "/usr/bin/gateway: "),
             ("/usr/bin/gateway", u16::MAX, "/usr/bin/gateway: "),
         ] {
-            let told = Unfit { fault: ProgramFault::Writable, depth }.describe(Path::new(place));
+            let told = UnfitProgram { fault: ProgramFault::Writable, depth }.describe(Path::new(place));
             assert!(told.starts_with(part), "{told}");
         }
     }

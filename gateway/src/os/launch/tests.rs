@@ -9,7 +9,7 @@ use super::{fields::VERSION, *};
 mod reading;
 
 #[track_caller]
-fn check<T: Fixed + PartialEq + Debug>(message: &T) {
+fn check<T: FixedDatagram + PartialEq + Debug>(message: &T) {
     assert_eq!(T::decode(&message.encode()).as_ref(), Some(message));
 }
 
@@ -53,7 +53,7 @@ fn each_comes_out_as_it_went_in() {
         ProgramFault::Writable,
     ] {
         for depth in [0, u16::MAX] {
-            check(&Notice::Found { program: ProgramId::default(), unfit: Some(Unfit { fault, depth }) });
+            check(&Notice::Found { program: ProgramId::default(), unfit: Some(UnfitProgram { fault, depth }) });
         }
     }
     check(&Notice::Kept);

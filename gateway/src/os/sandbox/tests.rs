@@ -12,7 +12,7 @@ use std::{
 };
 
 use super::*;
-use crate::os::{self, Policy};
+use crate::os::{self, SchedulingPolicy};
 
 /// Which process the child plays; set for children only.
 const ROLE: &str = "GATEWAY_SANDBOX_ROLE";
@@ -309,8 +309,8 @@ fn refused_to_both() {
 fn works_for_both() {
     let sum: u64 = (0..4).map(|number| thread::spawn(move || number).join().unwrap()).sum();
     assert_eq!(sum, 6, "threads");
-    os::schedule(Policy::Batch).unwrap();
-    os::schedule(Policy::Normal).unwrap();
+    os::schedule(SchedulingPolicy::Batch).unwrap();
+    os::schedule(SchedulingPolicy::Normal).unwrap();
     os::give_memory_back();
     let cores = rustix::thread::sched_getaffinity(None).unwrap();
     rustix::thread::sched_setaffinity(None, &cores).unwrap();
@@ -484,6 +484,6 @@ fn every_process_begins_with_the_filter_of_the_launcher() {
 
 #[test]
 fn the_report_is_readable() {
-    let report = Report { capabilities: Vec::new(), landlock: "enforced".to_owned(), seccomp: 120 };
+    let report = SandboxReport { capabilities: Vec::new(), landlock: "enforced".to_owned(), seccomp: 120 };
     assert_eq!(report.to_string(), "capabilities: none; landlock: enforced; seccomp: all but 120 calls refused");
 }

@@ -10,7 +10,7 @@ use tokio::{
 use super::*;
 use crate::settings::jwt::tests::fetch;
 
-fn server(change: impl FnOnce(&mut crate::settings::outbound::Server)) -> Server {
+fn server(change: impl FnOnce(&mut crate::settings::outbound::OutboundServer)) -> Server {
     let mut settings = fetch().server;
     // Long enough for an answer on a busy machine.
     settings.timeout = Duration::from_secs(2);
@@ -36,7 +36,7 @@ fn ask(answer: &'static [u8], url: &str) -> Result<OutboundResponse, FailureKind
             }
         });
         let url = Url::parse(&url.replace("PORT", &port.to_string())).unwrap();
-        let asked = Client::new(1).ask(&server(|_| {}), OutboundRequest::get(url, 20)).await;
+        let asked = OutboundClient::new(1).ask(&server(|_| {}), OutboundRequest::get(url, 20)).await;
         asked.map_err(|failure| failure.kind)
     })
 }

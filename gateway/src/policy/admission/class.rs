@@ -9,11 +9,11 @@ use crate::{
     identity::claim::ClaimPath,
     policy::{
         auth::Identity,
-        limit::{Members, plan_of},
+        limit::{PlanMembership, plan_of},
     },
     settings::{
         limit::Plan,
-        priority::{self, MAX_CONFIGURED, Settings},
+        priority::{self, MAX_CONFIGURED},
         route::Route,
     },
 };
@@ -73,7 +73,7 @@ pub struct ClassMatcher<'a> {
 #[derive(Debug)]
 pub struct Classes {
     all: Box<[CompiledClass]>,
-    plans: Box<[Members]>,
+    plans: Box<[PlanMembership]>,
     authenticated: Class,
     unknown: Class,
 }
@@ -124,7 +124,7 @@ impl Classes {
     /// name go on with their counts.
     #[must_use]
     pub fn new(
-        settings: &Settings,
+        settings: &priority::Settings,
         plans: &[Plan],
         routes: &[Route],
         kept: &[ClaimPath],
@@ -153,7 +153,7 @@ impl Classes {
         };
         let (authenticated, unknown) = (place(AUTHENTICATED), place(UNKNOWN));
         Self {
-            plans: plans.iter().map(|plan| Members::new(plan, kept)).collect(),
+            plans: plans.iter().map(|plan| PlanMembership::new(plan, kept)).collect(),
             all: all.into_iter().map(|(_, class)| class).collect(),
             authenticated,
             unknown,
@@ -225,7 +225,7 @@ impl Classes {
 }
 
 impl ClassRules {
-    fn new(class: &priority::Class, plans: &[Plan], routes: &[Route]) -> Self {
+    fn new(class: &priority::PriorityClass, plans: &[Plan], routes: &[Route]) -> Self {
         let plan = |name: &String| plans.iter().position(|plan| plan.name == *name);
         let is_called = |route: &Route| class.routes.iter().any(|name| route.is_called(name));
         Self {

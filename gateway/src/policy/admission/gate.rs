@@ -42,7 +42,7 @@ pub struct Departure {
 
 /// How a gate is at a moment.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Report {
+pub struct GateReport {
     /// Requests that may be in flight at once.
     pub limit: u32,
     /// Requests in flight.
@@ -60,7 +60,7 @@ pub struct Report {
 /// The way to one upstream. `W` is whom to tell that waits.
 #[derive(Debug)]
 pub struct Gate<W> {
-    limit: Limit,
+    limit: GateLimit,
     in_flight: u32,
     queue: [Queue<W>; MAX_CLASSES],
     waiting: usize,
@@ -72,12 +72,12 @@ pub struct Gate<W> {
 }
 
 #[derive(Debug)]
-enum Limit {
+enum GateLimit {
     Adaptive(Box<Gradient>),
     Fixed(u32),
 }
 
-impl Limit {
+impl GateLimit {
     fn new(settings: &Concurrency, now: u64) -> Self {
         match settings.min == settings.max {
             true => Self::Fixed(settings.max),
@@ -100,7 +100,7 @@ impl<W> Gate<W> {
     #[must_use]
     pub fn new(settings: &Concurrency, now: u64) -> Self {
         Self {
-            limit: Limit::new(settings, now),
+            limit: GateLimit::new(settings, now),
             in_flight: 0,
             queue: Default::default(),
             waiting: 0,
@@ -115,8 +115,8 @@ impl<W> Gate<W> {
     pub fn change(&mut self, settings: &Concurrency, now: u64) {
         self.longest = settings.queue;
         match &mut self.limit {
-            Limit::Adaptive(gradient) if settings.min != settings.max => gradient.bound(settings.min, settings.max),
-            limit => *limit = Limit::new(settings, now),
+            GateLimit::Adaptive(gradient) if settings.min != settings.max => gradient.bound(settings.min, settings.max),
+            limit => *limit = GateLimit::new(settings, now),
         }
     }
 
@@ -170,7 +170,7 @@ impl<W> Gate<W> {
     /// A request that was let through is over at `now`. `admit` tells those that wait that they go on; `false`: the one
     /// is gone.
     pub fn leave(&mut self, left: Departure, now: u64, admit: impl FnMut(W) -> bool) {
-        if let (Limit::Adaptive(gradient), Some(sample)) = (&mut self.limit, left.sample) {
+        if let (GateLimit::Adaptive(gradient), Some(sample)) = (&mut self.limit, left.sample) {
             gradient.note(sample, left.began, self.in_flight, now);
         }
         self.in_flight = self.in_flight.saturating_sub(1);
@@ -201,14 +201,14 @@ impl<W> Gate<W> {
 
     /// How it is now.
     #[must_use]
-    pub fn report(&self) -> Report {
-        Report {
+    pub fn report(&self) -> GateReport {
+        GateReport {
             limit: self.limit.of(0),
             in_flight: self.in_flight,
             waiting: u32::try_from(self.waiting).unwrap_or(u32::MAX),
             base: match &self.limit {
-                Limit::Adaptive(gradient) => gradient.base(),
-                Limit::Fixed(_) => 0,
+                GateLimit::Adaptive(gradient) => gradient.base(),
+                GateLimit::Fixed(_) => 0,
             },
             admitted: self.admitted,
             refused: self.refused,

@@ -16,7 +16,7 @@ use crate::{
     os::clock::Now,
     policy::auth::{Identity, revocation::Revocable, tables::CredentialTables},
     refusal::{Refusal, Reject, TokenFault},
-    settings::api_keys::Settings,
+    settings::api_keys,
     signal::Signal,
 };
 
@@ -45,7 +45,7 @@ pub struct Use<'a> {
 /// The API keys of one configuration: where they stand in a request, and which there are.
 #[derive(Debug)]
 pub struct ApiKeys {
-    settings: Settings,
+    settings: api_keys::Settings,
     tables: Arc<CredentialTables>,
 }
 
@@ -54,7 +54,7 @@ impl ApiKeys {
     ///
     /// # Errors
     /// The pepper is too short.
-    pub fn new(settings: &Settings, tables: Arc<CredentialTables>) -> Result<Self, Diagnostic> {
+    pub fn new(settings: &api_keys::Settings, tables: Arc<CredentialTables>) -> Result<Self, Diagnostic> {
         if settings.pepper.as_ref().is_some_and(|file| file.bytes.len() < Pepper::SHORTEST) {
             let what = format!("has fewer than {} bytes: it could be guessed", Pepper::SHORTEST);
             let wrong = Diagnostic::new("api_keys.pepper_file", what);

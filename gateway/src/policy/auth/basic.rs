@@ -19,13 +19,13 @@ use self::{
     hash::{Key, PasswordCheck},
     users::Users,
 };
-use super::lookup::{Answer, Lookup, Outcome};
+use super::lookup::{AuthOutcome, Lookup, LookupAnswer};
 use crate::{
     collections::bounded::Sharded,
     diagnostic::Diagnostic,
     os::clock::Now,
     refusal::{Refusal, Reject},
-    settings::basic::Settings,
+    settings::basic,
 };
 
 pub(super) mod hash;
@@ -44,7 +44,7 @@ const WRONG_FOR: u64 = 10_000_000_000;
 
 /// The users, with what is remembered of their passwords.
 pub(super) struct Basic {
-    settings: Settings,
+    settings: basic::Settings,
     users: Users,
     results: Arc<Results>,
 }
@@ -68,7 +68,7 @@ impl Basic {
     ///
     /// # Errors
     /// Every fault of the file, with its line.
-    pub(super) fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn new(settings: &basic::Settings) -> Result<Self, Vec<Diagnostic>> {
         Self::with(settings, None)
     }
 
@@ -76,11 +76,11 @@ impl Basic {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub(super) fn succeeded_by(&self, settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn succeeded_by(&self, settings: &basic::Settings) -> Result<Self, Vec<Diagnostic>> {
         Self::with(settings, Some(&self.results))
     }
 
-    fn with(settings: &Settings, before: Option<&Arc<Results>>) -> Result<Self, Vec<Diagnostic>> {
+    fn with(settings: &basic::Settings, before: Option<&Arc<Results>>) -> Result<Self, Vec<Diagnostic>> {
         let under = |found: Vec<Diagnostic>| found.into_iter().map(|one| one.under("basic")).collect::<Vec<_>>();
         let users = Users::read(settings).map_err(under)?;
         let results = match before.filter(|before| before.capacity == settings.cache) {
@@ -98,8 +98,8 @@ impl Basic {
     /// Judges the credentials of an `Authorization: Basic`.
     ///
     /// The refusal is [`Reject::InvalidCredentials`] whether the name is unknown, the password wrong, or both unreadable.
-    pub(super) fn authenticate(&self, credentials: &[u8], answers: &[Answer], now: Now) -> Outcome {
-        let wrong = |why| Outcome::refused(Refusal::new(Reject::InvalidCredentials, why));
+    pub(super) fn authenticate(&self, credentials: &[u8], answers: &[LookupAnswer], now: Now) -> AuthOutcome {
+        let wrong = |why| AuthOutcome::refused(Refusal::new(Reject::InvalidCredentials, why));
         let Some(decoded) = decode(credentials) else { return wrong("Authorization: Basic is not in base64") };
         let Some((name, password)) = split(&decoded) else {
             return wrong("Authorization: Basic is no name with a password");
@@ -110,8 +110,8 @@ impl Basic {
         };
         let key = self.results.key(name, password, hash.text());
         let compared = answers.iter().find_map(|answer| match answer {
-            Answer::Password(is_right) => Some(*is_right),
-            Answer::Introspection(_) | Answer::Keys(_) => None,
+            LookupAnswer::Password(is_right) => Some(*is_right),
+            LookupAnswer::Introspection(_) | LookupAnswer::Keys(_) => None,
         });
         let is_right = match (self.results.find(&key, now), compared) {
             (Some(known), _) => known,
@@ -123,14 +123,14 @@ impl Basic {
             }
             (None, None) => {
                 let check = PasswordCheck::new(key, hash, password);
-                return Outcome::Needs(Lookup::Password(Box::new(check)));
+                return AuthOutcome::Needs(Lookup::Password(Box::new(check)));
             }
         };
         match user.filter(|_| is_right) {
-            Some(user) => Outcome::Decided(Ok(Arc::clone(&user.identity))),
+            Some(user) => AuthOutcome::Decided(Ok(Arc::clone(&user.identity))),
             None => {
                 let refusal = Refusal::new(Reject::InvalidCredentials, "the name or the password is wrong");
-                Outcome::refused(refusal.claiming(&format!("basic:{name}")))
+                AuthOutcome::refused(refusal.claiming(&format!("basic:{name}")))
             }
         }
     }

@@ -41,7 +41,7 @@ impl ClientCertificate {
     /// `None`: the certificate has names that could be read in two ways (L03), or one that cannot stand for a client.
     #[must_use]
     pub fn read(der: &[u8], names: &CertificateNames) -> Option<Self> {
-        let certificate = x509::Certificate::read(der)?;
+        let certificate = x509::X509Certificate::read(der)?;
         let expires = u64::try_from(certificate.last).unwrap_or(0).saturating_add(1);
         let identity = match names.find(&certificate, der) {
             Some(Named { name, .. }) if !identity::is_name(&name) => return None,

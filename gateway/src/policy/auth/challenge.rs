@@ -4,7 +4,7 @@ use http::HeaderValue;
 
 use crate::{
     refusal::{BearerError, Refusal},
-    settings::auth::{Method, Methods, Settings},
+    settings::auth::{self, Method, Methods},
 };
 
 /// The name of what is protected, where the configuration gives none.
@@ -24,7 +24,7 @@ pub struct Challenges {
 impl Challenges {
     /// Those of a route that accepts `methods`, and asks tokens for `scopes`.
     #[must_use]
-    pub fn new(methods: &Methods, scopes: &[String], settings: &Settings) -> Self {
+    pub fn new(methods: &Methods, scopes: &[String], settings: &auth::Settings) -> Self {
         let scope = if scopes.is_empty() { String::new() } else { format!(", scope=\"{}\"", scopes.join(" ")) };
         let bearer = |error: &str| format!("Bearer realm=\"{REALM}\"{error}{scope}");
         let all = |of_tokens: &str| {
@@ -76,7 +76,7 @@ mod tests {
     #[track_caller]
     fn check(methods: &[Method], scopes: &[&str], refusal: &Refusal, expect: &[&str]) {
         let scopes: Vec<String> = scopes.iter().map(|scope| (*scope).to_owned()).collect();
-        let challenges = Challenges::new(&Methods::Any(methods.to_vec()), &scopes, &Settings::default());
+        let challenges = Challenges::new(&Methods::Any(methods.to_vec()), &scopes, &auth::Settings::default());
         let found: Vec<_> = challenges.of(refusal).iter().map(|value| value.to_str().unwrap()).collect();
         assert_eq!(found, expect, "{methods:?} {scopes:?} {refusal:?}");
     }

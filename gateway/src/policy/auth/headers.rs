@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::Identity;
 use crate::{
     identity::claim::ClaimPath,
-    settings::identity_headers::{HeaderPart as Template, IdentityHeader, Settings},
+    settings::identity_headers::{self, HeaderPart as Template, IdentityHeader},
 };
 
 /// The headers, ready to be filled in.
@@ -31,7 +31,7 @@ enum CompiledPart {
 impl IdentityHeaders {
     /// `kept` are the claims that identities keep.
     #[must_use]
-    pub fn new(settings: &Settings, kept: &[ClaimPath]) -> Self {
+    pub fn new(settings: &identity_headers::Settings, kept: &[ClaimPath]) -> Self {
         let piece = |piece: &Template| match piece {
             Template::Claim(path) => {
                 CompiledPart::Claim(kept.iter().position(|kept| kept == path).unwrap_or(usize::MAX))

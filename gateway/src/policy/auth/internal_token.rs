@@ -24,7 +24,7 @@ use serde_json::{Map, Value, json};
 use super::Identity;
 use crate::{
     collections::bounded::Sharded, diagnostic::Diagnostic, identity::claim::ClaimPath, os::clock::Now,
-    settings::internal_token::Settings,
+    settings::internal_token,
 };
 
 /// What makes one.
@@ -38,7 +38,7 @@ const P256_SPKI: [u8; 27] = [
 
 /// What makes internal tokens.
 pub struct InternalTokens {
-    settings: Settings,
+    settings: internal_token::Settings,
     key: EcdsaKeyPair,
     /// The first part of every token, encoded.
     header: String,
@@ -76,7 +76,7 @@ impl InternalTokens {
     ///
     /// # Errors
     /// Every fault of them, under `internal_token`.
-    pub fn new(settings: &Settings, kept: &[ClaimPath]) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &internal_token::Settings, kept: &[ClaimPath]) -> Result<Self, Vec<Diagnostic>> {
         let mut faults = Vec::new();
         let key = private_key(&settings.private_key.bytes).map_err(|wrong| faults.push(wrong)).ok();
         let mut points = Vec::new();
@@ -110,7 +110,7 @@ impl InternalTokens {
 
     /// Whether it would be the same with these settings.
     #[must_use]
-    pub fn is_made_from(&self, settings: &Settings, kept: &[ClaimPath]) -> bool {
+    pub fn is_made_from(&self, settings: &internal_token::Settings, kept: &[ClaimPath]) -> bool {
         let place = |path: &ClaimPath| kept.iter().position(|kept| kept == path).unwrap_or(usize::MAX);
         self.settings == *settings && settings.claims.iter().map(place).eq(self.claims.iter().map(|(_, at)| *at))
     }
@@ -256,8 +256,8 @@ mod tests {
         EcdsaKeyPair::generate(&ECDSA_P256_SHA256_FIXED_SIGNING).unwrap()
     }
 
-    fn settings(key: &EcdsaKeyPair) -> Settings {
-        Settings {
+    fn settings(key: &EcdsaKeyPair) -> internal_token::Settings {
+        internal_token::Settings {
             issuer: "https://gateway.example".to_owned(),
             audience: None,
             private_key: private(key),
@@ -311,7 +311,8 @@ mod tests {
             "auth_method": "jwt", "roles": ["reader", "editor"], "scope": "a b", "email": "ada@example.com",
         });
         assert_eq!(claims, expect);
-        let bearer = Settings { header: AUTHORIZATION, audience: Some("all".to_owned()), ..settings(&key()) };
+        let bearer =
+            internal_token::Settings { header: AUTHORIZATION, audience: Some("all".to_owned()), ..settings(&key()) };
         let bearer = InternalTokens::new(&bearer, &[]).unwrap();
         let token = bearer.token(&somebody("ada", NOW + 1_000), "items", at(NOW)).unwrap();
         let token = HeaderValue::from_str(token.to_str().unwrap().strip_prefix("Bearer ").unwrap()).unwrap();
@@ -344,7 +345,7 @@ mod tests {
     #[test]
     fn keys_that_are_served() {
         let (now, before) = (key(), key());
-        let both = Settings { former_keys: vec![public(&before), public(&now)], ..settings(&now) };
+        let both = internal_token::Settings { former_keys: vec![public(&before), public(&now)], ..settings(&now) };
         let tokens = InternalTokens::new(&both, &[]).unwrap();
         let set: Value = serde_json::from_slice(tokens.jwks("/keys").unwrap()).unwrap();
         let ids: Vec<_> = set["keys"].as_array().unwrap().iter().map(|key| key["kid"].as_str().unwrap()).collect();
@@ -360,25 +361,28 @@ mod tests {
         let (good, file) = (key(), |text: &str| NamedFile { path: "k".into(), bytes: text.as_bytes().into() });
         let p384 = EcdsaKeyPair::generate(&aws_lc_rs::signature::ECDSA_P384_SHA384_FIXED_SIGNING).unwrap();
         for (settings, expect) in [
-            (Settings { private_key: file(""), ..settings(&good) }, "internal_token.private_key: is no private key"),
             (
-                Settings { private_key: public(&good), ..settings(&good) },
+                internal_token::Settings { private_key: file(""), ..settings(&good) },
                 "internal_token.private_key: is no private key",
             ),
             (
-                Settings { private_key: private(&p384), ..settings(&good) },
+                internal_token::Settings { private_key: public(&good), ..settings(&good) },
+                "internal_token.private_key: is no private key",
+            ),
+            (
+                internal_token::Settings { private_key: private(&p384), ..settings(&good) },
                 "internal_token.private_key: is no key for ES256",
             ),
             (
-                Settings { former_keys: vec![file("")], ..settings(&good) },
+                internal_token::Settings { former_keys: vec![file("")], ..settings(&good) },
                 "internal_token.former_keys[0]: is no public key",
             ),
             (
-                Settings { former_keys: vec![public(&good), private(&good)], ..settings(&good) },
+                internal_token::Settings { former_keys: vec![public(&good), private(&good)], ..settings(&good) },
                 "internal_token.former_keys[1]: is no public key",
             ),
             (
-                Settings { former_keys: vec![public(&p384)], ..settings(&good) },
+                internal_token::Settings { former_keys: vec![public(&p384)], ..settings(&good) },
                 "internal_token.former_keys[0]: is no public",
             ),
         ] {

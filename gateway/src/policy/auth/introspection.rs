@@ -9,17 +9,17 @@ use std::sync::Arc;
 use data_encoding::BASE64URL_NOPAD;
 use gateway_common::source::Source;
 
-use self::{question::Question, server::Server};
+use self::{question::Question, server::AskedServer};
 use super::{
     Identity,
     invalid::Invalid,
     jwt::Jwt,
-    lookup::{Lookup, Outcome},
+    lookup::{AuthOutcome, Lookup},
     role_paths::UnseenRoles,
 };
 use crate::{
     diagnostic::Diagnostic, identity::claim::ClaimPath, os::clock::Now, refusal::Refusal,
-    settings::introspection::Server as Settings,
+    settings::introspection::IntrospectionServer as Settings,
 };
 
 pub mod question;
@@ -30,7 +30,7 @@ mod request;
 mod server;
 
 pub use answer::MAX_ANSWER;
-pub use request::Request;
+pub use request::IntrospectionRequest;
 pub use server::{RESULTS, ServerEvent, ServerResponse};
 
 #[cfg(test)]
@@ -42,7 +42,7 @@ const MAX_TOKEN: usize = 4 * 1024;
 /// All servers that are asked about tokens.
 #[derive(Debug, Default)]
 pub struct Introspection {
-    servers: Vec<Arc<Server>>,
+    servers: Vec<Arc<AskedServer>>,
 }
 
 impl Introspection {
@@ -62,7 +62,8 @@ impl Introspection {
         let (mut servers, mut diagnostics) = (Vec::new(), Vec::new());
         for settings in settings {
             let before = self.servers.iter().find(|server| server.settings == *settings && server.kept == kept);
-            match before.map_or_else(|| Server::new(settings, kept).map(Arc::new), |server| Ok(Arc::clone(server))) {
+            match before.map_or_else(|| AskedServer::new(settings, kept).map(Arc::new), |server| Ok(Arc::clone(server)))
+            {
                 Ok(server) => servers.push(server),
                 Err(diagnostic) => diagnostics.push(diagnostic.under(&settings.key)),
             }
@@ -104,27 +105,29 @@ impl Introspection {
         answer: Option<&Result<Arc<Identity>, Refusal>>,
         jwt: Option<&Arc<Jwt>>,
         now: Now,
-    ) -> Outcome {
+    ) -> AuthOutcome {
         let Some(token) = std::str::from_utf8(token).ok().filter(|token| is_token(token)) else {
-            return Outcome::refused(Invalid::malformed("it is no bearer token (RFC 6750 2.1)").into());
+            return AuthOutcome::refused(Invalid::malformed("it is no bearer token (RFC 6750 2.1)").into());
         };
         let Some(server) = self.find(token.as_bytes()) else {
-            return Outcome::refused(Invalid::unfit("it begins as the tokens of no server do").into());
+            return AuthOutcome::refused(Invalid::unfit("it begins as the tokens of no server do").into());
         };
         if let Some(answer) = answer {
             return answer.clone().into();
         }
         if is_jwt(token.as_bytes()) && !server.settings.accepts_jwts {
-            return Outcome::refused(Invalid::unfit("it is a JWT, and its server is asked about others alone").into());
+            return AuthOutcome::refused(
+                Invalid::unfit("it is a JWT, and its server is asked about others alone").into(),
+            );
         }
         let hash = server.hash(token);
-        let keys = |server: &Server| {
+        let keys = |server: &AskedServer| {
             let issuer = server.settings.issuer.as_deref().filter(|_| server.settings.signed)?;
             jwt?.keys_of(issuer).cloned()
         };
         match server.remember(&hash, now).or_else(|| server.admit(source, now).err().map(Err)) {
             Some(decided) => decided.into(),
-            None => Outcome::Needs(Lookup::Introspection(Question {
+            None => AuthOutcome::Needs(Lookup::Introspection(Question {
                 server: Arc::clone(server),
                 keys: keys(server),
                 token: token.into(),
@@ -135,8 +138,8 @@ impl Introspection {
     }
 
     /// The one server that a token is shown to: that of the longest beginning that fits.
-    fn find(&self, token: &[u8]) -> Option<&Arc<Server>> {
-        let fits = |server: &&Arc<Server>| token.starts_with(server.settings.token_prefix.as_bytes());
+    fn find(&self, token: &[u8]) -> Option<&Arc<AskedServer>> {
+        let fits = |server: &&Arc<AskedServer>| token.starts_with(server.settings.token_prefix.as_bytes());
         self.servers.iter().filter(fits).max_by_key(|server| server.settings.token_prefix.len())
     }
 }

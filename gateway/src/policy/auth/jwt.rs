@@ -10,7 +10,7 @@ use std::{
     time::Duration,
 };
 
-use keys::Keys;
+use keys::JwtKeys;
 use token::Unverified;
 
 use crate::{
@@ -18,14 +18,14 @@ use crate::{
     diagnostic::Diagnostic,
     os::clock::Now,
     policy::auth::{
-        Answer, Identity, Lookup, Outcome,
+        AuthOutcome, Identity, Lookup, LookupAnswer,
         claims::{Read, Validity},
         invalid::Invalid,
         revocation::Revocations,
         role_paths::{RolePaths, UnseenRoles},
     },
     refusal::{Refusal, Reject, TokenFault},
-    settings::jwt::Settings,
+    settings::jwt,
 };
 
 pub mod discovery;
@@ -48,7 +48,7 @@ mod tests;
 /// of the least recently used of a few picked at random. Other keys or settings start with none, so a key that is no
 /// longer there vouches for nothing from then on. What is not valid is not remembered: it is what an attacker has most of.
 pub struct Jwt {
-    settings: Settings,
+    settings: jwt::Settings,
     /// Those of each issuer.
     sets: Vec<Arc<KeySet>>,
     /// Where the roles of each are, likewise.
@@ -81,12 +81,12 @@ impl Jwt {
     ///
     /// # Errors
     /// Every fault of them, under the keys of their files: `jwt.jwks`, `issuer.NAME.secret`.
-    pub fn new(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &jwt::Settings) -> Result<Self, Vec<Diagnostic>> {
         Self::with(settings, &[])
     }
 
     /// Goes on with the keys that were fetched for `known`.
-    fn with(settings: &Settings, known: &[Arc<KeySet>]) -> Result<Self, Vec<Diagnostic>> {
+    fn with(settings: &jwt::Settings, known: &[Arc<KeySet>]) -> Result<Self, Vec<Diagnostic>> {
         let (mut sets, mut diagnostics) = (Vec::new(), Vec::new());
         for issuer in &settings.issuers {
             match KeySet::new(issuer, known) {
@@ -106,7 +106,7 @@ impl Jwt {
     ///
     /// # Errors
     /// As [`Self::new`].
-    pub fn succeeded_by(self: &Arc<Self>, settings: &Settings) -> Result<Arc<Self>, Vec<Diagnostic>> {
+    pub fn succeeded_by(self: &Arc<Self>, settings: &jwt::Settings) -> Result<Arc<Self>, Vec<Diagnostic>> {
         if *settings == self.settings { Ok(Arc::clone(self)) } else { Self::with(settings, &self.sets).map(Arc::new) }
     }
 
@@ -140,22 +140,28 @@ impl Jwt {
     ///
     /// It is refused by [`Reject::InvalidToken`], whose detail names the check that failed and nothing of the token, and
     /// whose signal says whether it was forged; or by [`Reject::Unavailable`] where it is our keys that are missing.
-    pub fn authenticate(&self, token: &[u8], answers: &[Answer], revocations: &Revocations, now: Now) -> Outcome {
+    pub fn authenticate(
+        &self,
+        token: &[u8],
+        answers: &[LookupAnswer],
+        revocations: &Revocations,
+        now: Now,
+    ) -> AuthOutcome {
         // Before the token is looked at: whatever is revoked from here on has another epoch.
         let epoch = revocations.epoch();
         if let Some(identity) = self.remember(token, revocations, epoch, now) {
-            return Outcome::Decided(Ok(identity));
+            return AuthOutcome::Decided(Ok(identity));
         }
         self.verifications.fetch_add(1, Ordering::Relaxed);
         let (proved, revision) = match self.verify(token, now) {
             Ok(verified) => verified,
-            Err(NotVerified::Invalid(invalid)) => return Outcome::refused(invalid.into()),
+            Err(NotVerified::Invalid(invalid)) => return AuthOutcome::refused(invalid.into()),
             Err(NotVerified::NoKey(lookup)) => return without_key(lookup, answers),
         };
         let Proved { issuer, identity, validity, role_paths } = proved;
         // Last: what is forged is no token of the issuer's, revoked or not.
         if identity.rests_on().any(|what| revocations.revokes(what)) {
-            return Outcome::refused(Invalid::new(TokenFault::Revoked, "it is revoked").into());
+            return AuthOutcome::refused(Invalid::new(TokenFault::Revoked, "it is revoked").into());
         }
         if let Some(paths) = self.role_paths.get(issuer) {
             paths.note(role_paths);
@@ -166,7 +172,7 @@ impl Jwt {
             let entry = Verified { identity, validity, issuer, revision, used: now.monotonic, epoch };
             verified.lock(token).put(token.into(), entry, |_, entry| entry.used);
         }
-        Outcome::Decided(Ok(identity))
+        AuthOutcome::Decided(Ok(identity))
     }
 
     /// The identity that a verified token proved, if it still does.
@@ -204,7 +210,7 @@ impl Jwt {
         };
         let (key, algorithm) = match found {
             Err(Invalid { fault: TokenFault::UnknownKey, .. })
-                if set.fetch().is_some() && Keys::is_known(&algorithm) =>
+                if set.fetch().is_some() && JwtKeys::is_known(&algorithm) =>
             {
                 let name = KeyName { kid: kid.map(Into::into), algorithm: algorithm.into() };
                 return Err(NotVerified::NoKey(KeysLookup { set: Arc::clone(set), name }));
@@ -222,7 +228,7 @@ impl Jwt {
     /// Which keys in files cannot be used. Those of sets that are fetched are told of when they are fetched.
     pub(super) fn warnings(&self) -> impl Iterator<Item = Diagnostic> {
         self.sets.iter().filter(|set| set.fetch().is_none()).filter_map(|set| {
-            let warning = set.load().as_ref().as_ref().and_then(Keys::warning);
+            let warning = set.load().as_ref().as_ref().and_then(JwtKeys::warning);
             Some(warning?.under(set.key()))
         })
     }
@@ -261,15 +267,15 @@ impl From<Invalid> for NotVerified {
 }
 
 /// What is said of a token whose key is not there.
-fn without_key(lookup: KeysLookup, answers: &[Answer]) -> Outcome {
+fn without_key(lookup: KeysLookup, answers: &[LookupAnswer]) -> AuthOutcome {
     let answer = answers.iter().find_map(|answer| match answer {
-        Answer::Keys(answer) => Some(*answer),
-        Answer::Introspection(_) | Answer::Password(_) => None,
+        LookupAnswer::Keys(answer) => Some(*answer),
+        LookupAnswer::Introspection(_) | LookupAnswer::Password(_) => None,
     });
     let pause = match answer {
-        None => return Outcome::Needs(Lookup::Keys(lookup)),
+        None => return AuthOutcome::Needs(Lookup::Keys(lookup)),
         Some(KeysAnswer::Absent) => {
-            return Outcome::refused(Invalid::new(TokenFault::UnknownKey, "its issuer has no such key").into());
+            return AuthOutcome::refused(Invalid::new(TokenFault::UnknownKey, "its issuer has no such key").into());
         }
         // Between answer and question it went again.
         Some(KeysAnswer::Known) => Duration::ZERO,
@@ -278,7 +284,7 @@ fn without_key(lookup: KeysLookup, answers: &[Answer]) -> Outcome {
     // It may well be good: nothing is held against whoever shows it.
     let why = "its key is not among those that were fetched, and no others can be fetched now";
     let retry_after = Some(pause.as_secs().saturating_add(1));
-    Outcome::refused(Refusal { retry_after, ..Refusal::new(Reject::Unavailable, why) })
+    AuthOutcome::refused(Refusal { retry_after, ..Refusal::new(Reject::Unavailable, why) })
 }
 
 impl fmt::Debug for Jwt {

@@ -12,10 +12,10 @@ use crate::refusal::Refusal;
 
 /// What the policy says of one request.
 #[derive(Debug)]
-pub enum Outcome {
+pub enum AuthOutcome {
     /// Who it is, or why that is refused.
     Decided(Result<Arc<Identity>, Refusal>),
-    /// It has to know this first. It is asked again with the [`Answer`], and never for the same lookup twice.
+    /// It has to know this first. It is asked again with the [`LookupAnswer`], and never for the same lookup twice.
     Needs(Lookup),
 }
 
@@ -32,7 +32,7 @@ pub enum Lookup {
 
 /// What was found out. What could not be found out refuses the request, unless its variant says so.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
+pub enum LookupAnswer {
     /// Whom an opaque token proves, or why it proves nobody.
     Introspection(Result<Arc<Identity>, Refusal>),
     /// What came of looking for a key.
@@ -41,7 +41,7 @@ pub enum Answer {
     Password(bool),
 }
 
-impl Outcome {
+impl AuthOutcome {
     /// A refusal.
     #[must_use]
     pub const fn refused(refusal: Refusal) -> Self {
@@ -49,7 +49,7 @@ impl Outcome {
     }
 }
 
-impl From<Result<Arc<Identity>, Refusal>> for Outcome {
+impl From<Result<Arc<Identity>, Refusal>> for AuthOutcome {
     fn from(decided: Result<Arc<Identity>, Refusal>) -> Self {
         Self::Decided(decided)
     }

@@ -57,7 +57,7 @@ pub enum Revoked {
 
 /// What has become of a revocation.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Change {
+pub enum RevocationChange {
     /// This is revoked from now on.
     Revoked(Revoked),
     /// This is not revoked any more.
@@ -86,11 +86,11 @@ pub struct Revocable {
 pub struct Revocations {
     /// How often they have changed.
     epoch: AtomicU64,
-    in_force: RwLock<InForce>,
+    in_force: RwLock<RevocationsInForce>,
 }
 
 #[derive(Debug, Default)]
-struct InForce {
+struct RevocationsInForce {
     issuers: HashMap<String, OfIssuer>,
     keys: HashSet<u64>,
 }
@@ -135,12 +135,12 @@ impl Revocations {
     }
 
     /// One after the other, these are revoked from now on, or not any more.
-    pub fn change(&self, changes: impl IntoIterator<Item = Change>) {
+    pub fn change(&self, changes: impl IntoIterator<Item = RevocationChange>) {
         let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
         for change in changes {
             match change {
-                Change::Revoked(one) => in_force.revoke(one),
-                Change::Lifted(one) => in_force.lift(one),
+                RevocationChange::Revoked(one) => in_force.revoke(one),
+                RevocationChange::Lifted(one) => in_force.lift(one),
             }
         }
         // While nobody reads: whoever has seen the new epoch finds what is new.
@@ -154,7 +154,7 @@ impl Revocations {
 
     /// These are revoked from now on, and no others.
     pub fn replace(&self, revoked: impl IntoIterator<Item = Revoked>) {
-        let mut next = InForce::default();
+        let mut next = RevocationsInForce::default();
         revoked.into_iter().for_each(|one| next.revoke(one));
         let mut in_force = self.in_force.write().unwrap_or_else(PoisonError::into_inner);
         let before = std::mem::replace(&mut *in_force, next);
@@ -165,7 +165,7 @@ impl Revocations {
     }
 }
 
-impl InForce {
+impl RevocationsInForce {
     fn revoke(&mut self, one: Revoked) {
         match one {
             Revoked::Key(id) => {
@@ -268,12 +268,12 @@ mod tests {
     #[track_caller]
     fn check(revoked: &[Revoked], expect: &[(Revocable, bool)]) {
         let revocations = Revocations::default();
-        revocations.change(revoked.iter().cloned().map(Change::Revoked));
+        revocations.change(revoked.iter().cloned().map(RevocationChange::Revoked));
         for (what, is_revoked) in expect {
             assert_eq!(revocations.revokes(what), *is_revoked, "{revoked:?} {what:?}");
         }
         let before = revocations.epoch();
-        revocations.change(revoked.iter().cloned().map(Change::Lifted));
+        revocations.change(revoked.iter().cloned().map(RevocationChange::Lifted));
         assert!(revocations.epoch() > before);
         for (what, _) in expect {
             assert!(!revocations.revokes(what), "lifted: {what:?}");
@@ -323,8 +323,8 @@ mod tests {
     #[test]
     fn one_of_two_is_lifted() {
         let revocations = Revocations::default();
-        revocations.change([of_issuer(None), of_issuer(Some(10))].map(Change::Revoked));
-        revocations.change([Change::Lifted(of_issuer(None))]);
+        revocations.change([of_issuer(None), of_issuer(Some(10))].map(RevocationChange::Revoked));
+        revocations.change([RevocationChange::Lifted(of_issuer(None))]);
         assert!(revocations.revokes(&token(None, "a", Some(9))) && !revocations.revokes(&token(None, "a", Some(10))));
     }
 }

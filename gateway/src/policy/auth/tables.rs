@@ -9,11 +9,11 @@ use std::sync::{
 use super::{
     api_key::{
         record::KeyRecord,
-        table::{KeyTable, Loaded, TableState},
+        table::{KeyTable, LoadedKeys, TableState},
         text::KeyId,
     },
     identity::Identity,
-    revocation::{Change, Revocations, Revoked},
+    revocation::{RevocationChange, Revocations, Revoked},
 };
 use crate::refusal::{Refusal, Reject};
 
@@ -79,7 +79,7 @@ impl CredentialTables {
     }
 
     /// There are these keys from now on, and not those; revocations have changed, in this order.
-    pub fn change(&self, keys: Vec<KeyRecord>, gone: &[u64], revocations: Vec<Change>) {
+    pub fn change(&self, keys: Vec<KeyRecord>, gone: &[u64], revocations: Vec<RevocationChange>) {
         if !keys.is_empty() || !gone.is_empty() {
             self.keys.change(keys, gone);
         }
@@ -88,7 +88,7 @@ impl CredentialTables {
     }
 
     /// There are these keys and revocations from now on, and no others.
-    pub fn replace(&self, keys: Loaded, revoked: Vec<Revoked>) {
+    pub fn replace(&self, keys: LoadedKeys, revoked: Vec<Revoked>) {
         self.keys.replace(keys);
         self.revocations.replace(revoked);
     }

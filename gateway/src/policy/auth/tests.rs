@@ -42,7 +42,7 @@ fn authenticators_with(cache: usize) -> Authenticators {
         rules: ClaimRules { leeway: Duration::ZERO, ..rules() },
     };
     let jwt = crate::settings::jwt::Settings { issuers: vec![issuer], cache, kept: Vec::new(), others: Vec::new() };
-    Authenticators::new(&Settings { jwt: Some(jwt), ..Settings::default() }).unwrap()
+    Authenticators::new(&auth::Settings { jwt: Some(jwt), ..auth::Settings::default() }).unwrap()
 }
 
 fn token(expires: u64) -> String {
@@ -90,8 +90,8 @@ fn judge(
     };
     let accepted = Accepted { methods: methods.clone(), bound_tokens: false };
     match authenticators().identify(&presented, &accepted, now()) {
-        Outcome::Decided(decided) => decided,
-        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+        AuthOutcome::Decided(decided) => decided,
+        AuthOutcome::Needs(lookup) => panic!("{lookup:?}"),
     }
 }
 
@@ -233,7 +233,7 @@ fn tokens_that_are_bound_to_a_certificate() {
         let (client, host) = ("192.0.2.1".parse().ok(), "api.example");
         let presented =
             Presented { headers: &headers, carried: None, certificate: shown, source, client, host, answers: &[] };
-        let Outcome::Decided(decided) = remembers.identify(&presented, &accepted, now()) else { panic!() };
+        let AuthOutcome::Decided(decided) = remembers.identify(&presented, &accepted, now()) else { panic!() };
         let told = decided.as_ref().map(|identity| identity.principal()).map_err(|refusal| &*refusal.detail);
         assert_eq!(told, expect, "{accepted:?} {:?}", shown.map(|shown| shown == &own));
         if let Err(refusal) = &decided {
@@ -256,9 +256,9 @@ fn introspected(all: &Authenticators, token: &str, more: &serde_json::Value) -> 
     };
     let accepted = Accepted { methods: Methods::Any(vec![Method::Introspection]), bound_tokens: false };
     let question = match all.identify(&presented, &accepted, now()) {
-        Outcome::Decided(decided) => return decided,
-        Outcome::Needs(Lookup::Introspection(question)) => question,
-        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+        AuthOutcome::Decided(decided) => return decided,
+        AuthOutcome::Needs(Lookup::Introspection(question)) => question,
+        AuthOutcome::Needs(lookup) => panic!("{lookup:?}"),
     };
     let mut said = serde_json::json!({"active": true, "sub": "ada", "aud": "api", "exp": NOW + 300});
     said.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -266,19 +266,20 @@ fn introspected(all: &Authenticators, token: &str, more: &serde_json::Value) -> 
     let body = said.to_string();
     let received =
         introspection::ServerResponse { status: http::StatusCode::OK, headers: &json, body: body.as_bytes() };
-    let answers = [Answer::Introspection(question.received(Ok(received), now()).0)];
+    let answers = [LookupAnswer::Introspection(question.received(Ok(received), now()).0)];
     presented.answers = &answers;
     match all.identify(&presented, &accepted, now()) {
-        Outcome::Decided(decided) => decided,
-        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+        AuthOutcome::Decided(decided) => decided,
+        AuthOutcome::Needs(lookup) => panic!("{lookup:?}"),
     }
 }
 
 #[test]
 fn j16_what_a_server_calls_active_can_be_revoked_here() {
-    use revocation::{Change, Revoked};
+    use revocation::{RevocationChange, Revoked};
     let server = introspection::tests::settings("corp");
-    let all = Authenticators::new(&Settings { introspection: vec![server], ..Settings::default() }).unwrap();
+    let all =
+        Authenticators::new(&auth::Settings { introspection: vec![server], ..auth::Settings::default() }).unwrap();
     let issuer = || "https://issuer.example".to_owned();
     let of_subject = |subject: &str| Revoked::Subject { issuer: issuer(), subject: subject.to_owned(), before: None };
     for (number, (revoked, is_revoked)) in [
@@ -299,13 +300,13 @@ fn j16_what_a_server_calls_active_can_be_revoked_here() {
             claims["jti"] = "a".into();
             claims["iat"] = (NOW - 10).into();
             let token = format!("t{number}{}", more.as_object().unwrap().len());
-            all.tables().change(Vec::new(), &[], vec![Change::Revoked(revoked.clone())]);
+            all.tables().change(Vec::new(), &[], vec![RevocationChange::Revoked(revoked.clone())]);
             // Asked about, and then remembered.
             for _ in 0..2 {
                 let signal = introspected(&all, &token, &claims).err().and_then(|refusal| refusal.signal);
                 assert_eq!(signal, is_revoked.then_some(Signal::RevokedToken), "{revoked:?} {claims}");
             }
-            all.tables().change(Vec::new(), &[], vec![Change::Lifted(revoked.clone())]);
+            all.tables().change(Vec::new(), &[], vec![RevocationChange::Lifted(revoked.clone())]);
             // More than a source may ask about tokens that are not good: these cost it nothing.
             assert!(introspected(&all, &token, &claims).is_ok(), "{revoked:?} {claims}");
         }

@@ -11,7 +11,9 @@ use http::Method;
 use serde_json::{Number, Value};
 
 use crate::{
-    identity::expression::{Claim, Comparison, ComparisonKind, Expression, List, Node, Operand, Parameter, Relation},
+    identity::expression::{
+        Claim, Comparison, ComparisonKind, ConditionNode, Expression, IdentityList, Operand, PathParameter, Relation,
+    },
     policy::auth::Identity,
     refusal::{Refusal, Reject},
     web::path,
@@ -76,12 +78,14 @@ impl<'a> Judge<'a> {
         format!("the condition is unknown, as something in `{part}` is missing or of another type: {}", condition.text)
     }
 
-    fn node(self, node: &'a Node) -> Option<bool> {
+    fn node(self, node: &'a ConditionNode) -> Option<bool> {
         match node {
-            Node::All(parts) => any(parts.iter().map(|part| negated(self.node(part)))).map(|is_false| !is_false),
-            Node::Any(parts) => any(parts.iter().map(|part| self.node(part))),
-            Node::Not(inner) => negated(self.node(inner)),
-            Node::Comparison(comparison) => self.comparison(comparison),
+            ConditionNode::All(parts) => {
+                any(parts.iter().map(|part| negated(self.node(part)))).map(|is_false| !is_false)
+            }
+            ConditionNode::Any(parts) => any(parts.iter().map(|part| self.node(part))),
+            ConditionNode::Not(inner) => negated(self.node(inner)),
+            ConditionNode::Comparison(comparison) => self.comparison(comparison),
         }
     }
 
@@ -98,12 +102,12 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn among(self, value: Scalar<'_>, list: &List) -> Option<bool> {
+    fn among(self, value: Scalar<'_>, list: &IdentityList) -> Option<bool> {
         let identity = self.identity?;
         match list {
-            List::Roles => any(identity.roles().map(|role| equal(value, Scalar::Text(role)))),
-            List::Scopes => any(identity.scopes().map(|scope| equal(value, Scalar::Text(scope)))),
-            List::Claim(claim) => match identity.claim(claim.place)? {
+            IdentityList::Roles => any(identity.roles().map(|role| equal(value, Scalar::Text(role)))),
+            IdentityList::Scopes => any(identity.scopes().map(|scope| equal(value, Scalar::Text(scope)))),
+            IdentityList::Claim(claim) => match identity.claim(claim.place)? {
                 Value::Array(elements) => any(elements.iter().map(|element| equal(value, of_json(element)?))),
                 Value::String(words) => {
                     any(words.split_ascii_whitespace().map(|word| equal(value, Scalar::Text(word))))
@@ -151,7 +155,7 @@ fn of_json(value: &Value) -> Option<Scalar<'_>> {
 }
 
 /// The part of the path that a parameter took, encoded as it is there.
-fn parameter_of<'a>(facts: &RequestFacts<'a>, parameter: &Parameter) -> Option<&'a str> {
+fn parameter_of<'a>(facts: &RequestFacts<'a>, parameter: &PathParameter) -> Option<&'a str> {
     if facts.is_odd {
         return None;
     }

@@ -7,7 +7,7 @@ use crate::{
 
 /// What one requirement says.
 #[derive(Clone, Debug)]
-pub struct Explanation {
+pub struct RequirementExplanation {
     /// Its key in the route: `require`, `allow_if[1]`.
     pub key: String,
     /// What it asks for, or what meets it.
@@ -23,11 +23,11 @@ pub struct Explanation {
 impl Access {
     /// What every requirement says, in the order in which they are judged. Nobody gets a permit by it.
     #[must_use]
-    pub fn explain(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> Vec<Explanation> {
+    pub fn explain(&self, identity: Option<&Identity>, facts: &RequestFacts<'_>) -> Vec<RequirementExplanation> {
         let mut steps = Vec::new();
         let mut step = |part: RequirementPart, key: String, asks: String, verdict, asks_source| {
             let in_shadow = self.shadow.as_ref().is_some_and(|shadow| shadow.has(part));
-            steps.push(Explanation { key, asks, verdict, in_shadow, asks_source });
+            steps.push(RequirementExplanation { key, asks, verdict, in_shadow, asks_source });
         };
         let key = |part: RequirementPart| part.name().to_owned();
         if self.sources.is_some() {

@@ -9,9 +9,9 @@ use crate::identity::expression::RouteScope;
 const FACTS: RequestFacts<'_> =
     RequestFacts { path: "/users/ada", is_odd: false, method: &http::Method::GET, address: None };
 
-fn roles() -> Settings {
+fn roles() -> authz::Settings {
     let role = |name: &str, gives: &[&str]| (name.to_owned(), gives.iter().map(|given| (*given).to_owned()).collect());
-    Settings::from([
+    authz::Settings::from([
         role("reader", &["items:read"]),
         role("writer", &["items:write"]),
         role("editor", &["items:read", "items:write"]),

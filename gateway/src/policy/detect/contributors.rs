@@ -21,9 +21,9 @@ use blame::ClientRow;
 use client_stats::ClientStats;
 use deviating::{
     ALL_ROUTES, Completed, Contribution, Contributor, Deviating, LIMITED, LONGEST_NAME, MAX_NAMED, MAX_REQUESTS,
-    NO_ROUTE, Named,
+    NO_ROUTE, NamedContributor,
 };
-use distinct::Distinct;
+use distinct::DistinctSketch;
 use gateway_common::source::Source;
 
 use crate::{collections::bounded::Sharded, settings::anomalies::ClientMeasure, web::request_id::RequestId};
@@ -52,18 +52,18 @@ enum Who {
 
 /// The statistics of all sources and principals, each on one route.
 #[derive(Debug)]
-pub(super) struct Contributors {
+pub(super) struct ContributorStats {
     /// By the hash of the route's name.
     all: Sharded<(u64, Who), ClientStats>,
     /// How many different ones there were on each route.
-    distinct: Mutex<BTreeMap<Box<str>, [Distinct; 2]>>,
+    distinct: Mutex<BTreeMap<Box<str>, [DistinctSketch; 2]>>,
     capacity: usize,
     seed: RandomState,
     /// The minute of the first request.
     first: AtomicU64,
 }
 
-impl Contributors {
+impl ContributorStats {
     pub(super) fn new(capacity: usize) -> Self {
         Self {
             all: Sharded::new(capacity),
@@ -97,7 +97,7 @@ impl Contributors {
                 if distinct.len() >= MOST_ROUTES {
                     continue;
                 }
-                distinct.insert(of.into(), [Distinct::NONE, Distinct::NONE]);
+                distinct.insert(of.into(), [DistinctSketch::NONE, DistinctSketch::NONE]);
             }
             let Some([sources, principals]) = distinct.get_mut(of) else { continue };
             if is_new {
@@ -125,7 +125,7 @@ impl Contributors {
     /// minutes.
     pub(super) fn distinct(&self) -> Vec<(String, [u64; 2])> {
         let distinct = self.distinct.lock().unwrap_or_else(PoisonError::into_inner);
-        distinct.iter().map(|(of, both)| (of.to_string(), both.each_ref().map(Distinct::sum))).collect()
+        distinct.iter().map(|(of, both)| (of.to_string(), both.each_ref().map(DistinctSketch::sum))).collect()
     }
 
     /// Whom a deviation comes from.
@@ -176,12 +176,12 @@ impl Contributors {
 
     /// What is told of one of them.
     fn contributor(&self, deviating: &Deviating, who: Who, row: &ClientRow) -> Option<Contributor> {
-        let mut found: Option<(Named, Vec<RequestId>)> = None;
+        let mut found: Option<(NamedContributor, Vec<RequestId>)> = None;
         let mut look = |stats: &ClientStats| {
             let latest = if deviating.measure == ClientMeasure::Requests { &stats.latest } else { &stats.failed };
             let named = match who {
-                Who::Principal(_) => Named::Principal(stats.name.as_deref().unwrap_or_default().to_owned()),
-                Who::Source(source) => Named::Source(source, stats.address, stats.relay),
+                Who::Principal(_) => NamedContributor::Principal(stats.name.as_deref().unwrap_or_default().to_owned()),
+                Who::Source(source) => NamedContributor::Source(source, stats.address, stats.relay),
             };
             let (_, requests) = found.get_or_insert_with(|| (named, Vec::new()));
             requests.extend(latest.list());

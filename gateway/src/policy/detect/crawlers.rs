@@ -25,7 +25,7 @@ use crate::{
     collections::{bounded::Sharded, swap::Swap},
     net::source_set::SourceSet,
     os::clock::{MINUTE, SECOND},
-    settings::crawlers::{Crawler, Settings},
+    settings::crawlers::{self, Crawler},
 };
 
 /// How many answers are kept.
@@ -179,7 +179,7 @@ impl KnownHost {
 impl Crawlers {
     /// The crawlers of a configuration that takes the place of `before`: what is known of addresses goes on.
     #[must_use]
-    pub fn new(settings: &Settings, before: Option<&Self>) -> Self {
+    pub fn new(settings: &crawlers::Settings, before: Option<&Self>) -> Self {
         let texts =
             settings.crawlers.iter().enumerate().flat_map(|(at, it)| it.agents.iter().map(move |text| (at, text)));
         let (owners, texts): (Vec<usize>, Vec<&String>) = texts.unzip();

@@ -38,12 +38,12 @@ pub struct Observed<'a> {
     /// The limits that refused it.
     pub limits: &'a [Arc<str>],
     /// What else rules tell requests apart by.
-    pub facts: Facts<'a>,
+    pub facts: ObservedFacts<'a>,
 }
 
 /// What rules tell requests apart by. What is not known is never counted.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Facts<'a> {
+pub struct ObservedFacts<'a> {
     /// The canonical path.
     pub path: Option<&'a str>,
     /// What [`Detector::agent`](super::Detector::agent) made of the `User-Agent`.

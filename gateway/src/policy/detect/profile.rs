@@ -44,7 +44,7 @@ enum Who {
 /// The profiles of all sources and principals.
 #[derive(Debug)]
 pub(super) struct Profiles {
-    all: Sharded<Who, Profile>,
+    all: Sharded<Who, DetectionProfile>,
     capacity: usize,
     seed: RandomState,
 }
@@ -134,7 +134,7 @@ impl ProfileRow {
 }
 
 #[derive(Clone, Debug)]
-struct Profile {
+struct DetectionProfile {
     /// Of a principal.
     name: Option<Box<str>>,
     /// Of a source.
@@ -179,7 +179,7 @@ impl<const WORDS: usize> Estimate<WORDS> {
     }
 }
 
-impl Profile {
+impl DetectionProfile {
     fn new(name: Option<Box<str>>, now: u64) -> Self {
         Self {
             recent: name.is_none().then(Box::default),
@@ -326,7 +326,7 @@ impl Profiles {
             profile.note(finished, hashes, now);
             return;
         }
-        let mut profile = Profile::new(name.map(|name| beginning(name).into()), now);
+        let mut profile = DetectionProfile::new(name.map(|name| beginning(name).into()), now);
         profile.note(finished, hashes, now);
         all.put(who, profile, |_, profile| (profile.per_minute(now)[1], profile.last));
     }

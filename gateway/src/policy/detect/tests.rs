@@ -19,8 +19,8 @@ fn rule(name: &str, signals: &[Signal], count: u32, seconds: u64) -> Rule {
     Rule { name, signals, count, within, ban, ..Rule::default() }
 }
 
-fn settings(capacity: usize, rules: &[Rule]) -> Settings {
-    Settings {
+fn settings(capacity: usize, rules: &[Rule]) -> detect::Settings {
+    detect::Settings {
         capacity,
         unusual_after: Duration::from_secs(60),
         defaults: Defaults::Off,
@@ -50,7 +50,15 @@ fn note_about(
     let address = IpAddr::V4(Ipv4Addr::from_bits(from));
     let source = Source::of(address, 64);
     let asks = detector.note(
-        &Observed { signal, source, address, principal, id: RequestId(id), limits: &[], facts: Facts::default() },
+        &Observed {
+            signal,
+            source,
+            address,
+            principal,
+            id: RequestId(id),
+            limits: &[],
+            facts: ObservedFacts::default(),
+        },
         now,
     );
     asks.into_iter().map(|ask| (ask.rule, ask.evidence.into_iter().map(|id| id.0).collect())).collect()
@@ -126,7 +134,7 @@ fn an_ask_says_what_the_rule_says() {
         principal: None,
         id,
         limits: &[],
-        facts: Facts::default(),
+        facts: ObservedFacts::default(),
     };
     let ask = detector(1, &[shadow]).note(&observed, START).remove(0);
     let expect = BanRequest {
@@ -274,7 +282,10 @@ fn one_customer_is_one_source() {
         let source = Source::of(address, 64);
         let (signal, principal, id) = (Signal::WrongPassword, Some("ada"), RequestId(7));
         !detector
-            .note(&Observed { signal, source, address, principal, id, limits: &[], facts: Facts::default() }, START)
+            .note(
+                &Observed { signal, source, address, principal, id, limits: &[], facts: ObservedFacts::default() },
+                START,
+            )
             .is_empty()
     };
     for subnet in 0..100 {

@@ -9,12 +9,12 @@ use super::{
     Limits,
     budget::Budgets,
     counter::Counter,
-    key::{Facts, Hashed},
-    report::{self, LimitQuestion, LimitRow, Sum},
+    key::{Hashed, LimitFacts},
+    report::{self, LimitQuestion, LimitRow, LimitSum},
 };
 use crate::{
     identity::claim::ClaimPath,
-    settings::{bandwidth::Settings, route::Route},
+    settings::{bandwidth, route::Route},
 };
 
 /// How operators are told of these limits.
@@ -44,7 +44,7 @@ impl Bandwidth {
     /// of `before` once they are put in force.
     #[must_use]
     pub fn new(
-        settings: &Settings,
+        settings: &bandwidth::Settings,
         routes: &[Route],
         kept: &[ClaimPath],
         ipv6_prefix: u8,
@@ -58,7 +58,7 @@ impl Bandwidth {
     }
 
     /// Goes on with the counts of `before`.
-    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
+    pub fn put_in_force(&self, settings: &bandwidth::Settings, before: &Self, now: u64) {
         for (limits, settings, before) in
             [(&self.upload, &settings.upload, &before.upload), (&self.download, &settings.download, &before.download)]
         {
@@ -76,7 +76,7 @@ impl Bandwidth {
 
     /// What the request's body is charged to, and the response's. `None`: nothing.
     #[must_use]
-    pub fn find(&self, facts: &Facts<'_>) -> (Option<Pacers>, Option<Pacers>) {
+    pub fn find(&self, facts: &LimitFacts<'_>) -> (Option<Pacers>, Option<Pacers>) {
         let find = |limits: &Option<Limits>| limits.as_ref().and_then(|limits| limits.pacers(facts));
         (find(&self.upload), find(&self.download))
     }
@@ -92,7 +92,7 @@ impl Bandwidth {
     }
 
     /// How many bytes each let pass, and how often some waited, with its direction.
-    pub fn sums(&self) -> impl Iterator<Item = (&'static str, Sum)> {
+    pub fn sums(&self) -> impl Iterator<Item = (&'static str, LimitSum)> {
         self.each().flat_map(|(direction, limits)| limits.sums().into_iter().map(move |sum| (direction, sum)))
     }
 
@@ -104,9 +104,9 @@ impl Bandwidth {
 
 impl Limits {
     /// The counters of rates that a request has, whenever they would be asked.
-    fn pacers(&self, facts: &Facts<'_>) -> Option<Pacers> {
+    fn pacers(&self, facts: &LimitFacts<'_>) -> Option<Pacers> {
         let plan = facts.identity.and_then(|identity| super::plan::of(&self.plans, identity));
-        let facts = Facts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
+        let facts = LimitFacts { plan: plan.and_then(|plan| self.plans.get(plan)).map(|plan| &*plan.name), ..*facts };
         let of_route = [&self.routed, &self.authorized].map(|all| facts.route.and_then(|route| all.get(route)));
         let charges = self.arrived.iter().chain(of_route.into_iter().flatten().flat_map(|charges| charges.iter()));
         let mut hashed = Hashed::default();
@@ -154,12 +154,12 @@ mod tests {
             quota: None,
         };
         let download = limit::Settings { limits: vec![limit], ..limit::Settings::default() };
-        Bandwidth::new(&Settings { download, ..Settings::default() }, &[], &[], 64, None)
+        Bandwidth::new(&bandwidth::Settings { download, ..bandwidth::Settings::default() }, &[], &[], 64, None)
     }
 
     fn pacers(bandwidth: &Bandwidth, address: &str) -> Pacers {
         let (address, headers): (IpAddr, _) = (address.parse().unwrap(), HeaderMap::new());
-        let facts = Facts {
+        let facts = LimitFacts {
             source: Source::of(address, 64),
             address,
             ja4: None,

@@ -10,8 +10,8 @@ use super::{
     counter::{Budget, Counter, Counts, Over},
     in_flight::{Entered, InFlight},
     key::Key,
-    quota::{Left, Quota, Rules, TooFew},
-    shared::{Admitted, Circle, Refused, Shared, queue::SharedQuota},
+    quota::{Left, QuotaCounts, QuotaRules, TooFew},
+    shared::{Admitted, BudgetRefused, Circle, Shared, queue},
 };
 use crate::{
     os::clock::SECOND,
@@ -40,7 +40,7 @@ pub(super) struct Allowed {
 pub(super) enum Budgets {
     InFlight(Arc<InFlight>),
     /// Everybody's counts are in one table: whoever gets another plan goes on with what it has used up.
-    Quota(Arc<Quota>, Rules),
+    Quota(Arc<QuotaCounts>, QuotaRules),
     Rate(Arc<Counter>, Pace),
 }
 
@@ -71,7 +71,7 @@ impl Allowed {
         plan: Option<&str>,
         known: Option<&Self>,
         circle: Option<&Circle>,
-        quota: Option<&Arc<Quota>>,
+        quota: Option<&Arc<QuotaCounts>>,
         seed: u64,
     ) -> Self {
         let shared = match allowance {
@@ -86,8 +86,8 @@ impl Allowed {
             Allowance::Quota(most) => {
                 let counts = quota.zip(limit.quota.as_ref()).map(|(counts, it)| {
                     let circle = circle.filter(|_| limit.shared);
-                    let shared = circle.map(|it| SharedQuota::new(limit, *most, it, counts));
-                    (counts, Rules::new(it, *most, shared))
+                    let shared = circle.map(|it| queue::SharedQuota::new(limit, *most, it, counts));
+                    (counts, QuotaRules::new(it, *most, shared))
                 });
                 let window = limit.quota.as_ref().map_or(0, |quota| quota.period.usual_seconds());
                 let policy = format!("\"{}\";q={most}{};w={window}", limit.name, unit(&limit.cost));
@@ -153,7 +153,7 @@ impl Allowed {
                         counter.drain(key.own, cost, now);
                         return Judgement::Admitted { left, reset: Some(reset), wait: 0, entered: None, is_new: false };
                     }
-                    Some(Err(Refused { left, reset })) => return Judgement::Over { left, reset: Some(reset) },
+                    Some(Err(BudgetRefused { left, reset })) => return Judgement::Over { left, reset: Some(reset) },
                     None => {}
                 }
                 match counter.spend(key.own, cost, self.delay, now, over) {

@@ -1,7 +1,7 @@
 //! When a limit looks at the requests of a route, and how much each counts.
 
 use crate::settings::{
-    limit::{KeyPart, Limit, Plan, Settings},
+    limit::{self, KeyPart, Limit, Plan},
     route::Route,
 };
 
@@ -52,7 +52,7 @@ fn named(limit: &Limit, route: &Route) -> Option<u64> {
 }
 
 /// What operations of a route are charged that name a limit, and when.
-pub(super) fn charges_by_name(settings: &Settings, route: &Route) -> Box<[(When, Charge)]> {
+pub(super) fn charges_by_name(settings: &limit::Settings, route: &Route) -> Box<[(When, Charge)]> {
     let charge = |(at, limit)| {
         let weight = named(limit, route)?;
         Some((moment(limit, &settings.plans), Charge { limit: at, weight }))

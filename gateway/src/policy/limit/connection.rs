@@ -10,11 +10,11 @@ use http::HeaderMap;
 
 use super::{
     LimitResult, Limits, RequestUsage, When,
-    key::Facts,
-    report::{self, LimitQuestion, LimitRow, Sum},
+    key::LimitFacts,
+    report::{self, LimitQuestion, LimitRow, LimitSum},
     shadow::ShadowRefusals,
 };
-use crate::{os::clock, refusal::Refusal, settings::connection_limit::Settings};
+use crate::{os::clock, refusal::Refusal, settings::connection_limit};
 
 /// How operators are told of these limits.
 const PREFIX: &str = "connection_limit.";
@@ -41,7 +41,7 @@ impl Drop for ConnectionPermit {
 impl ConnectionLimits {
     /// Compiles the limits of a configuration, which go on with the counts of `before` once they are put in force.
     #[must_use]
-    pub fn new(settings: &Settings, ipv6_prefix: u8, before: Option<&Self>) -> Self {
+    pub fn new(settings: &connection_limit::Settings, ipv6_prefix: u8, before: Option<&Self>) -> Self {
         let limits = |settings, before: Option<&Arc<Limits>>| {
             Limits::new(settings, &[], &[], ipv6_prefix, before.map(AsRef::as_ref)).map(Arc::new)
         };
@@ -52,7 +52,7 @@ impl ConnectionLimits {
     }
 
     /// Goes on with the counts of `before`.
-    pub fn put_in_force(&self, settings: &Settings, before: &Self, now: u64) {
+    pub fn put_in_force(&self, settings: &connection_limit::Settings, before: &Self, now: u64) {
         for (limits, settings, before) in [
             (&self.accepted, &settings.accepted, &before.accepted),
             (&self.handshake, &settings.handshake, &before.handshake),
@@ -113,9 +113,9 @@ impl ConnectionLimits {
 
     /// What each has counted so far.
     #[must_use]
-    pub fn sums(&self) -> Vec<Sum> {
+    pub fn sums(&self) -> Vec<LimitSum> {
         let sums = self.each().flat_map(|limits| limits.sums());
-        sums.map(|sum| Sum { name: format!("{PREFIX}{}", sum.name).into(), ..sum }).collect()
+        sums.map(|sum| LimitSum { name: format!("{PREFIX}{}", sum.name).into(), ..sum }).collect()
     }
 
     fn each(&self) -> impl Iterator<Item = &Arc<Limits>> {
@@ -130,8 +130,16 @@ fn judge(
     now: u64,
 ) -> Result<ConnectionPermit, Refusal> {
     let headers = HeaderMap::new();
-    let facts =
-        Facts { source, address, ja4: None, headers: &headers, target: None, route: None, identity: None, plan: None };
+    let facts = LimitFacts {
+        source,
+        address,
+        ja4: None,
+        headers: &headers,
+        target: None,
+        route: None,
+        identity: None,
+        plan: None,
+    };
     let mut judged = LimitResult::default();
     limits.judge(When::Arrived, &facts, now, &mut judged)?;
     let is_owing = judged.is_owing();
@@ -157,9 +165,9 @@ mod tests {
         Allowance::Rate(Rate { units, per: Duration::from_secs(1), burst: units })
     }
 
-    fn settings(accepted: Vec<Limit>, handshake: Vec<Limit>) -> Settings {
+    fn settings(accepted: Vec<Limit>, handshake: Vec<Limit>) -> connection_limit::Settings {
         let limits = |limits| limit::Settings { limits, ..limit::Settings::default() };
-        Settings { accepted: limits(accepted), handshake: limits(handshake) }
+        connection_limit::Settings { accepted: limits(accepted), handshake: limits(handshake) }
     }
 
     #[track_caller]

@@ -20,7 +20,7 @@ use crate::{
     net::geo::{Country, Geo},
     policy::auth::Identity,
     settings::{
-        limit::{KeyPart, Seed, Sharing},
+        limit::{KeyPart, KeySeed, Sharing},
         route::Route,
     },
     web::path::pattern::PatternParameter,
@@ -34,7 +34,7 @@ const API_KEY: &str = "key:";
 
 /// What is known of a request when limits are asked.
 #[derive(Clone, Copy, Debug)]
-pub struct Facts<'a> {
+pub struct LimitFacts<'a> {
     /// Who, as bans and limits count it.
     pub source: Source,
     /// The whole address.
@@ -151,7 +151,7 @@ impl CompiledPart {
 
     /// How it is told to an operator. The values of headers may be secrets: they are told by their hashes. `false`: the
     /// request has nothing of it.
-    fn tell(&self, facts: &Facts<'_>, hasher: &Hasher, out: &mut String) -> bool {
+    fn tell(&self, facts: &LimitFacts<'_>, hasher: &Hasher, out: &mut String) -> bool {
         match (&self.look, self.look.find(facts, hasher)) {
             (_, None) => return false,
             (_, Some(PartValue::Source(source))) => write!(out, "{source}").unwrap_or_default(),
@@ -195,7 +195,7 @@ impl PartSource {
     }
 
     /// What the request has of it; `None`: nothing, or several where one is needed.
-    fn find<'a>(&'a self, facts: &Facts<'a>, hasher: &Hasher) -> Option<PartValue<'a>> {
+    fn find<'a>(&'a self, facts: &LimitFacts<'a>, hasher: &Hasher) -> Option<PartValue<'a>> {
         let text = |text: &'a str| Some(PartValue::Text(text.as_bytes()));
         match self {
             Self::Address(None) => Some(PartValue::Source(facts.source)),
@@ -240,13 +240,13 @@ impl Hasher {
     }
 
     /// `seed`: `None` is a random one.
-    pub(super) fn new(seed: Option<Seed>) -> Self {
-        let Seed(key) = seed.unwrap_or_else(|| {
+    pub(super) fn new(seed: Option<KeySeed>) -> Self {
+        let KeySeed(key) = seed.unwrap_or_else(|| {
             use std::hash::{BuildHasher as _, RandomState};
             let random = [0_u8, 1].map(|half| RandomState::new().hash_one(half).to_ne_bytes());
             let mut key = [0; 16];
             key.iter_mut().zip(random.as_flattened()).for_each(|(byte, random)| *byte = *random);
-            Seed(key)
+            KeySeed(key)
         });
         Self { seeded: SipHasher13::new_with_key(&key) }
     }
@@ -287,7 +287,7 @@ impl Hasher {
     }
 
     /// The hash of part `number` of all parts.
-    fn part(&self, part: &CompiledPart, number: usize, facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
+    fn part(&self, part: &CompiledPart, number: usize, facts: &LimitFacts<'_>, hashed: &mut Hashed) -> u64 {
         let bit = u32::try_from(number).ok().and_then(|number| 1_u8.checked_shl(number)).unwrap_or(0);
         if hashed.known & bit != 0
             && let Some(hash) = hashed.hashes.get(number)
@@ -306,7 +306,7 @@ impl Hasher {
     }
 
     /// The key that a request has in a counter by these parts, each an index into `parts`.
-    pub(super) fn key(&self, by: &[usize], parts: &[CompiledPart], facts: &Facts<'_>, hashed: &mut Hashed) -> u64 {
+    pub(super) fn key(&self, by: &[usize], parts: &[CompiledPart], facts: &LimitFacts<'_>, hashed: &mut Hashed) -> u64 {
         by.iter().fold(0, |key, number| {
             let hash = parts.get(*number).map_or(0, |part| self.part(part, *number, facts, hashed));
             join(key, hash)
@@ -315,7 +315,7 @@ impl Hasher {
 
     /// The same for an operator, as `gateway limit show` takes it: `principal=ada route=/items`. What stands in for a
     /// part that a request lacks is its address.
-    pub(super) fn tell(&self, by: &[usize], parts: &[CompiledPart], facts: &Facts<'_>) -> String {
+    pub(super) fn tell(&self, by: &[usize], parts: &[CompiledPart], facts: &LimitFacts<'_>) -> String {
         let (mut out, mut instead) = (String::new(), false);
         for part in by.iter().filter_map(|number| parts.get(*number)) {
             let before = out.len();

@@ -3,7 +3,7 @@
 use super::{
     LimitResult, Limits,
     charge::{Charge, When},
-    key::Facts,
+    key::LimitFacts,
 };
 use crate::refusal::Refusal;
 
@@ -16,7 +16,7 @@ impl Limits {
         &self,
         when: When,
         limits: &[usize],
-        facts: &Facts<'_>,
+        facts: &LimitFacts<'_>,
         now: u64,
         judged: &mut LimitResult,
     ) -> Result<(), Refusal> {

@@ -10,7 +10,7 @@ pub(super) mod kernel_plans;
 
 /// Who has a plan.
 #[derive(Debug)]
-pub struct Members {
+pub struct PlanMembership {
     pub(super) name: Box<str>,
     /// Each with its place among the claims that identities keep.
     claims: Box<[(usize, ClaimCondition)]>,
@@ -21,12 +21,12 @@ pub struct Members {
 /// The plan of whoever asks: the one that an operator gave its API key, else the first that it is a member of. A plan that
 /// is configured no more counts as none given.
 #[must_use]
-pub fn of(plans: &[Members], identity: &Identity) -> Option<usize> {
+pub fn of(plans: &[PlanMembership], identity: &Identity) -> Option<usize> {
     let given = identity.plan().and_then(|given| plans.iter().position(|plan| *plan.name == *given));
     given.or_else(|| plans.iter().position(|plan| plan.has(identity)))
 }
 
-impl Members {
+impl PlanMembership {
     /// The members of a plan. `kept`: the claims that identities keep.
     #[must_use]
     pub fn new(plan: &Plan, kept: &[ClaimPath]) -> Self {

@@ -17,12 +17,12 @@ use self::{
     shard::{QuotaShard, Used, lock},
 };
 pub use self::{
-    clock::Span,
+    clock::QuotaSpan,
     row::{MAX_ROWS_TOLD, UsedRow, Warned},
     shared::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
 };
 pub(super) use self::{
-    rules::Rules,
+    rules::QuotaRules,
     seal::Seal,
     spend::{Left, TooFew},
 };
@@ -56,7 +56,7 @@ const MOST_NAMES: usize = 128;
 pub const BYTES_PER_KEY: usize = 64;
 
 /// The counts of one quota. They outlive configurations.
-pub(super) struct Quota {
+pub(super) struct QuotaCounts {
     calendar: Calendar,
     /// Locked while a part is, never the other way round.
     clock: Mutex<Clock>,
@@ -65,7 +65,7 @@ pub(super) struct Quota {
     sessions: AtomicU64,
 }
 
-impl Quota {
+impl QuotaCounts {
     pub(super) fn new(configured: &Configured, capacity: usize, seed: u64) -> Self {
         let capacity = capacity.max(1);
         let parts = number_of_parts(capacity);
@@ -156,8 +156,11 @@ impl Quota {
                 return None;
             }
             let known = clock.span;
-            clock.span =
-                if known.end == 0 { Span::first(&self.calendar, now) } else { known.advanced(&self.calendar, now) };
+            clock.span = if known.end == 0 {
+                QuotaSpan::first(&self.calendar, now)
+            } else {
+                known.advanced(&self.calendar, now)
+            };
             if !known.is(&clock.span) {
                 clock.number = clock.number.wrapping_add(1);
             }
@@ -186,7 +189,7 @@ impl Quota {
     }
 
     /// The period that lasts.
-    pub(super) fn span(&self, now: u64) -> Span {
+    pub(super) fn span(&self, now: u64) -> QuotaSpan {
         self.advanced(now).span
     }
 
@@ -226,7 +229,7 @@ fn number_of_parts(capacity: usize) -> usize {
     if parts.is_power_of_two() { parts } else { parts.next_power_of_two() / 2 }
 }
 
-impl std::fmt::Debug for Quota {
+impl std::fmt::Debug for QuotaCounts {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(out, "Quota({} parts)", self.parts.len())
     }

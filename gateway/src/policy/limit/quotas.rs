@@ -8,8 +8,8 @@
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limit, Limits,
-    quota::{MAX_ROWS_TOLD, Quota, Span, UsedRow, Warned},
+    CompiledLimit, Limits,
+    quota::{MAX_ROWS_TOLD, QuotaCounts, QuotaSpan, UsedRow, Warned},
     report::Warnings,
 };
 use crate::os::clock::Now;
@@ -28,7 +28,7 @@ pub struct QuotaReport {
     /// What it counts, and until when.
     pub counts: String,
     /// In which period.
-    pub span: Span,
+    pub span: QuotaSpan,
     /// At most [`MAX_ROWS_TOLD`].
     pub rows: Vec<UsedRow>,
     /// Who has used up so much that it is to be told.
@@ -46,7 +46,7 @@ pub struct QuotaState {
     /// What it counts, and until when.
     pub counts: String,
     /// In which period.
-    pub span: Span,
+    pub span: QuotaSpan,
     /// Keys, and the units of each.
     pub rows: Vec<(u64, u64)>,
     /// Keys, and the numbers of the last words of operators about them.
@@ -54,11 +54,11 @@ pub struct QuotaState {
 }
 
 impl Limits {
-    fn quotas(&self) -> impl Iterator<Item = (&Limit, &Quota)> {
+    fn quotas(&self) -> impl Iterator<Item = (&CompiledLimit, &QuotaCounts)> {
         self.limits.iter().filter_map(|limit| Some((limit, &**limit.counts_of_quota()?)))
     }
 
-    fn quota(&self, name: &str, counts: &str) -> Option<&Quota> {
+    fn quota(&self, name: &str, counts: &str) -> Option<&QuotaCounts> {
         let mut found = self.quotas().filter(|(limit, _)| &*limit.name == name);
         found.find(|(limit, _)| limit.quota.as_deref() == Some(counts)).map(|(_, quota)| quota)
     }
@@ -133,7 +133,7 @@ impl Limits {
     /// How often keys have crossed a threshold of each quota.
     #[must_use]
     pub fn warnings(&self) -> Vec<Warnings> {
-        let warnings = |(limit, quota): (&Limit, &Quota)| Warnings {
+        let warnings = |(limit, quota): (&CompiledLimit, &QuotaCounts)| Warnings {
             name: std::sync::Arc::clone(&limit.name),
             crossings: quota.crossings(),
             end: quota.end(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Limit, Limits,
+    CompiledLimit, Limits,
     budget::{Allowed, Budgets},
     counter::Counts,
     key::{Key, Written, shown},
@@ -97,7 +97,7 @@ pub struct LimitRow {
 
 /// What the metrics say of a limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sum {
+pub struct LimitSum {
     /// Its name.
     pub name: Arc<str>,
     /// Over all plans.
@@ -155,12 +155,12 @@ impl Limits {
 
     /// What each limit has counted so far.
     #[must_use]
-    pub fn sums(&self) -> Vec<Sum> {
-        let sum = |limit: &Limit| {
-            let start = Sum { name: Arc::clone(&limit.name), counts: Counts::default(), keys: 0, capacity: 0 };
+    pub fn sums(&self) -> Vec<LimitSum> {
+        let sum = |limit: &CompiledLimit| {
+            let start = LimitSum { name: Arc::clone(&limit.name), counts: Counts::default(), keys: 0, capacity: 0 };
             limit.counted().fold(start, |sum, allowed| {
                 let (counts, keys) = allowed.counts();
-                Sum {
+                LimitSum {
                     counts: sum.counts.and(counts),
                     keys: sum.keys.saturating_add(wide(keys)),
                     capacity: sum.capacity.saturating_add(wide(allowed.budgets.capacity())),
@@ -205,7 +205,7 @@ impl Limits {
         }
     }
 
-    fn each(&self) -> impl Iterator<Item = (&Limit, &Allowed)> {
+    fn each(&self) -> impl Iterator<Item = (&CompiledLimit, &Allowed)> {
         self.limits.iter().flat_map(|limit| limit.allowed.iter().map(move |allowed| (limit, allowed)))
     }
 
@@ -213,7 +213,7 @@ impl Limits {
     fn written(
         &self,
         parts: &[(String, String)],
-        row: impl Fn(&Limit, &Allowed, Key, String) -> Option<LimitRow>,
+        row: impl Fn(&CompiledLimit, &Allowed, Key, String) -> Option<LimitRow>,
     ) -> Vec<LimitRow> {
         let written = Written { parts, ipv6_prefix: self.ipv6_prefix };
         let text = || parts.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(" ");
@@ -247,7 +247,7 @@ impl Limits {
     }
 }
 
-fn row(limit: &Limit, allowed: &Allowed) -> LimitRow {
+fn row(limit: &CompiledLimit, allowed: &Allowed) -> LimitRow {
     let mode = if limit.mode.enforces() { "enforce" } else { "shadow" };
     let plan = allowed.plan.as_ref().map(ToString::to_string);
     let row = LimitRow { limit: limit.name.to_string(), plan, mode: mode.to_owned(), ..LimitRow::default() };
@@ -260,7 +260,7 @@ fn row(limit: &Limit, allowed: &Allowed) -> LimitRow {
     }
 }
 
-fn list(limit: &Limit, allowed: &Allowed) -> LimitRow {
+fn list(limit: &CompiledLimit, allowed: &Allowed) -> LimitRow {
     if !limit.counted().any(|counted| std::ptr::eq(counted, allowed)) {
         return row(limit, allowed);
     }
@@ -276,7 +276,7 @@ fn list(limit: &Limit, allowed: &Allowed) -> LimitRow {
     }
 }
 
-fn show(limit: &Limit, allowed: &Allowed, key: Key, now: u64) -> Option<LimitRow> {
+fn show(limit: &CompiledLimit, allowed: &Allowed, key: Key, now: u64) -> Option<LimitRow> {
     let row = row(limit, allowed);
     if let Some((left, seconds)) = allowed.shared.as_ref().and_then(|shared| shared.find(key.common)) {
         return Some(LimitRow { left: Some(left), full_in_seconds: Some(seconds), ..row });

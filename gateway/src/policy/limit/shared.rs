@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     os::clock::SECOND,
-    settings::limit::{Allowance, Limit, Rate, Settings},
+    settings::limit::{self, Allowance, Limit, Rate},
 };
 
 pub(super) mod ask;
@@ -61,14 +61,14 @@ pub(super) struct Admitted {
 }
 
 /// It is not: so many units are left, as far as this machine knows, and in so many seconds there may be enough.
-pub(super) struct Refused {
+pub(super) struct BudgetRefused {
     pub(super) left: u64,
     pub(super) reset: u64,
 }
 
 impl Circle {
     /// `before`: what was in force until now. `None`: no limit is shared.
-    pub(super) fn new(settings: &Settings, before: Option<&Self>) -> Option<Self> {
+    pub(super) fn new(settings: &limit::Settings, before: Option<&Self>) -> Option<Self> {
         let sharing = settings.sharing.as_ref().filter(|_| settings.limits.iter().any(|limit| limit.shared))?;
         let asks = before.map_or_else(Arc::default, |before| Arc::clone(&before.asks));
         let seal = Arc::new(Seal::new(&sharing.secret.bytes));
@@ -121,7 +121,7 @@ impl Shared {
 
     /// Judges a request of so many units; of costs that are known later, whether anything is left. `None`: the store is
     /// away, or there is no room for the key: this machine's share decides.
-    pub(super) fn judge(&self, key: u64, units: u64, now: u64, over: Over) -> Option<Result<Admitted, Refused>> {
+    pub(super) fn judge(&self, key: u64, units: u64, now: u64, over: Over) -> Option<Result<Admitted, BudgetRefused>> {
         let SharedBudget { portion, is_later, leases, .. } = &*self.budget;
         if !self.asks.is_reachable() {
             self.asks.count_alone();
@@ -157,7 +157,7 @@ impl Shared {
             part.count_over(over);
             let wait = lease.refused_until.saturating_sub(now);
             let left = if is_spent { 0 } else { self.left(&lease) };
-            return Some(Err(Refused { left, reset: wait.div_ceil(SECOND).max(1) }));
+            return Some(Err(BudgetRefused { left, reset: wait.div_ceil(SECOND).max(1) }));
         }
         part.counts.admitted += 1;
         let left = self.left(&lease);

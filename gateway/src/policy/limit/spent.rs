@@ -8,7 +8,7 @@ use std::{cmp::Reverse, collections::BinaryHeap};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Limit, Limits, bandwidth::Bandwidth, budget::Budgets, connection::ConnectionLimits};
+use super::{CompiledLimit, Limits, bandwidth::Bandwidth, budget::Budgets, connection::ConnectionLimits};
 
 /// The most budgets that go on in another process.
 pub const MOST_SPENT: usize = 65_536;
@@ -157,7 +157,7 @@ impl Limits {
     }
 }
 
-fn by(limit: &Limit) -> String {
+fn by(limit: &CompiledLimit) -> String {
     let parts: Vec<String> = limit.by_text.iter().map(ToString::to_string).collect();
     parts.join(" ")
 }

@@ -103,7 +103,7 @@ fn kept() -> Vec<ClaimPath> {
 
 /// The limits of a configuration, and those of others that come after them.
 struct World {
-    settings: Settings,
+    settings: limit::Settings,
     limits: Limits,
 }
 
@@ -141,7 +141,7 @@ impl World {
             headers.append(HeaderName::try_from(*name).unwrap(), HeaderValue::try_from(*value).unwrap());
         }
         let address: IpAddr = ask.address.parse().unwrap();
-        let arrived = Facts {
+        let arrived = LimitFacts {
             source: Source::of(address, 64),
             address: address.to_canonical(),
             ja4: ask.ja4,
@@ -153,9 +153,9 @@ impl World {
         };
         let mut judged = LimitResult::default();
         let done = self.limits.judge(When::Arrived, &arrived, now, &mut judged).and_then(|()| {
-            let routed = Facts { target: Some((ask.host, ask.path)), route: ask.route, ..arrived };
+            let routed = LimitFacts { target: Some((ask.host, ask.path)), route: ask.route, ..arrived };
             self.limits.judge(When::Routed, &routed, now, &mut judged)?;
-            let authorized = Facts { identity: ask.identity.as_ref(), ..routed };
+            let authorized = LimitFacts { identity: ask.identity.as_ref(), ..routed };
             self.limits.judge(When::Authorized, &authorized, now, &mut judged)
         });
         if let Err(refusal) = done {
@@ -173,7 +173,7 @@ impl World {
 
     fn addressed(&self, number: u32, now: u64) -> bool {
         let address = IpAddr::V4(Ipv4Addr::from_bits(number));
-        let facts = Facts {
+        let facts = LimitFacts {
             source: Source::of(address, 64),
             address,
             ja4: None,
@@ -194,7 +194,7 @@ impl World {
         (text("ratelimit"), text("ratelimit-policy"))
     }
 
-    fn sum(&self, name: &str) -> report::Sum {
+    fn sum(&self, name: &str) -> report::LimitSum {
         self.limits.sums().into_iter().find(|sum| &*sum.name == name).unwrap()
     }
 }

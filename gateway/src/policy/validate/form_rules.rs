@@ -21,7 +21,7 @@ use super::{
 use crate::{
     diagnostic::Diagnostic,
     refusal::{Refusal, Reject, violation::RequestPart},
-    settings::validate::{FieldRule, Form, Formats},
+    settings::validate::{FieldRule, FormSettings, Formats},
 };
 
 /// How large a compiled pattern of file names may be, in bytes.
@@ -38,7 +38,7 @@ impl FormRules {
     ///
     /// # Errors
     /// A pattern that is none, a format that nobody knows where they are strict.
-    pub fn new(form: &Form, formats: Formats) -> Result<Self, Diagnostic> {
+    pub fn new(form: &FormSettings, formats: Formats) -> Result<Self, Diagnostic> {
         let object = |fields: &[&FieldRule]| {
             let properties: Map<String, Value> =
                 fields.iter().map(|field| (field.name.clone(), field.schema.clone())).collect();

@@ -8,12 +8,12 @@ use std::borrow::Cow;
 use http::HeaderValue;
 use serde_json::{Map, Value};
 
-use self::{document::Document, measure::Measure};
+use self::{document::GraphqlDocument, measure::Measure};
 use crate::{
     json,
     policy::validate::media_type,
     refusal::{Refusal, Reject},
-    settings::graphql::Limits,
+    settings::graphql::GraphqlLimits,
 };
 
 mod document;
@@ -30,12 +30,12 @@ const LONGEST: usize = 16;
 /// # Errors
 /// What is over a limit, or cannot be read. The detail holds no value.
 pub fn judge(
-    limits: &Limits,
+    limits: &GraphqlLimits,
     query: Option<&str>,
     content_type: Option<&HeaderValue>,
     body: &[u8],
 ) -> Result<(), Refusal> {
-    let target = Target::read(query.unwrap_or_default())?;
+    let target = GraphqlTarget::read(query.unwrap_or_default())?;
     if body.is_empty() {
         return target.judge(limits);
     }
@@ -72,13 +72,13 @@ pub fn judge(
 
 /// What the target of a request asks for.
 #[derive(Default)]
-struct Target<'a> {
+struct GraphqlTarget<'a> {
     query: Option<Cow<'a, str>>,
     variables: Option<Cow<'a, str>>,
     extensions: Option<Cow<'a, str>>,
 }
 
-impl<'a> Target<'a> {
+impl<'a> GraphqlTarget<'a> {
     /// Reads the query of a target: each of its parameters at most once.
     fn read(query: &'a str) -> Result<Self, Refusal> {
         let mut target = Self::default();
@@ -97,7 +97,7 @@ impl<'a> Target<'a> {
     }
 
     /// A persisted query has no text here, either.
-    fn judge(&self, limits: &Limits) -> Result<(), Refusal> {
+    fn judge(&self, limits: &GraphqlLimits) -> Result<(), Refusal> {
         let object = |text: &Option<Cow<'_, str>>, why| match text {
             None => Ok(Value::Null),
             Some(text) => json::parse(text.as_bytes()).map_err(|_error| malformed(why)),
@@ -113,7 +113,7 @@ impl<'a> Target<'a> {
 }
 
 /// One request of a body. A persisted query has no text, and is what the upstream keeps.
-fn entry(limits: &Limits, request: &Map<String, Value>) -> Result<(), Refusal> {
+fn entry(limits: &GraphqlLimits, request: &Map<String, Value>) -> Result<(), Refusal> {
     // Some upstreams read members whatever their case (Go).
     let is_close = |key: &str| key.len() <= LONGEST && MEMBERS.iter().any(|known| key.to_uppercase() == *known);
     if request.keys().any(|key| is_close(key) && key.bytes().any(|byte| !byte.is_ascii_lowercase())) {
@@ -126,11 +126,11 @@ fn entry(limits: &Limits, request: &Map<String, Value>) -> Result<(), Refusal> {
     }
 }
 
-fn one(limits: &Limits, text: &str, variables: &Value) -> Result<(), Refusal> {
+fn one(limits: &GraphqlLimits, text: &str, variables: &Value) -> Result<(), Refusal> {
     if !variables.is_object() && !variables.is_null() {
         return Err(malformed("variables are no object"));
     }
-    let document = Document::read(text).map_err(malformed)?;
+    let document = GraphqlDocument::read(text).map_err(malformed)?;
     let found = Measure::of(&document, variables).map_err(malformed)?;
     for (what, found, most) in [
         ("depth", found.depth, limits.max_depth),

@@ -13,7 +13,7 @@ use http::{HeaderMap, HeaderValue, Method, header};
 use serde_json::Value;
 
 pub use self::{
-    collector::Reading,
+    collector::DocumentReading,
     document::DocumentFault,
     operation::NamedLimit,
     outline::Outline,
@@ -132,7 +132,7 @@ impl Contract {
         file: &NamedFile,
         others: &[NamedFile],
         formats: Formats,
-        reading: &Reading<'_>,
+        reading: &DocumentReading<'_>,
     ) -> Result<Self, DocumentFault> {
         let documents = Documents::read(file, others)?;
         Self::compile(&file.path, &documents, formats, reading).map(|(contract, _)| contract)
@@ -142,7 +142,7 @@ impl Contract {
         path: &Path,
         documents: &'d Documents,
         formats: Formats,
-        reading: &'d Reading<'d>,
+        reading: &'d DocumentReading<'d>,
     ) -> Result<(Self, LintMaterial<'d>), DocumentFault> {
         let read = compile::read(documents, reading)?;
         let version = read.version;

@@ -18,11 +18,11 @@ pub use self::{
     builtin::rule_names,
     counts::WafSum,
     finding::{Finding, WafVerdict},
-    request::{Collection, Request},
+    request::{Collection, WafRequest},
 };
 use crate::{
     diagnostic::Diagnostic,
-    settings::waf::{Exclusion, Mode, Settings},
+    settings::waf::{self, Exclusion, WafMode},
     text::counted::counted,
 };
 
@@ -60,8 +60,8 @@ pub fn has_known_charset(content_type: &[u8]) -> bool {
 const MOST_FAULTS: usize = 20;
 
 /// The rules of one `[waf.NAME]`, compiled.
-pub struct Rules {
-    settings: Settings,
+pub struct WafRules {
+    settings: waf::Settings,
     /// What the files say; `None`: there are none.
     compiled: Option<Arc<CompiledRules>>,
     /// What the files say that has no effect here.
@@ -71,13 +71,13 @@ pub struct Rules {
     counts: Arc<Counts>,
 }
 
-impl Rules {
+impl WafRules {
     /// Compiles the rules, and goes on with what `before` has counted: the rules of the same name in the configuration
     /// before this one.
     ///
     /// # Errors
     /// What is wrong in the files, and where; and exceptions for rules that there are not.
-    pub fn new(settings: &Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
+    pub fn new(settings: &waf::Settings, before: Option<&Self>) -> Result<Self, Vec<Diagnostic>> {
         if settings.has_builtin {
             builtin::prepare().map_err(|error| vec![Diagnostic::new("builtin", error)])?;
         }
@@ -108,7 +108,7 @@ impl Rules {
         Ok(Self { settings: settings.clone(), compiled, warnings, fewer, counts })
     }
 
-    fn compile(settings: &Settings) -> Result<Option<CompiledRules>, Vec<Diagnostic>> {
+    fn compile(settings: &waf::Settings) -> Result<Option<CompiledRules>, Vec<Diagnostic>> {
         let compiled = (!settings.roots.is_empty()).then(|| seclang::compile(&settings.roots, &settings.files));
         compiled.transpose().map_err(|wrong| {
             let told = wrong.into_iter().take(MOST_FAULTS).map(|wrong| {
@@ -150,7 +150,7 @@ impl Rules {
 
 /// What a route asks of the rules.
 pub struct Waf {
-    rules: Arc<Rules>,
+    rules: Arc<WafRules>,
     threshold: u32,
     exclusions: Exclusions,
 }
@@ -158,7 +158,7 @@ pub struct Waf {
 impl Waf {
     /// What `route` asks of `rules`: with its own threshold where it has one.
     #[must_use]
-    pub fn new(rules: Arc<Rules>, route: Option<&str>, threshold: Option<u32>) -> Self {
+    pub fn new(rules: Arc<WafRules>, route: Option<&str>, threshold: Option<u32>) -> Self {
         let of_route = |exclusion: &&Exclusion| {
             exclusion.routes.is_empty()
                 || route.is_some_and(|route| exclusion.routes.iter().any(|known| known == route))
@@ -177,7 +177,7 @@ impl Waf {
     /// Whether an attack is refused, and not only reported.
     #[must_use]
     pub fn enforces(&self) -> bool {
-        self.rules.settings.mode == Mode::Enforce
+        self.rules.settings.mode == WafMode::Enforce
     }
 
     /// The largest body that is inspected; `None`: none is.
@@ -193,7 +193,7 @@ impl Waf {
 
     /// Judges a request, and counts it.
     #[must_use]
-    pub fn inspect(&self, request: &Request<'_>) -> WafVerdict {
+    pub fn inspect(&self, request: &WafRequest<'_>) -> WafVerdict {
         let verdict = self.judge(request);
         self.rules.counts.count(&verdict, self.enforces());
         verdict
@@ -201,7 +201,7 @@ impl Waf {
 
     /// Judges a request.
     #[must_use]
-    pub fn judge(&self, request: &Request<'_>) -> WafVerdict {
+    pub fn judge(&self, request: &WafRequest<'_>) -> WafVerdict {
         let values = Values::read(*request);
         let mut findings = Findings::new(&self.exclusions);
         if self.rules.settings.has_builtin {

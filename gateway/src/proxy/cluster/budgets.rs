@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, sync::LazyLock};
 
 use super::{
-    connection::{Command, Failure},
+    connection::{Failure, RespCommand},
     resp::Value,
     script::{Script, Words},
     store::{Store, StoreAddress},
@@ -24,7 +24,7 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("spe
 
 /// What became of asks.
 #[derive(Debug, Default)]
-pub(super) struct Answered {
+pub(super) struct BudgetAnswers {
     /// So many keys the store cannot count.
     pub(super) failed: u64,
     /// Of these: it answered something else.
@@ -33,7 +33,7 @@ pub(super) struct Answered {
     pub(super) why: Option<(String, Failure)>,
 }
 
-impl Answered {
+impl BudgetAnswers {
     /// Both.
     pub(super) fn and(self, other: Self) -> Self {
         Self {
@@ -67,11 +67,11 @@ pub(super) async fn ask(
     store: &mut Store,
     place: &StoreAddress,
     asks: Vec<BudgetRequest>,
-) -> Result<Answered, Failure> {
+) -> Result<BudgetAnswers, Failure> {
     let calls: Vec<StoreCall> = asks.iter().map(BudgetRequest::call).collect();
     let replies = replies(store, place, &calls).await?;
     let now = clock::monotonic();
-    let mut answered = Answered::default();
+    let mut answered = BudgetAnswers::default();
     for ((ask, call), reply) in asks.into_iter().zip(&calls).zip(replies) {
         match granted(&reply, call) {
             Ok(granted) => ask.answered(call, granted, now),
@@ -115,7 +115,7 @@ fn key(call: &StoreCall, place: &StoreAddress) -> String {
     format!("{}:limit:{}", place.prefix, call.name)
 }
 
-fn command(call: &StoreCall, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
+fn command(call: &StoreCall, place: &StoreAddress, words: Words) -> (Vec<u8>, RespCommand) {
     let key = key(call, place).into_bytes();
     if call.is_reset {
         return (key.clone(), vec![b"DEL".to_vec(), key]);

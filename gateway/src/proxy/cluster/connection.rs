@@ -27,7 +27,7 @@ const CONNECT: Duration = Duration::from_secs(2);
 const MAX_ADDRESSES: usize = 4;
 
 /// A command, word by word.
-pub(super) type Command = Vec<Vec<u8>>;
+pub(super) type RespCommand = Vec<Vec<u8>>;
 
 /// Why there is no answer: for the log and for operators. Holds nothing that was asked or answered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -126,7 +126,7 @@ impl Connection {
     }
 
     /// Sends commands, and waits for the reply of each within `wait`.
-    pub(super) async fn ask(&mut self, commands: &[Command], wait: Duration) -> Result<Vec<Value>, Failure> {
+    pub(super) async fn ask(&mut self, commands: &[RespCommand], wait: Duration) -> Result<Vec<Value>, Failure> {
         match timeout(wait, self.exchange(commands)).await {
             Ok(replies) => replies,
             Err(_late) => Err(Failure::new(format!("no answer within {} ms", wait.as_millis()))),
@@ -135,7 +135,7 @@ impl Connection {
 
     /// Sends one command, and waits for its reply within `wait`. What it says of an error is a failure.
     pub(super) async fn ask_one(&mut self, words: &[&str], wait: Duration) -> Result<Value, Failure> {
-        let command: Command = words.iter().map(|word| word.as_bytes().to_vec()).collect();
+        let command: RespCommand = words.iter().map(|word| word.as_bytes().to_vec()).collect();
         let reply = self.ask(&[command], wait).await?.pop().ok_or_else(|| Failure::new("no answer"))?;
         match reply.error() {
             Some(error) => Err(Failure::said(words.first().unwrap_or(&"the command"), error)),
@@ -143,7 +143,7 @@ impl Connection {
         }
     }
 
-    async fn exchange(&mut self, commands: &[Command]) -> Result<Vec<Value>, Failure> {
+    async fn exchange(&mut self, commands: &[RespCommand]) -> Result<Vec<Value>, Failure> {
         let broken = |error: &io::Error| Failure::new(format!("the connection broke: {error}"));
         let mut output = Zeroizing::new(Vec::new());
         for command in commands {

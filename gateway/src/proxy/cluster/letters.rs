@@ -10,9 +10,9 @@ use std::{
 };
 
 use super::{
-    connection::{Command, Failure},
+    connection::{Failure, RespCommand},
     pause::{Pause, delayed},
-    peer_queues::Mail,
+    peer_queues::PeerQueues,
     resp::Value,
     state::State,
     store::{Store, StoreAddress},
@@ -20,7 +20,7 @@ use super::{
 use crate::text::digits;
 
 /// How long a call with letters may take: wholes are large.
-pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+pub(super) const TIMEOUT: Duration = Duration::from_secs(5);
 
 /// How often letters of others are looked for.
 const POLL: Duration = Duration::from_millis(200);
@@ -43,8 +43,8 @@ const BACK: u64 = 60_000;
 /// By so many bytes at its beginning a whole is known again: its first letter says when it was written.
 const HEAD: usize = 256;
 
-/// Carries letters by one configuration, for ever. `place`: with [`PATIENCE`].
-pub(super) async fn carry(place: &StoreAddress, state: &State, mail: &Mail) {
+/// Carries letters by one configuration, for ever. `place`: with [`TIMEOUT`].
+pub(super) async fn carry(place: &StoreAddress, state: &State, peer_queues: &PeerQueues) {
     if place.peers.is_empty() {
         return;
     }
@@ -52,7 +52,7 @@ pub(super) async fn carry(place: &StoreAddress, state: &State, mail: &Mail) {
     let mut pause = Pause::default();
     loop {
         let failure = match Store::open(place).await {
-            Ok(store) => carrier.carry(place, store, state, mail, &mut pause).await,
+            Ok(store) => carrier.carry(place, store, state, peer_queues, &mut pause).await,
             Err(failure) => failure,
         };
         state.change(|told| told.letters = failure.to_string());
@@ -86,7 +86,7 @@ impl ReadPositions {
         place: &StoreAddress,
         mut store: Store,
         state: &State,
-        mail: &Mail,
+        peer_queues: &PeerQueues,
         pause: &mut Pause,
     ) -> Failure {
         if let Err(failure) = self.rewind(&mut store, place).await {
@@ -97,14 +97,14 @@ impl ReadPositions {
         loop {
             let is_whole_time = tokio::select! {
                 biased;
-                () = mail.arrived() => false,
+                () = peer_queues.arrived() => false,
                 () = std::future::ready(()), if !self.due.is_empty() => false,
                 _ = poll.tick() => {
                     polls += 1;
                     polls % WHOLES == 1
                 }
             };
-            let carried = self.exchange(mail, &mut store, place, is_whole_time).await;
+            let carried = self.exchange(peer_queues, &mut store, place, is_whole_time).await;
             match carried {
                 // What the store refuses of letters changes nothing for the others.
                 Ok(refused) => {
@@ -125,12 +125,12 @@ impl ReadPositions {
     /// The store does not answer.
     async fn exchange(
         &mut self,
-        mail: &Mail,
+        peer_queues: &PeerQueues,
         store: &mut Store,
         place: &StoreAddress,
         is_whole_time: bool,
     ) -> Result<Option<Failure>, Failure> {
-        let mut refused = self.write(mail, store, place).await?;
+        let mut refused = self.write(peer_queues, store, place).await?;
         let mut note = |failure: Option<Failure>| {
             if refused.is_none() {
                 refused = failure;
@@ -147,7 +147,7 @@ impl ReadPositions {
         for ((_, position), reply) in known.into_iter().zip(store.ask(place, &asks).await?) {
             match reply.error() {
                 Some(error) => note(Some(Failure::said("letters", error))),
-                None => position.changes(&reply, mail),
+                None => position.changes(&reply, peer_queues),
             }
         }
         if is_whole_time {
@@ -157,7 +157,7 @@ impl ReadPositions {
             let reply = one(store, place, command(&["GET"], whole(place, &peer), &[], None)).await?;
             match (reply.error(), self.peers.get_mut(&peer), &reply) {
                 (Some(error), ..) => note(Some(Failure::said("a whole", error))),
-                (None, Some(position), Value::Bytes(letters)) => position.whole(letters, mail),
+                (None, Some(position), Value::Bytes(letters)) => position.whole(letters, peer_queues),
                 _ => {}
             }
         }
@@ -165,9 +165,14 @@ impl ReadPositions {
     }
 
     /// Writes what waits.
-    async fn write(&self, mail: &Mail, store: &mut Store, place: &StoreAddress) -> Result<Option<Failure>, Failure> {
+    async fn write(
+        &self,
+        peer_queues: &PeerQueues,
+        store: &mut Store,
+        place: &StoreAddress,
+    ) -> Result<Option<Failure>, Failure> {
         let own = place.node.as_str();
-        let (changes, letters) = mail.take_out();
+        let (changes, letters) = peer_queues.take_out();
         let add = |letter| command(&["XADD"], stream(place, own), &["MAXLEN", "~", KEPT, "*", "l"], Some(letter));
         let mut asks: Vec<_> = changes.into_iter().map(add).collect();
         if let Some(letters) = letters {
@@ -178,7 +183,7 @@ impl ReadPositions {
         if asks.is_empty() {
             return Ok(None);
         }
-        let count = |failed: usize| mail.count_lost(u64::try_from(failed).unwrap_or(u64::MAX));
+        let count = |failed: usize| peer_queues.count_lost(u64::try_from(failed).unwrap_or(u64::MAX));
         let replies = match store.ask(place, &asks).await {
             Ok(replies) => replies,
             Err(failure) => {
@@ -257,13 +262,13 @@ impl Position {
         last.is_some_and(|last| last > now)
     }
 
-    fn changes(&mut self, reply: &Value, mail: &Mail) {
+    fn changes(&mut self, reply: &Value, peer_queues: &PeerQueues) {
         // [[stream, [[id, [field, letter]], ...]]]
         let entries = reply.array().and_then(<[_]>::first).and_then(Value::array).and_then(|stream| stream.get(1));
         for entry in entries.and_then(Value::array).unwrap_or_default() {
             let [id, fields] = entry.array().unwrap_or_default() else { continue };
             if let [_, Value::Bytes(letter)] = fields.array().unwrap_or_default()
-                && !mail.hear(&[letter])
+                && !peer_queues.hear(&[letter])
             {
                 return;
             }
@@ -273,7 +278,7 @@ impl Position {
         }
     }
 
-    fn whole(&mut self, letters: &[u8], mail: &Mail) {
+    fn whole(&mut self, letters: &[u8], peer_queues: &PeerQueues) {
         let mut rest = letters;
         let mut parts = Vec::new();
         while let Some((length, more)) = rest.split_first_chunk::<4>() {
@@ -282,7 +287,7 @@ impl Position {
             parts.push(letter);
             rest = more;
         }
-        if mail.hear(&parts) {
+        if peer_queues.hear(&parts) {
             self.whole = letters.get(..HEAD).unwrap_or(letters).to_vec();
         }
     }
@@ -295,7 +300,7 @@ fn milliseconds(reply: &Value) -> Option<u64> {
     number(seconds)?.checked_mul(1_000)?.checked_add(number(micros)? / 1_000)
 }
 
-async fn one(store: &mut Store, place: &StoreAddress, ask: (Vec<u8>, Command)) -> Result<Value, Failure> {
+async fn one(store: &mut Store, place: &StoreAddress, ask: (Vec<u8>, RespCommand)) -> Result<Value, Failure> {
     store.ask(place, &[ask]).await?.pop().ok_or_else(|| Failure::new("no answer"))
 }
 
@@ -308,7 +313,7 @@ fn whole(place: &StoreAddress, node: &str) -> String {
 }
 
 /// A command about one key, with what stands before and behind it.
-fn command(before: &[&str], key: String, behind: &[&str], last: Option<Vec<u8>>) -> (Vec<u8>, Command) {
+fn command(before: &[&str], key: String, behind: &[&str], last: Option<Vec<u8>>) -> (Vec<u8>, RespCommand) {
     let words = |words: &[&str]| words.iter().map(|word| word.as_bytes().to_vec()).collect::<Vec<_>>();
     let key = key.into_bytes();
     (key.clone(), words(before).into_iter().chain([key]).chain(words(behind)).chain(last).collect())
@@ -331,40 +336,41 @@ mod tests {
         let entry = |id: &str, letter: Value| array(vec![bytes(id), array(vec![bytes("l"), letter])]);
         let reply = |entries: Vec<Value>| array(vec![array(vec![bytes("gateway:changes:a"), array(entries)])]);
         let first = vec![entry("5-0", bytes("one")), entry("5-1", Value::Nil), entry("6-0", bytes("two"))];
-        let (mail, mut position) = (Mail::default(), Position { last: "4-0".to_owned(), ..Position::default() });
-        position.changes(&reply(first), &mail);
-        assert_eq!((mail.take_heard(), position.last.as_str()), (vec![b"one".to_vec(), b"two".to_vec()], "6-0"));
+        let (peer_queues, mut position) =
+            (PeerQueues::default(), Position { last: "4-0".to_owned(), ..Position::default() });
+        position.changes(&reply(first), &peer_queues);
+        assert_eq!((peer_queues.take_heard(), position.last.as_str()), (vec![b"one".to_vec(), b"two".to_vec()], "6-0"));
         for other in [Value::Nil, array(Vec::new()), array(vec![Value::Nil]), array(vec![array(vec![bytes("k")])])] {
-            position.changes(&other, &mail);
+            position.changes(&other, &peer_queues);
         }
-        assert_eq!((mail.take_heard().len(), position.last.as_str()), (0, "6-0"));
+        assert_eq!((peer_queues.take_heard().len(), position.last.as_str()), (0, "6-0"));
         // The guard is slow: what there is no room for is read again.
-        while mail.hear(&[b"x"]) {}
-        position.changes(&reply(vec![entry("7-0", bytes("three"))]), &mail);
-        assert_eq!((position.last.as_str(), mail.lost()), ("6-0", 0));
+        while peer_queues.hear(&[b"x"]) {}
+        position.changes(&reply(vec![entry("7-0", bytes("three"))]), &peer_queues);
+        assert_eq!((position.last.as_str(), peer_queues.lost()), ("6-0", 0));
     }
 
     #[test]
     fn a_whole_comes_in_once_and_with_all_of_its_parts() {
-        let mail = Mail::default();
+        let peer_queues = PeerQueues::default();
         let mut position = Position::default();
         let whole = b"\x03\0\0\0one\x03\0\0\0two";
-        position.whole(whole, &mail);
-        assert_eq!(mail.take_heard(), [b"one".to_vec(), b"two".to_vec()]);
+        position.whole(whole, &peer_queues);
+        assert_eq!(peer_queues.take_heard(), [b"one".to_vec(), b"two".to_vec()]);
         assert_eq!(position.whole, whole, "it is known again");
         for (what, whole, expect) in [
             ("cut off", &whole[..13], vec![b"one".to_vec()]),
             ("a length that is a lie", &[0xff; 4][..], Vec::new()),
             ("empty", &[][..], Vec::new()),
         ] {
-            position.whole(whole, &mail);
-            assert_eq!(mail.take_heard(), expect, "{what}");
+            position.whole(whole, &peer_queues);
+            assert_eq!(peer_queues.take_heard(), expect, "{what}");
             assert_eq!(position.whole, whole, "{what}");
         }
-        while mail.hear(&[b"x"]) {}
-        position.whole(whole, &mail);
+        while peer_queues.hear(&[b"x"]) {}
+        position.whole(whole, &peer_queues);
         assert!(position.whole.is_empty(), "there was no room for it: it is read again");
-        assert_eq!(mail.lost(), 0);
+        assert_eq!(peer_queues.lost(), 0);
     }
 
     #[test]

@@ -28,7 +28,7 @@ const MOST_WHOLE: usize = 3 * 1_024 * 1_024;
 
 /// What waits, either way.
 #[derive(Default)]
-pub(in crate::proxy) struct Mail {
+pub(in crate::proxy) struct PeerQueues {
     out: Mutex<Outbox>,
     /// Something waits for the store.
     arrived: Notify,
@@ -52,7 +52,7 @@ struct Outbox {
     whole: Option<Vec<u8>>,
 }
 
-impl Mail {
+impl PeerQueues {
     /// The guard has a letter.
     pub(in crate::proxy) fn change(&self, letter: Vec<u8>) {
         let mut out = lock(&self.out);
@@ -161,44 +161,44 @@ mod tests {
 
     #[test]
     fn a_whole_goes_out_once_all_parts_are_there() {
-        let mail = Mail::default();
+        let peer_queues = PeerQueues::default();
         for (part, of, letter) in [(1, 2, "lost"), (0, 2, "a"), (0, 2, "one"), (1, 2, "two")] {
-            mail.part(part, of, letter.as_bytes().to_vec());
+            peer_queues.part(part, of, letter.as_bytes().to_vec());
         }
-        assert_eq!(mail.take_out().1.unwrap(), b"\x03\0\0\0one\x03\0\0\0two");
-        assert_eq!(mail.take_out().1, None);
+        assert_eq!(peer_queues.take_out().1.unwrap(), b"\x03\0\0\0one\x03\0\0\0two");
+        assert_eq!(peer_queues.take_out().1, None);
     }
 
     #[test]
     fn whatever_waits_is_bounded_and_what_is_lost_is_counted() {
-        let mail = Mail::default();
-        (0..2_000).for_each(|_| mail.change(vec![1]));
-        assert_eq!(mail.take_out().0.len(), MOST_OUT);
+        let peer_queues = PeerQueues::default();
+        (0..2_000).for_each(|_| peer_queues.change(vec![1]));
+        assert_eq!(peer_queues.take_out().0.len(), MOST_OUT);
         let mut lost = 2_000 - u64::try_from(MOST_OUT).unwrap();
-        assert_eq!(mail.lost(), lost);
+        assert_eq!(peer_queues.lost(), lost);
 
         let long = vec![1; LONGEST_LETTER + 1];
-        assert!(mail.hear(&[&[1], &long]), "what nobody would read stays nowhere");
+        assert!(peer_queues.hear(&[&[1], &long]), "what nobody would read stays nowhere");
         lost += 1;
         let many: Vec<&[u8]> = vec![&[1]; MOST_IN];
-        assert!(!mail.hear(&many), "all of them, or none");
-        assert_eq!(mail.take_heard().len(), 1);
-        assert!(mail.hear(&many));
-        assert!(!mail.hear(&[&[1]]), "there is no room: it stays in the store");
-        assert_eq!(mail.lost(), lost);
+        assert!(!peer_queues.hear(&many), "all of them, or none");
+        assert_eq!(peer_queues.take_heard().len(), 1);
+        assert!(peer_queues.hear(&many));
+        assert!(!peer_queues.hear(&[&[1]]), "there is no room: it stays in the store");
+        assert_eq!(peer_queues.lost(), lost);
         let too_many: Vec<&[u8]> = vec![&[1]; MOST_IN + 1];
-        assert!(mail.hear(&too_many), "there never is room for it");
+        assert!(peer_queues.hear(&too_many), "there never is room for it");
         lost += u64::try_from(MOST_IN).unwrap() + 1;
-        assert_eq!(mail.lost(), lost);
+        assert_eq!(peer_queues.lost(), lost);
 
         let mut heard = 0;
-        while let taken @ 1.. = mail.take_heard().len() {
+        while let taken @ 1.. = peer_queues.take_heard().len() {
             assert!(taken <= MAX_LETTERS);
             heard += taken;
         }
-        assert_eq!((heard, lock(&mail.heard).bytes), (MOST_IN, 0));
+        assert_eq!((heard, lock(&peer_queues.heard).bytes), (MOST_IN, 0));
         let large = vec![1; LONGEST_LETTER];
         let of_size: Vec<&[u8]> = vec![&large; MOST_IN_BYTES / LONGEST_LETTER];
-        assert!(mail.hear(&of_size) && !mail.hear(&[&[1]]), "bytes are bounded as well");
+        assert!(peer_queues.hear(&of_size) && !peer_queues.hear(&[&[1]]), "bytes are bounded as well");
     }
 }

@@ -3,8 +3,8 @@
 use std::sync::LazyLock;
 
 use super::{
-    budgets::{Answered, CallError, is_of_key},
-    connection::{Command, Failure},
+    budgets::{BudgetAnswers, CallError, is_of_key},
+    connection::{Failure, RespCommand},
     resp::Value,
     script::{Script, Words},
     store::{Store, StoreAddress},
@@ -22,11 +22,15 @@ static SCRIPT: LazyLock<Script> = LazyLock::new(|| Script::new(include_str!("tot
 ///
 /// # Errors
 /// The store does not answer, or not as it should: nobody has an answer then who has none yet.
-pub(super) async fn ask(store: &mut Store, place: &StoreAddress, asks: Vec<QuotaAsk>) -> Result<Answered, Failure> {
+pub(super) async fn ask(
+    store: &mut Store,
+    place: &StoreAddress,
+    asks: Vec<QuotaAsk>,
+) -> Result<BudgetAnswers, Failure> {
     let now = clock::monotonic();
     let (asks, calls): (Vec<QuotaAsk>, Vec<QuotaCall>) =
         asks.into_iter().filter_map(|ask| ask.call(now).map(|call| (ask, call))).unzip();
-    let mut answered = Answered::default();
+    let mut answered = BudgetAnswers::default();
     if calls.is_empty() {
         return Ok(answered);
     }
@@ -50,7 +54,7 @@ fn key(call: &QuotaCall, place: &StoreAddress) -> String {
     format!("{}:quota:{}", place.prefix, call.name)
 }
 
-fn command(call: &QuotaCall, place: &StoreAddress, words: Words) -> (Vec<u8>, Command) {
+fn command(call: &QuotaCall, place: &StoreAddress, words: Words) -> (Vec<u8>, RespCommand) {
     let key = key(call, place).into_bytes();
     let mut command = SCRIPT.command(words, &key);
     let numbers = [call.units, call.generation, u64::from(call.is_set), call.keep];

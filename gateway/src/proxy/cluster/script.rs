@@ -4,7 +4,7 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
 use super::{
-    connection::{Command, Failure},
+    connection::{Failure, RespCommand},
     resp::Value,
     store::{Store, StoreAddress},
 };
@@ -30,7 +30,7 @@ impl Script {
     }
 
     /// The beginning of a command that runs it on a key: arguments follow.
-    pub(super) fn command(&self, words: Words, key: &[u8]) -> Command {
+    pub(super) fn command(&self, words: Words, key: &[u8]) -> RespCommand {
         let (verb, script) = match words {
             Words::Named => ("EVALSHA", self.name.as_str()),
             Words::Whole => ("EVAL", self.text),
@@ -47,7 +47,7 @@ impl Script {
         store: &mut Store,
         place: &StoreAddress,
         calls: &[Call],
-        command: impl Fn(&Call, Words) -> (Vec<u8>, Command),
+        command: impl Fn(&Call, Words) -> (Vec<u8>, RespCommand),
     ) -> Result<Vec<Value>, Failure> {
         let commands: Vec<_> = calls.iter().map(|call| command(call, Words::Named)).collect();
         let mut replies = store.ask(place, &commands).await?;

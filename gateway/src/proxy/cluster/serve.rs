@@ -8,11 +8,11 @@ use std::{
 use tokio::sync::watch;
 
 use super::{
-    budgets::{self, Answered},
+    budgets::{self, BudgetAnswers},
     connection::Failure,
     letters,
     pause::{Pause, STEADY, delayed},
-    peer_queues::Mail,
+    peer_queues::PeerQueues,
     quotas,
     state::{State, StoreJob},
     store::{Store, StoreAddress},
@@ -26,15 +26,19 @@ const PING: Duration = Duration::from_millis(500);
 const WARN: Duration = Duration::from_secs(60);
 
 /// Serves by one configuration after the other.
-pub(super) async fn serve(mut jobs: watch::Receiver<Option<StoreJob>>, state: Arc<State>, mail: Arc<Mail>) {
+pub(super) async fn serve(
+    mut jobs: watch::Receiver<Option<StoreJob>>,
+    state: Arc<State>,
+    peer_queues: Arc<PeerQueues>,
+) {
     loop {
         let job = jobs.borrow_and_update().clone();
         state.change(|told| told.is_configured = job.is_some());
         let serving = async {
             match &job {
                 Some(job) => {
-                    let place = job.place.with_timeout_of_at_least(letters::PATIENCE);
-                    tokio::join!(keep(job, &state), letters::carry(&place, &state, &mail));
+                    let place = job.place.with_timeout_of_at_least(letters::TIMEOUT);
+                    tokio::join!(keep(job, &state), letters::carry(&place, &state, &peer_queues));
                 }
                 None => std::future::pending().await,
             }
@@ -96,10 +100,10 @@ async fn spend(job: &StoreJob, mut store: Store, state: &State, pause: &mut Paus
                 let count = u64::try_from(budgets.len() + quotas.len()).unwrap_or(u64::MAX);
                 (count, ask(&mut store, place, budgets, quotas).await)
             }
-            NextCall::Ping => (1, budgets::probe(&mut store, place).await.map(|()| Answered::default())),
+            NextCall::Ping => (1, budgets::probe(&mut store, place).await.map(|()| BudgetAnswers::default())),
         };
         state.calls.fetch_add(count, Ordering::Relaxed);
-        let Answered { failed, malformed, why } = match answered {
+        let BudgetAnswers { failed, malformed, why } = match answered {
             Ok(answered) => answered,
             Err(failure) => {
                 state.failures.fetch_add(count, Ordering::Relaxed);
@@ -132,7 +136,7 @@ async fn ask(
     place: &StoreAddress,
     budgets: Vec<BudgetRequest>,
     quotas: Vec<QuotaAsk>,
-) -> Result<Answered, Failure> {
+) -> Result<BudgetAnswers, Failure> {
     let of_quotas = quotas::ask(store, place, quotas).await?;
     if budgets.is_empty() {
         return Ok(of_quotas);

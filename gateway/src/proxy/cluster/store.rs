@@ -5,13 +5,13 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 use zeroize::Zeroizing;
 
 use super::{
-    connection::{Command, Connection, Failure, Login},
+    connection::{Connection, Failure, Login, RespCommand},
     resp::Value,
 };
 use crate::{
     diagnostic::Diagnostic,
     os::file::NamedFile,
-    settings::cluster::{self, Mode},
+    settings::cluster::{self, StoreMode},
     tls,
 };
 
@@ -28,7 +28,7 @@ const MOST_SERVERS: usize = 64;
 #[derive(Clone)]
 pub(in crate::proxy) struct StoreAddress {
     servers: Vec<String>,
-    mode: Mode,
+    mode: StoreMode,
     login: Login,
     sentinel: Login,
     /// How long one call may take.
@@ -88,11 +88,11 @@ pub(super) struct Cluster {
 impl Store {
     pub(super) async fn open(place: &StoreAddress) -> Result<Self, Failure> {
         match &place.mode {
-            Mode::Standalone => {
+            StoreMode::Standalone => {
                 let server = place.servers.first().ok_or_else(|| Failure::new("there is no server"))?;
                 Ok(Self::Single(Connection::open(server, &place.login).await?))
             }
-            Mode::Sentinel(primary) => {
+            StoreMode::Sentinel(primary) => {
                 let server = primary_of(place, primary).await?;
                 let mut connection = Connection::open(&server, &place.login).await?;
                 // A Sentinel may not have heard of a failover.
@@ -102,7 +102,7 @@ impl Store {
                 }
                 Ok(Self::Single(connection))
             }
-            Mode::Cluster => Ok(Self::Cluster(Cluster::open(place).await?)),
+            StoreMode::Cluster => Ok(Self::Cluster(Cluster::open(place).await?)),
         }
     }
 
@@ -110,11 +110,11 @@ impl Store {
     pub(super) async fn ask(
         &mut self,
         place: &StoreAddress,
-        asks: &[(Vec<u8>, Command)],
+        asks: &[(Vec<u8>, RespCommand)],
     ) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Single(connection) => {
-                let commands: Vec<Command> = asks.iter().map(|(_, command)| command.clone()).collect();
+                let commands: Vec<RespCommand> = asks.iter().map(|(_, command)| command.clone()).collect();
                 connection.ask(&commands, place.timeout).await
             }
             Self::Cluster(cluster) => cluster.ask(place, asks).await,
@@ -166,7 +166,7 @@ impl Cluster {
         Err(failed)
     }
 
-    async fn ask(&mut self, place: &StoreAddress, asks: &[(Vec<u8>, Command)]) -> Result<Vec<Value>, Failure> {
+    async fn ask(&mut self, place: &StoreAddress, asks: &[(Vec<u8>, RespCommand)]) -> Result<Vec<Value>, Failure> {
         let mut replies: Vec<Option<Value>> = vec![None; asks.len()];
         // By server: where in `asks` its commands are, and whether each is to be announced by `ASKING`.
         let mut rounds: HashMap<String, Vec<(usize, bool)>> = HashMap::new();
@@ -177,7 +177,7 @@ impl Cluster {
             let mut next: HashMap<String, Vec<(usize, bool)>> = HashMap::new();
             let mut has_moved = None;
             for (server, places) in std::mem::take(&mut rounds) {
-                let mut commands: Vec<Command> = Vec::new();
+                let mut commands: Vec<RespCommand> = Vec::new();
                 for (at, asking) in &places {
                     if *asking {
                         commands.push(vec![b"ASKING".to_vec()]);

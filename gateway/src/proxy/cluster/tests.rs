@@ -12,7 +12,7 @@ use super::{Cluster, resp};
 use crate::{
     os::file::NamedFile,
     policy::limit::BudgetQueue,
-    settings::cluster::{Mode, Node, Settings, Stale, Store},
+    settings::cluster::{self, ClusterNode, ClusterStore, Stale, StoreMode},
 };
 
 /// What the store has heard: the number of the connection, and the words.
@@ -86,9 +86,9 @@ fn answer(words: &[String]) -> Option<String> {
     })
 }
 
-fn settings(server: &str, peers: &[&str]) -> Settings {
-    let node = |(name, number): (&&str, u8)| Node { name: (*name).to_owned(), key: [number; 32] };
-    Settings {
+fn settings(server: &str, peers: &[&str]) -> cluster::Settings {
+    let node = |(name, number): (&&str, u8)| ClusterNode { name: (*name).to_owned(), key: [number; 32] };
+    cluster::Settings {
         node: "own".to_owned(),
         key_file: "cluster.key".into(),
         secret: NamedFile { path: "cluster.secret".into(), bytes: [7; 32].into() },
@@ -99,9 +99,9 @@ fn settings(server: &str, peers: &[&str]) -> Settings {
         ticket_keys: true,
         revocation_stale: Stale::Serve,
         revocation_stale_after: Duration::from_secs(60),
-        store: Store {
+        store: ClusterStore {
             servers: vec![server.to_owned()],
-            mode: Mode::Standalone,
+            mode: StoreMode::Standalone,
             user: None,
             password: None,
             sentinel_password: None,

@@ -19,7 +19,7 @@ use crate::{
         generation::ListenerRef,
         http1::{self, Ended},
         http2,
-        request::{exchange::Exchange, requests::Requests},
+        request::{exchange::Exchange, requests::ConnectionRequests},
         timing::deadline::{Alarm, within},
         worker::{Admitted, NotAdmitted, Worker, measures::Handshake},
     },
@@ -98,7 +98,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, listener: ListenerRef, so
     let multiplexed = connection.secured.get().is_some_and(|secured| secured.is_http2);
     connection.established(multiplexed);
     let io = ClientIo::new(stream, Rc::clone(connection));
-    let requests = Requests::new(&worker, connection, listener);
+    let requests = ConnectionRequests::new(&worker, connection, listener);
     let ended = if multiplexed { http2(&requests, &io).await } else { http1(&requests, &io).await };
     if let Some(lingers) = ended {
         return leave(connection, &io, lingers).await;
@@ -110,7 +110,7 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, listener: ListenerRef, so
 }
 
 /// Serves a connection of HTTP/1 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http1(requests: &Requests, io: &Rc<ClientIo>) -> Option<bool> {
+async fn http1(requests: &ConnectionRequests, io: &Rc<ClientIo>) -> Option<bool> {
     let connection = &requests.connection;
     let mut served = Box::pin(http1::serve(requests.clone(), connection, io));
     let mut finishing = false;
@@ -147,7 +147,7 @@ async fn goodbye(io: &ClientIo) -> bool {
 }
 
 /// Serves a connection of HTTP/2 to its end: whether the client may still be sending. `None`: it was cut off.
-async fn http2(requests: &Requests, io: &Rc<ClientIo>) -> Option<bool> {
+async fn http2(requests: &ConnectionRequests, io: &Rc<ClientIo>) -> Option<bool> {
     match http2::serve(requests.clone(), &requests.connection, io).await {
         http2::Ended::Cut => None,
         http2::Ended::Done { unread } => Some(unread),
@@ -308,7 +308,7 @@ async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
         return;
     }
     let is_http2 = connection.secured.get().is_some_and(|secured| secured.is_http2);
-    let patience = match lingers {
+    let timeout = match lingers {
         true => LINGER,
         // Frames that are on their way, such as WINDOW_UPDATE, would be answered by a reset.
         false if is_http2 => GOODBYE,
@@ -317,7 +317,7 @@ async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
     if !is_http2 || goodbye(io).await {
         connection.lingers();
         // Whatever this reads, the connection is over.
-        let _closed = connection.unless_closed(Box::pin(within(patience, discard(io)))).await;
+        let _closed = connection.unless_closed(Box::pin(within(timeout, discard(io)))).await;
     }
 }
 

@@ -25,7 +25,7 @@ use crate::proxy::memory::buffer_pool;
 const KEPT: usize = 4 * 1_024;
 
 /// How long the kernel keeps trying to reach a banned client.
-const BANNED_PATIENCE: Duration = Duration::from_secs(1);
+const BANNED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's stream, plain or encrypted.
 pub(in crate::proxy) enum Stream {
@@ -204,7 +204,7 @@ impl ClientIo {
     pub(in crate::proxy) fn give_up_soon(&self) {
         let stream = self.stream.borrow();
         // If that fails, the kernel's own timeout ends it.
-        socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_PATIENCE)).unwrap_or_default();
+        socket2::SockRef::from(stream.socket()).set_tcp_user_timeout(Some(BANNED_TIMEOUT)).unwrap_or_default();
     }
 }
 

@@ -16,7 +16,7 @@ use tokio_rustls::{StartHandshake, server::TlsStream};
 use crate::{
     policy::auth::certificate::ClientCertificate,
     tls::{
-        Listener, Secured, Tls,
+        Secured, Tls, TlsListener,
         hello::{self, Ja4},
     },
 };
@@ -81,7 +81,7 @@ impl From<io::Error> for FailedHandshake {
 pub(super) struct Hello<'tls> {
     /// Its fingerprint, where it is wanted.
     pub(super) ja4: Option<Ja4>,
-    settings: &'tls Listener,
+    settings: &'tls TlsListener,
     accepted: Accepted,
     name: Option<String>,
     socket: TcpStream,

@@ -323,9 +323,9 @@ impl<B: SendBody> ResponseSender<B> {
 
     /// The client is waited for: whether it was for too long. Only bytes that move begin that anew (H07).
     fn waits(&mut self, cx: &Context<'_>) -> bool {
-        let Some((patience, _)) = self.body.patience() else { return false };
+        let Some((timeout, _)) = self.body.stall_limits() else { return false };
         self.rate.waits(deadline::now());
-        self.stalled.poll(patience, cx).is_ready()
+        self.stalled.poll(timeout, cx).is_ready()
     }
 
     /// The client takes some: whether it takes too little, which is as bad as nothing (H07).
@@ -333,8 +333,8 @@ impl<B: SendBody> ResponseSender<B> {
         self.stalled.rest();
         let now = deadline::now();
         self.rate.moved(u64::try_from(length).unwrap_or(u64::MAX), now);
-        let patience = self.body.patience();
-        patience.is_some_and(|(patience, least_rate)| self.rate.is_too_slow(now, patience, least_rate))
+        let limits = self.body.stall_limits();
+        limits.is_some_and(|(timeout, least_rate)| self.rate.is_too_slow(now, timeout, least_rate))
     }
 }
 

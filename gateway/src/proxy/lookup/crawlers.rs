@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// How long one lookup may take, over all its questions: less than after what an answer counts as lost.
-const PATIENCE: Duration = Duration::from_secs(15);
+const TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How many names of one address are asked about: a crawler has one.
 const NAMES: usize = 4;
@@ -29,7 +29,7 @@ impl Verifier {
     pub(super) fn verify(self: &Rc<Self>, question: HostQuestion) {
         let this = Rc::clone(self);
         spawn_local(async move {
-            let answer = timeout(PATIENCE, this.look(&question)).await.unwrap_or(HostAnswer::Failed);
+            let answer = timeout(TIMEOUT, this.look(&question)).await.unwrap_or(HostAnswer::Failed);
             question.answered(answer, clock::monotonic());
         });
     }

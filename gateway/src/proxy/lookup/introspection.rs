@@ -11,7 +11,7 @@ use tokio::{
 };
 
 use super::{
-    client::{self, Client, Failure, FailureKind},
+    client::{self, FailureKind, OutboundClient, OutboundFailure},
     flights::{Flights, Joined},
     keepers::Keepers,
     metadata::discover,
@@ -20,9 +20,9 @@ use crate::{
     os::clock::{self, Now},
     outbound::Server,
     policy::auth::{
-        Answer,
+        LookupAnswer,
         introspection::{
-            MAX_ANSWER, Request, ServerEvent, ServerResponse,
+            IntrospectionRequest, MAX_ANSWER, ServerEvent, ServerResponse,
             question::{BUSY, NO_KEY, Question},
         },
         jwt::{KeysAnswer, KeysLookup, discovery},
@@ -46,33 +46,33 @@ const MAX_PLACES: usize = 256;
 type TokenHash = [u8; 32];
 
 /// What the metadata of a server was last found to say, and when. Locked while it is read: whoever comes then waits for it.
-type CachedEndpoint = Rc<Mutex<Option<(Result<Url, Failure>, u64)>>>;
+type CachedEndpoint = Rc<Mutex<Option<(Result<Url, OutboundFailure>, u64)>>>;
 
 /// What is under way.
-pub(super) struct Introspection {
-    client: Client,
+pub(super) struct IntrospectionLookups {
+    client: OutboundClient,
     /// Who has the keys that signed answers are by.
     keepers: Rc<Keepers>,
-    flights: RefCell<Flights<TokenHash, oneshot::Sender<Answer>>>,
+    flights: RefCell<Flights<TokenHash, oneshot::Sender<LookupAnswer>>>,
     /// How servers are asked, by their tables.
     servers: RefCell<HashMap<String, Arc<Server>>>,
     /// Where servers are asked, by their tables and issuers.
     places: RefCell<HashMap<(String, Url), CachedEndpoint>>,
 }
 
-impl Introspection {
-    pub(super) fn new(client: Client, keepers: Rc<Keepers>) -> Rc<Self> {
+impl IntrospectionLookups {
+    pub(super) fn new(client: OutboundClient, keepers: Rc<Keepers>) -> Rc<Self> {
         let flights = RefCell::new(Flights::new(FLIGHTS, MAX_WAITING));
         Rc::new(Self { client, keepers, flights, servers: RefCell::default(), places: RefCell::default() })
     }
 
     /// Finds out what the server of a question says, unless that is under way.
-    pub(super) fn ask(self: &Rc<Self>, question: Question, answer: oneshot::Sender<Answer>) {
+    pub(super) fn ask(self: &Rc<Self>, question: Question, answer: oneshot::Sender<LookupAnswer>) {
         let id = question.id();
         // Between a worker's look at what is remembered and here, the answer to another request may have come.
         if let Some(answered) = question.answered(Now::read()) {
             // The request may be over.
-            return drop(answer.send(Answer::Introspection(answered)));
+            return drop(answer.send(LookupAnswer::Introspection(answered)));
         }
         // Whoever has no room is told so by the dropped channel.
         if self.flights.borrow_mut().join(id, answer) != Joined::First {
@@ -88,13 +88,15 @@ impl Introspection {
         });
     }
 
-    async fn find(&self, question: &Question) -> Answer {
-        let Some(_place) = question.begin() else { return Answer::Introspection(Err(question.unasked(BUSY.into()))) };
+    async fn find(&self, question: &Question) -> LookupAnswer {
+        let Some(_place) = question.begin() else {
+            return LookupAnswer::Introspection(Err(question.unasked(BUSY.into())));
+        };
         let received = self.request(question).await;
         let received = match &received {
             // That says nothing of the server.
             Err(failure) if failure.kind == FailureKind::Busy => {
-                return Answer::Introspection(Err(question.unasked(failure.why.clone())));
+                return LookupAnswer::Introspection(Err(question.unasked(failure.why.clone())));
             }
             Ok(client::OutboundResponse { status, headers, body }) => {
                 Ok(ServerResponse { status: *status, headers, body })
@@ -106,20 +108,20 @@ impl Introspection {
         if let Some(missing) = missing
             && !self.looked_for(missing).await
         {
-            return Answer::Introspection(Err(question.unasked(NO_KEY.into())));
+            return LookupAnswer::Introspection(Err(question.unasked(NO_KEY.into())));
         }
         let (said, event) = question.received(received, Now::read());
         tell(&question.settings().key, event);
-        Answer::Introspection(said)
+        LookupAnswer::Introspection(said)
     }
 
-    async fn request(&self, question: &Question) -> Result<client::OutboundResponse, Failure> {
+    async fn request(&self, question: &Question) -> Result<client::OutboundResponse, OutboundFailure> {
         let server = self.server(question)?;
         let url = self.endpoint(question, &server).await?;
         let mut nonce = [0; 16];
         aws_lc_rs::rand::fill(&mut nonce)
-            .map_err(|_unspecified| Failure::new(FailureKind::Busy, "the machine has no randomness"))?;
-        let Request { headers, body } = question.request(u128::from_ne_bytes(nonce), Now::read());
+            .map_err(|_unspecified| OutboundFailure::new(FailureKind::Busy, "the machine has no randomness"))?;
+        let IntrospectionRequest { headers, body } = question.request(u128::from_ne_bytes(nonce), Now::read());
         let asked =
             client::OutboundRequest { method: Method::POST, url, headers, body: Bytes::from(body), most: MAX_ANSWER };
         let answered = self.client.ask(&server, asked).await;
@@ -131,15 +133,15 @@ impl Introspection {
 
     /// Has keys fetched, as for a token by a key that is not there; whether it is known by now if the issuer has the key.
     async fn looked_for(&self, missing: KeysLookup) -> bool {
-        let wait = missing.patience();
+        let wait = missing.timeout();
         let (answer, answered) = oneshot::channel();
         self.keepers.ask(missing, None, answer);
         let found = timeout(wait, answered).await;
-        matches!(found, Ok(Ok(Answer::Keys(KeysAnswer::Known | KeysAnswer::Absent))))
+        matches!(found, Ok(Ok(LookupAnswer::Keys(KeysAnswer::Known | KeysAnswer::Absent))))
     }
 
     /// How the server is asked: made once for its settings.
-    fn server(&self, question: &Question) -> Result<Arc<Server>, Failure> {
+    fn server(&self, question: &Question) -> Result<Arc<Server>, OutboundFailure> {
         let settings = question.settings();
         let mut servers = self.servers.borrow_mut();
         if let Some(known) = servers.get(&settings.key).filter(|known| known.settings == settings.outbound) {
@@ -147,7 +149,7 @@ impl Introspection {
         }
         // The snapshot has tried it before.
         let made = Server::new(&settings.outbound)
-            .map_err(|_wrong| Failure::new(FailureKind::Tls, "its `fetch` cannot be used for TLS"))?;
+            .map_err(|_wrong| OutboundFailure::new(FailureKind::Tls, "its `fetch` cannot be used for TLS"))?;
         if servers.len() >= MAX_PLACES {
             servers.clear();
         }
@@ -157,7 +159,7 @@ impl Introspection {
     }
 
     /// Where the server is asked, as its settings or its metadata say.
-    async fn endpoint(&self, question: &Question, server: &Server) -> Result<Url, Failure> {
+    async fn endpoint(&self, question: &Question, server: &Server) -> Result<Url, OutboundFailure> {
         let settings = question.settings();
         let issuer_url = match &settings.endpoint {
             Endpoint::At(url) => return Ok(url.clone()),
@@ -194,7 +196,7 @@ impl Introspection {
 }
 
 /// Whether the server may be elsewhere by now. A token cannot make it look so.
-fn may_have_moved(answered: &Result<client::OutboundResponse, Failure>) -> bool {
+fn may_have_moved(answered: &Result<client::OutboundResponse, OutboundFailure>) -> bool {
     match answered {
         Ok(answer) => matches!(answer.status, StatusCode::NOT_FOUND | StatusCode::GONE),
         Err(failure) => match failure.kind {

@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 
 use crate::{
     policy::{
-        auth::{Answer, Lookup, jwt::KeySet},
+        auth::{Lookup, LookupAnswer, jwt::KeySet},
         detect::HostQuestion,
     },
     web::request_id::RequestId,
@@ -28,7 +28,7 @@ pub(in crate::proxy) struct Requester {
 /// What the thread has to do.
 pub(super) enum LookupJob {
     /// Find this out.
-    Find(Lookup, Requester, oneshot::Sender<Answer>),
+    Find(Lookup, Requester, oneshot::Sender<LookupAnswer>),
     /// Keep these keys up to date, and no others.
     Keep(Vec<Arc<KeySet>>),
     /// Find out whether this is a crawler.

@@ -8,13 +8,13 @@ use tokio::{
 };
 
 use super::{
-    client::Client,
+    client::OutboundClient,
     job::Requester,
     keys::{self, KeyRequest},
     news::News,
 };
 use crate::policy::auth::{
-    Answer,
+    LookupAnswer,
     jwt::{KeySet, KeysLookup},
 };
 
@@ -34,7 +34,7 @@ pub(super) struct Keepers(RefCell<HashMap<*const KeySet, KeySetTask>>);
 
 impl Keepers {
     /// Keeps these keys up to date from now on, and no others.
-    pub(super) fn keep(&self, sets: Vec<Arc<KeySet>>, client: &Client, news: &mpsc::Sender<News>) {
+    pub(super) fn keep(&self, sets: Vec<Arc<KeySet>>, client: &OutboundClient, news: &mpsc::Sender<News>) {
         let mut kept = self.0.borrow_mut();
         let mut before = std::mem::take(&mut *kept);
         for set in sets {
@@ -46,14 +46,14 @@ impl Keepers {
     }
 
     /// Looks for a key. Whoever cannot be asked drops the answer, which tells whoever waits.
-    pub(super) fn ask(&self, lookup: KeysLookup, asker: Option<Requester>, answer: oneshot::Sender<Answer>) {
+    pub(super) fn ask(&self, lookup: KeysLookup, asker: Option<Requester>, answer: oneshot::Sender<LookupAnswer>) {
         if let Some(kept) = self.0.borrow().get(&Arc::as_ptr(&lookup.set)) {
             drop(kept.asks.try_send(KeyRequest { name: lookup.name, asker, answer }));
         }
     }
 }
 
-fn keep(set: Arc<KeySet>, client: &Client, news: &mpsc::Sender<News>) -> KeySetTask {
+fn keep(set: Arc<KeySet>, client: &OutboundClient, news: &mpsc::Sender<News>) -> KeySetTask {
     let (asks, asked) = mpsc::channel(ASKS);
     let task = spawn_local(keys::keep(Arc::clone(&set), client.clone(), asked, news.clone()));
     KeySetTask { set, asks, task }

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    client::{Client, Failure, FailureKind, OutboundRequest},
+    client::{FailureKind, OutboundClient, OutboundFailure, OutboundRequest},
     job::Requester,
     metadata::{discover, expect_json},
     news::News,
@@ -26,11 +26,11 @@ use crate::{
     },
     outbound::Server,
     policy::auth::{
-        Answer,
+        LookupAnswer,
         jwt::{
             KeyName, KeySet, KeysAnswer, discovery,
-            keys::{Keys, MAX_SET, told},
-            refresh::{Decision, KeyPresence, Refresh, Settled, max_age},
+            keys::{JwtKeys, MAX_SET, told},
+            refresh::{KeyPresence, Refresh, RefreshDecision, Settled, max_age},
         },
     },
     web::url::Url,
@@ -50,7 +50,7 @@ pub(super) struct KeyRequest {
     pub(super) name: KeyName,
     /// Whose request shows a token by this key; `None`: it is not a client that names the key.
     pub(super) asker: Option<Requester>,
-    pub(super) answer: oneshot::Sender<Answer>,
+    pub(super) answer: oneshot::Sender<LookupAnswer>,
 }
 
 /// Where the keys are, as the issuer's metadata says, and when it said so.
@@ -61,20 +61,20 @@ struct JwksEndpoint {
 }
 
 /// What a fetch brought.
-struct Fetched {
+struct FetchedKeySet {
     place: Option<JwksEndpoint>,
     /// `None`: they are as they were.
-    keys: Option<(Keys, Vec<u8>)>,
+    keys: Option<(JwtKeys, Vec<u8>)>,
     etag: Option<HeaderValue>,
     max_age: Option<Duration>,
 }
 
-type Result<T> = std::result::Result<T, Failure>;
+type Result<T> = std::result::Result<T, OutboundFailure>;
 
 /// Keeps the keys of `set` up to date, as long as it is asked.
 pub(super) async fn keep(
     set: Arc<KeySet>,
-    client: Client,
+    client: OutboundClient,
     mut asks: mpsc::Receiver<KeyRequest>,
     news: mpsc::Sender<News>,
 ) {
@@ -93,20 +93,20 @@ pub(super) async fn keep(
 }
 
 /// Waits for the fetch that is under way.
-async fn landing(fetching: &mut Option<JoinHandle<Result<Fetched>>>) -> Result<Fetched> {
+async fn landing(fetching: &mut Option<JoinHandle<Result<FetchedKeySet>>>) -> Result<FetchedKeySet> {
     let Some(fetch) = fetching else { return std::future::pending().await };
     let fetched = fetch.await;
     *fetching = None;
-    fetched.unwrap_or_else(|_died| Err(Failure::new(FailureKind::Content, "the fetch died")))
+    fetched.unwrap_or_else(|_died| Err(OutboundFailure::new(FailureKind::Content, "the fetch died")))
 }
 
 struct Keeper {
     set: Arc<KeySet>,
     server: Arc<Server>,
-    client: Client,
+    client: OutboundClient,
     news: mpsc::Sender<News>,
     refresh: Refresh<Option<Requester>>,
-    fetching: Option<JoinHandle<Result<Fetched>>>,
+    fetching: Option<JoinHandle<Result<FetchedKeySet>>>,
     place: Option<JwksEndpoint>,
     etag: Option<HeaderValue>,
     /// Those who wait for the fetch that is under way, and since when.
@@ -115,14 +115,14 @@ struct Keeper {
     /// What was fetched last.
     document: Vec<u8>,
     /// The keys before those of now.
-    before: Arc<Option<Keys>>,
+    before: Arc<Option<JwtKeys>>,
     /// Since when fetching fails, and why: milliseconds since the Unix epoch.
     failing: Option<(u64, String)>,
     told: Sparse,
 }
 
 impl Keeper {
-    fn new(set: Arc<KeySet>, client: Client, news: mpsc::Sender<News>) -> Option<Self> {
+    fn new(set: Arc<KeySet>, client: OutboundClient, news: mpsc::Sender<News>) -> Option<Self> {
         let fetch = set.fetch()?;
         let server = Server::new(&fetch.server).map_err(|wrong| {
             // The snapshot has tried it before.
@@ -172,14 +172,14 @@ impl Keeper {
             return answer(ask.answer, KeysAnswer::Known);
         }
         match self.refresh.ask(&ask.name, ask.asker, now) {
-            Decision::Absent => answer(ask.answer, KeysAnswer::Absent),
-            Decision::Fetch => {
+            RefreshDecision::Absent => answer(ask.answer, KeysAnswer::Absent),
+            RefreshDecision::Fetch => {
                 self.waiting.push((now, ask));
                 self.begin();
             }
-            Decision::Join if self.waiting.len() < MAX_WAITING => self.waiting.push((now, ask)),
-            Decision::Join => answer(ask.answer, KeysAnswer::Later(self.refresh.pause(now))),
-            Decision::Later(pause) => answer(ask.answer, KeysAnswer::Later(pause)),
+            RefreshDecision::Join if self.waiting.len() < MAX_WAITING => self.waiting.push((now, ask)),
+            RefreshDecision::Join => answer(ask.answer, KeysAnswer::Later(self.refresh.pause(now))),
+            RefreshDecision::Later(pause) => answer(ask.answer, KeysAnswer::Later(pause)),
         }
     }
 
@@ -188,7 +188,7 @@ impl Keeper {
     }
 
     /// A fetch has come back.
-    async fn land(&mut self, fetched: Result<Fetched>) {
+    async fn land(&mut self, fetched: Result<FetchedKeySet>) {
         let (now, mut random) = (Now::read(), [0; 8]);
         // Without it every gateway asks at the same time, and that is all.
         aws_lc_rs::rand::fill(&mut random).unwrap_or_default();
@@ -219,7 +219,7 @@ impl Keeper {
 
     fn succeed(
         &mut self,
-        fetched: Fetched,
+        fetched: FetchedKeySet,
         waiting: Vec<(u64, KeyRequest)>,
         random: u64,
         now: Now,
@@ -249,7 +249,8 @@ impl Keeper {
         }
         (self.place, self.etag) = (fetched.place, fetched.etag);
         let (loaded, before, refresh) = (self.set.load(), &self.before, &mut self.refresh);
-        let has = |keys: &Arc<Option<Keys>>, name: &KeyName| keys.as_ref().as_ref().is_some_and(|keys| keys.has(name));
+        let has =
+            |keys: &Arc<Option<JwtKeys>>, name: &KeyName| keys.as_ref().as_ref().is_some_and(|keys| keys.has(name));
         let find = |name: &KeyName| match has(&loaded, name) {
             true => KeyPresence::Known,
             false if has(before, name) => KeyPresence::Gone,
@@ -262,7 +263,7 @@ impl Keeper {
                 answer(to, KeysAnswer::Known);
             } else if refresh.decides(asked) {
                 // Whoever does not wait any more was told that nothing can be said.
-                if to.send(Answer::Keys(KeysAnswer::Absent)).is_err() {
+                if to.send(LookupAnswer::Keys(KeysAnswer::Absent)).is_err() {
                     settled.unknown.push(asker);
                 }
                 refresh.note_absent(name, found, asker, now.monotonic);
@@ -274,7 +275,7 @@ impl Keeper {
         (document, settled)
     }
 
-    fn fail(&mut self, failure: &Failure, waiting: Vec<(u64, KeyRequest)>, random: u64, now: Now) {
+    fn fail(&mut self, failure: &OutboundFailure, waiting: Vec<(u64, KeyRequest)>, random: u64, now: Now) {
         self.refresh.fail(random, now.monotonic);
         (self.place, self.etag) = (None, None);
         let (since, _) = self.failing.take().unwrap_or((now.unix_millis, String::new()));
@@ -292,20 +293,20 @@ impl Keeper {
 }
 
 /// The request may be over.
-fn answer(to: oneshot::Sender<Answer>, keys: KeysAnswer) {
-    drop(to.send(Answer::Keys(keys)));
+fn answer(to: oneshot::Sender<LookupAnswer>, keys: KeysAnswer) {
+    drop(to.send(LookupAnswer::Keys(keys)));
 }
 
 /// Fetches the keys of `set`: from where it says, or from `place`, or from where the issuer's metadata says.
 async fn fetch(
-    client: Client,
+    client: OutboundClient,
     server: Arc<Server>,
     set: Arc<KeySet>,
     place: Option<JwksEndpoint>,
     etag: Option<HeaderValue>,
     now: u64,
-) -> Result<Fetched> {
-    let settings = set.fetch().ok_or_else(|| Failure::new(FailureKind::Content, "its keys are in a file"))?;
+) -> Result<FetchedKeySet> {
+    let settings = set.fetch().ok_or_else(|| OutboundFailure::new(FailureKind::Content, "its keys are in a file"))?;
     let place = match (set.is_discovered(), place) {
         (false, _) => None,
         (true, Some(place)) => Some(place),
@@ -324,18 +325,20 @@ async fn fetch(
     let keys = match answer.status {
         StatusCode::OK => {
             expect_json(&answer.headers)?;
-            let keys = Keys::new(&answer.body).map_err(|diagnostics| {
+            let keys = JwtKeys::new(&answer.body).map_err(|diagnostics| {
                 let wrong: Vec<_> = diagnostics.iter().take(3).map(|one| one.message.as_str()).collect();
-                Failure::new(FailureKind::Content, wrong.join("; "))
+                OutboundFailure::new(FailureKind::Content, wrong.join("; "))
             })?;
             Some((keys, answer.body.to_vec()))
         }
         StatusCode::NOT_MODIFIED if is_conditional => None,
-        status => return Err(Failure::new(FailureKind::Status, format!("it answers with the status {status}"))),
+        status => {
+            return Err(OutboundFailure::new(FailureKind::Status, format!("it answers with the status {status}")));
+        }
     };
     let line = |name| answer.headers.get_all(name).iter().filter_map(|value: &HeaderValue| value.to_str().ok());
     let cache_control: Vec<&str> = line(header::CACHE_CONTROL).collect();
     let max_age = max_age(&cache_control, line(header::AGE).next());
     let etag = answer.headers.get(header::ETAG).cloned();
-    Ok(Fetched { place, keys, etag, max_age })
+    Ok(FetchedKeySet { place, keys, etag, max_age })
 }

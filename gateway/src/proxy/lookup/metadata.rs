@@ -2,7 +2,7 @@
 
 use http::{HeaderMap, StatusCode, header};
 
-use super::client::{Client, Failure, FailureKind, OutboundRequest};
+use super::client::{FailureKind, OutboundClient, OutboundFailure, OutboundRequest};
 use crate::{outbound::Server, policy::auth::jwt::discovery, web::url::Url};
 
 /// Where the metadata of `issuer`, which is at `url`, says that it is asked: the URL that it has as `member`.
@@ -10,12 +10,12 @@ use crate::{outbound::Server, policy::auth::jwt::discovery, web::url::Url};
 /// # Errors
 /// There is no metadata, or it does not say so.
 pub(super) async fn discover(
-    client: &Client,
+    client: &OutboundClient,
     server: &Server,
     url: &Url,
     issuer: &str,
     member: &str,
-) -> Result<Url, Failure> {
+) -> Result<Url, OutboundFailure> {
     let mut status = StatusCode::NOT_FOUND;
     for place in discovery::places(url) {
         let answer = client.ask(server, OutboundRequest::get(place, discovery::MAX_DOCUMENT)).await?;
@@ -24,13 +24,13 @@ pub(super) async fn discover(
             StatusCode::OK => {
                 expect_json(&answer.headers)?;
                 let found = discovery::endpoint(&answer.body, issuer, url.is_https(), member);
-                return found.map_err(|wrong| Failure::new(FailureKind::Content, wrong));
+                return found.map_err(|wrong| OutboundFailure::new(FailureKind::Content, wrong));
             }
             StatusCode::NOT_FOUND => {}
             _ => break,
         }
     }
-    Err(Failure::new(FailureKind::Status, format!("its metadata is answered with the status {status}")))
+    Err(OutboundFailure::new(FailureKind::Status, format!("its metadata is answered with the status {status}")))
 }
 
 /// Types of what may be JSON: that of a file whose server does not know better, too.
@@ -41,13 +41,13 @@ const JSON: [&str; 5] =
 ///
 /// # Errors
 /// It is one, or something else that is no JSON.
-pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), Failure> {
+pub(super) fn expect_json(headers: &HeaderMap) -> Result<(), OutboundFailure> {
     let Some(kind) = headers.get(header::CONTENT_TYPE) else { return Ok(()) };
     let kind = kind.to_str().unwrap_or_default().split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if JSON.contains(&kind.as_str()) || kind.starts_with("application/") && kind.ends_with("+json") {
         return Ok(());
     }
-    Err(Failure::new(FailureKind::Content, format!("its answer is {kind:.50}, not JSON")))
+    Err(OutboundFailure::new(FailureKind::Content, format!("its answer is {kind:.50}, not JSON")))
 }
 
 #[cfg(test)]

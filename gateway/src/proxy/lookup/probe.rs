@@ -11,12 +11,12 @@ use super::{Lookups, Requester, news::News};
 use crate::{
     os::clock::Now,
     policy::auth::{
-        Answer, Authenticators, Lookup, Outcome, Presented,
-        jwt::keys::{Keys, told},
+        AuthOutcome, Authenticators, Lookup, LookupAnswer, Presented,
+        jwt::keys::{JwtKeys, told},
     },
     settings::{
-        auth::{Accepted, Method, Methods, Settings},
-        introspection::{Endpoint, Server},
+        auth::{self, Accepted, Method, Methods},
+        introspection::{Endpoint, IntrospectionServer},
     },
     signal::Signal,
     web::request_id::RequestId,
@@ -41,7 +41,7 @@ pub struct Probed {
 ///
 /// # Errors
 /// The settings cannot be used, or this host gives no thread.
-pub fn probe(settings: &Settings) -> Result<Vec<Probed>, String> {
+pub fn probe(settings: &auth::Settings) -> Result<Vec<Probed>, String> {
     let faults = |faults: Vec<crate::diagnostic::Diagnostic>| {
         faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
     };
@@ -60,7 +60,7 @@ pub fn probe(settings: &Settings) -> Result<Vec<Probed>, String> {
 }
 
 /// What came of the first fetch of each issuer's keys.
-async fn fetched(lookups: &Lookups, authenticators: &Authenticators, settings: &Settings) -> Vec<Probed> {
+async fn fetched(lookups: &Lookups, authenticators: &Authenticators, settings: &auth::Settings) -> Vec<Probed> {
     let issuers = settings.jwt.iter().flat_map(|jwt| &jwt.issuers);
     let longest = issuers.filter_map(|issuer| issuer.keys.fetch()).map(|fetch| fetch.server.timeout).max();
     // Metadata may be in two places, and says where the keys are.
@@ -85,7 +85,7 @@ async fn fetched(lookups: &Lookups, authenticators: &Authenticators, settings: &
 fn of_keys(news: &News) -> Probed {
     let keys = news.set.load();
     let keys = keys.as_ref().as_ref();
-    let count = keys.map_or(0, Keys::len);
+    let count = keys.map_or(0, JwtKeys::len);
     let skipped = keys.and_then(|keys| told(keys.skipped())).map(|told| format!("; {told}")).unwrap_or_default();
     let result = match &news.failing {
         None => Ok(format!("{count} keys that tokens can be verified by{skipped}")),
@@ -111,7 +111,7 @@ fn way_out(result: &str) -> &'static str {
 }
 
 /// What a server says of a token that nobody made.
-async fn asked(lookups: &Lookups, authenticators: &Authenticators, server: &Server) -> Probed {
+async fn asked(lookups: &Lookups, authenticators: &Authenticators, server: &IntrospectionServer) -> Probed {
     let what = match &server.endpoint {
         Endpoint::At(url) => format!("introspection at {url}"),
         Endpoint::Discovered(issuer) => format!("introspection, discovered at {issuer}"),
@@ -125,7 +125,11 @@ async fn asked(lookups: &Lookups, authenticators: &Authenticators, server: &Serv
     Probed { key: server.key.clone(), what, result: said.map_err(|why| (why, hint)) }
 }
 
-async fn ask(lookups: &Lookups, authenticators: &Authenticators, server: &Server) -> Result<String, String> {
+async fn ask(
+    lookups: &Lookups,
+    authenticators: &Authenticators,
+    server: &IntrospectionServer,
+) -> Result<String, String> {
     let value = HeaderValue::try_from(format!("Bearer {}{MADE_UP}", server.token_prefix));
     let headers = HeaderMap::from_iter([(AUTHORIZATION, value.map_err(|error| error.to_string())?)]);
     let accepted = Accepted { methods: Methods::Any(vec![Method::Introspection]), bound_tokens: false };
@@ -134,20 +138,20 @@ async fn ask(lookups: &Lookups, authenticators: &Authenticators, server: &Server
     let presented =
         Presented { headers: &headers, carried: None, certificate: None, source, client: None, host: "", answers: &[] };
     let question = match authenticators.identify(&presented, &accepted, Now::read()) {
-        Outcome::Needs(Lookup::Introspection(question)) => question,
-        Outcome::Needs(_) => return Err("something else has to be known first".to_owned()),
-        Outcome::Decided(Ok(_)) => return Err("it is not asked".to_owned()),
-        Outcome::Decided(Err(refusal)) => return Err(refusal.detail.into_owned()),
+        AuthOutcome::Needs(Lookup::Introspection(question)) => question,
+        AuthOutcome::Needs(_) => return Err("something else has to be known first".to_owned()),
+        AuthOutcome::Decided(Ok(_)) => return Err("it is not asked".to_owned()),
+        AuthOutcome::Decided(Err(refusal)) => return Err(refusal.detail.into_owned()),
     };
     // Metadata may be in two places.
-    let patience = question.patience() * 3;
+    let timeout = question.timeout() * 3;
     let asker = Requester { source, address, relay: None, id: RequestId(0), is_trusted: true };
-    match lookups.find(Lookup::Introspection(question), asker, patience).await? {
-        Answer::Introspection(Err(refusal)) if refusal.signal == Some(Signal::InactiveToken) => {
+    match lookups.find(Lookup::Introspection(question), asker, timeout).await? {
+        LookupAnswer::Introspection(Err(refusal)) if refusal.signal == Some(Signal::InactiveToken) => {
             Ok("it accepts the gateway as its client; a made-up token is not active".to_owned())
         }
-        Answer::Introspection(Err(refusal)) => Err(refusal.detail.into_owned()),
-        Answer::Introspection(Ok(_)) => Err("it calls a token active that nobody made".to_owned()),
-        Answer::Keys(_) | Answer::Password(_) => Err("it was not asked".to_owned()),
+        LookupAnswer::Introspection(Err(refusal)) => Err(refusal.detail.into_owned()),
+        LookupAnswer::Introspection(Ok(_)) => Err("it calls a token active that nobody made".to_owned()),
+        LookupAnswer::Keys(_) | LookupAnswer::Password(_) => Err("it was not asked".to_owned()),
     }
 }

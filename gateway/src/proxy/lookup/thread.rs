@@ -5,9 +5,9 @@ use std::{io, rc::Rc};
 use tokio::{sync::mpsc, task::LocalSet};
 
 use super::{
-    client::{Client, RESOLVERS},
+    client::{OutboundClient, RESOLVERS},
     crawlers::Verifier,
-    introspection::Introspection,
+    introspection::IntrospectionLookups,
     job::LookupJob,
     keepers::Keepers,
     news::News,
@@ -31,9 +31,9 @@ pub(super) fn start(jobs: mpsc::Receiver<LookupJob>, news: mpsc::Sender<News>) -
 
 async fn run(mut jobs: mpsc::Receiver<LookupJob>, news: mpsc::Sender<News>) {
     // However many tokens are asked about, keys are fetched.
-    let client = Client::new(FETCHES);
+    let client = OutboundClient::new(FETCHES);
     let keepers = Rc::new(Keepers::default());
-    let introspection = Introspection::new(Client::new(QUESTIONS), Rc::clone(&keepers));
+    let introspection = IntrospectionLookups::new(OutboundClient::new(QUESTIONS), Rc::clone(&keepers));
     let verifier = Rc::new(Verifier::default());
     while let Some(job) = jobs.recv().await {
         match job {

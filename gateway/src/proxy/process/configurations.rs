@@ -20,7 +20,7 @@ use crate::{
     diagnostic::with_causes,
     log::sink::{OpenOutputs, Sink},
     message::{MAX_REASON, STARTED_WITH, UpstreamReport, bundle::file_digest, channel::sealed::unseal},
-    os::{self, Policy, clock},
+    os::{self, SchedulingPolicy, clock},
     policy::{limit::Limits, validate::schema::STACK},
     proxy::{
         generation::{Compiled, ProcessLimits},
@@ -167,7 +167,7 @@ impl Configurations {
         let thread = std::thread::Builder::new().name("compiler".to_owned()).stack_size(STACK);
         thread.spawn(move || {
             // The workers go first.
-            if let Err(error) = os::schedule(Policy::Batch) {
+            if let Err(error) = os::schedule(SchedulingPolicy::Batch) {
                 tracing::debug!("the kernel refuses batch scheduling: {error}");
             }
             let bundle = unseal(bundle).context("cannot read the configuration that the guard sent");

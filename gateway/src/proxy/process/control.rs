@@ -15,11 +15,11 @@ use super::{
     heartbeat::Heartbeats,
     memory::{self, Memory, MemoryLevel},
     quotas,
-    telemetry::Telemetry,
+    telemetry::TelemetrySums,
     worker_thread::Running,
 };
 use crate::{
-    log::{drops::Counts, sink::Sink},
+    log::{drops::DropCounts, sink::Sink},
     message::{STARTED_WITH, ShadowedSource, Stage, ToGuard},
     os::{clock, program_log::sparse::Sparse, sandbox},
     policy::{authz::shadow::ShadowDenials, limit::ShadowRefusals},
@@ -27,8 +27,8 @@ use crate::{
         lookup::news::News,
         worker::{
             counters::CounterDelta,
-            messages::{Command, Event},
-            shared::Shared,
+            messages::{WorkerCommand, WorkerEvent},
+            shared::WorkersShared,
         },
     },
     snapshot::Snapshot,
@@ -48,7 +48,7 @@ mod tests;
 /// The control thread: it stands between the guard and the workers.
 pub(in crate::proxy) struct Control<'a> {
     guard: &'a mut GuardLink,
-    shared: &'a Shared,
+    shared: &'a WorkersShared,
     sink: &'a Sink,
     memory: Memory,
     configurations: Configurations,
@@ -69,12 +69,12 @@ pub(in crate::proxy) struct Control<'a> {
     /// The last barrier that waits for them.
     barrier: Option<u64>,
     /// How many lost log lines the guard has been told of.
-    told_lines: Counts,
+    told_lines: DropCounts,
     /// Bans that do not fit into the table are logged at most once a second.
     unknown: Sparse,
     /// What the guard has not been told of the requests.
     delta: CounterDelta,
-    telemetry: Telemetry,
+    telemetry: TelemetrySums,
     /// Which paths of roles the guard knows that no token has; `None`: it knows nothing.
     told_unseen: Option<Vec<(String, String)>>,
     news: Option<mpsc::Receiver<News>>,
@@ -85,10 +85,10 @@ pub(in crate::proxy) struct Control<'a> {
 impl<'a> Control<'a> {
     pub(in crate::proxy) fn new(
         guard: &'a mut GuardLink,
-        shared: &'a Shared,
+        shared: &'a WorkersShared,
         sink: &'a Sink,
         memory: Memory,
-        sandbox: sandbox::Report,
+        sandbox: sandbox::SandboxReport,
         configurations: Configurations,
     ) -> Self {
         Self {
@@ -105,10 +105,10 @@ impl<'a> Control<'a> {
             is_draining: false,
             retiring: 0,
             barrier: None,
-            told_lines: Counts::default(),
+            told_lines: DropCounts::default(),
             unknown: Sparse::default(),
             delta: CounterDelta::default(),
-            telemetry: Telemetry::new(sandbox),
+            telemetry: TelemetrySums::new(sandbox),
             told_unseen: None,
             news: shared.lookups.take_news(),
             explaining: explain::Explaining::default(),
@@ -119,7 +119,7 @@ impl<'a> Control<'a> {
     pub(in crate::proxy) async fn run(
         &mut self,
         workers: &[Running],
-        mut events: mpsc::Receiver<Event>,
+        mut events: mpsc::Receiver<WorkerEvent>,
     ) -> io::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut second = tokio::time::interval(Duration::from_secs(1));
@@ -236,30 +236,32 @@ impl<'a> Control<'a> {
             return;
         }
         self.retiring = workers.len();
-        send_all(workers, || Command::Drain).await;
+        send_all(workers, || WorkerCommand::Drain).await;
     }
 
-    fn handle_event(&mut self, event: Event, workers: usize) {
+    fn handle_event(&mut self, event: WorkerEvent, workers: usize) {
         let message = match event {
-            Event::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
-            Event::OurFault(fault) => ToGuard::OurFault(fault),
-            Event::Counted(counted) => {
+            WorkerEvent::BanRequest(ask) => ToGuard::BanRequest(Box::new(ask)),
+            WorkerEvent::OurFault(fault) => ToGuard::OurFault(fault),
+            WorkerEvent::Counted(counted) => {
                 self.telemetry.add(&counted);
                 return self.delta.add(&counted);
             }
-            Event::Traced(traces) => return self.telemetry.tell_traces(traces, &self.shared.lost_traces),
-            Event::Measured(deltas) => return deltas.into_iter().for_each(|delta| self.telemetry.add_measured(delta)),
-            Event::Good(clients) => ToGuard::Good(clients),
-            Event::PlanMembers(members) => ToGuard::PlanMembers(members),
-            Event::Refused(bans) => ToGuard::Refused(bans),
-            Event::WouldRefuse(limit, ShadowRefusals { requests, sources }) => {
+            WorkerEvent::Traced(traces) => return self.telemetry.tell_traces(traces, &self.shared.lost_traces),
+            WorkerEvent::Measured(deltas) => {
+                return deltas.into_iter().for_each(|delta| self.telemetry.add_measured(delta));
+            }
+            WorkerEvent::Good(clients) => ToGuard::Good(clients),
+            WorkerEvent::PlanMembers(members) => ToGuard::PlanMembers(members),
+            WorkerEvent::Refused(bans) => ToGuard::Refused(bans),
+            WorkerEvent::WouldRefuse(limit, ShadowRefusals { requests, sources }) => {
                 let sources = sources.into_iter().map(|source| ShadowedSource { source }).collect();
                 ToGuard::WouldRefuse { limit: limit.to_string(), requests, sources }
             }
-            Event::WouldDeny(ShadowDenials { what, requests, principals }) => {
+            WorkerEvent::WouldDeny(ShadowDenials { what, requests, principals }) => {
                 ToGuard::WouldDeny { what: what.to_string(), requests, principals }
             }
-            Event::Closed { ban, connections } => {
+            WorkerEvent::Closed { ban, connections } => {
                 let Some((waiting, total)) = self.closing.get_mut(&ban) else { return };
                 *waiting = waiting.saturating_sub(1);
                 *total = total.saturating_add(connections);
@@ -270,11 +272,11 @@ impl<'a> Control<'a> {
                 self.closing.remove(&ban);
                 ToGuard::Closed { ban, connections }
             }
-            Event::Retired => {
+            WorkerEvent::Retired => {
                 self.retiring = self.retiring.saturating_sub(1);
                 return self.acknowledge();
             }
-            Event::Configured => {
+            WorkerEvent::Configured => {
                 self.configuring = self.configuring.saturating_sub(1);
                 if self.configuring > 0 {
                     return;
@@ -286,7 +288,7 @@ impl<'a> Control<'a> {
                 }
                 ToGuard::Ready
             }
-            Event::Started => {
+            WorkerEvent::Started => {
                 self.started += 1;
                 if self.started < workers {
                     return;
@@ -312,7 +314,7 @@ impl<'a> Control<'a> {
 }
 
 /// Sends a command to every worker. A worker that has ended needs none.
-async fn send_all(workers: &[Running], command: impl Fn() -> Command) {
+async fn send_all(workers: &[Running], command: impl Fn() -> WorkerCommand) {
     for worker in workers {
         worker.commands.send(command()).await.unwrap_or_default();
     }

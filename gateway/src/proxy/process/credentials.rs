@@ -9,9 +9,9 @@ use crate::{
     policy::auth::{
         api_key::{
             Pepper,
-            table::{Loaded, TableState},
+            table::{LoadedKeys, TableState},
         },
-        revocation::Change,
+        revocation::RevocationChange,
         tables::CredentialTables,
     },
 };
@@ -24,8 +24,8 @@ pub(super) fn change(tables: &CredentialTables, changes: Vec<CredentialChange>) 
             CredentialChange::Key(key) => keys.push(key),
             CredentialChange::KeyGone(id) => gone.push(id),
             // In their order: what was revoked and then lifted is not revoked.
-            CredentialChange::Revoked(what) => revocations.push(Change::Revoked(what)),
-            CredentialChange::Lifted(what) => revocations.push(Change::Lifted(what)),
+            CredentialChange::Revoked(what) => revocations.push(RevocationChange::Revoked(what)),
+            CredentialChange::Lifted(what) => revocations.push(RevocationChange::Lifted(what)),
         }
     }
     tables.change(keys, &gone, revocations);
@@ -44,7 +44,7 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
         }
         return Ok(());
     }
-    let (mut keys, mut revoked) = (Loaded::default(), Vec::new());
+    let (mut keys, mut revoked) = (LoadedKeys::default(), Vec::new());
     while let Some(piece) = reader.piece()? {
         for change in piece {
             match change {
@@ -69,13 +69,14 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
 mod tests {
     use super::*;
     use crate::{
-        message::credentials::{CredentialWriter, Opening},
+        message::credentials::{CredentialWriter, CredentialsHead},
         policy::auth::revocation::{Revocable, Revoked},
     };
 
     fn written(is_complete: bool, changes: &[CredentialChange]) -> OwnedFd {
         let mut writer =
-            CredentialWriter::begin(&Opening { pepper: Err(String::new()), is_complete, lost_keys: false }).unwrap();
+            CredentialWriter::begin(&CredentialsHead { pepper: Err(String::new()), is_complete, lost_keys: false })
+                .unwrap();
         changes.iter().for_each(|change| writer.add(change.clone()).unwrap());
         writer.finish().unwrap()
     }

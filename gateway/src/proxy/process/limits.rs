@@ -3,7 +3,7 @@
 use crate::{
     policy::limit::{
         Limits,
-        report::{self, LimitQuestion, LimitRow, Sum},
+        report::{self, LimitQuestion, LimitRow, LimitSum},
     },
     proxy::generation::Compiled,
 };
@@ -41,7 +41,7 @@ fn all(compiled: &Compiled, question: &LimitQuestion, now: u64) -> Vec<LimitRow>
 }
 
 /// What limits on requests and connections have counted so far.
-pub(super) fn sums(compiled: &Compiled) -> Vec<Sum> {
+pub(super) fn sums(compiled: &Compiled) -> Vec<LimitSum> {
     let mut sums = compiled.snapshot.limits.as_ref().map(Limits::sums).unwrap_or_default();
     sums.extend(compiled.snapshot.connection_limits.sums());
     sums

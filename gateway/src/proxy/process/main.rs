@@ -31,7 +31,7 @@ use crate::{
     proxy::{
         bans::enforced::EnforcedBans,
         generation::{Compiled, ProcessLimits},
-        worker::shared::Shared,
+        worker::shared::WorkersShared,
     },
 };
 
@@ -84,11 +84,11 @@ fn run() -> anyhow::Result<()> {
 }
 
 struct Prepared {
-    shared: Arc<Shared>,
+    shared: Arc<WorkersShared>,
     configurations: Configurations,
     workers: usize,
     memory: Memory,
-    sandbox: sandbox::Report,
+    sandbox: sandbox::SandboxReport,
     logs: Vec<File>,
 }
 
@@ -123,7 +123,7 @@ async fn prepare(guard: &GuardLink) -> anyhow::Result<Prepared> {
     let bans = EnforcedBans::new(snapshot.settings.ipv6_prefix);
     compiled.take_in_force(&bundle.in_force, &bans);
     let configurations = Configurations::new(Arc::new(compiled), sockets, limits)?;
-    let shared = Arc::new(Shared::new(bans));
+    let shared = Arc::new(WorkersShared::new(bans));
     Ok(Prepared { shared, configurations, workers, memory, sandbox: report, logs })
 }
 

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use crate::{os, os::resident::Resident, settings::proxy::Settings};
+use crate::{os, os::resident::Resident, settings::proxy};
 
 /// How often the size is read. A network of 10 Gbit/s brings 125 MB in that time.
 pub(in crate::proxy) const LOOK: Duration = Duration::from_millis(100);
@@ -45,7 +45,7 @@ impl Memory {
     }
 
     /// Limits it to what is configured, or to three quarters of the machine's memory.
-    pub(in crate::proxy) fn limit(&mut self, settings: &Settings) {
+    pub(in crate::proxy) fn limit(&mut self, settings: &proxy::Settings) {
         let machine = rustix::system::sysinfo();
         let machine = machine.totalram.saturating_mul(machine.mem_unit.into());
         self.most = settings.max_memory.min(most(machine));

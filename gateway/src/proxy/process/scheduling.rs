@@ -3,7 +3,7 @@
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
-use crate::os::{self, Policy};
+use crate::os::{self, SchedulingPolicy};
 
 /// A worker that uses more than a quarter of a core is busy.
 const BUSY: u64 = 4;
@@ -31,7 +31,7 @@ impl Scheduling {
         (self.used, self.at) = (used, now);
         if is_busy != self.is_busy {
             self.is_busy = is_busy;
-            let policy = if is_busy { Policy::Batch } else { Policy::Normal };
+            let policy = if is_busy { SchedulingPolicy::Batch } else { SchedulingPolicy::Normal };
             if let Err(error) = os::schedule(policy) {
                 tracing::debug!("the kernel refuses {policy:?} scheduling: {error}");
             }

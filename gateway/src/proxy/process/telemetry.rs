@@ -36,10 +36,10 @@ use crate::{
 mod samples;
 
 /// The sums, and whom they are told.
-pub(super) struct Telemetry {
+pub(super) struct TelemetrySums {
     observer: Option<(Sender, Report)>,
     /// What is left to this process.
-    sandbox: sandbox::Report,
+    sandbox: sandbox::SandboxReport,
     refused: BTreeMap<String, u64>,
     signals: [u64; Signal::ALL.len()],
     routes: BTreeMap<Arc<str>, Requests>,
@@ -87,7 +87,7 @@ pub(super) struct Current<'a> {
     pub(super) broken_responses: &'a [(String, String, u64)],
     /// Responses whose bodies were not judged, by API.
     pub(super) unjudged_responses: &'a [(String, u64)],
-    pub(super) limits: &'a [limit::report::Sum],
+    pub(super) limits: &'a [limit::report::LimitSum],
     pub(super) classes: &'a [ClassSum],
     pub(super) wafs: &'a [WafSum],
     pub(super) bandwidth: &'a Bandwidth,
@@ -109,11 +109,11 @@ pub(super) struct Current<'a> {
     /// Of each route, how many different sources and principals there were, summed over minutes.
     pub(super) distinct: &'a [(String, [u64; 2])],
     /// Of each of them, where requests at once are limited.
-    pub(super) concurrency: &'a [Option<admission::Report>],
+    pub(super) concurrency: &'a [Option<admission::GateReport>],
 }
 
-impl Telemetry {
-    pub(super) fn new(sandbox: sandbox::Report) -> Self {
+impl TelemetrySums {
+    pub(super) fn new(sandbox: sandbox::SandboxReport) -> Self {
         Self {
             observer: None,
             sandbox,

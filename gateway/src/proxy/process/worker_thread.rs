@@ -26,15 +26,15 @@ use crate::{
         timing::deadline,
         worker::{
             Worker,
-            messages::{Command, Event},
-            shared::Shared,
+            messages::{WorkerCommand, WorkerEvent},
+            shared::WorkersShared,
         },
     },
 };
 
 /// A worker that runs.
 pub(in crate::proxy) struct Running {
-    pub(in crate::proxy) commands: mpsc::Sender<Command>,
+    pub(in crate::proxy) commands: mpsc::Sender<WorkerCommand>,
     /// How many ticks it has done: one that stops counting has come to a standstill.
     pub(in crate::proxy) ticks: Arc<AtomicU64>,
     pub(in crate::proxy) thread: thread::JoinHandle<io::Result<()>>,
@@ -45,11 +45,11 @@ const LAST_WORDS: Duration = Duration::from_millis(100);
 
 /// Runs a worker until it has drained.
 pub(super) fn run(
-    shared: Arc<Shared>,
+    shared: Arc<WorkersShared>,
     compiled: Arc<Compiled>,
     sink: Sink,
-    events: mpsc::Sender<Event>,
-    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<WorkerEvent>,
+    commands: mpsc::Receiver<WorkerCommand>,
     ticks: Arc<AtomicU64>,
 ) -> io::Result<()> {
     let mut random = [0; 8];
@@ -72,30 +72,30 @@ struct Accepting {
 
 /// Serves until the command to drain, then until the last connection is gone. It accepts connections once it is told by
 /// which listeners.
-async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>, ticks: Arc<AtomicU64>) {
+async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<WorkerCommand>, ticks: Arc<AtomicU64>) {
     let mut accepting: Vec<Accepting> = Vec::new();
     let ticking = tokio::task::spawn_local(tick(Rc::clone(worker), ticks));
-    worker.tell_surely(Event::Started).await;
+    worker.tell_surely(WorkerEvent::Started).await;
     // A control thread that is gone means the same as the command to drain.
     while let Some(command) = commands.recv().await {
         match command {
-            Command::Close { ban, source, known } => {
+            WorkerCommand::Close { ban, source, known } => {
                 tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
             }
-            Command::CloseBanned => close_all_banned(worker),
-            Command::Configure { compiled, sockets } => {
+            WorkerCommand::CloseBanned => close_all_banned(worker),
+            WorkerCommand::Configure { compiled, sockets } => {
                 configure(worker, &mut accepting, &compiled, sockets);
                 drop(compiled);
-                worker.tell_surely(Event::Configured).await;
+                worker.tell_surely(WorkerEvent::Configured).await;
             }
-            Command::Recheck => recheck(worker),
-            Command::Reverify => worker.reverify(),
-            Command::Drain => break,
+            WorkerCommand::Recheck => recheck(worker),
+            WorkerCommand::Reverify => worker.reverify(),
+            WorkerCommand::Drain => break,
         }
     }
     worker.draining.set(true);
     accepting.iter().for_each(|it| it.task.abort());
-    worker.tell(Event::Retired);
+    worker.tell(WorkerEvent::Retired);
     shut_all(worker, Close::Graceful, CloseReason::Drain, |_| true);
     let drained = async {
         while !worker.is_idle() {
@@ -106,12 +106,12 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>, ticks
     let closing = async {
         while let Some(command) = commands.recv().await {
             match command {
-                Command::Close { ban, source, known } => {
+                WorkerCommand::Close { ban, source, known } => {
                     tokio::task::spawn_local(close_banned(Rc::clone(worker), ban, source, known));
                 }
-                Command::CloseBanned => close_all_banned(worker),
-                Command::Recheck => recheck(worker),
-                Command::Configure { .. } | Command::Drain | Command::Reverify => {}
+                WorkerCommand::CloseBanned => close_all_banned(worker),
+                WorkerCommand::Recheck => recheck(worker),
+                WorkerCommand::Configure { .. } | WorkerCommand::Drain | WorkerCommand::Reverify => {}
             }
         }
         std::future::pending::<()>().await;
@@ -127,10 +127,10 @@ async fn serve(worker: &Rc<Worker>, mut commands: mpsc::Receiver<Command>, ticks
     ticking.abort();
     worker.lines.flush();
     if let Some(counted) = worker.counters.take() {
-        worker.tell_surely(Event::Counted(counted)).await;
+        worker.tell_surely(WorkerEvent::Counted(counted)).await;
     }
     worker.tell_traces();
-    worker.tell_surely(Event::Measured(worker.take_measured())).await;
+    worker.tell_surely(WorkerEvent::Measured(worker.take_measured())).await;
 }
 
 /// Something was revoked.
@@ -212,24 +212,24 @@ async fn tick(worker: Rc<Worker>, ticks: Arc<AtomicU64>) {
         worker.lines.flush();
         let refused = worker.shared.bans.take_refused(now);
         if !refused.is_empty() {
-            worker.tell(Event::Refused(refused));
+            worker.tell(WorkerEvent::Refused(refused));
         }
         worker.tell_traces();
         if worker.counters.is_due(now) {
             worker.tell_counters();
         }
         if let Some(good) = worker.good_clients.take(now) {
-            worker.tell(Event::Good(good));
+            worker.tell(WorkerEvent::Good(good));
         }
         if let Some(members) = worker.take_plan_members(now) {
-            worker.tell(Event::PlanMembers(members));
+            worker.tell(WorkerEvent::PlanMembers(members));
         }
         for would in generation.snapshot().would_deny() {
-            worker.tell(Event::WouldDeny(would));
+            worker.tell(WorkerEvent::WouldDeny(would));
         }
         let (limits, connections) = (&generation.snapshot().limits, &generation.snapshot().connection_limits);
         for (limit, would) in limits.iter().flat_map(Limits::would_refuse).chain(connections.would_refuse()) {
-            worker.tell(Event::WouldRefuse(limit, would));
+            worker.tell(WorkerEvent::WouldRefuse(limit, would));
         }
     }
 }
@@ -250,7 +250,7 @@ async fn close_banned(worker: Rc<Worker>, ban: u64, source: Source, known: bool)
     mine.iter().for_each(|connection| connection.shut(Close::Now, CloseReason::Banned));
     let connections = u32::try_from(mine.len()).unwrap_or(u32::MAX);
     // This event must not be lost: the guard waits for it.
-    worker.tell_surely(Event::Closed { ban, connections }).await;
+    worker.tell_surely(WorkerEvent::Closed { ban, connections }).await;
 }
 
 /// Closes the connections of everybody who is banned now.

@@ -17,10 +17,10 @@ use crate::{
     client::{Client, forwarded::ForwardedInfo},
     log::{
         access::ServedRequest,
-        line::{Line, Noted, Timings, pick, trace_id},
+        line::{LogLine, Noted, Timings, pick, trace_id},
         text::hexadecimal,
     },
-    message::telemetry::{Step, Trace, label},
+    message::telemetry::{Trace, TraceStep, label},
     os::clock::Now,
     policy::{
         auth::Identity,
@@ -37,10 +37,10 @@ use crate::{
         upstream::Attempts,
         worker::{
             Worker,
-            measures::{LIMITED_STATUS, Measured, MeasuredRoute},
+            measures::{LIMITED_STATUS, MeasuredRequest, MeasuredRoute},
         },
     },
-    refusal::{Refusal, Reject, Row},
+    refusal::{Refusal, RefusalRow, Reject},
     route::target::Target,
     settings::{timeouts::Timeouts, upstream::Upstream},
     signal::Signal,
@@ -152,7 +152,8 @@ impl Exchange {
         let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.outcome.status = 0;
         exchange.observed(signal, None, &[]);
-        let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
+        let row =
+            RefusalRow { status: http::StatusCode::BAD_REQUEST, title: "", label: signal.name(), signal: Some(signal) };
         exchange.outcome.refused = Some((row, detail.into()));
     }
 
@@ -165,7 +166,8 @@ impl Exchange {
     ) {
         let mut exchange = Self::new(worker, connection, listener, None, Now::read(), false);
         exchange.outcome.status = 0;
-        let row = Row { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
+        let row =
+            RefusalRow { status: http::StatusCode::BAD_REQUEST, title: "", label: "failed_handshake", signal: None };
         exchange.outcome.refused = Some((row, detail));
     }
 
@@ -257,7 +259,7 @@ impl Exchange {
     }
 
     /// The exchange ends with a refusal. Its signal is noted now, before the response leaves.
-    pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> Row {
+    pub(in crate::proxy) fn refuse(&mut self, refusal: Refusal) -> RefusalRow {
         let row = refusal.row();
         // A response that broke off before it began was counted then.
         if self.outcome.refused.is_none() {
@@ -291,7 +293,7 @@ impl Exchange {
     }
 
     /// A step of the request has ended.
-    pub(super) fn ended(&mut self, step: Step) {
+    pub(super) fn ended(&mut self, step: TraceStep) {
         if let Some(trace) = &mut self.trace {
             trace.ended(step);
         }
@@ -302,7 +304,7 @@ impl Exchange {
         if !recorder.is_sampled && self.outcome.status < 500 {
             return;
         }
-        recorder.ended(Step::Respond);
+        recorder.ended(TraceStep::Respond);
         let took = recorder.steps.last().map_or(0, |step| step.after.saturating_add(step.took));
         let line = self.request.line.as_ref();
         let (upstream, attempts) = (self.upstream(), &self.outcome.attempts);
@@ -405,7 +407,7 @@ impl Exchange {
     fn measure(&self) -> Option<u64> {
         let measures = self.listener.generation.measures().filter(|_| self.counted)?;
         let (outcome, took) = (&self.outcome, self.took());
-        measures.note(Measured {
+        measures.note(MeasuredRequest {
             route: match self.routing.route {
                 _ if self.routing.is_health => MeasuredRoute::Health,
                 Some(route) => MeasuredRoute::Route(route),
@@ -442,7 +444,7 @@ impl Exchange {
         let secured = self.connection.secured.get();
         let (upstream, attempts) = (self.upstream(), &self.outcome.attempts);
         let server = upstream.and_then(|upstream| upstream.servers.get(attempts.server?));
-        let line = Line {
+        let line = LogLine {
             unix_millis: self.began.unix_millis,
             id: self.id,
             client: self.client.address,

@@ -109,7 +109,7 @@ pub(super) async fn upload(
 }
 
 /// How a request is forwarded.
-pub(super) struct Plan<'a> {
+pub(super) struct ForwardPlan<'a> {
     pub(super) group: &'a ServerGroup,
     pub(super) route: &'a CompiledRoute,
     /// The certificate that the client has shown.
@@ -120,7 +120,7 @@ pub(super) struct Plan<'a> {
     pub(super) class: Class,
 }
 
-impl<'a> Plan<'a> {
+impl<'a> ForwardPlan<'a> {
     /// What a server of the group is sent, and how its answer is read.
     pub(super) fn job(
         self,

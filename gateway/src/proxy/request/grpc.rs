@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, request::Parts};
 
-use super::{exchange::Exchange, response::response_body::ResponseBody};
+use super::{exchange::Exchange, response::response_body};
 use crate::refusal::{Refusal, Reject};
 
 const MEDIA_TYPE: &[u8] = b"application/grpc";
@@ -76,11 +76,11 @@ const fn code(reject: Reject) -> Option<&'static str> {
 pub(in crate::proxy) fn refuse(
     reject: Reject,
     mut exchange: Box<Exchange>,
-) -> Result<Response<ResponseBody>, Box<Exchange>> {
+) -> Result<Response<response_body::ResponseBody>, Box<Exchange>> {
     let Some(code) = code(reject).filter(|_| exchange.request.is_grpc) else { return Err(exchange) };
     exchange.outcome.grpc_status = code.parse().ok();
     let id = exchange.told_id();
-    let mut response = Response::new(ResponseBody::whole(bytes::Bytes::new(), exchange));
+    let mut response = Response::new(response_body::ResponseBody::whole(bytes::Bytes::new(), exchange));
     *response.status_mut() = StatusCode::OK;
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));

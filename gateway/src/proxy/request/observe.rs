@@ -8,10 +8,10 @@ use super::{checks::looked::Looked, exchange::Exchange, outcome::CLIENT_LEFT};
 use crate::{
     message::MAX_PATH,
     policy::detect::{
-        BanRequest, Completed, CrawlerStanding, Facts, Finished, LIMITED, NO_ROUTE, Observed, ObservedValues, OurFault,
-        UpstreamAnswer, is_sought_by_scanners,
+        BanRequest, Completed, CrawlerStanding, Finished, LIMITED, NO_ROUTE, Observed, ObservedFacts, ObservedValues,
+        OurFault, UpstreamAnswer, is_sought_by_scanners,
     },
-    proxy::worker::{measures::LIMITED_STATUS, messages::Event},
+    proxy::worker::{measures::LIMITED_STATUS, messages::WorkerEvent},
     route::target::Target,
     signal::Signal,
 };
@@ -52,7 +52,7 @@ impl Exchange {
         if let Some(fault) = detector.our_fault(&answer, self.client.source, now) {
             let template = self.snapshot().served.get(route).map_or("", |route| &*route.template);
             let name = template.get(..template.floor_char_boundary(MAX_PATH)).unwrap_or_default().to_owned();
-            self.worker.tell(Event::OurFault(Box::new(OurFault { route: name, ..fault })));
+            self.worker.tell(WorkerEvent::OurFault(Box::new(OurFault { route: name, ..fault })));
         }
         let Some(signal) = detector.judge_answer(&answer, self.client.source, now) else { return };
         if signal == Signal::UpstreamUnauthorized && self.looked.bears_session {
@@ -160,7 +160,7 @@ impl Exchange {
         let detector = &self.listener.snapshot().detector;
         let identity = self.identity.as_ref();
         let principal = identity.map(|identity| identity.principal()).or(claimed);
-        let facts = Facts {
+        let facts = ObservedFacts {
             path: self.request.target.as_ref().map(Target::path),
             agent: self.looked.agent,
             ja4: self.connection.ja4(),

@@ -4,7 +4,7 @@ use std::{borrow::Cow, cell::Cell, rc::Rc, sync::Arc};
 
 use crate::{
     proxy::upstream::Attempts,
-    refusal::{Row, violation::Violation},
+    refusal::{RefusalRow, violation::Violation},
     signal::Signal,
 };
 
@@ -23,7 +23,7 @@ pub(in crate::proxy) struct Outcome {
     pub(in crate::proxy) ended: Option<&'static str>,
     /// Whether it went to its upstream.
     pub(super) forwarded: bool,
-    pub(super) refused: Option<(Row, Cow<'static, str>)>,
+    pub(super) refused: Option<(RefusalRow, Cow<'static, str>)>,
     /// The limits that it is over, by their names.
     pub(super) policies: Box<[Arc<str>]>,
     /// The rules of its route that it breaks.

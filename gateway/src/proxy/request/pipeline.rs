@@ -8,14 +8,14 @@ use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, reques
 use super::{
     checks::lookup,
     exchange::Exchange,
-    forward::{self, Plan},
+    forward::{self, ForwardPlan},
     grpc,
     response::{
         interim::InterimRelay,
         local_reply::LocalReply,
         problem,
         respond::{self, CommonHeaders},
-        response_body::{REVOKED, ResponseBody},
+        response_body::{self, REVOKED},
     },
     routing::{self, RouteMatch},
     trace::Recorder,
@@ -23,10 +23,10 @@ use super::{
 };
 use crate::{
     log::line::Timings,
-    message::telemetry::Step,
+    message::telemetry::TraceStep,
     os::clock::{self, Now},
     policy::{
-        auth::{Outcome, Presented},
+        auth::{AuthOutcome, Presented},
         authz::{RequestFacts, WouldDeny},
         limit::When,
     },
@@ -50,7 +50,7 @@ pub(in crate::proxy) async fn serve(
     listener: ListenerRef,
     head: Box<Parts>,
     body: Incoming,
-) -> Response<ResponseBody> {
+) -> Response<response_body::ResponseBody> {
     let now = Now::read();
     let line = (head.method.clone(), head.version, head.uri.path_and_query().cloned());
     let mut exchange = Exchange::begin(&worker, &connection, listener.clone(), Some(line), now);
@@ -99,7 +99,10 @@ pub(in crate::proxy) async fn serve(
 }
 
 /// A response whose request may be `unread`: the client is told with it, and is listened to a little longer.
-fn left_unread(mut response: Response<ResponseBody>, unread: bool) -> Response<ResponseBody> {
+fn left_unread(
+    mut response: Response<response_body::ResponseBody>,
+    unread: bool,
+) -> Response<response_body::ResponseBody> {
     if unread {
         response.body_mut().leave_unread();
     }
@@ -120,7 +123,7 @@ async fn answer(
     let now = exchange.wait_for_turn(now).await?;
     let RouteMatch { route, certificate } = routing::find(worker, connection, listener, exchange, &head, now)?;
     let now = exchange.wait_for_turn(now).await?;
-    exchange.ended(Step::Route);
+    exchange.ended(TraceStep::Route);
     let mut would = WouldDeny::default();
     route.access.admit(exchange.client.named(), &mut would)?;
     let authenticates = exchange.clock();
@@ -131,9 +134,11 @@ async fn answer(
         let (client, host) = (exchange.client.named(), exchange.target()?.host());
         let presented = Presented { headers, carried, certificate, source, client, host, answers: &[] };
         let proved = match listener.snapshot().authenticators.identify(&presented, &route.accepted, now) {
-            Outcome::Decided(decided) => decided,
+            AuthOutcome::Decided(decided) => decided,
             // Boxed, as most requests do without it.
-            Outcome::Needs(lookup) => Box::pin(lookup::identify(listener, route, exchange, presented, lookup)).await,
+            AuthOutcome::Needs(lookup) => {
+                Box::pin(lookup::identify(listener, route, exchange, presented, lookup)).await
+            }
         };
         match proved.and_then(|identity| listener.snapshot().authenticators.tables().admit(identity)) {
             Ok(identity) => {
@@ -143,7 +148,7 @@ async fn answer(
             }
             Err(refusal) => route.access.unproved(refusal, &mut would)?,
         }
-        exchange.ended(Step::Authenticate);
+        exchange.ended(TraceStep::Authenticate);
     }
     let target = exchange.target()?;
     let (path, is_odd, address) = (target.path(), target.is_odd(), exchange.client.named());
@@ -170,20 +175,20 @@ async fn answer(
     let has_body = exchange.request.body.as_ref().is_some_and(|body| !body.is_end_stream());
     let upgrade = upgrade::wanted(&head, has_body, route.upgrade.as_ref())?;
     let caller = if exchange.request.is_grpc { grpc::timeout(&head.headers)? } else { None };
-    exchange.ended(Step::Authorize);
+    exchange.ended(TraceStep::Authorize);
     let group = listener.generation.upstreams.get(upstream).ok_or_else(no_upstream)?;
     let upload = forward::upload(&listener.generation, (group, route), &head, exchange).await?;
     if route.judges_bodies() {
-        exchange.ended(Step::Validate);
+        exchange.ended(TraceStep::Validate);
     }
     let timeouts = AttemptTimeouts::new(&route.timeouts, caller);
-    let mut job = Plan { group, route, certificate, upgrade, timeouts, class }.job(head, upload, exchange)?;
+    let mut job = ForwardPlan { group, route, certificate, upgrade, timeouts, class }.job(head, upload, exchange)?;
     exchange.forwarded();
     let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
     let interim = InterimRelay::new(exchange, connection);
     let client = ClientSide { turn: &connection.write_turn, interim: &interim };
     let answered = upstream::forward(permit, &mut job, &client).await;
-    exchange.ended(Step::Upstream);
+    exchange.ended(TraceStep::Upstream);
     if let Some((measures, began)) = began {
         let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());
         measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));

@@ -7,7 +7,7 @@ use http::{Response, request::Parts};
 use super::{
     exchange::Exchange,
     pipeline,
-    response::{problem, respond::CommonHeaders, response_body::ResponseBody},
+    response::{problem, respond::CommonHeaders, response_body},
 };
 use crate::{
     os::clock::Now,
@@ -26,14 +26,14 @@ use crate::{
 
 /// Answers the requests of one connection.
 #[derive(Clone)]
-pub(in crate::proxy) struct Requests {
+pub(in crate::proxy) struct ConnectionRequests {
     worker: Rc<Worker>,
     pub(in crate::proxy) connection: Rc<Connection>,
     /// Shared by all clones: none keeps a configuration longer than the connection needs it.
     listener: Rc<RefCell<ListenerRef>>,
 }
 
-impl Requests {
+impl ConnectionRequests {
     /// `listener` is the one that the connection came in by, in the configuration that was in force then.
     pub(in crate::proxy) fn new(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: ListenerRef) -> Self {
         let listener = Rc::new(RefCell::new(listener));
@@ -64,9 +64,9 @@ impl Requests {
     }
 }
 
-impl Service for Requests {
+impl Service for ConnectionRequests {
     type RequestBody = Incoming;
-    type ResponseBody = ResponseBody;
+    type ResponseBody = response_body::ResponseBody;
 
     fn head_limits(&self) -> HeadLimits {
         self.worker.generation().snapshot().settings.head
@@ -76,21 +76,25 @@ impl Service for Requests {
         self.worker.generation().snapshot().settings.timeouts
     }
 
-    fn respond(&self, head: Box<Parts>, body: Incoming) -> impl Future<Output = Response<ResponseBody>> + 'static {
+    fn respond(
+        &self,
+        head: Box<Parts>,
+        body: Incoming,
+    ) -> impl Future<Output = Response<response_body::ResponseBody>> + 'static {
         pipeline::serve(Rc::clone(&self.worker), Rc::clone(&self.connection), self.listener(), head, body)
     }
 
-    fn refuse(&self, line: Option<RequestLine>, refusal: Refusal) -> Response<ResponseBody> {
+    fn refuse(&self, line: Option<RequestLine>, refusal: Refusal) -> Response<response_body::ResponseBody> {
         let exchange = Exchange::begin(&self.worker, &self.connection, self.listener(), line, Now::read());
         problem::refuse(exchange, refusal, true)
     }
 
-    fn replace(&self, broken: &mut ResponseBody) -> Option<Response<ResponseBody>> {
+    fn replace(&self, broken: &mut response_body::ResponseBody) -> Option<Response<response_body::ResponseBody>> {
         let (exchange, detail) = broken.take_broken()?;
         Some(self.refuse_late(exchange, Refusal::new(Reject::UpstreamFailed, detail)))
     }
 
-    fn refuse_tunnel(&self, tunnel: Box<Tunnel>) -> Response<ResponseBody> {
+    fn refuse_tunnel(&self, tunnel: Box<Tunnel>) -> Response<response_body::ResponseBody> {
         self.refuse_late(tunnel.give_up(), Refusal::new(Reject::BadRequest, "bytes before the tunnel"))
     }
 
@@ -103,9 +107,9 @@ impl Service for Requests {
     }
 }
 
-impl Requests {
+impl ConnectionRequests {
     /// The response in place of one that was made already.
-    fn refuse_late(&self, exchange: Box<Exchange>, refusal: Refusal) -> Response<ResponseBody> {
+    fn refuse_late(&self, exchange: Box<Exchange>, refusal: Refusal) -> Response<response_body::ResponseBody> {
         let listener = exchange.listener.clone();
         let common = CommonHeaders::of(&listener, &self.connection, &exchange, false);
         let mut response = problem::refuse(exchange, refusal, true);

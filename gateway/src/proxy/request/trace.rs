@@ -8,10 +8,10 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use crate::{
     collections::mix::mix,
     log::text::hexadecimal,
-    message::telemetry::{Step, StepSpan},
+    message::telemetry::{StepSpan, TraceStep},
     os::clock,
     proxy::upstream::Attempts,
-    settings::traces::{Accept, Settings},
+    settings::traces::{self, Accept},
     web::{request_id::RequestId, trace_context::TraceContext},
 };
 
@@ -36,7 +36,13 @@ pub(in crate::proxy) struct Recorder {
 
 impl Recorder {
     /// Begins to record a request. `is_trusted`: it comes from a trusted proxy.
-    pub(super) fn begin(settings: &Settings, headers: &HeaderMap, is_trusted: bool, id: RequestId, began: u64) -> Self {
+    pub(super) fn begin(
+        settings: &traces::Settings,
+        headers: &HeaderMap,
+        is_trusted: bool,
+        id: RequestId,
+        began: u64,
+    ) -> Self {
         let is_accepted = match settings.accept {
             Accept::Everybody => true,
             Accept::Nobody => false,
@@ -63,10 +69,10 @@ impl Recorder {
     }
 
     /// A step has ended, the next one begins.
-    pub(super) fn ended(&mut self, step: Step) {
+    pub(super) fn ended(&mut self, step: TraceStep) {
         let now = clock::monotonic();
         let span = match step {
-            Step::Upstream => self.upstream_span,
+            TraceStep::Upstream => self.upstream_span,
             _ => spread(self.span ^ (self.steps.len() as u64 + 1)).max(1),
         };
         let (after, took) = (self.last.saturating_sub(self.began), now.saturating_sub(self.last));
@@ -75,7 +81,7 @@ impl Recorder {
     }
 
     /// A step beside the others: when it began (`CLOCK_MONOTONIC`), and how long it took. Nanoseconds.
-    fn beside(&mut self, step: Step, began: u64, took: u64) {
+    fn beside(&mut self, step: TraceStep, began: u64, took: u64) {
         let span = spread(self.span ^ (self.steps.len() as u64 + 1)).max(1);
         self.steps.push(StepSpan { step, span, after: began.saturating_sub(self.began), took });
     }
@@ -83,19 +89,19 @@ impl Recorder {
     /// The client's TLS handshake was over when the request began; `None`: there was none before this request.
     pub(super) fn shook_hands(&mut self, took: Option<u64>) {
         if let Some(took) = took {
-            self.beside(Step::Handshake, self.began, took);
+            self.beside(TraceStep::Handshake, self.began, took);
         }
     }
 
     /// How long that handshake took.
     pub(super) fn handshake(&self) -> Option<u64> {
-        self.steps.iter().find(|step| step.step == Step::Handshake).map(|step| step.took)
+        self.steps.iter().find(|step| step.step == TraceStep::Handshake).map(|step| step.took)
     }
 
     /// How the request was forwarded.
     pub(super) fn forwarded(&mut self, attempts: &Attempts) {
         if let Some(took) = attempts.connect {
-            self.beside(Step::Connect, attempts.opened_at, took);
+            self.beside(TraceStep::Connect, attempts.opened_at, took);
         }
     }
 
@@ -144,7 +150,7 @@ const fn spread(number: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::{audit::Url, otlp::Collector};
+    use crate::settings::{audit::AnchorUrl, otlp::OtlpCollector};
 
     const GOOD: &str = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
 
@@ -184,9 +190,9 @@ mod tests {
 
     fn begin(accept: Accept, sample: u32, count: u128, headers: &HeaderMap) -> Recorder {
         let text = String::new;
-        let endpoint = Url { is_tls: false, host: text(), port: 1, authority: text(), path: text() };
-        let collector = Collector { endpoint, ca: None, headers: None, service: text() };
-        let settings = Settings { collector, sample, accept };
+        let endpoint = AnchorUrl { is_tls: false, host: text(), port: 1, authority: text(), path: text() };
+        let collector = OtlpCollector { endpoint, ca: None, headers: None, service: text() };
+        let settings = traces::Settings { collector, sample, accept };
         Recorder::begin(&settings, headers, false, RequestId(7 << 64 | count), 0)
     }
 

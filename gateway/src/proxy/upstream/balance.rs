@@ -6,7 +6,7 @@ use std::cell::Cell;
 
 use crate::{
     collections::mix::mix,
-    settings::upstream::{Balance, Server},
+    settings::upstream::{Balance, UpstreamServer},
 };
 
 /// Points on the ring for each server, on average.
@@ -33,7 +33,7 @@ enum Algorithm {
 
 impl Balancer {
     /// Workers begin at different servers: `seed` is a random number.
-    pub(super) fn new(balance: &Balance, servers: &[Server], seed: u64) -> Self {
+    pub(super) fn new(balance: &Balance, servers: &[UpstreamServer], seed: u64) -> Self {
         let weights: Box<[u32]> = servers.iter().map(|server| server.weight.max(1)).collect();
         let schedule = schedule(&weights);
         let turn = usize::try_from(seed % u64::try_from(schedule.len().max(1)).unwrap_or(1)).unwrap_or(0);
@@ -146,10 +146,10 @@ const fn greatest_common_divisor(mut a: u32, mut b: u32) -> u32 {
 
 /// Points of every server in the order of their places. They depend on addresses and weights alone: every worker and
 /// every proxy has the same, and a server that comes or goes moves only its own share.
-fn ring(servers: &[Server]) -> Box<[(u64, u8)]> {
+fn ring(servers: &[UpstreamServer]) -> Box<[(u64, u8)]> {
     let total: usize = servers.iter().map(|server| usize::try_from(server.weight).unwrap_or(1)).sum();
     let mut ring = Vec::new();
-    for (server, Server { address, weight }) in (0_u8..).zip(servers) {
+    for (server, UpstreamServer { address, weight }) in (0_u8..).zip(servers) {
         let share = usize::try_from(*weight).unwrap_or(1) * servers.len() * POINTS / total.max(1);
         let place = hash(address.as_bytes());
         ring.extend((1..=u64::try_from(share.max(1)).unwrap_or(1)).map(|point| (mix(place ^ mix(point)), server)));

@@ -16,7 +16,7 @@ use tokio::sync::oneshot::{Receiver, Sender, channel};
 
 use crate::{
     os::clock,
-    policy::admission::{AdmissionDecision, Class, Departure, Gate, Report, Sample},
+    policy::admission::{AdmissionDecision, Class, Departure, Gate, GateReport, Sample},
     settings::upstream::Concurrency,
 };
 
@@ -40,7 +40,7 @@ impl SharedGate {
     }
 
     /// How it is.
-    pub(super) fn report(&self) -> Report {
+    pub(super) fn report(&self) -> GateReport {
         self.lock().report()
     }
 

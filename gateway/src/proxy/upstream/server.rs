@@ -72,7 +72,7 @@ impl SharedUpstream {
     /// One worker's pools, one for each server: that of `known` where there is one.
     pub(super) fn servers(&self, known: impl Fn(&str) -> Option<Rc<Pool>>) -> Box<[ServerPool]> {
         let settings = &self.state.settings;
-        let server = |server: &upstream::Server| {
+        let server = |server: &upstream::UpstreamServer| {
             let pool = known(&server.address).unwrap_or_else(|| {
                 let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
                 Rc::new(Pool::new(dialer, settings))
@@ -92,7 +92,7 @@ mod tests {
         let ca = NamedFile { path: "ca".into(), bytes: Arc::from(ca.as_bytes()) };
         let server_name = Some(name.to_owned());
         let tls = UpstreamTls { ca, server_name, certificate: None, accepts_any: false, pins: Vec::new() };
-        let server = upstream::Server { address: "127.0.0.1:1".to_owned(), weight };
+        let server = upstream::UpstreamServer { address: "127.0.0.1:1".to_owned(), weight };
         Upstream { tls: Some(tls), servers: vec![server], ..Upstream::default() }
     }
 

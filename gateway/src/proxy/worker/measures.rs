@@ -127,7 +127,7 @@ pub(in crate::proxy) enum MeasuredRoute {
 
 /// One request, as it is measured.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::proxy) struct Measured {
+pub(in crate::proxy) struct MeasuredRequest {
     pub(in crate::proxy) route: MeasuredRoute,
     /// `None`: its client had left.
     pub(in crate::proxy) status: Option<u16>,
@@ -155,7 +155,7 @@ impl Measures {
     }
 
     /// A request was answered, or its client left.
-    pub(in crate::proxy) fn note(&self, request: Measured) {
+    pub(in crate::proxy) fn note(&self, request: MeasuredRequest) {
         let route = match request.route {
             MeasuredRoute::Health => &self.health,
             MeasuredRoute::Limited => &self.limited,

@@ -19,15 +19,15 @@ use crate::{
 };
 
 /// What the control thread has a worker do.
-pub(in crate::proxy) enum Command {
-    /// Close the connections of a banned source, then tell it by [`Event::Closed`].
+pub(in crate::proxy) enum WorkerCommand {
+    /// Close the connections of a banned source, then tell it by [`WorkerEvent::Closed`].
     Close {
         ban: u64,
         source: Source,
         /// Whether the table of bans has it: then the table also tells whether it was lifted meanwhile.
         known: bool,
     },
-    /// Serve another configuration, and by these listeners as well, then tell it by [`Event::Configured`].
+    /// Serve another configuration, and by these listeners as well, then tell it by [`WorkerEvent::Configured`].
     Configure { compiled: Arc<Compiled>, sockets: Vec<(SocketAddr, TcpListener)> },
     /// Close the connections of everybody who is banned: what is in force was told anew.
     CloseBanned,
@@ -41,7 +41,7 @@ pub(in crate::proxy) enum Command {
 
 /// What a worker tells the control thread.
 #[derive(Debug)]
-pub(in crate::proxy) enum Event {
+pub(in crate::proxy) enum WorkerEvent {
     /// A rule asks for a ban.
     BanRequest(BanRequest),
     /// Good clients fail together.

@@ -16,7 +16,7 @@ use crate::proxy::{
 };
 
 /// What all workers share.
-pub(in crate::proxy) struct Shared {
+pub(in crate::proxy) struct WorkersShared {
     /// Traces for which there was no room.
     pub(in crate::proxy) lost_traces: AtomicU64,
     pub(in crate::proxy) bans: EnforcedBans,
@@ -46,7 +46,7 @@ pub(in crate::proxy) struct Shared {
     pub(in crate::proxy) lost_connections: AtomicU64,
 }
 
-impl Shared {
+impl WorkersShared {
     pub(in crate::proxy) fn new(bans: EnforcedBans) -> Self {
         Self {
             lost_traces: AtomicU64::new(0),

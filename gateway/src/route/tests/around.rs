@@ -71,7 +71,7 @@ fn broken_escapes_in_queries() {
     let routes = [
         route(None, "/plain", &[]),
         Route { waf: Some(waf), ..route(None, "/waf", &[]) },
-        Route { graphql: Some(crate::settings::graphql::Limits::default()), ..route(None, "/graphql", &[]) },
+        Route { graphql: Some(crate::settings::graphql::GraphqlLimits::default()), ..route(None, "/graphql", &[]) },
         route(None, "/when", &[]),
         with(None, "/when", &[equals("?a", "1")]),
         with(None, "/header", &[equals("x-a", "1")]),

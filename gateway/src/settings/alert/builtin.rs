@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Aggregation, AlertCondition, AlertRule, Comparison, Match, Severity};
+use super::{Aggregation, AlertComparison, AlertCondition, AlertRule, Match, Severity};
 use crate::metric::Metric;
 
 /// One of them, as it stands in the table.
@@ -13,7 +13,7 @@ struct Row {
     measure: Aggregation,
     filter: &'static [(&'static str, &'static str)],
     by: &'static [&'static str],
-    condition: (Comparison, f64),
+    condition: (AlertComparison, f64),
     hold: u64,
     recover_after: u64,
     window: u64,
@@ -29,7 +29,7 @@ const fn row(name: &'static str, severity: Severity, metric: Metric, summary: &'
         measure: Aggregation::Value,
         filter: &[],
         by: &[],
-        condition: (Comparison::Above, 0.0),
+        condition: (AlertComparison::Above, 0.0),
         hold: 0,
         recover_after: 60,
         window: 300,
@@ -67,7 +67,7 @@ fn rule(row: Row) -> AlertRule {
 }
 
 fn rows() -> Vec<Row> {
-    use Comparison::{Above, Below};
+    use AlertComparison::{Above, Below};
     use Severity::{Critical, Info, Warning};
     let increases = |row: Row| Row { measure: Aggregation::Increase, ..row };
     vec![
@@ -309,7 +309,7 @@ impl Row {
         Self { filter, ..self }
     }
 
-    fn when(self, comparison: Comparison, bound: f64) -> Self {
+    fn when(self, comparison: AlertComparison, bound: f64) -> Self {
         Self { condition: (comparison, bound), ..self }
     }
 
@@ -323,7 +323,7 @@ mod tests {
     use std::collections::BTreeSet;
 
     use super::*;
-    use crate::metric::Kind;
+    use crate::metric::MetricKind;
 
     #[test]
     fn what_a_reload_puts_right_ends_with_it() {
@@ -340,7 +340,7 @@ mod tests {
         assert_eq!(names.len(), rules.len());
         for rule in &rules {
             let row = rule.metric.row();
-            assert_eq!(rule.measure.has_window(), row.kind == Kind::Counter, "{}", rule.name);
+            assert_eq!(rule.measure.has_window(), row.kind == MetricKind::Counter, "{}", rule.name);
             let known = |label: &str| row.labels.contains(&label);
             assert!(rule.by.iter().all(|label| known(label)), "{}", rule.name);
             assert!(rule.filter.iter().all(|filter| known(&filter.label)), "{}", rule.name);

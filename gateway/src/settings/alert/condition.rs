@@ -32,15 +32,15 @@ pub enum Aggregation {
 impl Aggregation {
     /// What its numbers are, for people. `metric`: of which it is made.
     #[must_use]
-    pub fn unit(&self, metric: Metric) -> Unit {
+    pub fn unit(&self, metric: Metric) -> NumberUnit {
         let name = metric.row().name;
         match self {
-            Self::Age | Self::Left | Self::Quantile(_) => Unit::Seconds,
-            Self::DividedBy(_) | Self::Share(_) => Unit::Share,
-            Self::Rate => Unit::PerSecond,
-            Self::Value | Self::LessThan(_) if name.ends_with("_seconds") => Unit::Seconds,
-            Self::Value | Self::LessThan(_) if name.ends_with("_bytes") => Unit::Bytes,
-            Self::Increase | Self::LessThan(_) | Self::Value => Unit::Count,
+            Self::Age | Self::Left | Self::Quantile(_) => NumberUnit::Seconds,
+            Self::DividedBy(_) | Self::Share(_) => NumberUnit::Share,
+            Self::Rate => NumberUnit::PerSecond,
+            Self::Value | Self::LessThan(_) if name.ends_with("_seconds") => NumberUnit::Seconds,
+            Self::Value | Self::LessThan(_) if name.ends_with("_bytes") => NumberUnit::Bytes,
+            Self::Increase | Self::LessThan(_) | Self::Value => NumberUnit::Count,
         }
     }
 
@@ -53,7 +53,7 @@ impl Aggregation {
 
 /// What a number is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Unit {
+pub enum NumberUnit {
     /// Bytes.
     Bytes,
     /// Things.
@@ -66,7 +66,7 @@ pub enum Unit {
     Share,
 }
 
-impl Unit {
+impl NumberUnit {
     /// A number of this unit as people read it.
     #[must_use]
     pub fn show(self, value: f64) -> String {
@@ -137,7 +137,7 @@ impl Match {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct AlertCondition {
     /// How.
-    pub comparison: Comparison,
+    pub comparison: AlertComparison,
     /// A finite number.
     pub bound: f64,
 }
@@ -147,7 +147,7 @@ impl Eq for AlertCondition {}
 
 /// How a number compares with the bound.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Comparison {
+pub enum AlertComparison {
     /// `>`.
     Above,
     /// `>=`.
@@ -162,7 +162,7 @@ pub enum Comparison {
     Other,
 }
 
-impl Comparison {
+impl AlertComparison {
     /// By sign, the longer ones first.
     pub const SIGNS: [(&str, Self); 6] = [
         (">=", Self::AtLeast),
@@ -181,23 +181,23 @@ impl AlertCondition {
         // Whole numbers, and shares of them: what is as good as equal is equal.
         let equals = (value - self.bound).abs() <= f64::EPSILON * self.bound.abs().max(1.0);
         match self.comparison {
-            Comparison::Above => value > self.bound,
-            Comparison::AtLeast => value >= self.bound,
-            Comparison::AtMost => value <= self.bound,
-            Comparison::Below => value < self.bound,
-            Comparison::Equal => equals,
-            Comparison::Other => !equals,
+            AlertComparison::Above => value > self.bound,
+            AlertComparison::AtLeast => value >= self.bound,
+            AlertComparison::AtMost => value <= self.bound,
+            AlertComparison::Below => value < self.bound,
+            AlertComparison::Equal => equals,
+            AlertComparison::Other => !equals,
         }
     }
 
     /// As people read it.
     #[must_use]
-    pub fn show(&self, unit: Unit) -> String {
+    pub fn show(&self, unit: NumberUnit) -> String {
         format!("{} {}", self.comparison, unit.show(self.bound))
     }
 }
 
-impl fmt::Display for Comparison {
+impl fmt::Display for AlertComparison {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let sign = Self::SIGNS.iter().find(|(_, comparison)| comparison == self).map_or("", |(sign, _)| sign);
         out.write_str(sign)
@@ -211,18 +211,18 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         for (unit, value, expect) in [
-            (Unit::Share, 0.073_2, "7.32 %"),
-            (Unit::Share, 0.05, "5 %"),
-            (Unit::Share, 1.0, "100 %"),
-            (Unit::Seconds, 0.012, "12 ms"),
-            (Unit::Seconds, 0.0, "0 s"),
-            (Unit::Seconds, 15.0, "15 s"),
-            (Unit::Seconds, 400.0, "6 minutes"),
-            (Unit::Seconds, 1_209_599.0, "13 days"),
-            (Unit::Seconds, -90_000.0, "-25 hours"),
-            (Unit::Bytes, 3_221_225_472.0, "3 GiB"),
-            (Unit::PerSecond, 12.345, "12.3/s"),
-            (Unit::Count, 41.0, "41"),
+            (NumberUnit::Share, 0.073_2, "7.32 %"),
+            (NumberUnit::Share, 0.05, "5 %"),
+            (NumberUnit::Share, 1.0, "100 %"),
+            (NumberUnit::Seconds, 0.012, "12 ms"),
+            (NumberUnit::Seconds, 0.0, "0 s"),
+            (NumberUnit::Seconds, 15.0, "15 s"),
+            (NumberUnit::Seconds, 400.0, "6 minutes"),
+            (NumberUnit::Seconds, 1_209_599.0, "13 days"),
+            (NumberUnit::Seconds, -90_000.0, "-25 hours"),
+            (NumberUnit::Bytes, 3_221_225_472.0, "3 GiB"),
+            (NumberUnit::PerSecond, 12.345, "12.3/s"),
+            (NumberUnit::Count, 41.0, "41"),
         ] {
             assert_eq!(unit.show(value), expect);
         }

@@ -73,10 +73,10 @@ fn snapshot() -> Snapshot {
 }
 
 /// A token by a key that nobody has fetched.
-fn token() -> Secret {
+fn token() -> SecretToken {
     let part = |value: Value| BASE64URL_NOPAD.encode(value.to_string().as_bytes());
     let claims = json!({"iss": "http://127.0.0.1:9100", "aud": "api", "sub": "ada", "exp": 4_000_000_000_u64});
-    Secret(format!(
+    SecretToken(format!(
         "{}.{}.{}",
         part(json!({"alg": "ES256", "kid": "new"})),
         part(claims),
@@ -84,14 +84,14 @@ fn token() -> Secret {
     ))
 }
 
-fn asked(path: &str, more: Asked) -> Question {
+fn asked(path: &str, more: Asked) -> ExplainQuestion {
     let (method, target, authority) = ("GET".to_owned(), path.to_owned(), "api.example".to_owned());
-    Question::Request(Box::new(Asked { method, target, authority, ..more }))
+    ExplainQuestion::Request(Box::new(Asked { method, target, authority, ..more }))
 }
 
 /// The verdict, the step that decides, and its words.
 #[track_caller]
-fn check(snapshot: &Snapshot, question: &Question, verdict: Verdict, step: &str, says: &str) {
+fn check(snapshot: &Snapshot, question: &ExplainQuestion, verdict: Verdict, step: &str, says: &str) {
     let explained = match explain(snapshot, question, &[], Some("not fetched"), Now::read()) {
         Explaining::Done(Explanation::Request(explained)) => explained,
         other => panic!("{other:?}"),
@@ -143,10 +143,10 @@ fn requests() {
 #[test]
 fn what_has_to_be_known_is_asked_for_first() {
     let snapshot = snapshot();
-    let opaque = || Secret("opaque".to_owned());
+    let opaque = || SecretToken("opaque".to_owned());
     for (token, keys) in [(token(), true), (opaque(), false)] {
         let of_request = asked("/items/ada", Asked { token: Some(token.clone()), ..ada("10.0.0.1", "ada") });
-        for question in [of_request, Question::Token(token)] {
+        for question in [of_request, ExplainQuestion::Token(token)] {
             match explain(&snapshot, &question, &[], None, Now::read()) {
                 Explaining::Needs(Lookup::Keys(_)) if keys => {}
                 Explaining::Needs(Lookup::Introspection(_)) if !keys => {}
@@ -160,15 +160,16 @@ fn what_has_to_be_known_is_asked_for_first() {
 #[test]
 fn tokens() {
     let snapshot = snapshot();
-    let told = |token: Secret| match explain(&snapshot, &Question::Token(token), &[], Some("why"), Now::read()) {
-        Explaining::Done(Explanation::Token(told)) => *told,
-        other => panic!("{other:?}"),
-    };
+    let told =
+        |token: SecretToken| match explain(&snapshot, &ExplainQuestion::Token(token), &[], Some("why"), Now::read()) {
+            Explaining::Done(Explanation::Token(told)) => *told,
+            other => panic!("{other:?}"),
+        };
     let unknown = told(token());
     assert_eq!((unknown.valid, unknown.detail.as_deref()), (None, Some("why")));
-    let broken = told(Secret("eyJhIjoxfQ.e30.AA".to_owned()));
+    let broken = told(SecretToken("eyJhIjoxfQ.e30.AA".to_owned()));
     assert_eq!((broken.valid, broken.signal.as_deref()), (Some(false), Some("forged_token")), "{broken:?}");
-    let long = Question::Token(Secret("a".repeat(LONGEST_TOKEN + 1)));
+    let long = ExplainQuestion::Token(SecretToken("a".repeat(LONGEST_TOKEN + 1)));
     let said = explain(&snapshot, &long, &[], None, Now::read());
     assert!(matches!(said, Explaining::Done(Explanation::Refused(_))), "{said:?}");
 }

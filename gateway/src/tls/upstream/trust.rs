@@ -72,7 +72,7 @@ impl Authorities {
             Err(Error::InvalidCertificate(
                 CertificateError::UnknownIssuer | CertificateError::BadSignature | CertificateError::Other(_),
             )) if self.named.iter().any(|named| named.as_ref() == leaf.as_ref()) => {
-                let read = x509::Certificate::read(leaf).ok_or(CertificateError::BadEncoding)?;
+                let read = x509::X509Certificate::read(leaf).ok_or(CertificateError::BadEncoding)?;
                 let seconds = i64::try_from(now.as_secs()).unwrap_or(i64::MAX);
                 let moment = |seconds: i64| {
                     UnixTime::since_unix_epoch(std::time::Duration::from_secs(seconds.max(0).unsigned_abs()))

@@ -12,7 +12,7 @@ use crate::{
         value::{self, address, form::described},
     },
     diagnostic::Diagnostic,
-    settings::access_log::{LogFile, Output, Rotate, Settings, Syslog, SyslogTransport},
+    settings::access_log::{self, LogFile, Output, Rotate, Syslog, SyslogTransport},
 };
 
 /// The keys of `[[access_log.output]]`.
@@ -65,8 +65,8 @@ pub(super) fn read(tables: Vec<Table<'_>>, reader: &Reader<'_>) -> Vec<Output> {
     let mut outputs: Vec<Output> = Vec::new();
     for table in tables {
         let output = one(&table, reader);
-        if outputs.len() >= Settings::MOST_OUTPUTS {
-            let wrong = Diagnostic::bare(format!("there are more than {} outputs", Settings::MOST_OUTPUTS));
+        if outputs.len() >= access_log::Settings::MOST_OUTPUTS {
+            let wrong = Diagnostic::bare(format!("there are more than {} outputs", access_log::Settings::MOST_OUTPUTS));
             table.report("type", wrong.hint("leave this one out"));
         }
         let where_ = output.as_ref().map(Output::describe);

@@ -6,7 +6,7 @@ use crate::{
     config::value::{self, kind},
     diagnostic::Diagnostic,
     metric::Metric,
-    settings::alert::{Aggregation, AlertCondition, Comparison, Unit},
+    settings::alert::{Aggregation, AlertComparison, AlertCondition, NumberUnit},
 };
 
 /// A condition as it is written.
@@ -40,7 +40,7 @@ pub(super) fn condition(value: &DeValue<'_>) -> Result<WrittenCondition, Diagnos
             .hint("write a comparison and a number: \"> 5 %\", \">= 10\", \"< 500ms\", \"< 1GiB\", \"== 0\"")
     };
     let (sign, comparison) =
-        Comparison::SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)).ok_or_else(wrong)?;
+        AlertComparison::SIGNS.into_iter().find(|(sign, _)| text.starts_with(sign)).ok_or_else(wrong)?;
     let number = text.get(sign.len()..).unwrap_or_default().trim();
     let (bound, written) = if let Some(percent) = number.strip_suffix('%') {
         (percent.trim().parse::<f64>().map_err(|_no_number| wrong())? / 100.0, WrittenBound::Percent)
@@ -67,11 +67,11 @@ impl WrittenCondition {
         let (text, name) = (&self.text, metric.row().name);
         let is_of_bytes = name.contains("_bytes") && self.bound == Size;
         let (is_alike, what, example) = match unit {
-            Unit::PerSecond => (is_of_bytes, "a number a second", "10"),
-            Unit::Count => (is_of_bytes || name.ends_with("_ratio") && self.bound == Percent, "a number", "10"),
-            Unit::Bytes => (self.bound == Size, "a number of bytes", "1GiB"),
-            Unit::Seconds => (self.bound == Duration, "a time", "500ms"),
-            Unit::Share => (self.bound == Percent, "a share", "5 %"),
+            NumberUnit::PerSecond => (is_of_bytes, "a number a second", "10"),
+            NumberUnit::Count => (is_of_bytes || name.ends_with("_ratio") && self.bound == Percent, "a number", "10"),
+            NumberUnit::Bytes => (self.bound == Size, "a number of bytes", "1GiB"),
+            NumberUnit::Seconds => (self.bound == Duration, "a time", "500ms"),
+            NumberUnit::Share => (self.bound == Percent, "a share", "5 %"),
         };
         let is_alike = is_alike || self.bound == Number;
         if !is_alike {
@@ -80,9 +80,9 @@ impl WrittenCondition {
         }
         let is_share = (0.0..=1.0).contains(&bound);
         let is_open = match sign {
-            Comparison::Above | Comparison::AtMost => is_share && bound < 1.0,
-            Comparison::AtLeast | Comparison::Below => is_share && bound > 0.0,
-            Comparison::Equal | Comparison::Other => is_share,
+            AlertComparison::Above | AlertComparison::AtMost => is_share && bound < 1.0,
+            AlertComparison::AtLeast | AlertComparison::Below => is_share && bound > 0.0,
+            AlertComparison::Equal | AlertComparison::Other => is_share,
         };
         if matches!(measure, Aggregation::Share(_)) && !is_open {
             let wrong = Diagnostic::bare(format!("{text:?} holds always or never, as a share is from 0 to 1"));
@@ -104,13 +104,13 @@ mod tests {
     #[test]
     fn conditions() {
         for (text, expect) in [
-            ("> 5 %", Some((Comparison::Above, 0.05))),
-            (">=10", Some((Comparison::AtLeast, 10.0))),
-            ("< 500ms", Some((Comparison::Below, 0.5))),
-            ("<= 1h30m", Some((Comparison::AtMost, 5_400.0))),
-            ("< 1GiB", Some((Comparison::Below, 1_073_741_824.0))),
-            ("== 0", Some((Comparison::Equal, 0.0))),
-            ("!= -1.5", Some((Comparison::Other, -1.5))),
+            ("> 5 %", Some((AlertComparison::Above, 0.05))),
+            (">=10", Some((AlertComparison::AtLeast, 10.0))),
+            ("< 500ms", Some((AlertComparison::Below, 0.5))),
+            ("<= 1h30m", Some((AlertComparison::AtMost, 5_400.0))),
+            ("< 1GiB", Some((AlertComparison::Below, 1_073_741_824.0))),
+            ("== 0", Some((AlertComparison::Equal, 0.0))),
+            ("!= -1.5", Some((AlertComparison::Other, -1.5))),
             ("5", None),
             ("> ", None),
             ("> inf", None),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::{
     config::{reader::Keys, table::Table, value},
-    settings::guard::Breaker,
+    settings::guard::BreakerLimits,
 };
 
 /// The keys of `[guard.breaker]`.
@@ -18,8 +18,8 @@ const SECOND: Duration = Duration::from_secs(1);
 
 const DAY: Duration = Duration::from_secs(86_400);
 
-pub(super) fn read(table: Table<'_>, defaults: Breaker) -> Breaker {
-    let breaker = Breaker {
+pub(super) fn read(table: Table<'_>, defaults: BreakerLimits) -> BreakerLimits {
+    let breaker = BreakerLimits {
         share: table.or("share", defaults.share, value::integer(0..=100)),
         at_least: table.or("at_least", defaults.at_least, value::integer(1..=1_000_000)),
         pause: table.or("pause", defaults.pause, value::duration_in(SECOND..=DAY)),

@@ -12,7 +12,7 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         proxy::Trust,
-        tls::{ClientCertificates, Hsts, Protocol, Tls},
+        tls::{AlpnProtocol, ClientCertificates, Hsts, ListenerTls},
     },
 };
 
@@ -40,14 +40,14 @@ pub(super) fn read(
     known: &TlsReferences<'_>,
     trusted: &Trust,
     reader: &Reader<'_>,
-) -> (Option<Tls>, Option<Hsts>) {
+) -> (Option<ListenerTls>, Option<Hsts>) {
     let asked = table.optional("tls", value::boolean());
     let default = certificate::pair(table, true, reader);
-    let best_first = vec![Protocol::Http2, Protocol::Http1];
+    let best_first = vec![AlpnProtocol::Http2, AlpnProtocol::Http1];
     let protocols = table.list_or(
         "protocols",
         best_first.clone(),
-        value::choice(&[("h2", Protocol::Http2), ("http/1.1", Protocol::Http1)]),
+        value::choice(&[("h2", AlpnProtocol::Http2), ("http/1.1", AlpnProtocol::Http1)]),
     );
     let only_tls13 = table.or("min_tls", false, value::choice(&[("1.2", false), ("1.3", true)]));
     let client_certificates = table.optional(
@@ -78,7 +78,7 @@ pub(super) fn read(
     if protocols.is_empty() {
         protocols = best_first;
     }
-    let tls = Tls { default, protocols, only_tls13, client_certificates, hsts, ja4 };
+    let tls = ListenerTls { default, protocols, only_tls13, client_certificates, hsts, ja4 };
     ((tls.default.is_some() || !names_one).then_some(tls), None)
 }
 

@@ -16,7 +16,7 @@ use crate::{
         },
     },
     diagnostic::Diagnostic,
-    settings::route::{Action, Fixed, Redirect, Rewrite},
+    settings::route::{Action, FixedResponse, Redirect, Rewrite},
     web::path::pattern::PathPattern,
 };
 
@@ -161,7 +161,7 @@ fn elsewhere(text: &str, path: &str) -> Result<(String, PathPattern), Diagnostic
     Ok((format!("{scheme}://{host}{port}"), pattern))
 }
 
-fn respond(table: Table<'_>) -> Option<Fixed> {
+fn respond(table: Table<'_>) -> Option<FixedResponse> {
     if !table.is_present() {
         return None;
     }
@@ -220,5 +220,5 @@ fn respond(table: Table<'_>) -> Option<Fixed> {
     }
     table.finish();
     let content_type = content_type.unwrap_or(HeaderValue::from_static("text/plain; charset=utf-8"));
-    Some(Fixed { status, content_type: (!body.is_empty()).then_some(content_type), body: Bytes::from(body) })
+    Some(FixedResponse { status, content_type: (!body.is_empty()).then_some(content_type), body: Bytes::from(body) })
 }

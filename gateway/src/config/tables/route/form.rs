@@ -14,7 +14,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::validate::{FieldRule, FileRule, Form},
+    settings::validate::{FieldRule, FileRule, FormSettings},
 };
 
 /// How many fields a form may have where the route does not say.
@@ -42,14 +42,14 @@ const KEYS: Keys = &[
 const OF_TEXT: [&str; 7] = ["format", "minimum", "maximum", "min_length", "max_length", "pattern", "enum"];
 const OF_FILES: [&str; 3] = ["content_types", "file_name", "max_size"];
 
-pub(super) fn read(table: &Table<'_>) -> Option<Form> {
+pub(super) fn read(table: &Table<'_>) -> Option<FormSettings> {
     let fields: Vec<FieldRule> =
         table.named_tables("form", KEYS).into_iter().map(|(name, field)| rule(name, field)).collect();
     let words = [("refuse", true), ("allow", false)];
     let refuses_unknown = table.or("unknown_fields", true, value::choice(&words));
     let max_fields = table.or("max_fields", MAX_FIELDS, value::count(1..=1_000));
     if table.has("form") {
-        return Some(Form { fields, refuses_unknown, max_fields });
+        return Some(FormSettings { fields, refuses_unknown, max_fields });
     }
     for key in ["unknown_fields", "max_fields"].into_iter().filter(|key| table.has(key)) {
         let wrong = Diagnostic::bare("has no effect without `form`");

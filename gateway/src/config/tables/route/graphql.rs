@@ -2,7 +2,7 @@
 
 use crate::{
     config::{reader::Keys, table::Table, value},
-    settings::graphql::Limits,
+    settings::graphql::GraphqlLimits,
 };
 
 /// The keys of `route.graphql`.
@@ -17,14 +17,14 @@ const KEYS: Keys = &[
     ("introspection", "Whether clients may ask for the schema."),
 ];
 
-pub(super) fn read(table: &Table<'_>) -> Option<Limits> {
+pub(super) fn read(table: &Table<'_>) -> Option<GraphqlLimits> {
     let table = table.table("graphql", KEYS);
     if !table.is_present() {
         return None;
     }
-    let default = Limits::default();
+    let default = GraphqlLimits::default();
     let number = |key, default| table.or(key, default, value::integer(1..=1_000_000_u32));
-    let limits = Limits {
+    let limits = GraphqlLimits {
         max_depth: number("max_depth", default.max_depth),
         max_aliases: table.or("max_aliases", default.max_aliases, value::integer(0..=1_000_000_u32)),
         max_cost: number("max_cost", default.max_cost),

@@ -10,7 +10,7 @@ use crate::{
         value::{self, form::described},
     },
     diagnostic::Diagnostic,
-    settings::edits::{Edits, Side},
+    settings::edits::{Edits, HeaderSide},
     web::header_names::{self, HeaderKind},
 };
 
@@ -27,7 +27,7 @@ const PAIRS: Keys = &[("HEADER", "The value of this header.")];
 /// The longest value, in bytes.
 const LONGEST_VALUE: usize = 4 * 1_024;
 
-pub(super) fn edits(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Option<Edits> {
+pub(super) fn edits(table: Table<'_>, side: HeaderSide, reader: &Reader<'_>) -> Option<Edits> {
     let remove = table.list("remove", described("header name", |value| name(&value::line(value)?, side)));
     let set = pairs(table.table("set", PAIRS), side, reader);
     let add = pairs(table.table("add", PAIRS), side, reader);
@@ -101,7 +101,7 @@ pub(super) fn pass_headers(table: &Table<'_>, edits: Option<&Edits>, reader: &Re
     named.into_iter().map(|(_, name)| name).collect()
 }
 
-fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {
+fn pairs(table: Table<'_>, side: HeaderSide, reader: &Reader<'_>) -> Vec<(String, HeaderName, HeaderValue)> {
     let pair = |(key, text, value): (String, String, Result<HeaderValue, Diagnostic>)| {
         let name = name(&text, side).map_err(|wrong| reader.report(wrong.at(&key)));
         let value = value.map_err(|wrong| reader.report(wrong.at(&key)));
@@ -110,7 +110,7 @@ fn pairs(table: Table<'_>, side: Side, reader: &Reader<'_>) -> Vec<(String, Head
     table.named_values(header_value).into_iter().filter_map(pair).collect()
 }
 
-fn name(text: &str, side: Side) -> Result<HeaderName, Diagnostic> {
+fn name(text: &str, side: HeaderSide) -> Result<HeaderName, Diagnostic> {
     let no_name =
         || Diagnostic::bare(format!("{text:?} is not a header name")).hint("write its name alone, as in \"x-version\"");
     let name = HeaderName::from_bytes(text.as_bytes()).map_err(|_no_name| no_name())?;
@@ -118,7 +118,7 @@ fn name(text: &str, side: Side) -> Result<HeaderName, Diagnostic> {
         return Err(Diagnostic::bare(format!("{name} {why}")).hint("leave it to the gateway"));
     }
     // `X_User` and `X.User` are `X-User` to whoever turns names into variables (T02).
-    if side == Side::Request && name.as_str().contains(['_', '.']) {
+    if side == HeaderSide::Request && name.as_str().contains(['_', '.']) {
         return Err(
             Diagnostic::bare(format!("some upstreams read {name} as another header")).hint("write it with hyphens")
         );

@@ -349,7 +349,7 @@ fn a01_anchors_find_what_store_and_key_cannot() {
     for head in &heads {
         outside.add_anchor("vault", head).unwrap();
     }
-    let stamp = |head: &SignedHead| Stamp {
+    let stamp = |head: &SignedHead| CheckpointStamp {
         name: "stamp".to_owned(),
         imprint: digest::digest(&digest::SHA256, &crate::anchor::signed_text(head.seq, &head.hash)).as_ref().to_vec(),
         time: "noon".to_owned(),

@@ -7,8 +7,8 @@ use crate::{
         Slowed,
         observer::anomalies::{ContributorShown, Contributors, ContributorsShown, Deviations},
     },
-    policy::detect::{Contributor, Named},
-    settings::anomalies::{Action, ClientMeasure},
+    policy::detect::{Contributor, NamedContributor},
+    settings::anomalies::{AnomalyAction, ClientMeasure},
     signal::Signal,
 };
 
@@ -26,8 +26,8 @@ impl Guard {
         let list = contribution.named.iter().map(|named| {
             let done = self.act(*measure, named, &sentence, now);
             let (who, kind) = match &named.who {
-                Named::Principal(name) => (name.clone(), "principal"),
-                Named::Source(source, ..) => (source.to_string(), "source"),
+                NamedContributor::Principal(name) => (name.clone(), "principal"),
+                NamedContributor::Source(source, ..) => (source.to_string(), "source"),
             };
             ContributorShown {
                 who: one_line(&who),
@@ -46,12 +46,14 @@ impl Guard {
     /// Does what is to be done about one of them; what that was, for operators.
     fn act(&mut self, measure: ClientMeasure, named: &Contributor, sentence: &str, now: Now) -> Option<String> {
         let action = self.settings.anomalies.of(measure);
-        let (Named::Source(source, address, relay), true) = (&named.who, named.stands_out) else { return None };
+        let (NamedContributor::Source(source, address, relay), true) = (&named.who, named.stands_out) else {
+            return None;
+        };
         let what = match action {
-            Action::Tell => return None,
-            Action::Ban => "banned".to_owned(),
-            Action::Clamp => "clamped".to_owned(),
-            Action::Limit => format!("limited to {} requests a minute", self.settings.anomalies.per_minute),
+            AnomalyAction::Tell => return None,
+            AnomalyAction::Ban => "banned".to_owned(),
+            AnomalyAction::Clamp => "clamped".to_owned(),
+            AnomalyAction::Limit => format!("limited to {} requests a minute", self.settings.anomalies.per_minute),
         };
         let ask = BanRequest {
             source: *source,
@@ -65,14 +67,14 @@ impl Guard {
             noted: now.monotonic,
         };
         let done = self.judge_known(ask.source, now).and_then(|()| match action {
-            Action::Ban => self.ban_for_anomaly(&ask, measure, sentence, now).map(|_id| ActionResult::Done),
-            Action::Clamp => {
+            AnomalyAction::Ban => self.ban_for_anomaly(&ask, measure, sentence, now).map(|_id| ActionResult::Done),
+            AnomalyAction::Clamp => {
                 let goes_on = self.policy.clamps.find(ask.source).is_some();
                 self.clamp(&ask, &ask.rule, now)?;
                 Ok(if goes_on { ActionResult::GoesOn } else { ActionResult::Done })
             }
-            Action::Limit => self.slow(&ask, measure, sentence, now),
-            Action::Tell => Ok(ActionResult::Done),
+            AnomalyAction::Limit => self.slow(&ask, measure, sentence, now),
+            AnomalyAction::Tell => Ok(ActionResult::Done),
         });
         let (result, text) = match done {
             Ok(result) => (result, what),

@@ -1,7 +1,7 @@
 //! Makes a clamp safe that a limit asks for: the same stands against it as against a ban, though it takes less.
 
 use crate::guard::{
-    bans::{policy::clamps, policy::clamps::Clamp, *},
+    bans::{policy::clamps, policy::clamps::ActiveClamp, *},
     kernel::BudgetOverride,
     store,
 };
@@ -72,7 +72,7 @@ impl Guard {
         if !self.policy.clamps.spend(self.settings.max_bans_per_minute, now) {
             return Err(Refused::new("pace", "limits asked for more clamps than guard.max_bans_per_minute"));
         }
-        let clamp = Clamp {
+        let clamp = ActiveClamp {
             limit: limit.to_owned(),
             divide: settings.divide,
             shadow: settings.shadow,
@@ -139,7 +139,7 @@ impl Guard {
         }
     }
 
-    fn end_clamp(&mut self, source: Source, clamp: &Clamp, how: &str, now: Now) {
+    fn end_clamp(&mut self, source: Source, clamp: &ActiveClamp, how: &str, now: Now) {
         let over =
             self.key(source).and_then(|key| self.enforcer.path().find_budget(key)).map_or(0, |it| it.over.packets);
         self.restore_budget(source);
@@ -194,6 +194,6 @@ impl Guard {
 }
 
 /// A clamp as the kernel is told of it.
-const fn share(clamp: &Clamp) -> BudgetOverride {
+const fn share(clamp: &ActiveClamp) -> BudgetOverride {
     BudgetOverride::Part { divide: clamp.divide as u64, shadow: clamp.shadow }
 }

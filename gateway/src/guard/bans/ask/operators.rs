@@ -9,7 +9,7 @@ impl Guard {
     /// A look that `began` at a moment of `CLOCK_MONOTONIC` has seen who is logged in, and, with `protected`, what
     /// else there is: addresses, routes and name servers change while a host runs. What names resolve to is found out at
     /// start and reload only.
-    pub(crate) fn saw(&mut self, protected: Option<ProtectedAddresses>, operators: Operators, began: u64, now: Now) {
+    pub(crate) fn saw(&mut self, protected: Option<ProtectedAddresses>, operators: LoggedIn, began: u64, now: Now) {
         if let Some(seen) = protected {
             self.policy.protected.renew(seen);
         }
@@ -18,7 +18,7 @@ impl Guard {
     }
 
     /// Those are logged in by now.
-    pub(crate) fn operators_are(&mut self, operators: Operators) {
+    pub(crate) fn operators_are(&mut self, operators: LoggedIn) {
         self.policy.protected.operators_are(operators);
     }
 

@@ -87,7 +87,7 @@ impl Guard {
 
     /// Whether a ban of `source` makes the share of good clients that are banned too large.
     pub(in crate::guard::bans) fn is_too_large_a_share(&self, source: Source, now: Now) -> bool {
-        let by_rule = |record: &Record| record.rule.is_some() && !record.shadow;
+        let by_rule = |record: &BanRecord| record.rule.is_some() && !record.shadow;
         self.hits_too_many(source, now, |client| self.find(client).is_some_and(by_rule))
     }
 

@@ -11,7 +11,7 @@ use gateway_common::{
 };
 
 use super::slots::FreeSlots;
-use crate::guard::control::Allow;
+use crate::guard::control::AllowEntry;
 
 /// A blocked prefix.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -28,9 +28,9 @@ pub(crate) struct Blocked {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prefixes {
     /// Allowances in force: the configuration's, and those of operators that it does not name.
-    pub(crate) allows: BTreeMap<Source, Allow>,
+    pub(crate) allows: BTreeMap<Source, AllowEntry>,
     /// Allowances of operators, also of what the configuration names just now.
-    operators: BTreeMap<Source, Allow>,
+    operators: BTreeMap<Source, AllowEntry>,
     blocked: HashMap<Source, Blocked>,
     /// Slots that no prefix in `blocked` has.
     free: FreeSlots,
@@ -46,23 +46,23 @@ const ALLOW: Rule = Rule::new(Rule::ALLOW, 0, NEVER);
 
 impl Prefixes {
     /// The widest allowance that covers `source`.
-    pub(crate) fn allowed(&self, source: Source) -> Option<&Allow> {
+    pub(crate) fn allowed(&self, source: Source) -> Option<&AllowEntry> {
         around(source).find_map(|network| self.allows.get(&network))
     }
 
     /// Replaces the allowances of the configuration. Where an operator's names the same source, it is the configuration's.
-    pub(crate) fn configure_allows(&mut self, configured: impl Iterator<Item = Allow>) {
+    pub(crate) fn configure_allows(&mut self, configured: impl Iterator<Item = AllowEntry>) {
         let operators = self.operators.values().cloned();
         self.allows = operators.chain(configured).map(|allow| (allow.source, allow)).collect();
     }
 
     /// Allowances of operators.
-    pub(crate) fn operators(&self) -> impl Iterator<Item = &Allow> {
+    pub(crate) fn operators(&self) -> impl Iterator<Item = &AllowEntry> {
         self.operators.values()
     }
 
     /// An operator allows a source.
-    pub(crate) fn allow(&mut self, allow: Allow) {
+    pub(crate) fn allow(&mut self, allow: AllowEntry) {
         if self.allows.get(&allow.source).is_none_or(|known| known.actor != CONFIG) {
             self.allows.insert(allow.source, allow.clone());
         }
@@ -212,7 +212,7 @@ mod tests {
                 match kind >> 2 & 3 {
                     0 => drop(prefixes.allows.insert(
                         source,
-                        Allow { source, reason: String::new(), actor: String::new() },
+                        AllowEntry { source, reason: String::new(), actor: String::new() },
                     )),
                     1 => drop(prefixes.fed.insert(source, blocked)),
                     _ => prefixes.block(source, blocked),
@@ -232,7 +232,7 @@ mod tests {
         }
         for text in allows {
             let source = text.parse().unwrap();
-            prefixes.allows.insert(source, Allow { source, reason: String::new(), actor: String::new() });
+            prefixes.allows.insert(source, AllowEntry { source, reason: String::new(), actor: String::new() });
         }
         let mut rules = prefixes.rules();
         let one_by_one = prefixes.sources().into_iter().filter_map(|source| Some((source, prefixes.rule(source)?)));

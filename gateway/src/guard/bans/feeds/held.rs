@@ -21,7 +21,7 @@ impl Feeds {
     /// What `status` says of lines that are held.
     pub(super) fn held_warnings(&self) -> impl Iterator<Item = String> {
         self.held.iter().map(|(name, held)| {
-            let Refusal { line, code, message, .. } = &held.first;
+            let ListRefusal { line, code, message, .. } = &held.first;
             let count = counted(
                 held.entries.len(),
                 "entry is not loaded while it would block good clients",
@@ -44,7 +44,7 @@ impl Guard {
             let ended = one.content.ended(now.monotonic);
             // Rewriting a long list for each of its entries would be worse than keeping a few: the kernel ended them.
             if ended.saturating_mul(20) >= one.content.entries.len().max(1) && ended > 0 {
-                jobs.push(ListUpdate::new(UpdateKind::Add, one.row.clone(), Draft::new(now.monotonic), 0, None));
+                jobs.push(ListUpdate::new(UpdateKind::Add, one.row.clone(), FeedDraft::new(now.monotonic), 0, None));
             }
         }
         for mut job in jobs {
@@ -69,7 +69,7 @@ impl Guard {
                 continue;
             }
             let passed = now.monotonic.saturating_sub(held.read) / SECOND;
-            let mut draft = Draft::new(now.monotonic);
+            let mut draft = FeedDraft::new(now.monotonic);
             held.entries.retain(|ImportEntry(_, source, seconds, reason)| {
                 let left = seconds.map(|seconds| seconds.saturating_sub(passed));
                 if left == Some(0) {

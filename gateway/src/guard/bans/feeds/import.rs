@@ -36,7 +36,7 @@ impl Guard {
         force: bool,
         actor: &Actor,
         now: Now,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<ControlAnswer, Refused> {
         if let Some(name) = feed.as_ref().filter(|name| !name.is_empty()) {
             if !crate::config::is_name(name) {
                 return Err(Refused::new("bad_name", "a feed's name is 1 to 64 letters, digits, \"-\" or \"_\""));
@@ -53,7 +53,7 @@ impl Guard {
         let name = feed.clone().unwrap_or_default();
         let session = ImportSession { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
         self.feeds.sessions.insert(id, session);
-        Ok(Answer::Import(Box::new(Import { id, feed: name, ..Import::default() })))
+        Ok(ControlAnswer::Import(Box::new(ImportProgress { id, feed: name, ..ImportProgress::default() })))
     }
 
     /// Has room for one list more of an operator. Whoever has begun two has a place only once one of them has stalled. Where
@@ -92,7 +92,7 @@ impl Guard {
             seconds: None,
             shadow,
             shield: (!shadow && !force).then(|| Shield::new(good(), self.settings.ipv6_prefix)),
-            draft: Draft::new(now.monotonic),
+            draft: FeedDraft::new(now.monotonic),
             refused: 0,
             holding: None,
             first: None,
@@ -107,7 +107,7 @@ impl Guard {
         entries: Vec<ImportEntry>,
         actor: &Actor,
         now: Now,
-    ) -> Result<Answer, Refused> {
+    ) -> Result<ControlAnswer, Refused> {
         let mut session = self.arriving(id, actor)?;
         session.used = now.monotonic;
         let mut refusals = Vec::new();
@@ -130,9 +130,10 @@ impl Guard {
             return Err(self.list_refused(name, false, Refused::new("full", message), now));
         }
         let feed = session.name.clone().unwrap_or_default();
-        let import = Import { id, feed, taken, refused: session.refused, refusals, ..Import::default() };
+        let import =
+            ImportProgress { id, feed, taken, refused: session.refused, refusals, ..ImportProgress::default() };
         self.feeds.sessions.insert(id, session);
-        Ok(Answer::Import(Box::new(import)))
+        Ok(ControlAnswer::Import(Box::new(import)))
     }
 
     /// Forgets a list that is not put in force after all. With a reason that is told as if it had been refused.
@@ -171,7 +172,7 @@ impl Guard {
         })
     }
 
-    fn take(&self, session: &mut ImportSession, entry: ImportEntry) -> Result<(), Refusal> {
+    fn take(&self, session: &mut ImportSession, entry: ImportEntry) -> Result<(), ListRefusal> {
         let ImportEntry(line, source, seconds, reason) = entry;
         // `--for` bounds what the list itself says; without either it lasts until it is removed.
         let seconds = match (session.seconds, seconds) {
@@ -184,7 +185,7 @@ impl Guard {
         };
         judged.map_err(|refused| {
             session.refused += 1;
-            let refusal = Refusal { line, source, code: refused.code.to_owned(), message: refused.message };
+            let refusal = ListRefusal { line, source, code: refused.code.to_owned(), message: refused.message };
             let entry = || ImportEntry(line, source, seconds, reason.clone());
             if !session.holding.as_mut().is_some_and(|holding| holding.hold(entry(), &refusal)) {
                 session.first.get_or_insert_with(|| refusal.clone());
@@ -348,7 +349,7 @@ impl Guard {
         let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
         for row in gone {
             let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None));
         }
     }
 
@@ -370,7 +371,7 @@ impl Guard {
         for (name, shadow, length) in imported {
             entries += u64::try_from(length).unwrap_or(0);
             let row = self.row(name, false, shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, Draft::new(now.monotonic), 0, None));
+            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None));
         }
         entries
     }
@@ -393,7 +394,7 @@ impl Guard {
             return Err(Refused::new("in_feed", message));
         }
         let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
-        self.begin_job(ListUpdate::new(UpdateKind::Without(source), row, Draft::new(now.monotonic), 0, None));
+        self.begin_job(ListUpdate::new(UpdateKind::Without(source), row, FeedDraft::new(now.monotonic), 0, None));
         Ok(Some((format!("{source} is no longer blocked"), 1)))
     }
 

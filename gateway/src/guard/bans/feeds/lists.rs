@@ -16,9 +16,9 @@ use super::{
     shield::{self, Shield},
 };
 use crate::guard::{
-    control::{Answer, ImportEntry, Refusal},
-    enforcement::{RuleScan, Scan},
-    feeds::content::{Content, Draft, Listing},
+    control::{ControlAnswer, ImportEntry, ListRefusal},
+    enforcement::{BanScan, RuleScan},
+    feeds::content::{FeedContent, FeedDraft, Listing},
     store::feeds::FeedRow,
 };
 use crate::settings::feed::FeedPurpose;
@@ -29,7 +29,7 @@ const MOST: usize = 4_096;
 /// A list in force.
 pub(in crate::guard::bans) struct ActiveList {
     pub(in crate::guard::bans) row: FeedRow,
-    pub(in crate::guard::bans) content: Arc<Content>,
+    pub(in crate::guard::bans) content: Arc<FeedContent>,
 }
 
 /// A list that bans nobody: the ranges of a crawler, or of whoever is never banned.
@@ -118,7 +118,7 @@ impl Slots {
 
 impl Feeds {
     /// Every list, for the store.
-    pub(in crate::guard::bans) fn rows(&self) -> impl Iterator<Item = (FeedRow, Arc<Content>)> {
+    pub(in crate::guard::bans) fn rows(&self) -> impl Iterator<Item = (FeedRow, Arc<FeedContent>)> {
         self.listed.iter().map(|one| (one.row.clone(), Arc::clone(&one.content)))
     }
 
@@ -170,20 +170,20 @@ pub(super) fn actor(name: &str) -> String {
 pub(super) struct FeedFile {
     pub(super) row: FeedRow,
     pub(super) read: u64,
-    pub(super) first: Refusal,
+    pub(super) first: ListRefusal,
     pub(super) entries: Vec<ImportEntry>,
 }
 
 /// The lines of a file that is being judged.
 #[derive(Default)]
 pub(super) struct Holding {
-    pub(super) first: Option<Refusal>,
+    pub(super) first: Option<ListRefusal>,
     pub(super) entries: Vec<ImportEntry>,
 }
 
 impl Holding {
     /// Whether the line is held.
-    pub(super) fn hold(&mut self, entry: ImportEntry, refusal: &Refusal) -> bool {
+    pub(super) fn hold(&mut self, entry: ImportEntry, refusal: &ListRefusal) -> bool {
         if refusal.code != shield::GOOD_CLIENT || self.entries.len() >= MOST {
             return false;
         }
@@ -206,12 +206,12 @@ pub(super) struct ImportSession {
     pub(super) shadow: bool,
     /// Whom it must not block; `None`: it may block everybody that a block made by hand may with `--force`.
     pub(super) shield: Option<Shield>,
-    pub(super) draft: Draft,
+    pub(super) draft: FeedDraft,
     pub(super) refused: u64,
     /// What is judged again, if it follows a file.
     pub(super) holding: Option<Holding>,
     /// The first entry that was refused.
-    pub(super) first: Option<Refusal>,
+    pub(super) first: Option<ListRefusal>,
     pub(super) told: usize,
     pub(super) used: u64,
 }
@@ -219,7 +219,7 @@ pub(super) struct ImportSession {
 /// A comparison that is under way: bans first, then rules.
 pub(in crate::guard::bans) struct Scrub {
     /// Where in the map it is.
-    pub(super) cursor: Scan,
+    pub(super) cursor: BanScan,
     /// Entries that are as they should be, or were made so.
     pub(super) right: usize,
     pub(super) repaired: usize,
@@ -240,13 +240,13 @@ pub(super) struct RuleScrub {
 }
 
 /// Who waits for an import.
-pub(crate) type Reply = oneshot::Sender<Answer>;
+pub(crate) type Reply = oneshot::Sender<ControlAnswer>;
 
 /// A list on its way.
 pub(super) struct ListUpdate {
     pub(super) kind: UpdateKind,
     pub(super) row: FeedRow,
-    pub(super) draft: Option<Draft>,
+    pub(super) draft: Option<FeedDraft>,
     pub(super) refused: u64,
     /// Lines that are judged again once this is in force, and when they were read.
     pub(super) holding: Option<(Holding, u64)>,
@@ -281,7 +281,13 @@ pub(super) enum UpdateStage {
 }
 
 impl ListUpdate {
-    pub(super) fn new(kind: UpdateKind, row: FeedRow, draft: Draft, refused: u64, reply: Option<(u64, Reply)>) -> Self {
+    pub(super) fn new(
+        kind: UpdateKind,
+        row: FeedRow,
+        draft: FeedDraft,
+        refused: u64,
+        reply: Option<(u64, Reply)>,
+    ) -> Self {
         Self {
             kind,
             row,
@@ -301,7 +307,7 @@ impl ListUpdate {
 
     pub(super) fn judging(row: FeedRow, session: ImportSession, entries: Vec<ImportEntry>) -> Self {
         let stage = UpdateStage::Judge(Box::new((session, entries.into_iter())));
-        Self { stage, draft: None, ..Self::new(UpdateKind::Replace, row, Draft::default(), 0, None) }
+        Self { stage, draft: None, ..Self::new(UpdateKind::Replace, row, FeedDraft::default(), 0, None) }
     }
 }
 

@@ -2,7 +2,7 @@
 
 use gateway_common::source::Source;
 
-use crate::guard::feeds::content::Content;
+use crate::guard::feeds::content::FeedContent;
 
 /// The networks of all such lists, without those inside of others, in order.
 #[derive(Debug, Default)]
@@ -26,7 +26,7 @@ impl NeverBan {
     }
 
     /// Whether a list has an entry in one of these networks, or around it.
-    pub(super) fn meets(&self, content: &Content) -> bool {
+    pub(super) fn meets(&self, content: &FeedContent) -> bool {
         self.0.iter().any(|network| {
             let first = content.entries.partition_point(|entry| entry.source.address() < network.address());
             let is_inside = content.entries.get(first).is_some_and(|entry| network.contains(entry.source.address()));
@@ -44,7 +44,7 @@ impl NeverBan {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::guard::feeds::content::Draft;
+    use crate::guard::feeds::content::FeedDraft;
 
     #[test]
     fn what_is_in_or_around_a_network() {
@@ -65,7 +65,7 @@ mod tests {
         ] {
             let source: Source = source.parse().unwrap();
             assert_eq!(all.find(source).map(|network| network.to_string()).as_deref(), expect, "{source}");
-            let mut draft = Draft::new(0);
+            let mut draft = FeedDraft::new(0);
             draft.push(source, None, None);
             draft.push("203.0.113.1".parse().unwrap(), None, None);
             assert_eq!(all.meets(&draft.finish(None)), expect.is_some(), "{source}");

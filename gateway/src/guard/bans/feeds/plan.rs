@@ -18,7 +18,7 @@ pub(super) enum UpdateKind {
 /// What is to be done for a list.
 #[derive(Default)]
 pub(super) struct UpdatePlan {
-    pub(super) content: Arc<Content>,
+    pub(super) content: Arc<FeedContent>,
     pub(super) rows: Vec<Vec<u8>>,
     pub(super) enter: Vec<Source>,
     pub(super) leave: Vec<Source>,
@@ -37,10 +37,10 @@ pub(super) struct UpdatePlan {
 /// Work that needs no guard: sorting and comparing a million entries.
 pub(crate) struct Planning {
     pub(super) kind: UpdateKind,
-    pub(super) draft: Draft,
-    pub(super) old: Arc<Content>,
+    pub(super) draft: FeedDraft,
+    pub(super) old: Arc<FeedContent>,
     pub(super) anew: bool,
-    pub(super) others: Vec<Arc<Content>>,
+    pub(super) others: Vec<Arc<FeedContent>>,
     pub(super) ipv6_prefix: u8,
 }
 

@@ -61,7 +61,8 @@ impl Guard {
         if self.feeds.never_ban.is_empty() {
             return;
         }
-        let is_wrong = |record: &&Record| record.rule.is_some() && self.feeds.never_ban.find(record.source).is_some();
+        let is_wrong =
+            |record: &&BanRecord| record.rule.is_some() && self.feeds.never_ban.find(record.source).is_some();
         let wrong: Vec<u64> = self.ledger.records().filter(is_wrong).map(|record| record.id).collect();
         let how = format!("taken back: {NEVER_BAN}, a list says that it is never banned");
         if let Err(refused) = self.end(&wrong, &how, Some("unban"), now, None, nothing()) {
@@ -73,7 +74,7 @@ impl Guard {
             if !self.feeds.never_ban.meets(content) {
                 continue;
             }
-            let mut draft = Draft::new(now.monotonic);
+            let mut draft = FeedDraft::new(now.monotonic);
             let live = content.entries.iter().filter(|entry| content.expires(entry) > now.monotonic);
             for entry in live.filter(|entry| self.feeds.never_ban.find(entry.source).is_none()) {
                 let ends = content.expires(entry);

@@ -269,7 +269,7 @@ impl Guard {
         if rows.is_empty() {
             return Ok(None);
         }
-        let write = |change: &Change<'_>| {
+        let write = |change: &StoreChange<'_>| {
             let mut next = number;
             for row in rows.iter().take(ROWS) {
                 change.feed_chunk(job.row.generation, next, row)?;
@@ -281,7 +281,7 @@ impl Guard {
     }
 
     fn drop_some(&mut self, generation: u64) -> Result<bool, StoreError> {
-        let drop_some = |change: &Change<'_>| change.drop_chunks(generation, ROWS as u64);
+        let drop_some = |change: &StoreChange<'_>| change.drop_chunks(generation, ROWS as u64);
         self.recording(|journal, in_force| journal.beside(drop_some, in_force))
     }
 
@@ -410,13 +410,13 @@ impl Guard {
     fn finish_job(&self, job: ListUpdate) {
         let Some((id, to)) = job.reply else { return };
         let answer = match job.error {
-            Some(message) => Answer::Refused {
+            Some(message) => ControlAnswer::Refused {
                 code: "kernel_failed".to_owned(),
                 message: format!(
                     "the list is recorded, and the kernel did not take all of it (it is told again): {message}"
                 ),
             },
-            None => Answer::Import(Box::new(Import {
+            None => ControlAnswer::Import(Box::new(ImportProgress {
                 id,
                 removed: job.plan.removed(),
                 feed: job.row.name,
@@ -437,7 +437,7 @@ fn cancelled() -> Refused {
     Refused::new("flushed", "all blocks were removed meanwhile")
 }
 
-pub(super) fn reply(to: Option<Reply>, answer: Answer) {
+pub(super) fn reply(to: Option<Reply>, answer: ControlAnswer) {
     if to.is_some_and(|to| to.send(answer).is_err()) {
         tracing::debug!("a control client did not wait for its answer");
     }

@@ -2,12 +2,12 @@
 
 use serde_json::json;
 
-use super::{Failed, InForce, Journal, MADE_ANEW, nothing};
+use super::{AllInForce, Failed, Journal, MADE_ANEW, nothing};
 use crate::{
     guard::{
         audit::members,
         state_files,
-        store::{Store, StoreError},
+        store::{BanStore, StoreError},
     },
     os::clock::Now,
 };
@@ -17,7 +17,7 @@ const AT_ONCE: usize = 1_000;
 
 impl Journal {
     /// Once a second: looks after the files, and makes up for what is owed.
-    pub(in super::super) fn try_again(&mut self, now: Now, in_force: InForce<'_>) {
+    pub(in super::super) fn try_again(&mut self, now: Now, in_force: AllInForce<'_>) {
         self.look_after_files(now, in_force);
         if self.failing.is_none() && self.owed.is_empty() {
             return;
@@ -41,7 +41,7 @@ impl Journal {
     }
 
     /// The file that the store stood in for can be written again: it gets all that is in force.
-    fn reopen(&mut self, in_force: InForce<'_>) -> bool {
+    fn reopen(&mut self, in_force: AllInForce<'_>) -> bool {
         let anchor = self.audit.anchor();
         match self.store.reopen() {
             Err(error) if error.is_damage() => return self.remake(&error.to_string(), Now::read(), in_force).is_ok(),
@@ -65,7 +65,7 @@ impl Journal {
     }
 
     /// Writes some of what is owed; whether nothing is left.
-    pub(super) fn pay(&mut self, in_force: InForce<'_>) -> bool {
+    pub(super) fn pay(&mut self, in_force: AllInForce<'_>) -> bool {
         self.ahead = None;
         while !self.owed.is_empty() {
             let some = self.owed.len().min(AT_ONCE);
@@ -93,7 +93,7 @@ impl Journal {
     }
 
     /// At the end: whoever has locked the store is waited for.
-    pub(in super::super) fn pay_at_last(&mut self, in_force: InForce<'_>) {
+    pub(in super::super) fn pay_at_last(&mut self, in_force: AllInForce<'_>) {
         if self.owed.is_empty() {
             return;
         }
@@ -117,7 +117,7 @@ impl Journal {
     }
 
     /// Files that are gone are made again, from what is in force.
-    fn look_after_files(&mut self, now: Now, in_force: InForce<'_>) {
+    fn look_after_files(&mut self, now: Now, in_force: AllInForce<'_>) {
         if !self.store.is_in_place()
             && let Err(error) = self.remake("it is gone, or another file is in its place", now, in_force)
         {
@@ -136,7 +136,7 @@ impl Journal {
     }
 
     /// Sets a store aside that is of no use and makes another of what is in force.
-    pub(super) fn remake(&mut self, because: &str, now: Now, in_force: InForce<'_>) -> Result<(), StoreError> {
+    pub(super) fn remake(&mut self, because: &str, now: Now, in_force: AllInForce<'_>) -> Result<(), StoreError> {
         let Some(path) = self.store.path().map(std::path::Path::to_owned) else {
             return Err(StoreError::Unwritable(because.to_owned()));
         };
@@ -144,7 +144,7 @@ impl Journal {
             Ok(_) => format!(" and was set aside as {}", state_files::set_aside(&path)?.display()),
             Err(_missing) => String::new(),
         };
-        let mut store = Store::open(&path)?;
+        let mut store = BanStore::open(&path)?;
         store.hurry()?;
         let all = in_force();
         let change = store.change()?;

@@ -5,7 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::{InForce, Journal};
+use super::{AllInForce, Journal};
 use crate::{
     anchor::SignedHead,
     guard::{
@@ -14,7 +14,7 @@ use crate::{
         control::AuditState,
     },
     os::clock::Now,
-    settings::audit::Settings,
+    settings::audit,
 };
 
 /// Whether closed files are to be deleted is asked every so many seconds; what fails is tried again as seldom.
@@ -25,7 +25,13 @@ const RETIRED_AT_ONCE: usize = 16;
 
 impl Journal {
     /// Once a second.
-    pub(in super::super) fn keep_chain(&mut self, settings: &Settings, ticks: u64, now: Now, in_force: InForce<'_>) {
+    pub(in super::super) fn keep_chain(
+        &mut self,
+        settings: &audit::Settings,
+        ticks: u64,
+        now: Now,
+        in_force: AllInForce<'_>,
+    ) {
         let is_time = ticks.is_multiple_of(settings.checkpoint.as_secs().max(1));
         if self.audit.checkpoint_due() || self.audit.checkpoint_worthwhile() && is_time {
             self.checkpoint(now, in_force);
@@ -42,7 +48,7 @@ impl Journal {
     }
 
     /// Signs the chain.
-    pub(in super::super) fn checkpoint(&mut self, now: Now, in_force: InForce<'_>) {
+    pub(in super::super) fn checkpoint(&mut self, now: Now, in_force: AllInForce<'_>) {
         let signed = self.audit.checkpoint(now.unix_millis);
         match signed {
             Ok(()) => drop(self.amend(|_| Ok(()), in_force)),
@@ -51,7 +57,7 @@ impl Journal {
     }
 
     /// Closes the file, signed, and begins the next. Decisions go on in the one that is there where that cannot be.
-    fn rotate(&mut self, now: Now, in_force: InForce<'_>) {
+    fn rotate(&mut self, now: Now, in_force: AllInForce<'_>) {
         // What is ahead of the store is in the file that is closed, which the store then knows.
         self.catch_up(in_force);
         if self.audit.checkpoint_worthwhile() {
@@ -67,7 +73,7 @@ impl Journal {
     }
 
     /// Has the oldest closed file deleted, if it is not to be kept, once the chain says so; whether it was.
-    fn retire(&mut self, settings: &Settings, now: Now, in_force: InForce<'_>) -> bool {
+    fn retire(&mut self, settings: &audit::Settings, now: Now, in_force: AllInForce<'_>) -> bool {
         if !self.audit.rotation_due(settings.max_size) {
             // What was in the way is gone, or is told again here.
             self.stuck = None;
@@ -93,7 +99,7 @@ impl Journal {
         &mut self,
         actor: &Actor,
         now: Now,
-        in_force: InForce<'_>,
+        in_force: AllInForce<'_>,
     ) -> Result<String, Refused> {
         self.catch_up(in_force);
         let members = members_of([("actor", actor.to_string().into())]);
@@ -136,7 +142,7 @@ impl Journal {
     }
 
     /// A closed file that is to be compressed by somebody else, until [`Self::compressed`].
-    pub(in super::super) fn compressible(&mut self, settings: &Settings) -> Option<PathBuf> {
+    pub(in super::super) fn compressible(&mut self, settings: &audit::Settings) -> Option<PathBuf> {
         if !settings.compress || self.is_compressing {
             return None;
         }

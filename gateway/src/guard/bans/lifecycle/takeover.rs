@@ -10,8 +10,8 @@ use std::sync::Arc;
 
 use crate::guard::{
     audit::Redo,
-    feeds::content::{Content, Draft},
-    store::{Allowance, Promotion, feeds::FeedRow},
+    feeds::content::{FeedContent, FeedDraft},
+    store::{AllowanceRecord, Promotion, feeds::FeedRow},
 };
 use crate::{guard::bans::*, text::counted::counted};
 
@@ -37,7 +37,7 @@ impl Guard {
         }
         for id in &confirmed {
             if let Some(record) = self.ledger.get(*id).cloned() {
-                self.ledger.keep(Record { confirm: None, ..record });
+                self.ledger.keep(BanRecord { confirm: None, ..record });
             }
         }
         for record in &records {
@@ -48,7 +48,7 @@ impl Guard {
         let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len(),
             "promotions": promotions.len()});
         tracing::warn!(%counts, "the audit chain told of what the store did not know");
-        let ended = Ended { at: now.unix_millis, how: "ended before the store heard of it".to_owned() };
+        let ended = BanEnd { at: now.unix_millis, how: "ended before the store heard of it".to_owned() };
         let write: Write = Box::new(move |change| {
             over.iter().try_for_each(|id| change.end(*id, &ended, 0, 0))?;
             confirmed.iter().try_for_each(|id| change.confirm(*id))?;
@@ -68,7 +68,7 @@ impl Guard {
     }
 
     /// Bans that the store does not know and that have not ended. The kernel knows best when they end.
-    fn begun_again(&self, told: BTreeMap<u64, Map<String, Value>>, now: Now) -> Vec<Record> {
+    fn begun_again(&self, told: BTreeMap<u64, Map<String, Value>>, now: Now) -> Vec<BanRecord> {
         let kernel: HashMap<u64, u64> = match told.is_empty() {
             true => HashMap::new(),
             false => self
@@ -94,7 +94,7 @@ impl Guard {
     fn allowed_again(
         &mut self,
         told: BTreeMap<String, Option<Map<String, Value>>>,
-    ) -> Vec<(Source, Option<Allowance>)> {
+    ) -> Vec<(Source, Option<AllowanceRecord>)> {
         let mut changed = Vec::new();
         for (source, told) in told {
             let Ok(source) = source.parse::<Source>() else { continue };
@@ -102,9 +102,9 @@ impl Guard {
             match told {
                 Some(told) if !is_known => {
                     let text = |name: &str| told.get(name).and_then(Value::as_str).unwrap_or_default().to_owned();
-                    let allow = Allow { source, reason: text("reason"), actor: text("actor") };
+                    let allow = AllowEntry { source, reason: text("reason"), actor: text("actor") };
                     self.enforcer.prefixes_mut().allow(allow.clone());
-                    changed.push((source, Some(Allowance { source, reason: allow.reason, actor: allow.actor })));
+                    changed.push((source, Some(AllowanceRecord { source, reason: allow.reason, actor: allow.actor })));
                 }
                 None if is_known => {
                     self.enforcer.prefixes_mut().disallow(source);
@@ -135,7 +135,7 @@ impl Guard {
     }
 
     /// Takes a ban as in force that the kernel may have already.
-    fn hold(&mut self, record: &Record) {
+    fn hold(&mut self, record: &BanRecord) {
         if self.key(record.source).is_none() && record.relay.is_none() {
             let known = self.enforcer.prefixes().blocked().get(&record.source).map(|blocked| blocked.slot);
             let rules = || self.enforcer.path().rules().into_iter().find(|(source, _)| *source == record.source);
@@ -154,7 +154,7 @@ impl Guard {
         let is_behind = is_behind || self.feeds.is_broken;
         let newest = self.journal.store().newest().unwrap_or(0);
         let mut highest = self.ledger.ids().last().copied().unwrap_or(0).max(newest);
-        let (mut records, mut lists) = (Vec::new(), [Draft::new(now.monotonic), Draft::new(now.monotonic)]);
+        let (mut records, mut lists) = (Vec::new(), [FeedDraft::new(now.monotonic), FeedDraft::new(now.monotonic)]);
         for (key, ban) in self.enforcer.path().bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
             let source = Source::from_key(key, self.settings.ipv6_prefix);
             let id = ban.id & !maps::Ban::SHADOW;
@@ -182,7 +182,7 @@ impl Guard {
         {
             if rule.action == maps::Rule::ALLOW {
                 if !self.enforcer.prefixes().allows.contains_key(&source) {
-                    allowed.push(Allow { source, reason: REASON.to_owned(), actor: Actor::Guard.to_string() });
+                    allowed.push(AllowEntry { source, reason: REASON.to_owned(), actor: Actor::Guard.to_string() });
                 }
                 continue;
             }
@@ -200,7 +200,7 @@ impl Guard {
                 records.push(record);
             }
         }
-        let lists: Vec<(FeedRow, Arc<Content>)> = LISTS
+        let lists: Vec<(FeedRow, Arc<FeedContent>)> = LISTS
             .into_iter()
             .zip(lists)
             .filter(|(_, draft)| draft.len() > 0)
@@ -210,7 +210,13 @@ impl Guard {
     }
 
     /// Puts it in force, records it and warns of it.
-    fn told_taken(&mut self, records: Vec<Record>, allowed: Vec<Allow>, lists: Vec<(FeedRow, Arc<Content>)>, now: Now) {
+    fn told_taken(
+        &mut self,
+        records: Vec<BanRecord>,
+        allowed: Vec<AllowEntry>,
+        lists: Vec<(FeedRow, Arc<FeedContent>)>,
+        now: Now,
+    ) {
         let listed: usize = lists.iter().map(|(_, content)| content.entries.len()).sum();
         if records.is_empty() && allowed.is_empty() && listed == 0 {
             return;
@@ -234,9 +240,9 @@ impl Guard {
             "sources": names(records.iter().map(|record| record.source).collect()),
             "allowed": names(allowed.iter().map(|allow| allow.source).collect())});
         self.shortfalls.add([text]);
-        let allowed: Vec<Allowance> = allowed
+        let allowed: Vec<AllowanceRecord> = allowed
             .into_iter()
-            .map(|allow| Allowance { source: allow.source, reason: allow.reason, actor: allow.actor })
+            .map(|allow| AllowanceRecord { source: allow.source, reason: allow.reason, actor: allow.actor })
             .collect();
         let write: Write = Box::new(move |change| {
             records.iter().try_for_each(|record| change.keep(record))?;
@@ -248,10 +254,10 @@ impl Guard {
         }
     }
 
-    fn taken(&self, id: u64, source: Source, shadow: bool, expires: u64, now: Now) -> Record {
+    fn taken(&self, id: u64, source: Source, shadow: bool, expires: u64, now: Now) -> BanRecord {
         let left = (expires != NEVER).then(|| expires.saturating_sub(now.monotonic));
         let record = self.draft(source, REASON.to_owned(), &Actor::Guard, None, shadow, now);
-        Record {
+        BanRecord {
             id,
             expires: left.map(|left| now.unix_millis.saturating_add(left / 1_000_000)),
             expires_monotonic: (expires != NEVER).then_some(expires),
@@ -261,7 +267,7 @@ impl Guard {
 }
 
 /// A ban as its record in the audit chain tells it.
-fn recorded(id: u64, told: &Map<String, Value>) -> Option<Record> {
+fn recorded(id: u64, told: &Map<String, Value>) -> Option<BanRecord> {
     let text = |name: &str| told.get(name).and_then(Value::as_str);
     let millis = |name: &str| {
         let at: jiff::Timestamp = text(name)?.parse().ok()?;
@@ -269,7 +275,7 @@ fn recorded(id: u64, told: &Map<String, Value>) -> Option<Record> {
     };
     let actor = text("actor")?.to_owned();
     let evidence = told.get("evidence").and_then(Value::as_array).into_iter().flatten();
-    Some(Record {
+    Some(BanRecord {
         id,
         source: text("source")?.parse().ok()?,
         reason: text("reason")?.to_owned(),
@@ -286,13 +292,13 @@ fn recorded(id: u64, told: &Map<String, Value>) -> Option<Record> {
         reaction_micros: None,
         connections_closed: None,
         ended: None,
-        confirm: millis("confirm_by").map(|unix_millis| crate::guard::store::Deadline { unix_millis, monotonic: 0 }),
+        confirm: millis("confirm_by").map(|unix_millis| crate::guard::store::BanDeadline { unix_millis, monotonic: 0 }),
         packets: 0,
         bytes: 0,
     })
 }
 
-fn list(lists: &mut [Draft; 2], source: Source, shadow: bool, expires: u64, now: Now) {
+fn list(lists: &mut [FeedDraft; 2], source: Source, shadow: bool, expires: u64, now: Now) {
     let [enforced, counted] = lists;
     let seconds = (expires != NEVER).then(|| expires.saturating_sub(now.monotonic).div_ceil(SECOND));
     if shadow { counted } else { enforced }.push(source, seconds, Some(REASON));

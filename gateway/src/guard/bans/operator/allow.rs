@@ -40,9 +40,9 @@ impl Guard {
             self.judge_room(source)?;
         }
         let ids = self.ledger.covered_by(source);
-        let allow = Allow { source, reason: reason.to_owned(), actor: actor.to_string() };
+        let allow = AllowEntry { source, reason: reason.to_owned(), actor: actor.to_string() };
         let allowed =
-            crate::guard::store::Allowance { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
+            crate::guard::store::AllowanceRecord { source, reason: allow.reason.clone(), actor: allow.actor.clone() };
         let summary = members(json!({"source": source.to_string(), "actor": allow.actor, "reason": reason,
             "lifted": ids.len()}));
         let how = format!("lifted: {source} was allowed by {actor}");
@@ -51,7 +51,7 @@ impl Guard {
         self.enforcer.prefixes_mut().allow(allow);
         self.notices.push(ToProxy::Allowed { source });
         if !matches!(actor, Actor::Peer(_)) {
-            self.note_fact(Fact::Allow { source, reason: reason.to_owned() });
+            self.note_fact(ClusterFact::Allow { source, reason: reason.to_owned() });
         }
         self.refresh(source);
         let lifted =
@@ -96,7 +96,7 @@ impl Guard {
         self.enforcer.prefixes_mut().disallow(source);
         self.notices.push(ToProxy::Disallowed { source });
         if !matches!(actor, Actor::Peer(_)) {
-            self.note_fact(Fact::Disallow { source });
+            self.note_fact(ClusterFact::Disallow { source });
         }
         self.refresh(source);
         let done = match self.still_allowed(source) {
@@ -108,7 +108,7 @@ impl Guard {
 
     /// How `source` is allowed by something around it, as `allowed as part of ...`.
     fn still_allowed(&self, source: Source) -> Option<String> {
-        let Allow { source: wide, actor, reason } = self.enforcer.prefixes().allowed(source)?;
+        let AllowEntry { source: wide, actor, reason } = self.enforcer.prefixes().allowed(source)?;
         Some(match actor == enforcer::CONFIG {
             true => format!("allowed as part of {wide} in {reason}"),
             false => format!("allowed as part of {wide}, by {actor}"),

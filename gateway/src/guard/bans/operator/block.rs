@@ -44,7 +44,8 @@ impl Guard {
             Some(seconds) => Some(seconds),
         };
         let record = self.draft(source, reason, actor, seconds, shadow, now);
-        let id = self.ban(Record { confirm: confirm.map(|seconds| confirm::deadline(seconds, now)), ..record }, now)?;
+        let id =
+            self.ban(BanRecord { confirm: confirm.map(|seconds| confirm::deadline(seconds, now)), ..record }, now)?;
         let how = if shadow { " (shadow: counted, not dropped)" } else { "" };
         let long = seconds.map_or_else(|| "until it is removed".to_owned(), |seconds| format!("for {}", span(seconds)));
         let unless = confirm
@@ -69,9 +70,9 @@ impl Guard {
 
     /// Whether a block would take the place of one that lasts longer or that is enforced: it would let the source
     /// through earlier than before.
-    pub(crate) fn weakens(&self, request: &Request, now: Now) -> bool {
-        let Request::BlockAdd { source, seconds, shadow, .. } = request else { return false };
-        let enforced = |record: &&Record| !record.shadow && expiry(record) > now.monotonic;
+    pub(crate) fn weakens(&self, request: &ControlRequest, now: Now) -> bool {
+        let ControlRequest::BlockAdd { source, seconds, shadow, .. } = request else { return false };
+        let enforced = |record: &&BanRecord| !record.shadow && expiry(record) > now.monotonic;
         let Some(record) = self.find(*source).filter(enforced) else { return false };
         let seconds = seconds.unwrap_or(self.settings.default_ban.as_secs().max(1));
         let ends = if seconds == 0 { NEVER } else { now.monotonic.saturating_add(seconds.saturating_mul(SECOND)) };
@@ -108,7 +109,7 @@ impl Guard {
             Box::new(move |change| if grace.is_zero() { Ok(()) } else { change.pardon(&pardon, since, pardons::MOST) }),
         );
         self.policy.pardons.add(source, actor.to_string(), grace, now.monotonic);
-        self.note_fact(Fact::Unblock { source, at: now.unix_millis });
+        self.note_fact(ClusterFact::Unblock { source, at: now.unix_millis });
         let sticky = if grace.is_zero() {
             String::new()
         } else {

@@ -3,25 +3,25 @@
 //! Until then the kernel's own entry ends at the deadline: the block goes on time even if the guard is dead by then.
 
 use crate::guard::bans::*;
-use crate::guard::{kernel::KernelError, store::Deadline};
+use crate::guard::{kernel::KernelError, store::BanDeadline};
 
 /// The moment `seconds` from `now`.
-pub(in crate::guard::bans) const fn deadline(seconds: u64, now: Now) -> Deadline {
-    Deadline {
+pub(in crate::guard::bans) const fn deadline(seconds: u64, now: Now) -> BanDeadline {
+    BanDeadline {
         unix_millis: now.unix_millis.saturating_add(seconds.saturating_mul(1_000)),
         monotonic: now.monotonic.saturating_add(seconds.saturating_mul(SECOND)),
     }
 }
 
 /// After a reboot: the deadline by what is left of it on the wall clock, never more than there was.
-pub(in crate::guard::bans) fn rebased(confirm: Deadline, started: u64, now: Now) -> Deadline {
+pub(in crate::guard::bans) fn rebased(confirm: BanDeadline, started: u64, now: Now) -> BanDeadline {
     let whole = confirm.unix_millis.saturating_sub(started);
     let left = confirm.unix_millis.saturating_sub(now.unix_millis).min(whole);
-    Deadline { monotonic: now.monotonic.saturating_add(left.saturating_mul(1_000_000)), ..confirm }
+    BanDeadline { monotonic: now.monotonic.saturating_add(left.saturating_mul(1_000_000)), ..confirm }
 }
 
 /// Whether a ban was to be confirmed and was not.
-pub(in crate::guard::bans) fn is_overdue(record: &Record, now: Now) -> bool {
+pub(in crate::guard::bans) fn is_overdue(record: &BanRecord, now: Now) -> bool {
     let whole = record.expires_monotonic.unwrap_or(NEVER);
     record.confirm.is_some_and(|confirm| confirm.monotonic <= now.monotonic && confirm.monotonic < whole)
 }
@@ -39,7 +39,7 @@ impl Guard {
         let members = members(json!({"ban": record.id, "source": record.source.to_string(),
             "actor": actor.to_string()}));
         self.decide("confirm", now, members, Box::new(move |change| change.confirm(id)))?;
-        let record = Record { confirm: None, ..record };
+        let record = BanRecord { confirm: None, ..record };
         let (id, source, expires) = (record.id, record.source, expiry(&record));
         self.ledger.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {
@@ -53,7 +53,7 @@ impl Guard {
     }
 
     /// The block that waits for its confirmation.
-    fn waiting(&self, id: Option<u64>) -> Result<&Record, Refused> {
+    fn waiting(&self, id: Option<u64>) -> Result<&BanRecord, Refused> {
         let mut waiting = self.ledger.records().filter(|record| record.confirm.is_some());
         if let Some(id) = id {
             return waiting.find(|record| record.id == id).ok_or_else(|| {
@@ -76,7 +76,7 @@ impl Guard {
     }
 
     /// Gives the kernel's entry of a ban new times or a new mode, and keeps what it has counted.
-    pub(in crate::guard::bans) fn enter_again(&mut self, record: &Record) -> Result<(), KernelError> {
+    pub(in crate::guard::bans) fn enter_again(&mut self, record: &BanRecord) -> Result<(), KernelError> {
         let changed = self.enforcer.enter_again(record, self.wanted(record.source))?;
         self.feeds.touched(&changed);
         Ok(())

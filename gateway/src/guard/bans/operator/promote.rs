@@ -16,7 +16,7 @@ impl Guard {
     /// What shadow entries and shadow rules would have hit so far, by what is in force now.
     pub(in crate::guard::bans) fn shadowed(&self, now: Now) -> Vec<Shadowed> {
         let good: Vec<Source> = self.policy.good.recent(self.settings.safety.good_for, now.monotonic).collect();
-        let about = |what: String, name: String, records: Vec<&Record>| Shadowed {
+        let about = |what: String, name: String, records: Vec<&BanRecord>| Shadowed {
             what,
             name,
             sources: Some(u64::try_from(records.len()).unwrap_or(u64::MAX)),
@@ -56,7 +56,7 @@ impl Guard {
         }
         let shadow = || self.ledger.records().filter(|record| record.shadow);
         let rules = self.policy.rules.iter().filter(|rule| self.is_shadow(rule)).map(|rule| {
-            let of_rule = |record: &&Record| self.ledger.would_ban(record, &rule.name);
+            let of_rule = |record: &&BanRecord| self.ledger.would_ban(record, &rule.name);
             about(format!("rule.{}", rule.name), "rule".to_owned(), shadow().filter(of_rule).collect())
         });
         let entries = shadow().map(|record| about(record.id.to_string(), record.source.to_string(), vec![record]));
@@ -76,7 +76,7 @@ impl Guard {
 
     /// The kernel's limits that the configuration has in shadow mode: their names, themselves, and what they count in.
     fn shadow_limits(&self) -> impl Iterator<Item = (&'static str, SourceLimit, Verdict)> {
-        let Settings { packet_limit, byte_limit, syn_limit, total_limit, .. } = self.settings;
+        let guard::Settings { packet_limit, byte_limit, syn_limit, total_limit, .. } = self.settings;
         let total = total_limit.map(|limit| SourceLimit {
             per_second: limit.per_second,
             burst: limit.burst,
@@ -96,7 +96,7 @@ impl Guard {
     }
 
     /// The settings with every promoted limit enforced.
-    pub(in crate::guard::bans) fn enforced_settings(&self) -> Settings {
+    pub(in crate::guard::bans) fn enforced_settings(&self) -> guard::Settings {
         let mut settings = self.settings.clone();
         let limits = [
             ("guard.packet_limit", &mut settings.packet_limit),
@@ -233,7 +233,7 @@ impl Guard {
         self.judge_good(record.source, now)?;
         let members = members(json!({"what": id, "source": record.source.to_string(), "actor": actor.to_string()}));
         self.decide("promote", now, members, Box::new(move |change| change.enforce(id)))?;
-        let record = Record { shadow: false, ..record };
+        let record = BanRecord { shadow: false, ..record };
         let (source, expires) = (record.source, expiry(&record));
         self.ledger.keep(record.clone());
         if let Err(error) = self.enter_again(&record) {

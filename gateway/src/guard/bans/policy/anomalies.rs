@@ -15,7 +15,7 @@ use crate::{
     message::{MAX_SLOWED, Slowed},
     os::clock::{MINUTE, Now},
     policy::detect::{Deviating, MAX_DEVIATING},
-    settings::anomalies::{Action, Actions, ClientMeasure},
+    settings::anomalies::{AnomalyAction, AnomalyActions, ClientMeasure},
 };
 
 /// How long what the observer says is believed: it says it again every minute.
@@ -48,7 +48,7 @@ impl ActionResult {
 
 /// What is known of anomalies.
 #[derive(Debug, Default)]
-pub(in crate::guard::bans) struct Anomalies {
+pub(in crate::guard::bans) struct AnomalyPolicy {
     told: Vec<Deviating>,
     /// When they were told: `CLOCK_MONOTONIC`, nanoseconds.
     at: u64,
@@ -57,7 +57,7 @@ pub(in crate::guard::bans) struct Anomalies {
     counts: BTreeMap<(&'static str, ActionResult), u64>,
 }
 
-impl Anomalies {
+impl AnomalyPolicy {
     /// The observer says what is not usual, in the place of what it said before. Returns as much of it as may be so.
     pub(in crate::guard::bans) fn hear(&mut self, told: Vec<Deviating>, now: Now) -> &[Deviating] {
         // Its clock and this one are those of the same host; a minute may begin meanwhile.
@@ -81,7 +81,7 @@ impl Anomalies {
     }
 
     /// Counts what became of what was to be done.
-    pub(in crate::guard::bans) fn count(&mut self, action: Action, result: ActionResult) {
+    pub(in crate::guard::bans) fn count(&mut self, action: AnomalyAction, result: ActionResult) {
         *self.counts.entry((action.name(), result)).or_default() += 1;
     }
 
@@ -116,12 +116,12 @@ impl Anomalies {
     /// Ends limits that are over, or not wanted any more. Returns them.
     pub(in crate::guard::bans) fn end(
         &mut self,
-        actions: &Actions,
+        actions: &AnomalyActions,
         is_allowed: impl Fn(Source) -> bool,
         now: Now,
     ) -> Vec<Slowed> {
         let is_over = |source: &Source, (slowed, measure): &mut (Slowed, ClientMeasure)| {
-            let is_wanted = actions.of(*measure) == Action::Limit && actions.per_minute == slowed.per_minute;
+            let is_wanted = actions.of(*measure) == AnomalyAction::Limit && actions.per_minute == slowed.per_minute;
             slowed.until <= now.monotonic || !is_wanted || is_allowed(*source)
         };
         self.slowed.extract_if(.., is_over).map(|(_, (slowed, _))| slowed).collect()
@@ -163,7 +163,7 @@ mod tests {
         ] {
             let (of, sentence) = ("/a\n\u{1b}[2J".to_owned(), "41 failures\r\nall is well".to_owned());
             let told = Deviating { of, measure: ClientMeasure::Failures, minute, since, alone, sentence };
-            let mut anomalies = Anomalies::default();
+            let mut anomalies = AnomalyPolicy::default();
             let heard = anomalies.hear(vec![told; MAX_DEVIATING + 1], now);
             assert_eq!(heard.first().map(|one| (one.since, one.alone)), expect, "{minute} {since} {alone}");
             assert_eq!(heard.len(), if expect.is_some() { MAX_DEVIATING } else { 0 });

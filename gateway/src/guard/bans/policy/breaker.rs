@@ -10,7 +10,7 @@ use crate::os::clock::{MINUTE, Now, SECOND};
 
 /// How fast rules may ban, and whether they may.
 #[derive(Debug, Default)]
-pub(in crate::guard::bans) struct Breaker {
+pub(in crate::guard::bans) struct BanBreaker {
     /// Bans that rules ask for, per minute.
     pace: ArrivalTime,
     /// Entries that shadow rules ask for, per minute.
@@ -23,7 +23,7 @@ pub(in crate::guard::bans) struct Breaker {
     because: &'static str,
 }
 
-impl Breaker {
+impl BanBreaker {
     /// Whether rules may ban at all.
     pub(in crate::guard::bans) fn judge(&self, now: Now) -> Result<(), Refused> {
         let left = self.paused_until.and_then(|until| until.checked_sub(now.monotonic)).filter(|left| *left > 0);

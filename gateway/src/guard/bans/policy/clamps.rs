@@ -15,7 +15,7 @@ pub(in crate::guard::bans) const MOST: usize = gateway_common::maps::BUDGETS as 
 
 /// One clamp.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::guard::bans) struct Clamp {
+pub(in crate::guard::bans) struct ActiveClamp {
     /// The limit that the source went on over.
     pub(in crate::guard::bans) limit: String,
     /// By how much its budgets are divided.
@@ -30,7 +30,7 @@ pub(in crate::guard::bans) struct Clamp {
     pub(in crate::guard::bans) expires: u64,
 }
 
-impl Clamp {
+impl ActiveClamp {
     /// Follows the settings of its limit: it ends no later than one that begins now. Whether it counts only is not changed:
     /// see [`Clamps::refit`].
     fn refit(&mut self, settings: &limit::Clamp, now: Now) {
@@ -47,16 +47,16 @@ pub(in crate::guard::bans) fn ends(settings: &limit::Clamp, now: Now) -> u64 {
 /// All of them.
 #[derive(Debug, Default)]
 pub(in crate::guard::bans) struct Clamps {
-    known: BTreeMap<Source, Clamp>,
+    known: BTreeMap<Source, ActiveClamp>,
     pace: ArrivalTime,
 }
 
 impl Clamps {
-    pub(in crate::guard::bans) fn find(&self, source: Source) -> Option<&Clamp> {
+    pub(in crate::guard::bans) fn find(&self, source: Source) -> Option<&ActiveClamp> {
         self.known.get(&source)
     }
 
-    pub(in crate::guard::bans) fn iter(&self) -> impl Iterator<Item = (Source, &Clamp)> {
+    pub(in crate::guard::bans) fn iter(&self) -> impl Iterator<Item = (Source, &ActiveClamp)> {
         self.known.iter().map(|(source, clamp)| (*source, clamp))
     }
 
@@ -70,7 +70,7 @@ impl Clamps {
         breaker::spend(&mut self.pace, most, now)
     }
 
-    pub(in crate::guard::bans) fn insert(&mut self, source: Source, clamp: Clamp) {
+    pub(in crate::guard::bans) fn insert(&mut self, source: Source, clamp: ActiveClamp) {
         self.known.insert(source, clamp);
     }
 
@@ -82,8 +82,8 @@ impl Clamps {
         limit: &str,
         settings: &limit::Clamp,
         now: Now,
-    ) -> Option<&Clamp> {
-        let is_its = |clamp: &&mut Clamp| clamp.limit == limit && clamp.shadow == settings.shadow;
+    ) -> Option<&ActiveClamp> {
+        let is_its = |clamp: &&mut ActiveClamp| clamp.limit == limit && clamp.shadow == settings.shadow;
         let clamp = self.known.get_mut(&source).filter(is_its)?;
         (clamp.divide, clamp.expires) = (settings.divide, ends(settings, now));
         Some(clamp)
@@ -96,8 +96,8 @@ impl Clamps {
         &mut self,
         settings: &[(String, limit::Clamp)],
         now: Now,
-    ) -> Vec<(Source, Clamp)> {
-        let of = |clamp: &Clamp| settings.iter().find(|(name, _)| *name == clamp.limit).map(|(_, found)| found);
+    ) -> Vec<(Source, ActiveClamp)> {
+        let of = |clamp: &ActiveClamp| settings.iter().find(|(name, _)| *name == clamp.limit).map(|(_, found)| found);
         let over = self.take(|_, clamp| of(clamp).is_none_or(|found| found.shadow != clamp.shadow));
         for clamp in self.known.values_mut() {
             if let Some(found) = of(clamp) {
@@ -107,12 +107,15 @@ impl Clamps {
         over
     }
 
-    pub(in crate::guard::bans) fn remove(&mut self, source: Source) -> Option<Clamp> {
+    pub(in crate::guard::bans) fn remove(&mut self, source: Source) -> Option<ActiveClamp> {
         self.known.remove(&source)
     }
 
     /// Those for which `is_over` holds.
-    pub(in crate::guard::bans) fn take(&mut self, is_over: impl Fn(Source, &Clamp) -> bool) -> Vec<(Source, Clamp)> {
+    pub(in crate::guard::bans) fn take(
+        &mut self,
+        is_over: impl Fn(Source, &ActiveClamp) -> bool,
+    ) -> Vec<(Source, ActiveClamp)> {
         self.known.extract_if(.., |source, clamp| is_over(*source, clamp)).collect()
     }
 }
@@ -122,8 +125,8 @@ mod tests {
     use super::*;
     use crate::os::clock::SECOND;
 
-    fn clamp(limit: &str, expires: u64) -> Clamp {
-        Clamp { limit: limit.to_owned(), divide: 10, shadow: false, evidence: Vec::new(), started: 0, expires }
+    fn clamp(limit: &str, expires: u64) -> ActiveClamp {
+        ActiveClamp { limit: limit.to_owned(), divide: 10, shadow: false, evidence: Vec::new(), started: 0, expires }
     }
 
     fn settings(divide: u32, seconds: u64, shadow: bool) -> limit::Clamp {

@@ -54,7 +54,7 @@ pub(in crate::guard::bans) struct Good {
 
 #[derive(Debug, Default)]
 struct ClientRecord {
-    principals: Vec<Principal>,
+    principals: Vec<KnownPrincipal>,
     /// When the store learned of it last.
     saved: Option<i64>,
     is_queued: bool,
@@ -62,7 +62,7 @@ struct ClientRecord {
 
 /// Times are `CLOCK_MONOTONIC`, nanoseconds; below zero: before this boot.
 #[derive(Clone, Copy, Debug)]
-struct Principal {
+struct KnownPrincipal {
     hash: u64,
     first: i64,
     last: i64,
@@ -99,7 +99,11 @@ impl Good {
         for GoodRow { source, principals } in rows {
             let principals = principals.into_iter().take(PRINCIPALS);
             let principals: Vec<_> = principals
-                .map(|one| Principal { hash: one.hash, first: at(one.first).min(at(one.last)), last: at(one.last) })
+                .map(|one| KnownPrincipal {
+                    hash: one.hash,
+                    first: at(one.first).min(at(one.last)),
+                    last: at(one.last),
+                })
                 .collect();
             let client = ClientRecord { principals, saved: None, is_queued: false };
             let saved = Some(client.last());
@@ -135,7 +139,7 @@ impl Good {
             {
                 all.swap_remove(oldest);
             }
-            all.push(Principal { hash: client.principal, first: now, last: now });
+            all.push(KnownPrincipal { hash: client.principal, first: now, last: now });
             known.saved = None;
         }
         if !known.is_queued && known.saved.is_none_or(|saved| now.saturating_sub(saved) >= SAVE_AGAIN) {
@@ -190,7 +194,7 @@ impl Good {
     /// Clients that were good lately.
     pub(in crate::guard::bans) fn recent(&self, good_for: Duration, now: u64) -> impl Iterator<Item = Source> {
         let now = moment(now);
-        let recent = move |principal: &Principal| is_recent(principal, good_for, now);
+        let recent = move |principal: &KnownPrincipal| is_recent(principal, good_for, now);
         self.clients.iter().filter(move |(_, known)| known.principals.iter().any(recent)).map(|(source, _)| *source)
     }
 
@@ -221,7 +225,7 @@ impl Good {
         now: u64,
     ) -> usize {
         let now = moment(now);
-        let is_good = |one: &&Principal| {
+        let is_good = |one: &&KnownPrincipal| {
             passed(one.first, now) >= safety.established.as_nanos()
                 && passed(one.last, now) <= safety.remember_good.as_nanos()
         };
@@ -238,7 +242,7 @@ impl Good {
         now: u64,
     ) -> usize {
         let now = moment(now);
-        let counts = |principal: &&Principal| {
+        let counts = |principal: &&KnownPrincipal| {
             is_recent(principal, good_for, now) && passed(principal.first, now) >= established.as_nanos()
         };
         let count = |client: &ClientRecord| client.principals.iter().filter(counts).count();
@@ -262,7 +266,8 @@ impl Good {
         {
             let Some(client) = self.clients.get_mut(&source) else { continue };
             (client.is_queued, client.saved) = (false, Some(client.last()));
-            let row = |one: &Principal| GoodPrincipal { hash: one.hash, first: unix(one.first), last: unix(one.last) };
+            let row =
+                |one: &KnownPrincipal| GoodPrincipal { hash: one.hash, first: unix(one.first), last: unix(one.last) };
             rows.push(GoodRow { source, principals: client.principals.iter().map(row).collect() });
         }
         (rows, forgotten)
@@ -295,7 +300,7 @@ fn customer(source: Source) -> Option<Source> {
     if address.is_ipv4() { None } else { Source::network(address, ONE_CUSTOMER) }
 }
 
-fn is_recent(principal: &Principal, good_for: Duration, now: i64) -> bool {
+fn is_recent(principal: &KnownPrincipal, good_for: Duration, now: i64) -> bool {
     now >= principal.first && passed(principal.last, now) <= good_for.as_nanos()
 }
 

@@ -74,11 +74,11 @@ fn host_and_port(url: &str) -> Option<String> {
 
 /// Who is logged in, as far as can be seen.
 #[derive(Debug, Default)]
-pub(crate) struct Operators(pub(in crate::guard::bans) Vec<(IpAddr, Protection)>);
+pub(crate) struct LoggedIn(pub(in crate::guard::bans) Vec<(IpAddr, Protection)>);
 
 /// Who is logged in by SSH: the other ends of connections to its ports, and whoever started this process. Takes as long
 /// as the tables of connections are.
-pub(crate) fn operators() -> Operators {
+pub(crate) fn operators() -> LoggedIn {
     let started = std::env::var("SSH_CONNECTION").ok().and_then(|text| started_from(&text));
     let ports = [Some(SSH), started.map(|(_, port)| port)];
     let tables = ["/proc/net/tcp", "/proc/net/tcp6"];
@@ -88,7 +88,7 @@ pub(crate) fn operators() -> Operators {
     all.sort_unstable();
     all.dedup();
     all.truncate(OPERATORS);
-    Operators(all.into_iter().map(|address| (address, Protection::Operator)).collect())
+    LoggedIn(all.into_iter().map(|address| (address, Protection::Operator)).collect())
 }
 
 /// Where sshd listens unless told otherwise. Where it does else, `SSH_CONNECTION` says so.
@@ -145,7 +145,7 @@ impl ProtectedAddresses {
     }
 
     /// Those are logged in by now.
-    pub(in crate::guard::bans) fn operators_are(&mut self, operators: Operators) {
+    pub(in crate::guard::bans) fn operators_are(&mut self, operators: LoggedIn) {
         self.replace(Protection::Operator, operators.0);
     }
 

@@ -35,7 +35,7 @@ const SILENT: u64 = 30 * SECOND;
 
 /// Good clients that fail.
 #[derive(Debug, Default)]
-pub(in crate::guard::bans) struct Trouble {
+pub(in crate::guard::bans) struct FailingClients {
     clients: HashMap<Source, Failure>,
     /// By what good clients fail together, and since when: milliseconds since the Unix epoch.
     together: BTreeMap<Signal, u64>,
@@ -69,7 +69,7 @@ struct Failure {
     ban: Option<u64>,
 }
 
-impl Trouble {
+impl FailingClients {
     pub(in crate::guard::bans) fn note(&mut self, source: Source, signal: Signal, now: u64) -> Option<u64> {
         if self.clients.len() >= MOST && !self.clients.contains_key(&source) {
             return None;
@@ -203,7 +203,7 @@ mod tests {
 
     #[test]
     fn what_is_kept_in_mind_is_bounded() {
-        let mut trouble = Trouble::default();
+        let mut trouble = FailingClients::default();
         for number in 0..u32::try_from(MOST).unwrap() + 10 {
             let source = Source::of(std::net::Ipv4Addr::from_bits(number).into(), 64);
             trouble.note(source, Signal::ForgedToken, SECOND);

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use crate::{
-    guard::{bans::Guard, control::Answer, store::Record},
+    guard::{bans::Guard, control::ControlAnswer, store::BanRecord},
     os::clock::Now,
 };
 
@@ -25,7 +25,7 @@ impl Wanted {
         Self { text: text.to_owned(), address: text.parse().ok() }
     }
 
-    fn is(&self, record: &Record) -> bool {
+    fn is(&self, record: &BanRecord) -> bool {
         let has = |text: &str| {
             text.as_bytes().windows(self.text.len()).any(|part| part.eq_ignore_ascii_case(self.text.as_bytes()))
         };
@@ -38,7 +38,11 @@ impl Wanted {
 }
 
 /// A page of bans that are wanted, and where the next one begins.
-fn page<'a>(records: impl Iterator<Item = &'a Record>, wanted: &Wanted, most: usize) -> (Vec<&'a Record>, Option<u64>) {
+fn page<'a>(
+    records: impl Iterator<Item = &'a BanRecord>,
+    wanted: &Wanted,
+    most: usize,
+) -> (Vec<&'a BanRecord>, Option<u64>) {
     let mut found = Vec::new();
     for (looked, record) in records.enumerate() {
         if found.len() >= most || looked >= LOOKED_AT {
@@ -53,11 +57,11 @@ fn page<'a>(records: impl Iterator<Item = &'a Record>, wanted: &Wanted, most: us
 
 impl Guard {
     /// Bans that have `text`, of smaller numbers than `before`, the youngest first.
-    pub(in crate::guard::bans) fn found(&self, text: &str, before: Option<u64>, most: u16, now: Now) -> Answer {
+    pub(in crate::guard::bans) fn found(&self, text: &str, before: Option<u64>, most: u16, now: Now) -> ControlAnswer {
         let records = self.ledger.before(before.unwrap_or(u64::MAX));
         let (found, next) = page(records, &Wanted::new(text), usize::from(most).clamp(1, PAGE));
         let entries = found.into_iter().map(|record| self.entry(record, now)).collect();
-        Answer::Found { entries, next, in_force: u64::try_from(self.ledger.len()).unwrap_or(u64::MAX) }
+        ControlAnswer::Found { entries, next, in_force: u64::try_from(self.ledger.len()).unwrap_or(u64::MAX) }
     }
 }
 
@@ -69,10 +73,10 @@ mod tests {
 
     use super::*;
 
-    fn record(id: u64) -> Record {
+    fn record(id: u64) -> BanRecord {
         let address = IpAddr::V4(Ipv4Addr::from_bits(0xc000_0000 + u32::try_from(id).unwrap()));
         let source = if id == 9 { "198.51.100.0/24".parse().unwrap() } else { Source::of(address, 64) };
-        Record {
+        BanRecord {
             id,
             source,
             reason: format!("Number {id}, of many"),
@@ -95,7 +99,7 @@ mod tests {
     }
 
     /// The numbers of all pages, and how many there were.
-    fn pages(records: &[Record], text: &str, most: usize) -> (Vec<u64>, usize) {
+    fn pages(records: &[BanRecord], text: &str, most: usize) -> (Vec<u64>, usize) {
         let (mut all, mut before, mut pages) = (Vec::new(), u64::MAX, 0);
         loop {
             let from = records.iter().rev().filter(|record| record.id < before);
@@ -111,7 +115,7 @@ mod tests {
 
     #[test]
     fn every_ban_is_on_one_page() {
-        let records: Vec<Record> = (1..=100_000).map(record).collect();
+        let records: Vec<BanRecord> = (1..=100_000).map(record).collect();
         let (all, many) = pages(&records, "", 200);
         assert_eq!((all.len(), many), (100_000, 500));
         assert!(all.is_sorted_by(|one, next| one > next));

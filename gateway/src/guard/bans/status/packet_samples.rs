@@ -55,7 +55,7 @@ impl Guard {
             self.journal.watchers().tell_packet(&Value::Object(packet).to_string());
         }
         let missed = untold(events.len(), &samples.before, &after);
-        self.shortfalls.note_lost(Lost { samples: missed, ..Lost::default() });
+        self.shortfalls.note_lost(LostStatus { samples: missed, ..LostStatus::default() });
         samples.before = after;
     }
 
@@ -133,7 +133,7 @@ pub(super) struct Packet {
 }
 
 enum DropCause<'guard> {
-    Ban(&'guard Record),
+    Ban(&'guard BanRecord),
     List(String),
 }
 

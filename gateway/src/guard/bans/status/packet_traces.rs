@@ -71,12 +71,12 @@ impl Logged {
 
 impl Guard {
     /// Whether somebody may watch; what keeps him from it.
-    pub(crate) fn may_watch(&self, traced: Option<&Traced>) -> Answer {
+    pub(crate) fn may_watch(&self, traced: Option<&Traced>) -> ControlAnswer {
         let refuse = |code, message| Refused::new(code, message).into();
         match traced.map(Traced::source) {
             Some(Err(message)) => refuse("bad_request", message),
             Some(Ok(_)) if !self.enforcer.path().is_traceable() => refuse("not_traceable", UNTRACEABLE.to_owned()),
-            _ => Answer::Done { message: String::new(), changed: 0 },
+            _ => ControlAnswer::Done { message: String::new(), changed: 0 },
         }
     }
 

@@ -1,7 +1,7 @@
 //! What was refused, left out or lost since the start, and what only a restart can change: an operator should know.
 
 use crate::{
-    guard::{bans::refused::Refused, control::Lost},
+    guard::{bans::refused::Refused, control::LostStatus},
     os::{clock, program_log::sparse::Sparse},
 };
 
@@ -14,13 +14,13 @@ pub(in crate::guard::bans) struct Shortfalls {
     full_told: Sparse,
     /// What shadow rules asked for over their pace or their share.
     unlisted: u64,
-    lost: Lost,
+    lost: LostStatus,
 }
 
 impl Shortfalls {
     /// With what the start has found.
     pub(in crate::guard::bans) fn new(standing: Vec<String>) -> Self {
-        Self { standing, full: 0, full_told: Sparse::default(), unlisted: 0, lost: Lost::default() }
+        Self { standing, full: 0, full_told: Sparse::default(), unlisted: 0, lost: LostStatus::default() }
     }
 
     /// What only a restart can change.
@@ -51,12 +51,12 @@ impl Shortfalls {
     }
 
     /// So much was lost.
-    pub(in crate::guard::bans) const fn note_lost(&mut self, lost: Lost) {
+    pub(in crate::guard::bans) const fn note_lost(&mut self, lost: LostStatus) {
         self.lost.add(lost);
     }
 
     /// What was lost.
-    pub(in crate::guard::bans) const fn lost(&self) -> Lost {
+    pub(in crate::guard::bans) const fn lost(&self) -> LostStatus {
         self.lost
     }
 

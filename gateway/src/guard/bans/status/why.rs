@@ -5,15 +5,15 @@ use std::net::IpAddr;
 use gateway_common::verdict::Verdict;
 
 use crate::guard::bans::*;
-use crate::guard::control::{BanHistory, Entry, Past, Why};
+use crate::guard::control::{BanHistory, BlockEntry, Past, Why};
 
 /// What decides about the packets of an address.
 struct Decision<'guard> {
-    allow: Option<&'guard Allow>,
+    allow: Option<&'guard AllowEntry>,
     /// The ban that decides, unless something else does.
-    ban: Option<&'guard Record>,
+    ban: Option<&'guard BanRecord>,
     /// The list that decides.
-    listed: Option<Entry>,
+    listed: Option<BlockEntry>,
     verdict: Verdict,
     /// What goes on to block it when the ban has ended.
     then: Option<String>,
@@ -60,11 +60,11 @@ impl Guard {
     /// What decides: an allowance before bans, a ban that is enforced before lists, and lists before bans in shadow.
     fn decision(&self, address: IpAddr, is_unattached: bool, now: Now) -> Decision<'_> {
         let single = Source::of(address, 128);
-        let live = |record: &&Record| expiry(record) > now.monotonic;
+        let live = |record: &&BanRecord| expiry(record) > now.monotonic;
         let exact = self.find(Source::of(address, self.settings.ipv6_prefix)).filter(live);
         let around: Vec<Source> = around(single).collect();
         let wider = around.iter().rev().filter_map(|network| self.find(*network)).filter(live);
-        let all: Vec<&Record> = exact.into_iter().chain(wider).collect();
+        let all: Vec<&BanRecord> = exact.into_iter().chain(wider).collect();
         let ban = all.iter().find(|record| !record.shadow).or_else(|| all.first()).copied();
         let ends = ban.map_or(0, expiry);
         let other = all.iter().find(|one| !one.shadow && ban.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
@@ -77,7 +77,7 @@ impl Guard {
         if allow.is_some() {
             return Decision { allow, ban: None, listed: None, verdict: Verdict::Allowed, then };
         }
-        let decides = |listed: &Entry| ban.is_none_or(|ban| ban.shadow && listed.mode == "enforce");
+        let decides = |listed: &BlockEntry| ban.is_none_or(|ban| ban.shadow && listed.mode == "enforce");
         if let Some(listed) = listed.filter(decides) {
             let verdict = match (listed.mode == "shadow", is_unattached) {
                 (true, _) => Verdict::ShadowBlocked,
@@ -96,7 +96,7 @@ impl Guard {
     }
 
     /// What keeps rules from banning it.
-    fn shields(&self, address: IpAddr, allow: Option<&Allow>, now: Now) -> Vec<String> {
+    fn shields(&self, address: IpAddr, allow: Option<&AllowEntry>, now: Now) -> Vec<String> {
         let client = Source::of(address, self.settings.ipv6_prefix);
         let mut shields: Vec<String> =
             allow.map(|allow| format!("allowlisted {} ({})", allow.source, allow.actor)).into_iter().collect();
@@ -120,7 +120,7 @@ impl Guard {
     }
 
     /// What earlier bans of a client mean for the next one. `ban`: the one that is in force.
-    fn ban_history(&self, client: Source, ban: Option<&Record>, now: Now) -> Result<BanHistory, Refused> {
+    fn ban_history(&self, client: Source, ban: Option<&BanRecord>, now: Now) -> Result<BanHistory, Refused> {
         let ladder = &self.settings.safety.ladder;
         let earlier = self.earlier(ban.map_or(client, |record| record.source), now)?;
         let banned_by_rule = ban.is_some_and(|record| record.rule.is_some() && !record.shadow);
@@ -136,7 +136,7 @@ impl Guard {
     }
 }
 
-fn next_of_listed(fed: &Entry, unattached: Option<&str>) -> String {
+fn next_of_listed(fed: &BlockEntry, unattached: Option<&str>) -> String {
     let actor = &fed.actor;
     match (fed.mode == "shadow", unattached) {
         (true, _) => format!("It is served. In shadow its packets are counted for as long as {actor} lists it."),
@@ -150,7 +150,7 @@ fn next_of_listed(fed: &Entry, unattached: Option<&str>) -> String {
 /// `then`: what goes on to block it. `drops`: packets are dropped in the kernel.
 fn next(
     verdict: Verdict,
-    decides: Option<&Record>,
+    decides: Option<&BanRecord>,
     (then, drops): (Option<&str>, bool),
     earlier: usize,
     now: Now,
@@ -189,8 +189,8 @@ fn next(
     }
 }
 
-fn past(record: Record) -> Past {
-    let ended = record.ended.unwrap_or(Ended { at: 0, how: String::new() });
+fn past(record: BanRecord) -> Past {
+    let ended = record.ended.unwrap_or(BanEnd { at: 0, how: String::new() });
     Past {
         id: record.id,
         reason: record.reason,

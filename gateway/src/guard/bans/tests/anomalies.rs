@@ -6,20 +6,20 @@ use crate::{
         GoodClient, Slowed,
         observer::anomalies::{ContributorShown, Contributors, Deviations},
     },
-    policy::detect::{Contribution, Contributor, Deviating, Named},
-    settings::anomalies::{Action, Actions, ClientMeasure},
+    policy::detect::{Contribution, Contributor, Deviating, NamedContributor},
+    settings::anomalies::{AnomalyAction, AnomalyActions, ClientMeasure},
 };
 
 const MINUTE_OF: u64 = 28_333_333;
 
 const SENTENCE: &str = "/login: 41 failures a minute, usually 0 to 3";
 
-fn actions(failures: Action, requests: Action) -> Actions {
-    Actions { failures, requests, ..Actions::default() }
+fn actions(failures: AnomalyAction, requests: AnomalyAction) -> AnomalyActions {
+    AnomalyActions { failures, requests, ..AnomalyActions::default() }
 }
 
 impl World {
-    fn with_actions(name: &str, actions: Actions) -> Self {
+    fn with_actions(name: &str, actions: AnomalyActions) -> Self {
         let mut world = Self::with_budgets(name);
         world.guard().settings.anomalies = actions;
         world.guard().settings.clamps.extend(actions.clamps());
@@ -65,13 +65,13 @@ impl World {
 
 fn contributor(address: &str) -> Contributor {
     let address: IpAddr = address.parse().unwrap();
-    let who = Named::Source(Source::of(address, 64), address, None);
+    let who = NamedContributor::Source(Source::of(address, 64), address, None);
     Contributor { who, count: 31, requests: vec![RequestId(7), RequestId(8)], stands_out: true }
 }
 
 #[test]
 fn a_source_is_banned_with_its_requests() {
-    let mut world = World::with_actions("anomaly-ban", actions(Action::Ban, Action::Tell));
+    let mut world = World::with_actions("anomaly-ban", actions(AnomalyAction::Ban, AnomalyAction::Tell));
     assert_eq!(world.stands_out("192.0.2.7"), "banned");
     let why = world.why("192.0.2.7");
     let entry = why.entry.unwrap();
@@ -88,9 +88,9 @@ fn a_source_is_banned_with_its_requests() {
 #[test]
 fn what_stands_against_it() {
     for (action, not) in [
-        (Action::Ban, "not banned"),
-        (Action::Clamp, "not clamped"),
-        (Action::Limit, "not limited to 60 requests a minute"),
+        (AnomalyAction::Ban, "not banned"),
+        (AnomalyAction::Clamp, "not clamped"),
+        (AnomalyAction::Limit, "not limited to 60 requests a minute"),
     ] {
         let mut world = World::with_actions(&format!("anomaly-not-{}", action.name()), actions(action, action));
         world.is_good("192.0.2.8", 1);
@@ -104,20 +104,28 @@ fn what_stands_against_it() {
             assert!(said.starts_with(not) && said.contains(because), "{address}: {said}");
             assert!(world.guard().notices().is_empty(), "{address}");
         }
-        let named = |who: Named, requests: Vec<RequestId>| Contributor { who, count: 31, requests, stands_out: true };
+        let named = |who: NamedContributor, requests: Vec<RequestId>| Contributor {
+            who,
+            count: 31,
+            requests,
+            stands_out: true,
+        };
         let address: IpAddr = "192.0.2.7".parse().unwrap();
         for (what, named) in [
             (
                 "a source that is not its address",
-                named(Named::Source("192.0.2.0/24".parse().unwrap(), address, None), vec![RequestId(1)]),
+                named(NamedContributor::Source("192.0.2.0/24".parse().unwrap(), address, None), vec![RequestId(1)]),
             ),
-            ("no request", named(Named::Source(Source::of(address, 64), address, None), Vec::new())),
+            ("no request", named(NamedContributor::Source(Source::of(address, 64), address, None), Vec::new())),
         ] {
             let shown = world.named_in(ClientMeasure::Failures, MINUTE_OF, named).unwrap();
             assert!(shown.done.unwrap().starts_with(not), "{what}");
         }
-        let shown =
-            world.named_in(ClientMeasure::Failures, MINUTE_OF, named(Named::Principal("ada\n".to_owned()), Vec::new()));
+        let shown = world.named_in(
+            ClientMeasure::Failures,
+            MINUTE_OF,
+            named(NamedContributor::Principal("ada\n".to_owned()), Vec::new()),
+        );
         let shown = shown.unwrap();
         assert_eq!((shown.who.as_str(), shown.kind.as_str(), shown.done), ("ada", "principal", None));
         let quiet = Contributor { stands_out: false, ..contributor("192.0.2.7") };
@@ -129,7 +137,7 @@ fn what_stands_against_it() {
 /// A proxy alone has nobody limited or banned.
 #[test]
 fn nothing_is_done_without_the_observer() {
-    let mut world = World::with_actions("anomaly-unasked", actions(Action::Ban, Action::Ban));
+    let mut world = World::with_actions("anomaly-unasked", actions(AnomalyAction::Ban, AnomalyAction::Ban));
     let measure = ClientMeasure::Failures;
     assert!(world.named_in(measure, MINUTE_OF - 1, contributor("192.0.2.7")).is_none(), "another minute");
     assert!(world.named_in(ClientMeasure::Requests, MINUTE_OF, contributor("192.0.2.7")).is_none(), "another measure");
@@ -144,7 +152,7 @@ fn nothing_is_done_without_the_observer() {
 
 #[test]
 fn a_source_is_clamped() {
-    let mut world = World::with_actions("anomaly-clamp", actions(Action::Clamp, Action::Tell));
+    let mut world = World::with_actions("anomaly-clamp", actions(AnomalyAction::Clamp, AnomalyAction::Tell));
     assert_eq!(world.stands_out("192.0.2.7"), "clamped");
     let clamp = world.why("192.0.2.7").clamp.unwrap();
     assert_eq!((clamp.limit.as_str(), clamp.divide, clamp.remaining_seconds), ("anomaly.failures", 10, 600));
@@ -155,7 +163,7 @@ fn a_source_is_clamped() {
 
 #[test]
 fn a_source_is_limited_for_a_while() {
-    let mut world = World::with_actions("anomaly-limit", actions(Action::Limit, Action::Tell));
+    let mut world = World::with_actions("anomaly-limit", actions(AnomalyAction::Limit, AnomalyAction::Tell));
     let (source, until) = ("192.0.2.7".parse().unwrap(), world.now.monotonic + 600 * SECOND);
     assert_eq!(world.stands_out("192.0.2.7"), "limited to 60 requests a minute");
     let slowed = Slowed { source, per_minute: 60, until };
@@ -181,7 +189,7 @@ fn a_source_is_limited_for_a_while() {
     world.deviates(ClientMeasure::Failures);
     world.stands_out("192.0.2.7");
     world.slowed();
-    world.guard().settings.anomalies = actions(Action::Tell, Action::Tell);
+    world.guard().settings.anomalies = actions(AnomalyAction::Tell, AnomalyAction::Tell);
     world.pass(1);
     assert_eq!(world.slowed(), [over]);
 }
@@ -189,9 +197,11 @@ fn a_source_is_limited_for_a_while() {
 /// They come at the pace of rules.
 #[test]
 fn there_is_a_pace() {
-    for (action, expect) in
-        [(Action::Limit, "not limited"), (Action::Ban, "not banned"), (Action::Clamp, "not clamped")]
-    {
+    for (action, expect) in [
+        (AnomalyAction::Limit, "not limited"),
+        (AnomalyAction::Ban, "not banned"),
+        (AnomalyAction::Clamp, "not clamped"),
+    ] {
         let mut world = World::with_actions(&format!("anomaly-pace-{}", action.name()), actions(action, action));
         world.guard().settings.max_bans = 100;
         let said: Vec<String> = (1..=9).map(|number| world.stands_out(&format!("192.0.2.{number}"))).collect();

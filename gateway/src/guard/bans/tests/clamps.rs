@@ -89,8 +89,8 @@ fn d05_a_clamp_is_renewed_ends_and_is_recorded() {
     assert!(world.ask("192.0.2.8", "bad-tokens").is_ok() && world.budget("192.0.2.8").is_none());
     assert_eq!(world.ask("192.0.2.9", "limit.address"), Err("clamp"));
     assert_eq!(world.ask("192.0.2.9", "limit.no-such"), Err("clamp"));
-    assert_eq!(world.handle(Request::ClampDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
-    assert_eq!(world.handle(Request::ClampDel { source: "192.0.2.7".parse().unwrap() }), "not_found");
+    assert_eq!(world.handle(ControlRequest::ClampDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::ClampDel { source: "192.0.2.7".parse().unwrap() }), "not_found");
     assert_eq!(world.limit_asks("192.0.2.7", "address"), Err("operator_unbanned"));
     let events = world.events();
     let of = |event: &str| events.iter().filter(|one| *one == event).count();

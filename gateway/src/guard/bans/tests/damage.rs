@@ -29,16 +29,17 @@ fn furnished(name: &str) -> (World, Vec<String>) {
         assert_eq!(world.add(source), "done 1", "{source}");
     }
     let source = "203.0.113.200".parse().unwrap();
-    assert_eq!(world.handle(Request::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
+    assert_eq!(world.handle(ControlRequest::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
     let now = world.now;
-    let begin = Request::BlockImportBegin { feed: Some("drop".into()), seconds: None, shadow: false, force: false };
-    let Answer::Import(import) = world.guard().handle(begin, &OPERATOR, now) else { panic!("no import") };
+    let begin =
+        ControlRequest::BlockImportBegin { feed: Some("drop".into()), seconds: None, shadow: false, force: false };
+    let ControlAnswer::Import(import) = world.guard().handle(begin, &OPERATOR, now) else { panic!("no import") };
     let entries = vec![crate::guard::control::ImportEntry(1, "192.0.2.99".parse().unwrap(), None, None)];
-    drop(world.guard().handle(Request::BlockImportChunk { id: import.id, entries }, &OPERATOR, now));
+    drop(world.guard().handle(ControlRequest::BlockImportChunk { id: import.id, entries }, &OPERATOR, now));
     let (sender, _receiver) = tokio::sync::oneshot::channel();
     world.guard().import_commit((import.id, "ab".to_owned(), false), &OPERATOR, sender, now);
     world.guard().finish_work(now);
-    assert_eq!(world.handle(Request::ShadowPromote { what: "rule.trial".into() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::ShadowPromote { what: "rule.trial".into() }), "done 1");
     let before = in_force(&mut world);
     assert_eq!(before.len(), 6, "{before:?}");
     (world, before)
@@ -65,7 +66,7 @@ fn check(name: &str, spoil: impl FnOnce(&Path), says: &str) {
     world.start(Box::new(AtAccept::default()));
     assert_eq!(in_force(&mut world), before, "{name}, again");
     // And goes on: numbers are not given twice.
-    assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
     let used = world.guard().ledger.ids().last().copied();
     world.ask("192.0.2.50", "bad-tokens").unwrap();
     assert!(world.guard().ledger.ids().last().copied() > used, "{name}");
@@ -212,7 +213,7 @@ fn a_locked_store_costs_no_decision() {
     let other = Connection::open(&store).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     world.ask("192.0.2.8", "bad-tokens").unwrap();
-    assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: "192.0.2.7".parse().unwrap() }), "done 1");
     let before = in_force(&mut world);
     assert!(world.guard().journal.owed_warning().is_some());
     // The chain has it already, in order.
@@ -246,13 +247,13 @@ fn a_reload_keeps_allowances_that_the_store_has_not_heard_of() {
     let (mut world, _) = furnished("store-locked-allow");
     let add = |world: &mut World, source: &str| {
         let source = source.parse().unwrap();
-        assert_eq!(world.handle(Request::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
+        assert_eq!(world.handle(ControlRequest::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
     };
     let other = Connection::open(world.folder.join(state_files::STORE)).unwrap();
     add(&mut world, "203.0.113.201");
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
     add(&mut world, "203.0.113.202");
-    assert_eq!(world.handle(Request::AllowDel { source: "203.0.113.200".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::AllowDel { source: "203.0.113.200".parse().unwrap() }), "done 1");
     assert!(world.guard().journal.owed_warning().is_some());
     let before = in_force(&mut world);
     assert!(before.contains(&"allow 203.0.113.202".to_owned()) && !before.contains(&"allow 203.0.113.200".to_owned()));
@@ -261,7 +262,7 @@ fn a_reload_keeps_allowances_that_the_store_has_not_heard_of() {
     let named = [own.clone(), vec!["203.0.113.201".parse().unwrap()]].concat();
     for allow in [own.clone(), named, own] {
         let rules = world.guard().policy.rules.clone();
-        let parts = (Settings { allow, ..World::settings() }, rules, ProtectedAddresses::default());
+        let parts = (guard::Settings { allow, ..World::settings() }, rules, ProtectedAddresses::default());
         let now = world.now;
         world.guard().reconfigure(parts.0, parts.1, parts.2, &[], now).unwrap();
         assert_eq!(world.why("203.0.113.201").verdict, "allowed");
@@ -393,7 +394,7 @@ fn what_an_earlier_version_left_is_gone_on_with() {
     world.start(Box::new(AtAccept::default()));
     let told = world.guard().shortfalls.standing().join("\n");
     assert_eq!(told, "");
-    assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.77".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: "192.0.2.77".parse().unwrap() }), "done 1");
     // Its file is closed, and the next begins.
     world.guard().settings.audit.max_size = 1;
     let now = world.now;

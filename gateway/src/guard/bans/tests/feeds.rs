@@ -5,7 +5,7 @@ use tokio::sync::oneshot;
 use super::*;
 use crate::{
     guard::{
-        control::{Import, ImportEntry},
+        control::{ImportEntry, ImportProgress},
         feeds::list::{FeedNews, FileContent},
     },
     settings::feed::{Feed, FeedPlace, FeedPurpose},
@@ -24,22 +24,22 @@ impl World {
         world
     }
 
-    fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> Answer {
+    fn import(&mut self, feed: Option<&str>, seconds: Option<u64>, shadow: bool, sources: &[&str]) -> ControlAnswer {
         let feed = feed.map(str::to_owned);
-        self.import_as(Request::BlockImportBegin { feed, seconds, shadow, force: false }, sources)
+        self.import_as(ControlRequest::BlockImportBegin { feed, seconds, shadow, force: false }, sources)
     }
 
-    fn import_as(&mut self, begin: Request, sources: &[&str]) -> Answer {
+    fn import_as(&mut self, begin: ControlRequest, sources: &[&str]) -> ControlAnswer {
         let now = self.now;
         let id = match self.guard().handle(begin, &OPERATOR, now) {
-            Answer::Import(import) => import.id,
+            ControlAnswer::Import(import) => import.id,
             refused => return refused,
         };
         let entries = (1..).zip(sources).map(|(line, text)| ImportEntry(line, text.parse().unwrap(), None, None));
         let entries = entries.collect();
-        let taken = self.guard().handle(Request::BlockImportChunk { id, entries }, &OPERATOR, now);
+        let taken = self.guard().handle(ControlRequest::BlockImportChunk { id, entries }, &OPERATOR, now);
         let (sender, mut receiver) = oneshot::channel();
-        if !matches!(taken, Answer::Import(_)) {
+        if !matches!(taken, ControlAnswer::Import(_)) {
             return taken;
         }
         self.guard().import_commit((id, "ab".to_owned(), sources.is_empty()), &OPERATOR, sender, now);
@@ -113,15 +113,15 @@ impl World {
 }
 
 #[track_caller]
-fn done(answer: &Answer, added: u64, unchanged: u64, removed: u64, refused: u64) {
-    let Answer::Import(import) = answer else { panic!("{answer:?}") };
-    let Import { added: a, unchanged: u, removed: r, refused: f, .. } = **import;
+fn done(answer: &ControlAnswer, added: u64, unchanged: u64, removed: u64, refused: u64) {
+    let ControlAnswer::Import(import) = answer else { panic!("{answer:?}") };
+    let ImportProgress { added: a, unchanged: u, removed: r, refused: f, .. } = **import;
     assert_eq!((a, u, r, f), (added, unchanged, removed, refused));
 }
 
 #[track_caller]
-fn code(answer: &Answer, expect: &str) {
-    assert!(matches!(answer, Answer::Refused { code, .. } if code == expect), "{answer:?}");
+fn code(answer: &ControlAnswer, expect: &str) {
+    assert!(matches!(answer, ControlAnswer::Refused { code, .. } if code == expect), "{answer:?}");
 }
 
 #[test]
@@ -131,7 +131,8 @@ fn good_clients_are_refused_line_by_line() {
     let source = "192.0.2.1".parse().unwrap();
     world.guard().hear_good(&[crate::message::GoodClient { source, principal: 7 }], now);
     let list = ["192.0.2.1", "192.0.2.2", "192.0.2.0/24", "198.51.100.0/24"];
-    let begin = |shadow, force| Request::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow, force };
+    let begin =
+        |shadow, force| ControlRequest::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow, force };
     done(&world.import_as(begin(false, false), &list), 2, 0, 0, 2);
     assert_eq!(world.kernel(), ["192.0.2.2", "198.51.100.0/24"]);
     done(&world.import_as(begin(true, false), &list), 2, 2, 0, 0);
@@ -206,8 +207,8 @@ fn unbanned_by_hand_and_still_listed() {
     done(&world.import(Some("a"), None, false, &["192.0.2.0/24"]), 1, 0, 0, 0);
     assert_eq!(world.add("192.0.2.1"), "done 1");
     let now = world.now;
-    let del = Request::BlockDel { source: "192.0.2.1".parse().unwrap() };
-    let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
+    let del = ControlRequest::BlockDel { source: "192.0.2.1".parse().unwrap() };
+    let ControlAnswer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
     assert!(
         message.starts_with("the block of 192.0.2.1 is removed, and it is still blocked as part of 192.0.2.0/24"),
         "{message}"
@@ -233,11 +234,14 @@ fn a_named_list_is_replaced_and_one_without_a_name_grows() {
     done(&world.import(Some("a"), None, false, &[]), 0, 0, 2, 0);
     assert_eq!(world.kernel(), ["192.0.2.2", "192.0.2.9"]);
     let now = world.now;
-    let del = Request::BlockDel { source: "192.0.2.9".parse().unwrap() };
-    assert!(matches!(world.guard().handle(del, &OPERATOR, now), Answer::Done { .. }));
+    let del = ControlRequest::BlockDel { source: "192.0.2.9".parse().unwrap() };
+    assert!(matches!(world.guard().handle(del, &OPERATOR, now), ControlAnswer::Done { .. }));
     world.finish();
     assert_eq!(world.kernel(), ["192.0.2.2"]);
-    assert!(matches!(world.guard().handle(Request::BlockFlush, &OPERATOR, now), Answer::Done { changed: 1, .. }));
+    assert!(matches!(
+        world.guard().handle(ControlRequest::BlockFlush, &OPERATOR, now),
+        ControlAnswer::Done { changed: 1, .. }
+    ));
     world.finish();
     assert!(world.kernel().is_empty());
     assert_eq!(world.guard().feeds.exact, 0);
@@ -250,7 +254,7 @@ fn a_block_made_by_hand_lies_over_a_list() {
     let now = world.now;
     for source in ["192.0.2.1", "192.0.2.0/24"] {
         let source: Source = source.parse().unwrap();
-        let add = Request::BlockAdd {
+        let add = ControlRequest::BlockAdd {
             source,
             seconds: Some(60),
             reason: "r".to_owned(),
@@ -258,10 +262,10 @@ fn a_block_made_by_hand_lies_over_a_list() {
             confirm: None,
             force: false,
         };
-        assert!(matches!(world.guard().handle(add, &OPERATOR, now), Answer::Done { .. }));
+        assert!(matches!(world.guard().handle(add, &OPERATOR, now), ControlAnswer::Done { .. }));
         assert_eq!(world.kernel(), ["192.0.2.0/24", "192.0.2.1"], "what is listed is enforced");
-        let del = Request::BlockDel { source };
-        assert!(matches!(world.guard().handle(del.clone(), &OPERATOR, now), Answer::Done { .. }));
+        let del = ControlRequest::BlockDel { source };
+        assert!(matches!(world.guard().handle(del.clone(), &OPERATOR, now), ControlAnswer::Done { .. }));
         assert_eq!(world.kernel(), ["192.0.2.0/24", "192.0.2.1"]);
         code(&world.guard().handle(del, &OPERATOR, now), "in_feed");
     }
@@ -277,7 +281,7 @@ fn a_promoted_block_does_not_take_the_place_of_a_list_that_lasts_longer() {
     done(&world.import(Some("a"), None, false, &["192.0.2.1"]), 1, 0, 0, 0);
     let now = world.now;
     let source: Source = "192.0.2.1".parse().unwrap();
-    let add = Request::BlockAdd {
+    let add = ControlRequest::BlockAdd {
         source,
         seconds: Some(60),
         reason: "r".to_owned(),
@@ -286,17 +290,17 @@ fn a_promoted_block_does_not_take_the_place_of_a_list_that_lasts_longer() {
         force: false,
     };
     let guard = world.guard();
-    assert!(matches!(guard.handle(add, &OPERATOR, now), Answer::Done { .. }));
+    assert!(matches!(guard.handle(add, &OPERATOR, now), ControlAnswer::Done { .. }));
     let id = guard.find(source).unwrap().id;
     let key = guard.key(source).unwrap();
     let listed = guard.enforcer.path().find_ban(key).unwrap();
     assert_ne!(listed.id & !maps::Ban::SHADOW, id);
-    let promote = Request::ShadowPromote { what: id.to_string() };
-    assert!(matches!(guard.handle(promote, &OPERATOR, now), Answer::Done { .. }));
+    let promote = ControlRequest::ShadowPromote { what: id.to_string() };
+    assert!(matches!(guard.handle(promote, &OPERATOR, now), ControlAnswer::Done { .. }));
     let found = guard.enforcer.path().find_ban(key).unwrap();
     assert_eq!((found.id, found.expires), (listed.id, listed.expires));
     // Nor does a block of a client behind a trusted proxy, of which the kernel knows nothing.
-    let record = Record { relay: Some("192.0.2.9".parse().unwrap()), ..guard.find(source).unwrap().clone() };
+    let record = BanRecord { relay: Some("192.0.2.9".parse().unwrap()), ..guard.find(source).unwrap().clone() };
     guard.enforcer.path_mut().unban(key).unwrap();
     guard.enter_again(&record).unwrap();
     assert!(guard.enforcer.path().find_ban(key).is_none());
@@ -309,7 +313,7 @@ fn a_restart_finds_the_old_content_or_the_new() {
     for stop_after in 0..12 {
         let now = world.now;
         let guard = world.guard();
-        let Answer::Import(import) =
+        let ControlAnswer::Import(import) =
             guard.import_begin(Some("a".to_owned()), Some(600), false, false, &OPERATOR, now).unwrap()
         else {
             return;
@@ -360,7 +364,7 @@ fn a_list_that_does_not_fit_is_refused_as_a_whole() {
     // As many as before, all of them others: there is no room for both at once.
     done(&world.import(Some("a"), None, false, &["192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"]), 4, 0, 3, 0);
     assert_eq!(world.kernel(), ["192.0.2.4", "192.0.2.5", "192.0.2.6", "192.0.2.7"]);
-    let add = Request::BlockAdd {
+    let add = ControlRequest::BlockAdd {
         source: "192.0.2.8".parse().unwrap(),
         seconds: None,
         reason: "r".to_owned(),
@@ -384,7 +388,7 @@ fn what_is_added_without_a_name_does_not_change_the_mode_of_what_is_there() {
         done(&world.import(None, None, shadow, &["192.0.2.1"]), 0, 1, 0, 0);
         done(&world.import(Some("b"), None, !shadow, &["192.0.2.2"]), 1, 0, 0, 0);
         let now = world.now;
-        world.guard().handle(Request::BlockFlush, &OPERATOR, now);
+        world.guard().handle(ControlRequest::BlockFlush, &OPERATOR, now);
         world.finish();
         done(&world.import(None, None, !shadow, &["192.0.2.2"]), 1, 0, 0, 0);
     }
@@ -398,7 +402,9 @@ fn a_page_after_the_other() {
     let now = world.now;
     let (mut cursor, mut told) = (None, Vec::new());
     loop {
-        let Answer::Exported { entries, next } = world.guard().export(None, cursor, now).unwrap() else { return };
+        let ControlAnswer::Exported { entries, next } = world.guard().export(None, cursor, now).unwrap() else {
+            return;
+        };
         told.extend(entries.into_iter().map(|entry| format!("{} {} {:?}", entry.source, entry.actor, entry.seconds)));
         cursor = next;
         if cursor.is_none() {

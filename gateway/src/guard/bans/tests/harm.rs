@@ -6,11 +6,18 @@ impl World {
     fn add_to_confirm(&mut self, source: &str, seconds: Option<u64>, confirm: u64) -> String {
         let source = source.parse().unwrap();
         let confirm = Some(confirm);
-        self.handle(Request::BlockAdd { source, seconds, reason: "tests".into(), shadow: false, confirm, force: false })
+        self.handle(ControlRequest::BlockAdd {
+            source,
+            seconds,
+            reason: "tests".into(),
+            shadow: false,
+            confirm,
+            force: false,
+        })
     }
 
     fn del(&mut self, source: &str) -> String {
-        self.handle(Request::BlockDel { source: source.parse().unwrap() })
+        self.handle(ControlRequest::BlockDel { source: source.parse().unwrap() })
     }
 
     /// As a reboot does: the kernel forgets, the monotonic clock starts anew `seconds` later.
@@ -28,8 +35,8 @@ fn an_unconfirmed_block_is_taken_back() {
     assert_eq!(world.add_to_confirm("192.0.2.7", None, 60), "done 1");
     assert_eq!(world.add_to_confirm("192.0.2.7", None, 60), "already_blocked");
     assert_eq!(world.add_to_confirm("198.51.100.0/24", Some(0), 60), "done 1");
-    assert_eq!(world.handle(Request::Confirm { id: None }), "several");
-    assert_eq!(world.handle(Request::Confirm { id: Some(9) }), "not_found");
+    assert_eq!(world.handle(ControlRequest::Confirm { id: None }), "several");
+    assert_eq!(world.handle(ControlRequest::Confirm { id: Some(9) }), "not_found");
     let why = world.why("192.0.2.7");
     let entry = why.entry.unwrap();
     assert_eq!((entry.confirm_seconds, entry.remaining_seconds), (Some(60), Some(3_600)));
@@ -38,8 +45,8 @@ fn an_unconfirmed_block_is_taken_back() {
     let deadline = world.now.monotonic + 60 * SECOND;
     assert_eq!(world.guard().enforcer.path().bans()[0].1.expires, deadline);
     world.pass(59);
-    assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "done 1");
-    assert_eq!(world.handle(Request::Confirm { id: Some(2) }), "not_found");
+    assert_eq!(world.handle(ControlRequest::Confirm { id: Some(2) }), "done 1");
+    assert_eq!(world.handle(ControlRequest::Confirm { id: Some(2) }), "not_found");
     world.pass(1);
     let why = world.why("192.0.2.7");
     assert_eq!((why.verdict.as_str(), why.history[0].how.as_str()), ("passed", "taken back: not confirmed in time"));
@@ -49,7 +56,7 @@ fn an_unconfirmed_block_is_taken_back() {
     assert_eq!(rule.expires(), NEVER);
     assert_eq!(world.guard().enforcer.repairs(), 0);
     assert_eq!(world.events(), ["start", "ban", "ban", "confirm", "rollback"]);
-    assert_eq!(world.handle(Request::Confirm { id: None }), "not_found");
+    assert_eq!(world.handle(ControlRequest::Confirm { id: None }), "not_found");
 }
 
 #[test]
@@ -181,7 +188,7 @@ fn good_clients_are_shielded() {
     assert_eq!(world.add("192.0.2.0/24"), "good_clients");
     assert_eq!(world.add("192.0.2.0/28"), "good_clients");
     assert_eq!(world.add("192.0.2.0/29"), "done 1");
-    let add = |shadow, force| Request::BlockAdd {
+    let add = |shadow, force| ControlRequest::BlockAdd {
         source: "192.0.2.0/24".parse().unwrap(),
         seconds: None,
         reason: "tests".into(),
@@ -191,7 +198,7 @@ fn good_clients_are_shielded() {
     };
     assert_eq!(world.handle(add(true, false)), "done 1");
     assert_eq!(world.handle(add(false, true)), "done 1");
-    assert_eq!(world.handle(Request::BlockFlush), "done 2");
+    assert_eq!(world.handle(ControlRequest::BlockFlush), "done 2");
     // Established only after a while.
     world.pass(60);
     assert_eq!(world.ask("198.51.100.7", "bad-tokens"), Err("shared_source"));
@@ -217,12 +224,12 @@ fn banning_many_good_clients_pauses_until_resumed() {
     }
     // Others are no customers.
     world.ask_for(Signal::OverLimit, "198.51.100.1", "bad-tokens").unwrap();
-    assert_eq!(world.handle(Request::Resume), "not_paused");
+    assert_eq!(world.handle(ControlRequest::Resume), "not_paused");
     assert_eq!(world.ask_for(Signal::OverLimit, "192.0.2.5", "bad-tokens"), Err("paused"));
     assert_eq!(world.ask_for(Signal::OverLimit, "198.51.100.2", "bad-tokens"), Err("paused"));
     let why = world.why("198.51.100.2");
     assert!(why.shields[0].contains("too many of the recently good clients"), "{:?}", why.shields);
-    assert_eq!(world.handle(Request::Resume), "done 1");
+    assert_eq!(world.handle(ControlRequest::Resume), "done 1");
     world.ask_for(Signal::OverLimit, "198.51.100.2", "bad-tokens").unwrap();
     assert_eq!(world.ask_for(Signal::OverLimit, "192.0.2.5", "bad-tokens"), Err("paused"));
     world.pass(60);
@@ -232,7 +239,7 @@ fn banning_many_good_clients_pauses_until_resumed() {
 #[test]
 fn limits_in_shadow_are_reported_and_promoted() {
     let mut world = World::new("promote-limits");
-    let limit = |shadow| Some(crate::settings::guard::SourceLimit { per_second: 10, burst: 10, shadow });
+    let limit = |shadow| Some(guard::SourceLimit { per_second: 10, burst: 10, shadow });
     let settings = &mut world.guard().settings;
     settings.shadow_limits = vec!["connection_limit.address".to_owned(), "limit.address".to_owned()];
     (settings.packet_limit, settings.syn_limit, settings.byte_limit) = (limit(true), limit(true), limit(false));
@@ -253,7 +260,7 @@ fn limits_in_shadow_are_reported_and_promoted() {
     let address = ("limit.address".to_owned(), Some(2), u64::MAX, Some(1));
     let connections = ("connection_limit.address".to_owned(), Some(1), 3, Some(0));
     assert_eq!(report(&mut world), [connections, address, packets, syns.clone(), rule.clone()]);
-    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    let promote = |what: &str| ControlRequest::ShadowPromote { what: what.to_owned() };
     assert_eq!(world.handle(promote("guard.byte_limit")), "not_found", "enforced already");
     assert_eq!(world.handle(promote("connection_limit.address")), "done 1");
     assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what }] if what == "connection_limit.address"));
@@ -280,7 +287,7 @@ fn what_is_in_shadow_is_reported_and_promoted() {
     let rows = world.guard().shadowed(now);
     let told: Vec<_> = rows.iter().map(|row| (row.what.as_str(), row.sources, row.good_clients)).collect();
     assert_eq!(told, [("rule.trial", Some(1), Some(1)), (id.to_string().as_str(), Some(1), Some(1))]);
-    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    let promote = |what: &str| ControlRequest::ShadowPromote { what: what.to_owned() };
     assert_eq!(world.handle(promote("99")), "not_found");
     assert_eq!(world.handle(promote("rule.bad-tokens")), "not_found");
     assert_eq!(world.handle(promote(&id.to_string())), "done 1");
@@ -305,7 +312,7 @@ fn a_rule_in_shadow_counts_whom_another_has_in_shadow() {
     world.guard().settings.max_bans = 100;
     let other = Rule { name: "second".to_owned(), ..world.guard().policy.rules[1].clone() };
     world.guard().policy.rules.push(other);
-    let block = |source: &str| Request::BlockAdd {
+    let block = |source: &str| ControlRequest::BlockAdd {
         source: source.parse().unwrap(),
         seconds: None,
         reason: "tests".into(),
@@ -356,7 +363,7 @@ fn requirements_of_routes_in_shadow_are_reported_and_promoted() {
     let many: Vec<u64> = (10..10_000).collect();
     world.guard().hear_would_deny(what, 1, &many);
     assert_eq!(report(&mut world), [(what.to_owned(), Some(4_096), u64::MAX)]);
-    let promote = |what: &str| Request::ShadowPromote { what: what.to_owned() };
+    let promote = |what: &str| ControlRequest::ShadowPromote { what: what.to_owned() };
     assert_eq!(world.handle(promote("route.items.sources")), "not_found");
     assert_eq!(world.handle(promote(what)), "done 1");
     assert!(matches!(&world.guard().notices()[..], [ToProxy::Promoted { what: told }] if told == what));

@@ -7,8 +7,8 @@ use crate::{
 };
 
 impl World {
-    fn block(&self, source: &str, seconds: u64) -> Fact {
-        Fact::Block {
+    fn block(&self, source: &str, seconds: u64) -> ClusterFact {
+        ClusterFact::Block {
             source: source.parse().unwrap(),
             started: self.now.unix_millis,
             until: Some(self.now.unix_millis + seconds * 1_000),
@@ -18,7 +18,7 @@ impl World {
     }
 
     /// How many facts changed something, and how many were refused.
-    fn says(&mut self, node: &str, facts: &[Fact], is_whole: bool) -> (u64, u64) {
+    fn says(&mut self, node: &str, facts: &[ClusterFact], is_whole: bool) -> (u64, u64) {
         let now = self.now;
         let AppliedFacts { changed, refused } = self.guard().peer_says(node, facts, is_whole, now);
         (changed, refused)
@@ -28,7 +28,7 @@ impl World {
         self.why(address).verdict == "blocked"
     }
 
-    fn own(&mut self) -> Vec<Fact> {
+    fn own(&mut self) -> Vec<ClusterFact> {
         let now = self.now;
         self.guard().own_facts(now)
     }
@@ -66,13 +66,13 @@ fn x07_safety_rules_are_this_machines_own() {
     }
     // What an operator here has unblocked stays so for a while.
     assert_eq!(world.add("192.0.2.7"), "done 1");
-    assert_eq!(world.handle(Request::BlockDel { source: source("192.0.2.7") }), "done 1");
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: source("192.0.2.7") }), "done 1");
     let fact = world.block("192.0.2.7", 60);
     assert_eq!(world.says("edge-2", &[fact], false), (0, 1));
     // Nobody is let through who is blocked by hand here, and nothing that is too wide.
     assert_eq!(world.add("192.0.2.9"), "done 1");
     for allowed in ["192.0.2.9", "192.0.2.0/24", "0.0.0.0/0"] {
-        let fact = Fact::Allow { source: source(allowed), reason: "theirs".to_owned() };
+        let fact = ClusterFact::Allow { source: source(allowed), reason: "theirs".to_owned() };
         assert_eq!(world.says("edge-2", &[fact], false), (0, 1), "{allowed}");
     }
     assert!(world.is_blocked("192.0.2.9"));
@@ -81,7 +81,7 @@ fn x07_safety_rules_are_this_machines_own() {
 #[test]
 fn the_room_for_operators_is_kept() {
     let mut world = World::new("peers-room");
-    let facts: Vec<Fact> = (1..=40).map(|last| world.block(&format!("192.0.2.{last}"), 600)).collect();
+    let facts: Vec<ClusterFact> = (1..=40).map(|last| world.block(&format!("192.0.2.{last}"), 600)).collect();
     let (changed, refused) = world.says("edge-2", &facts, true);
     assert!(changed <= 4 && changed + refused == 40, "{changed} {refused}");
 }
@@ -90,7 +90,7 @@ fn the_room_for_operators_is_kept() {
 fn a_whole_takes_the_place_of_what_was_said() {
     let mut world = World::new("peers-whole");
     let (one, two) = (world.block("192.0.2.1", 600), world.block("192.0.2.2", 600));
-    let allow = Fact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
+    let allow = ClusterFact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
     assert_eq!(world.says("edge-2", &[one.clone(), two, allow], true), (3, 0));
     let other = world.block("192.0.2.3", 600);
     assert_eq!(world.says("edge-3", &[other], true), (1, 0), "another machine's are its own");
@@ -109,7 +109,7 @@ fn a_whole_takes_the_place_of_what_was_said() {
 fn a_whole_that_was_cut_ends_nothing() {
     let mut world = World::new("peers-cut");
     let old = world.block("192.0.2.1", 600);
-    let allow = Fact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
+    let allow = ClusterFact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
     assert_eq!(world.says("edge-2", &[old, allow], true), (2, 0));
     let over = world.block("192.0.2.2", 0);
     assert_eq!(world.says("edge-2", &vec![over.clone(); MOST_FACTS], true), (0, 0));
@@ -123,19 +123,21 @@ fn a_whole_that_was_cut_ends_nothing() {
 #[test]
 fn an_allowance_of_another_machine_is_deleted_there() {
     let mut world = World::new("peers-allow-del");
-    let allow = Fact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
+    let allow = ClusterFact::Allow { source: source("198.51.100.7"), reason: "theirs".to_owned() };
     assert_eq!(world.says("edge-2", std::slice::from_ref(&allow), true), (1, 0));
-    let request = || Request::AllowDel { source: source("198.51.100.7") };
+    let request = || ControlRequest::AllowDel { source: source("198.51.100.7") };
     let now = world.now;
-    let Answer::Refused { code, message } = world.guard().handle(request(), &OPERATOR, now) else { panic!("deleted") };
+    let ControlAnswer::Refused { code, message } = world.guard().handle(request(), &OPERATOR, now) else {
+        panic!("deleted")
+    };
     assert_eq!(code, "of_another_machine");
     assert!(message.contains("run `gateway allow del 198.51.100.7` there") && message.contains("edge-2"), "{message}");
     assert_eq!(
-        world.says("edge-3", &[Fact::Disallow { source: source("198.51.100.7") }], false),
+        world.says("edge-3", &[ClusterFact::Disallow { source: source("198.51.100.7") }], false),
         (0, 0),
         "nor by others"
     );
-    assert_eq!(world.says("edge-2", &[Fact::Disallow { source: source("198.51.100.7") }], false), (1, 0));
+    assert_eq!(world.says("edge-2", &[ClusterFact::Disallow { source: source("198.51.100.7") }], false), (1, 0));
     assert_eq!(world.handle(request()), "not_found");
 }
 
@@ -188,15 +190,15 @@ fn an_operator_anywhere_lifts_what_rules_have_banned() {
     let mut world = World::new("peers-unblock");
     world.ask("192.0.2.7", "bad-tokens").unwrap();
     assert_eq!(world.add("192.0.2.8"), "done 1");
-    let early = Fact::Unblock { source: source("192.0.2.7"), at: world.now.unix_millis - 1 };
+    let early = ClusterFact::Unblock { source: source("192.0.2.7"), at: world.now.unix_millis - 1 };
     world.says("edge-2", &[early], false);
     assert!(world.is_blocked("192.0.2.7"), "it was lifted before this ban began");
     let at = world.now.unix_millis;
     for (address, is_blocked) in [("192.0.2.7", false), ("192.0.2.8", true)] {
-        world.says("edge-2", &[Fact::Unblock { source: source(address), at }], false);
+        world.says("edge-2", &[ClusterFact::Unblock { source: source(address), at }], false);
         assert_eq!(world.is_blocked(address), is_blocked, "{address}");
     }
-    let fact = Fact::Unblock { source: source("192.0.2.7"), at };
+    let fact = ClusterFact::Unblock { source: source("192.0.2.7"), at };
     assert_eq!(world.says("edge-2", &[fact], true), (0, 0), "it is told again");
     assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("operator_unbanned"));
 }
@@ -208,15 +210,15 @@ fn what_is_told() {
     world.ask("192.0.2.1", "bad-tokens").unwrap();
     world.ask("192.0.2.2", "trial").unwrap();
     assert_eq!(world.add("192.0.2.3"), "done 1");
-    assert_eq!(world.handle(Request::BlockDel { source: source("192.0.2.3") }), "done 1");
-    let allow = Request::AllowAdd { source: source("198.51.100.1"), reason: "ours".into(), yes: false };
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: source("192.0.2.3") }), "done 1");
+    let allow = ControlRequest::AllowAdd { source: source("198.51.100.1"), reason: "ours".into(), yes: false };
     assert_eq!(world.handle(allow), "done 1");
-    let of = |facts: Vec<Fact>| -> Vec<String> {
-        let name = |fact: &Fact| match fact {
-            Fact::Allow { source, .. } => format!("allow {source}"),
-            Fact::Block { source, by, .. } => format!("block {source} {by}"),
-            Fact::Disallow { source } => format!("disallow {source}"),
-            Fact::Unblock { source, .. } => format!("unblock {source}"),
+    let of = |facts: Vec<ClusterFact>| -> Vec<String> {
+        let name = |fact: &ClusterFact| match fact {
+            ClusterFact::Allow { source, .. } => format!("allow {source}"),
+            ClusterFact::Block { source, by, .. } => format!("block {source} {by}"),
+            ClusterFact::Disallow { source } => format!("disallow {source}"),
+            ClusterFact::Unblock { source, .. } => format!("unblock {source}"),
             other => format!("{other:?}"),
         };
         facts.iter().map(name).collect()

@@ -9,7 +9,7 @@ impl World {
     fn saw(&mut self, operators: &[&str], seconds: u64) {
         let operators = operators.iter().map(|text| (text.parse().unwrap(), safety::Protection::Operator)).collect();
         let (began, now) = (self.now.monotonic + seconds * SECOND, self.now);
-        self.guard().saw(None, Operators(operators), began, now);
+        self.guard().saw(None, LoggedIn(operators), began, now);
     }
 
     fn verdict(&mut self, address: &str) -> String {
@@ -58,7 +58,7 @@ fn many_bans_end_a_few_at_a_time() {
         world.ask(&format!("192.0.2.{number}"), "bad-tokens").unwrap();
     }
     // One that ends early leaves nothing behind that could end another.
-    assert_eq!(world.handle(Request::BlockDel { source: "192.0.2.50".parse().unwrap() }), "done 1");
+    assert_eq!(world.handle(ControlRequest::BlockDel { source: "192.0.2.50".parse().unwrap() }), "done 1");
     assert_eq!(world.add("192.0.2.50"), "done 1");
     world.pass(600);
     assert!(world.guard().has_work(), "all at once");
@@ -77,7 +77,7 @@ fn many_bans_end_a_few_at_a_time() {
 fn the_store_learns_of_rules_bans_after_the_kernel_and_together() {
     let mut world = World::new("ahead");
     let stored = |world: &World| {
-        let read = Store::read(&world.folder.join(state_files::STORE)).unwrap();
+        let read = BanStore::read(&world.folder.join(state_files::STORE)).unwrap();
         read.in_force().unwrap().into_iter().map(|record| record.source.to_string()).collect::<Vec<_>>()
     };
     let began = world.now.monotonic;
@@ -105,7 +105,7 @@ fn the_store_learns_of_rules_bans_after_the_kernel_and_together() {
     let id = world.ask("192.0.2.11", "bad-tokens").unwrap();
     world.guard().catch_up();
     let ids = |world: &World| {
-        let read = Store::read(&world.folder.join(state_files::STORE)).unwrap();
+        let read = BanStore::read(&world.folder.join(state_files::STORE)).unwrap();
         read.in_force().unwrap().into_iter().map(|record| record.id).collect::<Vec<_>>()
     };
     assert!(ids(&world).contains(&id));

@@ -7,7 +7,7 @@ fn what_is_said_of_a_block_is_what_is_in_force() {
     let mut world = World::new("said");
     let add = |world: &mut World, source: &str, seconds: u64| {
         let now = world.now;
-        let request = Request::BlockAdd {
+        let request = ControlRequest::BlockAdd {
             source: source.parse().unwrap(),
             seconds: Some(seconds),
             reason: "tests".into(),
@@ -16,7 +16,7 @@ fn what_is_said_of_a_block_is_what_is_in_force() {
             force: false,
         };
         match world.guard().handle(request, &OPERATOR, now) {
-            Answer::Done { message, .. } | Answer::Refused { message, .. } => message,
+            ControlAnswer::Done { message, .. } | ControlAnswer::Refused { message, .. } => message,
             other => panic!("{other:?}"),
         }
     };
@@ -39,14 +39,14 @@ fn what_is_said_of_a_block_is_what_is_in_force() {
     let next = world.why("192.0.2.8").next;
     assert!(next.contains("then it is served again"), "{next}");
     let now = world.now;
-    let del = Request::BlockDel { source: "192.0.2.9".parse().unwrap() };
-    let Answer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
+    let del = ControlRequest::BlockDel { source: "192.0.2.9".parse().unwrap() };
+    let ControlAnswer::Done { message, .. } = world.guard().handle(del, &OPERATOR, now) else { panic!("refused") };
     assert!(message.contains("still blocked as part of 192.0.2.0/24"), "{message}");
     let mut allow = |del, source: &str| {
         let source = source.parse().unwrap();
-        let add = Request::AllowAdd { source, reason: "us".into(), yes: false };
-        match world.guard().handle(if del { Request::AllowDel { source } } else { add }, &OPERATOR, now) {
-            Answer::Done { message, .. } | Answer::Refused { message, .. } => message,
+        let add = ControlRequest::AllowAdd { source, reason: "us".into(), yes: false };
+        match world.guard().handle(if del { ControlRequest::AllowDel { source } } else { add }, &OPERATOR, now) {
+            ControlAnswer::Done { message, .. } | ControlAnswer::Refused { message, .. } => message,
             other => panic!("{other:?}"),
         }
     };
@@ -64,7 +64,7 @@ fn what_is_said_of_a_block_is_what_is_in_force() {
         let said = allow(del, source);
         assert!(said.contains(says), "{source}: {said}");
     }
-    let allow = |yes| Request::AllowAdd { source: "0.0.0.0/0".parse().unwrap(), reason: "all".into(), yes };
+    let allow = |yes| ControlRequest::AllowAdd { source: "0.0.0.0/0".parse().unwrap(), reason: "all".into(), yes };
     assert_eq!(world.handle(allow(false)), "too_wide");
     assert!(world.handle(allow(true)).starts_with("done"));
 }

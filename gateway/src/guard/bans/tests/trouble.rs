@@ -3,7 +3,7 @@
 use super::*;
 use crate::{
     message::GoodClient,
-    policy::detect::{AskedBan, Failing, OurFault},
+    policy::detect::{self, AskedBan, OurFault},
 };
 
 impl World {
@@ -208,7 +208,7 @@ fn tell_fault(world: &mut World, signal: Signal, clients: std::ops::Range<u32>, 
         signal,
         route: "/items".to_owned(),
         since: now.monotonic.saturating_sub(3_600 * SECOND),
-        clients: clients.map(|number| Failing { source: source(number) }).collect(),
+        clients: clients.map(|number| detect::Failing { source: source(number) }).collect(),
         bans: banned
             .iter()
             .map(|(number, by)| AskedBan { source: source(*number), rule: by.name().to_owned(), request: RequestId(1) })
@@ -232,7 +232,7 @@ fn what_rests_on_a_route_that_fails_for_all_is_taken_back() {
         assert_eq!(world.fail(number, FAILS), "banned");
     }
     assert_eq!(world.fail(104, Signal::ForgedToken), "banned");
-    let add = Request::BlockAdd {
+    let add = ControlRequest::BlockAdd {
         source: source(105),
         seconds: Some(600),
         reason: "by hand".to_owned(),

@@ -8,7 +8,7 @@ use super::*;
 use crate::{
     os::file::NamedFile,
     policy::auth::revocation::Revoked,
-    settings::cluster::{Mode, Node, Stale, Store},
+    settings::cluster::{ClusterNode, ClusterStore, Stale, StoreMode},
 };
 
 /// Long after 1970.
@@ -23,12 +23,12 @@ fn pair() -> Ed25519KeyPair {
     Ed25519KeyPair::from_pkcs8(fresh.as_ref()).unwrap()
 }
 
-fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Settings {
-    let node_of = |(name, pair): &(&str, &Ed25519KeyPair)| Node {
+fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> cluster::Settings {
+    let node_of = |(name, pair): &(&str, &Ed25519KeyPair)| ClusterNode {
         name: (*name).to_owned(),
         key: pair.public_key().as_ref().try_into().unwrap(),
     };
-    Settings {
+    cluster::Settings {
         node: node.to_owned(),
         key_file: "cluster.key".into(),
         secret: NamedFile { path: "cluster.secret".into(), bytes: Arc::from([secret; 32]) },
@@ -39,9 +39,9 @@ fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Setting
         ticket_keys: true,
         revocation_stale: Stale::Serve,
         revocation_stale_after: std::time::Duration::from_secs(60),
-        store: Store {
+        store: ClusterStore {
             servers: vec!["127.0.0.1:6379".to_owned()],
-            mode: Mode::Standalone,
+            mode: StoreMode::Standalone,
             user: None,
             password: None,
             sentinel_password: None,
@@ -55,7 +55,7 @@ fn settings(node: &str, secret: u8, keys: &[(&str, &Ed25519KeyPair)]) -> Setting
 /// A writer `a`, and a reader `b` that trusts it.
 struct World {
     a: LetterWriter,
-    b: Settings,
+    b: cluster::Settings,
     peers: Peers,
     a_pair: Ed25519KeyPair,
 }
@@ -94,10 +94,10 @@ impl World {
     }
 }
 
-fn fact(number: u8) -> Fact {
+fn fact(number: u8) -> ClusterFact {
     let source = format!("192.0.2.{number}").parse().unwrap();
     let (started, until) = (START.unix_millis, Some(START.unix_millis + 60_000));
-    Fact::Block { source, started, until, by: "rule:r".to_owned(), reason: "tests".to_owned() }
+    ClusterFact::Block { source, started, until, by: "rule:r".to_owned(), reason: "tests".to_owned() }
 }
 
 fn said(number: u8) -> Result<Option<PeerMessage>, LetterError> {
@@ -116,7 +116,7 @@ fn changes_count_in_their_order_and_once() {
     assert_eq!(world.hear(&letters[2], START), said(3));
     // The fourth is kept back: the whole makes up for it.
     let whole = world.a.whole((1..=4).map(fact).collect(), Vec::new(), later(9)).unwrap().0;
-    let facts: Vec<Fact> = (1..=4).map(fact).collect();
+    let facts: Vec<ClusterFact> = (1..=4).map(fact).collect();
     assert_eq!(world.hear(&whole[0], later(9)), Ok(Some(PeerMessage::Whole { node: "a".to_owned(), facts })));
     assert_eq!(world.hear(&letters[3], later(9)), Err(LetterError::Old), "it comes late");
     assert_eq!(world.hear(&whole[0], later(9)), Err(LetterError::Old), "again");
@@ -165,7 +165,7 @@ fn forged_cut_and_foreign_letters() {
     assert_eq!(world.hear(&other.changes(vec![fact(1)], START)[0], START), Err(LetterError::Foreign));
     // Its own name, by its own key.
     let own = world.b.clone();
-    let mut mirror = LetterWriter::new(&Settings { node: "b".to_owned(), ..own }, copy(&thief), 100);
+    let mut mirror = LetterWriter::new(&cluster::Settings { node: "b".to_owned(), ..own }, copy(&thief), 100);
     assert!(world.hear(&mirror.changes(vec![fact(1)], START)[0], START).is_err());
     // None of it has moved anything.
     assert_eq!(world.hear(&letter, START), said(1));
@@ -195,8 +195,8 @@ fn old_letters_do_not_count() {
 }
 
 impl World {
-    fn a_settings(&self) -> Settings {
-        Settings { node: "a".to_owned(), ..self.b.clone() }
+    fn a_settings(&self) -> cluster::Settings {
+        cluster::Settings { node: "a".to_owned(), ..self.b.clone() }
     }
 }
 
@@ -246,14 +246,14 @@ fn what_is_told_in_turn() {
 #[test]
 fn long_facts_are_told_in_more_letters() {
     let mut world = World::met();
-    let revoke = |number: usize, length: usize| Fact::Revoke {
+    let revoke = |number: usize, length: usize| ClusterFact::Revoke {
         revoked: Revoked::Token { issuer: "i".repeat(length), id: format!("{number:0>length$}") },
         expires: None,
         at: START.unix_millis,
         by: "operator:0".to_owned(),
         reason: "r".repeat(200),
     };
-    let facts: Vec<Fact> = (0..200).map(|number| revoke(number, 1_024)).collect();
+    let facts: Vec<ClusterFact> = (0..200).map(|number| revoke(number, 1_024)).collect();
     let mut heard = Vec::new();
     for letter in world.a.changes(facts.clone(), START) {
         match world.hear(&letter, START) {
@@ -270,12 +270,12 @@ fn long_facts_are_told_in_more_letters() {
     }
     assert!(said == Some(PeerMessage::Whole { node: "a".to_owned(), facts }));
     // More than the store has room for: the last are left out.
-    let many: Vec<Fact> = (0..2_500).map(|number| revoke(number, 1_024)).collect();
+    let many: Vec<ClusterFact> = (0..2_500).map(|number| revoke(number, 1_024)).collect();
     let whole = world.a.whole(many, Vec::new(), later(2)).unwrap().0;
     let bytes: usize = whole.iter().map(Vec::len).sum();
     assert!((2 << 20..3 << 20).contains(&bytes), "{bytes}");
     let said = whole.iter().filter_map(|letter| world.hear(letter, later(2)).unwrap()).next();
-    assert!(matches!(said, Some(PeerMessage::Whole { facts, .. }) if facts[0] == Fact::Cut), "and it says so");
+    assert!(matches!(said, Some(PeerMessage::Whole { facts, .. }) if facts[0] == ClusterFact::Cut), "and it says so");
     let too_long = world.a.changes(vec![revoke(1, 1_025)], later(2)).remove(0);
     assert_eq!(world.hear(&too_long, later(2)), Err(LetterError::Malformed));
 }
@@ -301,7 +301,7 @@ fn without_bans_nobodys_word_counts() {
     let settings = settings("b", 7, &[("a", &a), ("b", &b)]);
     let mut cluster = super::super::Cluster::default();
     for (bans, expect) in [(true, vec!["a"]), (false, vec![]), (true, vec!["a"])] {
-        let settings = Settings { bans, ..settings.clone() };
+        let settings = cluster::Settings { bans, ..settings.clone() };
         assert!(cluster.configure(Some(&settings), std::path::Path::new("/no-such-folder"), START));
         assert!(!cluster.configure(Some(&settings), std::path::Path::new("/no-such-folder"), START), "told once");
         assert_eq!(cluster.nodes().0, expect, "{bans}");
@@ -361,8 +361,8 @@ fn d07_the_guard_begins_anew() {
     super::super::make_key(&key).unwrap();
     let own = super::super::key::read(&key).unwrap();
     let (b, keys) = (pair(), |a: &Ed25519KeyPair, b: &Ed25519KeyPair| settings("a", 7, &[("a", a), ("b", b)]));
-    let a = Settings { key_file: key, ..keys(&own, &b) };
-    let b = Settings { node: "b".to_owned(), ..a.clone() };
+    let a = cluster::Settings { key_file: key, ..keys(&own, &b) };
+    let b = cluster::Settings { node: "b".to_owned(), ..a.clone() };
     let mut peers = Peers::default();
     peers.configure(Some(&b));
     let mut cluster = super::super::Cluster::default();

@@ -3,11 +3,11 @@
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{Answer, Request};
+use super::{ControlAnswer, ControlRequest};
 
 /// What is wrong with how `line` is read; `None`: nothing is.
 pub(super) fn fault(line: &[u8]) -> Option<String> {
-    again::<Request>(line).or_else(|| again::<Answer>(line))
+    again::<ControlRequest>(line).or_else(|| again::<ControlAnswer>(line))
 }
 
 /// What was read comes to the same once it is written and read again.

@@ -132,12 +132,12 @@ impl CredentialWriterState {
         let message = format!("revoked: {} ({name})", ids.join(", "));
         let changed = u64::try_from(keys.len()).unwrap_or(0);
         let gone = |key: KeyRow| CredentialChange::Key(KeyRecord { is_revoked: true, ..key.record });
-        Ok((Answer::Done { message, changed }, keys.into_iter().map(gone).collect()))
+        Ok((ControlAnswer::Done { message, changed }, keys.into_iter().map(gone).collect()))
     }
 
     pub(super) fn show(&mut self, what: &str) -> CommandResult {
         let keys = self.find(what)?.iter().map(shown).collect();
-        Ok((Answer::Keys(Box::new(KeyPage { keys, next: None })), Vec::new()))
+        Ok((ControlAnswer::Keys(Box::new(KeyPage { keys, next: None })), Vec::new()))
     }
 
     pub(super) fn list(&mut self, after: Option<(String, u64)>) -> CommandResult {
@@ -145,7 +145,7 @@ impl CredentialWriterState {
         let last = page.last().filter(|_| page.len() == PAGE);
         let next = last.map(|key| (key.record.name.clone(), KeyId(key.record.id).to_string()));
         let keys = page.iter().map(shown).collect();
-        Ok((Answer::Keys(Box::new(KeyPage { keys, next })), Vec::new()))
+        Ok((ControlAnswer::Keys(Box::new(KeyPage { keys, next })), Vec::new()))
     }
 
     pub(super) fn import(&mut self, keys: Vec<KeyRecord>, actor: &str, now: Now) -> CommandResult {
@@ -181,7 +181,7 @@ impl CredentialWriterState {
         change.commit()?;
         let (imported, known) = (counted(added, "API key is", "API keys are"), counted(known, "was", "were"));
         let message = format!("{imported} imported, {known} there already");
-        Ok((Answer::Done { message, changed: added }, new.into_iter().map(CredentialChange::Key).collect()))
+        Ok((ControlAnswer::Done { message, changed: added }, new.into_iter().map(CredentialChange::Key).collect()))
     }
 
     /// The key of an id, or all keys of a name. Ids first: a key that is named by the id of another is not meant.
@@ -213,8 +213,8 @@ fn moment(seconds: u64) -> String {
     rfc3339(seconds.saturating_mul(1_000))
 }
 
-fn made(record: &KeyRecord, key: String, replaces: Option<(u64, u64)>) -> Answer {
-    Answer::KeyMade(Box::new(KeyMade {
+fn made(record: &KeyRecord, key: String, replaces: Option<(u64, u64)>) -> ControlAnswer {
+    ControlAnswer::KeyMade(Box::new(KeyMade {
         id: KeyId(record.id).to_string(),
         name: record.name.clone(),
         key,

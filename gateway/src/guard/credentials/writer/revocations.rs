@@ -46,7 +46,7 @@ impl CredentialWriterState {
         let message = if is_new { format!("revoked: {what}") } else { format!("revoked already: {what}") };
         // Told again all the same: the proxy's word is what counts.
         let changes = vec![CredentialChange::Revoked(row.revoked)];
-        Ok((Answer::Done { message, changed: is_new.into() }, changes))
+        Ok((ControlAnswer::Done { message, changed: is_new.into() }, changes))
     }
 
     pub(super) fn lift(&mut self, number: u64, actor: &str) -> CommandResult {
@@ -77,7 +77,7 @@ impl CredentialWriterState {
             Some(_) => format!("not revoked any more: {what}"),
             None => format!("revocation {number} is removed; another one still revokes {what}"),
         };
-        Ok((Answer::Done { message, changed: 1 }, lifted.into_iter().map(CredentialChange::Lifted).collect()))
+        Ok((ControlAnswer::Done { message, changed: 1 }, lifted.into_iter().map(CredentialChange::Lifted).collect()))
     }
 
     pub(super) fn revocations(&mut self, after: u64) -> CommandResult {
@@ -93,7 +93,7 @@ impl CredentialWriterState {
             added: rfc3339(row.added),
         });
         let page = RevocationPage { revocations: revocations.collect(), next };
-        Ok((Answer::Revocations(Box::new(page)), Vec::new()))
+        Ok((ControlAnswer::Revocations(Box::new(page)), Vec::new()))
     }
 
     /// The file of revocations was read: what it says is in force, and what it says no longer is lifted if all of it could

@@ -37,7 +37,7 @@ fn writer(folder: &Path) -> (CredentialWriterState, CredentialWork) {
     (writer, worked)
 }
 
-fn order(writer: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (Answer, CredentialWork) {
+fn order(writer: &mut CredentialWriterState, order: CredentialCommand, now: Now) -> (ControlAnswer, CredentialWork) {
     let (to, _waits) = oneshot::channel();
     let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now, to });
     let (answer, _to) = worked.answer.take().unwrap();
@@ -49,17 +49,17 @@ fn make(name: &str, expires: Option<u64>) -> CredentialCommand {
 }
 
 #[track_caller]
-fn made(answer: Answer) -> KeyMade {
+fn made(answer: ControlAnswer) -> KeyMade {
     match answer {
-        Answer::KeyMade(made) => *made,
+        ControlAnswer::KeyMade(made) => *made,
         other => panic!("{other:?}"),
     }
 }
 
 #[track_caller]
-fn refused(answer: &Answer) -> &str {
+fn refused(answer: &ControlAnswer) -> &str {
     match answer {
-        Answer::Refused { code, .. } => code,
+        ControlAnswer::Refused { code, .. } => code,
         other => panic!("{other:?}"),
     }
 }
@@ -120,7 +120,7 @@ fn the_life_of_a_key() {
 
     let revoke = || CredentialCommand::RevokeKey { what: "deploy".to_owned(), reason: "x".to_owned() };
     let (answer, worked) = order(&mut writer, revoke(), at(NOW));
-    assert!(matches!(answer, Answer::Done { changed: 3, .. }), "{answer:?}");
+    assert!(matches!(answer, ControlAnswer::Done { changed: 3, .. }), "{answer:?}");
     assert!(worked.changes.iter().all(|change| matches!(change, CredentialChange::Key(key) if key.is_revoked)));
     assert_eq!(refused(&order(&mut writer, revoke(), at(NOW)).0), "revoked_already");
     made(order(&mut writer, make("deploy", None), at(NOW)).0);
@@ -130,7 +130,7 @@ fn the_life_of_a_key() {
     // Uses, to be seen.
     let id = crate::policy::auth::api_key::text::KeyId(keys[0].id).to_string();
     writer.work(CredentialJob::Used(vec![(keys[0].id, NOW), (keys[0].id, NOW - 7_200), (7, NOW)]));
-    let Answer::Keys(page) = order(&mut writer, CredentialCommand::Show { what: id }, at(NOW)).0 else {
+    let ControlAnswer::Keys(page) = order(&mut writer, CredentialCommand::Show { what: id }, at(NOW)).0 else {
         panic!("no keys")
     };
     let KeyPage { keys: shown, .. } = *page;
@@ -151,7 +151,7 @@ fn a_key_is_meant_by_its_id_before_any_other_by_its_name() {
             CredentialChange::Key(key) => crate::policy::auth::api_key::text::KeyId(key.id).to_string(),
             other => panic!("{other:?}"),
         };
-        (matches!(answer, Answer::Done { .. }), worked.changes.iter().map(id).collect::<Vec<_>>())
+        (matches!(answer, ControlAnswer::Done { .. }), worked.changes.iter().map(id).collect::<Vec<_>>())
     };
     assert_eq!(revoke(&first.id), (true, vec![first.id.clone()]));
     assert_eq!(revoke(&first.id), (false, Vec::new()));
@@ -297,7 +297,8 @@ fn the_file_of_revocations() {
     let mut lifted = file(&mut writer, &[], true);
     lifted.sort_by_key(|change| format!("{change:?}"));
     assert_eq!(lifted, [of("b"), of("c")].map(CredentialChange::Lifted));
-    let Answer::Revocations(page) = order(&mut writer, CredentialCommand::Revocations { after: 0 }, at(NOW)).0 else {
+    let ControlAnswer::Revocations(page) = order(&mut writer, CredentialCommand::Revocations { after: 0 }, at(NOW)).0
+    else {
         panic!("no revocations")
     };
     assert_eq!(page.revocations.len(), 1);
@@ -326,14 +327,17 @@ fn imports() {
     };
     let mut import = |keys: Vec<KeyRecord>| order(&mut writer, CredentialCommand::Import { keys }, at(NOW));
     let (answer, worked) = import(vec![key(1, 1), key(u64::MAX, 2)]);
-    assert!(matches!(answer, Answer::Done { changed: 2, .. }), "{answer:?}");
+    assert!(matches!(answer, ControlAnswer::Done { changed: 2, .. }), "{answer:?}");
     let CredentialChange::Key(first) = &worked.changes[0] else { panic!("no key") };
     assert_ne!(first.tag, [1; 32], "it is hashed with the pepper");
     let (answer, worked) = import(vec![key(1, 1), key(3, 3)]);
-    assert!(matches!(answer, Answer::Done { changed: 1, .. }) && worked.changes.len() == 1, "{answer:?}");
+    assert!(matches!(answer, ControlAnswer::Done { changed: 1, .. }) && worked.changes.len() == 1, "{answer:?}");
     let (answer, worked) = import(vec![key(4, 4), key(1, 9)]);
     assert_eq!((refused(&answer), worked.changes.len()), ("exists", 0));
-    assert!(matches!(import(vec![key(4, 4)]).0, Answer::Done { changed: 1, .. }), "nothing of that part was kept");
+    assert!(
+        matches!(import(vec![key(4, 4)]).0, ControlAnswer::Done { changed: 1, .. }),
+        "nothing of that part was kept"
+    );
     fs::remove_dir_all(&folder).unwrap();
 }
 

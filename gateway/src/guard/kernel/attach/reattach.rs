@@ -14,12 +14,12 @@ use crate::{
         held::{HeldPins, fault, hold, is_on_bpffs},
         load::{self, BPFFS, object::Laid},
         maps::{
-            bits::{Bits, Hashed},
+            bits::{self, Bits},
             tries::Tries,
         },
         pins::{Removed, pinned_links, remove, survey, unpin},
     },
-    settings::guard::Settings,
+    settings::guard,
 };
 
 impl Kernel {
@@ -28,7 +28,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::Pin`] if maps of this program's layout are not pinned.
-    pub fn open_pinned(settings: &Settings) -> Result<Self, KernelError> {
+    pub fn open_pinned(settings: &guard::Settings) -> Result<Self, KernelError> {
         let folder = settings.pin_dir.join(format!("v{LAYOUT}"));
         let links = pinned_links(&settings.pin_dir)?;
         let open = |name: &'static str| {
@@ -50,7 +50,7 @@ impl Kernel {
             max_bans,
             budgets: open(name::BUDGETS)?.0,
             ban_bits: bits(name::BANBITS)?,
-            hashed: Hashed { seed: in_force.seed, mask: in_force.ban_bits },
+            hashed: bits::Hashed { seed: in_force.seed, mask: in_force.ban_bits },
             events: None,
             hits: open(name::HITS)?.0,
             limits,

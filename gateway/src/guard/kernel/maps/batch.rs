@@ -17,9 +17,9 @@ const SCANNED: u32 = 4_096;
 
 /// How far a walk over all bans has come.
 #[derive(Debug, Default)]
-pub struct Scan(sys::BatchCursor);
+pub struct BanScan(sys::BatchCursor);
 
-impl Scan {
+impl BanScan {
     /// Nothing is left.
     #[must_use]
     pub const fn ended() -> Self {
@@ -59,7 +59,7 @@ impl Kernel {
     ///
     /// # Errors
     /// [`KernelError::Map`].
-    pub fn scan(&self, from: &mut Scan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
+    pub fn scan(&self, from: &mut BanScan) -> Result<Vec<(SourceKey, Ban)>, KernelError> {
         let some = sys::some::<8, 32>(self.bans.map().fd().as_fd(), &mut from.0, SCANNED);
         let some = some.map_err(|source| KernelError::Map { map: name::BANS, operation: "reading", source })?;
         Ok(some.into_iter().map(|(key, ban)| (SourceKey(u64::from_ne_bytes(key)), read_ban(&ban))).collect())

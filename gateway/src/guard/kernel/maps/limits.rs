@@ -14,7 +14,7 @@ use gateway_common::{
 use super::bits::Hashed;
 use crate::{
     guard::kernel::error::KernelError,
-    settings::guard::{PacketScope, Settings, SourceLimit, SynCookies, TotalLimit},
+    settings::guard::{self, PacketScope, SourceLimit, SynCookies, TotalLimit},
 };
 
 /// The seed of everything that is hashed in the kernel: the one in force, or a new one where there is none.
@@ -32,7 +32,7 @@ pub(in crate::guard::kernel) fn seed(in_force: u64) -> Result<u64, KernelError> 
 }
 
 /// What the settings mean to the program.
-pub(in crate::guard::kernel) fn of(settings: &Settings, hashed: Hashed) -> Limits {
+pub(in crate::guard::kernel) fn of(settings: &guard::Settings, hashed: Hashed) -> Limits {
     let rate = |limit: Option<SourceLimit>| {
         limit.and_then(|limit| Rate::per_second(limit.per_second, limit.burst)).unwrap_or(Rate::UNLIMITED)
     };
@@ -99,7 +99,7 @@ impl Total {
 
 /// How many packets a CPU takes out of a source's budgets at once: so few that what one CPU holds and another would
 /// need is a hundredth of a burst.
-fn advance(settings: &Settings) -> u32 {
+fn advance(settings: &guard::Settings) -> u32 {
     const PART: u64 = 128;
     /// Bytes of a full packet.
     const FULL: u64 = 1_514;
@@ -126,7 +126,7 @@ struct Weights {
 }
 
 impl Weights {
-    fn of(settings: &Settings) -> Self {
+    fn of(settings: &guard::Settings) -> Self {
         Self::of_limits(settings.packet_limit, settings.byte_limit, settings.syn_limit)
     }
 

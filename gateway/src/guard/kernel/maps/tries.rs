@@ -22,7 +22,7 @@ use super::bits::{self, Bits};
 use crate::guard::kernel::{
     error::{KernelError, refused},
     load::{
-        Shape,
+        MapShape,
         object::{Laid, map, take},
     },
     sys,
@@ -273,10 +273,10 @@ where
     }
 }
 
-const fn shape<const N: usize>(name: &'static str, entries: u32) -> Shape {
+const fn shape<const N: usize>(name: &'static str, entries: u32) -> MapShape {
     // Not cut off: an address has 4 or 16 bytes.
     let key = if N == 4 { 8 } else { 20 };
-    Shape { name, kind: MapType::LpmTrie, key, value: 16, entries, flags: NO_PREALLOC }
+    MapShape { name, kind: MapType::LpmTrie, key, value: 16, entries, flags: NO_PREALLOC }
 }
 
 /// The bits of a prefix, in the bitmap of its family.

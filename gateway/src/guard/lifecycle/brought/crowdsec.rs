@@ -22,7 +22,7 @@ use crate::{
     message::observer::fetch::{Fetch, FetchAnswer, copy},
     os::clock::{Now, SECOND},
     settings::{
-        crowdsec::{LIST, Settings},
+        crowdsec::{self, LIST},
         feed::{Feed, FeedPlace, FeedPurpose},
     },
 };
@@ -39,10 +39,10 @@ impl Service<'_> {
             let name = settings.api.machine.as_ref().map(|machine| machine.name.clone());
             match self.ask_crowdsec(&Fetch::Decisions { startup }, settings.api.max_size) {
                 Ok((answer, memory)) => {
-                    let patience = settings.api.dial.timeout;
+                    let timeout = settings.api.dial.timeout;
                     let beside = beside.clone();
                     tokio::spawn(async move {
-                        let answer = heard(answer, patience).await;
+                        let answer = heard(answer, timeout).await;
                         in_background(&beside, move || {
                             let read = answered(answer).and_then(|answer| read(&answer, memory, name.as_deref()));
                             let outcome = CrowdsecOutcome::Pulled(read, startup, bans::operators());
@@ -59,9 +59,9 @@ impl Service<'_> {
                     // Another session may have to be begun first.
                     let questions = if let Fetch::Lifted(sources) = &told { sources.len() } else { 1 };
                     let questions = u32::try_from(questions).unwrap_or(u32::MAX).saturating_add(2);
-                    let (patience, beside) = (settings.api.dial.timeout * questions, beside.clone());
+                    let (timeout, beside) = (settings.api.dial.timeout * questions, beside.clone());
                     tokio::spawn(async move {
-                        let outcome = CrowdsecOutcome::Pushed(answered(heard(answer, patience).await).and_then(taken));
+                        let outcome = CrowdsecOutcome::Pushed(answered(heard(answer, timeout).await).and_then(taken));
                         let done = CrowdsecDone(epoch, outcome);
                         if beside.send(Done::Crowdsec(Box::new(done))).await.is_err() {
                             tracing::debug!("the guard stopped before CrowdSec was told of bans");
@@ -102,7 +102,7 @@ impl Service<'_> {
     }
 
     /// Puts in force what CrowdSec has decided, if that has changed. It is a list like others: the same safety rules hold.
-    fn list_decisions(&mut self, settings: &Settings, now: Now) {
+    fn list_decisions(&mut self, settings: &crowdsec::Settings, now: Now) {
         if self.guard.has_work() || !self.crowdsec.take_change() {
             return;
         }

@@ -12,7 +12,7 @@ use crate::{
     guard::{
         audit,
         bans::{self, Actor},
-        control::Answer,
+        control::ControlAnswer,
         feeds::{
             fetched::{FetchOutcome, judge, weigh},
             fetches::FetchOrder,
@@ -69,7 +69,7 @@ impl Service<'_> {
         name: &str,
         accept: bool,
         actor: &Actor,
-        to: oneshot::Sender<Answer>,
+        to: oneshot::Sender<ControlAnswer>,
     ) {
         let now = Now::read();
         match self.watched.fetches.refresh(name, accept, to, now) {
@@ -79,7 +79,7 @@ impl Service<'_> {
             }
             Err(to) => {
                 let message = format!("no feed {name} is fetched: `gateway feed list` shows those that are");
-                reply(Some(to), Answer::Refused { code: "not_found".to_owned(), message });
+                reply(Some(to), ControlAnswer::Refused { code: "not_found".to_owned(), message });
             }
         }
     }
@@ -134,8 +134,8 @@ impl Service<'_> {
 
 /// Waits for what the observer brings, and reads it. Nothing that it says is believed without a look.
 async fn wait(order: FetchOrder, answer: OwnedFd, memory: OwnedFd, beside: mpsc::Sender<Done>) {
-    let patience = order.feed.fetched().map_or(Duration::ZERO, |fetched| fetched.source.dial.timeout * 3);
-    let fetched = heard(answer, patience).await;
+    let time_limit = order.feed.fetched().map_or(Duration::ZERO, |fetched| fetched.source.dial.timeout * 3);
+    let fetched = heard(answer, time_limit).await;
     in_background(&beside, move || {
         let outcome = match fetched {
             Ok(answer) => read(&order, &answer, memory),
@@ -155,11 +155,11 @@ pub(in crate::guard::lifecycle) enum NoAnswer {
     Interrupted(String),
 }
 
-/// What the observer says, which may wait for servers for `patience`.
-pub(in crate::guard::lifecycle) async fn heard(answer: OwnedFd, patience: Duration) -> Result<FetchAnswer, NoAnswer> {
+/// What the observer says, which may wait for servers for `time_limit`.
+pub(in crate::guard::lifecycle) async fn heard(answer: OwnedFd, time_limit: Duration) -> Result<FetchAnswer, NoAnswer> {
     let heard = async {
         let channel = Channel::new(answer)?;
-        let heard = timeout(patience + BEYOND, channel.receive_alone::<Fetched>()).await;
+        let heard = timeout(time_limit + BEYOND, channel.receive_alone::<Fetched>()).await;
         channel.close();
         io::Result::Ok(heard)
     };

@@ -10,14 +10,14 @@ use crate::{
     message::Bundle,
     os::{clock::Now, file::NamedFile},
     policy::auth::jwt::Jwt,
-    settings::proxy::Settings,
+    settings::proxy,
     tls::{self, Chain, Tickets, Tls},
 };
 
 /// What became of a look.
 pub(crate) enum TlsNews {
     /// Files hold something else, which is good.
-    Changed(Box<Settings>, Vec<(PathBuf, Vec<u8>)>),
+    Changed(Box<proxy::Settings>, Vec<(PathBuf, Vec<u8>)>),
     /// What is in force is what the files hold.
     Same,
     /// What the files hold cannot be used, and why.
@@ -30,7 +30,7 @@ pub(crate) struct TlsWatcher(Settling);
 
 impl TlsWatcher {
     /// Looks at every file of `settings`, which are in force. `None`: nothing has changed, or is still changing.
-    pub(crate) fn poll(&mut self, settings: &Settings, now: Now) -> Option<TlsNews> {
+    pub(crate) fn poll(&mut self, settings: &proxy::Settings, now: Now) -> Option<TlsNews> {
         if !self.0.look(watched(settings).map(|file| file.path.clone())) {
             return None;
         }
@@ -45,7 +45,7 @@ impl TlsWatcher {
 
 /// `settings` with what the files hold now, and those that hold something else. `None`: none does.
 #[expect(clippy::type_complexity, reason = "what changed, beside the whole that it makes")]
-fn read(settings: &Settings, now: Now) -> Result<Option<(Settings, Vec<(PathBuf, Vec<u8>)>)>, String> {
+fn read(settings: &proxy::Settings, now: Now) -> Result<Option<(proxy::Settings, Vec<(PathBuf, Vec<u8>)>)>, String> {
     let mut new = settings.clone();
     let mut files: HashMap<PathBuf, Vec<u8>> = HashMap::new();
     let mut renew = |file: &mut NamedFile| -> Result<(), String> {
@@ -76,7 +76,7 @@ fn read(settings: &Settings, now: Now) -> Result<Option<(Settings, Vec<(PathBuf,
 /// # Errors
 /// They cannot be used with it: what was read stays.
 pub(crate) fn renew(
-    settings: &mut Settings,
+    settings: &mut proxy::Settings,
     bundle: &mut Bundle,
     files: &[(PathBuf, Vec<u8>)],
     now: Now,
@@ -99,12 +99,12 @@ pub(crate) fn renew(
 }
 
 /// The files that are watched.
-pub(in crate::guard::lifecycle) fn watched(settings: &Settings) -> impl Iterator<Item = &NamedFile> {
+pub(in crate::guard::lifecycle) fn watched(settings: &proxy::Settings) -> impl Iterator<Item = &NamedFile> {
     settings.tls_files().chain(settings.key_files())
 }
 
 /// Whether TLS can be spoken, and tokens verified, by `settings`.
-fn compile(settings: &Settings, now: Now) -> Result<(), String> {
+fn compile(settings: &proxy::Settings, now: Now) -> Result<(), String> {
     settings.auth.jwt.as_ref().map(Jwt::new).transpose().map_err(|diagnostics| told(&diagnostics))?;
     let tickets = Chain::new(now).and_then(Tickets::new).map(Arc::new).ok_or("the machine has no randomness")?;
     Tls::new(settings, &tickets, now).map(drop).map_err(|diagnostics| told(&diagnostics))

@@ -1,7 +1,7 @@
 //! Keys of TLS tickets in the guard's loop: they walk with the time, and proxies and other machines are told of them.
 
 use crate::{
-    guard::{cluster::fact::Fact, lifecycle::service::Service},
+    guard::{cluster::fact::ClusterFact, lifecycle::service::Service},
     message::ToProxy,
     os::clock::Now,
     tls::{Chain, TicketKeys},
@@ -46,13 +46,19 @@ impl Service<'_> {
     }
 
     /// What other machines are to be told at once.
-    pub(in crate::guard::lifecycle) fn ticket_changes(&mut self) -> Vec<Fact> {
+    pub(in crate::guard::lifecycle) fn ticket_changes(&mut self) -> Vec<ClusterFact> {
         let chain = self.watched.certificates.tickets.as_ref();
         chain.map(|chain| self.cluster.ticket_changes(chain)).unwrap_or_default()
     }
 
     /// Another machine says this.
-    pub(in crate::guard::lifecycle) fn hear_tickets(&mut self, node: &str, facts: &[Fact], is_whole: bool, now: Now) {
+    pub(in crate::guard::lifecycle) fn hear_tickets(
+        &mut self,
+        node: &str,
+        facts: &[ClusterFact],
+        is_whole: bool,
+        now: Now,
+    ) {
         if self.cluster.hear_tickets(node, facts, is_whole, now) {
             tracing::info!(node, "TLS sessions with another machine are resumed here by other keys");
             self.tell_ticket_keys(false);

@@ -15,7 +15,7 @@ use crate::{
     config::{Config, Document},
     diagnostic::with_causes,
     guard::{bans, log_files},
-    settings::access_log::{LogFile, Output, Settings},
+    settings::access_log::{self, LogFile, Output},
 };
 
 /// An output that cannot be opened.
@@ -38,7 +38,7 @@ impl ClosedLog {
 }
 
 /// Opens the outputs that the proxy cannot open itself, in their order: files for appending, and standard output.
-pub(crate) fn open_logs(settings: &Settings) -> Result<Vec<File>, ClosedLog> {
+pub(crate) fn open_logs(settings: &access_log::Settings) -> Result<Vec<File>, ClosedLog> {
     let opened = settings.outputs.iter().enumerate().filter(|(_, output)| output.is_opened());
     let open = |output: &Output| if let Output::File(file) = output { open_log(file) } else { stdout() };
     opened.map(|(index, output)| open(output).map_err(|error| ClosedLog { output: index, error })).collect()
@@ -59,7 +59,7 @@ fn open_log(file: &LogFile) -> Result<File> {
 }
 
 /// The folders of files that are rotated.
-pub(crate) fn rotates_in(settings: &Settings) -> BTreeSet<PathBuf> {
+pub(crate) fn rotates_in(settings: &access_log::Settings) -> BTreeSet<PathBuf> {
     let rotated = settings.files().filter(|file| file.rotate.is_some());
     rotated.filter_map(|file| file.path.parent().map(Path::to_owned)).collect()
 }

@@ -14,14 +14,14 @@ use crate::{
             files::named_files::{AsInForce, ChangedFile, FileWatcher},
             reload::{
                 BUSY,
-                prepare::{Prepared, read},
+                prepare::{PreparedConfig, read},
                 reloading::{Reload, ReloadRequest},
             },
             service::{Done, Ready, Service, in_background},
         },
     },
     os::{clock::Now, file::NamedFile},
-    settings::proxy::Settings,
+    settings::proxy,
     snapshot::ContractLoss,
 };
 
@@ -132,7 +132,7 @@ impl Service<'_> {
     /// protect, as one does that was written half. An operator who reloads is told.
     pub(in crate::guard::lifecycle) fn weigh(
         &mut self,
-        prepared: Prepared,
+        prepared: PreparedConfig,
         mut request: ReloadRequest,
         losses: &[ContractLoss],
     ) {
@@ -173,8 +173,8 @@ impl Service<'_> {
     }
 
     /// The files that have changed of what an API is held against.
-    fn changed_of_api(&self, api: &str, prepared: &Prepared) -> Vec<PathBuf> {
-        let files = |proxy: &Settings| -> Vec<NamedFile> {
+    fn changed_of_api(&self, api: &str, prepared: &PreparedConfig) -> Vec<PathBuf> {
+        let files = |proxy: &proxy::Settings| -> Vec<NamedFile> {
             let document = proxy.apis.iter().filter(|it| it.name == api).map(|it| &it.document);
             document.chain(&proxy.schema_files).cloned().collect()
         };

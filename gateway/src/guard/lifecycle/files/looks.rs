@@ -30,7 +30,7 @@ impl Service<'_> {
         let digests = self.guard.feed_digests();
         in_background(beside, move || {
             let news = watcher.poll(&feeds, &digests);
-            let operators = if news.is_empty() { bans::Operators::default() } else { bans::operators() };
+            let operators = if news.is_empty() { bans::LoggedIn::default() } else { bans::operators() };
             Done::Looked(watcher, news, operators)
         });
     }

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     config::{Config, Disk, Document, Files},
     guard::lifecycle::{certificates::certificate_files::watched, files::settling::Settling},
-    settings::proxy::Settings,
+    settings::proxy,
 };
 
 /// SHA-256.
@@ -226,7 +226,7 @@ impl AsInForce {
     /// `held`: other files that stay as they are, and what they hold in force.
     pub(in crate::guard::lifecycle) fn new(
         document: &Document,
-        settings: &Settings,
+        settings: &proxy::Settings,
         held: Vec<(PathBuf, Vec<u8>)>,
     ) -> Self {
         let names = held.iter().map(|(path, _)| path.clone()).collect();
@@ -268,7 +268,7 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::config::Recorder;
+    use crate::config::RecordingFiles;
 
     const TEXT: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \"127.0.0.1:80\"\n\
         [client_certificates.partners]\nhosts = [\"p.example\"]\nca = \"ca.pem\"\n\
@@ -285,7 +285,7 @@ mod tests {
     }
 
     fn load(path: &Path, files: &dyn Files) -> (Config, NamedFiles) {
-        let recorder = Recorder::new(files);
+        let recorder = RecordingFiles::new(files);
         let config = Config::load(path, &recorder).unwrap();
         let named = NamedFiles::new(&config, &recorder.contents());
         (config, named)

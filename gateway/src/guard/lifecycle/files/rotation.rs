@@ -7,7 +7,7 @@ use crate::{
         lifecycle::service::{Done, Service, in_background},
         log_files,
     },
-    os::{self, Policy, clock::Now},
+    os::{self, SchedulingPolicy, clock::Now},
     settings::access_log::Output,
 };
 
@@ -55,9 +55,9 @@ impl Service<'_> {
         }
         in_background(beside, move || {
             // Nobody waits for it, so it interrupts nobody.
-            os::schedule(Policy::Batch).unwrap_or_default();
+            os::schedule(SchedulingPolicy::Batch).unwrap_or_default();
             let faults = files.iter().flat_map(|file| log_files::tidy(file, now.unix_millis)).collect();
-            os::schedule(Policy::Normal).unwrap_or_default();
+            os::schedule(SchedulingPolicy::Normal).unwrap_or_default();
             Done::Tidied(faults)
         });
     }

@@ -7,7 +7,7 @@ use crate::{
     guard::{
         audit,
         bans::Actor,
-        control::Answer,
+        control::ControlAnswer,
         lifecycle::service::{Service, reply},
     },
     os::clock::Now,
@@ -15,19 +15,19 @@ use crate::{
 };
 
 impl Service<'_> {
-    pub(in crate::guard::lifecycle) fn list_admin_tokens(&self) -> Answer {
-        Answer::AdminTokens { tokens: self.commands.admin_tokens.list(Now::read()) }
+    pub(in crate::guard::lifecycle) fn list_admin_tokens(&self) -> ControlAnswer {
+        ControlAnswer::AdminTokens { tokens: self.commands.admin_tokens.list(Now::read()) }
     }
 
     pub(in crate::guard::lifecycle) fn new_admin_token(
         &mut self,
         (name, roles, seconds): (&str, &Roles, u64),
         actor: &Actor,
-        answer: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<ControlAnswer>,
     ) {
         if self.config.admin.is_none() {
             let message = "there is no admin listener, where a token could be used: add `[admin]` to the configuration";
-            let refused = Answer::Refused { code: "no_admin_listener".to_owned(), message: message.to_owned() };
+            let refused = ControlAnswer::Refused { code: "no_admin_listener".to_owned(), message: message.to_owned() };
             return reply(Some(answer), refused);
         }
         let now = Now::read();
@@ -47,7 +47,7 @@ impl Service<'_> {
         &mut self,
         name: &str,
         actor: &Actor,
-        answer: oneshot::Sender<Answer>,
+        answer: oneshot::Sender<ControlAnswer>,
     ) {
         if self.commands.admin_tokens.revoke(name, answer) {
             let members = audit::members(json!({"actor": actor.to_string(), "token": name}));

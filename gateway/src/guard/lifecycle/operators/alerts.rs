@@ -10,7 +10,7 @@ use crate::{
     guard::{
         audit,
         bans::{Actor, Refused},
-        control::{Answer, Request},
+        control::{ControlAnswer, ControlRequest},
         lifecycle::service::{Service, reply},
     },
     message::{
@@ -37,9 +37,9 @@ impl Service<'_> {
     /// Has the observer answer.
     pub(in crate::guard::lifecycle) fn ask_observer(
         &mut self,
-        request: Request,
+        request: ControlRequest,
         actor: &Actor,
-        to: oneshot::Sender<Answer>,
+        to: oneshot::Sender<ControlAnswer>,
     ) {
         let question = match question(request, actor) {
             Ok(question) => question,
@@ -56,12 +56,12 @@ impl Service<'_> {
             Ok(answer) => answer,
             Err(error) => {
                 let message = format!("the observer cannot be asked: {error}");
-                return reply(Some(to), Answer::Refused { code: "no_observer".to_owned(), message });
+                return reply(Some(to), ControlAnswer::Refused { code: "no_observer".to_owned(), message });
             }
         };
-        let patience = if matches!(question, AlertQuestion::Test { .. }) { LATER } else { SOON };
+        let time_limit = if matches!(question, AlertQuestion::Test { .. }) { LATER } else { SOON };
         let is_about_anomalies = question == AlertQuestion::Anomalies;
-        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, patience).await) });
+        tokio::spawn(async move { reply(Some(to), said(answer, is_about_anomalies, time_limit).await) });
     }
 
     /// Records a silence, which is none if that fails. Its end is recorded later if it cannot be now: alerts go out again all
@@ -91,13 +91,13 @@ impl Service<'_> {
 }
 
 /// What the observer is asked.
-fn question(request: Request, actor: &Actor) -> Result<AlertQuestion, Answer> {
-    let refused = |message: String| Answer::Refused { code: "bad_request".to_owned(), message };
+fn question(request: ControlRequest, actor: &Actor) -> Result<AlertQuestion, ControlAnswer> {
+    let refused = |message: String| ControlAnswer::Refused { code: "bad_request".to_owned(), message };
     let by = actor.to_string();
     match request {
-        Request::AlertTest { receiver } => Ok(AlertQuestion::Test { receiver, by }),
-        Request::AlertUnsilence { id } => Ok(AlertQuestion::Unsilence { number: id }),
-        Request::AlertSilence { labels, seconds, reason } => {
+        ControlRequest::AlertTest { receiver } => Ok(AlertQuestion::Test { receiver, by }),
+        ControlRequest::AlertUnsilence { id } => Ok(AlertQuestion::Unsilence { number: id }),
+        ControlRequest::AlertSilence { labels, seconds, reason } => {
             let is_fine = |text: &str| text.len() <= LONGEST && !text.contains(char::is_control);
             if labels.is_empty() || labels.len() > MOST {
                 return Err(refused(format!("a silence names 1 to {MOST} labels: alertname=disk_full")));
@@ -115,29 +115,29 @@ fn question(request: Request, actor: &Actor) -> Result<AlertQuestion, Answer> {
             let labels = labels.into_iter().collect();
             Ok(AlertQuestion::Silence(NewSilence { labels, seconds, reason, by }))
         }
-        Request::Anomalies => Ok(AlertQuestion::Anomalies),
+        ControlRequest::Anomalies => Ok(AlertQuestion::Anomalies),
         _ => Ok(AlertQuestion::List),
     }
 }
 
 /// What the observer says.
-async fn said(answer: OwnedFd, is_about_anomalies: bool, patience: Duration) -> Answer {
+async fn said(answer: OwnedFd, is_about_anomalies: bool, time_limit: Duration) -> ControlAnswer {
     let heard = async {
         let channel = Channel::new(answer)?;
-        let heard = timeout(patience, channel.receive_alone::<ObserverAnswer>()).await;
+        let heard = timeout(time_limit, channel.receive_alone::<ObserverAnswer>()).await;
         channel.close();
         io::Result::Ok(heard)
     };
-    let failed = |message: &str| Answer::Refused { code: "no_observer".to_owned(), message: message.to_owned() };
+    let failed = |message: &str| ControlAnswer::Refused { code: "no_observer".to_owned(), message: message.to_owned() };
     match heard.await.unwrap_or_else(|error| Ok(Err(error))) {
-        Ok(Ok(Some(ObserverAnswer::Done(message, _)))) => Answer::Done { message, changed: 1 },
-        Ok(Ok(Some(ObserverAnswer::Refused(code, message)))) => Answer::Refused { code, message },
+        Ok(Ok(Some(ObserverAnswer::Done(message, _)))) => ControlAnswer::Done { message, changed: 1 },
+        Ok(Ok(Some(ObserverAnswer::Refused(code, message)))) => ControlAnswer::Refused { code, message },
         Ok(Ok(Some(ObserverAnswer::Report(text)))) if is_about_anomalies => match serde_json::from_slice(&text) {
-            Ok(anomalies) => Answer::Anomalies(Box::new(anomalies)),
+            Ok(anomalies) => ControlAnswer::Anomalies(Box::new(anomalies)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
         Ok(Ok(Some(ObserverAnswer::Report(text)))) => match serde_json::from_slice::<AlertReport>(&text) {
-            Ok(report) => Answer::Alerts(Box::new(report)),
+            Ok(report) => ControlAnswer::Alerts(Box::new(report)),
             Err(_unreadable) => failed("the observer says what is no report"),
         },
         Ok(Ok(None)) => failed("the observer died meanwhile: try again"),

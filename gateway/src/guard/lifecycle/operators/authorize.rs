@@ -7,7 +7,7 @@ use crate::{
         audit,
         bans::Actor,
         control::{
-            Answer, BAD_TOKEN, Request, TOO_MANY,
+            BAD_TOKEN, ControlAnswer, ControlRequest, TOO_MANY,
             caller::{Bearer, Caller},
             required::{is_local, name, only_asks, required},
             server::Call,
@@ -24,8 +24,8 @@ impl Service<'_> {
     pub(in crate::guard::lifecycle) fn authorize(&mut self, call: Call) -> Option<Call> {
         let now = Now::read();
         let (call, standing) = self.identify(call, now)?;
-        if call.request == Request::Whoami {
-            reply(Some(call.answer), Answer::Whoami(Box::new(standing.whoami(&self.commands.operators))));
+        if call.request == ControlRequest::Whoami {
+            reply(Some(call.answer), ControlAnswer::Whoami(Box::new(standing.whoami(&self.commands.operators))));
             return None;
         }
         let (call, needed) = self.permit(call, &standing, now)?;
@@ -35,7 +35,7 @@ impl Service<'_> {
         if !self.pace.allows(&standing.actor, now) {
             let message = "600 commands at once and one a second after that are recorded of one operator: wait, or use \
                            `gateway block import` for many sources";
-            reply(Some(call.answer), Answer::Refused { code: TOO_MANY.to_owned(), message: message.to_owned() });
+            reply(Some(call.answer), ControlAnswer::Refused { code: TOO_MANY.to_owned(), message: message.to_owned() });
             return None;
         }
         self.record_command(&call, &standing, &needed, now);
@@ -75,7 +75,7 @@ impl Service<'_> {
         if self.guard.weakens(&call.request, now) {
             needed.push(Role::Allow);
         }
-        if let Request::AdminTokenNew { roles, .. } = &call.request {
+        if let ControlRequest::AdminTokenNew { roles, .. } = &call.request {
             needed.extend(roles);
         }
         let lacked = standing.lacks(&needed);
@@ -88,7 +88,7 @@ impl Service<'_> {
             standing.denial(&lacked, &self.commands.operators)
         };
         self.record_denial(&call, standing, &lacked, now);
-        reply(Some(call.answer), Answer::denied(message));
+        reply(Some(call.answer), ControlAnswer::denied(message));
         None
     }
 
@@ -110,7 +110,7 @@ impl Service<'_> {
     }
 
     /// Somebody has shown what is no token, or none any more.
-    fn record_bad_token(&mut self, request: &Request, bearer: &Bearer, refusal: &NoHolder, now: Now) {
+    fn record_bad_token(&mut self, request: &ControlRequest, bearer: &Bearer, refusal: &NoHolder, now: Now) {
         let command = name(request);
         let from = bearer.address.map(|address| address.to_string());
         let why = match refusal {
@@ -142,8 +142,8 @@ fn is_root(caller: &Caller) -> bool {
     matches!(caller, Caller::Peer(peer) if peer.uid == 0)
 }
 
-fn no_holder(refusal: NoHolder) -> Answer {
-    let refused = |code: &str, message: String| Answer::Refused { code: code.to_owned(), message };
+fn no_holder(refusal: NoHolder) -> ControlAnswer {
+    let refused = |code: &str, message: String| ControlAnswer::Refused { code: code.to_owned(), message };
     match refusal {
         NoHolder::Expired { name, expired } => {
             let message = format!("the token {name} expired at {expired}: `gateway admin-token new` makes another");

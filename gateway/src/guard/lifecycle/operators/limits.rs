@@ -6,9 +6,9 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::{
     guard::{
-        control::Answer,
+        control::ControlAnswer,
         lifecycle::service::{Service, reply},
-        processes::proxies::barrier::PATIENCE,
+        processes::proxies::barrier::BARRIER_TIMEOUT,
     },
     message::ToProxy,
     os::clock::Now,
@@ -16,17 +16,17 @@ use crate::{
         detect::{Discounted, ProfileRow},
         limit::report::{self, LimitRow},
     },
-    snapshot::explain::Question,
+    snapshot::explain::ExplainQuestion,
 };
 
 /// Asks the proxy in service. Where it does not answer in time, that is said.
 pub(in crate::guard::lifecycle) fn ask(
     service: &mut Service<'_>,
     question: report::LimitQuestion,
-    to: oneshot::Sender<Answer>,
+    to: oneshot::Sender<ControlAnswer>,
 ) {
     let Some((generation, answer, to)) = whom(service, to) else { return };
-    let number = service.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, to);
+    let number = service.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, to);
     service.supervisor.tell(&ToProxy::Limits { number, question });
 }
 
@@ -36,8 +36,8 @@ const LOOKED_UP: Duration = Duration::from_secs(15);
 /// Asks the proxy in service what would become of a request or a token.
 pub(in crate::guard::lifecycle) fn explain(
     service: &mut Service<'_>,
-    question: Box<Question>,
-    to: oneshot::Sender<Answer>,
+    question: Box<ExplainQuestion>,
+    to: oneshot::Sender<ControlAnswer>,
 ) {
     let Some((generation, answer, to)) = whom(service, to) else { return };
     let number = service.commands.waiting.hold_until_told(generation, Instant::now() + LOOKED_UP, answer, to);
@@ -46,9 +46,12 @@ pub(in crate::guard::lifecycle) fn explain(
 
 /// The generation of the proxy in service, and what is answered where it says nothing. Where there is none, that is
 /// answered at once.
-fn whom(service: &Service<'_>, to: oneshot::Sender<Answer>) -> Option<(u64, Answer, oneshot::Sender<Answer>)> {
+fn whom(
+    service: &Service<'_>,
+    to: oneshot::Sender<ControlAnswer>,
+) -> Option<(u64, ControlAnswer, oneshot::Sender<ControlAnswer>)> {
     let code = "no_proxy".to_owned();
-    let answer = Answer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
+    let answer = ControlAnswer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
     match service.supervisor.generation() {
         Some(generation) => Some((generation, answer, to)),
         None => {
@@ -59,12 +62,12 @@ fn whom(service: &Service<'_>, to: oneshot::Sender<Answer>) -> Option<(u64, Answ
 }
 
 /// Asks the proxy in service who fails and asks most.
-pub(in crate::guard::lifecycle) fn top(service: &mut Service<'_>, most: u16, to: oneshot::Sender<Answer>) {
+pub(in crate::guard::lifecycle) fn top(service: &mut Service<'_>, most: u16, to: oneshot::Sender<ControlAnswer>) {
     let code = "no_proxy".to_owned();
-    let answer = Answer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
+    let answer = ControlAnswer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
     match service.supervisor.generation() {
         Some(generation) => {
-            let number = service.commands.waiting.hold(generation, Instant::now() + PATIENCE, answer, to);
+            let number = service.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, to);
             service.supervisor.tell(&ToProxy::Profiles { number, most });
         }
         None => reply(Some(to), answer),
@@ -79,8 +82,8 @@ pub(in crate::guard::lifecycle) fn profiled(
 ) {
     service.commands.waiting.told(asked.0, asked.1, |answer| {
         *answer = match rows {
-            Some(rows) => Answer::Profiles { rows },
-            None => Answer::Refused {
+            Some(rows) => ControlAnswer::Profiles { rows },
+            None => ControlAnswer::Refused {
                 code: "no_profiles".to_owned(),
                 message: "no profiles are kept: set detect.profiles, for example to 10000".to_owned(),
             },
@@ -90,13 +93,13 @@ pub(in crate::guard::lifecycle) fn profiled(
 
 impl Service<'_> {
     /// Says where the address is that an answer explains, as far as databases know.
-    pub(in crate::guard::lifecycle) fn located(&self, answer: Answer) -> Answer {
+    pub(in crate::guard::lifecycle) fn located(&self, answer: ControlAnswer) -> ControlAnswer {
         match answer {
-            Answer::Why(mut why) => {
+            ControlAnswer::Why(mut why) => {
                 let place = self.config.proxy.geo.find(why.address);
                 why.country = place.country.map(|country| country.as_str().to_owned());
                 why.asn = place.asn;
-                Answer::Why(why)
+                ControlAnswer::Why(why)
             }
             answer => answer,
         }
@@ -113,7 +116,7 @@ pub(in crate::guard::lifecycle) fn scored(
 ) {
     let guard = &*service.guard;
     service.commands.waiting.told(asked.0, asked.1, |answer| {
-        if let Answer::Why(why) = answer {
+        if let ControlAnswer::Why(why) = answer {
             why.limits = limits;
             why.profile = profile;
             why.discounted = discounted;

@@ -3,7 +3,7 @@
 
 use crate::{
     guard::{
-        control::Process,
+        control::ProcessStatus,
         lifecycle::{processes::process_log::Rights, service::Service},
     },
     os::{launch::ProcessRole, sandbox::Confinement},
@@ -37,8 +37,8 @@ impl Service<'_> {
         }
     }
 
-    pub(in crate::guard::lifecycle) fn all_processes(&self) -> Vec<Process> {
-        let process = |(role, pid, state): (&str, u32, Option<&str>)| Process {
+    pub(in crate::guard::lifecycle) fn all_processes(&self) -> Vec<ProcessStatus> {
+        let process = |(role, pid, state): (&str, u32, Option<&str>)| ProcessStatus {
             role: role.to_owned(),
             pid,
             state: state.map(str::to_owned),

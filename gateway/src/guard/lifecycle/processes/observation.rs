@@ -11,7 +11,7 @@ use crate::{
         processes::{
             launcher::Living,
             observer::{
-                Observer,
+                self,
                 samples::{Reloads, add_denied_in_shadow, samples},
             },
         },
@@ -115,7 +115,7 @@ impl Service<'_> {
     }
 
     pub(in crate::guard::lifecycle) fn is_observer(&self, pid: u32) -> bool {
-        self.observer.as_ref().and_then(Observer::pid) == Some(pid)
+        self.observer.as_ref().and_then(observer::Observer::pid) == Some(pid)
     }
 
     pub(in crate::guard::lifecycle) fn observer_exited(&mut self, status: i32) {

@@ -6,12 +6,12 @@ use tokio::{sync::mpsc, time::Instant};
 use crate::{
     guard::{
         audit,
-        control::Answer,
+        control::ControlAnswer,
         lifecycle::{
             operators::limits,
             service::{Done, Service},
         },
-        processes::proxies::{conversation::Event, supervisor::Outcome},
+        processes::proxies::{conversation::ProxyEvent, supervisor::ProxyOutcome},
     },
     message::{ToGuard, ToProxy},
     os::clock::{self, Now},
@@ -50,9 +50,9 @@ impl Service<'_> {
     }
 
     /// Hears a proxy, and charges it for the time.
-    pub(in crate::guard::lifecycle) fn hear_in_turn(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
-        let (Event::Said(generation, _) | Event::Silent(generation, _)) = event;
-        let is_silent = matches!(event, Event::Silent(..));
+    pub(in crate::guard::lifecycle) fn hear_in_turn(&mut self, event: ProxyEvent, beside: &mpsc::Sender<Done>) {
+        let (ProxyEvent::Said(generation, _) | ProxyEvent::Silent(generation, _)) = event;
+        let is_silent = matches!(event, ProxyEvent::Silent(..));
         if !is_silent && !self.supervisor.hears(generation) {
             return;
         }
@@ -62,69 +62,71 @@ impl Service<'_> {
         self.supervisor.charge(generation, began.elapsed());
     }
 
-    fn hear(&mut self, event: Event, beside: &mpsc::Sender<Done>) {
+    fn hear(&mut self, event: ProxyEvent, beside: &mpsc::Sender<Done>) {
         match event {
-            Event::Said(generation, ToGuard::Adopt { configuration, stage }) => {
+            ProxyEvent::Said(generation, ToGuard::Adopt { configuration, stage }) => {
                 self.fill_bundle();
                 self.supervisor.adopt(generation, configuration, stage);
                 // The guard before this one had another chain.
                 self.tell_ticket_keys(false);
             }
-            Event::Said(generation, ToGuard::Ready) => self.proxy_ready(generation, beside),
-            Event::Said(generation, ToGuard::Failed { reason }) => self.proxy_failed(generation, &reason),
-            Event::Said(generation, ToGuard::Configured { reload }) => {
+            ProxyEvent::Said(generation, ToGuard::Ready) => self.proxy_ready(generation, beside),
+            ProxyEvent::Said(generation, ToGuard::Failed { reason }) => self.proxy_failed(generation, &reason),
+            ProxyEvent::Said(generation, ToGuard::Configured { reload }) => {
                 self.compiled(generation, reload, Ok(()));
                 self.resolve(beside);
             }
-            Event::Said(generation, ToGuard::NotConfigured { reload, reason }) => {
+            ProxyEvent::Said(generation, ToGuard::NotConfigured { reload, reason }) => {
                 self.compiled(generation, reload, Err(reason));
             }
-            Event::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
-            Event::Said(_, ToGuard::Contributors(told)) => self.hear_contributors(&told),
-            Event::Said(_, ToGuard::OurFault(fault)) => self.guard.hear_our_fault(&fault, Now::read()),
-            Event::Said(_, ToGuard::WouldRefuse { limit, requests, sources }) => {
+            ProxyEvent::Said(_, ToGuard::BanRequest(ask)) => self.ask(&ask),
+            ProxyEvent::Said(_, ToGuard::Contributors(told)) => self.hear_contributors(&told),
+            ProxyEvent::Said(_, ToGuard::OurFault(fault)) => self.guard.hear_our_fault(&fault, Now::read()),
+            ProxyEvent::Said(_, ToGuard::WouldRefuse { limit, requests, sources }) => {
                 self.guard.hear_would_refuse(&limit, requests, &sources);
             }
-            Event::Said(_, ToGuard::WouldDeny { what, requests, principals }) => {
+            ProxyEvent::Said(_, ToGuard::WouldDeny { what, requests, principals }) => {
                 self.guard.hear_would_deny(&what, requests, &principals);
             }
-            Event::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
-            Event::Said(_, ToGuard::PlanMembers(members)) => self.guard.hear_plan_members(&members, Now::read()),
-            Event::Said(_, ToGuard::KeysUsed(used)) => self.keys_used(&used),
-            Event::Said(generation, ToGuard::Counted(counted)) => self.reports.counts.hear(generation, &counted),
-            Event::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
-            Event::Said(generation, ToGuard::Upstream(state)) => self.reports.upstreams.hear(generation, *state),
-            Event::Said(_, ToGuard::Letters(letters)) => self.hear_letters(&letters),
-            Event::Said(_, ToGuard::Store(report)) => self.cluster.hear(*report),
-            Event::Said(_, ToGuard::KeySet(report)) => self.key_sets.hear(*report, &self.config.proxy.auth),
-            Event::Said(_, ToGuard::FetchedKeys(keys)) => self.key_sets.keep(*keys, &self.config.proxy.auth),
-            Event::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
-            Event::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
-            Event::Said(generation, ToGuard::Limits { number, rows, more }) => {
-                self.commands.waiting.told(generation, number, |answer| *answer = Answer::Limits { rows, more });
+            ProxyEvent::Said(_, ToGuard::Good(clients)) => self.guard.hear_good(&clients, Now::read()),
+            ProxyEvent::Said(_, ToGuard::PlanMembers(members)) => self.guard.hear_plan_members(&members, Now::read()),
+            ProxyEvent::Said(_, ToGuard::KeysUsed(used)) => self.keys_used(&used),
+            ProxyEvent::Said(generation, ToGuard::Counted(counted)) => self.reports.counts.hear(generation, &counted),
+            ProxyEvent::Said(_, ToGuard::Lost(lost)) => self.guard.hear_lost(lost),
+            ProxyEvent::Said(generation, ToGuard::Upstream(state)) => self.reports.upstreams.hear(generation, *state),
+            ProxyEvent::Said(_, ToGuard::Letters(letters)) => self.hear_letters(&letters),
+            ProxyEvent::Said(_, ToGuard::Store(report)) => self.cluster.hear(*report),
+            ProxyEvent::Said(_, ToGuard::KeySet(report)) => self.key_sets.hear(*report, &self.config.proxy.auth),
+            ProxyEvent::Said(_, ToGuard::FetchedKeys(keys)) => self.key_sets.keep(*keys, &self.config.proxy.auth),
+            ProxyEvent::Said(_, ToGuard::Refused(bans)) => self.guard.refused(&bans),
+            ProxyEvent::Said(_, ToGuard::Closed { ban, connections }) => self.guard.closed(ban, connections),
+            ProxyEvent::Said(generation, ToGuard::Limits { number, rows, more }) => {
+                self.commands.waiting.told(generation, number, |answer| *answer = ControlAnswer::Limits { rows, more });
             }
-            Event::Said(generation, ToGuard::QuotaUsed(report)) => self.quota_used(generation, *report),
-            Event::Said(generation, ToGuard::Spent { number, budgets }) => self.spent(generation, number, budgets),
-            Event::Said(generation, ToGuard::Explained { number, explanation }) => {
-                self.commands.waiting.told(generation, number, |answer| *answer = Answer::Explained { explanation });
+            ProxyEvent::Said(generation, ToGuard::QuotaUsed(report)) => self.quota_used(generation, *report),
+            ProxyEvent::Said(generation, ToGuard::Spent { number, budgets }) => self.spent(generation, number, budgets),
+            ProxyEvent::Said(generation, ToGuard::Explained { number, explanation }) => {
+                self.commands
+                    .waiting
+                    .told(generation, number, |answer| *answer = ControlAnswer::Explained { explanation });
             }
-            Event::Said(generation, ToGuard::Score { number, scores, limits, profile, discounted }) => {
+            ProxyEvent::Said(generation, ToGuard::Score { number, scores, limits, profile, discounted }) => {
                 limits::scored(self, (generation, number), &scores, (limits, discounted), profile);
             }
-            Event::Said(generation, ToGuard::Profiles { number, rows }) => {
+            ProxyEvent::Said(generation, ToGuard::Profiles { number, rows }) => {
                 limits::profiled(self, (generation, number), rows);
             }
-            Event::Said(_, ToGuard::UnseenRoles(unseen)) => self.reports.unseen_roles.hear(unseen),
-            Event::Said(generation, ToGuard::Ack { number }) => self.acknowledged(generation, number),
-            Event::Said(generation, ToGuard::Pong { number }) => self.supervisor.ponged(generation, number),
-            Event::Said(generation, ToGuard::Outdated { reason }) => self.proxy_outdated(generation, &reason),
-            Event::Said(generation, ToGuard::Stalled { worker }) => self.worker_stalled(generation, worker),
-            Event::Silent(generation, None) => {
+            ProxyEvent::Said(_, ToGuard::UnseenRoles(unseen)) => self.reports.unseen_roles.hear(unseen),
+            ProxyEvent::Said(generation, ToGuard::Ack { number }) => self.acknowledged(generation, number),
+            ProxyEvent::Said(generation, ToGuard::Pong { number }) => self.supervisor.ponged(generation, number),
+            ProxyEvent::Said(generation, ToGuard::Outdated { reason }) => self.proxy_outdated(generation, &reason),
+            ProxyEvent::Said(generation, ToGuard::Stalled { worker }) => self.worker_stalled(generation, worker),
+            ProxyEvent::Silent(generation, None) => {
                 self.forget(generation);
                 self.supervisor.fell_silent(generation);
                 tracing::debug!(generation, "a proxy closed its channel");
             }
-            Event::Silent(generation, Some(error)) => {
+            ProxyEvent::Silent(generation, Some(error)) => {
                 self.forget(generation);
                 tracing::error!(generation, %error, "a proxy broke the rules of its channel");
                 self.supervisor.kill(generation, "it sent what is no message");
@@ -135,7 +137,7 @@ impl Service<'_> {
 
     fn proxy_ready(&mut self, generation: u64, beside: &mpsc::Sender<Done>) {
         match self.supervisor.ready(generation) {
-            Some(Outcome::Ready) => {
+            Some(ProxyOutcome::Ready) => {
                 let members = json!({"generation": generation, "pid": self.supervisor.pid()});
                 self.guard.tell("proxy_ready", Now::read(), audit::members(members));
                 if self.ending.drain_at.is_some() {
@@ -144,10 +146,10 @@ impl Service<'_> {
                 self.reload_serves(generation);
                 self.resolve(beside);
             }
-            Some(Outcome::Failed(_, how)) => {
+            Some(ProxyOutcome::Failed(_, how)) => {
                 self.fail_reload(generation, &how);
             }
-            Some(Outcome::Died(..) | Outcome::Left) | None => {}
+            Some(ProxyOutcome::Died(..) | ProxyOutcome::Left) | None => {}
         }
     }
 

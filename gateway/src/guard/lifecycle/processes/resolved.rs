@@ -8,7 +8,7 @@ use crate::{config::Config, guard::operators, os::launch::RunAs, text::digits::d
 
 /// Whom the configuration names. A guard after this one goes on with the numbers, whoever has gone from this host.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub(in crate::guard::lifecycle) struct Resolved {
+pub(in crate::guard::lifecycle) struct ResolvedNames {
     /// Whom the proxy runs as; `None`: as the guard itself, which has no right to become anybody else.
     pub(in crate::guard::lifecycle) run_as: Option<RunAs>,
     /// Whom the observer runs as; `None`: as the proxy.
@@ -19,7 +19,7 @@ pub(in crate::guard::lifecycle) struct Resolved {
     pub(in crate::guard::lifecycle) standing: Vec<String>,
 }
 
-impl Resolved {
+impl ResolvedNames {
     /// Asks this host.
     ///
     /// # Errors

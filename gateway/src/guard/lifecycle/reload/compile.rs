@@ -18,12 +18,12 @@ use crate::{
     guard::{
         lifecycle::{
             reload::{
-                prepare::Prepared,
+                prepare::PreparedConfig,
                 reloading::{Compilation, ReloadRequest},
             },
             service::Service,
         },
-        processes::launcher::Launcher,
+        processes::launcher,
     },
     message::{
         Bundle,
@@ -45,10 +45,10 @@ const ENDS_WITHIN: Duration = Duration::from_secs(5);
 
 impl Service<'_> {
     /// Has a configuration compiled that was read.
-    pub(in crate::guard::lifecycle) fn compile(&mut self, prepared: Box<Prepared>, request: ReloadRequest) {
+    pub(in crate::guard::lifecycle) fn compile(&mut self, prepared: Box<PreparedConfig>, request: ReloadRequest) {
         match self.start_compiler(&prepared) {
             Ok((pid, channel)) => {
-                let until = Instant::now() + patience(prepared.config.guard.compile);
+                let until = Instant::now() + compile_timeout(prepared.config.guard.compile);
                 self.reloading.compilation =
                     Some(Compilation { pid, channel, until, is_late: false, prepared, request });
             }
@@ -60,7 +60,7 @@ impl Service<'_> {
         }
     }
 
-    fn start_compiler(&mut self, prepared: &Prepared) -> io::Result<(u32, OwnedFd)> {
+    fn start_compiler(&mut self, prepared: &PreparedConfig) -> io::Result<(u32, OwnedFd)> {
         let (ours, theirs) = task(prepared, Some(&self.supervisor.bundle))?;
         let pid = self.supervisor.start_compiler(&theirs)?;
         tracing::debug!(pid, "a process compiles the new configuration");
@@ -108,8 +108,8 @@ pub(in crate::guard::lifecycle) struct NotCompiled(String);
 /// # Errors
 /// [`NotCompiled`], or no process can be started.
 pub(in crate::guard::lifecycle) fn compile(
-    launcher: &mut Launcher,
-    prepared: &Prepared,
+    launcher: &mut launcher::Launcher,
+    prepared: &PreparedConfig,
     run_as: Option<RunAs>,
     program: ProgramId,
 ) -> anyhow::Result<()> {
@@ -119,7 +119,7 @@ pub(in crate::guard::lifecycle) fn compile(
     let pid = started.context("no process can be started to compile the configuration")?;
     drop(theirs);
     // Nobody waits for a guard that starts as somebody waits for a reload: the processor's time is what counts.
-    let (status, is_late) = match launcher.exited(pid, patience(limits).saturating_mul(BUSY_START))? {
+    let (status, is_late) = match launcher.exited(pid, compile_timeout(limits).saturating_mul(BUSY_START))? {
         Some(status) => (status, false),
         None => {
             launcher.end(pid, End::Kill);
@@ -140,7 +140,7 @@ pub(in crate::guard::lifecycle) fn compile(
 }
 
 /// The guard's end of a channel that has a task, and the compiler's.
-fn task(prepared: &Prepared, in_force: Option<&Bundle>) -> io::Result<(OwnedFd, OwnedFd)> {
+fn task(prepared: &PreparedConfig, in_force: Option<&Bundle>) -> io::Result<(OwnedFd, OwnedFd)> {
     let Compile { memory, time } = prepared.config.guard.compile;
     let (ours, theirs) = channel::pair()?;
     let sealed = seal(&prepared.bundle)?;
@@ -153,7 +153,7 @@ fn task(prepared: &Prepared, in_force: Option<&Bundle>) -> io::Result<(OwnedFd, 
 }
 
 /// How long the process may live.
-pub(in crate::guard::lifecycle) fn patience(limits: Compile) -> Duration {
+pub(in crate::guard::lifecycle) fn compile_timeout(limits: Compile) -> Duration {
     limits.time.saturating_mul(BUSY)
 }
 
@@ -186,7 +186,7 @@ fn fault(status: ExitStatus, is_late: bool, limits: Compile) -> String {
         Some(_) if is_late => format!(
             "it was not compiled within {} s: make the schemas and patterns of its routes smaller, or raise \
              guard.compile_time",
-            patience(limits).as_secs()
+            compile_timeout(limits).as_secs()
         ),
         // The allocator, a full stack and the kernel end a process so that runs out of memory.
         Some(libc::SIGABRT | libc::SIGSEGV | libc::SIGKILL) => format!(

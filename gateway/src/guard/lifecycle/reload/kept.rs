@@ -10,12 +10,12 @@ use crate::{
         bans::Actor,
         lifecycle::{
             files::named_files::NamedFiles,
-            processes::{resolved::Resolved, restarts::Restarts},
+            processes::{resolved::ResolvedNames, restarts::Restarts},
             reload::reloading::Provenance,
             service::Service,
         },
         operators::Operators,
-        processes::observer::Observer,
+        processes::observer,
     },
     message::{
         Bundle, InForce,
@@ -44,7 +44,7 @@ pub(in crate::guard::lifecycle) struct Kept {
     /// Who may do what, by number.
     pub(in crate::guard::lifecycle) operators: Operators,
     /// Whom else it names.
-    pub(in crate::guard::lifecycle) resolved: Resolved,
+    pub(in crate::guard::lifecycle) resolved: ResolvedNames,
     /// What budgets have spent, where the next guard makes room for another program.
     pub(in crate::guard::lifecycle) spent: Vec<SpentBudgets>,
     /// What the guard was that put it in force.
@@ -88,7 +88,7 @@ impl Service<'_> {
         let programs = self.supervisor.programs();
         let kept = Kept {
             bundle: self.supervisor.bundle.clone(),
-            observer: self.observer.as_ref().map(Observer::config),
+            observer: self.observer.as_ref().map(observer::Observer::config),
             provenance: self.reloading.in_force.clone(),
             named: NamedFiles::clone(&self.watched.files.named),
             operators: self.commands.operators.clone(),
@@ -151,7 +151,8 @@ mod tests {
         let observer = Some(ObserverConfig { token: Some(vec![7; 20]), ..ObserverConfig::default() });
         let provenance = Provenance { since: 99, by: "start".to_owned(), digest: "ab".to_owned() };
         let run_as = Some(RunAs { uid: 7, gid: 8 });
-        let resolved = Resolved { run_as, observer_as: None, control_group: Some(9), standing: vec!["x".to_owned()] };
+        let resolved =
+            ResolvedNames { run_as, observer_as: None, control_group: Some(9), standing: vec!["x".to_owned()] };
         let (guard, proxies) = (ProgramId { device: 1, inode: 2 }, ProgramId { device: 1, inode: 3 });
         let kept = Kept {
             bundle: bundle.clone(),

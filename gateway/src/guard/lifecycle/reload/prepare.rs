@@ -12,7 +12,7 @@ use data_encoding::HEXLOWER;
 use nix::net::if_::if_nametoindex;
 
 use crate::{
-    config::{Config, Diagnostics, Files, Recorder},
+    config::{Config, Diagnostics, Files, RecordingFiles},
     diagnostic::Diagnostic,
     guard::{
         bans::ProtectedAddresses, cluster, kernel, lifecycle::files::named_files::NamedFiles, operators::Operators,
@@ -21,13 +21,13 @@ use crate::{
     message::{Bundle, observer::ObserverConfig},
     settings::{
         self,
-        guard::{AttachMode, Settings},
+        guard::{self, AttachMode},
     },
     tls,
 };
 
 /// A configuration that can be put in force.
-pub(crate) struct Prepared {
+pub(crate) struct PreparedConfig {
     pub(crate) config: Config,
     pub(crate) bundle: Bundle,
     /// `None`: there is no admin listener.
@@ -43,8 +43,8 @@ pub(crate) struct Prepared {
 
 /// Reads the configuration at `path`, for another process to compile. Takes as long as resolving the upstreams' names takes.
 /// Says as well which file it was.
-pub(crate) fn read(path: &Path, files: &dyn Files) -> (Result<Prepared, Diagnostics>, String) {
-    let recorder = Recorder::new(files);
+pub(crate) fn read(path: &Path, files: &dyn Files) -> (Result<PreparedConfig, Diagnostics>, String) {
+    let recorder = RecordingFiles::new(files);
     let config = Config::load(path, &recorder);
     let files = recorder.contents();
     let digest = files.get(path).map(|text| digest(text)).unwrap_or_default();
@@ -56,7 +56,7 @@ fn digest(text: &[u8]) -> String {
     HEXLOWER.encode(digest::digest(&digest::SHA256, text).as_ref())
 }
 
-fn complete(config: Config, mut files: BTreeMap<PathBuf, Arc<[u8]>>) -> Result<Prepared, Diagnostics> {
+fn complete(config: Config, mut files: BTreeMap<PathBuf, Arc<[u8]>>) -> Result<PreparedConfig, Diagnostics> {
     let observer =
         beside(&config).map_err(|diagnostics| Diagnostics::from_diagnostics(&config.document, diagnostics))?;
     let named = NamedFiles::new(&config, &files);
@@ -82,7 +82,7 @@ pub(crate) fn prepare_again(
     observer: Option<ObserverConfig>,
     operators: Operators,
     named: NamedFiles,
-) -> Result<Prepared, Diagnostics> {
+) -> Result<PreparedConfig, Diagnostics> {
     let config = Config::load(&bundle.path, &bundle)?;
     Ok(look(config, bundle, observer, operators, named))
 }
@@ -94,13 +94,13 @@ fn look(
     observer: Option<ObserverConfig>,
     operators: Operators,
     named: NamedFiles,
-) -> Prepared {
+) -> PreparedConfig {
     let (protected, unknown) = ProtectedAddresses::look(&servers(&config.proxy), true);
     let host = host(&config.guard);
     let files = open_files(&config.proxy);
     let unwise = config.warnings.iter().chain(&host).chain(&files).map(ToString::to_string);
     let warnings = unwise.chain(unknown).collect();
-    Prepared { config, bundle, observer, protected, operators, warnings, named }
+    PreparedConfig { config, bundle, observer, protected, operators, warnings, named }
 }
 
 /// What the observer needs. Looks at all that only guard and observer read: the key of this machine, files of `[admin]`,
@@ -129,7 +129,7 @@ pub(crate) fn beside(config: &Config) -> Result<Option<ObserverConfig>, Vec<Diag
 }
 
 /// What of this host keeps a setting from having its effect.
-pub(crate) fn host(settings: &Settings) -> Option<Diagnostic> {
+pub(crate) fn host(settings: &guard::Settings) -> Option<Diagnostic> {
     settings.syn_cookies?;
     cookies(fs::read_to_string("/proc/sys/net/ipv4/tcp_syncookies").ok().as_deref())
 }
@@ -189,7 +189,7 @@ fn cookies(sysctl: Option<&str>) -> Option<Diagnostic> {
 }
 
 /// What this kernel makes of the program: asked of the kernel itself, where one may.
-pub(crate) fn program(settings: &Settings) -> Vec<Diagnostic> {
+pub(crate) fn program(settings: &guard::Settings) -> Vec<Diagnostic> {
     if settings.interfaces.is_empty() {
         return Vec::new();
     }

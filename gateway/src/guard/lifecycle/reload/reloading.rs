@@ -7,8 +7,8 @@ use tokio::{sync::oneshot, time::Instant};
 
 use crate::guard::{
     bans::Actor,
-    control::{Answer, ReloadRefused},
-    lifecycle::{files::named_files::ChangedFile, reload::prepare::Prepared},
+    control::{ControlAnswer, ReloadRefused},
+    lifecycle::{files::named_files::ChangedFile, reload::prepare::PreparedConfig},
     processes::{observer::samples::Reloads, proxies::supervisor::NewSockets},
 };
 
@@ -41,7 +41,7 @@ pub(in crate::guard::lifecycle) struct Reloading {
 /// Who wants a configuration read, and waits for what comes of it.
 pub(in crate::guard::lifecycle) struct ReloadRequest {
     pub(in crate::guard::lifecycle) actor: Actor,
-    pub(in crate::guard::lifecycle) answer: Option<oneshot::Sender<Answer>>,
+    pub(in crate::guard::lifecycle) answer: Option<oneshot::Sender<ControlAnswer>>,
     /// Nothing is to change.
     pub(in crate::guard::lifecycle) dry_run: bool,
     /// Which file was read; empty: none was.
@@ -59,7 +59,7 @@ pub(in crate::guard::lifecycle) struct ReloadRequest {
 impl ReloadRequest {
     pub(in crate::guard::lifecycle) const fn new(
         actor: Actor,
-        answer: Option<oneshot::Sender<Answer>>,
+        answer: Option<oneshot::Sender<ControlAnswer>>,
         dry_run: bool,
     ) -> Self {
         Self {
@@ -92,7 +92,7 @@ pub(in crate::guard::lifecycle) struct Compilation {
     /// When it is ended.
     pub(in crate::guard::lifecycle) until: Instant,
     pub(in crate::guard::lifecycle) is_late: bool,
-    pub(in crate::guard::lifecycle) prepared: Box<Prepared>,
+    pub(in crate::guard::lifecycle) prepared: Box<PreparedConfig>,
     pub(in crate::guard::lifecycle) request: ReloadRequest,
 }
 
@@ -128,7 +128,7 @@ pub(in crate::guard::lifecycle) struct Reload {
 pub(in crate::guard::lifecycle) enum ReloadState {
     /// The proxy compiles it, until this moment at most. Nothing has changed.
     Compiling {
-        prepared: Box<Prepared>,
+        prepared: Box<PreparedConfig>,
         sockets: NewSockets,
         /// The outputs of the access log, where they are others.
         logs: Option<Vec<File>>,

@@ -9,7 +9,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::guard::{
-    control::{ANOTHER_GUARD, Answer},
+    control::{ANOTHER_GUARD, ControlAnswer},
     lifecycle::{
         processes::handover_state::{HANDED_WITHIN, Heir},
         reload::reloading::ReloadRequest,
@@ -25,14 +25,17 @@ pub(in crate::guard::lifecycle) const LAST_WORDS: Duration = Duration::from_mill
 
 impl Service<'_> {
     /// Ends this guard soon, where the program on disk is another one.
-    pub(in crate::guard::lifecycle) fn upgrade(&mut self) -> Answer {
-        let refused = |code: &str, message: String| Answer::Refused { code: code.to_owned(), message };
+    pub(in crate::guard::lifecycle) fn upgrade(&mut self) -> ControlAnswer {
+        let refused = |code: &str, message: String| ControlAnswer::Refused { code: code.to_owned(), message };
         if self.changes() || self.ending.upgrade_at.is_some() {
             return refused("busy", "a proxy is starting or stopping: try again in a moment".to_owned());
         }
         let program = match self.supervisor.find() {
             Ok(program) if program == self.supervisor.programs().own => {
-                return Answer::Done { message: "the program on disk is the one that runs".to_owned(), changed: 0 };
+                return ControlAnswer::Done {
+                    message: "the program on disk is the one that runs".to_owned(),
+                    changed: 0,
+                };
             }
             Ok(program) => program,
             Err(error) => return refused("program", format!("the program on disk is not used: {error}")),
@@ -41,9 +44,9 @@ impl Service<'_> {
             return refused("launcher", error.to_string());
         }
         // The next guard's proxy is another program than this one's: what this one tells has to be kept for it.
-        let patience = if self.begin_handover(Heir::Guard) { HANDED_WITHIN + LAST_WORDS } else { LAST_WORDS };
-        self.ending.upgrade_at = Some(Instant::now() + patience);
-        Answer::Done { message: "the program on disk takes over".to_owned(), changed: 1 }
+        let timeout = if self.begin_handover(Heir::Guard) { HANDED_WITHIN + LAST_WORDS } else { LAST_WORDS };
+        self.ending.upgrade_at = Some(Instant::now() + timeout);
+        ControlAnswer::Done { message: "the program on disk takes over".to_owned(), changed: 1 }
     }
 
     /// Has the next guard load the kernel program, and do this reload. The configuration in force stays until then.
@@ -62,6 +65,6 @@ impl Service<'_> {
         }
         tracing::info!("another guard starts, to load the kernel program and to reload the configuration");
         self.ending.upgrade_at = Some(Instant::now() + LAST_WORDS);
-        reply(request.answer, Answer::Done { message: ANOTHER_GUARD.to_owned(), changed: 0 });
+        reply(request.answer, ControlAnswer::Done { message: ANOTHER_GUARD.to_owned(), changed: 0 });
     }
 }

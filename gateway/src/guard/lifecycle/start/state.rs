@@ -4,16 +4,16 @@
 use std::{fs, io, path::Path};
 
 use crate::guard::{
-    audit::{self, AuditChain, Finding},
+    audit::{self, AuditChain, AuditFinding},
     state_files::{STORE, not_files, set_aside},
-    store::{Salvage, Store, StoreError},
+    store::{BanStore, Salvage, StoreError},
 };
 
 /// Store and audit chain as they could be opened.
 pub(crate) struct OpenedState {
-    pub(crate) store: Store,
+    pub(crate) store: BanStore,
     pub(crate) audit: AuditChain,
-    pub(crate) findings: Vec<Finding>,
+    pub(crate) findings: Vec<AuditFinding>,
     /// The store does not know all that a guard before this one decided: what the kernel holds is taken over.
     pub(crate) is_behind: bool,
 }
@@ -33,27 +33,27 @@ pub(crate) fn open(state_dir: &Path) -> Result<OpenedState, StoreError> {
                 return Err(io::Error::other(format!("{} is no regular file: {error}", odd.display())).into());
             }
         };
-        findings.push(Finding::new("store_set_aside", text));
+        findings.push(AuditFinding::new("store_set_aside", text));
     }
     let had_chain = audit::has_records(state_dir);
     let was_there = fs::symlink_metadata(&path).is_ok();
-    let opened = Store::open(&path).and_then(|store| is_readable(&store).map(|()| store));
+    let opened = BanStore::open(&path).and_then(|store| is_readable(&store).map(|()| store));
     let (store, is_behind) = match opened {
         Ok(store) if !was_there && had_chain => {
             let text = format!("{} is missing although there is an audit chain: it was made anew", path.display());
-            findings.push(Finding::new("store_missing", text));
+            findings.push(AuditFinding::new("store_missing", text));
             (store, true)
         }
         Ok(store) => (store, false),
         Err(error) if error.is_damage() => match begin_anew(&path, &error) {
             Ok((store, text)) => {
-                findings.push(Finding::new("store_set_aside", text));
+                findings.push(AuditFinding::new("store_set_aside", text));
                 (store, true)
             }
             // It cannot even be renamed: it lies on a disk that cannot be written.
-            Err(_unwritable) => (Store::stand_in(&path, &error)?, true),
+            Err(_unwritable) => (BanStore::stand_in(&path, &error)?, true),
         },
-        Err(error) => (Store::stand_in(&path, &error)?, true),
+        Err(error) => (BanStore::stand_in(&path, &error)?, true),
     };
     let anchor = store.anchor()?;
     let is_behind = is_behind || anchor.is_none() && had_chain;
@@ -77,7 +77,7 @@ pub(crate) fn open_whole(state_dir: &Path) -> Result<OpenedState, String> {
     if had_chain && fs::symlink_metadata(&path).is_err() {
         return Err(format!("{} is missing although there is an audit chain: {mend}", path.display()));
     }
-    let opened = Store::open(&path).and_then(|store| is_readable(&store).map(|()| store));
+    let opened = BanStore::open(&path).and_then(|store| is_readable(&store).map(|()| store));
     let store =
         opened.map_err(|error| if error.is_damage() { format!("{error}: {mend}") } else { error.to_string() })?;
     let anchor = store.anchor().map_err(|error| error.to_string())?;
@@ -90,7 +90,7 @@ pub(crate) fn open_whole(state_dir: &Path) -> Result<OpenedState, String> {
 }
 
 /// Whether everything that a guard begins with can be read. Lists aside: each is judged by itself.
-fn is_readable(store: &Store) -> Result<(), StoreError> {
+fn is_readable(store: &BanStore) -> Result<(), StoreError> {
     store.in_force()?;
     store.allowed()?;
     store.pardons()?;
@@ -103,10 +103,10 @@ fn is_readable(store: &Store) -> Result<(), StoreError> {
 ///
 /// # Errors
 /// Nothing can be written there.
-pub(crate) fn begin_anew(path: &Path, because: &StoreError) -> Result<(Store, String), StoreError> {
+pub(crate) fn begin_anew(path: &Path, because: &StoreError) -> Result<(BanStore, String), StoreError> {
     let aside = set_aside(path)?;
     let salvage = Salvage::of(&aside);
-    let mut store = Store::open(path)?;
+    let mut store = BanStore::open(path)?;
     let change = store.change()?;
     if let Err(error) = salvage.write(&change) {
         drop(change);

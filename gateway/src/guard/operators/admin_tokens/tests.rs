@@ -36,7 +36,7 @@ fn roles(roles: &[Role]) -> Roles {
 }
 
 /// Waits for what is done beside the loop.
-fn answered(ask: impl FnOnce(oneshot::Sender<Answer>)) -> Answer {
+fn answered(ask: impl FnOnce(oneshot::Sender<ControlAnswer>)) -> ControlAnswer {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     let (sender, receiver) = oneshot::channel();
     runtime.block_on(async {
@@ -53,8 +53,8 @@ fn make(tokens: &AdminTokens, name: &str, seconds: u64, now: Now) -> Result<Stri
         Ok(drawn) => answered(|answer| tokens.grant(drawn, answer)),
     };
     match answer {
-        Answer::AdminToken(made) => Ok(made.token),
-        Answer::Refused { code, .. } => Err(code),
+        ControlAnswer::AdminToken(made) => Ok(made.token),
+        ControlAnswer::Refused { code, .. } => Err(code),
         other => panic!("{other:?}"),
     }
 }
@@ -90,10 +90,10 @@ fn a_token_is_in_force_until_it_expires_or_is_revoked() {
     assert_eq!(found(&mut tokens, &ada, at(1_000 + DAY)), "Unknown");
 
     let done = answered(|answer| assert!(tokens.revoke("ada", answer)));
-    assert!(matches!(done, Answer::Done { changed: 1, .. }), "{done:?}");
+    assert!(matches!(done, ControlAnswer::Done { changed: 1, .. }), "{done:?}");
     assert_eq!(found(&mut tokens, &again, at(1_000 + DAY)), "Unknown");
     let none = answered(|answer| assert!(!tokens.revoke("ada", answer)));
-    assert!(matches!(none, Answer::Refused { .. }), "{none:?}");
+    assert!(matches!(none, ControlAnswer::Refused { .. }), "{none:?}");
     tokens = AdminTokens::open(&folder.0);
     assert!(tokens.list(at(0)).is_empty() && tokens.warning().is_none());
 }

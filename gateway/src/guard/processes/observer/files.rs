@@ -16,7 +16,7 @@ use std::{
 
 use crate::{
     guard::state_files::set_aside,
-    os::alternating_files::{State, look, mark},
+    os::alternating_files::{AlternatingState, look, mark},
 };
 
 /// Their folder, in the state folder.
@@ -30,13 +30,13 @@ const PAIRS: [([&str; 2], &str); 2] = [
 
 /// The files.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct ObserverFiles {
     folder: PathBuf,
     /// By name: what was found when they were opened.
     findings: BTreeMap<&'static str, String>,
 }
 
-impl Files {
+impl ObserverFiles {
     /// Those of a state folder. Makes their folder.
     pub(crate) fn new(state_dir: &Path) -> Self {
         let folder = state_dir.join(FOLDER);
@@ -65,9 +65,9 @@ impl Files {
             let path = self.folder.join(name);
             let found = open(&path).and_then(|file| Ok((look(&file)?, file)));
             match found {
-                Ok((State::Damaged, _)) => damaged.push((name, "is damaged".to_owned(), set_aside(&path)?)),
+                Ok((AlternatingState::Damaged, _)) => damaged.push((name, "is damaged".to_owned(), set_aside(&path)?)),
                 Ok((state, file)) => {
-                    is_kept |= state == State::Whole;
+                    is_kept |= state == AlternatingState::Whole;
                     return Ok(file);
                 }
                 // Something else is in its place.
@@ -129,21 +129,21 @@ mod tests {
     use std::fs;
 
     use super::*;
-    use crate::os::alternating_files::Keep;
+    use crate::os::alternating_files::AlternatingFiles;
 
     #[test]
     fn what_is_damaged_is_set_aside_and_told() {
         let state = std::env::temp_dir().join(format!("gateway-observer-files-{}", std::process::id()));
         let folder = state.join(FOLDER);
         let write = |text: &str| {
-            let mut files = Files::new(&state).open_for_new().into_iter();
-            let (mut keep, _) = Keep::open::<String>([files.next().unwrap(), files.next().unwrap()]);
-            keep.write(&text).unwrap();
+            let mut files = ObserverFiles::new(&state).open_for_new().into_iter();
+            let (mut saved_files, _) = AlternatingFiles::open::<String>([files.next().unwrap(), files.next().unwrap()]);
+            saved_files.write(&text).unwrap();
         };
         let opened = || {
-            let mut files = Files::new(&state);
+            let mut files = ObserverFiles::new(&state);
             let mut opened = files.open_for_new().into_iter();
-            let (_, kept) = Keep::open::<String>([opened.next().unwrap(), opened.next().unwrap()]);
+            let (_, kept) = AlternatingFiles::open::<String>([opened.next().unwrap(), opened.next().unwrap()]);
             (kept, files.warnings().collect::<Vec<_>>())
         };
         assert_eq!(opened(), (None, vec![]), "nothing was written yet");

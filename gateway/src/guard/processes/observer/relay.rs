@@ -14,7 +14,7 @@ use tokio::{
 use crate::{
     guard::{
         control::{
-            Answer, BAD_TOKEN, DENIED, Request, TOO_MANY,
+            BAD_TOKEN, ControlAnswer, ControlRequest, DENIED, TOO_MANY,
             caller::{Bearer, Caller},
             server::Call,
         },
@@ -78,7 +78,7 @@ async fn answer(channel: &Channel, calls: &mpsc::Sender<Call>, relayed: Relayed)
 }
 
 /// The command with this name and these arguments.
-fn read(name: &str, arguments: &[u8]) -> Result<Request, Answer> {
+fn read(name: &str, arguments: &[u8]) -> Result<ControlRequest, ControlAnswer> {
     let wrong = |error: serde_json::Error| refused("bad_request", format!("not a request: {error}"));
     let mut members: Map<String, Value> = match arguments.trim_ascii() {
         [] => Map::new(),
@@ -88,7 +88,7 @@ fn read(name: &str, arguments: &[u8]) -> Result<Request, Answer> {
         return Err(refused("bad_request", "the command is named by the path, not by `ask`".to_owned()));
     }
     let given: Vec<String> = members.keys().cloned().collect();
-    let request: Request = serde_json::from_value(Value::Object(members)).map_err(wrong)?;
+    let request: ControlRequest = serde_json::from_value(Value::Object(members)).map_err(wrong)?;
     // What takes no argument is read whatever else there is.
     let taken = serde_json::to_value(&request).map_err(wrong)?;
     match given.iter().find(|name| taken.get(name.as_str()).is_none()) {
@@ -98,9 +98,9 @@ fn read(name: &str, arguments: &[u8]) -> Result<Request, Answer> {
 }
 
 /// The status of HTTP for an answer.
-fn status(answer: &Answer) -> u16 {
+fn status(answer: &ControlAnswer) -> u16 {
     match answer {
-        Answer::Refused { code, .. } => match &**code {
+        ControlAnswer::Refused { code, .. } => match &**code {
             BAD_TOKEN => 401,
             DENIED => 403,
             TOO_MANY => 429,
@@ -113,8 +113,8 @@ fn status(answer: &Answer) -> u16 {
     }
 }
 
-fn refused(code: &str, message: String) -> Answer {
-    Answer::Refused { code: code.to_owned(), message }
+fn refused(code: &str, message: String) -> ControlAnswer {
+    ControlAnswer::Refused { code: code.to_owned(), message }
 }
 
 #[cfg(test)]
@@ -126,7 +126,7 @@ mod tests {
     fn check(name: &str, arguments: &str, expect: &str) {
         let said = match read(name, arguments.as_bytes()) {
             Ok(request) => format!("{request:?}"),
-            Err(Answer::Refused { code, message }) => format!("{code}: {message}"),
+            Err(ControlAnswer::Refused { code, message }) => format!("{code}: {message}"),
             Err(other) => panic!("{other:?}"),
         };
         assert!(said.contains(expect), "{name} {arguments}: {said}");
@@ -172,7 +172,7 @@ mod tests {
             let call = called.recv().await.unwrap();
             let Caller::Token(bearer) = call.caller else { panic!("{:?}", call.caller) };
             assert_eq!(bearer.digest, admin_tokens::hash("gwat_a"));
-            call.answer.send(Answer::denied("no".to_owned())).unwrap();
+            call.answer.send(ControlAnswer::denied("no".to_owned())).unwrap();
             let (answered, mut sent) = observer.receive::<Answered>().await.unwrap().unwrap();
             assert_eq!((answered.number, answered.status), (7, 403));
             let text: Vec<u8> = unseal(sent.pop().unwrap()).unwrap();

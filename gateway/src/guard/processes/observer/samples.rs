@@ -1,12 +1,12 @@
 //! What the guard measures, as the observer is told it: the same numbers that `gateway status` shows.
 
 use crate::{
-    guard::control::Status,
+    guard::control::GuardStatus,
     message::telemetry::{MAX_NAMES, Metric, Samples},
     settings::crowdsec::LIST,
 };
 
-/// What is not in [`Status`].
+/// What is not in [`GuardStatus`].
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Reloads {
     /// How many were put in force.
@@ -30,7 +30,7 @@ pub(crate) fn add_denied_in_shadow(out: &mut Samples, denied: &[(&str, u64, u64)
 }
 
 /// Everything else that the guard measures.
-pub(crate) fn samples(status: &Status, reloads: Reloads, unix_seconds: u64, in_force_since: u64) -> Samples {
+pub(crate) fn samples(status: &GuardStatus, reloads: Reloads, unix_seconds: u64, in_force_since: u64) -> Samples {
     let mut out = Samples::default();
     let moment = |seconds: u64| i64::try_from(seconds).unwrap_or(i64::MAX);
     out.is(Metric::BuildInfo, &[&status.version], true);

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use tokio::{sync::oneshot, time::Instant};
 
-use crate::guard::control::Answer;
+use crate::guard::control::ControlAnswer;
 
 /// How long an answer about bans waits. A proxy that has not answered by then is busy; its bans are in the kernel, and
 /// will be in its table.
-pub(crate) const PATIENCE: Duration = Duration::from_millis(100);
+pub(crate) const BARRIER_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// How long an answer about a new configuration waits for the proxy of the old one to accept no more connections.
 pub(crate) const RETIREMENT: Duration = Duration::from_secs(2);
@@ -22,8 +22,8 @@ struct PendingAnswer {
     until: Instant,
     /// A barrier says nothing of it: what it waits for takes a proxy long, and others are answered meanwhile.
     is_to_be_told: bool,
-    answer: Answer,
-    to: oneshot::Sender<Answer>,
+    answer: ControlAnswer,
+    to: oneshot::Sender<ControlAnswer>,
 }
 
 /// The answers that wait, oldest first.
@@ -36,7 +36,13 @@ pub(crate) struct PendingAnswers {
 
 impl PendingAnswers {
     /// Keeps an answer until a proxy has acknowledged the barrier whose number is returned, or until the deadline.
-    pub(crate) fn hold(&mut self, generation: u64, until: Instant, answer: Answer, to: oneshot::Sender<Answer>) -> u64 {
+    pub(crate) fn hold(
+        &mut self,
+        generation: u64,
+        until: Instant,
+        answer: ControlAnswer,
+        to: oneshot::Sender<ControlAnswer>,
+    ) -> u64 {
         self.push(generation, until, false, answer, to)
     }
 
@@ -45,8 +51,8 @@ impl PendingAnswers {
         &mut self,
         generation: u64,
         until: Instant,
-        answer: Answer,
-        to: oneshot::Sender<Answer>,
+        answer: ControlAnswer,
+        to: oneshot::Sender<ControlAnswer>,
     ) -> u64 {
         self.push(generation, until, true, answer, to)
     }
@@ -56,8 +62,8 @@ impl PendingAnswers {
         generation: u64,
         until: Instant,
         is_to_be_told: bool,
-        answer: Answer,
-        to: oneshot::Sender<Answer>,
+        answer: ControlAnswer,
+        to: oneshot::Sender<ControlAnswer>,
     ) -> u64 {
         self.last += 1;
         self.held.push(PendingAnswer { generation, number: self.last, until, is_to_be_told, answer, to });
@@ -76,7 +82,7 @@ impl PendingAnswers {
     }
 
     /// A proxy has told what was asked for at a barrier: `complete` adds it to the answer.
-    pub(crate) fn told(&mut self, generation: u64, number: u64, complete: impl FnOnce(&mut Answer)) {
+    pub(crate) fn told(&mut self, generation: u64, number: u64, complete: impl FnOnce(&mut ControlAnswer)) {
         let is_it = |held: &PendingAnswer| held.generation == generation && held.number == number;
         if let Some(held) = self.held.iter_mut().find(|held| is_it(held)) {
             complete(&mut held.answer);
@@ -118,13 +124,13 @@ mod tests {
     fn an_answer_waits_for_its_mark_and_not_for_ever() {
         let now = Instant::now();
         let mut waiting = PendingAnswers::default();
-        let mut hold = |generation, patience| {
+        let mut hold = |generation, timeout| {
             let (to, answer) = oneshot::channel();
-            let done = Answer::Done { message: String::new(), changed: 1 };
-            (waiting.hold(generation, now + patience, done, to), answer)
+            let done = ControlAnswer::Done { message: String::new(), changed: 1 };
+            (waiting.hold(generation, now + timeout, done, to), answer)
         };
         let [(first, mut one), (_, mut two), (last, mut three), (_, mut four)] =
-            [hold(1, PATIENCE), hold(1, PATIENCE), hold(2, RETIREMENT), hold(3, PATIENCE)];
+            [hold(1, BARRIER_TIMEOUT), hold(1, BARRIER_TIMEOUT), hold(2, RETIREMENT), hold(3, BARRIER_TIMEOUT)];
         let mut answered = || [&mut one, &mut two, &mut three, &mut four].map(|answer| answer.try_recv().is_ok());
         assert_eq!(answered(), [false; 4]);
         waiting.acknowledged(1, first);
@@ -132,10 +138,10 @@ mod tests {
         // Another proxy's barrier, and one that was never sent.
         waiting.acknowledged(1, last + 7);
         assert_eq!(answered(), [false, true, false, false]);
-        assert_eq!(waiting.due(), Some(now + PATIENCE));
-        waiting.give_up(now + PATIENCE - Duration::from_millis(1));
+        assert_eq!(waiting.due(), Some(now + BARRIER_TIMEOUT));
+        waiting.give_up(now + BARRIER_TIMEOUT - Duration::from_millis(1));
         assert_eq!(answered(), [false; 4]);
-        waiting.give_up(now + PATIENCE);
+        waiting.give_up(now + BARRIER_TIMEOUT);
         assert_eq!(answered(), [false, false, false, true]);
         assert_eq!(waiting.due(), Some(now + RETIREMENT));
         waiting.gone(1);
@@ -150,7 +156,7 @@ mod tests {
         let now = Instant::now();
         let mut waiting = PendingAnswers::default();
         let (to, mut answer) = oneshot::channel();
-        let done = |message: &str| Answer::Done { message: message.to_owned(), changed: 1 };
+        let done = |message: &str| ControlAnswer::Done { message: message.to_owned(), changed: 1 };
         let number = waiting.hold_until_told(1, now + RETIREMENT, done("late"), to);
         let later = waiting.number();
         waiting.acknowledged(1, later);

@@ -20,7 +20,7 @@ pub(super) type Outbox = mpsc::Sender<(ToProxy, Vec<OwnedFd>)>;
 
 /// What a proxy has to say, and from which generation.
 #[derive(Debug)]
-pub(crate) enum Event {
+pub(crate) enum ProxyEvent {
     /// A message.
     Said(u64, ToGuard),
     /// The channel is closed, or what came was no message.
@@ -32,7 +32,7 @@ pub(super) fn converse(
     channel: Channel,
     generation: u64,
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ProxyEvent>,
     share: Arc<ProxyBudget>,
 ) -> Outbox {
     let (outbox, queue) = mpsc::channel(OUTBOX);
@@ -45,7 +45,7 @@ async fn speak_and_listen(
     generation: u64,
     opening: Vec<(ToProxy, Vec<OwnedFd>)>,
     mut queue: mpsc::Receiver<(ToProxy, Vec<OwnedFd>)>,
-    events: mpsc::Sender<Event>,
+    events: mpsc::Sender<ProxyEvent>,
     share: Arc<ProxyBudget>,
 ) {
     let speak = async {
@@ -67,7 +67,7 @@ async fn speak_and_listen(
             match channel.receive_alone::<ToGuard>().await {
                 Ok(Some(message)) => {
                     share.receive();
-                    if events.send(Event::Said(generation, message)).await.is_err() {
+                    if events.send(ProxyEvent::Said(generation, message)).await.is_err() {
                         return None;
                     }
                 }
@@ -81,7 +81,7 @@ async fn speak_and_listen(
         heard = listen => heard,
     };
     channel.close();
-    if events.send(Event::Silent(generation, error)).await.is_err() {
+    if events.send(ProxyEvent::Silent(generation, error)).await.is_err() {
         tracing::debug!(generation, "nobody listens any more");
     }
 }

@@ -4,14 +4,14 @@ use std::collections::BTreeMap;
 
 use crate::{
     config::is_name,
-    guard::control::Requests,
+    guard::control::RequestsStatus,
     message::{ANSWERS, Counted, MAX_LABELS, add_counts},
     signal::Signal,
 };
 
 /// What was counted since the guard started.
 #[derive(Default)]
-pub(crate) struct Counts {
+pub(crate) struct ProxyCounts {
     answers: [u64; ANSWERS.len()],
     refused: BTreeMap<String, u64>,
     signals: [u64; Signal::ALL.len()],
@@ -19,7 +19,7 @@ pub(crate) struct Counts {
     connections: BTreeMap<u64, u64>,
 }
 
-impl Counts {
+impl ProxyCounts {
     /// A proxy has counted. Whatever has no place is ignored.
     pub(crate) fn hear(&mut self, generation: u64, counted: &Counted) {
         add_counts(&mut self.answers, &counted.answers);
@@ -41,11 +41,11 @@ impl Counts {
     }
 
     /// As it is told, every kind named.
-    pub(crate) fn told(&self) -> Requests {
+    pub(crate) fn told(&self) -> RequestsStatus {
         let named = |names: &[&str], counts: &[u64]| {
             names.iter().zip(counts).map(|(name, count)| ((*name).to_owned(), *count)).collect()
         };
-        Requests {
+        RequestsStatus {
             answers: named(&ANSWERS, &self.answers),
             refused: self.refused.clone(),
             signals: named(&Signal::ALL.map(Signal::name), &self.signals),
@@ -60,7 +60,7 @@ mod tests {
 
     #[test]
     fn sums_outlast_proxies_and_connections_do_not() {
-        let mut counts = Counts::default();
+        let mut counts = ProxyCounts::default();
         let said = |ok, connections| Counted {
             answers: vec![0, ok, 0, 0, 0, 0, 99],
             refused: vec![("banned".to_owned(), 1), ("a b".to_owned(), 1)],

@@ -23,10 +23,10 @@ use tokio::{sync::mpsc, time::Instant};
 
 pub(crate) use self::{
     configure::{NewSockets, STARTED_WITH},
-    endings::Outcome,
+    endings::ProxyOutcome,
 };
 use super::{
-    conversation::{Event, Outbox, converse},
+    conversation::{Outbox, ProxyEvent, converse},
     pulse::Pulse,
     share::ProxyBudget,
 };
@@ -126,8 +126,8 @@ pub(crate) struct Supervisor {
     pub(crate) spent: Vec<SpentBudgets>,
     /// How long one may drain.
     pub(crate) drain: Duration,
-    events: mpsc::Sender<Event>,
-    programs: Programs,
+    events: mpsc::Sender<ProxyEvent>,
+    programs: GuardPrograms,
     proxies: Vec<Proxy>,
     generation: u64,
     /// The first generation that may serve what is in force.
@@ -145,7 +145,7 @@ pub(crate) struct Supervisor {
 
 /// The programs that the guard knows of.
 #[derive(Clone, Debug)]
-pub(crate) struct Programs {
+pub(crate) struct GuardPrograms {
     /// Where the program is on disk.
     pub(crate) place: PathBuf,
     /// What the guard is.
@@ -161,8 +161,8 @@ impl Supervisor {
         (sockets, access_logs): (Vec<Vec<OwnedFd>>, Vec<File>),
         bundle: Bundle,
         drain: Duration,
-        events: mpsc::Sender<Event>,
-        programs: Programs,
+        events: mpsc::Sender<ProxyEvent>,
+        programs: GuardPrograms,
     ) -> Self {
         Self {
             launcher,
@@ -274,9 +274,9 @@ impl Supervisor {
         let Some(serving) = self.generation() else { return };
         self.ever_ready = true;
         self.launcher.ready();
-        let Self { launcher, proxies, drain: patience, .. } = self;
+        let Self { launcher, proxies, drain: timeout, .. } = self;
         for old in proxies.iter_mut().filter(|proxy| proxy.generation < serving || proxy.is_leftover()) {
-            drain(launcher, old, *patience);
+            drain(launcher, old, *timeout);
         }
     }
 
@@ -412,9 +412,9 @@ impl Supervisor {
         self.stopping = true;
         self.restart_at = None;
         self.launcher.stopping();
-        let Self { launcher, proxies, drain: patience, .. } = self;
+        let Self { launcher, proxies, drain: timeout, .. } = self;
         for proxy in proxies {
-            drain(launcher, proxy, *patience);
+            drain(launcher, proxy, *timeout);
         }
     }
 
@@ -433,14 +433,14 @@ impl Supervisor {
     }
 }
 
-fn drain(launcher: &Launcher, proxy: &mut Proxy, patience: Duration) {
+fn drain(launcher: &Launcher, proxy: &mut Proxy, timeout: Duration) {
     if matches!(proxy.state, ProxyState::Draining(_)) {
         return;
     }
     if proxy.pulse.stands_still {
         return kill(launcher, proxy, "it has come to a standstill");
     }
-    proxy.state = ProxyState::Draining(Instant::now() + patience + GRACE);
+    proxy.state = ProxyState::Draining(Instant::now() + timeout + GRACE);
     // In its turn after what it was told before; by a signal where it cannot be told.
     if proxy.outbox.is_none() || !proxy.tell(ToProxy::Drain, Vec::new()) {
         launcher.end(proxy.pid, End::Drain);

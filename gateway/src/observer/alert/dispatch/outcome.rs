@@ -2,7 +2,7 @@
 
 /// What became of a notification.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::observer::alert) enum Outcome {
+pub(in crate::observer::alert) enum NotificationOutcome {
     /// It is worth another try, after so many milliseconds at least. `taken`: so many of its alerts, the first ones, have
     /// arrived, where the receiver is told of each by itself.
     Failed { why: String, wait: u64, taken: usize },
@@ -12,7 +12,7 @@ pub(in crate::observer::alert) enum Outcome {
     Sent,
 }
 
-impl Outcome {
+impl NotificationOutcome {
     /// A failure of all of it, and nothing is known of when to try again.
     pub(in crate::observer::alert) const fn failed(why: String) -> Self {
         Self::Failed { why, wait: 0, taken: 0 }

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::outcome::Outcome;
+use super::outcome::NotificationOutcome;
 use crate::os::clock::Now;
 
 /// The first pause after a failure, in milliseconds. Each further one is twice as long.
@@ -57,20 +57,20 @@ impl RateLimiter {
     }
 
     /// Something was sent, or could not be.
-    pub(super) fn done(&mut self, outcome: &Outcome, now: Now) {
+    pub(super) fn done(&mut self, outcome: &NotificationOutcome, now: Now) {
         match outcome {
-            Outcome::Failed { why, wait, .. } => {
+            NotificationOutcome::Failed { why, wait, .. } => {
                 let pause =
                     FIRST.saturating_mul(1 << self.failures.min(16)).min(LONGEST).max((*wait).min(LONGEST_ASKED));
                 self.failures = self.failures.saturating_add(1);
                 self.not_before = now.unix_millis.saturating_add(pause);
                 self.why = Some(why.clone());
             }
-            Outcome::Refused(why) => {
+            NotificationOutcome::Refused(why) => {
                 self.failures = self.failures.saturating_add(1);
                 self.why = Some(why.clone());
             }
-            Outcome::Sent => *self = Self { whole_at: self.whole_at, ..Self::default() },
+            NotificationOutcome::Sent => *self = Self { whole_at: self.whole_at, ..Self::default() },
         }
     }
 }

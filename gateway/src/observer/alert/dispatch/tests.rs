@@ -89,13 +89,13 @@ impl World {
     #[track_caller]
     fn sends(&mut self, second: u64, expect: &str) {
         assert_eq!(self.next(second), expect, "at {second}");
-        self.outbox.done(&Outcome::Sent, self.receiver.resolved, at(second));
+        self.outbox.done(&NotificationOutcome::Sent, self.receiver.resolved, at(second));
     }
 
     #[track_caller]
     fn fails(&mut self, second: u64, expect: &str, wait: u64) {
         assert_eq!(self.next(second), expect, "at {second}");
-        let outcome = Outcome::Failed { why: "no".to_owned(), wait, taken: 0 };
+        let outcome = NotificationOutcome::Failed { why: "no".to_owned(), wait, taken: 0 };
         self.outbox.done(&outcome, self.receiver.resolved, at(second));
     }
 }
@@ -140,10 +140,10 @@ fn short_ones_are_not_told_and_those_that_could_not_be_are() {
     world.begins("down", "c", 100);
     assert_eq!(world.next(110), "+down-c");
     world.ends("down", "c", 111);
-    world.outbox.done(&Outcome::Sent, true, at(112));
+    world.outbox.done(&NotificationOutcome::Sent, true, at(112));
     assert_eq!(world.next(500), "-down-c");
     world.begins("down", "c", 501);
-    world.outbox.done(&Outcome::Sent, true, at(502));
+    world.outbox.done(&NotificationOutcome::Sent, true, at(502));
     world.sends(900, "+down-c");
 }
 
@@ -155,7 +155,7 @@ fn failures_make_slow_and_lose_nothing() {
     for second in 0..3_000 {
         if !world.next(second).is_empty() {
             tries.push(second);
-            let outcome = Outcome::failed("no".to_owned());
+            let outcome = NotificationOutcome::failed("no".to_owned());
             world.outbox.done(&outcome, true, at(second));
         }
     }
@@ -169,16 +169,16 @@ fn failures_make_slow_and_lose_nothing() {
     // What it does not want it is not told again before it is due.
     world.begins("down", "b", 4_600);
     assert_eq!(world.next(4_950), "+down-a +down-b");
-    world.outbox.done(&Outcome::Refused("400".to_owned()), true, at(4_950));
+    world.outbox.done(&NotificationOutcome::Refused("400".to_owned()), true, at(4_950));
     world.sends(5_400, "");
 }
 
 /// Services that are told of each alert by itself get no alert twice because another one failed.
 #[test]
 fn what_has_arrived_is_not_sent_again_with_the_rest() {
-    let taken = |taken| Outcome::Failed { why: "429".to_owned(), wait: 0, taken };
+    let taken = |taken| NotificationOutcome::Failed { why: "429".to_owned(), wait: 0, taken };
     let mut world = World::new(receiver());
-    let check = |world: &mut World, second: u64, expect: &str, outcome: &Outcome| {
+    let check = |world: &mut World, second: u64, expect: &str, outcome: &NotificationOutcome| {
         assert_eq!(world.next(second), expect, "at {second}");
         world.outbox.done(outcome, true, at(second));
     };
@@ -193,13 +193,13 @@ fn what_has_arrived_is_not_sent_again_with_the_rest() {
     // What waits outlives the observer.
     world.outbox = serde_json::from_str(&serde_json::to_string(&world.outbox).unwrap()).unwrap();
     check(&mut world, 30, "-down-a -down-c", &taken(1));
-    check(&mut world, 40, "-down-c", &Outcome::Sent);
+    check(&mut world, 40, "-down-c", &NotificationOutcome::Sent);
     // From then on all that goes on is told again, as before.
     world.begins("down", "e", 50);
-    check(&mut world, 340, "+down-b +down-d +down-e", &Outcome::Sent);
+    check(&mut world, 340, "+down-b +down-d +down-e", &NotificationOutcome::Sent);
     // A repetition that fails half way is no reason to begin anew.
     check(&mut world, 340 + 3_600, "+down-b +down-d +down-e", &taken(2));
-    check(&mut world, 340 + 3_610, "+down-e", &Outcome::Sent);
+    check(&mut world, 340 + 3_610, "+down-e", &NotificationOutcome::Sent);
     world.sends(340 + 3_620, "");
 }
 
@@ -211,7 +211,7 @@ fn not_more_than_so_many_an_hour() {
         world.begins(&format!("alert{second}"), "a", second);
         if !world.next(second).is_empty() {
             sent += 1;
-            world.outbox.done(&Outcome::Sent, true, at(second));
+            world.outbox.done(&NotificationOutcome::Sent, true, at(second));
         }
     }
     assert!((3..=6).contains(&sent), "{sent}");
@@ -329,12 +329,12 @@ fn ends_are_told_after_a_reload() {
         let told = world.next(410);
         // What goes on may come beside what has ended.
         assert_eq!(told.trim_start_matches("+down-b "), at_once, "{changed:?}");
-        world.outbox.done(&Outcome::Sent, true, at(410));
+        world.outbox.done(&NotificationOutcome::Sent, true, at(410));
         world.sends(90_000, later);
         firing.iter().for_each(|(name, server)| world.ends(name, server, 100_000));
         world.sends(100_010, at_the_end);
         world.next(100_020);
-        world.outbox.done(&Outcome::Sent, true, at(100_020));
+        world.outbox.done(&NotificationOutcome::Sent, true, at(100_020));
         assert_eq!(world.outbox.groups, [], "{changed:?}");
     }
     // It wants to know of more than before.
@@ -356,7 +356,7 @@ fn a_reload_while_a_notification_is_on_its_way() {
     world.begins("down", "a", 0);
     assert_eq!(world.next(10), "+down-a");
     world.reload(Receiver { group_by: vec!["server".to_owned()], ..receiver() }, &[("down", "a")], 11);
-    world.outbox.done(&Outcome::Sent, true, at(12));
+    world.outbox.done(&NotificationOutcome::Sent, true, at(12));
     world.sends(300, "");
     world.ends("down", "a", 400);
     world.sends(410, "-down-a");

@@ -5,13 +5,13 @@ use std::time::Duration;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::sending::{Sender, Sending};
+use super::sending::{AlertSender, Sending};
 use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339, settings::alert::Receiver};
 
 /// Alertmanager counts an alert as ended when it has not been told of it for so many intervals.
 const INTERVALS: u32 = 4;
 
-pub(super) fn body(sending: &Sending, sender: Sender<'_>, receiver: &Receiver) -> Value {
+pub(super) fn body(sending: &Sending, sender: AlertSender<'_>, receiver: &Receiver) -> Value {
     // How often it is told.
     let every = match sending {
         Sending::Alerts(_) => receiver.repeat,

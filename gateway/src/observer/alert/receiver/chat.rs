@@ -3,12 +3,12 @@
 use serde_json::{Value, json};
 
 use super::{
-    sending::{Sender, Sending},
+    sending::{AlertSender, Sending},
     words,
 };
 
 /// <https://docs.slack.dev/messaging/sending-messages-using-incoming-webhooks>
-pub(super) fn slack(sending: &Sending, sender: Sender<'_>) -> Value {
+pub(super) fn slack(sending: &Sending, sender: AlertSender<'_>) -> Value {
     let (title, text) = (escape(&words::title(sending, sender)), escape(&words::text(sending)));
     json!({ "text": format!("*{title}*\n{text}") })
 }
@@ -19,7 +19,7 @@ fn escape(text: &str) -> String {
 }
 
 /// A card, as workflows of Teams take it: <https://learn.microsoft.com/power-automate/teams/teams-app-create>.
-pub(super) fn teams(sending: &Sending, sender: Sender<'_>) -> Value {
+pub(super) fn teams(sending: &Sending, sender: AlertSender<'_>) -> Value {
     let block = |text: String| json!({ "type": "TextBlock", "text": text, "wrap": true });
     let mut body = vec![json!({
         "type": "TextBlock",

@@ -30,15 +30,15 @@ use tokio::{
 };
 
 use super::{
-    sending::{Sender, Sending},
+    sending::{AlertSender, Sending},
     words,
 };
 use crate::{
     message::observer::alert::secret,
-    observer::alert::dispatch::Outcome,
+    observer::alert::dispatch::NotificationOutcome,
     outbound::{
         Server,
-        client::{Client, encrypt},
+        client::{OutboundClient, encrypt},
     },
     settings::alert::{Mail, MailSecurity},
     web::url::Url,
@@ -70,29 +70,29 @@ impl From<lettre::transport::smtp::Error> for MailError {
 
 /// Sends something by the mail of a receiver of this name.
 pub(super) async fn send(
-    client: &Client,
+    client: &OutboundClient,
     server: &Server,
     (receiver, mail): (&str, &Mail),
     sending: &Sending,
-    sender: Sender<'_>,
-) -> Outcome {
+    sender: AlertSender<'_>,
+) -> NotificationOutcome {
     let message = match message(receiver, mail, sending, sender) {
         Ok(message) => message,
-        Err(why) => return Outcome::failed(why),
+        Err(why) => return NotificationOutcome::failed(why),
     };
     match deliver(client, server, mail, &message, sender).await {
-        Ok(()) => Outcome::Sent,
-        Err(MailError { why, is_final: true }) => Outcome::Refused(why),
-        Err(MailError { why, .. }) => Outcome::failed(why),
+        Ok(()) => NotificationOutcome::Sent,
+        Err(MailError { why, is_final: true }) => NotificationOutcome::Refused(why),
+        Err(MailError { why, .. }) => NotificationOutcome::failed(why),
     }
 }
 
 async fn deliver(
-    client: &Client,
+    client: &OutboundClient,
     server: &Server,
     mail: &Mail,
     message: &Message,
-    sender: Sender<'_>,
+    sender: AlertSender<'_>,
 ) -> Result<(), MailError> {
     let scheme = if mail.security == MailSecurity::Plain { "http" } else { "https" };
     let host = if mail.host.contains(':') { format!("[{}]", mail.host) } else { mail.host.clone() };
@@ -167,7 +167,7 @@ async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> R
     }
 }
 
-fn message(receiver: &str, mail: &Mail, sending: &Sending, sender: Sender<'_>) -> Result<Message, String> {
+fn message(receiver: &str, mail: &Mail, sending: &Sending, sender: AlertSender<'_>) -> Result<Message, String> {
     let mailbox = |text: &str| text.parse::<Mailbox>().map_err(|error| format!("{text}: {error}"));
     let mut builder = Message::builder().from(mailbox(&mail.from)?);
     for to in &mail.to {

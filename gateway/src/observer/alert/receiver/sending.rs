@@ -23,7 +23,7 @@ pub(in crate::observer::alert) enum Sending {
 
 impl Sending {
     /// The id of what is sent to a receiver: the same for every try, so that whoever has taken it knows it again.
-    pub(super) fn id(&self, receiver: &str, sender: Sender<'_>) -> String {
+    pub(super) fn id(&self, receiver: &str, sender: AlertSender<'_>) -> String {
         let alerts = |it: &Notification| -> Vec<Value> {
             let alerts = it.firing.iter().chain(&it.ended);
             alerts.map(|alert| json!([alert.fingerprint, alert.severity.name(), alert.began, alert.ended])).collect()
@@ -40,7 +40,7 @@ impl Sending {
 
 /// Who sends, and when.
 #[derive(Clone, Copy, Debug)]
-pub(in crate::observer::alert) struct Sender<'a> {
+pub(in crate::observer::alert) struct AlertSender<'a> {
     /// The name of this host.
     pub(in crate::observer::alert) instance: &'a str,
     pub(in crate::observer::alert) now: Now,

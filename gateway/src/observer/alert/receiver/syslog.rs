@@ -3,12 +3,12 @@
 use std::cell::Cell;
 
 use super::{
-    sending::{Sender, Sending},
+    sending::{AlertSender, Sending},
     words,
 };
 use crate::{
     message::observer::delivery::{Delivery, Parcel},
-    observer::{alert::dispatch::Outcome, deliver},
+    observer::{alert::dispatch::NotificationOutcome, deliver},
     os::{clock::rfc3339, file::NamedFile, syslog::host},
     settings::{alert::Severity, audit::SyslogServer},
 };
@@ -21,8 +21,8 @@ pub(super) async fn send(
     server: &SyslogServer,
     ca: &NamedFile,
     (sending, taken): (&Sending, &Cell<usize>),
-    sender: Sender<'_>,
-) -> Outcome {
+    sender: AlertSender<'_>,
+) -> NotificationOutcome {
     for (severity, line) in messages(sending, sender) {
         let priority = FACILITY * 8 + severity;
         let (time, host) = (rfc3339(sender.now.unix_millis), host(sender.instance));
@@ -31,15 +31,15 @@ pub(super) async fn send(
         let what = Parcel::Syslog { server: server.clone(), message };
         let ca = Some(ca.bytes.to_vec()).filter(|ca| !ca.is_empty());
         if let Err(why) = deliver::send(Delivery { what, ca }).await {
-            return Outcome::Failed { why, wait: 0, taken: taken.get() };
+            return NotificationOutcome::Failed { why, wait: 0, taken: taken.get() };
         }
         taken.set(taken.get() + 1);
     }
-    Outcome::Sent
+    NotificationOutcome::Sent
 }
 
 /// The severity of syslog, and the text.
-fn messages(sending: &Sending, sender: Sender<'_>) -> Vec<(u8, String)> {
+fn messages(sending: &Sending, sender: AlertSender<'_>) -> Vec<(u8, String)> {
     let severities: Vec<u8> = match sending {
         Sending::Heartbeat => return vec![(6, words::title(sending, sender))],
         Sending::Test(_) => vec![5],

@@ -14,8 +14,8 @@ use crate::{
     settings::alert::Severity,
 };
 
-fn sender() -> Sender<'static> {
-    Sender { instance: "edge1", now: Now { monotonic: 5, unix_millis: 1_700_000_000_000 } }
+fn sender() -> AlertSender<'static> {
+    AlertSender { instance: "edge1", now: Now { monotonic: 5, unix_millis: 1_700_000_000_000 } }
 }
 
 fn alert(ended: Option<u64>) -> TrackedAlert {
@@ -86,7 +86,7 @@ fn webhooks_are_signed_as_the_standard_says() {
 /// By its id a receiver knows what it has taken already, where its answer was lost.
 #[test]
 fn another_try_of_the_same_has_the_same_id() {
-    let later = Sender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_700_000_060_000 } };
+    let later = AlertSender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_700_000_060_000 } };
     let id = |sending: &Sending, sender| sending.id("ops", sender);
     let changed = |change: &dyn Fn(&mut Notification)| {
         let Sending::Alerts(mut notification) = both() else { panic!("no alerts") };
@@ -131,7 +131,7 @@ fn alertmanager_is_told_until_when() {
     assert_eq!(until(&Sending::Heartbeat, 60, 3_600), "2023-11-15T02:13:20.000Z");
     assert_eq!(until(&Sending::Test(alert(None)), 3_600, 3_600), "2023-11-14T22:17:20.000Z");
     // The clock was set back by half an hour since they began: none begins after its end.
-    let early = Sender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_699_998_200_000 } };
+    let early = AlertSender { instance: "edge1", now: Now { monotonic: 9, unix_millis: 1_699_998_200_000 } };
     let Sending::Alerts(mut both) = both() else { panic!("no alerts") };
     both.ended[0].ended = Some(1_699_998_100_000);
     let body = alertmanager::body(&Sending::Alerts(both), early, &receiver);
@@ -142,18 +142,18 @@ fn alertmanager_is_told_until_when() {
 
 #[test]
 fn what_answers_mean() {
-    let check = |status: u16, after: &str, expect: &Outcome| {
+    let check = |status: u16, after: &str, expect: &NotificationOutcome| {
         let mut headers = HeaderMap::new();
         headers.insert(header::RETRY_AFTER, HeaderValue::try_from(after).unwrap());
         let answer = OutboundResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
         assert_eq!(outcome(&answer), *expect);
     };
-    let failed = |why: &str, wait| Outcome::Failed { why: format!("it answers {why}"), wait, taken: 0 };
-    check(202, "", &Outcome::Sent);
+    let failed = |why: &str, wait| NotificationOutcome::Failed { why: format!("it answers {why}"), wait, taken: 0 };
+    check(202, "", &NotificationOutcome::Sent);
     check(429, "30", &failed("429 Too Many Requests", 30_000));
     check(503, "Sun, 06 Nov 1994 08:49:37 GMT", &failed("503 Service Unavailable", 0));
     check(404, "", &failed("404 Not Found", 0));
-    check(400, "", &Outcome::Refused("it answers 400 Bad Request".to_owned()));
+    check(400, "", &NotificationOutcome::Refused("it answers 400 Bad Request".to_owned()));
     let mut headers = HeaderMap::new();
     let later = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(100)).unwrap();
     let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();

@@ -4,13 +4,13 @@ use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 use serde_json::{Value, json};
 
-use super::sending::{Sender, Sending};
+use super::sending::{AlertSender, Sending};
 use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339};
 
 /// Before a secret that is written in base64.
 const PREFIX: &[u8] = b"whsec_";
 
-pub(super) fn body(receiver: &str, sending: &Sending, sender: Sender<'_>) -> Value {
+pub(super) fn body(receiver: &str, sending: &Sending, sender: AlertSender<'_>) -> Value {
     let alert = |alert: &TrackedAlert| {
         json!({
             "status": if alert.ended.is_some() { "ended" } else { "firing" },
@@ -40,7 +40,12 @@ pub(super) fn body(receiver: &str, sending: &Sending, sender: Sender<'_>) -> Val
 }
 
 /// The headers that say what it is, when it was sent, and by whom.
-pub(super) fn signed(id: &str, secret: Option<&[u8]>, body: &Value, sender: Sender<'_>) -> Vec<(&'static str, String)> {
+pub(super) fn signed(
+    id: &str,
+    secret: Option<&[u8]>,
+    body: &Value,
+    sender: AlertSender<'_>,
+) -> Vec<(&'static str, String)> {
     let timestamp = sender.now.unix_seconds();
     let mut headers = vec![("webhook-id", id.to_owned()), ("webhook-timestamp", timestamp.to_string())];
     if let Some(secret) = secret {

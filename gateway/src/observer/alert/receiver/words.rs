@@ -1,13 +1,13 @@
 //! Alerts in words, for people.
 
-use super::sending::{Sender, Sending};
+use super::sending::{AlertSender, Sending};
 use crate::{observer::alert::tracker::TrackedAlert, os::clock::rfc3339};
 
 /// The most letters of a text that is sent to a chat or as mail.
 const LONGEST: usize = 8_000;
 
 /// One line that says what it is about.
-pub(super) fn title(sending: &Sending, sender: Sender<'_>) -> String {
+pub(super) fn title(sending: &Sending, sender: AlertSender<'_>) -> String {
     let instance = sender.instance;
     match sending {
         Sending::Heartbeat => format!("{instance}: the gateway is well"),

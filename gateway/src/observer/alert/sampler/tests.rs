@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::*;
-use crate::settings::alert::{AlertCondition, Comparison, Severity};
+use crate::settings::alert::{AlertComparison, AlertCondition, Severity};
 
 fn rule(metric: Metric, measure: Aggregation, by: &[&str], filter: &[(&str, &str)]) -> AlertRule {
     AlertRule {
@@ -13,7 +13,7 @@ fn rule(metric: Metric, measure: Aggregation, by: &[&str], filter: &[(&str, &str
         measure,
         filter: filter.iter().map(|(label, pattern)| Match::new(label, pattern)).collect(),
         by: by.iter().map(|label| (*label).to_owned()).collect(),
-        condition: AlertCondition { comparison: Comparison::Above, bound: 0.0 },
+        condition: AlertCondition { comparison: AlertComparison::Above, bound: 0.0 },
         hold: Duration::ZERO,
         recover_after: Duration::ZERO,
         window: Duration::from_secs(60),
@@ -30,11 +30,11 @@ fn at(second: u64) -> Now {
 }
 
 fn counts(metric: Metric, counts: &[(&[&str], u64)]) -> Sums {
-    counts.iter().map(|(labels, count)| (Series::new(metric, labels), Value::Count(*count))).collect()
+    counts.iter().map(|(labels, count)| (Series::new(metric, labels), SeriesValue::Count(*count))).collect()
 }
 
 fn levels(levels: &[(Metric, &[&str], f64)]) -> Sums {
-    levels.iter().map(|(metric, labels, level)| (Series::new(*metric, labels), Value::Level(*level))).collect()
+    levels.iter().map(|(metric, labels, level)| (Series::new(*metric, labels), SeriesValue::Level(*level))).collect()
 }
 
 fn group(values: &[&str]) -> LabelValues {
@@ -129,8 +129,11 @@ fn quantiles_are_of_the_window() {
     let quantile = rule(Metric::RequestDuration, Aggregation::Quantile(990_000), &["route"], &[]);
     let sums = |fast: u64, slow: u64| -> Sums {
         let buckets = vec![(80, fast), (130, slow)];
-        [(Series::new(Metric::RequestDuration, &["/a"]), Value::Histogram(Histogram { sum: fast + slow, buckets }))]
-            .into()
+        [(
+            Series::new(Metric::RequestDuration, &["/a"]),
+            SeriesValue::Histogram(Histogram { sum: fast + slow, buckets }),
+        )]
+        .into()
     };
     let mut sampler = Sampler::default();
     assert_eq!(sampler.values(&quantile, &sums(100, 100), at(0)), []);
@@ -144,8 +147,9 @@ fn memory_is_bounded() {
     let rule = rule(Metric::Requests, Aggregation::Rate, &["route"], &[]);
     let mut sampler = Sampler::default();
     for second in 0..400 {
-        let sums = (0..500)
-            .map(|route| (Series::new(Metric::Requests, &[&format!("/{second}/{route}"), "2xx"]), Value::Count(1)));
+        let sums = (0..500).map(|route| {
+            (Series::new(Metric::Requests, &[&format!("/{second}/{route}"), "2xx"]), SeriesValue::Count(1))
+        });
         sampler.values(&rule, &sums.collect(), at(second));
     }
     assert!(sampler.groups.len() <= MAX_GROUPS);

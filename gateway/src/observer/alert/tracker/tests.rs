@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     message::telemetry::Metric,
     os::clock::SECOND,
-    settings::alert::{Aggregation, AlertCondition, Comparison},
+    settings::alert::{Aggregation, AlertComparison, AlertCondition},
 };
 
 fn rule(hold: u64, recover_after: u64) -> AlertRule {
@@ -17,7 +17,7 @@ fn rule(hold: u64, recover_after: u64) -> AlertRule {
         measure: Aggregation::Share(Vec::new()),
         filter: Vec::new(),
         by: vec!["route".to_owned()],
-        condition: AlertCondition { comparison: Comparison::Above, bound: 0.05 },
+        condition: AlertCondition { comparison: AlertComparison::Above, bound: 0.05 },
         hold: Duration::from_secs(hold),
         recover_after: Duration::from_secs(recover_after),
         window: Duration::from_secs(60),

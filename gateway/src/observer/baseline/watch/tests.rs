@@ -1,7 +1,7 @@
 //! Weeks of generated minutes: what is usual is learned, and what is not is told in a sentence.
 
 use super::*;
-use crate::{message::observer::anomalies::ContributorShown, settings::anomalies::Actions};
+use crate::{message::observer::anomalies::ContributorShown, settings::anomalies::AnomalyActions};
 
 /// A Monday, 2026-01-05T00:00:00Z, in minutes since 1970.
 const MONDAY: u64 = 29_459_520;
@@ -10,8 +10,14 @@ const DAY: u64 = 1_440;
 
 const WEEK: u64 = 7 * DAY;
 
-fn settings() -> Settings {
-    Settings { sensitivity: 6.0, minutes: 2, zone: "UTC".to_owned(), actions: Actions::default(), capacity: 256 }
+fn settings() -> anomalies::Settings {
+    anomalies::Settings {
+        sensitivity: 6.0,
+        minutes: 2,
+        zone: "UTC".to_owned(),
+        actions: AnomalyActions::default(),
+        capacity: 256,
+    }
 }
 
 /// Numbers that look like chance, and are always the same.

@@ -1,7 +1,7 @@
 //! What it means to read a command or a notice safely, for all bytes there are: used by the tests here and by the fuzz
 //! target in `tests/fuzz`, whose root names the same items as this file's parent does.
 
-use super::{Fixed, LauncherCommand, Notice};
+use super::{FixedDatagram, LauncherCommand, Notice};
 
 /// What is wrong with how `bytes` are read; `None`: nothing is.
 pub(super) fn fault(bytes: &[u8]) -> Option<String> {
@@ -10,6 +10,6 @@ pub(super) fn fault(bytes: &[u8]) -> Option<String> {
 }
 
 /// One meaning, one form: what is understood is written as the same bytes again.
-fn again<T: Fixed>(bytes: &[u8]) -> bool {
+fn again<T: FixedDatagram>(bytes: &[u8]) -> bool {
     T::decode(bytes).is_none_or(|message| message.encode() == *bytes)
 }

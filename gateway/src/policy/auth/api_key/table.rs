@@ -204,7 +204,7 @@ impl KeyTable {
 
     /// Knows these keys from now on, and those of `gone` no longer.
     pub fn change(&self, keys: impl IntoIterator<Item = KeyRecord>, gone: &[u64]) {
-        let mut loaded = Loaded::default();
+        let mut loaded = LoadedKeys::default();
         keys.into_iter().for_each(|key| loaded.add(key));
         let removed = gone.iter().map(|id| (KeyId(*id), None));
         self.note_ends(std::mem::take(&mut loaded.ends));
@@ -233,7 +233,7 @@ impl KeyTable {
     }
 
     /// Knows the keys that were loaded, and no others.
-    pub fn replace(&self, loaded: Loaded) {
+    pub fn replace(&self, loaded: LoadedKeys) {
         self.note_ends(loaded.ends);
         let _held = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
         self.has_foreign.store(loaded.has_foreign, Ordering::Relaxed);
@@ -257,7 +257,7 @@ impl KeyTable {
 
 /// Keys that are read one by one, to be put in the place of all.
 #[derive(Debug)]
-pub struct Loaded {
+pub struct LoadedKeys {
     parts: Vec<Vec<(u64, Arc<Key>)>>,
     /// Each once.
     profiles: HashSet<Arc<Profile>>,
@@ -266,14 +266,14 @@ pub struct Loaded {
     ends: BTreeSet<u64>,
 }
 
-impl Default for Loaded {
+impl Default for LoadedKeys {
     fn default() -> Self {
         let (profiles, ends) = (HashSet::new(), BTreeSet::new());
         Self { parts: (0..PARTS).map(|_| Vec::new()).collect(), profiles, has_foreign: false, ends }
     }
 }
 
-impl Loaded {
+impl LoadedKeys {
     /// One more key.
     pub fn add(&mut self, record: KeyRecord) {
         let KeyRecord { id, tag, name, profile, expires, is_revoked, is_replaced, is_foreign } = record;

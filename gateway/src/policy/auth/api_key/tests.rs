@@ -7,15 +7,15 @@ use super::{
     *,
 };
 use crate::policy::auth::{
-    revocation::{Change, Revoked},
+    revocation::{RevocationChange, Revoked},
     tables::CredentialTables,
 };
 
 const PEPPER: &[u8] = b"0123456789abcdef0123456789abcdef";
 const NOW: u64 = 1_800_000_000;
 
-fn settings() -> Settings {
-    Settings { header: http::HeaderName::from_static("x-api-key"), prefix: "gwk".to_owned(), pepper: None }
+fn settings() -> api_keys::Settings {
+    api_keys::Settings { header: http::HeaderName::from_static("x-api-key"), prefix: "gwk".to_owned(), pepper: None }
 }
 
 fn record(key: &str, name: &str) -> KeyRecord {
@@ -121,7 +121,7 @@ fn where_a_key_stands() {
     headers.append("X-Api-Key", HeaderValue::from_static("b"));
     assert_eq!(keys.find(&headers).unwrap_err().reject, Reject::BadRequest);
     let pepper = crate::os::file::NamedFile { path: "p".into(), bytes: vec![1; Pepper::SHORTEST - 1].into() };
-    let short = ApiKeys::new(&Settings { pepper: Some(pepper), ..settings() }, Arc::default());
+    let short = ApiKeys::new(&api_keys::Settings { pepper: Some(pepper), ..settings() }, Arc::default());
     assert!(short.unwrap_err().to_string().contains("could be guessed"));
 }
 
@@ -150,11 +150,11 @@ fn a_key_that_the_list_of_revocations_names_is_refused() {
     let forged = format!("{mixed}{}", &text::KeyId(u64::from(sum)).to_string()[5..]);
     for _ in 0..2 {
         assert!(judge(&all, &key, "192.0.2.1", "").is_ok());
-        all.change(Vec::new(), &[], vec![Change::Revoked(Revoked::Key(id.0))]);
+        all.change(Vec::new(), &[], vec![RevocationChange::Revoked(Revoked::Key(id.0))]);
         refuses(&all, &key, Signal::RevokedToken, "(a) is revoked");
         refuses(&all, &forged, Signal::ForgedToken, "not the secret");
         assert!(judge(&all, &other, "192.0.2.1", "").is_ok());
-        all.change(Vec::new(), &[], vec![Change::Lifted(Revoked::Key(id.0))]);
+        all.change(Vec::new(), &[], vec![RevocationChange::Lifted(Revoked::Key(id.0))]);
     }
 }
 
@@ -200,7 +200,7 @@ fn what_rests_on_a_replaced_key_ends_with_it() {
     let (_, key) = text::generate("gwk").unwrap();
     let replaced = || vec![KeyRecord { expires: Some(NOW + 60), is_replaced: true, ..record(&key, "a") }];
     let fresh = || {
-        let mut loaded = table::Loaded::default();
+        let mut loaded = table::LoadedKeys::default();
         replaced().into_iter().for_each(|key| loaded.add(key));
         let tables = tables(Vec::new());
         tables.replace(loaded, Vec::new());
@@ -242,7 +242,7 @@ fn a_key_that_is_used_is_told_once_an_hour() {
 #[test]
 fn many_keys() {
     let record = |number: u64| KeyRecord { id: number, name: format!("k{number}"), ..record("x", "x") };
-    let mut loaded = table::Loaded::default();
+    let mut loaded = table::LoadedKeys::default();
     (0..5_000).for_each(|number| loaded.add(record(number)));
     let all = CredentialTables::default();
     all.replace(loaded, Vec::new());
@@ -252,6 +252,6 @@ fn many_keys() {
     for (number, is_there) in [(0, false), (1, false), (2, true), (4_999, true), (5_009, true), (5_010, false)] {
         assert_eq!(all.keys.find(text::KeyId(number)).is_some(), is_there, "{number}");
     }
-    all.replace(table::Loaded::default(), Vec::new());
+    all.replace(table::LoadedKeys::default(), Vec::new());
     assert!(all.keys.is_empty());
 }

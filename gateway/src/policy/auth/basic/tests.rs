@@ -19,8 +19,8 @@ fn argon2id(password: &str) -> String {
     argon2.hash_password_with_salt(password.as_bytes(), b"saltsaltsalt").unwrap().to_string()
 }
 
-fn settings(users: &str) -> Settings {
-    Settings {
+fn settings(users: &str) -> basic::Settings {
+    basic::Settings {
         users: NamedFile { path: "users.htpasswd".into(), bytes: users.as_bytes().into() },
         realm: "gateway".to_owned(),
         roles: BTreeMap::from([("ada".to_owned(), vec!["editor".to_owned()])]),
@@ -52,14 +52,14 @@ fn judge(basic: &Basic, credentials: &str, now: Now) -> (Result<String, String>,
     let mut answers = Vec::new();
     loop {
         match basic.authenticate(credentials.as_bytes(), &answers, now) {
-            Outcome::Needs(Lookup::Keys(lookup)) => panic!("{lookup:?}"),
-            Outcome::Needs(Lookup::Password(check)) => answers.push(Answer::Password(check.compare())),
-            Outcome::Needs(other) => unreachable!("{other:?}"),
-            Outcome::Decided(Ok(identity)) => {
+            AuthOutcome::Needs(Lookup::Keys(lookup)) => panic!("{lookup:?}"),
+            AuthOutcome::Needs(Lookup::Password(check)) => answers.push(LookupAnswer::Password(check.compare())),
+            AuthOutcome::Needs(other) => unreachable!("{other:?}"),
+            AuthOutcome::Decided(Ok(identity)) => {
                 let roles: Vec<_> = identity.roles().collect();
                 return (Ok(format!("{} {}", identity.principal(), roles.join(" "))), answers.len());
             }
-            Outcome::Decided(Err(refusal)) => {
+            AuthOutcome::Decided(Err(refusal)) => {
                 assert_eq!(refusal.reject, Reject::InvalidCredentials);
                 return (Err(refusal.detail.into_owned()), answers.len());
             }
@@ -150,7 +150,7 @@ fn an_unknown_name_costs_what_a_known_one_does() {
     for name in 0..200 {
         let credentials = BASE64.encode(format!("nobody{name}:x").as_bytes());
         let check = |basic: &Basic| match basic.authenticate(credentials.as_bytes(), &[], NOW) {
-            Outcome::Needs(Lookup::Password(check)) => format!("{check:?}"),
+            AuthOutcome::Needs(Lookup::Password(check)) => format!("{check:?}"),
             decided => panic!("{decided:?}"),
         };
         assert_eq!(check(&basic), check(&basic), "the same for one name");

@@ -6,7 +6,7 @@ use super::hash::PasswordHash;
 use crate::{
     diagnostic::Diagnostic,
     policy::auth::identity::{self, Identity},
-    settings::{auth::Method, basic::Settings},
+    settings::{auth::Method, basic},
     text::counted::counted,
 };
 
@@ -34,7 +34,7 @@ impl Users {
     ///
     /// # Errors
     /// Its first faults, each with its line, under the key `users`.
-    pub(super) fn read(settings: &Settings) -> Result<Self, Vec<Diagnostic>> {
+    pub(super) fn read(settings: &basic::Settings) -> Result<Self, Vec<Diagnostic>> {
         let fault = |line: usize, what: String| Diagnostic::new("users", format!("line {line}: {what}"));
         let (mut by_name, mut hashes, mut faults) = (HashMap::new(), Vec::new(), Vec::new());
         for (index, line) in settings.users.bytes.split(|byte| *byte == b'\n').enumerate() {
@@ -83,7 +83,7 @@ impl Users {
     }
 
     /// What works and is unwise.
-    pub(super) fn warnings(&self, settings: &Settings) -> Vec<Diagnostic> {
+    pub(super) fn warnings(&self, settings: &basic::Settings) -> Vec<Diagnostic> {
         let mut warnings = Vec::new();
         if self.by_name.is_empty() {
             warnings
@@ -121,7 +121,7 @@ fn one(line: &[u8]) -> Result<(&str, PasswordHash), (String, &'static str)> {
     Ok((name, hash))
 }
 
-fn identity_of(name: &str, settings: &Settings) -> Identity {
+fn identity_of(name: &str, settings: &basic::Settings) -> Identity {
     let roles = settings.roles.get(name).unwrap_or(&settings.default_roles);
     let roles = roles.iter().map(|role| role.as_str().into()).collect();
     Identity::proved_otherwise(Method::Basic, format!("basic:{name}").into(), roles, u64::MAX)

@@ -88,7 +88,7 @@ impl CertificateNames {
     }
 
     /// Whom the certificate names. `None`: nobody.
-    pub(super) fn find(&self, certificate: &x509::Certificate, der: &[u8]) -> Option<Named> {
+    pub(super) fn find(&self, certificate: &x509::X509Certificate, der: &[u8]) -> Option<Named> {
         let is_it = |mapping: &&Mapping| {
             let mut names = self.names(mapping.kind, certificate, der).into_iter();
             names.any(|name| mapping.pattern.is_match(&name))
@@ -118,7 +118,7 @@ impl CertificateNames {
     }
 
     /// The name of the first kind that the certificate has one of.
-    fn own_name(&self, certificate: &x509::Certificate, der: &[u8]) -> Option<String> {
+    fn own_name(&self, certificate: &x509::X509Certificate, der: &[u8]) -> Option<String> {
         if !self.kinds.is_empty() {
             return self.kinds.iter().find_map(|kind| self.names(*kind, certificate, der).into_iter().next());
         }
@@ -142,7 +142,7 @@ impl CertificateNames {
     }
 
     /// Every name of one kind.
-    fn names(&self, kind: NameKind, certificate: &x509::Certificate, der: &[u8]) -> Vec<String> {
+    fn names(&self, kind: NameKind, certificate: &x509::X509Certificate, der: &[u8]) -> Vec<String> {
         let of = |pick: fn(&SubjectAltName) -> Option<String>| certificate.names.iter().filter_map(pick).collect();
         match kind {
             NameKind::CommonName => certificate.common_name.iter().cloned().collect(),
@@ -162,7 +162,7 @@ impl CertificateNames {
 
 /// The SPIFFE id of an X.509-SVID: its only URI, of a trust domain and a path, and of nothing else (SPIFFE-ID 2, X509-SVID
 /// 2).
-fn spiffe_id(certificate: &x509::Certificate, trust_domain: Option<&str>) -> Option<String> {
+fn spiffe_id(certificate: &x509::X509Certificate, trust_domain: Option<&str>) -> Option<String> {
     let mut uris = certificate.names.iter().filter_map(|name| match name {
         SubjectAltName::Uri(uri) => Some(uri),
         _ => None,
@@ -220,8 +220,8 @@ mod tests {
         }
     }
 
-    fn certificate(names: &[SubjectAltName], subject: &str) -> x509::Certificate {
-        x509::Certificate {
+    fn certificate(names: &[SubjectAltName], subject: &str) -> x509::X509Certificate {
+        x509::X509Certificate {
             serial: [1, 0xab].into(),
             common_name: subject.strip_prefix("CN=").and_then(|rest| rest.split(',').next()).map(ToOwned::to_owned),
             subject: Some(subject.to_owned()),
@@ -235,7 +235,7 @@ mod tests {
         SubjectAltName::Uri(text.to_owned())
     }
 
-    fn found(settings: &ClientCertificates, certificate: &x509::Certificate) -> Option<String> {
+    fn found(settings: &ClientCertificates, certificate: &x509::X509Certificate) -> Option<String> {
         let named = CertificateNames::new(settings).unwrap().find(certificate, b"der")?;
         let roles: Vec<&str> = named.roles.iter().map(|role| &**role).collect();
         Some(format!("{} {}", named.name, roles.join(" ")))

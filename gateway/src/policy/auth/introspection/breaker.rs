@@ -1,7 +1,7 @@
 //! The circuit breaker of a server that is asked: after some failures in a row it is left alone for a while, then one
 //! question finds out whether it is well again.
 
-use crate::settings::introspection::Breaker as Settings;
+use crate::settings::introspection::IntrospectionBreaker as Settings;
 
 /// Whether a server is asked. Times are `CLOCK_MONOTONIC`, in nanoseconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -27,16 +27,16 @@ impl Breaker {
     /// Of a server that nobody has asked yet.
     pub(super) const NEW: Self = Self::Closed { failures: 0 };
 
-    /// Whether a question may be asked now, which takes `patience` nanoseconds at most.
+    /// Whether a question may be asked now, which takes `timeout` nanoseconds at most.
     ///
     /// # Errors
     /// How many nanoseconds to wait.
-    pub(super) const fn admit(&mut self, patience: u64, now: u64) -> Result<(), u64> {
+    pub(super) const fn admit(&mut self, timeout: u64, now: u64) -> Result<(), u64> {
         match *self {
             Self::Closed { .. } => Ok(()),
             Self::Open { until } | Self::Probing { until } if now < until => Err(until - now),
             Self::Open { .. } | Self::Probing { .. } => {
-                *self = Self::Probing { until: now.saturating_add(patience) };
+                *self = Self::Probing { until: now.saturating_add(timeout) };
                 Ok(())
             }
         }

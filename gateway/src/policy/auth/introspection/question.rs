@@ -6,8 +6,8 @@ use gateway_common::source::Source;
 
 use super::{
     answer::{SIGNED_TYPE, is_signed},
-    request::Request,
-    server::{Server, ServerEvent, ServerResponse, TokenHash},
+    request::IntrospectionRequest,
+    server::{AskedServer, ServerEvent, ServerResponse, TokenHash},
 };
 use crate::{
     os::clock::Now,
@@ -16,13 +16,13 @@ use crate::{
         jwt::{KeySet, KeysLookup, statement},
     },
     refusal::{Refusal, Reject},
-    settings::introspection::Server as Settings,
+    settings::introspection::IntrospectionServer as Settings,
 };
 
 /// A question to ask a server. It stands for itself: whatever configuration is in force when the answer comes.
 #[derive(Clone)]
 pub struct Question {
-    pub(super) server: Arc<Server>,
+    pub(super) server: Arc<AskedServer>,
     /// By which keys signed answers are verified.
     pub(super) keys: Option<Arc<KeySet>>,
     pub(super) token: Box<str>,
@@ -46,7 +46,7 @@ impl Question {
 
     /// The longest that a request waits for what comes of it.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         let keys = self.keys.as_ref().and_then(|keys| keys.fetch()).map_or(Duration::ZERO, |fetch| fetch.wait);
         // What is under way takes as long at most, and says how it ended.
         self.settings().outbound.timeout.saturating_add(keys).saturating_add(Duration::from_secs(1))
@@ -77,7 +77,7 @@ impl Question {
 
     /// What its server is asked. `nonce` has to be another each time.
     #[must_use]
-    pub fn request(&self, nonce: u128, now: Now) -> Request {
+    pub fn request(&self, nonce: u128, now: Now) -> IntrospectionRequest {
         self.server.request(&self.token, nonce, now)
     }
 
@@ -108,7 +108,7 @@ impl Question {
 
 /// A question is under way until this is dropped.
 #[derive(Debug)]
-pub struct UnderWay(Arc<Server>);
+pub struct UnderWay(Arc<AskedServer>);
 
 impl Drop for UnderWay {
     fn drop(&mut self) {

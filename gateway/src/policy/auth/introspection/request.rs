@@ -32,14 +32,14 @@ const ASSERTION_SECONDS: u64 = 60;
 const MAX_SECRET: usize = 4_096;
 
 /// What a server is asked.
-pub struct Request {
+pub struct IntrospectionRequest {
     /// Everything but `Host` and what frames the body.
     pub headers: HeaderMap,
     /// `application/x-www-form-urlencoded`.
     pub body: String,
 }
 
-impl fmt::Debug for Request {
+impl fmt::Debug for IntrospectionRequest {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         // Both hold secrets.
         write!(out, "Request({} headers, {} bytes)", self.headers.len(), self.body.len())
@@ -90,7 +90,7 @@ impl ServerCredentials {
 
     /// The question what `token` is. `signed`: the answer is to be a JWT. `nonce` has to be another for each question;
     /// `now` is in seconds since the Unix epoch.
-    pub(super) fn ask(&self, token: &str, signed: bool, nonce: u128, now: u64) -> Request {
+    pub(super) fn ask(&self, token: &str, signed: bool, nonce: u128, now: u64) -> IntrospectionRequest {
         let accept = if signed { "application/token-introspection+jwt" } else { "application/json" };
         let mut headers = HeaderMap::new();
         headers.insert(ACCEPT, HeaderValue::from_static(accept));
@@ -124,7 +124,7 @@ impl ServerCredentials {
                     .append_pair("client_assertion", &assertion);
             }
         }
-        Request { headers, body: body.finish() }
+        IntrospectionRequest { headers, body: body.finish() }
     }
 }
 

@@ -24,7 +24,7 @@ use serde_json::{Map, Value};
 use super::{
     answer::{self, Failure, IntrospectionResult},
     breaker::Breaker,
-    request::{Request, ServerCredentials},
+    request::{IntrospectionRequest, ServerCredentials},
 };
 use crate::{
     collections::bounded::Sharded,
@@ -35,14 +35,14 @@ use crate::{
         Identity,
         claims::{self, Read, Validity},
         invalid::Invalid,
-        jwt::statement::Statement,
+        jwt::statement::SignedStatement,
         revocation::Revocable,
         role_paths::RolePaths,
     },
     refusal::{Refusal, Reject, TokenFault},
     settings::{
         auth::Method,
-        introspection::{Proof, Server as Settings},
+        introspection::{IntrospectionServer as Settings, Proof},
     },
 };
 
@@ -82,7 +82,7 @@ pub enum ServerEvent {
 }
 
 /// One server, with all that is remembered of what it said.
-pub(super) struct Server {
+pub(super) struct AskedServer {
     pub(super) settings: Settings,
     pub(super) kept: Vec<ClaimPath>,
     pub(super) role_paths: RolePaths,
@@ -116,7 +116,7 @@ struct BadToken {
 }
 
 /// Verifies what is signed, and says what it claims and by which key.
-pub(super) type VerifyStatement<'a> = &'a dyn Fn(&[u8]) -> Result<Statement, &'static str>;
+pub(super) type VerifyStatement<'a> = &'a dyn Fn(&[u8]) -> Result<SignedStatement, &'static str>;
 
 /// What becomes of requests with tokens of a server: labels of metrics. Those of answers come first.
 pub const RESULTS: [&str; 6] = ["active", "inactive", "failed", "credentials", "paused", "over_limit"];
@@ -137,7 +137,7 @@ impl ResultCounts {
     }
 }
 
-impl Server {
+impl AskedServer {
     pub(super) fn new(settings: &Settings, kept: &[ClaimPath]) -> Result<Self, Diagnostic> {
         let mut secret = [0; 32];
         SystemRandom::new()
@@ -239,7 +239,7 @@ impl Server {
     }
 
     /// What is asked about a token.
-    pub(super) fn request(&self, token: &str, nonce: u128, now: Now) -> Request {
+    pub(super) fn request(&self, token: &str, nonce: u128, now: Now) -> IntrospectionRequest {
         self.asker.ask(token, self.settings.signed, nonce, now.unix_seconds())
     }
 
@@ -259,7 +259,7 @@ impl Server {
             Err(why) => return self.failed("failed", why.to_owned(), now),
             Ok(ServerResponse { status, headers, body }) => {
                 let verify = |signed: &[u8]| {
-                    let Statement { claims, signer: key } = verify(signed)?;
+                    let SignedStatement { claims, signer: key } = verify(signed)?;
                     signer.replace(key);
                     self.verified(claims, now)
                 };
@@ -407,7 +407,7 @@ fn unavailable(why: String, wait: u64) -> Refusal {
     Refusal { retry_after: Some(wait.div_ceil(SECOND).max(1)), ..Refusal::new(Reject::Unavailable, why) }
 }
 
-impl fmt::Debug for Server {
+impl fmt::Debug for AskedServer {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         let proof = match &self.settings.client.proof {
             Proof::Certificate => "certificate",

@@ -10,14 +10,14 @@ use crate::{
     os::{clock::SECOND, file::NamedFile},
     policy::auth::{
         claims::tests::rules,
-        jwt::statement::Statement,
-        revocation::{Change, Revocations, Revoked},
+        jwt::statement::SignedStatement,
+        revocation::{RevocationChange, Revocations, Revoked},
     },
     refusal::Reject,
     settings::{
         auth::Method,
         claims::ClaimRules,
-        introspection::{Breaker, ClientAuth, Endpoint, Proof},
+        introspection::{ClientAuth, Endpoint, IntrospectionBreaker, Proof},
         outbound, tls,
     },
     signal::Signal,
@@ -38,7 +38,7 @@ pub(in crate::policy::auth) fn settings(name: &str) -> Settings {
         name: name.to_owned(),
         issuer: Some("https://issuer.example".to_owned()),
         endpoint: Endpoint::At(Url::parse("https://issuer.example/introspect").unwrap()),
-        outbound: outbound::Server {
+        outbound: outbound::OutboundServer {
             tls: tls::UpstreamTls {
                 ca: none,
                 server_name: None,
@@ -59,7 +59,7 @@ pub(in crate::policy::auth) fn settings(name: &str) -> Settings {
         cache_inactive_for: Duration::from_secs(10),
         max_concurrent: 32,
         inactive_per_source: 3,
-        breaker: Breaker { failures: 3, open_for: Duration::from_secs(10) },
+        breaker: IntrospectionBreaker { failures: 3, open_for: Duration::from_secs(10) },
         rules: ClaimRules { name: Some(name.to_owned()), needs_expiry: false, ..rules() },
     }
 }
@@ -90,9 +90,9 @@ impl Scene {
     /// Judges a token of `source`; if its server has to be asked, it says `reply`: a JSON object, or a status.
     fn judge_of(&mut self, token: &str, source: Source, reply: &Value, now: Now) -> Result<Arc<Identity>, Refusal> {
         let question = match self.introspection.authenticate(token.as_bytes(), source, None, None, now) {
-            Outcome::Decided(decided) => return decided,
-            Outcome::Needs(Lookup::Introspection(question)) => question,
-            Outcome::Needs(other) => unreachable!("{other:?}"),
+            AuthOutcome::Decided(decided) => return decided,
+            AuthOutcome::Needs(Lookup::Introspection(question)) => question,
+            AuthOutcome::Needs(other) => unreachable!("{other:?}"),
         };
         self.asked += 1;
         assert!(question.request(1, now).body.contains("token="));
@@ -104,8 +104,8 @@ impl Scene {
         let received = if reply.is_null() { Err("no answer within 3 s") } else { Ok(received) };
         let (answer, _) = question.received(received, now);
         match self.introspection.authenticate(token.as_bytes(), source, Some(&answer), None, now) {
-            Outcome::Decided(decided) => decided,
-            Outcome::Needs(_) => unreachable!("it is known"),
+            AuthOutcome::Decided(decided) => decided,
+            AuthOutcome::Needs(_) => unreachable!("it is known"),
         }
     }
 
@@ -210,7 +210,7 @@ fn answers_count_for_a_while() {
 fn what_was_answered_meanwhile_is_not_asked() {
     for (said, expect) in [(active(json!({})), "+corp:ada"), (json!({"active": false}), INACTIVE_IS)] {
         let mut scene = Scene::new(settings("corp"));
-        let Outcome::Needs(Lookup::Introspection(question)) =
+        let AuthOutcome::Needs(Lookup::Introspection(question)) =
             scene.introspection.authenticate(b"abc", source(), None, None, at(0))
         else {
             unreachable!("nothing is remembered")
@@ -230,7 +230,7 @@ fn what_was_answered_meanwhile_is_not_asked() {
         drop(scene.judge(&format!("failed-{number}"), &json!(null), at(20)));
     }
     let probing = scene.introspection.authenticate(b"abd", source(), None, None, at(31));
-    let Outcome::Needs(Lookup::Introspection(mut question)) = probing else { panic!("{probing:?}") };
+    let AuthOutcome::Needs(Lookup::Introspection(mut question)) = probing else { panic!("{probing:?}") };
     question.hash = question.server.hash("abc");
     assert!(question.answered(at(31)).is_some());
     scene.check(31, "abd", &active(json!({})), "+corp:ada", 8);
@@ -333,12 +333,12 @@ fn which_server_is_asked_about_a_token() {
         None,
         at(0),
     ) {
-        Outcome::Needs(Lookup::Introspection(question)) => {
+        AuthOutcome::Needs(Lookup::Introspection(question)) => {
             assert!(!format!("{question:?}").contains(token));
             question.settings().name.clone()
         }
-        Outcome::Decided(decided) => shown(&decided),
-        Outcome::Needs(other) => unreachable!("{other:?}"),
+        AuthOutcome::Decided(decided) => shown(&decided),
+        AuthOutcome::Needs(other) => unreachable!("{other:?}"),
     };
     for (token, expect) in [("a_x", "a"), ("a_b_x", "c"), ("a_b", "a"), ("x", "b"), ("A_x", "b")] {
         assert_eq!(server(&introspection, token), expect, "{token}");
@@ -396,7 +396,7 @@ fn what_is_remembered_outlives_a_reload_that_changes_nothing() {
 fn signed_answers_are_for_us_and_of_now() {
     let answer = |claims: Value| {
         let scene = Scene::new(Settings { signed: true, ..settings("corp") });
-        let Outcome::Needs(Lookup::Introspection(question)) =
+        let AuthOutcome::Needs(Lookup::Introspection(question)) =
             scene.introspection.authenticate(b"abc", source(), None, None, at(0))
         else {
             unreachable!("nothing is remembered")
@@ -406,7 +406,7 @@ fn signed_answers_are_for_us_and_of_now() {
         let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
         let verify = |signed: &[u8]| {
             assert_eq!(signed, b"a.b.c");
-            Ok(Statement { claims: claims.as_object().unwrap().clone(), signer: None })
+            Ok(SignedStatement { claims: claims.as_object().unwrap().clone(), signer: None })
         };
         shown(&question.server.received(&question.hash, Ok(received), &verify, at(0)).0)
     };
@@ -438,12 +438,15 @@ fn j16_answers_by_a_revoked_key_count_no_more() {
     let said = json!({"aud": "gateway", "iat": NOW, "token_introspection": active(json!({"iat": NOW - 9}))});
     let mut found = Vec::new();
     for (token, signer) in [("abc", Some("k1")), ("def", Some("k2")), ("ghi", None)] {
-        let Outcome::Needs(Lookup::Introspection(question)) = ask(token) else { unreachable!("nothing is remembered") };
+        let AuthOutcome::Needs(Lookup::Introspection(question)) = ask(token) else {
+            unreachable!("nothing is remembered")
+        };
         let media_type = HeaderValue::from_static("application/token-introspection+jwt");
         let headers: HeaderMap = [(CONTENT_TYPE, media_type)].into_iter().collect();
         let received = ServerResponse { status: StatusCode::OK, headers: &headers, body: b"a.b.c" };
-        let verify =
-            |_: &[u8]| Ok(Statement { claims: said.as_object().unwrap().clone(), signer: signer.map(Into::into) });
+        let verify = |_: &[u8]| {
+            Ok(SignedStatement { claims: said.as_object().unwrap().clone(), signer: signer.map(Into::into) })
+        };
         let answer = question.server.received(&question.hash, Ok(received), &verify, at(0)).0;
         let remembered = question.server.remember(&question.hash, at(1)).unwrap();
         found.push([answer.unwrap(), remembered.unwrap()]);
@@ -454,7 +457,7 @@ fn j16_answers_by_a_revoked_key_count_no_more() {
         found.iter().map(|both| both.each_ref().map(is)).collect()
     };
     assert_eq!(is_revoked(&revocations), [[false; 2]; 3]);
-    revocations.change([Change::Revoked(Revoked::Signer {
+    revocations.change([RevocationChange::Revoked(Revoked::Signer {
         issuer: "https://issuer.example".to_owned(),
         kid: "k1".to_owned(),
     })]);

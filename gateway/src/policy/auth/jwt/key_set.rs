@@ -13,12 +13,12 @@ use std::{
     time::Duration,
 };
 
-use super::keys::{KeyName, Keys};
+use super::keys::{JwtKeys, KeyName};
 use crate::{
     collections::swap::Swap,
     diagnostic::Diagnostic,
     os::clock::Now,
-    settings::jwt::{Fetch, Issuer, KeySource},
+    settings::jwt::{Issuer, KeyFetch, KeySource},
 };
 
 /// A key to look for.
@@ -33,7 +33,7 @@ pub struct KeysLookup {
 impl KeysLookup {
     /// The longest that a request waits for what comes of it.
     #[must_use]
-    pub fn patience(&self) -> Duration {
+    pub fn timeout(&self) -> Duration {
         self.set.fetch().map_or(Duration::ZERO, |fetch| fetch.wait)
     }
 }
@@ -57,7 +57,7 @@ pub struct KeySet {
     issuer: String,
     settings: KeySource,
     source: String,
-    keys: Swap<Option<Keys>>,
+    keys: Swap<Option<JwtKeys>>,
     /// Grows when a key goes.
     revision: AtomicU64,
     /// Until when they are good: `CLOCK_MONOTONIC`, nanoseconds.
@@ -78,7 +78,7 @@ impl KeySet {
         if let Some(known) = known.iter().find(is_same).filter(|_| issuer.keys.fetch().is_some()) {
             return Ok(Arc::clone(known));
         }
-        let keys = Keys::of(&issuer.keys);
+        let keys = JwtKeys::of(&issuer.keys);
         let keys = keys.map_err(|found| found.into_iter().map(|one| one.under(&issuer.key)).collect::<Vec<_>>())?;
         let usable_until = if keys.is_some() { u64::MAX } else { 0 };
         Ok(Arc::new(Self {
@@ -107,7 +107,7 @@ impl KeySet {
 
     /// How they are fetched; `None`: they are in a file.
     #[must_use]
-    pub const fn fetch(&self) -> Option<&Fetch> {
+    pub const fn fetch(&self) -> Option<&KeyFetch> {
         self.settings.fetch()
     }
 
@@ -119,7 +119,7 @@ impl KeySet {
 
     /// The keys of this moment; `None`: there are none yet.
     #[must_use]
-    pub fn load(&self) -> Arc<Option<Keys>> {
+    pub fn load(&self) -> Arc<Option<JwtKeys>> {
         self.keys.load()
     }
 
@@ -146,7 +146,7 @@ impl KeySet {
     }
 
     /// Goes on with keys that were fetched at `now`.
-    pub fn replace(&self, keys: Keys, now: Now) {
+    pub fn replace(&self, keys: JwtKeys, now: Now) {
         self.put(keys);
         self.confirm(now);
     }
@@ -155,15 +155,15 @@ impl KeySet {
     ///
     /// # Errors
     /// Everything that is wrong with them.
-    pub(super) fn read_again(&self, files: &[(PathBuf, Vec<u8>)]) -> Result<Option<Keys>, Vec<Diagnostic>> {
+    pub(super) fn read_again(&self, files: &[(PathBuf, Vec<u8>)]) -> Result<Option<JwtKeys>, Vec<Diagnostic>> {
         let Some(file) = self.settings.key_set_file() else { return Ok(None) };
         let changed = files.iter().rev().find(|(path, _)| *path == file.path);
-        let keys = changed.map(|(_, bytes)| Keys::new(bytes)).transpose();
+        let keys = changed.map(|(_, bytes)| JwtKeys::new(bytes)).transpose();
         keys.map_err(|found| found.into_iter().map(|one| one.under(&self.key)).collect())
     }
 
     /// Goes on with keys, whatever they are good for.
-    pub(super) fn put(&self, keys: Keys) {
+    pub(super) fn put(&self, keys: JwtKeys) {
         let all_stay = self.keys.load().as_ref().as_ref().is_none_or(|before| before.are_among(&keys));
         self.keys.store(Some(keys));
         if !all_stay {
@@ -186,7 +186,7 @@ impl KeySet {
         if self.source != source || left == 0 || self.keys.load().is_some() {
             return;
         }
-        let Ok(keys) = Keys::new(document) else { return };
+        let Ok(keys) = JwtKeys::new(document) else { return };
         self.keys.store(Some(keys));
         self.confirmed.store(confirmed, Ordering::Relaxed);
         self.usable_until.store(now.monotonic.saturating_add(left), Ordering::Relaxed);

@@ -48,7 +48,7 @@ pub struct KeyName {
 
 /// The keys that may vouch for tokens.
 #[derive(Debug)]
-pub struct Keys {
+pub struct JwtKeys {
     keys: Vec<VerificationKey>,
     /// Which keys of the set cannot be used, and why.
     skipped: Vec<String>,
@@ -70,7 +70,7 @@ pub(super) struct VerificationKey {
 }
 
 impl VerificationKey {
-    /// Whether a JWT in compact form is signed by it, by the algorithm that [`Keys::find`] has found with it.
+    /// Whether a JWT in compact form is signed by it, by the algorithm that [`JwtKeys::find`] has found with it.
     ///
     /// # Errors
     /// It is not, for the log.
@@ -158,7 +158,7 @@ const HMAC: [(Algorithms, usize); 3] =
 /// The longest shared secret, in bytes.
 const MAX_SECRET: usize = 4_096;
 
-impl Keys {
+impl JwtKeys {
     /// Reads what an issuer's tokens are verified by. `None`: it has to be fetched.
     ///
     /// # Errors

@@ -13,7 +13,7 @@
 use std::{collections::HashMap, time::Duration};
 
 use super::keys::KeyName;
-use crate::{settings::jwt::Fetch, text::digits::decimal};
+use crate::{settings::jwt::KeyFetch, text::digits::decimal};
 
 /// The most keys that are remembered as being nobody's.
 const MAX_ABSENT: usize = 1_000;
@@ -38,7 +38,7 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// What is to be done about an unknown key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Decision {
+pub enum RefreshDecision {
     /// It is nobody's: a fetch has shown it.
     Absent,
     /// Fetch the keys. The caller says so by [`Refresh::begin`].
@@ -106,7 +106,7 @@ struct Undecided<A> {
 impl<A> Refresh<A> {
     /// Nothing was fetched yet: the first fetch is due at `due`.
     #[must_use]
-    pub fn new(fetch: &Fetch, due: u64) -> Self {
+    pub fn new(fetch: &KeyFetch, due: u64) -> Self {
         Self {
             refresh: nanos(fetch.refresh),
             cooldown: nanos(fetch.cooldown),
@@ -132,24 +132,24 @@ impl<A> Refresh<A> {
     }
 
     /// A token is by a key that is not there.
-    pub fn ask(&mut self, name: &KeyName, asker: A, now: u64) -> Decision {
+    pub fn ask(&mut self, name: &KeyName, asker: A, now: u64) -> RefreshDecision {
         let is_believed = |absent: &&mut Absent<A>| now < absent.until && absent.looks >= CONVINCED;
         if let Some(absent) = self.absent.get_mut(name).filter(is_believed) {
             absent.last = now;
             if absent.askers.len() < MAX_ASKERS {
                 absent.askers.push(asker);
             }
-            return Decision::Absent;
+            return RefreshDecision::Absent;
         }
         if self.is_fetching {
-            return Decision::Join;
+            return RefreshDecision::Join;
         }
         let may_begin = self.may_begin();
         if may_begin <= now {
-            return Decision::Fetch;
+            return RefreshDecision::Fetch;
         }
         self.defer(name.clone(), asker, now);
-        Decision::Later(Duration::from_nanos(may_begin - now))
+        RefreshDecision::Later(Duration::from_nanos(may_begin - now))
     }
 
     /// A request that came at `asked` is not judged yet. The next fetch decides about it.

@@ -4,14 +4,14 @@ use serde_json::{Map, Value};
 
 use super::{
     key_set::KeySet,
-    keys::{KeyName, Keys},
+    keys::{JwtKeys, KeyName},
     token::{is_type, read_header, take_apart},
 };
 use crate::{os::clock::Now, policy::auth::invalid::Invalid};
 
 /// What an issuer has signed.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Statement {
+pub struct SignedStatement {
     /// Its claims.
     pub claims: Map<String, Value>,
     /// The `kid` of the key that has verified it: as the key set has it, whatever its header says.
@@ -22,7 +22,7 @@ pub struct Statement {
 ///
 /// # Errors
 /// It is of another type or issuer, not by a key of the set, or no JWT. For the log.
-pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Statement, &'static str> {
+pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<SignedStatement, &'static str> {
     let keys = set.load();
     let keys = keys.as_ref().as_ref().filter(|_| set.is_usable(now.monotonic));
     let keys = keys.ok_or("the keys of its issuer are not there")?;
@@ -34,7 +34,7 @@ pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Statemen
         }
         let (key, algorithm) = keys.find(kid, algorithm)?;
         key.check(algorithm, signed)?;
-        Ok(Statement { claims, signer: key.kid.clone() })
+        Ok(SignedStatement { claims, signer: key.kid.clone() })
     };
     let said = read().map_err(|invalid| invalid.why)?;
     let is_its = said.claims.get("iss").and_then(Value::as_str) == Some(set.issuer());
@@ -47,7 +47,7 @@ pub fn read(set: &KeySet, typ: &str, signed: &[u8], now: Now) -> Result<Statemen
 pub fn missing_key(set: &KeySet, signed: &[u8], now: Now) -> Option<KeyName> {
     set.fetch()?;
     let (header, _) = take_apart(signed).ok()?;
-    let (algorithm, kid) = read_header(&header).ok().filter(|(algorithm, _)| Keys::is_known(algorithm))?;
+    let (algorithm, kid) = read_header(&header).ok().filter(|(algorithm, _)| JwtKeys::is_known(algorithm))?;
     let name = KeyName { kid: kid.map(Into::into), algorithm: algorithm.into() };
     let is_there = set.is_usable(now.monotonic) && set.load().as_ref().as_ref().is_some_and(|keys| keys.has(&name));
     (!is_there).then_some(name)

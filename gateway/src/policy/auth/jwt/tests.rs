@@ -95,7 +95,7 @@ impl Issuer {
         )
     }
 
-    fn settings(&self) -> Settings {
+    fn settings(&self) -> jwt::Settings {
         settings(&self.set())
     }
 
@@ -137,7 +137,7 @@ impl Issuer {
     }
 }
 
-fn settings(jwks: &str) -> Settings {
+fn settings(jwks: &str) -> jwt::Settings {
     let file = NamedFile { path: "jwks.json".into(), bytes: jwks.as_bytes().into() };
     of(IssuerSettings {
         key: "jwt".to_owned(),
@@ -149,12 +149,12 @@ fn settings(jwks: &str) -> Settings {
 }
 
 /// The settings of one issuer.
-fn of(issuer: IssuerSettings) -> Settings {
-    Settings { issuers: vec![issuer], cache: 100, kept: Vec::new(), others: Vec::new() }
+fn of(issuer: IssuerSettings) -> jwt::Settings {
+    jwt::Settings { issuers: vec![issuer], cache: 100, kept: Vec::new(), others: Vec::new() }
 }
 
 /// The same with another issuer.
-fn changed(mut settings: Settings, change: impl Fn(&mut IssuerSettings)) -> Settings {
+fn changed(mut settings: jwt::Settings, change: impl Fn(&mut IssuerSettings)) -> jwt::Settings {
     settings.issuers.iter_mut().for_each(change);
     settings
 }
@@ -177,8 +177,8 @@ fn good() -> String {
 
 fn judge(jwt: &Jwt, token: &str, now: Now) -> Result<Arc<Identity>, Refusal> {
     match jwt.authenticate(token.as_bytes(), &[], &Revocations::default(), now) {
-        Outcome::Decided(decided) => decided,
-        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+        AuthOutcome::Decided(decided) => decided,
+        AuthOutcome::Needs(lookup) => panic!("{lookup:?}"),
     }
 }
 
@@ -312,7 +312,7 @@ fn j16_time_is_checked_on_every_use_remembered_or_not() {
         (NOW, ""),
     ];
     check_times(&issuer.jwt(), &token, &moments);
-    let forgetful = Jwt::new(&Settings { cache: 0, ..issuer.settings() }).unwrap();
+    let forgetful = Jwt::new(&jwt::Settings { cache: 0, ..issuer.settings() }).unwrap();
     check_times(&forgetful, &token, &moments);
     let issued_later = issuer.with_claims(&claims(&format!(r#","exp":{},"iat":{}"#, NOW + 100, NOW + 31)));
     check_times(&issuer.jwt(), &issued_later, &[(NOW, early), (NOW + 1, "")]);
@@ -357,7 +357,7 @@ fn lifetime_and_type_where_they_are_set() {
 #[test]
 fn the_cache_is_bounded_and_shared() {
     let issuer = Issuer::new();
-    let jwt = Jwt::new(&Settings { cache: 10, ..issuer.settings() }).unwrap();
+    let jwt = Jwt::new(&jwt::Settings { cache: 10, ..issuer.settings() }).unwrap();
     let tokens: Vec<_> =
         (0..40).map(|at| issuer.with_claims(&claims(&format!(r#","exp":{}"#, NOW + at + 1)))).collect();
     for token in &tokens {
@@ -383,7 +383,7 @@ proptest! {
 
 #[test]
 fn j16_a_revoked_token_is_refused_remembered_or_not() {
-    use crate::policy::auth::revocation::{Change, Revoked};
+    use crate::policy::auth::revocation::{RevocationChange, Revoked};
     let issuer = Issuer::new();
     let jwt = issuer.jwt();
     let revocations = Revocations::default();
@@ -391,20 +391,20 @@ fn j16_a_revoked_token_is_refused_remembered_or_not() {
     let token = issuer.with_claims(&issued);
     let forged = format!("{}AAAA", &token[..token.len() - 4]);
     let judge = |token: &str| match jwt.authenticate(token.as_bytes(), &[], &revocations, now()) {
-        Outcome::Decided(decided) => decided,
-        Outcome::Needs(lookup) => panic!("{lookup:?}"),
+        AuthOutcome::Decided(decided) => decided,
+        AuthOutcome::Needs(lookup) => panic!("{lookup:?}"),
     };
     let signal = |token: &str| judge(token).unwrap_err().signal;
     let of_token = || Revoked::Token { issuer: ISSUER.to_owned(), id: "a".to_owned() };
     let of_subject = |before| Revoked::Subject { issuer: ISSUER.to_owned(), subject: "ann".to_owned(), before };
     assert!(judge(&token).is_ok() && judge(&token).is_ok());
     for revoked in [of_token(), of_subject(None), of_subject(Some(NOW + 1))] {
-        revocations.change([Change::Revoked(revoked.clone())]);
+        revocations.change([RevocationChange::Revoked(revoked.clone())]);
         assert_eq!((signal(&token), signal(&token)), (Some(Signal::RevokedToken), Some(Signal::RevokedToken)));
         assert_eq!(signal(&forged), Some(Signal::ForgedToken), "nothing is told about tokens to whoever forges one");
-        revocations.change([Change::Lifted(revoked)]);
+        revocations.change([RevocationChange::Lifted(revoked)]);
         assert!(judge(&token).is_ok() && judge(&token).is_ok());
     }
-    revocations.change([Change::Revoked(of_subject(Some(NOW)))]);
+    revocations.change([RevocationChange::Revoked(of_subject(Some(NOW)))]);
     assert!(judge(&token).is_ok(), "issued at that moment");
 }

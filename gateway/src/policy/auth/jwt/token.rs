@@ -18,7 +18,7 @@ use crate::{
     refusal::TokenFault,
     settings::{
         auth::Method,
-        jwt::{Issuer, Settings},
+        jwt::{self, Issuer},
     },
 };
 
@@ -46,7 +46,7 @@ pub(super) struct Unverified {
 ///
 /// # Errors
 /// Which check failed, for the log: never a part of the token.
-pub(super) fn read(token: &[u8], settings: &Settings, now: u64) -> Result<Unverified, Invalid> {
+pub(super) fn read(token: &[u8], settings: &jwt::Settings, now: u64) -> Result<Unverified, Invalid> {
     if token.len() > MAX_TOKEN {
         return Err(Invalid::unfit("it is over 8 KiB"));
     }
@@ -84,7 +84,7 @@ pub(super) fn take_apart(token: &[u8]) -> Result<(Members, Members), Invalid> {
 }
 
 /// The issuer that a token names, before any cryptography.
-fn find_issuer<'a>(claims: &Map<String, Value>, settings: &'a Settings) -> Result<(usize, &'a Issuer), Invalid> {
+fn find_issuer<'a>(claims: &Map<String, Value>, settings: &'a jwt::Settings) -> Result<(usize, &'a Issuer), Invalid> {
     let named = claims.get("iss").and_then(Value::as_str);
     let found = settings.issuers.iter().enumerate().find(|(_, issuer)| named == Some(&issuer.issuer));
     found.ok_or(Invalid::new(TokenFault::WrongIssuer, "its iss is no configured issuer"))

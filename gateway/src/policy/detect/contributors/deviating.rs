@@ -65,7 +65,7 @@ pub struct Contribution {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Contributor {
     /// Who.
-    pub who: Named,
+    pub who: NamedContributor,
     /// How many it has of the total.
     pub count: u64,
     /// Its last requests of that kind, at most [`MAX_REQUESTS`].
@@ -76,7 +76,7 @@ pub struct Contributor {
 
 /// Who is named.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Named {
+pub enum NamedContributor {
     /// Its name.
     Principal(String),
     /// A source: the address that it came from last, and the trusted proxy that it came through.
@@ -117,7 +117,7 @@ impl Contribution {
     #[must_use]
     pub fn fits(&self) -> bool {
         let is_short = |contributor: &Contributor| {
-            let name = if let Named::Principal(name) = &contributor.who { name.len() } else { 0 };
+            let name = if let NamedContributor::Principal(name) = &contributor.who { name.len() } else { 0 };
             name <= LONGEST_NAME && contributor.requests.len() <= MAX_REQUESTS
         };
         self.named.len() <= MAX_NAMED && self.named.iter().all(is_short)

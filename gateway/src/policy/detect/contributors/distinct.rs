@@ -9,7 +9,7 @@ const REGISTERS: usize = 256;
 
 /// One sketch, and the sum.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Distinct {
+pub(super) struct DistinctSketch {
     minute: u64,
     registers: [u8; REGISTERS],
     /// The sum over registers of two to the power of minus their value.
@@ -17,7 +17,7 @@ pub(super) struct Distinct {
     sum: f64,
 }
 
-impl Distinct {
+impl DistinctSketch {
     pub(super) const NONE: Self = Self { minute: 0, registers: [0; REGISTERS], open: 256.0, sum: 0.0 };
 
     /// Somebody is there in this minute. `hash`: nobody can choose two that are alike.
@@ -63,7 +63,7 @@ mod tests {
             mixed ^ mixed >> 31
         };
         for many in [1_u64, 2, 9, 100, 1_000, 100_000] {
-            let mut distinct = Distinct::NONE;
+            let mut distinct = DistinctSketch::NONE;
             for again in 0..3 {
                 (0..many).for_each(|one| distinct.note(hash(one), 7 + again / 2));
             }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn it_never_goes_back() {
-        let (seed, mut distinct, mut before) = (RandomState::new(), Distinct::NONE, 0);
+        let (seed, mut distinct, mut before) = (RandomState::new(), DistinctSketch::NONE, 0);
         for one in 0..10_000_u64 {
             distinct.note(seed.hash_one(one % 700), one / 1_000);
             assert!(distinct.sum() >= before);

@@ -46,13 +46,13 @@ fn completed<'a>(
 /// The route of somebody who came long before: requests have been counted for an hour.
 const ELSEWHERE: &str = "/elsewhere";
 
-fn filled(capacity: usize, crowds: &[Crowd]) -> Contributors {
-    let contributors = Contributors::new(capacity);
+fn filled(capacity: usize, crowds: &[Crowd]) -> ContributorStats {
+    let contributors = ContributorStats::new(capacity);
     contributors.note(&completed(ELSEWHERE, IpAddr::from([198, 51, 100, 1]), None, 200, NOW - 60));
     new_clients(contributors, crowds)
 }
 
-fn new_clients(contributors: Contributors, crowds: &[Crowd]) -> Contributors {
+fn new_clients(contributors: ContributorStats, crowds: &[Crowd]) -> ContributorStats {
     for (kind, crowd) in crowds.iter().enumerate() {
         for number in 0..crowd.many {
             let address = address(kind, number);
@@ -83,7 +83,9 @@ fn check(what: &str, of: &str, measure: ClientMeasure, crowds: &[Crowd], expect:
     let blamed: Vec<usize> = (0..crowds.len())
         .map(|kind| {
             let is_its = |contributor: &&Contributor| match contributor.who {
-                Named::Source(_, IpAddr::V4(at), _) => usize::from(at.octets()[2]) == kind && contributor.stands_out,
+                NamedContributor::Source(_, IpAddr::V4(at), _) => {
+                    usize::from(at.octets()[2]) == kind && contributor.stands_out
+                }
                 _ => false,
             };
             contribution.named.iter().filter(is_its).count()
@@ -154,7 +156,7 @@ fn nobody_is_new_to_a_process_that_has_just_begun() {
     let bots = crowd(9, "/login", &[(401, 20)], false);
     let good = crowd(20, "/login", &[(200, 5)], false);
     for (first, expect) in [(NOW - 60, 9), (NOW - 31, 9), (NOW - 30, 0), (NOW, 0)] {
-        let contributors = Contributors::new(10_000);
+        let contributors = ContributorStats::new(10_000);
         contributors.note(&completed(ELSEWHERE, IpAddr::from([198, 51, 100, 1]), None, 200, first));
         let contributors = new_clients(contributors, &[good, bots]);
         let contribution = contributors.name(&deviating("/login", ClientMeasure::Failures));
@@ -165,7 +167,7 @@ fn nobody_is_new_to_a_process_that_has_just_begun() {
 
 #[test]
 fn whom_it_comes_from() {
-    let contributors = Contributors::new(1_000);
+    let contributors = ContributorStats::new(1_000);
     for number in 0..60_u8 {
         let who = if number < 31 { 7 } else { number };
         let principal = ["ada", "bob"].get(usize::from(who) - 7).copied();
@@ -175,9 +177,9 @@ fn whom_it_comes_from() {
     assert_eq!((found.total, found.sources, found.principals, found.named.len()), (60, 30, 1, MAX_NAMED));
     let first = &found.named[0];
     let source = Source::of(address(0, 7), 64);
-    assert_eq!((&first.who, first.count), (&Named::Source(source, address(0, 7), None), 31));
+    assert_eq!((&first.who, first.count), (&NamedContributor::Source(source, address(0, 7), None), 31));
     assert_eq!(first.requests, [RequestId(401); MAX_REQUESTS]);
-    assert_eq!((&found.named[1].who, found.named[1].count), (&Named::Principal("ada".to_owned()), 31));
+    assert_eq!((&found.named[1].who, found.named[1].count), (&NamedContributor::Principal("ada".to_owned()), 31));
     assert!(found.fits());
     // Nothing is known of the minutes before the last.
     let long_ago = Deviating { minute: NOW - 2, ..deviating("/login", ClientMeasure::Failures) };
@@ -190,7 +192,7 @@ fn whom_it_comes_from() {
 
 #[test]
 fn a_crowd_pushes_no_attacker_out() {
-    let contributors = Contributors::new(256);
+    let contributors = ContributorStats::new(256);
     (0..40).for_each(|_| contributors.note(&completed("/login", address(0, 1), None, 401, NOW)));
     for number in 0..50_000_u32 {
         let address = IpAddr::from((0x0a00_0000 + number).to_be_bytes());
@@ -205,7 +207,7 @@ fn a_crowd_pushes_no_attacker_out() {
 
 #[test]
 fn routes_are_bounded() {
-    let contributors = Contributors::new(1_000);
+    let contributors = ContributorStats::new(1_000);
     for number in 0..1_000 {
         contributors.note(&completed(&format!("/{number}"), address(0, 1), None, 200, NOW));
     }

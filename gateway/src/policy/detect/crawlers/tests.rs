@@ -10,7 +10,7 @@ fn crawler(name: &str, agents: &[&str], hosts: &[&str], feeds: &[&str]) -> Crawl
 }
 
 fn crawlers(crawlers: &[Crawler]) -> Crawlers {
-    Crawlers::new(&Settings { resolvers: Vec::new(), crawlers: crawlers.to_vec() }, None)
+    Crawlers::new(&crawlers::Settings { resolvers: Vec::new(), crawlers: crawlers.to_vec() }, None)
 }
 
 fn google() -> Crawler {
@@ -182,7 +182,7 @@ fn ranges() {
 fn what_is_known_outlives_a_reload_unless_the_domains_change() {
     let known = crawlers(&[google()]);
     ask(&known, 0).1.unwrap().answered(HostAnswer::Confirmed(600), 0);
-    let settings = |hosts: &[&str]| Settings {
+    let settings = |hosts: &[&str]| crawlers::Settings {
         resolvers: vec!["127.0.0.1:53".parse().unwrap()],
         crawlers: vec![crawler("google", &["Googlebot"], hosts, &[])],
     };

@@ -45,7 +45,7 @@ fn check(signal: Signal, times: u64, every: u64, varies: bool, served: u64, expe
         let word: String = number.to_string().bytes().map(|digit| char::from(digit - b'0' + b'a')).collect();
         let (path, principal) =
             if varies { (format!("/{word}/{number}"), format!("user-{number}")) } else { ("/a".into(), "ada".into()) };
-        let facts = Facts { path: Some(&path), session: Some(1), ..Facts::default() };
+        let facts = ObservedFacts { path: Some(&path), session: Some(1), ..ObservedFacts::default() };
         let (principal, id, limits) = (Some(principal.as_str()), RequestId(u128::from(number)), &[][..]);
         let asks = detector.note(&Observed { signal, source, address, principal, id, limits, facts }, now);
         asked.extend(asks.into_iter().filter(|ask| !ask.shadow).map(|ask| (ask.rule, number + 1)));
@@ -129,7 +129,7 @@ fn objects_of_others() {
     let (detector, address) = (enforced(), IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1)));
     let asked = (0..30_u64).flat_map(|number| {
         let path = format!("/orders/{number}");
-        let facts = Facts { path: Some(&path), ..Facts::default() };
+        let facts = ObservedFacts { path: Some(&path), ..ObservedFacts::default() };
         let (signal, source, limits) = (Signal::Forbidden, Source::of(address, 64), &[][..]);
         let (principal, id) = (Some("mallory"), RequestId(u128::from(number)));
         detector.note(&Observed { signal, source, address, principal, id, limits, facts }, START + number * SECOND)

@@ -1,7 +1,7 @@
 //! Whose signals are added up, what must differ, what must come before, and what share of the requests they are.
 
 use super::*;
-use crate::settings::detect::By;
+use crate::settings::detect::GroupBy;
 
 /// One request: who signals, and with what.
 #[derive(Clone, Copy, Default)]
@@ -35,7 +35,7 @@ fn check(what: &str, rule: Rule, steps: &[Step<'_>], expect: &[(usize, usize)]) 
             continue;
         };
         let agent = step.agent.map(|agent| detector.agent(agent.as_bytes()).unwrap());
-        let facts = Facts { path: step.path, agent, ja4: step.ja4, session: step.session, route: None };
+        let facts = ObservedFacts { path: step.path, agent, ja4: step.ja4, session: step.session, route: None };
         let (id, limits) = (RequestId(at as u128), &[][..]);
         let observed = Observed { signal, source, address, principal: step.principal, id, limits, facts };
         let asks = detector.note(&observed, now);
@@ -68,17 +68,17 @@ fn whose_signals_are_added_up() {
     let from = |from| step(S::Forbidden, from);
     // Four of one network fill it; from then on whoever comes again is asked to be banned.
     let network = ["192.0.2.1", "192.0.2.2", "192.0.2.3", "192.0.2.4", "192.0.2.3", "192.0.3.3"].map(from);
-    check("a network", of(By::Prefix), &network, &[(4, 3)]);
+    check("a network", of(GroupBy::Prefix), &network, &[(4, 3)]);
     let network = ["2001:db8:1:1::1", "2001:db8:1:2::1", "2001:db8:1:3::1", "2001:db8:1:3::1"].map(from);
-    check("a network of IPv6", of(By::Prefix), &network, &[(3, 3)]);
-    check("others are not of it", of(By::Prefix), &["192.0.2.1", "192.0.3.1", "192.0.4.1"].map(from), &[]);
+    check("a network of IPv6", of(GroupBy::Prefix), &network, &[(3, 3)]);
+    check("others are not of it", of(GroupBy::Prefix), &["192.0.2.1", "192.0.3.1", "192.0.4.1"].map(from), &[]);
     let of_ja4 = |at: usize| Step { ja4: Some(["x", "y"][at % 2]), ..step(S::Forbidden, "192.0.2.1") };
-    check("a fingerprint", of(By::Ja4), &[0, 0, 1, 0, 0, 1].map(of_ja4), &[(4, 3)]);
+    check("a fingerprint", of(GroupBy::Ja4), &[0, 0, 1, 0, 0, 1].map(of_ja4), &[(4, 3)]);
     let of_principal = |principal| Step { principal: Some(principal), ..step(S::Forbidden, "192.0.2.1") };
-    check("a principal", of(By::Principal), &["a", "b", "a", "a", "b", "a"].map(of_principal), &[(5, 3)]);
-    check("nobody", of(By::Principal), &["192.0.2.1"; 9].map(from), &[]);
+    check("a principal", of(GroupBy::Principal), &["a", "b", "a", "a", "b", "a"].map(of_principal), &[(5, 3)]);
+    check("nobody", of(GroupBy::Principal), &["192.0.2.1"; 9].map(from), &[]);
     let of_session = |session| Step { principal: Some("a"), session: Some(session), ..step(S::Forbidden, "192.0.2.1") };
-    check("a session", of(By::Session), &[1, 2, 1, 2, 1, 1, 2].map(of_session), &[(5, 3)]);
+    check("a session", of(GroupBy::Session), &[1, 2, 1, 2, 1, 1, 2].map(of_session), &[(5, 3)]);
 }
 
 #[test]

@@ -4,25 +4,25 @@ use crate::{
     identity::claim::ClaimPath,
     policy::{
         auth::Identity,
-        limit::plan::{self, Members},
+        limit::plan::{self, PlanMembership},
     },
-    settings::limit::Settings,
+    settings::limit,
 };
 
 /// Plans, the first that fits first, and whether each gives a budget.
 #[derive(Debug)]
 pub struct KernelPlans {
-    plans: Box<[Members]>,
+    plans: Box<[PlanMembership]>,
     gives: Box<[bool]>,
 }
 
 impl KernelPlans {
     /// `kept`: the claims that identities keep. `None`: no plan gives a budget.
     #[must_use]
-    pub fn new(settings: &Settings, kept: &[ClaimPath]) -> Option<Self> {
+    pub fn new(settings: &limit::Settings, kept: &[ClaimPath]) -> Option<Self> {
         settings.plan_budgets().next()?;
         Some(Self {
-            plans: settings.plans.iter().map(|plan| Members::new(plan, kept)).collect(),
+            plans: settings.plans.iter().map(|plan| PlanMembership::new(plan, kept)).collect(),
             gives: settings.plans.iter().map(|plan| plan.packets.is_some()).collect(),
         })
     }

@@ -20,7 +20,7 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// A period that a quota is in.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Span {
+pub struct QuotaSpan {
     /// When it began by the calendar, in milliseconds since the Unix epoch.
     pub start: i64,
     /// When it ends by the calendar.
@@ -34,9 +34,9 @@ pub struct Span {
 /// Which period lasts.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Clock {
-    pub(super) span: Span,
+    pub(super) span: QuotaSpan,
     /// What follows, should it begin before the next tick.
-    pub(super) next: Span,
+    pub(super) next: QuotaSpan,
     /// When it has begun before that; 0: it has not.
     pub(super) ahead_since: u64,
     /// Counts the periods since the process began.
@@ -45,7 +45,7 @@ pub(super) struct Clock {
     pub(super) last: Option<Now>,
 }
 
-impl Span {
+impl QuotaSpan {
     /// Whether both are the same period.
     #[must_use]
     pub const fn is(&self, other: &Self) -> bool {
@@ -118,7 +118,7 @@ mod tests {
             monotonic: (second + 100) * 1_000_000_000,
             unix_millis: u64::try_from(wall).unwrap(),
         };
-        let mut span = Span::first(&calendar, at(0, wall));
+        let mut span = QuotaSpan::first(&calendar, at(0, wall));
         let (mut lengths, mut began) = (Vec::new(), 0);
         for second in 1..=seconds {
             wall += 1_000;
@@ -208,7 +208,7 @@ mod tests {
             monotonic: monotonic * 1_000_000_000,
             unix_millis: u64::try_from(start + hours * HOUR).unwrap(),
         };
-        let known = Span::first(&calendar, now(50_000, 10));
+        let known = QuotaSpan::first(&calendar, now(50_000, 10));
         let seen = start + 12 * HOUR;
         for (seen, at, hours, same, left) in [
             // The same life of the machine: the monotonic clock goes on.

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::clock::Span;
+use super::clock::QuotaSpan;
 
 /// The most rows of one message.
 pub const MAX_ROWS_TOLD: usize = 192;
@@ -34,7 +34,7 @@ pub struct Warned {
 /// What is to be told of one quota.
 #[derive(Debug, Default)]
 pub(in crate::policy::limit) struct QuotaDelta {
-    pub(in crate::policy::limit) span: Span,
+    pub(in crate::policy::limit) span: QuotaSpan,
     pub(in crate::policy::limit) rows: Vec<UsedRow>,
     pub(in crate::policy::limit) warned: Vec<Warned>,
     /// Keys, and the numbers of operators' words about them that other machines or this one have said.

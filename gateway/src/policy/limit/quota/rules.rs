@@ -4,22 +4,26 @@ use std::sync::Arc;
 
 use super::{seen::Cap, shard::QuotaShard};
 use crate::{
-    policy::limit::shared::queue::SharedQuota,
+    policy::limit::shared::queue,
     settings::limit::quota::{Quota as Configured, WhenFull},
 };
 
 /// What a quota is enforced by. It changes with the configuration, and plans have one of their own.
 #[derive(Clone, Debug)]
-pub(in crate::policy::limit) struct Rules {
+pub(in crate::policy::limit) struct QuotaRules {
     pub(in crate::policy::limit) most: u64,
     warn_at: Box<[u8]>,
     pub(super) when_full: WhenFull,
     /// What other machines use up counts as well; `None`: this machine counts alone.
-    pub(in crate::policy::limit) shared: Option<Arc<SharedQuota>>,
+    pub(in crate::policy::limit) shared: Option<Arc<queue::SharedQuota>>,
 }
 
-impl Rules {
-    pub(in crate::policy::limit) fn new(configured: &Configured, most: u64, shared: Option<Arc<SharedQuota>>) -> Self {
+impl QuotaRules {
+    pub(in crate::policy::limit) fn new(
+        configured: &Configured,
+        most: u64,
+        shared: Option<Arc<queue::SharedQuota>>,
+    ) -> Self {
         Self { most, warn_at: configured.warn_at.as_slice().into(), when_full: configured.when_full, shared }
     }
 

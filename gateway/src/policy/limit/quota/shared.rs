@@ -18,7 +18,7 @@ use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
 
 use super::{
-    Quota,
+    QuotaCounts,
     seen::{Cap, PeerUsage},
     shard::{Newcomer, QuotaShard, lock},
 };
@@ -27,7 +27,7 @@ use crate::{
     os::clock::SECOND,
     policy::limit::shared::{
         Circle,
-        queue::{SharedQuota, WaitingQuota},
+        queue::{self, WaitingQuota},
     },
     settings::limit::{Allowance, Limit},
 };
@@ -100,9 +100,14 @@ pub struct QuotaTotal {
     pub tag: u64,
 }
 
-impl SharedQuota {
+impl queue::SharedQuota {
     /// `most`: what everybody has, or the members of a plan.
-    pub(in crate::policy::limit) fn new(limit: &Limit, most: u64, circle: &Circle, counts: &Arc<Quota>) -> Arc<Self> {
+    pub(in crate::policy::limit) fn new(
+        limit: &Limit,
+        most: u64,
+        circle: &Circle,
+        counts: &Arc<QuotaCounts>,
+    ) -> Arc<Self> {
         let Circle { nodes, place, asks, seal, .. } = circle;
         let counted = limit.counts().unwrap_or_default();
         let hash = digest::digest(&digest::SHA256, counted.as_bytes());
@@ -190,10 +195,10 @@ impl SharedQuota {
 
 impl QuotaShard {
     /// What a key may use up here.
-    pub(super) fn cap(&mut self, shared: &Arc<SharedQuota>, key: u64, now: u64) -> Cap {
+    pub(super) fn cap(&mut self, shared: &Arc<queue::SharedQuota>, key: u64, now: u64) -> Cap {
         let number = self.number;
         let before = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
-        let SharedQuota { nodes, most, portion, asks, .. } = &**shared;
+        let queue::SharedQuota { nodes, most, portion, asks, .. } = &**shared;
         let alone = Cap { most: shared.share(), others: 0 };
         let is_reachable = asks.is_reachable();
         let Some(seen) = self.seen(key, before) else {
@@ -244,7 +249,7 @@ impl QuotaShard {
     }
 
     /// Asks the store about a key. `false`: there is no room to wait.
-    fn ask(&mut self, shared: &Arc<SharedQuota>, key: u64) -> bool {
+    fn ask(&mut self, shared: &Arc<queue::SharedQuota>, key: u64) -> bool {
         let number = self.number;
         let before = self.used.find(key, &key).filter(|used| used.number == number).map_or(0, |used| used.units);
         // Where there is no room for what the store says, there is nobody to ask for.
@@ -262,7 +267,7 @@ impl QuotaShard {
     }
 
     /// The store has answered a word with another number, `tries` times in a row.
-    fn ask_again(&mut self, shared: &Arc<SharedQuota>, key: u64, tries: u8, now: u64) {
+    fn ask_again(&mut self, shared: &Arc<queue::SharedQuota>, key: u64, tries: u8, now: u64) {
         if tries <= 1 {
             self.ask(shared, key);
             return;
@@ -311,7 +316,7 @@ impl QuotaShard {
     }
 
     /// An operator says what is used up: on all machines.
-    pub(super) fn set_everywhere(&mut self, shared: &Arc<SharedQuota>, key: u64, units: u64) {
+    pub(super) fn set_everywhere(&mut self, shared: &Arc<queue::SharedQuota>, key: u64, units: u64) {
         if let Some(seen) = self.seen(key, units) {
             (seen.base, seen.others, seen.excess) = (units, 0, 0);
             seen.set = seen.set.wrapping_add(1);

@@ -1,9 +1,9 @@
 //! What requests take of a quota, by the rules that it is enforced by.
 
 use super::{
-    Quota,
+    QuotaCounts,
     row::Warned,
-    rules::Rules,
+    rules::QuotaRules,
     seen::Cap,
     shard::{Newcomer, QuotaShard},
 };
@@ -30,14 +30,14 @@ pub(in crate::policy::limit) struct TooFew {
     pub(in crate::policy::limit) reset: u64,
 }
 
-impl Quota {
+impl QuotaCounts {
     /// Takes units of the quota of `key`. `Err`: there are not as many left, and nothing is taken. `over` says what becomes
     /// of the request then. What is known only later takes 0 units, and is admitted while any is left.
     pub(in crate::policy::limit) fn spend(
         &self,
         key: u64,
         units: u64,
-        rules: &Rules,
+        rules: &QuotaRules,
         now: u64,
         over: Over,
     ) -> Result<Left, TooFew> {
@@ -69,7 +69,7 @@ impl Quota {
     }
 
     /// Gives back what [`Self::spend`] took for a request that was refused by another limit: it was never admitted.
-    pub(in crate::policy::limit) fn refund(&self, key: u64, units: u64, rules: &Rules, now: u64) {
+    pub(in crate::policy::limit) fn refund(&self, key: u64, units: u64, rules: &QuotaRules, now: u64) {
         let mut part = self.part(key, now);
         let part = &mut *part;
         part.counts.admitted = part.counts.admitted.saturating_sub(1);
@@ -88,7 +88,7 @@ impl Quota {
     }
 
     /// Takes units that are known only now, however few are left.
-    pub(in crate::policy::limit) fn charge(&self, key: u64, units: u64, rules: &Rules, now: u64) {
+    pub(in crate::policy::limit) fn charge(&self, key: u64, units: u64, rules: &QuotaRules, now: u64) {
         let mut part = self.part(key, now);
         let part = &mut *part;
         let (is_new, used) = part.find_or_add(key);
@@ -102,7 +102,7 @@ impl Quota {
     }
 
     /// From now on a key has used up so much; `None`: it was not known, and there is no room for it.
-    pub(in crate::policy::limit) fn set(&self, key: u64, units: u64, rules: &Rules, now: u64) -> Option<u64> {
+    pub(in crate::policy::limit) fn set(&self, key: u64, units: u64, rules: &QuotaRules, now: u64) -> Option<u64> {
         let mut part = self.part(key, now);
         let part = &mut *part;
         let (is_new, used) = part.find_or_add(key);
@@ -120,7 +120,7 @@ impl Quota {
 }
 
 impl QuotaShard {
-    fn note_change(&mut self, key: u64, before: u64, after: u64, rules: &Rules) {
+    fn note_change(&mut self, key: u64, before: u64, after: u64, rules: &QuotaRules) {
         self.note_told(key);
         if let Some(percent) = rules.crossed(before, after) {
             self.crossings += 1;

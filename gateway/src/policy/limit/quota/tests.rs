@@ -27,8 +27,8 @@ fn configured(period: Period, when_full: WhenFull) -> Configured {
 
 /// A quota, and clocks that tests set.
 struct World {
-    quota: Quota,
-    rules: Rules,
+    quota: QuotaCounts,
+    rules: QuotaRules,
     monotonic: u64,
     wall: u64,
 }
@@ -38,8 +38,8 @@ impl World {
         let configured = configured(period, when_full);
         let wall = NOON.parse::<Timestamp>().unwrap().as_millisecond();
         let mut world = Self {
-            quota: Quota::new(&configured, capacity, 7),
-            rules: Rules::new(&configured, most, None),
+            quota: QuotaCounts::new(&configured, capacity, 7),
+            rules: QuotaRules::new(&configured, most, None),
             monotonic: 1_000 * HOUR,
             wall: u64::try_from(wall).unwrap(),
         };

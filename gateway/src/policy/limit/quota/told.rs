@@ -1,13 +1,13 @@
 //! What a proxy and the guard tell each other of quotas: what was used up since the last time, and all of it.
 
 use super::{
-    Quota,
-    clock::Span,
+    QuotaCounts,
+    clock::QuotaSpan,
     row::{QuotaDelta, UsedRow},
     shard::{Newcomer, lock},
 };
 
-impl Quota {
+impl QuotaCounts {
     /// Takes what has changed since the last call, or `most` rows of it.
     pub(in crate::policy::limit) fn untold(&self, most: usize, now: u64) -> QuotaDelta {
         let clock = self.advanced(now);
@@ -60,7 +60,7 @@ impl Quota {
     }
 
     /// Operators' words of these numbers were heard by this machine.
-    pub(in crate::policy::limit) fn know_words(&self, span: &Span, words: &[(u64, u64)], now: u64) {
+    pub(in crate::policy::limit) fn know_words(&self, span: &QuotaSpan, words: &[(u64, u64)], now: u64) {
         if words.is_empty() || !self.advanced(now).span.is(span) {
             return;
         }
@@ -70,7 +70,7 @@ impl Quota {
     }
 
     /// Another proxy has used up this.
-    pub(in crate::policy::limit) fn take(&self, span: &Span, rows: &[UsedRow], now: u64) {
+    pub(in crate::policy::limit) fn take(&self, span: &QuotaSpan, rows: &[UsedRow], now: u64) {
         if !self.advanced(now).span.is(span) {
             return;
         }
@@ -84,7 +84,7 @@ impl Quota {
     }
 
     /// The guard knows of this period, and of what keys have used up in it: as much at least counts here.
-    pub(in crate::policy::limit) fn restore(&self, span: Span, rows: &[(u64, u64)], now: u64) {
+    pub(in crate::policy::limit) fn restore(&self, span: QuotaSpan, rows: &[(u64, u64)], now: u64) {
         {
             let mut clock = lock(&self.clock);
             if clock.span.end == 0 {

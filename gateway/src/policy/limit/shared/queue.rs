@@ -12,7 +12,7 @@ use std::{
 
 use super::lease::Leases;
 use crate::{
-    policy::limit::quota::{Quota, Seal},
+    policy::limit::quota::{QuotaCounts, Seal},
     settings::limit::Rate,
 };
 
@@ -49,7 +49,7 @@ pub(in crate::policy::limit) struct SharedQuota {
     pub(in crate::policy::limit) asks: Arc<BudgetQueue>,
     /// Tells operators' words from what the store makes up.
     pub(in crate::policy::limit) seal: Arc<Seal>,
-    pub(in crate::policy::limit) counts: Arc<Quota>,
+    pub(in crate::policy::limit) counts: Arc<QuotaCounts>,
 }
 
 /// One key of a quota, which the store is to be asked about.

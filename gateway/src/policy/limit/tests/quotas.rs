@@ -58,13 +58,13 @@ fn clients_are_told_of_quotas() {
     assert_eq!(&*refusal.detail, "over quota.client");
     assert_eq!(refusal.retry_after, Some(11 * 3_600), "until midnight");
     let mut judged = LimitResult::default();
-    let refused = Facts { identity: None, ..facts() };
+    let refused = LimitFacts { identity: None, ..facts() };
     assert!((0..9).any(|_| world.limits.judge(When::Authorized, &refused, START, &mut judged).is_err()));
     assert_eq!(headers(&judged)[1..], ["5", "2", &midnight], "as the request before was told");
 }
 
-fn facts() -> Facts<'static> {
-    Facts {
+fn facts() -> LimitFacts<'static> {
+    LimitFacts {
         source: Source::of("192.0.2.1".parse().unwrap(), 64),
         address: "192.0.2.1".parse().unwrap(),
         ja4: None,
@@ -239,7 +239,7 @@ fn operators_ask_and_change() {
 fn processes_with_one_secret_know_each_other_s_keys() {
     let one = |seed: [u8; 16]| {
         let proxy = config(CLIENT).proxy;
-        let settings = Settings { seed: Some(crate::settings::limit::Seed(seed)), ..proxy.limits };
+        let settings = limit::Settings { seed: Some(limit::KeySeed(seed)), ..proxy.limits };
         let limits = Limits::new(&settings, &proxy.routes, &kept(), proxy.ipv6_prefix, None).unwrap();
         limits.tick(at(0));
         World { settings, limits }

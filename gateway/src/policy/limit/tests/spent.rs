@@ -10,7 +10,7 @@ use crate::policy::limit::{
 /// Another process of the same gateway.
 fn process(text: &str) -> World {
     let proxy = config(text).proxy;
-    let settings = Settings { seed: Some(crate::settings::limit::Seed([7; 16])), ..proxy.limits };
+    let settings = limit::Settings { seed: Some(limit::KeySeed([7; 16])), ..proxy.limits };
     let limits = Limits::new(&settings, &proxy.routes, &kept(), proxy.ipv6_prefix, None).unwrap();
     World { settings, limits }
 }

@@ -3,7 +3,7 @@
 use super::*;
 use crate::settings::validate::FileRule;
 
-fn rules(change: impl FnOnce(&mut Form)) -> FormRules {
+fn rules(change: impl FnOnce(&mut FormSettings)) -> FormRules {
     let field = |name: &str, required, schema| FieldRule { name: name.to_owned(), required, schema, file: None };
     let image = FileRule {
         content_types: vec!["image/png".to_owned(), "image/gif".to_owned()],
@@ -11,7 +11,7 @@ fn rules(change: impl FnOnce(&mut Form)) -> FormRules {
         file_name: Some("^[a-z0-9]+[.](png|gif)$".to_owned()),
     };
     let files = json!({ "type": "array", "items": { "type": "string" }, "maxItems": 2 });
-    let mut form = Form {
+    let mut form = FormSettings {
         fields: vec![
             field("title", true, json!({ "type": "string", "maxLength": 8, "pattern": "^[a-z ]+$" })),
             field("count", false, json!({ "type": "integer", "minimum": 1, "maximum": 9 })),
@@ -201,7 +201,7 @@ fn what_cannot_be_compiled_is_told_by_its_key() {
         let (name, schema) = ("a".to_owned(), json!({ "type": "string" }));
         let mut field = FieldRule { name, required: false, schema, file: Some(FileRule::default()) };
         change(&mut field);
-        let form = Form { fields: vec![field], refuses_unknown: true, max_fields: 9 };
+        let form = FormSettings { fields: vec![field], refuses_unknown: true, max_fields: 9 };
         FormRules::new(&form, Formats::Annotate).err().map(|wrong| wrong.key)
     };
     let file = |change: fn(&mut FileRule)| form(&move |field| field.file.iter_mut().for_each(change));

@@ -10,7 +10,7 @@ const MOST_TOKENS: usize = 50_000;
 
 /// A document.
 #[derive(Debug, Default)]
-pub(super) struct Document<'a> {
+pub(super) struct GraphqlDocument<'a> {
     /// All selection sets.
     pub(super) sets: Vec<Set<'a>>,
     /// The sets of operations, with the defaults of their variables.
@@ -69,7 +69,7 @@ enum Token<'a> {
     Text(&'a str),
 }
 
-impl<'a> Document<'a> {
+impl<'a> GraphqlDocument<'a> {
     /// Reads a document.
     pub(super) fn read(text: &'a str) -> Result<Self, &'static str> {
         let mut reader = Reader { tokens: tokens(text)?, at: 0, document: Self::default() };
@@ -191,7 +191,7 @@ pub(super) fn is_numeric(text: &str) -> bool {
 struct Reader<'a> {
     tokens: Vec<Token<'a>>,
     at: usize,
-    document: Document<'a>,
+    document: GraphqlDocument<'a>,
 }
 
 impl<'a> Reader<'a> {

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
-use super::document::{self, Count, Document, Fallback, Selection};
+use super::document::{self, Count, Fallback, GraphqlDocument, Selection};
 
 /// What a document asks for: of its dearest operation, with its fragments.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ enum State {
 
 impl Measure {
     /// Measures every operation; `variables` are those of the request.
-    pub(super) fn of(document: &Document<'_>, variables: &Value) -> Result<Self, &'static str> {
+    pub(super) fn of(document: &GraphqlDocument<'_>, variables: &Value) -> Result<Self, &'static str> {
         let mut all = Self::default();
         let (mut steps, mut within) = (MOST_STEPS, HashMap::new());
         for (set, defaults) in &document.operations {
@@ -63,7 +63,7 @@ const DEEPEST: usize = 512;
 const MOST_STEPS: u32 = 200_000;
 
 struct Walk<'a, 'w> {
-    document: &'a Document<'a>,
+    document: &'a GraphqlDocument<'a>,
     variables: &'a Value,
     defaults: &'a HashMap<&'a str, Fallback>,
     fragments: HashMap<&'a str, State>,

@@ -2,7 +2,8 @@
 
 use super::*;
 
-const LIMITS: Limits = Limits { max_depth: 4, max_aliases: 2, max_cost: 100, max_batch: 2, introspection: false };
+const LIMITS: GraphqlLimits =
+    GraphqlLimits { max_depth: 4, max_aliases: 2, max_cost: 100, max_batch: 2, introspection: false };
 
 #[track_caller]
 fn check(query: &str, expect: Option<Reject>) {
@@ -160,7 +161,7 @@ fn a_target_beside_a_body_is_refused() {
 
 #[test]
 fn fragments_of_many_operations_are_bounded() {
-    let large = Limits { max_cost: 1_000_000, max_aliases: 1_000_000, ..LIMITS };
+    let large = GraphqlLimits { max_cost: 1_000_000, max_aliases: 1_000_000, ..LIMITS };
     let document = |operations: usize| {
         let operations: String = (0..operations).map(|index| format!("query Q{index} {{ ...F }} ")).collect();
         format!("{operations} fragment F on A {{ {} }}", "a ".repeat(10_000))

@@ -13,7 +13,7 @@ use crate::policy::validate::schema::set::SchemaId;
 
 /// How a document is read.
 #[derive(Clone, Debug, Default)]
-pub struct Reading<'a> {
+pub struct DocumentReading<'a> {
     /// Where the API is served; `None`: as the document's servers say.
     pub base_path: Option<&'a str>,
     /// Whether the query may have parameters that are not declared.
@@ -45,10 +45,10 @@ pub(super) struct Example<'d> {
 }
 
 /// What is read so far.
-pub(super) struct Collector<'d> {
+pub(super) struct DocumentCollector<'d> {
     pub(super) documents: &'d Documents,
     pub(super) version: Version,
-    pub(super) reading: &'d Reading<'d>,
+    pub(super) reading: &'d DocumentReading<'d>,
     /// Schemas to be compiled.
     pub(super) schemas: Vec<(usize, &'d Value)>,
     /// Where each of them is.
@@ -78,9 +78,9 @@ fn version(documents: &Documents) -> Result<Version, DocumentFault> {
     }
 }
 
-impl<'d> Collector<'d> {
+impl<'d> DocumentCollector<'d> {
     /// Begins with nothing.
-    pub(super) fn new(documents: &'d Documents, reading: &'d Reading<'d>) -> Result<Self, DocumentFault> {
+    pub(super) fn new(documents: &'d Documents, reading: &'d DocumentReading<'d>) -> Result<Self, DocumentFault> {
         Ok(Self {
             documents,
             version: version(documents)?,

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use serde_json::Value;
 
 use super::{
-    collector::{Collector, Example, Reading, Version},
+    collector::{DocumentCollector, DocumentReading, Example, Version},
     content::{self, Contents},
     document::{At, DocumentFault, Documents},
     operation::{Condition, NamedLimit, Operation, Template},
@@ -32,9 +32,9 @@ const METHODS: [&str; 9] = ["delete", "get", "head", "options", "patch", "post",
 
 /// What is read of a document so far.
 struct Compiler<'d> {
-    collector: Collector<'d>,
+    collector: DocumentCollector<'d>,
     /// Of responses, where they are looked at.
-    of_responses: Option<(Collector<'d>, Vec<Declared>)>,
+    of_responses: Option<(DocumentCollector<'d>, Vec<Declared>)>,
     schemes: security::Schemes,
     rules: Vec<SecurityRule>,
     operations: Vec<Operation>,
@@ -60,12 +60,12 @@ pub(super) struct Read<'d> {
 }
 
 /// Reads all operations of a document.
-pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Result<Read<'d>, DocumentFault> {
+pub(super) fn read<'d>(documents: &'d Documents, reading: &'d DocumentReading<'d>) -> Result<Read<'d>, DocumentFault> {
     let Some(root) = documents.root() else { return Err(documents.fault_at(0, "", "there is no document")) };
     let mut compiler = Compiler {
-        collector: Collector::new(documents, reading)?,
+        collector: DocumentCollector::new(documents, reading)?,
         of_responses: match reading.responses {
-            true => Some((Collector::new(documents, reading)?, Vec::new())),
+            true => Some((DocumentCollector::new(documents, reading)?, Vec::new())),
             false => None,
         },
         schemes: security::schemes(documents, &root)?,
@@ -91,7 +91,7 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d Reading<'d>) -> Re
         }
     }
     let Compiler { collector, of_responses, schemes, rules, operations, templates, paths, .. } = compiler;
-    let Collector { version, schemas, places, mut warnings, examples, .. } = collector;
+    let DocumentCollector { version, schemas, places, mut warnings, examples, .. } = collector;
     let responses = of_responses.map(|(collector, operations)| {
         warnings.extend(collector.warnings);
         Wanted { operations, schemas: collector.schemas, examples: collector.examples }

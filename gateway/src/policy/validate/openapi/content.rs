@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::{
-    collector::{Collector, Version},
+    collector::{DocumentCollector, Version},
     document::{At, DocumentFault},
     parameters,
 };
@@ -34,7 +34,7 @@ impl Contents {
 
 /// Reads one media type of a request body.
 pub(super) fn read<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     text: &str,
     at: &At<'d>,
     contents: &mut Contents,
@@ -49,7 +49,7 @@ pub(super) fn read<'d>(
 }
 
 fn of<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     text: &str,
     range: &MediaRange,
     at: &At<'d>,
@@ -109,7 +109,7 @@ fn is_file(at: &At<'_>) -> bool {
 
 /// The members of a form or the parts of a multipart body that have a name.
 fn fields<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     media: &At<'d>,
     schema: &At<'d>,
     is_multipart: bool,
@@ -132,7 +132,7 @@ fn fields<'d>(
 }
 
 fn field<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     name: &str,
     at: At<'d>,
     encoding: Option<At<'d>>,

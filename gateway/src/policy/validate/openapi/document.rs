@@ -7,7 +7,7 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::{
-    json::{self, Limits},
+    json::{self, JsonLimits},
     os::file::NamedFile,
     policy::validate::{
         parameter::decode::decode,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// How much one document may hold.
-const LIMITS: Limits = Limits { depth: 100, values: 1_500_000, bytes: 64 * 1024 * 1024 };
+const LIMITS: JsonLimits = JsonLimits { depth: 100, values: 1_500_000, bytes: 64 * 1024 * 1024 };
 
 /// How many references may follow each other.
 const MOST_STEPS: usize = 32;

@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::{
-    Contract, Reading, SecurityRule,
+    Contract, DocumentReading, SecurityRule,
     document::{At, DocumentFault, Documents},
     operation::Operation,
 };
@@ -33,7 +33,7 @@ pub struct Lint {
 }
 
 /// One operation, for people.
-pub struct Listed<'c> {
+pub struct ListedOperation<'c> {
     /// Its method and path, as the document has them.
     pub name: &'c str,
     /// Its parameters: where, name, and whether they are required.
@@ -56,7 +56,7 @@ pub fn lint(
     file: &NamedFile,
     others: &[NamedFile],
     formats: Formats,
-    reading: &Reading<'_>,
+    reading: &DocumentReading<'_>,
 ) -> Result<Lint, DocumentFault> {
     let documents = Documents::read(file, others)?;
     let (contract, read) = Contract::compile(&file.path, &documents, formats, reading)?;
@@ -137,14 +137,14 @@ fn open_ends<'d>(
 
 impl Contract {
     /// Every operation, by its path.
-    pub fn operations(&self) -> impl Iterator<Item = Listed<'_>> {
+    pub fn operations(&self) -> impl Iterator<Item = ListedOperation<'_>> {
         self.operations.iter().map(|operation| self.listed(operation))
     }
 
-    fn listed<'c>(&'c self, operation: &'c Operation) -> Listed<'c> {
+    fn listed<'c>(&'c self, operation: &'c Operation) -> ListedOperation<'c> {
         let rule = self.rules.get(operation.rule);
         let parameters = operation.parameters.all.iter();
-        Listed {
+        ListedOperation {
             name: &operation.name,
             parameters: parameters.map(|it| (it.part.name(), &*it.name, it.is_required)).collect(),
             body: operation.body.is_declared().then_some((operation.body.contents.len(), operation.body.is_required)),

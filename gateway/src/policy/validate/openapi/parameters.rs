@@ -1,7 +1,7 @@
 //! Compiles the parameters of operations.
 
 use super::{
-    collector::Collector,
+    collector::DocumentCollector,
     document::{At, DocumentFault},
 };
 use crate::{
@@ -18,7 +18,7 @@ const DESCRIBED_ELSEWHERE: [&str; 3] = ["accept", "authorization", "content-type
 
 /// Reads the parameters of an operation, and those of its path that it does not replace.
 pub(super) fn read<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     item: &At<'d>,
     operation: &At<'d>,
 ) -> Result<Parameters, DocumentFault> {
@@ -64,7 +64,7 @@ pub(super) fn read<'d>(
 }
 
 /// Reads one parameter. `None`: it says nothing.
-fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Parameter>, DocumentFault> {
+fn parameter<'d>(collector: &mut DocumentCollector<'d>, at: &At<'d>) -> Result<Option<Parameter>, DocumentFault> {
     let Some(name) = at.text("name").filter(|name| !name.is_empty()) else {
         return Err(collector.fault(at, "a parameter has no name"));
     };
@@ -86,7 +86,7 @@ fn parameter<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<Option<Pa
 
 /// Reads a header of a part of a multipart body, which has its name as its key. `None`: it is described elsewhere.
 pub(super) fn of_part<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     at: At<'d>,
     name: &str,
 ) -> Result<Option<Parameter>, DocumentFault> {
@@ -99,7 +99,7 @@ pub(super) fn of_part<'d>(
 }
 
 fn named<'d>(
-    collector: &mut Collector<'d>,
+    collector: &mut DocumentCollector<'d>,
     at: &At<'d>,
     name: &str,
     part: RequestPart,
@@ -135,7 +135,7 @@ fn named<'d>(
     Ok(parameter)
 }
 
-fn styled(collector: &Collector<'_>, at: &At<'_>, part: RequestPart) -> Result<Coding, DocumentFault> {
+fn styled(collector: &DocumentCollector<'_>, at: &At<'_>, part: RequestPart) -> Result<Coding, DocumentFault> {
     let default = if matches!(part, RequestPart::Query | RequestPart::Cookie) { Style::Form } else { Style::Simple };
     let style = match (at.text("style"), part) {
         (None, _) => default,
@@ -160,7 +160,7 @@ fn styled(collector: &Collector<'_>, at: &At<'_>, part: RequestPart) -> Result<C
 }
 
 /// The one media type of `content`.
-fn content<'d>(collector: &mut Collector<'d>, at: &At<'d>) -> Result<(Coding, SchemaId), DocumentFault> {
+fn content<'d>(collector: &mut DocumentCollector<'d>, at: &At<'d>) -> Result<(Coding, SchemaId), DocumentFault> {
     let wrong = "\"content\" of a parameter has one media type, with a schema";
     let Some(content) = at.get("content") else { return Err(collector.fault(at, wrong)) };
     let mut media = content.members();

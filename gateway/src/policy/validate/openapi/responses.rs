@@ -8,7 +8,7 @@ use http::header;
 use serde_json::Value;
 
 use super::{
-    collector::{Collector, Example},
+    collector::{DocumentCollector, Example},
     document::{At, DocumentFault},
 };
 use crate::{
@@ -58,7 +58,7 @@ pub(super) struct Response {
 }
 
 /// Reads the responses of an operation.
-pub(super) fn read<'d>(collector: &mut Collector<'d>, operation: &At<'d>) -> Declared {
+pub(super) fn read<'d>(collector: &mut DocumentCollector<'d>, operation: &At<'d>) -> Declared {
     let mut all = Vec::new();
     for (code, at) in operation.get("responses").into_iter().flat_map(|responses| responses.members()) {
         let Some(status) = status(code) else {
@@ -88,7 +88,7 @@ fn status(text: &str) -> Option<Status> {
     }
 }
 
-fn response<'d>(collector: &mut Collector<'d>, at: At<'d>) -> Result<Response, DocumentFault> {
+fn response<'d>(collector: &mut DocumentCollector<'d>, at: At<'d>) -> Result<Response, DocumentFault> {
     let at = collector.documents.resolve(at)?;
     let mut response = Response::default();
     for (name, at) in at.get("headers").into_iter().flat_map(|headers| headers.members()) {

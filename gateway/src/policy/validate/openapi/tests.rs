@@ -15,7 +15,7 @@ mod servers;
 /// Compiles a document.
 fn compile(text: &str) -> Result<Contract, DocumentFault> {
     let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
-    Contract::new(&file, &[], Formats::Annotate, &Reading::default())
+    Contract::new(&file, &[], Formats::Annotate, &DocumentReading::default())
 }
 
 /// What a request is refused for: its status, and the violations as the log has them.

@@ -9,7 +9,7 @@ use serde_json::Number;
 use super::{keyword::Keyword, pattern::TextPattern};
 use crate::json::{
     decimal::Divisor,
-    document::{Id, JsonDocument},
+    document::{self, JsonDocument},
 };
 
 /// A compiled schema. Its first node is the schema itself.
@@ -132,7 +132,7 @@ impl Types {
 pub(super) struct Constants {
     pub(super) document: JsonDocument,
     /// By [`document::compare`](crate::json::document::compare).
-    pub(super) sorted: Vec<Id>,
+    pub(super) sorted: Vec<document::Id>,
     /// The values as the schema has them, where they are few.
     pub(super) shown: Box<str>,
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::json::{
     decimal::{Valued, compare_numbers},
-    document::{self, Id, JsonDocument, JsonView},
+    document::{self, JsonDocument, JsonView},
 };
 
 mod evaluated;
@@ -33,7 +33,7 @@ pub(in crate::policy::validate) struct WorkLimits {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct KeywordViolation {
     pub(super) keyword: Keyword,
-    pub(super) at: Id,
+    pub(super) at: document::Id,
 }
 
 /// Why a body is not valid, or not judged.
@@ -48,7 +48,7 @@ pub(super) enum JudgeError {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OutOfWork {
     /// Those of one text, for its pattern.
-    Pattern(Id),
+    Pattern(document::Id),
     /// Those of the body.
     Steps,
 }
@@ -71,7 +71,7 @@ enum Judgement {
 pub(super) struct Judge<'a> {
     graph: &'a Graph,
     document: &'a JsonDocument,
-    verdicts: HashMap<(NodeId, Id), Judgement, foldhash::fast::RandomState>,
+    verdicts: HashMap<(NodeId, document::Id), Judgement, foldhash::fast::RandomState>,
     /// How many verdicts are remembered at most. What is not remembered costs steps again.
     most_verdicts: usize,
     steps: u64,
@@ -102,7 +102,7 @@ pub(super) fn judge_within(
     limits: &mut WorkLimits,
 ) -> Result<(), JudgeError> {
     let mut judge = Judge::new(graph, document, *limits);
-    let judged = judge.judge(root, Id::ROOT);
+    let judged = judge.judge(root, document::Id::ROOT);
     limits.steps = judge.steps;
     judged
 }
@@ -120,7 +120,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges one value by one node.
-    fn judge(&mut self, id: NodeId, at: Id) -> Result<(), JudgeError> {
+    fn judge(&mut self, id: NodeId, at: document::Id) -> Result<(), JudgeError> {
         self.spend(1)?;
         let graph = self.graph;
         let Some(node) = graph.nodes.get(id.0 as usize) else { return Ok(()) };
@@ -151,14 +151,14 @@ impl<'a> Judge<'a> {
         verdict
     }
 
-    fn deeper(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
+    fn deeper(&mut self, node: &'a Node, at: document::Id) -> Result<(), JudgeError> {
         self.depth = self.depth.checked_sub(1).ok_or(OutOfWork::Steps)?;
         let verdict = self.checks(node, at);
         self.depth += 1;
         verdict
     }
 
-    fn checks(&mut self, node: &'a Node, at: Id) -> Result<(), JudgeError> {
+    fn checks(&mut self, node: &'a Node, at: document::Id) -> Result<(), JudgeError> {
         let view = self.document.view(at);
         for (keyword, check) in &node.checks {
             let fault = KeywordViolation { keyword: *keyword, at };
@@ -221,7 +221,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether a value is valid by a node.
-    fn holds(&mut self, node: NodeId, at: Id) -> Result<bool, OutOfWork> {
+    fn holds(&mut self, node: NodeId, at: document::Id) -> Result<bool, OutOfWork> {
         match self.judge(node, at) {
             Ok(()) => Ok(true),
             Err(JudgeError::Invalid(_)) => Ok(false),
@@ -229,7 +229,7 @@ impl<'a> Judge<'a> {
         }
     }
 
-    fn any(&mut self, nodes: &[NodeId], at: Id) -> Result<bool, OutOfWork> {
+    fn any(&mut self, nodes: &[NodeId], at: document::Id) -> Result<bool, OutOfWork> {
         for node in nodes {
             if self.holds(*node, at)? {
                 return Ok(true);
@@ -238,7 +238,7 @@ impl<'a> Judge<'a> {
         Ok(false)
     }
 
-    fn one(&mut self, nodes: &[NodeId], at: Id) -> Result<bool, OutOfWork> {
+    fn one(&mut self, nodes: &[NodeId], at: document::Id) -> Result<bool, OutOfWork> {
         let mut found = false;
         for node in nodes {
             if self.holds(*node, at)? && std::mem::replace(&mut found, true) {
@@ -253,7 +253,7 @@ impl<'a> Judge<'a> {
         condition: NodeId,
         then: Option<NodeId>,
         otherwise: Option<NodeId>,
-        at: Id,
+        at: document::Id,
     ) -> Result<(), JudgeError> {
         if then.is_none() && otherwise.is_none() {
             return Ok(());
@@ -262,7 +262,12 @@ impl<'a> Judge<'a> {
         branch.map_or(Ok(()), |node| self.judge(node, at))
     }
 
-    fn dependent(&mut self, dependent: &[(Box<str>, NodeId)], view: JsonView<'a>, at: Id) -> Result<(), JudgeError> {
+    fn dependent(
+        &mut self,
+        dependent: &[(Box<str>, NodeId)],
+        view: JsonView<'a>,
+        at: document::Id,
+    ) -> Result<(), JudgeError> {
         let JsonView::Object(members) = view else { return Ok(()) };
         for (name, node) in dependent {
             self.spend(1)?;
@@ -297,7 +302,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Judges something held. Where it may not be there at all, that is a fault of what holds it.
-    fn at_its_holder(&mut self, node: NodeId, held: Id, fault: KeywordViolation) -> Result<(), JudgeError> {
+    fn at_its_holder(&mut self, node: NodeId, held: document::Id, fault: KeywordViolation) -> Result<(), JudgeError> {
         match self.judge(node, held) {
             Err(JudgeError::Invalid(KeywordViolation { keyword: Keyword::FalseSchema, at })) if at == held => {
                 Err(JudgeError::Invalid(fault))
@@ -321,7 +326,7 @@ impl<'a> Judge<'a> {
         first: &[NodeId],
         rest: Option<(Keyword, NodeId)>,
         view: JsonView<'a>,
-        at: Id,
+        at: document::Id,
     ) -> Result<(), JudgeError> {
         let JsonView::Array(elements) = view else { return Ok(()) };
         for (element, node) in elements.iter().zip(first) {
@@ -352,7 +357,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether what is said of the value itself is so.
-    fn assert(&mut self, check: &'a KeywordCheck, view: JsonView<'a>, at: Id) -> Result<bool, OutOfWork> {
+    fn assert(&mut self, check: &'a KeywordCheck, view: JsonView<'a>, at: document::Id) -> Result<bool, OutOfWork> {
         Ok(match (check, view) {
             (KeywordCheck::Never, _) => false,
             (KeywordCheck::Types(types), view) => self.is_of(*types, view, at),
@@ -409,7 +414,7 @@ impl<'a> Judge<'a> {
     }
 
     /// A number, paid for by its digits.
-    fn number(&mut self, at: Id) -> Result<Option<Valued<'a>>, OutOfWork> {
+    fn number(&mut self, at: document::Id) -> Result<Option<Valued<'a>>, OutOfWork> {
         let number = self.document.number(at);
         if let Some((_, Some(decimal))) = number {
             self.spend(decimal.len() as u64 / 16)?;
@@ -417,7 +422,7 @@ impl<'a> Judge<'a> {
         Ok(number)
     }
 
-    fn is_of(&self, types: Types, view: JsonView<'_>, at: Id) -> bool {
+    fn is_of(&self, types: Types, view: JsonView<'_>, at: document::Id) -> bool {
         match view {
             JsonView::Null => types.has(Types::NULL),
             JsonView::Bool(_) => types.has(Types::BOOLEAN),
@@ -433,12 +438,12 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether the text at a place matches. What nobody knows is not taken for either, so that no schema lets it pass.
-    fn matches(&mut self, pattern: &TextPattern, text: &str, at: Id) -> Result<bool, OutOfWork> {
+    fn matches(&mut self, pattern: &TextPattern, text: &str, at: document::Id) -> Result<bool, OutOfWork> {
         self.spend(pattern.price(text))?;
         pattern.is_match(text).map_err(|_unmatched| OutOfWork::Pattern(at))
     }
 
-    fn has(&mut self, members: &[Id], names: &[Box<str>]) -> Result<bool, OutOfWork> {
+    fn has(&mut self, members: &[document::Id], names: &[Box<str>]) -> Result<bool, OutOfWork> {
         self.spend(names.len() as u64)?;
         Ok(names.iter().all(|name| self.document.member(members, name).is_some()))
     }
@@ -457,7 +462,7 @@ impl<'a> Judge<'a> {
     }
 
     /// Whether no two elements are equal: sorted, two that are would be neighbours.
-    fn is_unique(&mut self, elements: &[Id]) -> Result<bool, OutOfWork> {
+    fn is_unique(&mut self, elements: &[document::Id]) -> Result<bool, OutOfWork> {
         let document = self.document;
         let mut sorted = elements.to_vec();
         let mut work = 0;

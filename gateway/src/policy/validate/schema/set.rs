@@ -18,7 +18,7 @@ use super::{
 use crate::{
     json::{
         self,
-        document::{Id, JsonDocument},
+        document::{self, JsonDocument},
     },
     os::file::NamedFile,
     refusal::violation::{LONGEST_PLACE, RequestPart, Violation},
@@ -185,7 +185,7 @@ impl SchemaSet {
 }
 
 /// What is wrong with a text of which nobody knows whether it matches its pattern.
-pub(super) fn unmatched(at: Id) -> ExplainedViolation {
+pub(super) fn unmatched(at: document::Id) -> ExplainedViolation {
     let expected = format!("must be simpler for its pattern, and at most {LONGEST_TEXT} bytes long");
     ExplainedViolation { at, keyword: Keyword::Pattern, expected }
 }

@@ -14,7 +14,7 @@ use super::{
     coding::ContentCoding,
     form_rules::FormRules,
     graphql, media_type,
-    openapi::{BodyReading, Contract, Reading},
+    openapi::{BodyReading, Contract, DocumentReading},
     parameter::{decode::decode, pairs},
     schema::Schema,
     waf::{
@@ -25,14 +25,15 @@ use super::{
 use crate::{
     json::{
         self,
-        document::{Id, JsonDocument, JsonView},
+        document::{self, JsonDocument, JsonView},
     },
     os::file::NamedFile,
     refusal::Refusal,
     settings::{
-        graphql::Limits,
-        validate::{FieldRule, FileRule, Form, Formats},
-        waf::{Mode, Settings},
+        self,
+        graphql::GraphqlLimits,
+        validate::{FieldRule, FileRule, FormSettings, Formats},
+        waf::WafMode,
     },
     web::path::canonical_path,
 };
@@ -69,11 +70,11 @@ impl Judges {
         let value: Value = serde_json::from_str(text).map_err(|error| error.to_string())?;
         let library = jsonschema::options().offline().build(&value).map_err(|error| error.to_string())?;
         let document = file("/f/api.yaml", include_str!("api.yaml"));
-        let contract = Contract::new(&document, &[], Formats::Annotate, &Reading::default());
+        let contract = Contract::new(&document, &[], Formats::Annotate, &DocumentReading::default());
         let contract = contract.map_err(|fault| format!("{fault:?}"))?;
         let forms = FormRules::new(&form(), Formats::Annotate).map_err(|it| it.to_string())?;
         let rules = file("/f/rules.conf", include_str!("rules.conf"));
-        let rules = waf::Rules::new(&settings(rules), None).map_err(|all| format!("{all:?}"))?;
+        let rules = waf::WafRules::new(&settings(rules), None).map_err(|all| format!("{all:?}"))?;
         Ok(Self { schema, library, contract, forms, waf: Waf::new(Arc::new(rules), None, None) })
     }
 
@@ -98,11 +99,11 @@ impl Judges {
         let judged = self.forms.judge(Some(content_type), body);
         same(self.forms.judge_at_once(Some(content_type), body), &judged)?;
         let query = target.split_once('?').map(|(_, query)| query);
-        graphql::judge(&Limits::default(), query, Some(content_type), body).unwrap_or_default();
+        graphql::judge(&GraphqlLimits::default(), query, Some(content_type), body).unwrap_or_default();
         self.keep(asked);
         let headers = [("host", &b"a.example"[..]), ("content-type", content_type.as_bytes())];
         let (protocol, client) = ("HTTP/1.1", IpAddr::from([192, 0, 2, 1]));
-        let request = waf::Request { method: "POST", target, protocol, headers: &headers, body, client };
+        let request = waf::WafRequest { method: "POST", target, protocol, headers: &headers, body, client };
         let _verdict = self.waf.judge(&request);
         missed(asked, &inspected(request))
     }
@@ -122,7 +123,7 @@ impl Judges {
 
     fn judge_json(&self, content_type: &HeaderValue, body: &[u8]) -> Result<(), String> {
         let value = match (JsonDocument::parse(body), json::parse(body)) {
-            (Ok(document), Ok(value)) if is_same_value(&document, Id::ROOT, &value) => value,
+            (Ok(document), Ok(value)) if is_same_value(&document, document::Id::ROOT, &value) => value,
             (Err(_), Err(_)) => return Ok(()),
             (one, other) => return Err(format!("JSON is read as {one:?} and as {other:?}")),
         };
@@ -149,7 +150,7 @@ fn coding(name: &[u8]) -> Option<ContentCoding> {
     ContentCoding::of(&[(header::CONTENT_ENCODING, value)].into_iter().collect()).ok()?
 }
 
-fn form() -> Form {
+fn form() -> FormSettings {
     let field = |name: &str, required, schema: &str, file| FieldRule {
         name: name.to_owned(),
         required,
@@ -161,7 +162,7 @@ fn form() -> Form {
         max_size: Some(64),
         file_name: Some("^[a-z.]+$".to_owned()),
     };
-    Form {
+    FormSettings {
         fields: vec![
             field("title", true, r#"{"type": "string", "maxLength": 8, "pattern": "^[a-z ]+$"}"#, None),
             field("count", false, r#"{"type": "integer", "minimum": 1}"#, None),
@@ -173,10 +174,10 @@ fn form() -> Form {
     }
 }
 
-fn settings(rules: NamedFile) -> Settings {
-    Settings {
+fn settings(rules: NamedFile) -> settings::waf::Settings {
+    settings::waf::Settings {
         name: "fuzz".to_owned(),
-        mode: Mode::Enforce,
+        mode: WafMode::Enforce,
         has_builtin: true,
         roots: vec![rules.path.clone()],
         files: vec![rules],
@@ -197,7 +198,7 @@ fn same(at_once: Option<Result<(), Refusal>>, judged: &Result<(), Refusal>) -> R
     }
 }
 
-fn is_same_value(document: &JsonDocument, id: Id, value: &Value) -> bool {
+fn is_same_value(document: &JsonDocument, id: document::Id, value: &Value) -> bool {
     match (document.view(id), value) {
         (JsonView::Null, Value::Null) => true,
         (JsonView::Bool(one), Value::Bool(other)) => one == *other,
@@ -207,8 +208,9 @@ fn is_same_value(document: &JsonDocument, id: Id, value: &Value) -> bool {
             one.len() == other.len() && one.iter().zip(other).all(|(id, value)| is_same_value(document, *id, value))
         }
         (JsonView::Object(one), Value::Object(other)) => {
-            let is_same =
-                |id: &Id| other.get(document.name(*id)).is_some_and(|value| is_same_value(document, *id, value));
+            let is_same = |id: &document::Id| {
+                other.get(document.name(*id)).is_some_and(|value| is_same_value(document, *id, value))
+            };
             one.len() == other.len() && one.iter().all(is_same)
         }
         _ => false,

@@ -14,7 +14,7 @@ use super::{
     finding::Findings,
     grammar::{self, Statement},
     parts::Parts,
-    patterns::{self, Pattern, Scope},
+    patterns::{self, BuiltinPattern, PatternScope},
     prose,
     request::{Collection, Values},
 };
@@ -66,7 +66,7 @@ pub(super) fn prepare() -> Result<(), String> {
 pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_>) {
     let Ok(set) = set() else { return };
     let mut scan = Scan { set, level, left: MOST_BYTES, steps: MOST_STEPS, findings };
-    scan.value(Collection::Path, b"", &values.path, Scope::PATH);
+    scan.value(Collection::Path, b"", &values.path, PatternScope::PATH);
     values.path.split(|&byte| byte == b'/').for_each(|segment| scan.statement(Collection::Path, b"", segment));
     for (name, value) in &values.query {
         scan.pair(Collection::Query, name, value);
@@ -89,12 +89,12 @@ pub(super) fn inspect(values: &Values<'_>, level: u8, findings: &mut Findings<'_
         scan.document(values.request.body);
     } else if (values.format.is_none() || values.parts.error.is_some()) && !values.request.body.is_empty() {
         // What is not what it says it is may be read in another way by the upstream.
-        scan.value(Collection::Body, b"", &values.parts.text_of(values.request.body), Scope::VALUE);
+        scan.value(Collection::Body, b"", &values.parts.text_of(values.request.body), PatternScope::VALUE);
     }
 }
 
 /// What is looked for in a header; `None`: only what is nowhere good.
-fn header_scope(name: &str) -> Option<Scope> {
+fn header_scope(name: &str) -> Option<PatternScope> {
     let known = |names: &[&str]| names.iter().any(|known| name.eq_ignore_ascii_case(known));
     if known(&["cookie", "authorization", "proxy-authorization"]) {
         return None;
@@ -103,7 +103,7 @@ fn header_scope(name: &str) -> Option<Scope> {
     if starts("accept") || starts("if-") || starts("sec-") || starts("content-") || known(&["host", "origin", "date"]) {
         return None;
     }
-    Some(Scope::HEADER)
+    Some(PatternScope::HEADER)
 }
 
 /// Whether servers commonly log or store this header.
@@ -125,8 +125,8 @@ struct Scan<'a, 'b> {
 
 impl Scan<'_, '_> {
     fn pair(&mut self, place: Collection, name: &[u8], value: &[u8]) {
-        self.value(place, name, name, Scope::NAME);
-        self.value(place, name, value, Scope::VALUE);
+        self.value(place, name, name, PatternScope::NAME);
+        self.value(place, name, value, PatternScope::VALUE);
     }
 
     /// What a body consists of.
@@ -135,22 +135,22 @@ impl Scan<'_, '_> {
             self.pair(Collection::Body, name, value);
         }
         for name in &parts.unread {
-            self.value(Collection::Body, name, name, Scope::NAME);
+            self.value(Collection::Body, name, name, PatternScope::NAME);
         }
         for (name, value) in &parts.files {
-            self.value(Collection::File, name, name, Scope::NAME);
-            self.value(Collection::File, name, value, Scope::FILE);
+            self.value(Collection::File, name, name, PatternScope::NAME);
+            self.value(Collection::File, name, value, PatternScope::FILE);
         }
         for (name, header) in &parts.part_headers {
             self.quick(Collection::Body, name, header);
         }
         for value in parts.attributes.iter().chain(&parts.asides) {
-            self.value(Collection::Body, b"", value, Scope::VALUE);
+            self.value(Collection::Body, b"", value, PatternScope::VALUE);
         }
-        parts.texts().for_each(|text| self.value(Collection::Body, b"", text, Scope::VALUE));
+        parts.texts().for_each(|text| self.value(Collection::Body, b"", text, PatternScope::VALUE));
         // Some read the text of an element with that of all in it.
         if parts.text_ends.len() > 1 {
-            self.value(Collection::Body, b"", &parts.text, Scope::VALUE);
+            self.value(Collection::Body, b"", &parts.text, PatternScope::VALUE);
         }
     }
 
@@ -160,11 +160,11 @@ impl Scan<'_, '_> {
             self.findings.add("too_many_values", "protocol", Collection::Body, b"", CRITICAL);
         }
         let document = document.get(..document.len().min(LONGEST)).unwrap_or_default();
-        self.patterns(Collection::Body, b"", document, Scope::DOCUMENT);
+        self.patterns(Collection::Body, b"", document, PatternScope::DOCUMENT);
     }
 
     /// One value in all its forms.
-    fn value(&mut self, place: Collection, name: &[u8], value: &[u8], scope: Scope) {
+    fn value(&mut self, place: Collection, name: &[u8], value: &[u8], scope: PatternScope) {
         if value.len() > LONGEST {
             self.findings.add("too_many_values", "protocol", place, name, CRITICAL);
         }
@@ -188,7 +188,7 @@ impl Scan<'_, '_> {
     /// A value that has a grammar of its own, such as `Accept`: patterns that are good nowhere.
     fn quick(&mut self, place: Collection, name: &[u8], value: &[u8]) {
         let value = value.get(..value.len().min(LONGEST)).unwrap_or_default();
-        self.patterns(place, name, value, Scope::ANYWHERE);
+        self.patterns(place, name, value, PatternScope::ANYWHERE);
     }
 
     /// A header that is stored; of an address, every part of its path and of its query.
@@ -245,7 +245,7 @@ impl Scan<'_, '_> {
         }
     }
 
-    fn form(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
+    fn form(&mut self, place: Collection, name: &[u8], form: &[u8], scope: PatternScope) {
         self.patterns(place, name, form, scope);
         if scope.reads_sql() {
             self.sql(place, name, form, 0);
@@ -263,18 +263,18 @@ impl Scan<'_, '_> {
     }
 
     /// What a shell reads: only commands are looked for.
-    fn commands(&mut self, place: Collection, name: &[u8], command: &[u8], scope: Scope) {
+    fn commands(&mut self, place: Collection, name: &[u8], command: &[u8], scope: PatternScope) {
         for found in self.set.matches(command) {
-            let Some(Pattern { rule, tag, score, scopes, .. }) = patterns::get(found) else { continue };
+            let Some(BuiltinPattern { rule, tag, score, scopes, .. }) = patterns::get(found) else { continue };
             if *rule == "command_injection" && scopes.has(scope) {
                 self.findings.add(rule, tag, place, name, *score);
             }
         }
     }
 
-    fn patterns(&mut self, place: Collection, name: &[u8], form: &[u8], scope: Scope) {
+    fn patterns(&mut self, place: Collection, name: &[u8], form: &[u8], scope: PatternScope) {
         for found in self.set.matches(form) {
-            let Some(Pattern { rule, tag, level, score, scopes, .. }) = patterns::get(found) else { continue };
+            let Some(BuiltinPattern { rule, tag, level, score, scopes, .. }) = patterns::get(found) else { continue };
             if *level <= self.level && scopes.has(scope) {
                 self.findings.add(rule, tag, place, name, *score);
             }

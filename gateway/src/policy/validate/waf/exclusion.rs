@@ -1,7 +1,7 @@
 //! Exceptions: which rules do not look at which parameters.
 
 use super::request::Collection;
-use crate::settings::waf::{Exclusion, Parameter, RuleMatch};
+use crate::settings::waf::{ExceptionParameter, Exclusion, RuleMatch};
 
 /// The exceptions of one route.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ fn names(known: &RuleMatch, rule: &str, tags: &[&str]) -> bool {
     }
 }
 
-fn is_parameter(parameter: &Parameter, place: Collection, name: &[u8]) -> bool {
+fn is_parameter(parameter: &ExceptionParameter, place: Collection, name: &[u8]) -> bool {
     let wanted = parameter.name.as_bytes();
     let is_named = match wanted.strip_suffix(b"*") {
         Some(start) => name.get(..start.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(start)),

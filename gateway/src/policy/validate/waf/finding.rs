@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::{exclusion::Exclusions, request::Collection, seclang::Outcome};
+use super::{exclusion::Exclusions, request::Collection, seclang::WafOutcome};
 
 /// The most findings that are told. All of them count.
 const MOST: usize = 32;
@@ -100,7 +100,7 @@ impl<'a> Findings<'a> {
     }
 
     /// What rules of files have found. Exceptions were minded there.
-    pub(super) fn add_all(&mut self, outcome: &Outcome<'_>) {
+    pub(super) fn add_all(&mut self, outcome: &WafOutcome<'_>) {
         let sum = outcome.hits.iter().fold(0_u32, |sum, hit| sum.saturating_add(hit.score));
         self.score = self.score.saturating_add(outcome.score.unwrap_or(sum));
         if outcome.is_out_of_work {

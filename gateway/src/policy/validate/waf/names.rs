@@ -6,7 +6,7 @@ use super::{builtin, patterns, seclang::CompiledRules};
 use crate::{
     config::value::closest,
     diagnostic::Diagnostic,
-    settings::waf::{RuleMatch, Settings},
+    settings::waf::{self, RuleMatch},
 };
 
 /// What is found whichever rules apply.
@@ -20,7 +20,7 @@ struct Names<'a> {
 }
 
 /// Every exception for a rule that there is not.
-pub(super) fn judge(settings: &Settings, compiled: Option<&CompiledRules>) -> Vec<Diagnostic> {
+pub(super) fn judge(settings: &waf::Settings, compiled: Option<&CompiledRules>) -> Vec<Diagnostic> {
     if settings.exclude.is_empty() {
         return Vec::new();
     }
@@ -33,7 +33,7 @@ pub(super) fn judge(settings: &Settings, compiled: Option<&CompiledRules>) -> Ve
 }
 
 impl<'a> Names<'a> {
-    fn of(settings: &Settings, compiled: Option<&'a CompiledRules>) -> Self {
+    fn of(settings: &waf::Settings, compiled: Option<&'a CompiledRules>) -> Self {
         let mut names =
             Self { rules: ALWAYS.into(), numbers: BTreeSet::new(), tags: BTreeSet::from(["attack-protocol"]) };
         if settings.has_builtin {
@@ -100,15 +100,15 @@ mod tests {
     use super::*;
     use crate::{
         os::file::NamedFile,
-        policy::validate::waf::Rules,
-        settings::waf::{Exclusion, Mode},
+        policy::validate::waf::WafRules,
+        settings::waf::{Exclusion, WafMode},
     };
 
-    fn settings(has_builtin: bool, file: Option<&str>, rules: Vec<RuleMatch>) -> Settings {
+    fn settings(has_builtin: bool, file: Option<&str>, rules: Vec<RuleMatch>) -> waf::Settings {
         let path = PathBuf::from("/r/a.conf");
-        Settings {
+        waf::Settings {
             name: "test".to_owned(),
-            mode: Mode::Enforce,
+            mode: WafMode::Enforce,
             has_builtin,
             roots: file.iter().map(|_| path.clone()).collect(),
             files: file.iter().map(|text| NamedFile { path: path.clone(), bytes: text.as_bytes().into() }).collect(),
@@ -125,7 +125,7 @@ mod tests {
     #[track_caller]
     fn check(has_builtin: bool, file: Option<&str>, rule: RuleMatch, expect: &[&str]) {
         let shown = format!("{rule:?}");
-        let faults = Rules::new(&settings(has_builtin, file, vec![rule]), None).err().unwrap_or_default();
+        let faults = WafRules::new(&settings(has_builtin, file, vec![rule]), None).err().unwrap_or_default();
         let told: Vec<String> =
             faults.iter().map(|it| format!("{it}; {}", it.hint.as_deref().unwrap_or_default())).collect();
         let expect: Vec<String> = expect.iter().map(|text| format!("exclude[0].rules[0]: {text}")).collect();
@@ -176,7 +176,7 @@ mod tests {
             (true, "", None, true),
             (true, FILE, None, false),
         ] {
-            let rules = Rules::new(&settings(has_builtin, Some(file), vec![RuleMatch::All]), None);
+            let rules = WafRules::new(&settings(has_builtin, Some(file), vec![RuleMatch::All]), None);
             let told = rules.as_ref().err().map(|faults| faults.iter().map(ToString::to_string).collect::<String>());
             match (&told, expect) {
                 (None, None) => {}
@@ -193,8 +193,8 @@ mod tests {
         let file = |count: usize| -> String {
             (1..=count).map(|id| format!("SecAction \"id:{id},phase:2,deny\"\n")).collect()
         };
-        let rules = |count: usize, before: Option<&Rules>| {
-            Rules::new(&settings(false, Some(&file(count)), vec![RuleMatch::All]), before).unwrap()
+        let rules = |count: usize, before: Option<&WafRules>| {
+            WafRules::new(&settings(false, Some(&file(count)), vec![RuleMatch::All]), before).unwrap()
         };
         let before = rules(10, None);
         assert_eq!(before.fewer(), None);

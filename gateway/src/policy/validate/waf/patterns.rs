@@ -17,18 +17,18 @@ mod pattern;
 mod scripts;
 mod sql;
 
-pub(super) use pattern::{Pattern, Scope};
+pub(super) use pattern::{BuiltinPattern, PatternScope};
 
 /// The tables of patterns.
-const TABLES: [&[Pattern]; 6] = [PATTERNS, STATEMENTS, SCRIPTS, EXPRESSIONS, ADDRESSES, COMMANDS];
+const TABLES: [&[BuiltinPattern]; 6] = [PATTERNS, STATEMENTS, SCRIPTS, EXPRESSIONS, ADDRESSES, COMMANDS];
 
 /// All patterns, in the order by which [`get`] finds them.
-pub(super) fn all() -> impl Iterator<Item = &'static Pattern> {
+pub(super) fn all() -> impl Iterator<Item = &'static BuiltinPattern> {
     TABLES.into_iter().flatten()
 }
 
 /// One of [`all`].
-pub(super) fn get(mut index: usize) -> Option<&'static Pattern> {
+pub(super) fn get(mut index: usize) -> Option<&'static BuiltinPattern> {
     TABLES.into_iter().find_map(|table| {
         let found = table.get(index);
         index = index.saturating_sub(table.len());
@@ -50,7 +50,7 @@ macro_rules! path_start {
     };
 }
 
-const PATTERNS: &[Pattern] = &[
+const PATTERNS: &[BuiltinPattern] = &[
     // Traversal and files that no client needs.
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\;=:\s])\.{2,3}(?:;[^/\\\s]{0,40})?[/\\]"),
     pattern("path_traversal", "lfi", ALL, r"[/\\]\.{2,3}(?:[/\\;]|$)"),
@@ -78,7 +78,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "sensitive_file",
         "lfi",
-        Scope::PATH.and(Scope::VALUE),
+        PatternScope::PATH.and(PatternScope::VALUE),
         r"(?:^|[/\\])(?:\.(?:git|svn|hg|bzr|ssh|aws|env|DS_Store|htaccess|htpasswd|bash_history|bash_profile|bashrc|kube|mysql_history|netrc|npmrc|passwd|pgpass|profile|psql_history|rhosts|sh_history|shosts|Xauthority|zshrc|zsh_history|dockerenv)|WEB-INF|META-INF)(?:[/\\]|$)",
     ),
     pattern(
@@ -98,7 +98,7 @@ const PATTERNS: &[Pattern] = &[
     pattern("path_traversal", "lfi", ALL, r"(?:^|[/\\])(?:\.[/\\]+){2,}|[/\\]\.[/\\]{2,}|^[/\\][a-z0-9]{200,}\.{2}"),
     pattern("path_traversal", "lfi", VALUES, r"[/\\]\.\.[{<*%$?#&|]|(?:^|[/\\])\.\.[\x01-\x1f]+[/\\]"),
     // `location /static` without a slash at its end, and an alias.
-    pattern("path_traversal", "lfi", Scope::PATH, r"^/[\w-]+\.\./"),
+    pattern("path_traversal", "lfi", PatternScope::PATH, r"^/[\w-]+\.\./"),
     pattern(
         "sensitive_file",
         "lfi",
@@ -122,7 +122,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "sensitive_file",
         "lfi",
-        VALUES.and(Scope::PATH),
+        VALUES.and(PatternScope::PATH),
         r"(?:^|[/\\])(?:[\w-]+\.(?:php\d?|phtml|aspx?|jspx?|cfm)|web\.config|\.ht\w+|\.[\w.-]+)(?:\.(?:bak\d?|old|orig|save|source|sw[op])|~)$",
     ),
     // Bytes that end strings, and lines that begin headers.
@@ -130,7 +130,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "header_injection",
         "protocol",
-        Scope::PATH.and(Scope::HEADER).and(Scope::FILE).and(Scope::ANYWHERE),
+        PatternScope::PATH.and(PatternScope::HEADER).and(PatternScope::FILE).and(PatternScope::ANYWHERE),
         r"[\r\n]",
     ),
     pattern(
@@ -169,7 +169,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "scanner",
         "reputation-scanner",
-        Scope::HEADER,
+        PatternScope::HEADER,
         r"\b(?:sqlmap|nikto|nuclei|openvas|openvasvt|fuzz faster u fool|masscan|nessus|acunetix|wpscan|dirbuster|gobuster|feroxbuster|havij|zgrab|w3af|netsparker|nmap scripting engine|whatweb|arachni|jaeles|commix)\b",
     ),
     // Directories and XML documents.
@@ -202,13 +202,13 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "xxe",
         "xxe",
-        VALUES.and(Scope::DOCUMENT),
+        VALUES.and(PatternScope::DOCUMENT),
         r"<!ENTITY\b|<!DOCTYPE[^>\[]*(?:\[|\bSYSTEM\b|\bPUBLIC\b)|<xi:include\b|<\?xml-stylesheet\b|\+ADwA?[-!]",
     ),
     pattern(
         "serialized_object",
         "deserialization",
-        ALL.and(Scope::DOCUMENT),
+        ALL.and(PatternScope::DOCUMENT),
         r"(?-i:\brO0AB[A-Za-z0-9+/]|\byv66vg[A-Za-z0-9+/]|\bH4sIAAAA[A-Za-z0-9+/]{20})|\xac\xed\x00\x05|\baced0005[0-9a-f]",
     ),
     pattern(
@@ -220,7 +220,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "serialized_object",
         "deserialization",
-        ALL.and(Scope::DOCUMENT),
+        ALL.and(PatternScope::DOCUMENT),
         r"_\$\$ND_FUNC\$\$_|!!(?:python/|javax?\.|com\.|org\.|ruby/)|!ruby/(?:object|hash|struct)|\x22?\$type\x22?\s*:\s*\x22System\.|(?-i:AAEAAAD/{5})|TypeConfuseDelegate|ObjectDataProvider|<java\b[^>]{0,100}XMLDecoder|\bysoserial\b|['\x22]py/(?:object|reduce|function|type|repr)\b|<void\s+(?:method|property|class)\s*=|__PHP_Incomplete_Class",
     ),
     pattern(
@@ -233,7 +233,7 @@ const PATTERNS: &[Pattern] = &[
     pattern(
         "serialized_object",
         "deserialization",
-        ALL.and(Scope::DOCUMENT),
+        ALL.and(PatternScope::DOCUMENT),
         r"\bcom\.sun\.(?:rowset|org\.apache)\.|\borg\.apache\.(?:tomcat|commons)\.dbcp|\b(?:JdbcRowSetImpl|TemplatesImpl|JndiRefForwardingDataSource|JndiDataSourceFactory|PropertyPathFactoryBean|InvokerTransformer|ClassPathXmlApplicationContext|FileSystemXmlApplicationContext|BCELClassLoader|PoolBackedDataSource|XBeanInvocation|JMXInvokerServlet|BadAttributeValueExpException|WrapperConnectionPoolDataSource|JEditorPane|UnicastRef)\b",
     ),
     pattern(

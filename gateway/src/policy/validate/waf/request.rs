@@ -10,7 +10,7 @@ use super::{
 
 /// A request as it arrived, before anything of it is decoded.
 #[derive(Clone, Copy, Debug)]
-pub struct Request<'a> {
+pub struct WafRequest<'a> {
     /// The method.
     pub method: &'a str,
     /// Path and query, as the client sent them.
@@ -25,7 +25,7 @@ pub struct Request<'a> {
     pub client: IpAddr,
 }
 
-impl<'a> Request<'a> {
+impl<'a> WafRequest<'a> {
     /// The first header of this name.
     #[must_use]
     pub fn header(&self, name: &str) -> Option<&'a [u8]> {
@@ -70,7 +70,7 @@ impl Collection {
 
 /// A request taken apart.
 pub(super) struct Values<'a> {
-    pub(super) request: Request<'a>,
+    pub(super) request: WafRequest<'a>,
     /// The path, decoded once.
     pub(super) path: Vec<u8>,
     pub(super) query: Vec<Pair>,
@@ -84,7 +84,7 @@ pub(super) struct Values<'a> {
 }
 
 impl<'a> Values<'a> {
-    pub(super) fn read(request: Request<'a>) -> Self {
+    pub(super) fn read(request: WafRequest<'a>) -> Self {
         let target = request.target.split('#').next().unwrap_or_default();
         let (raw_path, raw_query) = target.split_once('?').unwrap_or((target, ""));
         let (query, is_cut) = body::form(raw_query.as_bytes());
@@ -119,7 +119,7 @@ impl<'a> Values<'a> {
 }
 
 /// The pairs of every `Cookie` header; whether there are too many.
-fn cookies(request: &Request<'_>) -> (Vec<Pair>, bool) {
+fn cookies(request: &WafRequest<'_>) -> (Vec<Pair>, bool) {
     let headers = request.headers.iter().filter(|(name, _)| name.eq_ignore_ascii_case("cookie"));
     let mut pairs = headers.flat_map(|(_, value)| value.split(|&byte| byte == b';')).filter_map(|pair| {
         let pair = pair.trim_ascii();

@@ -2,7 +2,7 @@
 
 pub(super) use self::{
     compile::{CompiledRules, RuleFileError, compile},
-    run::{Outcome, run},
+    run::{WafOutcome, run},
 };
 
 mod actions;

@@ -25,7 +25,7 @@ use crate::{
     proxy::{
         connection::{
             Connection,
-            client_io::{ClientIo, Stream},
+            client_io::{self, ClientIo},
         },
         raw_head::RawHead,
         service::{BodyError, RequestLine, SendBody, Service},
@@ -75,7 +75,7 @@ impl Unconnected {
         drop(entered);
         let client = Trusted::new(&Trust::default(), 64).peer(SocketAddr::from(([192, 0, 2, 1], 1)));
         let connection = Rc::new(Connection::new(client, SocketAddr::from(([192, 0, 2, 2], 443))));
-        let io = ClientIo::new(Stream::Plain(stream), Rc::clone(&connection));
+        let io = ClientIo::new(client_io::Stream::Plain(stream), Rc::clone(&connection));
         Ok(Self { connection, io, _runtime: runtime })
     }
 }
@@ -243,7 +243,7 @@ impl SendBody for Content {
         None
     }
 
-    fn patience(&self) -> Option<(Duration, u64)> {
+    fn stall_limits(&self) -> Option<(Duration, u64)> {
         None
     }
 }

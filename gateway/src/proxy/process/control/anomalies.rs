@@ -7,7 +7,7 @@ use crate::{
         observer::anomalies::{Contributors, Deviations},
     },
     os::clock,
-    policy::detect::{BanRequest, Contribution, Contributor, Facts, Named, Observed},
+    policy::detect::{BanRequest, Contribution, Contributor, NamedContributor, Observed, ObservedFacts},
     signal::Signal,
 };
 
@@ -28,7 +28,7 @@ impl Control<'_> {
 
     fn observe_contributors(&mut self, contribution: &Contribution) {
         for Contributor { who, requests, .. } in contribution.named.iter().filter(|named| named.stands_out) {
-            let (Named::Source(source, address, relay), Some(id)) = (who, requests.last()) else { continue };
+            let (NamedContributor::Source(source, address, relay), Some(id)) = (who, requests.last()) else { continue };
             let (source, address, id) = (*source, *address, *id);
             let observed = Observed {
                 signal: Signal::Anomaly,
@@ -37,7 +37,7 @@ impl Control<'_> {
                 principal: None,
                 id,
                 limits: &[],
-                facts: Facts::default(),
+                facts: ObservedFacts::default(),
             };
             for ask in self.snapshot().detector.note(&observed, clock::monotonic()) {
                 let ask = BanRequest { relay: *relay, ..ask };

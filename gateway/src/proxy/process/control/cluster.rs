@@ -31,7 +31,7 @@ impl Control<'_> {
         let asks = snapshot.limits.as_ref().and_then(Limits::asks);
         let (alone, disbelieved) = asks.map_or((0, 0), |asks| (asks.alone(), asks.disbelieved()));
         let (reachable, since) = (told.is_reachable, told.since);
-        let lost = self.shared.cluster.mail().lost();
+        let lost = self.shared.cluster.peer_queues().lost();
         Some(StoreReport {
             reachable,
             since,
@@ -53,7 +53,7 @@ impl Control<'_> {
             return;
         }
         loop {
-            let letters = self.shared.cluster.mail().take_heard();
+            let letters = self.shared.cluster.peer_queues().take_heard();
             if letters.is_empty() {
                 return;
             }

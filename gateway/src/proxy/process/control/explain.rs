@@ -14,9 +14,9 @@ use gateway_common::source::Source;
 use crate::{
     os::clock::Now,
     policy::auth::Lookup,
-    proxy::{generation::Compiled, lookup::Requester, worker::shared::Shared},
+    proxy::{generation::Compiled, lookup::Requester, worker::shared::WorkersShared},
     settings::auth::Method,
-    snapshot::explain::{self, Explanation, Question, explain},
+    snapshot::explain::{self, ExplainQuestion, Explanation, explain},
     web::request_id::RequestId,
 };
 
@@ -34,7 +34,13 @@ pub(super) struct Explaining<'a>(Vec<Running<'a>>);
 
 impl<'a> Explaining<'a> {
     /// Begins to answer a question by a configuration.
-    pub(super) fn begin(&mut self, number: u64, question: Box<Question>, by: Arc<Compiled>, shared: &'a Shared) {
+    pub(super) fn begin(
+        &mut self,
+        number: u64,
+        question: Box<ExplainQuestion>,
+        by: Arc<Compiled>,
+        shared: &'a WorkersShared,
+    ) {
         self.0.push(if self.0.len() < MOST {
             Box::pin(async move { (number, answer(&question, &by, shared).await) })
         } else {
@@ -58,7 +64,7 @@ impl<'a> Explaining<'a> {
     }
 }
 
-async fn answer(question: &Question, by: &Compiled, shared: &Shared) -> Explanation {
+async fn answer(question: &ExplainQuestion, by: &Compiled, shared: &WorkersShared) -> Explanation {
     let (mut answers, mut unknown) = (Vec::new(), None);
     // No method asks twice.
     for _ in 0..=Method::ALL.len() {
@@ -73,10 +79,14 @@ async fn answer(question: &Question, by: &Compiled, shared: &Shared) -> Explanat
     Explanation::Refused("it has to know too much".to_owned())
 }
 
-async fn find(lookup: Lookup, by: &Compiled, shared: &Shared) -> Result<crate::policy::auth::Answer, &'static str> {
+async fn find(
+    lookup: Lookup,
+    by: &Compiled,
+    shared: &WorkersShared,
+) -> Result<crate::policy::auth::LookupAnswer, &'static str> {
     let wait = match &lookup {
-        Lookup::Introspection(question) => question.patience(),
-        Lookup::Keys(keys) => keys.patience(),
+        Lookup::Introspection(question) => question.timeout(),
+        Lookup::Keys(keys) => keys.timeout(),
         Lookup::Password(_) => return Err(PASSWORD),
     };
     // As of a trusted proxy: nothing is held against whoever it would be.

@@ -18,7 +18,7 @@ use crate::{
     policy::{detect::ProfileRow, limit::report::LimitQuestion},
     proxy::{
         process::{configurations::reason, credentials, limits, quotas, spent, worker_thread::Running},
-        worker::messages::Command,
+        worker::messages::WorkerCommand,
     },
 };
 
@@ -60,13 +60,13 @@ impl Control<'_> {
             }
             ToProxy::CredentialChanges(changes) => {
                 credentials::change(self.tables(), changes);
-                send_all(workers, || Command::Recheck).await;
+                send_all(workers, || WorkerCommand::Recheck).await;
             }
             ToProxy::Credentials { replaces } => {
                 // Without them it would go on taking what is revoked.
                 let loaded = credentials::load(self.tables(), descriptors.into_iter().next(), replaces);
                 loaded.context("API keys and revocations cannot be read")?;
-                send_all(workers, || Command::Recheck).await;
+                send_all(workers, || WorkerCommand::Recheck).await;
             }
             ToProxy::Telemetry => match descriptors.into_iter().next() {
                 Some(socket) => self.telemetry.adopt(socket),
@@ -105,8 +105,8 @@ impl Control<'_> {
             ToProxy::Promoted { what } => self.snapshot().enforce(&what),
             ToProxy::RevocationsStale(is_stale) => self.tables().set_stale(is_stale),
             ToProxy::TicketKeys(keys) => self.snapshot().tickets.adopt(*keys, Now::read()),
-            ToProxy::Letter(letter) => self.shared.cluster.mail().change(letter),
-            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.mail().part(part, of, letter),
+            ToProxy::Letter(letter) => self.shared.cluster.peer_queues().change(letter),
+            ToProxy::WholeLetter(part, of, letter) => self.shared.cluster.peer_queues().part(part, of, letter),
             ToProxy::Stopping => self.shared.is_stopping.store(true, Ordering::Relaxed),
             ToProxy::Listen { listener } => {
                 if let Err(error) = self.configurations.listen(listener, descriptors) {
@@ -133,7 +133,7 @@ impl Control<'_> {
             tracing::warn!(ban = id, others, "the proxy's table of bans is full: only the kernel enforces this ban");
         }
         self.closing.insert(id, (workers.len(), 0));
-        send_all(workers, || Command::Close { ban: id, source, known }).await;
+        send_all(workers, || WorkerCommand::Close { ban: id, source, known }).await;
     }
 
     fn allow(&self, source: Source) {
@@ -176,7 +176,7 @@ impl Control<'_> {
         let sealed = descriptors.into_iter().next().context("the guard sent nothing")?;
         let in_force = unseal::<InForce>(sealed)?;
         self.configurations.in_force().take_in_force(&in_force, &self.shared.bans);
-        send_all(workers, || Command::CloseBanned).await;
+        send_all(workers, || WorkerCommand::CloseBanned).await;
         Ok(())
     }
 
@@ -186,7 +186,7 @@ impl Control<'_> {
         let others = self.configurations.renew(unseal(file)?)?;
         self.serve_cluster(self.configurations.in_force());
         if others {
-            send_all(workers, || Command::Reverify).await;
+            send_all(workers, || WorkerCommand::Reverify).await;
         }
         Ok(())
     }
@@ -201,7 +201,7 @@ impl Control<'_> {
         self.keep_keys(&compiled).await;
         self.configuring += workers.len();
         for (worker, sockets) in workers.iter().zip(sockets) {
-            let command = Command::Configure { compiled: Arc::clone(&compiled), sockets };
+            let command = WorkerCommand::Configure { compiled: Arc::clone(&compiled), sockets };
             worker.commands.send(command).await.unwrap_or_default();
         }
     }

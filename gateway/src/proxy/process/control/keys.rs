@@ -5,8 +5,8 @@ use crate::{
     message::{Counted, KeptKeys, KeySetReport, MAX_KEPT, MAX_WHY, ToGuard},
     os::clock,
     policy::{
-        auth::jwt::{KeySet, keys::Keys},
-        detect::{BanRequest, Facts, Observed},
+        auth::jwt::{KeySet, keys::JwtKeys},
+        detect::{BanRequest, Observed, ObservedFacts},
     },
     proxy::{
         generation::Compiled,
@@ -76,7 +76,7 @@ impl Control<'_> {
         let counted = Counted { signals, ..Counted::default() };
         self.telemetry.add(&counted);
         self.delta.add(&counted);
-        let (signal, facts) = (Signal::UnknownKey, Facts::default());
+        let (signal, facts) = (Signal::UnknownKey, ObservedFacts::default());
         let observed = Observed { signal, source, address, principal: None, id, limits: &[], facts };
         for ask in self.snapshot().detector.note(&observed, clock::monotonic()) {
             if let Some(ask) = self.shared.asks.ask(BanRequest { relay, ..ask }) {
@@ -92,7 +92,7 @@ fn report(news: &News) -> KeySetReport {
     KeySetReport {
         issuer: set.key().to_owned(),
         source: set.source().to_owned(),
-        keys: u32::try_from(set.load().as_ref().as_ref().map_or(0, Keys::len)).unwrap_or(u32::MAX),
+        keys: u32::try_from(set.load().as_ref().as_ref().map_or(0, JwtKeys::len)).unwrap_or(u32::MAX),
         confirmed: set.confirmed(),
         usable: set.is_usable(clock::monotonic()),
         failing_since,
@@ -102,7 +102,7 @@ fn report(news: &News) -> KeySetReport {
 
 /// The keys as the guard keeps them for the next proxy.
 fn kept(set: &KeySet, document: &[u8]) -> Option<KeptKeys> {
-    let document = String::from_utf8(Keys::reduce(document)?).ok()?;
+    let document = String::from_utf8(JwtKeys::reduce(document)?).ok()?;
     if document.len() > MAX_KEPT {
         tracing::warn!(issuer = set.key(), bytes = document.len(), "its keys are too large to be kept for a restart");
         return None;

@@ -15,17 +15,17 @@ const CONFIGURATION: &str = "[guard]\ninterfaces = []\n[[listener]]\naddress = \
     [[route]]\npath = \"/\"\nmethods = [\"GET\"]\nrequire = [\"public\"]\nrespond = { status = 200 }\n";
 
 /// What the guard hears from a proxy of two workers when it sends `messages` and they send `events`.
-fn heard(messages: &[ToProxy], events: Vec<Event>) -> Vec<ToGuard> {
+fn heard(messages: &[ToProxy], events: Vec<WorkerEvent>) -> Vec<ToGuard> {
     let bundle = Bundle { path: "gateway.toml".into(), text: CONFIGURATION.to_owned(), ..Bundle::default() };
     let limits = ProcessLimits { descriptors: 1_000, workers: 2 };
     let compiled = Arc::new(Compiled::new(&bundle, None, limits).unwrap());
-    let shared = Arc::new(Shared::new(EnforcedBans::new(64)));
+    let shared = Arc::new(WorkersShared::new(EnforcedBans::new(64)));
     let null = || OwnedFd::from(File::options().write(true).open("/dev/null").unwrap());
     let sink = Sink::start(&compiled.snapshot.access_log.outputs, [File::from(null())]).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
         let (guard, mut link, _launcher) = GuardLink::linked().await;
-        let report = sandbox::Report { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
+        let report = sandbox::SandboxReport { capabilities: Vec::new(), landlock: String::new(), seccomp: 0 };
         let configurations = Configurations::new(compiled, Vec::new(), limits).unwrap();
         let mut control = Control::new(&mut link, &shared, &sink, Memory::open(), report, configurations);
         let workers: Vec<_> = std::iter::repeat_with(running).take(2).collect();
@@ -54,7 +54,7 @@ fn running() -> Running {
 }
 
 #[track_caller]
-fn check(messages: &[ToProxy], events: Vec<Event>, expect: &str) {
+fn check(messages: &[ToProxy], events: Vec<WorkerEvent>, expect: &str) {
     let case = format!("{messages:?} {events:?}");
     assert_eq!(format!("{:?}", heard(messages, events)), expect, "{case}");
 }
@@ -62,7 +62,7 @@ fn check(messages: &[ToProxy], events: Vec<Event>, expect: &str) {
 #[test]
 fn a_drain_is_confirmed_once_nobody_accepts_any_more() {
     let barrier = |number| ToProxy::Barrier { number };
-    let retired = |count| std::iter::repeat_with(|| Event::Retired).take(count).collect();
+    let retired = |count| std::iter::repeat_with(|| WorkerEvent::Retired).take(count).collect();
     check(&[barrier(7)], Vec::new(), "[Ack { number: 7 }]");
     check(&[ToProxy::Drain, barrier(7)], Vec::new(), "[]");
     check(&[ToProxy::Drain, barrier(7)], retired(1), "[]");
@@ -93,17 +93,17 @@ fn a_ping_is_answered_in_its_turn() {
 
 #[test]
 fn what_every_worker_says_is_told_once() {
-    let closed = |connections| Event::Closed { ban: 3, connections };
+    let closed = |connections| WorkerEvent::Closed { ban: 3, connections };
     let banned = ToProxy::Banned { id: 3, source: "192.0.2.1".parse().unwrap(), expires: u64::MAX };
     let commit = |reload| ToProxy::Commit { reload };
-    let started = || vec![Event::Started, Event::Started];
-    check(&[], vec![Event::Started], "[]");
+    let started = || vec![WorkerEvent::Started, WorkerEvent::Started];
+    check(&[], vec![WorkerEvent::Started], "[]");
     check(&[], started(), "[Configured { reload: 0 }]");
-    check(&[commit(0)], vec![Event::Configured], "[]");
-    check(&[commit(0)], vec![Event::Configured, Event::Configured], "[Ready]");
+    check(&[commit(0)], vec![WorkerEvent::Configured], "[]");
+    check(&[commit(0)], vec![WorkerEvent::Configured, WorkerEvent::Configured], "[Ready]");
     // Nothing else than what is compiled comes into force.
     check(&[commit(7), ToProxy::Barrier { number: 1 }], Vec::new(), "[Ack { number: 1 }]");
-    check(&[commit(0), ToProxy::Barrier { number: 1 }], vec![Event::Configured], "[]");
+    check(&[commit(0), ToProxy::Barrier { number: 1 }], vec![WorkerEvent::Configured], "[]");
     check(std::slice::from_ref(&banned), vec![closed(2)], "[]");
     check(&[banned], vec![closed(2), closed(5)], "[Closed { ban: 3, connections: 7 }]");
 }

@@ -9,7 +9,7 @@ use crate::{
     policy::auth::role_paths::{MOST, UnseenRoles},
     proxy::{
         process::{quotas, worker_thread::Running},
-        worker::messages::Command,
+        worker::messages::WorkerCommand,
     },
     settings::authz::Requirement,
 };
@@ -20,7 +20,7 @@ impl Control<'_> {
         self.configurations.sweep();
         quotas::tick(self.configurations.limits());
         if self.tables().take_ended(Now::read().unix_seconds()) {
-            send_all(workers, || Command::Recheck).await;
+            send_all(workers, || WorkerCommand::Recheck).await;
         }
         if self.guard.has_guard() {
             self.tell_lost();

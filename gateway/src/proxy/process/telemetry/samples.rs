@@ -1,6 +1,6 @@
 //! The numbers that the observer is told, each by the name of its metric.
 
-use super::{Current, Telemetry};
+use super::{Current, TelemetrySums};
 use crate::{
     log::drops::DropReason,
     message::{
@@ -13,7 +13,7 @@ use crate::{
     signal::Signal,
 };
 
-impl Telemetry {
+impl TelemetrySums {
     /// Everything, as it is now.
     pub(super) fn samples(&self, current: &Current<'_>) -> Samples {
         let mut samples = Samples::default();

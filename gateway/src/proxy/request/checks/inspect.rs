@@ -8,7 +8,7 @@ use std::{net::IpAddr, sync::Arc};
 use crate::{
     policy::validate::{
         graphql,
-        waf::{self, Request, Waf, WafVerdict},
+        waf::{self, Waf, WafRequest, WafVerdict},
     },
     proxy::{
         generation::Generation,
@@ -191,7 +191,7 @@ impl OwnedRequest {
         let host =
             (!self.headers.iter().any(|(name, _)| name == header::HOST)).then_some(("host", self.host.as_bytes()));
         let headers: Vec<_> = host.into_iter().chain(headers).collect();
-        waf.inspect(&Request {
+        waf.inspect(&WafRequest {
             method: self.method.as_str(),
             target: &self.target,
             protocol: match self.version {

@@ -6,7 +6,7 @@ use http::HeaderMap;
 
 use crate::{
     os::clock::{self, Now},
-    policy::limit::{Facts, RateLimitHeaders, RequestUsage, When},
+    policy::limit::{LimitFacts, RateLimitHeaders, RequestUsage, When},
     proxy::{
         request::exchange::{Exchange, Throttles},
         timing::throttle::Throttle,
@@ -52,7 +52,7 @@ impl Exchange {
         now: u64,
     ) -> Result<(), Refusal> {
         let Some(limits) = &self.listener.snapshot().limits else { return Ok(()) };
-        let facts = Facts {
+        let facts = LimitFacts {
             source: self.client.source,
             address: self.client.address.ip(),
             ja4: self.connection.ja4(),
@@ -100,7 +100,7 @@ impl Exchange {
         if bandwidth.is_empty() {
             return;
         }
-        let (upload, download) = bandwidth.find(&Facts {
+        let (upload, download) = bandwidth.find(&LimitFacts {
             source: self.client.source,
             address: self.client.address.ip(),
             ja4: self.connection.ja4(),

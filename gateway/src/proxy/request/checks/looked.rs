@@ -41,7 +41,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::settings::detect::{Defaults, Rule, Settings};
+    use crate::settings::detect::{self, Defaults, Rule};
 
     #[test]
     fn what_a_page_of_another_site_sends() {
@@ -56,7 +56,7 @@ mod tests {
             (Signal::ScanPath, Some(""), false),
             (Signal::ScanPath, None, false),
         ] {
-            let detector = Detector::new(&Settings {
+            let detector = Detector::new(&detect::Settings {
                 capacity: 1,
                 unusual_after: Duration::ZERO,
                 defaults: Defaults::Off,

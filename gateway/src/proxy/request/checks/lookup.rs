@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     os::clock::Now,
-    policy::auth::{Answer, Identity, Lookup, Outcome, Presented},
+    policy::auth::{AuthOutcome, Identity, Lookup, LookupAnswer, Presented},
     proxy::{generation::ListenerRef, lookup::Requester, request::exchange::Exchange},
     refusal::{Refusal, Reject},
     settings::auth::Method,
@@ -29,21 +29,21 @@ pub(in crate::proxy::request) async fn identify(
         let presented = Presented { answers: &answers, ..presented };
         // A token may have expired while its request waited.
         match listener.snapshot().authenticators.identify(&presented, &route.accepted, Now::read()) {
-            Outcome::Decided(decided) => return decided,
-            Outcome::Needs(next) => lookup = next,
+            AuthOutcome::Decided(decided) => return decided,
+            AuthOutcome::Needs(next) => lookup = next,
         }
     }
     Err(Refusal::new(Reject::Unavailable, "authentication has to know too much"))
 }
 
 /// Finds one thing out.
-async fn perform(lookup: Lookup, listener: &ListenerRef, exchange: &Exchange) -> Result<Answer, Refusal> {
+async fn perform(lookup: Lookup, listener: &ListenerRef, exchange: &Exchange) -> Result<LookupAnswer, Refusal> {
     let client = &exchange.client;
     let wait = match lookup {
-        Lookup::Introspection(ref question) => question.patience(),
-        Lookup::Keys(ref keys) => keys.patience(),
+        Lookup::Introspection(ref question) => question.timeout(),
+        Lookup::Keys(ref keys) => keys.timeout(),
         Lookup::Password(check) => {
-            return Ok(Answer::Password(listener.generation.compare(check, client.source).await?));
+            return Ok(LookupAnswer::Password(listener.generation.compare(check, client.source).await?));
         }
     };
     let (source, address, relay) = (client.source, client.address.ip(), client.relay);

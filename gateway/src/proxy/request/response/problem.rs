@@ -10,7 +10,7 @@ use super::response_body::ResponseBody;
 use crate::{
     proxy::request::{exchange::Exchange, grpc},
     refusal::{
-        Refusal, Reject, Row,
+        Refusal, RefusalRow, Reject,
         violation::{RequestPart, Violation},
     },
     settings::validate::Details,
@@ -90,7 +90,7 @@ pub(in crate::proxy) fn is_head(exchange: &Exchange) -> bool {
     matches!(&exchange.request.line, Some((Method::HEAD, Version::HTTP_2, _)))
 }
 
-fn text(row: Row, id: &[u8], policies: &[Arc<str>], (violations, details): (&[Violation], Details)) -> Bytes {
+fn text(row: RefusalRow, id: &[u8], policies: &[Arc<str>], (violations, details): (&[Violation], Details)) -> Bytes {
     let id = std::str::from_utf8(id).unwrap_or_default();
     let (label, title, status) = (row.label, row.title, row.status.as_str());
     let parts = [

@@ -117,7 +117,7 @@ impl<'a> CommonHeaders<'a> {
         exchange: &Exchange,
         is_relayed: bool,
     ) -> Self {
-        let hsts: Option<&tls::Hsts> = match connection.secured.get() {
+        let hsts: Option<&tls::HstsHosts> = match connection.secured.get() {
             Some(secured) => secured.hsts.as_deref(),
             None => listener.snapshot().hsts.get(listener.index).and_then(Option::as_ref),
         };

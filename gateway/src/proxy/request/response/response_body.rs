@@ -169,7 +169,7 @@ impl SendBody for ResponseBody {
         self.0.raw_head.take()
     }
 
-    fn patience(&self) -> Option<(Duration, u64)> {
+    fn stall_limits(&self) -> Option<(Duration, u64)> {
         let timeouts = self.0.exchange.as_ref()?.timeouts();
         Some((timeouts.body, timeouts.least_rate))
     }

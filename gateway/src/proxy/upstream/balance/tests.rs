@@ -3,8 +3,9 @@
 use super::*;
 use crate::settings::upstream::HashBy;
 
-fn servers(weights: &[u32]) -> Vec<Server> {
-    let server = |(index, weight): (usize, &u32)| Server { address: format!("10.0.0.{index}:80"), weight: *weight };
+fn servers(weights: &[u32]) -> Vec<UpstreamServer> {
+    let server =
+        |(index, weight): (usize, &u32)| UpstreamServer { address: format!("10.0.0.{index}:80"), weight: *weight };
     weights.iter().enumerate().map(server).collect()
 }
 

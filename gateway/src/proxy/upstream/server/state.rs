@@ -17,12 +17,12 @@ use gateway_common::source::Source;
 use super::failing::Failing;
 use crate::{
     message::{FailingServer, ServerState, UpstreamReport},
-    policy::admission::Report,
+    policy::admission::GateReport,
     proxy::upstream::{
         balance::{bit, hash},
         gate::SharedGate,
     },
-    settings::upstream::{Ejection, Server, Upstream},
+    settings::upstream::{Ejection, Upstream, UpstreamServer},
 };
 
 /// The least share of its turns that a server gets when it has just come back, in thousandths.
@@ -139,9 +139,9 @@ impl UpstreamState {
     }
 
     /// Which server a server of other settings is: the first here with its address is the first there, and so on.
-    fn index_of(&self, server: usize, others: &[Server]) -> Option<usize> {
+    fn index_of(&self, server: usize, others: &[UpstreamServer]) -> Option<usize> {
         let address = &others.get(server)?.address;
-        let is_alike = |other: &Server| other.address == *address;
+        let is_alike = |other: &UpstreamServer| other.address == *address;
         let before = others.iter().take(server).filter(|other| is_alike(other)).count();
         let mine = self.settings.servers.iter().enumerate().filter(|(_, mine)| is_alike(mine));
         mine.map(|(at, _)| at).nth(before)
@@ -232,7 +232,7 @@ impl UpstreamState {
     }
 
     /// How the limit on requests at once is, where there is one.
-    pub(in crate::proxy) fn concurrency(&self) -> Option<Report> {
+    pub(in crate::proxy) fn concurrency(&self) -> Option<GateReport> {
         self.gate.as_ref().map(|gate| gate.report())
     }
 

@@ -36,7 +36,14 @@ impl World {
 
     fn force(&mut self, source: &str) -> String {
         let (source, reason) = (source.parse().unwrap(), "tests".to_owned());
-        self.handle(Request::BlockAdd { source, seconds: None, reason, shadow: false, confirm: None, force: true })
+        self.handle(ControlRequest::BlockAdd {
+            source,
+            seconds: None,
+            reason,
+            shadow: false,
+            confirm: None,
+            force: true,
+        })
     }
 }
 

@@ -6,10 +6,12 @@ impl World {
     /// Begins an import and gives it up.
     fn abort(&mut self, feed: &str, reason: Option<&str>) -> String {
         let (now, feed) = (self.now, Some(feed.to_owned()));
-        let begin = Request::BlockImportBegin { feed, seconds: None, shadow: false, force: false };
-        let Answer::Import(begun) = self.guard().handle(begin, &OPERATOR, now) else { panic!("it is not begun") };
-        let abort = Request::BlockImportAbort { id: begun.id, reason: reason.map(str::to_owned) };
-        let Answer::Done { message, .. } = self.guard().handle(abort, &OPERATOR, now) else { panic!("refused") };
+        let begin = ControlRequest::BlockImportBegin { feed, seconds: None, shadow: false, force: false };
+        let ControlAnswer::Import(begun) = self.guard().handle(begin, &OPERATOR, now) else {
+            panic!("it is not begun")
+        };
+        let abort = ControlRequest::BlockImportAbort { id: begun.id, reason: reason.map(str::to_owned) };
+        let ControlAnswer::Done { message, .. } = self.guard().handle(abort, &OPERATOR, now) else { panic!("refused") };
         message
     }
 }
@@ -28,7 +30,7 @@ fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
     for dismissed in [true, false] {
         let told = world.import(Some("a"), None, false, &[]);
         assert!(
-            matches!(&told, Answer::Import(import) if import.dismissed == dismissed && import.removed == 0),
+            matches!(&told, ControlAnswer::Import(import) if import.dismissed == dismissed && import.removed == 0),
             "{told:?}"
         );
         world.warned(&[]);
@@ -42,7 +44,7 @@ fn an_import_that_is_given_up_leaves_nothing_but_its_reason() {
     world.warned(&[]);
     world.abort("b", Some("b is a web page"));
     let now = world.now;
-    assert!(matches!(world.guard().handle(Request::BlockFlush, &OPERATOR, now), Answer::Done { .. }));
+    assert!(matches!(world.guard().handle(ControlRequest::BlockFlush, &OPERATOR, now), ControlAnswer::Done { .. }));
     world.finish();
     world.warned(&[]);
 }
@@ -54,17 +56,17 @@ fn nobody_keeps_others_from_importing() {
     let start = world.now.monotonic;
     let begin = |world: &mut World, who: &Actor, seconds: u64| {
         let now = Now { monotonic: start + seconds * SECOND, ..world.now };
-        let begin = Request::BlockImportBegin { feed: None, seconds: None, shadow: false, force: false };
+        let begin = ControlRequest::BlockImportBegin { feed: None, seconds: None, shadow: false, force: false };
         match world.guard().handle(begin, who, now) {
-            Answer::Import(begun) => Ok(begun.id),
-            Answer::Refused { code, .. } => Err(code),
+            ControlAnswer::Import(begun) => Ok(begun.id),
+            ControlAnswer::Refused { code, .. } => Err(code),
             other => panic!("{other:?}"),
         }
     };
     let goes_on = |world: &mut World, id: u64, who: &Actor, seconds: u64| {
         let now = Now { monotonic: start + seconds * SECOND, ..world.now };
-        let chunk = Request::BlockImportChunk { id, entries: Vec::new() };
-        matches!(world.guard().handle(chunk, who, now), Answer::Import(_))
+        let chunk = ControlRequest::BlockImportChunk { id, entries: Vec::new() };
+        matches!(world.guard().handle(chunk, who, now), ControlAnswer::Import(_))
     };
     let token = |name: u64| Actor::Token(format!("t{name}"));
     let busy = Err("busy".to_owned());
@@ -95,13 +97,13 @@ fn nobody_keeps_others_from_importing() {
 fn a_list_without_a_name_is_removed_as_others_are() {
     let mut world = World::new("feed-nameless");
     let refused = world.import(None, None, false, &["127.0.0.1"]);
-    assert!(matches!(&refused, Answer::Refused { code, .. } if code == "empty"), "{refused:?}");
+    assert!(matches!(&refused, ControlAnswer::Refused { code, .. } if code == "empty"), "{refused:?}");
     let warnings = world.guard().feed_warnings();
     assert!(matches!(&warnings[..], [one] if one.starts_with("import: refused (empty)")), "{warnings:?}");
     for dismissed in [true, false] {
         let told = world.import(Some(""), None, false, &[]);
         assert!(
-            matches!(&told, Answer::Import(import) if import.dismissed == dismissed && import.removed == 0),
+            matches!(&told, ControlAnswer::Import(import) if import.dismissed == dismissed && import.removed == 0),
             "{told:?}"
         );
         assert_eq!(world.guard().feed_warnings(), [] as [&str; 0]);
@@ -123,10 +125,13 @@ fn an_import_that_nobody_waits_for_does_not_come_into_force() {
         let now = world.now;
         let other = rusqlite::Connection::open(world.folder.join(state_files::STORE)).unwrap();
         other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        let begin = Request::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow: false, force: false };
-        let Answer::Import(begun) = world.guard().handle(begin, &OPERATOR, now) else { panic!("it is not begun") };
+        let begin =
+            ControlRequest::BlockImportBegin { feed: Some("a".into()), seconds: None, shadow: false, force: false };
+        let ControlAnswer::Import(begun) = world.guard().handle(begin, &OPERATOR, now) else {
+            panic!("it is not begun")
+        };
         let entries = vec![ImportEntry(1, "192.0.2.1".parse().unwrap(), None, None)];
-        drop(world.guard().handle(Request::BlockImportChunk { id: begun.id, entries }, &OPERATOR, now));
+        drop(world.guard().handle(ControlRequest::BlockImportChunk { id: begun.id, entries }, &OPERATOR, now));
         let (sender, receiver) = oneshot::channel();
         world.guard().import_commit((begun.id, "ab".to_owned(), false), &OPERATOR, sender, now);
         world.finish();
@@ -190,7 +195,8 @@ fn what_is_said_where_no_packet_is_dropped() {
     let now = world.now;
     for is_attached in [true, false] {
         if !is_attached {
-            let Answer::Done { message, .. } = world.guard().handle(Request::Detach, &OPERATOR, now) else {
+            let ControlAnswer::Done { message, .. } = world.guard().handle(ControlRequest::Detach, &OPERATOR, now)
+            else {
                 panic!("it is not detached")
             };
             assert!(message.contains("1 listed source is served meanwhile"), "{message}");
@@ -209,9 +215,12 @@ fn what_is_said_where_no_packet_is_dropped() {
         }
         let warns = world.guard().feed_warnings().iter().any(|one| one.contains("`gateway attach`"));
         assert_eq!(warns, !is_attached);
-        let told = world.guard().handle(Request::BlockList, &OPERATOR, now);
-        assert!(matches!(&told, Answer::Blocks { unattached, .. } if unattached.is_some() != is_attached), "{told:?}");
+        let told = world.guard().handle(ControlRequest::BlockList, &OPERATOR, now);
+        assert!(
+            matches!(&told, ControlAnswer::Blocks { unattached, .. } if unattached.is_some() != is_attached),
+            "{told:?}"
+        );
         let told = world.import(Some("a"), None, false, &["192.0.2.1"]);
-        assert!(matches!(&told, Answer::Import(told) if told.unattached.is_some() != is_attached), "{told:?}");
+        assert!(matches!(&told, ControlAnswer::Import(told) if told.unattached.is_some() != is_attached), "{told:?}");
     }
 }

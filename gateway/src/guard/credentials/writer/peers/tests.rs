@@ -3,7 +3,7 @@
 use std::slice;
 
 use super::*;
-use crate::{guard::control::Answer, policy::auth::api_key::record::Profile};
+use crate::{guard::control::ControlAnswer, policy::auth::api_key::record::Profile};
 
 const NOW: Now = Now { monotonic: 0, unix_millis: 1_800_000_000_000 };
 
@@ -34,7 +34,7 @@ fn says(node: &str, revoked: &[&str], restored: &[&str], whole: Option<u64>) -> 
     }
 }
 
-fn order(writer: &mut CredentialWriterState, order: CredentialCommand) -> (Answer, CredentialWork) {
+fn order(writer: &mut CredentialWriterState, order: CredentialCommand) -> (ControlAnswer, CredentialWork) {
     let (to, _waits) = tokio::sync::oneshot::channel();
     let mut worked = writer.work(CredentialJob::Order { order, actor: "operator:0".to_owned(), now: NOW, to });
     let (answer, _to) = worked.answer.take().unwrap();
@@ -84,10 +84,10 @@ fn an_operator_lifts_what_a_machine_said_that_is_gone() {
     hears(&mut writer, says("a", &["1"], &[], Some(1)), &[revoked("1")]);
     let number = writer.store().unwrap().revocations(0, 9).unwrap()[0].number;
     let (answer, _) = order(&mut writer, CredentialCommand::Lift { number });
-    assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
+    assert!(matches!(&answer, ControlAnswer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
     writer.work(CredentialJob::Share { nodes: vec!["b".to_owned()], now: NOW });
     let (answer, worked) = order(&mut writer, CredentialCommand::Lift { number });
-    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    assert!(matches!(answer, ControlAnswer::Done { .. }), "{answer:?}");
     assert_eq!(worked.changes, [lifted("1")]);
     std::fs::remove_dir_all(folder).unwrap();
 }
@@ -128,7 +128,7 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
     // Revoked here: its own machine does not make it good again.
     let (answer, _) =
         order(&mut writer, CredentialCommand::RevokeKey { what: "key-1".to_owned(), reason: String::new() });
-    assert!(matches!(answer, Answer::Done { .. }), "{answer:?}");
+    assert!(matches!(answer, ControlAnswer::Done { .. }), "{answer:?}");
     let later = key(1, &|key| key.expires = Some(NOW.unix_seconds() + 90));
     let worked = writer.work(CredentialJob::Peer { said: told(&[later], pepper), now: NOW });
     assert!(matches!(&worked.changes[..], [CredentialChange::Key(key)] if key.is_revoked), "{:?}", worked.changes);
@@ -140,7 +140,7 @@ fn a_key_of_another_machine_is_good_here_and_its_own_to_change() {
     };
     hears(&mut writer, told(&[key(3, &|_| {})], pepper), &[changed(&key(3, &|_| {}))]);
     let (answer, _) = order(&mut writer, rotate("key-3"));
-    assert!(matches!(&answer, Answer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
+    assert!(matches!(&answer, ControlAnswer::Refused { code, .. } if code == "of_peer"), "{answer:?}");
     // What others have made is not passed on; what is made here is told.
     let make = CredentialCommand::Make {
         prefix: "gwk".to_owned(),

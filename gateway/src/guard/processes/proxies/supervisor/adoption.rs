@@ -120,7 +120,7 @@ mod tests {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let (ours, theirs) = seqpacket::pair().unwrap();
-            let programs = Programs { place: "gateway".into(), own: OWN, proxies: OWN };
+            let programs = GuardPrograms { place: "gateway".into(), own: OWN, proxies: OWN };
             let begin = Notice::Begin { pid: 1, program: OWN, deaths: 1, status: 9, reverted: false };
             launch::send(ours.as_fd(), &begin, &[]).unwrap();
             let (launcher, _opening) = Launcher::meet(theirs).unwrap();

@@ -4,7 +4,7 @@ use super::*;
 
 /// What became of a proxy.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Outcome {
+pub(crate) enum ProxyOutcome {
     /// It serves.
     Ready,
     /// A generation that was to serve never will; an older one may still.
@@ -17,13 +17,13 @@ pub(crate) enum Outcome {
 
 impl Supervisor {
     /// A proxy is ready: it serves, and those before it drain. One that was not told to serve fails.
-    pub(crate) fn ready(&mut self, generation: u64) -> Option<Outcome> {
+    pub(crate) fn ready(&mut self, generation: u64) -> Option<ProxyOutcome> {
         let proxy = self.proxies.iter_mut().find(|proxy| proxy.generation == generation)?;
         let ProxyState::Starting(_) = proxy.state else { return None };
         if !proxy.is_committed {
             let how = "it says that it is ready before it was told to serve";
             kill(&self.launcher, proxy, how);
-            return Some(Outcome::Failed(generation, how.to_owned()));
+            return Some(ProxyOutcome::Failed(generation, how.to_owned()));
         }
         proxy.state = ProxyState::Serving(Instant::now());
         if let Some(program) = proxy.program.take() {
@@ -32,11 +32,11 @@ impl Supervisor {
         tracing::info!(pid = proxy.pid, generation, "the proxy is serving");
         self.spent = Vec::new();
         self.replace_older();
-        Some(Outcome::Ready)
+        Some(ProxyOutcome::Ready)
     }
 
     /// A process has ended. Starts another proxy where that was the one that served; `None`: it was no proxy.
-    pub(crate) fn exited(&mut self, pid: u32, status: i32) -> Option<Outcome> {
+    pub(crate) fn exited(&mut self, pid: u32, status: i32) -> Option<ProxyOutcome> {
         let at = self.proxies.iter().position(|proxy| proxy.pid == pid)?;
         let proxy = self.proxies.remove(at);
         let outcome = self.bury(&proxy, ExitStatus::from_raw(status));
@@ -62,25 +62,25 @@ impl Supervisor {
         }
     }
 
-    fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> Outcome {
+    fn bury(&mut self, proxy: &Proxy, status: ExitStatus) -> ProxyOutcome {
         let Proxy { generation, pid, state, .. } = *proxy;
         match state {
             ProxyState::Draining(_) => {
                 tracing::info!(pid, %status, "a proxy has drained");
-                Outcome::Left
+                ProxyOutcome::Left
             }
-            _ if self.stopping => Outcome::Left,
+            _ if self.stopping => ProxyOutcome::Left,
             // Told when it was found.
-            _ if proxy.pulse.stands_still => Outcome::Left,
+            _ if proxy.pulse.stands_still => ProxyOutcome::Left,
             ProxyState::Starting(_) | ProxyState::Adopting(_) => {
-                Outcome::Failed(generation, format!("the proxy (pid {pid}) never got ready: {status}"))
+                ProxyOutcome::Failed(generation, format!("the proxy (pid {pid}) never got ready: {status}"))
             }
-            ProxyState::Leftover => Outcome::Died(generation, format!("pid {pid}: {status}")),
+            ProxyState::Leftover => ProxyOutcome::Died(generation, format!("pid {pid}: {status}")),
             ProxyState::Serving(_) => {
                 self.forgive(state);
                 self.restarts += 1;
                 tracing::error!(pid, %status, "the proxy died; its listeners stay open");
-                Outcome::Died(proxy.generation, format!("pid {pid}: {status}"))
+                ProxyOutcome::Died(proxy.generation, format!("pid {pid}: {status}"))
             }
         }
     }

@@ -22,7 +22,7 @@ impl Supervisor {
     }
 
     /// The programs that the guard knows of.
-    pub(crate) const fn programs(&self) -> &Programs {
+    pub(crate) const fn programs(&self) -> &GuardPrograms {
         &self.programs
     }
 

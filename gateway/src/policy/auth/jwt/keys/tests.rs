@@ -13,7 +13,7 @@ fn rsa(bits: usize) -> String {
 
 #[track_caller]
 fn check(set: &str, expect: Result<usize, &str>) {
-    match (Keys::new(set.as_bytes()), expect) {
+    match (JwtKeys::new(set.as_bytes()), expect) {
         (Ok(keys), Ok(count)) => assert_eq!(keys.keys.len(), count, "{set}"),
         (Err(diagnostics), Err(message)) => {
             assert!(diagnostics.iter().all(|diagnostic| diagnostic.key == "jwks"));
@@ -75,7 +75,7 @@ fn secrets_do_not_belong_into_a_key_set() {
         format!(r#"{{{ED},"d":"c2VjcmV0"}}"#),
         format!(r#"{{{},"p":"c2VjcmV0","use":"enc"}}"#, rsa(2_048)),
     ] {
-        let diagnostics = Keys::new(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap_err();
+        let diagnostics = JwtKeys::new(format!(r#"{{"keys":[{key}]}}"#).as_bytes()).unwrap_err();
         let message = &diagnostics[0].message;
         assert!(message.contains("secret (\"oct\")") || message.contains("private key"), "{message}");
         assert!(!message.contains("c2VjcmV0"));
@@ -125,7 +125,7 @@ fn a_key_id_and_an_algorithm_mean_one_key() {
         r#"{{"keys":[{{{P256},"kid":"a","use":"enc"}},{{{one},"kid":"a","alg":"RS256"}},{{{one},"kid":"a","alg":"PS256"}},
         {{{ED},"kid":"a"}}]}}"#
     );
-    let keys = Keys::new(set.as_bytes()).unwrap();
+    let keys = JwtKeys::new(set.as_bytes()).unwrap();
     for (algorithm, expect) in [
         ("RS256", Ok(Algorithm::RS256)),
         ("PS256", Ok(Algorithm::PS256)),
@@ -140,8 +140,8 @@ fn a_key_id_and_an_algorithm_mean_one_key() {
     assert_eq!(unknown, Some(TokenFault::UnknownKey));
     // A token without a key id means the one key that is there twice.
     let twice = format!(r#"{{"keys":[{{{ED},"kid":"a"}},{{{ED},"kid":"a","alg":"EdDSA"}}]}}"#);
-    assert!(Keys::new(twice.as_bytes()).unwrap().find(None, "EdDSA").is_ok());
-    assert!(Keys::new(twice.replacen("\"a\"", "\"b\"", 1).as_bytes()).unwrap().find(None, "EdDSA").is_err());
+    assert!(JwtKeys::new(twice.as_bytes()).unwrap().find(None, "EdDSA").is_ok());
+    assert!(JwtKeys::new(twice.replacen("\"a\"", "\"b\"", 1).as_bytes()).unwrap().find(None, "EdDSA").is_err());
 }
 
 /// Keys that cannot be used are skipped and named, the first few of them. What gives a secret away, or has one name twice,
@@ -161,10 +161,10 @@ fn keys_that_cannot_be_used_are_named() {
         ),
     ] {
         let set = format!(r#"{{"keys":[{others}{{{ED},"kid":"good"}}]}}"#);
-        let keys = Keys::new(set.as_bytes()).unwrap();
+        let keys = JwtKeys::new(set.as_bytes()).unwrap();
         assert_eq!((keys.len(), told(keys.skipped()).as_deref()), (1, expect), "{set}");
         // What is kept for a restart has no such keys.
-        let kept = Keys::new(&Keys::reduce(set.as_bytes()).unwrap()).unwrap();
+        let kept = JwtKeys::new(&JwtKeys::reduce(set.as_bytes()).unwrap()).unwrap();
         assert_eq!((kept.len(), kept.skipped().len()), (1, 0), "{set}");
     }
     check(&format!(r#"{{"keys":[{weak},{{{ED},"d":"AAAA"}},{{{ED}}}]}}"#), Err("private key"));
@@ -186,10 +186,10 @@ fn a_good_key_keeps_its_name_beside_an_unusable_one() {
         (r#"{"kty":"future","kid":"a"}"#.to_owned(), 0),
     ] {
         for set in [format!(r#"{{"keys":[{good},{other}]}}"#), format!(r#"{{"keys":[{other},{good}]}}"#)] {
-            let keys = Keys::new(set.as_bytes()).unwrap_or_else(|faults| panic!("{set}: {faults:?}"));
+            let keys = JwtKeys::new(set.as_bytes()).unwrap_or_else(|faults| panic!("{set}: {faults:?}"));
             assert_eq!((keys.len(), keys.skipped().len()), (1, skipped), "{set}");
             assert!(keys.find(Some("a"), "EdDSA").is_ok(), "{set}");
-            let kept = Keys::new(&Keys::reduce(set.as_bytes()).unwrap()).unwrap();
+            let kept = JwtKeys::new(&JwtKeys::reduce(set.as_bytes()).unwrap()).unwrap();
             assert_eq!((kept.len(), kept.skipped().len()), (1, 0), "{set}");
         }
     }
@@ -198,6 +198,6 @@ fn a_good_key_keeps_its_name_beside_an_unusable_one() {
 /// Every fault is told at once.
 #[test]
 fn faults_are_told_together() {
-    let diagnostics = Keys::new(br#"{"keys":[{"kty":"oct"},{"kty":"EC"},{"kid":"a"}]}"#).unwrap_err();
+    let diagnostics = JwtKeys::new(br#"{"keys":[{"kty":"oct"},{"kty":"EC"},{"kid":"a"}]}"#).unwrap_err();
     assert_eq!(diagnostics.len(), 3, "{diagnostics:?}");
 }

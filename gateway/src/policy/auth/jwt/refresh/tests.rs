@@ -35,11 +35,11 @@ fn fetched(began: u64) -> Refresh<u32> {
 #[test]
 fn an_unknown_key_is_fetched_once_for_all() {
     let mut refresh = fetched(0);
-    assert_eq!(refresh.ask(&name("a"), 1, at(100)), Decision::Fetch);
+    assert_eq!(refresh.ask(&name("a"), 1, at(100)), RefreshDecision::Fetch);
     refresh.begin(at(100));
     assert_eq!(refresh.due(), None);
-    assert_eq!(refresh.ask(&name("a"), 2, at(101)), Decision::Join);
-    assert_eq!(refresh.ask(&name("b"), 3, at(101)), Decision::Join);
+    assert_eq!(refresh.ask(&name("a"), 2, at(101)), RefreshDecision::Join);
+    assert_eq!(refresh.ask(&name("b"), 3, at(101)), RefreshDecision::Join);
     let settled = refresh.succeed(has(&["a"]), None, 0, at(102));
     assert_eq!(settled, Settled { unknown: vec![], wronged: vec![] });
     // It began before these came, so that it says nothing of them.
@@ -50,22 +50,22 @@ fn an_unknown_key_is_fetched_once_for_all() {
 fn nobody_is_blamed_before_a_fetch_that_began_later() {
     let mut refresh = fetched(100);
     // The last fetch is too fresh for another.
-    assert_eq!(refresh.ask(&name("x"), 1, at(103)), Decision::Later(Duration::from_secs(7)));
-    assert_eq!(refresh.ask(&name("y"), 2, at(104)), Decision::Later(Duration::from_secs(6)));
+    assert_eq!(refresh.ask(&name("x"), 1, at(103)), RefreshDecision::Later(Duration::from_secs(7)));
+    assert_eq!(refresh.ask(&name("y"), 2, at(104)), RefreshDecision::Later(Duration::from_secs(6)));
     assert_eq!(refresh.due(), Some(at(110)), "what is undecided is decided as soon as may be");
     refresh.begin(at(110));
     let settled = refresh.succeed(has(&["y"]), None, 0, at(111));
     assert_eq!(settled, Settled { unknown: vec![1], wronged: vec![] });
     assert_eq!(refresh.due(), Some(at(111) + 15 * 60 * SECOND));
     // The issuer may publish it a moment later: it is looked for once more.
-    assert_eq!(refresh.ask(&name("x"), 3, at(112)), Decision::Later(Duration::from_secs(8)));
+    assert_eq!(refresh.ask(&name("x"), 3, at(112)), RefreshDecision::Later(Duration::from_secs(8)));
     assert_eq!(refresh.due(), Some(at(120)));
     refresh.begin(at(120));
     let settled = refresh.succeed(has(&["y"]), None, 0, at(121));
     assert_eq!(settled, Settled { unknown: vec![3], wronged: vec![] });
-    assert_eq!(refresh.ask(&name("x"), 4, at(122)), Decision::Absent);
+    assert_eq!(refresh.ask(&name("x"), 4, at(122)), RefreshDecision::Absent);
     // What was nobody's may be somebody's later.
-    assert_eq!(refresh.ask(&name("x"), 5, at(130)), Decision::Fetch);
+    assert_eq!(refresh.ask(&name("x"), 5, at(130)), RefreshDecision::Fetch);
     refresh.begin(at(130));
     let settled = refresh.succeed(has(&["x", "y"]), None, 0, at(131));
     assert_eq!(settled, Settled { unknown: vec![], wronged: vec![1, 3, 4] });
@@ -82,10 +82,10 @@ fn a_key_that_is_published_late_is_nobodys_for_no_request_that_comes_later() {
         for now in 0..200_u64 {
             let due = refresh.due().is_some_and(|due| due <= tenth(now));
             let asked = (!is_known).then(|| refresh.ask(&name("late"), u32::try_from(now).unwrap(), tenth(now)));
-            if asked == Some(Decision::Absent) && now >= published {
+            if asked == Some(RefreshDecision::Absent) && now >= published {
                 wronged.push(now);
             }
-            if fetching.is_none() && (due || asked == Some(Decision::Fetch)) {
+            if fetching.is_none() && (due || asked == Some(RefreshDecision::Fetch)) {
                 refresh.begin(tenth(now));
                 fetching = Some(now);
                 fetches.push(now);
@@ -110,20 +110,20 @@ fn a_key_that_is_published_late_is_nobodys_for_no_request_that_comes_later() {
 #[test]
 fn a_key_that_has_gone_is_looked_for_once() {
     let mut refresh = fetched(0);
-    assert_eq!(refresh.ask(&name("gone"), 1, at(100)), Decision::Fetch);
+    assert_eq!(refresh.ask(&name("gone"), 1, at(100)), RefreshDecision::Fetch);
     refresh.begin(at(100));
     refresh.succeed(has(&["a"]), None, 0, at(101));
     refresh.note_absent(name("gone"), KeyPresence::Gone, 1, at(101));
-    assert_eq!(refresh.ask(&name("gone"), 2, at(102)), Decision::Absent);
+    assert_eq!(refresh.ask(&name("gone"), 2, at(102)), RefreshDecision::Absent);
 }
 
 #[test]
 fn a_fetch_that_fails_blames_nobody() {
     let mut refresh = fetched(0);
     refresh.begin(at(100));
-    assert_eq!(refresh.ask(&name("a"), 1, at(100)), Decision::Join);
+    assert_eq!(refresh.ask(&name("a"), 1, at(100)), RefreshDecision::Join);
     refresh.fail(0, at(105));
-    assert_eq!(refresh.ask(&name("a"), 1, at(106)), Decision::Later(Duration::from_secs(4)));
+    assert_eq!(refresh.ask(&name("a"), 1, at(106)), RefreshDecision::Later(Duration::from_secs(4)));
     refresh.begin(at(110));
     refresh.fail(0, at(115));
     assert_eq!(refresh.due(), Some(at(135)), "what is undecided is forgotten, and the pause is twice as long");
@@ -154,13 +154,13 @@ fn j07_a_flood_of_unknown_keys() {
     for request in 0..100_000_u64 {
         let now = at(100) + request * SECOND / 1_000;
         match refresh.ask(&name(&format!("k{request}")), u32::try_from(request).unwrap(), now) {
-            Decision::Fetch => {
+            RefreshDecision::Fetch => {
                 refresh.begin(now);
                 fetches += 1;
                 begun = Some(now);
             }
-            Decision::Absent => panic!("nobody has asked for it before"),
-            Decision::Join | Decision::Later(_) => {}
+            RefreshDecision::Absent => panic!("nobody has asked for it before"),
+            RefreshDecision::Join | RefreshDecision::Later(_) => {}
         }
         if begun.is_some_and(|begun| now >= begun + SECOND / 10) {
             refresh.succeed(has(&[]), None, 0, now);

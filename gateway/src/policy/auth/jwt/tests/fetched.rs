@@ -10,25 +10,25 @@ fn later(minutes: u64) -> Now {
 }
 
 /// Settings of an issuer whose keys are fetched.
-fn fetched() -> Settings {
+fn fetched() -> jwt::Settings {
     changed(settings(""), |issuer| issuer.keys = KeySource::Url(Box::new(fetch())))
 }
 
 /// What is said of a token once `answers` are known.
-fn outcome(jwt: &Jwt, token: &str, answers: &[Answer], now: Now) -> String {
+fn outcome(jwt: &Jwt, token: &str, answers: &[LookupAnswer], now: Now) -> String {
     match jwt.authenticate(token.as_bytes(), answers, &Revocations::default(), now) {
-        Outcome::Decided(Ok(identity)) => identity.principal().to_owned(),
-        Outcome::Decided(Err(refusal)) => {
+        AuthOutcome::Decided(Ok(identity)) => identity.principal().to_owned(),
+        AuthOutcome::Decided(Err(refusal)) => {
             let Refusal { reject, retry_after, .. } = &refusal;
             format!("{reject:?} {:?} {retry_after:?}", refusal.row().signal)
         }
-        Outcome::Needs(Lookup::Keys(lookup)) => format!("needs {:?}", lookup.name.kid),
-        Outcome::Needs(other) => format!("needs {other:?}"),
+        AuthOutcome::Needs(Lookup::Keys(lookup)) => format!("needs {:?}", lookup.name.kid),
+        AuthOutcome::Needs(other) => format!("needs {other:?}"),
     }
 }
 
-fn keys(issuer: &Issuer) -> Keys {
-    Keys::new(issuer.set().as_bytes()).unwrap()
+fn keys(issuer: &Issuer) -> JwtKeys {
+    JwtKeys::new(issuer.set().as_bytes()).unwrap()
 }
 
 #[test]
@@ -36,7 +36,7 @@ fn keys_come_change_and_go() {
     let (old, new, jwt) = (Issuer::new(), Issuer::new(), Jwt::new(&fetched()).unwrap());
     let set = Arc::clone(jwt.fetched().next().unwrap());
     let (first, second) = (old.with_claims(&good()), new.with_claims(&good()));
-    let answer = |answer| [Answer::Keys(answer)];
+    let answer = |answer| [LookupAnswer::Keys(answer)];
     let later_in = answer(KeysAnswer::Later(Duration::from_secs(7)));
     // Without keys nobody is told that a token is not valid, and nothing is held against anybody.
     assert_eq!(outcome(&jwt, &first, &[], now()), "needs Some(\"ed\")");
@@ -90,7 +90,7 @@ fn keys_end_when_nobody_confirms_them() {
 fn keys_of_the_process_before() {
     let issuer = Issuer::new();
     let token = issuer.with_claims(&good());
-    let kept = Keys::reduce(issuer.set().as_bytes()).unwrap();
+    let kept = JwtKeys::reduce(issuer.set().as_bytes()).unwrap();
     assert!(!kept.windows(5).any(|it| it == b"\"enc\"") && kept.len() < issuer.set().len());
     let hour = 3_600_000;
     let source = "https://issuer.example at http://localhost:9100/jwks";

@@ -80,7 +80,7 @@ fn by_secret(algorithm: &str, hash: hmac::Algorithm, secret: &[u8], kid: &str) -
     format!("{message}.{}", BASE64URL_NOPAD.encode(tag.as_ref()))
 }
 
-fn secret(bytes: &[u8]) -> Settings {
+fn secret(bytes: &[u8]) -> jwt::Settings {
     let file = NamedFile { path: "secret".into(), bytes: bytes.into() };
     changed(settings(""), |issuer| issuer.keys = KeySource::Secret(file.clone()))
 }

@@ -137,10 +137,10 @@ components:
     session: {type: apiKey, in: cookie, name: sid}
 ";
     let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
-    let reading = Reading {
+    let reading = DocumentReading {
         known_headers: Some(vec![HeaderName::from_static("x-tenant")]),
         refuses_unknown_cookies: true,
-        ..Reading::default()
+        ..DocumentReading::default()
     };
     let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
     for (line, expect) in [

@@ -29,7 +29,7 @@ components:
 
 fn contract(responses: bool) -> Contract {
     let file = NamedFile { path: "/api/shop.yaml".into(), bytes: TEXT.as_bytes().into() };
-    let reading = Reading { responses, ..Reading::default() };
+    let reading = DocumentReading { responses, ..DocumentReading::default() };
     Contract::new(&file, &[], Formats::Annotate, &reading).unwrap()
 }
 
@@ -78,7 +78,7 @@ fn responses_are_held_against_the_document() {
 fn responses_of_operations_that_nothing_tells_apart_are_not_judged() {
     let text = TEXT.replace("  /a:\n", "  /a#first:\n    get: {responses: {'500': {description: no}}}\n  /a:\n");
     let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
-    let reading = Reading { responses: true, ..Reading::default() };
+    let reading = DocumentReading { responses: true, ..DocumentReading::default() };
     let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
     let operation = contract.find(&Method::GET, "/a", "", &HeaderMap::new()).unwrap().operation;
     assert_eq!(
@@ -114,7 +114,7 @@ components:
 ";
     let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
     let lint = |responses| {
-        let reading = Reading { responses, ..Reading::default() };
+        let reading = DocumentReading { responses, ..DocumentReading::default() };
         lint::lint(&file, &[], Formats::Annotate, &reading).unwrap()
     };
     let told = lint(true);

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     json::{
         decimal::Divisor,
-        document::{self, Id, JsonDocument, JsonView},
+        document::{self, JsonDocument, JsonView},
     },
     settings::validate::Formats,
 };
@@ -226,7 +226,7 @@ pub(super) fn names(value: &Value) -> Result<Vec<Box<str>>, CompileError> {
 fn constants(values: &[Value]) -> Result<Constants, CompileError> {
     let text = serde_json::to_vec(values).map_err(CompileError::new)?;
     let document = JsonDocument::parse(&text).map_err(CompileError::new)?;
-    let JsonView::Array(elements) = document.view(Id::ROOT) else { return Err(malformed()) };
+    let JsonView::Array(elements) = document.view(document::Id::ROOT) else { return Err(malformed()) };
     let mut sorted = elements.to_vec();
     sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
     let few = values.len() <= 8 && text.len() <= 200;

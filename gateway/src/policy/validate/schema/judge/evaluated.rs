@@ -3,14 +3,14 @@
 
 use super::{Judge, JudgeError, KeywordViolation, OutOfWork};
 use crate::{
-    json::document::{Id, JsonView},
+    json::document::{self, JsonView},
     policy::validate::schema::graph::{KeywordCheck, Node, NodeId},
 };
 
 /// Which of the members or elements of one value were evaluated.
 struct Evaluated<'a> {
-    at: Id,
-    held: &'a [Id],
+    at: document::Id,
+    held: &'a [document::Id],
     seen: Vec<bool>,
     /// The nodes that were asked.
     asked: Vec<NodeId>,
@@ -30,7 +30,7 @@ impl<'a> Judge<'a> {
         &mut self,
         node: &'a Node,
         rest: NodeId,
-        (view, held): (JsonView<'a>, &'a [Id]),
+        (view, held): (JsonView<'a>, &'a [document::Id]),
         fault: KeywordViolation,
     ) -> Result<(), JudgeError> {
         self.spend(held.len() as u64)?;

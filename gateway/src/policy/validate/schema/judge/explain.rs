@@ -6,7 +6,7 @@ use std::collections::HashSet;
 
 use super::{Judge, JudgeError, KeywordViolation, OutOfWork, WorkLimits};
 use crate::{
-    json::document::{Id, JsonDocument, JsonView},
+    json::document::{self, JsonDocument, JsonView},
     policy::validate::schema::{
         graph::{Graph, KeywordCheck, Measure, Members, Node, NodeId, Types},
         keyword::Keyword,
@@ -17,7 +17,7 @@ use crate::{
 /// One rule that a value breaks.
 #[derive(Debug, PartialEq, Eq)]
 pub(in crate::policy::validate::schema) struct ExplainedViolation {
-    pub(in crate::policy::validate::schema) at: Id,
+    pub(in crate::policy::validate::schema) at: document::Id,
     pub(in crate::policy::validate::schema) keyword: Keyword,
     pub(in crate::policy::validate::schema) expected: String,
 }
@@ -31,7 +31,8 @@ pub(in crate::policy::validate::schema) fn explain(
 ) -> Vec<ExplainedViolation> {
     let mut faults = ExplainedViolations::default();
     // What is found until the work ends is told.
-    let _ended: Result<(), OutOfWork> = Judge::new(graph, document, limits).explain(root, Id::ROOT, &mut faults);
+    let _ended: Result<(), OutOfWork> =
+        Judge::new(graph, document, limits).explain(root, document::Id::ROOT, &mut faults);
     faults.found
 }
 
@@ -40,7 +41,7 @@ pub(in crate::policy::validate::schema) fn explain(
 struct ExplainedViolations {
     found: Vec<ExplainedViolation>,
     /// What was asked for already: a schema may lead back to itself.
-    asked: HashSet<(NodeId, Id)>,
+    asked: HashSet<(NodeId, document::Id)>,
 }
 
 impl ExplainedViolations {
@@ -56,7 +57,7 @@ impl ExplainedViolations {
 }
 
 impl<'a> Judge<'a> {
-    fn explain(&mut self, id: NodeId, at: Id, faults: &mut ExplainedViolations) -> Result<(), OutOfWork> {
+    fn explain(&mut self, id: NodeId, at: document::Id, faults: &mut ExplainedViolations) -> Result<(), OutOfWork> {
         let graph = self.graph;
         let Some(node) = graph.nodes.get(id.0 as usize) else { return Ok(()) };
         if faults.is_full() || self.holds(id, at)? || !faults.asked.insert((id, at)) {
@@ -77,7 +78,7 @@ impl<'a> Judge<'a> {
         &mut self,
         node: &'a Node,
         (keyword, check): (Keyword, &'a KeywordCheck),
-        at: Id,
+        at: document::Id,
         faults: &mut ExplainedViolations,
     ) -> Result<(), OutOfWork> {
         let view = self.document.view(at);
@@ -148,7 +149,7 @@ impl<'a> Judge<'a> {
     fn explain_member(
         &mut self,
         rules: &'a Members,
-        member: Id,
+        member: document::Id,
         faults: &mut ExplainedViolations,
     ) -> Result<(), OutOfWork> {
         self.spend(1)?;

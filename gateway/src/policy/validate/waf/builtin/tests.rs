@@ -5,17 +5,17 @@ use std::{net::IpAddr, sync::Arc};
 use super::{super::*, rule_names};
 use crate::{
     os::file::seed,
-    settings::waf::{Exclusion, Mode, Parameter, RuleMatch, Settings},
+    settings::waf::{self, ExceptionParameter, Exclusion, RuleMatch, WafMode},
 };
 
 mod benign;
 mod bodies;
 mod kinds;
 
-fn settings() -> Settings {
-    Settings {
+fn settings() -> waf::Settings {
+    waf::Settings {
         name: "test".to_owned(),
-        mode: Mode::Enforce,
+        mode: WafMode::Enforce,
         has_builtin: true,
         roots: Vec::new(),
         files: Vec::new(),
@@ -26,12 +26,12 @@ fn settings() -> Settings {
     }
 }
 
-fn judge(settings: Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> WafVerdict {
+fn judge(settings: waf::Settings, target: &str, headers: &[(&str, &str)], body: impl AsRef<[u8]>) -> WafVerdict {
     let content_type = headers.iter().find(|(name, _)| *name == "content-type").map_or("", |(_, value)| *value);
     seed(&[content_type.as_bytes(), b"\n", target.as_bytes(), b"\n", body.as_ref()].concat());
-    let waf = Waf::new(Arc::new(Rules::new(&settings, None).unwrap()), Some("items"), None);
+    let waf = Waf::new(Arc::new(WafRules::new(&settings, None).unwrap()), Some("items"), None);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    waf.judge(&Request {
+    waf.judge(&WafRequest {
         method: "POST",
         target,
         protocol: "HTTP/1.1",
@@ -444,7 +444,7 @@ fn exceptions_are_by_rule_parameter_and_route() {
     let exclusion = |rules, parameter: Option<(&str, &str)>, routes: &[&str]| Exclusion {
         rules: vec![rules],
         parameters: parameter
-            .map(|(place, name)| Parameter {
+            .map(|(place, name)| ExceptionParameter {
                 place: Some(place).filter(|it| !it.is_empty()).map(str::to_owned),
                 name: name.to_owned(),
             })
@@ -464,7 +464,7 @@ fn exceptions_are_by_rule_parameter_and_route() {
         (exclusion(name(), Some(("", "other")), &[]), true),
     ] {
         let shown = format!("{exclude:?}");
-        let verdict = judge(Settings { exclude: vec![exclude], ..settings() }, "/a?q=../../x", &[], "");
+        let verdict = judge(waf::Settings { exclude: vec![exclude], ..settings() }, "/a?q=../../x", &[], "");
         assert_eq!(verdict.is_attack, is_attack, "{shown}: {verdict:?}");
     }
 }

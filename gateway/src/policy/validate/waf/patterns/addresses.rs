@@ -1,6 +1,6 @@
 //! Patterns of URLs that lead inside.
 
-use super::pattern::{Pattern, Scope, pattern};
+use super::pattern::{BuiltinPattern, PatternScope, pattern};
 
 /// Where a URL begins.
 macro_rules! scheme {
@@ -59,22 +59,22 @@ macro_rules! behind_another {
 }
 
 /// URLs that lead inside.
-pub(super) const ADDRESSES: &[Pattern] = &[
-    pattern("ssrf", "ssrf", Scope::VALUE, concat!(begin!(), url!(), address!(), end!())),
-    pattern("ssrf", "ssrf", Scope::VALUE, concat!(begin!(), url_of_name!(), name!(), end!())),
-    pattern("ssrf", "ssrf", Scope::VALUE, concat!(behind_another!(), url!(), address!(), end!())),
-    pattern("ssrf", "ssrf", Scope::VALUE, concat!(behind_another!(), url_of_name!(), name!(), end!())),
+pub(super) const ADDRESSES: &[BuiltinPattern] = &[
+    pattern("ssrf", "ssrf", PatternScope::VALUE, concat!(begin!(), url!(), address!(), end!())),
+    pattern("ssrf", "ssrf", PatternScope::VALUE, concat!(begin!(), url_of_name!(), name!(), end!())),
+    pattern("ssrf", "ssrf", PatternScope::VALUE, concat!(behind_another!(), url!(), address!(), end!())),
+    pattern("ssrf", "ssrf", PatternScope::VALUE, concat!(behind_another!(), url_of_name!(), name!(), end!())),
     // Resources that a page or a program loads from a text.
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         concat!(r"(?:\bsrc\s*=\s*['\x22]?|\burl\(\s*['\x22]?|!\[[^\]]*\]\(\s*)", url!(), address!(), end!()),
     ),
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         concat!(
             r"^\s*[/\\]{2,}(?:[^/\s]*@)?(?:localhost|127(?:\.\d{1,8}){1,3}|169\.254\.169\.254|\[[0:]*1?\])",
             end!()
@@ -83,7 +83,7 @@ pub(super) const ADDRESSES: &[Pattern] = &[
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         concat!(
             begin!(),
             r"(?:gopher|dict|ldaps?|jar:\w+|netdoc|file|tftp|sftp|smb|rmi|iiop|local[_-]file|ssh2\.\w+)\s*:/{1,3}"
@@ -92,20 +92,20 @@ pub(super) const ADDRESSES: &[Pattern] = &[
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         concat!(behind_another!(), r"(?:gopher|dict|ldaps?|jar:\w+|netdoc|file|tftp|smb|rmi|iiop):/{2}"),
     ),
     // Nobody writes the scheme like this, but to pass a comparison that minds case. `jdbc:` runs scripts.
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         r"^[\s'\x22(]*(?:url[:(]\s*)?(?:(?-i:d(?:A[Tt][Aa]|aT[Aa]|atA)|D(?:ATa|AtA|Ata|aT[Aa]|atA))\s*:|data:/{2}|jdbc:.*(?:\bRUNSCRIPT\b|\bautoDeserialize\b|\bsocketFactory\b|;\s*INIT\s*=))",
     ),
     pattern(
         "ssrf",
         "ssrf",
-        Scope::VALUE,
+        PatternScope::VALUE,
         r"169\.254\.169\.254|/latest/(?:meta-data|user-data|dynamic/instance-identity)|/computeMetadata/v1",
     ),
 ];

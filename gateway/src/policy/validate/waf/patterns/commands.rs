@@ -1,9 +1,9 @@
 //! The patterns of commands and code: what a shell, PHP, Node.js, Python, Ruby or .NET would run.
 
-use super::pattern::{ALL, Pattern, VALUES, pattern};
+use super::pattern::{ALL, BuiltinPattern, VALUES, pattern};
 
 /// Commands of a shell, and code.
-pub(super) const COMMANDS: &[Pattern] = &[
+pub(super) const COMMANDS: &[BuiltinPattern] = &[
     // Commands of a shell.
     // A call of a function that ends a string of PHP, and what follows is a comment.
     pattern(

@@ -1,9 +1,9 @@
 //! Patterns of template engines and expression languages.
 
-use super::pattern::{ALL, EVERYWHERE, Pattern, Scope, pattern};
+use super::pattern::{ALL, BuiltinPattern, EVERYWHERE, PatternScope, pattern};
 
 /// Templates and expression languages.
-pub(super) const EXPRESSIONS: &[Pattern] = &[
+pub(super) const EXPRESSIONS: &[BuiltinPattern] = &[
     pattern(
         "template_injection",
         "ssti",
@@ -63,7 +63,7 @@ pub(super) const EXPRESSIONS: &[Pattern] = &[
     pattern(
         "expression_injection",
         "java",
-        Scope::NAME,
+        PatternScope::NAME,
         r"(?:^|\.)class(?:\.|\[['\x22]?)(?:module|classLoader|protectionDomain)",
     ),
     pattern(

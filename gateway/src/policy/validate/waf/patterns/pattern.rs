@@ -2,9 +2,9 @@
 
 /// Kinds of values, as a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::policy::validate::waf) struct Scope(u8);
+pub(in crate::policy::validate::waf) struct PatternScope(u8);
 
-impl Scope {
+impl PatternScope {
     pub(in crate::policy::validate::waf) const NAME: Self = Self(1);
     pub(in crate::policy::validate::waf) const VALUE: Self = Self(2);
     pub(in crate::policy::validate::waf) const PATH: Self = Self(4);
@@ -35,25 +35,35 @@ impl Scope {
 }
 
 /// One pattern.
-pub(in crate::policy::validate::waf) struct Pattern {
+pub(in crate::policy::validate::waf) struct BuiltinPattern {
     pub(in crate::policy::validate::waf) rule: &'static str,
     /// The kind of attack, as tags of the Core Rule Set name it.
     pub(in crate::policy::validate::waf) tag: &'static str,
     pub(in crate::policy::validate::waf) level: u8,
     pub(in crate::policy::validate::waf) score: u32,
-    pub(in crate::policy::validate::waf) scopes: Scope,
+    pub(in crate::policy::validate::waf) scopes: PatternScope,
     pub(in crate::policy::validate::waf) regex: &'static str,
 }
 
-pub(super) const fn pattern(rule: &'static str, tag: &'static str, scopes: Scope, regex: &'static str) -> Pattern {
-    Pattern { rule, tag, level: 1, score: 5, scopes, regex }
+pub(super) const fn pattern(
+    rule: &'static str,
+    tag: &'static str,
+    scopes: PatternScope,
+    regex: &'static str,
+) -> BuiltinPattern {
+    BuiltinPattern { rule, tag, level: 1, score: 5, scopes, regex }
 }
 
-pub(super) const fn weak(rule: &'static str, tag: &'static str, scopes: Scope, regex: &'static str) -> Pattern {
-    Pattern { score: 3, ..pattern(rule, tag, scopes, regex) }
+pub(super) const fn weak(
+    rule: &'static str,
+    tag: &'static str,
+    scopes: PatternScope,
+    regex: &'static str,
+) -> BuiltinPattern {
+    BuiltinPattern { score: 3, ..pattern(rule, tag, scopes, regex) }
 }
 
-pub(super) const VALUES: Scope = Scope::VALUE.and(Scope::NAME);
-const TEXT: Scope = VALUES.and(Scope::PATH).and(Scope::HEADER);
-pub(super) const ALL: Scope = TEXT.and(Scope::FILE);
-pub(super) const EVERYWHERE: Scope = ALL.and(Scope::ANYWHERE).and(Scope::DOCUMENT);
+pub(super) const VALUES: PatternScope = PatternScope::VALUE.and(PatternScope::NAME);
+const TEXT: PatternScope = VALUES.and(PatternScope::PATH).and(PatternScope::HEADER);
+pub(super) const ALL: PatternScope = TEXT.and(PatternScope::FILE);
+pub(super) const EVERYWHERE: PatternScope = ALL.and(PatternScope::ANYWHERE).and(PatternScope::DOCUMENT);

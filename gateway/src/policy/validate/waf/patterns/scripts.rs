@@ -1,9 +1,9 @@
 //! Patterns of scripts in pages.
 
-use super::pattern::{ALL, Pattern, VALUES, pattern, weak};
+use super::pattern::{ALL, BuiltinPattern, VALUES, pattern, weak};
 
 /// Scripts in pages.
-pub(super) const SCRIPTS: &[Pattern] = &[
+pub(super) const SCRIPTS: &[BuiltinPattern] = &[
     pattern("xss", "xss", ALL, r"<\s*/?\s*script\b"),
     pattern("xss", "xss", ALL, r"<[a-z!/?][^>]{0,400}[\s/'\x22+]on[a-z]{3,24}\s*=\s*['\x22`]?[^\s>]"),
     pattern(

@@ -1,9 +1,9 @@
 //! Patterns of SQL injection and of operators of document stores.
 
-use super::pattern::{ALL, Pattern, Scope, VALUES, pattern};
+use super::pattern::{ALL, BuiltinPattern, PatternScope, VALUES, pattern};
 
 /// Statements of SQL, and operators of document stores.
-pub(super) const STATEMENTS: &[Pattern] = &[
+pub(super) const STATEMENTS: &[BuiltinPattern] = &[
     // Statements of SQL that the grammar does not see in the middle of text.
     // What follows is what a statement selects. `union select committee` is prose.
     pattern(
@@ -142,33 +142,33 @@ pub(super) const STATEMENTS: &[Pattern] = &[
     pattern(
         "nosql_injection",
         "nosql",
-        Scope::NAME,
+        PatternScope::NAME,
         r"(?:^|[.\[])\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function|type|mod|all|size|text|jsonSchema|accumulator|lookup|options|graphLookup|unionWith)(?:[.\]\[]|$)",
     ),
     pattern(
         "nosql_injection",
         "nosql",
-        Scope::VALUE,
+        PatternScope::VALUE,
         // Without quotes, only before a value: GraphQL declares variables as `($where: Filter, $in: [Int!])`.
         r"[{\[,]\s*(?:['\x22]\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function|accumulator|jsonSchema|(?:graph)?lookup|unionWith)['\x22]?\s*:|\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or|and|elemMatch|expr|function)(?:['\x22]\s*:|\s*:\s*(?:['\x22{/\d+-]|\[\s*['\x22{\[\]\d+-]|(?:true|false|null|function|this|new)\b)))",
     ),
     pattern(
         "nosql_injection",
         "nosql",
-        Scope::VALUE,
+        PatternScope::VALUE,
         r"\$where\s*(?:=|:\s*(?:['\x22`{(/\d]|(?:true|function|this|return|sleep|new)\b|\w+\s*\())|\bdb\.(?:\w+|getCollection\([^)]{0,60}\))\.(?:find|findOne|drop|insert|remove|update|aggregate|mapReduce|count)\s*\(",
     ),
     pattern(
         "nosql_injection",
         "nosql",
-        Scope::VALUE,
+        PatternScope::VALUE,
         // The first quote ends the string. In `if (a === 'x' && b === 'y')` it begins one.
         r"^(?:[^']*'|[^\x22]*\x22)\s*(?:\|\||&&|;)\s*(?:this\.\w|return\b|\(?function\b|while\s*\(|sleep\s*\(|['\x22]?\w+['\x22]?\s*={2,3})|(?:^|['\x22])\s*\d*\s*(?:\|\||&&)\s*\d+\s*={2,3}\s*\d|(?:^|[?&])[\w.\[\]-]{0,64}\[\$(?:ne|eq|gte?|lte?|n?in|regex|where|exists|not|n?or)\]\s*=",
     ),
     pattern(
         "nosql_injection",
         "nosql",
-        Scope::VALUE,
+        PatternScope::VALUE,
         r"\bthis\[['\x22]\w+['\x22]\]\s*={2,3}|^\s*function\s*\(\s*\)\s*\{|\bthis\.\w+(?:\.match\s*\(|\s*(?:={2,3}|!==?)\s*['\x22\d/])|;\s*return\s+(?:true|1|this\.)|['\x22;]\s*do\s*\{[^}]{0,200}\}\s*while\s*\(",
     ),
 ];

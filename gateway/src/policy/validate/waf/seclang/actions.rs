@@ -3,7 +3,7 @@
 use super::{
     lines,
     macros::Template,
-    rule::{Allowed, ChainedRule, Change, Control, Disruptive, Rule, RuleSet, SetVar},
+    rule::{Allowed, ChainedRule, Change, Control, Disruptive, RuleSet, SecRule, SetVar},
     targets::Variable,
     transform::Transform,
 };
@@ -11,8 +11,8 @@ use crate::text::digits::decimal;
 
 /// What the actions of one directive say.
 #[derive(Debug, Default)]
-pub(super) struct Actions {
-    pub(super) rule: Rule,
+pub(super) struct RuleActions {
+    pub(super) rule: SecRule,
     pub(super) link: ChainedRule,
     pub(super) phase: Option<u8>,
     pub(super) disruptive: Option<Disruptive>,
@@ -47,8 +47,8 @@ const WITHOUT_EFFECT: [&str; 15] = [
 ///
 /// # Errors
 /// An action that is wrong, or that is not supported.
-pub(super) fn actions(text: &str) -> Result<Actions, String> {
-    let mut actions = Actions::default();
+pub(super) fn actions(text: &str) -> Result<RuleActions, String> {
+    let mut actions = RuleActions::default();
     for part in lines::actions(text) {
         let (name, value) = part.split_once(':').map_or((part.as_str(), ""), |(name, value)| (name, value));
         let value = value.trim().trim_matches('\'');
@@ -57,7 +57,7 @@ pub(super) fn actions(text: &str) -> Result<Actions, String> {
     Ok(actions)
 }
 
-fn one(actions: &mut Actions, name: &str, value: &str) -> Result<(), String> {
+fn one(actions: &mut RuleActions, name: &str, value: &str) -> Result<(), String> {
     let number = |text: &str| decimal::<u32>(text).ok_or_else(|| format!("{name}:{text} is no number"));
     match name {
         "id" => {
@@ -145,7 +145,7 @@ fn set_variable(text: &str) -> Result<Option<SetVar>, String> {
     Ok(Some(SetVar { name: Template::new(name.trim()), change }))
 }
 
-fn control(text: &str, actions: &mut Actions) -> Result<(), String> {
+fn control(text: &str, actions: &mut RuleActions) -> Result<(), String> {
     let (name, value) = text.split_once('=').ok_or_else(|| format!("ctl:{text} says nothing"))?;
     let controls = &mut actions.link.controls;
     let wrong = || format!("ctl:{text} cannot be read");

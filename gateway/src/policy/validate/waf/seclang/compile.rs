@@ -6,11 +6,11 @@ use std::{
 };
 
 use super::{
-    actions::{Actions, actions},
+    actions::{RuleActions, actions},
     files::RuleFiles,
     lines::{Directive, directives},
     operator,
-    rule::{Disruptive, Rule, RuleSet, Step},
+    rule::{Disruptive, RuleSet, SecRule, Step},
     targets,
     transform::Transform,
 };
@@ -102,7 +102,7 @@ struct Compiler<'a> {
     /// By phase: what rules do that say nothing, and how they read values.
     defaults: HashMap<u8, (Disruptive, Vec<Transform>)>,
     /// A rule whose chain goes on.
-    open: Option<(Box<Rule>, u8)>,
+    open: Option<(Box<SecRule>, u8)>,
     chains: HashMap<Vec<Transform>, usize>,
     removed: Vec<RuleSet>,
     updates: Vec<(RuleSet, String)>,
@@ -228,7 +228,7 @@ impl<'a> Compiler<'a> {
     /// A rule, or a link of one whose chain goes on.
     fn rule(&mut self, looks: Option<(&str, &str)>, text: &str) -> Result<(), String> {
         let open = self.open.take();
-        let Actions { mut rule, mut link, phase, disruptive, is_chained, is_reset, is_logged, ignored } =
+        let RuleActions { mut rule, mut link, phase, disruptive, is_chained, is_reset, is_logged, ignored } =
             actions(text)?;
         let phase = open.as_ref().map_or_else(|| phase.unwrap_or(2), |(_, phase)| *phase);
         let default = self.defaults.get(&phase);
@@ -276,7 +276,7 @@ impl<'a> Compiler<'a> {
         }
         if let Some(message) = is_unsupported {
             self.compiled.warnings.push(format!("rule {id} never matches: {message}"));
-            link.operator = Some(operator::Operator { is_negated: false, kind: operator::Kind::Never });
+            link.operator = Some(operator::RuleOperator { is_negated: false, kind: operator::Kind::Never });
         }
         for what in ignored {
             self.compiled.warnings.push(format!("rule {id}: {what} has no effect"));
@@ -322,7 +322,7 @@ impl<'a> Compiler<'a> {
             return Err(self.wrong);
         }
         for steps in &mut self.compiled.phases {
-            let is_removed = |rule: &Rule| self.removed.iter().any(|set| set.has(rule));
+            let is_removed = |rule: &SecRule| self.removed.iter().any(|set| set.has(rule));
             steps.retain(|step| !matches!(step, Step::Rule(rule) if is_removed(rule)));
         }
         let rules = self.compiled.phases.iter_mut().flatten().filter_map(|step| match step {

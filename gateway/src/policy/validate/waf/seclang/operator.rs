@@ -17,7 +17,7 @@ use crate::text::digits::decimal;
 
 /// An operator with its argument.
 #[derive(Debug)]
-pub(super) struct Operator {
+pub(super) struct RuleOperator {
     pub(super) is_negated: bool,
     pub(super) kind: Kind,
 }
@@ -78,14 +78,14 @@ const NOT_RUN: [&str; 14] = [
 ///
 /// # Errors
 /// What is wrong with it.
-pub(super) fn operator(text: &str, files: &RuleFiles<'_>, folder: &Path) -> Result<Operator, String> {
+pub(super) fn operator(text: &str, files: &RuleFiles<'_>, folder: &Path) -> Result<RuleOperator, String> {
     let text = text.trim_start();
     let (is_negated, rest) = match text.strip_prefix('!') {
         Some(rest) if rest.starts_with('@') => (true, rest),
         Some(rest) => (true, rest),
         None => (false, text),
     };
-    let Some(named) = rest.strip_prefix('@') else { return Ok(Operator { is_negated, kind: rx(rest)? }) };
+    let Some(named) = rest.strip_prefix('@') else { return Ok(RuleOperator { is_negated, kind: rx(rest)? }) };
     let (name, argument) = named.split_once(char::is_whitespace).unwrap_or((named, ""));
     let argument = argument.trim_start();
     let template = || Template::new(argument.trim_end());
@@ -124,7 +124,7 @@ pub(super) fn operator(text: &str, files: &RuleFiles<'_>, folder: &Path) -> Resu
         other if NOT_RUN.contains(&other) => return Err(format!("the operator @{name} is not supported")),
         _ => return Err(format!("nobody knows the operator @{name}")),
     };
-    Ok(Operator { is_negated, kind })
+    Ok(RuleOperator { is_negated, kind })
 }
 
 fn rx(text: &str) -> Result<Kind, String> {

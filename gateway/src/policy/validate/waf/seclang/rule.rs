@@ -2,8 +2,8 @@
 
 use super::{
     macros::Template,
-    operator::{Kind, Operator},
-    targets::{Target, Variable},
+    operator::{Kind, RuleOperator},
+    targets::{RuleTarget, Variable},
     transform::Transform,
 };
 use crate::text::digits::decimal;
@@ -12,12 +12,12 @@ use crate::text::digits::decimal;
 #[derive(Debug)]
 pub(super) enum Step {
     Marker(String),
-    Rule(Box<Rule>),
+    Rule(Box<SecRule>),
 }
 
 /// A rule: a link, or a chain of them that must all match.
 #[derive(Debug, Default)]
-pub(super) struct Rule {
+pub(super) struct SecRule {
     pub(super) id: u32,
     /// The number as a name.
     pub(super) name: String,
@@ -33,11 +33,11 @@ pub(super) struct Rule {
     pub(super) tags: Vec<String>,
 }
 
-impl Rule {
+impl SecRule {
     /// Whether it refuses a request that it matches, and can match one.
     pub(super) fn can_refuse(&self) -> bool {
         let never =
-            |link: &ChainedRule| matches!(&link.operator, Some(Operator { is_negated: false, kind: Kind::Never }));
+            |link: &ChainedRule| matches!(&link.operator, Some(RuleOperator { is_negated: false, kind: Kind::Never }));
         self.disruptive == Disruptive::Deny && !self.links.iter().any(never)
     }
 }
@@ -45,9 +45,9 @@ impl Rule {
 /// What a rule looks at, how, and what it does for each value that matches.
 #[derive(Debug, Default)]
 pub(super) struct ChainedRule {
-    pub(super) targets: Vec<Target>,
+    pub(super) targets: Vec<RuleTarget>,
     /// `None`: it always matches.
-    pub(super) operator: Option<Operator>,
+    pub(super) operator: Option<RuleOperator>,
     pub(super) transforms: Vec<Transform>,
     /// The same transformations have the same number.
     pub(super) chain: usize,
@@ -113,7 +113,7 @@ pub(super) enum RuleSet {
 }
 
 impl RuleSet {
-    pub(super) fn has(&self, rule: &Rule) -> bool {
+    pub(super) fn has(&self, rule: &SecRule) -> bool {
         match self {
             Self::Ids(first, last) => (*first..=*last).contains(&rule.id),
             Self::Message(text) => rule.message.plain() == Some(text),

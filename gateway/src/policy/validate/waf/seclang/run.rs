@@ -15,8 +15,8 @@ use super::{
     compile::CompiledRules,
     macros::{MacroPart, Template},
     operator::{self, cost, judge},
-    rule::{Allowed, ChainedRule, Change, Control, Disruptive, Rule, RuleSet, Step},
-    targets::{Selector, Target, Variable},
+    rule::{Allowed, ChainedRule, Change, Control, Disruptive, RuleSet, SecRule, Step},
+    targets::{RuleTarget, Selector, Variable},
 };
 
 /// How many bytes operators may see of one request, all rules together; and what a value costs besides its length.
@@ -38,7 +38,7 @@ pub(in crate::policy::validate::waf) struct Hit<'a> {
 
 /// What the rules say of a request.
 #[derive(Debug, Default)]
-pub(in crate::policy::validate::waf) struct Outcome<'a> {
+pub(in crate::policy::validate::waf) struct WafOutcome<'a> {
     /// A rule refuses it.
     pub(in crate::policy::validate::waf) is_denied: bool,
     /// What the rules have added up themselves, where they do.
@@ -54,7 +54,7 @@ pub(in crate::policy::validate::waf) fn run<'a>(
     values: &Values<'_>,
     fixed: &[(&str, String)],
     exclusions: &Exclusions,
-) -> Outcome<'a> {
+) -> WafOutcome<'a> {
     let mut transaction = Transaction {
         items: Items::of_head(values),
         variables: fixed.iter().map(|(name, value)| ((*name).to_owned(), value.clone().into_bytes())).collect(),
@@ -69,7 +69,7 @@ pub(in crate::policy::validate::waf) fn run<'a>(
         runs: true,
         refuses: true,
         allowed: None,
-        outcome: Outcome::default(),
+        outcome: WafOutcome::default(),
     };
     let [head, body] = &compiled.phases;
     transaction.phase(head);
@@ -110,7 +110,7 @@ struct Transaction<'a, 'e> {
     runs: bool,
     refuses: bool,
     allowed: Option<Allowed>,
-    outcome: Outcome<'a>,
+    outcome: WafOutcome<'a>,
 }
 
 /// A value that a rule looks at.
@@ -177,7 +177,7 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// Whether all links match; then the rule does what it says.
-    fn rule(&mut self, rule: &'a Rule) -> bool {
+    fn rule(&mut self, rule: &'a SecRule) -> bool {
         self.matched = Matched::default();
         for link in &rule.links {
             if !self.link(rule, link) {
@@ -196,7 +196,7 @@ impl<'a> Transaction<'a, '_> {
         true
     }
 
-    fn link(&mut self, rule: &'a Rule, link: &'a ChainedRule) -> bool {
+    fn link(&mut self, rule: &'a SecRule, link: &'a ChainedRule) -> bool {
         let Some(operator) = &link.operator else {
             self.act(link);
             return true;
@@ -263,9 +263,9 @@ impl<'a> Transaction<'a, '_> {
     }
 
     /// What a link looks at, without what is taken away.
-    fn seen(&self, rule: &Rule, link: &ChainedRule) -> Vec<InspectedValue> {
+    fn seen(&self, rule: &SecRule, link: &ChainedRule) -> Vec<InspectedValue> {
         let mut all = Vec::new();
-        let excluded: Vec<&Target> = link.targets.iter().filter(|target| target.is_excluded).collect();
+        let excluded: Vec<&RuleTarget> = link.targets.iter().filter(|target| target.is_excluded).collect();
         let removed: Vec<_> = self.removed_targets.iter().filter(|(set, ..)| set.has(rule)).collect();
         let has_exclusions = !self.exclusions.is_empty();
         let tags: Vec<&str> = if has_exclusions { rule.tags.iter().map(String::as_str).collect() } else { Vec::new() };
@@ -303,7 +303,7 @@ impl<'a> Transaction<'a, '_> {
         all
     }
 
-    fn members(&self, target: &Target, all: &mut Vec<InspectedValue>) {
+    fn members(&self, target: &RuleTarget, all: &mut Vec<InspectedValue>) {
         let variable = target.variable;
         let mut add = |key: &[u8], value: &[u8]| {
             let (place, parameter) = match (&self.matched.place, variable) {

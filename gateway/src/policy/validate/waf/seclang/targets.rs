@@ -129,7 +129,7 @@ pub(super) enum Selector {
 
 /// What a rule looks at.
 #[derive(Debug)]
-pub(super) struct Target {
+pub(super) struct RuleTarget {
     pub(super) variable: Variable,
     pub(super) selector: Selector,
     /// It is taken away from what the others have.
@@ -138,7 +138,7 @@ pub(super) struct Target {
     pub(super) is_count: bool,
 }
 
-impl Target {
+impl RuleTarget {
     /// Whether it has the member of this name.
     pub(super) fn has(&self, name: &[u8]) -> bool {
         match &self.selector {
@@ -154,7 +154,7 @@ impl Target {
 ///
 /// # Errors
 /// A part that nobody knows.
-pub(super) fn targets(text: &str) -> Result<Vec<Target>, String> {
+pub(super) fn targets(text: &str) -> Result<Vec<RuleTarget>, String> {
     split(text).into_iter().map(|part| target(part.trim())).collect()
 }
 
@@ -177,7 +177,7 @@ fn split(text: &str) -> Vec<&str> {
     found
 }
 
-fn target(text: &str) -> Result<Target, String> {
+fn target(text: &str) -> Result<RuleTarget, String> {
     let (is_excluded, rest) = text.strip_prefix('!').map_or((false, text), |rest| (true, rest));
     let (is_count, rest) = rest.strip_prefix('&').map_or((false, rest), |rest| (true, rest));
     let (name, selector) = rest.split_once(':').map_or((rest, None), |(name, selector)| (name, Some(selector)));
@@ -190,5 +190,5 @@ fn target(text: &str) -> Result<Target, String> {
             None => Selector::Name(text.to_ascii_lowercase()),
         },
     };
-    Ok(Target { variable, selector, is_excluded, is_count })
+    Ok(RuleTarget { variable, selector, is_excluded, is_count })
 }

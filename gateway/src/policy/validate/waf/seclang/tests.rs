@@ -5,13 +5,13 @@ use std::{net::IpAddr, path::PathBuf};
 use super::{
     super::{
         exclusion::Exclusions,
-        request::{Request, Values},
+        request::{Values, WafRequest},
     },
     *,
 };
 use crate::{
     os::file::NamedFile,
-    settings::waf::{Exclusion, Parameter, RuleMatch},
+    settings::waf::{ExceptionParameter, Exclusion, RuleMatch},
 };
 
 fn files(texts: &[(&str, &str)]) -> Vec<NamedFile> {
@@ -29,7 +29,7 @@ fn compiled(text: &str) -> CompiledRules {
 fn outcome(text: &str, target: &str, headers: &[(&str, &str)], body: &str, exclusions: &Exclusions) -> Vec<String> {
     let compiled = compiled(text);
     let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_bytes())).collect();
-    let request = Request {
+    let request = WafRequest {
         method: "POST",
         target,
         protocol: "HTTP/1.1",
@@ -144,7 +144,7 @@ fn rules_and_targets_are_taken_away() {
     }
     let exclusion = Exclusion {
         rules: vec![RuleMatch::Range(10, 10)],
-        parameters: vec![Parameter { place: None, name: "q".to_owned() }],
+        parameters: vec![ExceptionParameter { place: None, name: "q".to_owned() }],
         routes: Vec::new(),
     };
     assert_eq!(outcome(rules, "/?q=evil", &[], "", &Exclusions::new(vec![exclusion])), ["11"]);

@@ -3,7 +3,7 @@
 
 use super::{
     parts::Pair,
-    request::{Request, Values},
+    request::{Values, WafRequest},
 };
 
 /// What is looked at.
@@ -19,7 +19,7 @@ pub(in crate::policy::validate) struct Inspected {
 }
 
 /// Takes a request apart.
-pub(in crate::policy::validate) fn inspected(request: Request<'_>) -> Inspected {
+pub(in crate::policy::validate) fn inspected(request: WafRequest<'_>) -> Inspected {
     let Values { parts, other, is_cut, .. } = Values::read(request);
     let is_refused = is_cut || parts.is_foreign || other.is_foreign;
     let is_broken = parts.error.is_some();

@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use super::*;
-use crate::settings::upstream::Server;
+use crate::settings::upstream::UpstreamServer;
 
 const SECOND: u64 = 1_000_000_000;
 const OFF: u64 = u64::MAX;
 
 fn state(servers: usize, share: u8) -> UpstreamState {
-    let server = |index| Server { address: format!("10.0.0.{index}:80"), weight: 1 };
+    let server = |index| UpstreamServer { address: format!("10.0.0.{index}:80"), weight: 1 };
     let (time, longest) = (Duration::from_secs(10), Duration::from_secs(60));
     UpstreamState::new(&Upstream {
         servers: (0..servers).map(server).collect(),
@@ -156,7 +156,7 @@ fn what_could_not_be_connected_to_is_told() {
 fn what_is_known_of_a_server_is_said_of_no_other() {
     use ServerState::{Ejected, Failing, Up};
     let with = |addresses: &[&str]| {
-        let server = |address: &&str| Server { address: (*address).to_owned(), weight: 1 };
+        let server = |address: &&str| UpstreamServer { address: (*address).to_owned(), weight: 1 };
         Upstream { servers: addresses.iter().map(server).collect(), ..state(2, 100).settings }
     };
     let check = |state: &UpstreamState, expect: &[ServerState], failing: usize| {

@@ -14,7 +14,7 @@ use crate::report;
 const TOLD: usize = 20;
 
 /// What became of everything that clients did.
-pub(super) struct Tally {
+pub(super) struct RequestCounts {
     started: Instant,
     counts: Mutex<Counts>,
 }
@@ -29,7 +29,7 @@ struct Counts {
     told: Vec<String>,
 }
 
-impl Tally {
+impl RequestCounts {
     pub(super) fn new() -> Self {
         Self { started: Instant::now(), counts: Mutex::default() }
     }
