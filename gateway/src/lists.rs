@@ -50,7 +50,9 @@ impl ListFormat {
             }
             let has = |word: &[u8]| start.windows(word.len()).any(|part| part == word);
             return match line {
-                [b'[' | b'{', ..] if has(b"\"decisions\"") || has(b"\"scope\"") => Self::CrowdsecJson,
+                [b'[' | b'{', ..] if has(b"\"decisions\"") || (has(b"\"scope\"") && !has(b"\"prefixes\"")) => {
+                    Self::CrowdsecJson
+                }
                 b"null" | b"[]" => Self::CrowdsecJson,
                 [b'{', ..] if has(b"\"cidr\"") || has(b"\"asn\"") => Self::Spamhaus,
                 [b'[' | b'{', ..] => Self::Json,

@@ -30,7 +30,7 @@ use crate::{
         auth::Accepted,
         edits::Edits,
         graphql, proxy,
-        route::{Action, Rewrite, Route, Subject, TokenSource, Upgrade},
+        route::{Action, Rewrite, Route, Upgrade},
         timeouts::Timeouts,
         validate::ContentEncoding,
     },
@@ -42,11 +42,13 @@ mod apis;
 mod compile;
 mod contracts;
 pub mod explain;
+mod known_names;
 pub(crate) mod preflight;
 mod wafs;
 
 pub use contracts::ContractLoss;
 use contracts::Contracts;
+use known_names::known_names;
 
 /// One compiled configuration. Shared by all workers, never changed. What is counted and remembered of clients is shared
 /// with the configurations before it.
@@ -373,28 +375,6 @@ impl CompiledRoute {
             upgrade: route.upgrade.clone(),
         })
     }
-}
-
-/// Headers and cookies of requests that a route knows without a rule for them: its other settings name them, or those of
-/// all routes.
-fn known_names(route: &Route, settings: &proxy::Settings) -> (Vec<HeaderName>, Vec<String>) {
-    let of_conditions = route.when.iter().filter_map(|condition| match &condition.subject {
-        Subject::Header(name) => Some(name.clone()),
-        Subject::Query(_) => None,
-    });
-    let edited = route
-        .request_headers
-        .iter()
-        .flat_map(|edits| edits.remove.iter().chain(edits.set.iter().map(|(name, _)| name)).cloned());
-    // No upstream sees what a client says by these.
-    let own = settings.own_headers();
-    let credentials = settings.auth.api_keys.iter().map(|keys| keys.header.clone());
-    let headers = of_conditions.chain(edited).chain(own).chain(credentials).chain(route.pass_headers.iter().cloned());
-    let cookies = route.upgrade.iter().flat_map(|upgrade| &upgrade.tokens).filter_map(|token| match token {
-        TokenSource::Cookie(name) => Some(name.clone()),
-        TokenSource::Protocol => None,
-    });
-    (headers.collect(), cookies.collect())
 }
 
 /// Compiled schemas by their files: each is compiled once, and not again where the configuration before has it.

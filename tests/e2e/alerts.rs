@@ -21,6 +21,7 @@ use support::{
 };
 
 mod every_kind;
+mod secret;
 
 /// An alert as long as somebody is blocked, by hand: nothing is waited for.
 const BLOCKED: &str = "
@@ -187,7 +188,7 @@ fn what_has_arrived_before_a_429_is_not_sent_again() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let receivers = Receivers::start(&world, &[]);
-    every_kind::secret(&world, "key", "0123456789abcdef");
+    secret::secret(&world, "key", "0123456789abcdef");
     let also = BLOCKED.split("[alerts]").next().unwrap().replace("\"blocked\"", "\"also\"");
     let pager = "[receiver.pager]\ntype = \"pagerduty\"\nurl = \"http://127.0.0.1:8088/limited\"\nallow_http = true\n\
                  key_file = \"key\"\ngroup_by = []\n";

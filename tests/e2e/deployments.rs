@@ -20,7 +20,7 @@ use support::{
 };
 
 use super::{
-    alerts::{Receivers, webhook},
+    alerts::{self, webhook},
     detection::{ENFORCE, GOOD, blocked, settings, upstream},
 };
 
@@ -103,7 +103,7 @@ fn cause(name: &str, signal: Option<&str>, of: &str) -> Cause {
 }
 
 /// What was ever said to begin or to go on.
-fn causes(receivers: &Receivers) -> BTreeSet<Cause> {
+fn causes(receivers: &alerts::Receivers) -> BTreeSet<Cause> {
     let sent = receivers.at("/ok");
     let alerts = sent.iter().flat_map(|line| line["body"]["alerts"].as_array().unwrap());
     let firing = alerts.filter(|alert| alert["status"] == "firing");
@@ -131,7 +131,12 @@ const OBJECTS: u32 = 35;
 
 /// Twenty good clients are refused, each again and again: nobody is banned, and one alert that was not there before comes.
 #[track_caller]
-fn one_alert(world: &World, (daemon, status): (&Daemon<'_>, &AtomicU16), receivers: &Receivers, case: (Breaks, Cause)) {
+fn one_alert(
+    world: &World,
+    (daemon, status): (&Daemon<'_>, &AtomicU16),
+    receivers: &alerts::Receivers,
+    case: (Breaks, Cause),
+) {
     let (breaks, expect) = case;
     for number in 0..GOOD {
         until("a client to be established", SOON, || {
@@ -187,7 +192,7 @@ fn n01_what_fails_for_all_bans_nobody_and_is_one_alert() {
     }
     let world = World::new();
     let (_upstream, status) = upstream(&world);
-    let receivers = Receivers::start(&world, &[]);
+    let receivers = alerts::Receivers::start(&world, &[]);
     let mut settings = settings(&world, ENFORCE);
     settings.more += &format!("{}{}", admin::TABLE, webhook("ok", "/ok", ""));
     let daemon = Daemon::start(&world, &settings);
@@ -216,7 +221,7 @@ fn n01_keys_that_have_expired_ban_nobody_and_are_one_alert() {
     }
     let world = World::new();
     let (_upstream, _status) = upstream(&world);
-    let receivers = Receivers::start(&world, &[]);
+    let receivers = alerts::Receivers::start(&world, &[]);
     let issuer = FakeIssuer::start(&world.gate, 9100);
     issuer.publish(&[("old", &ISSUERS)]);
     let mut settings = settings(&world, ENFORCE);

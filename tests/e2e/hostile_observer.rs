@@ -25,7 +25,7 @@ use support::{
     world::{ATTACKER_V4, GOOD_V4, World, bystander},
 };
 
-use crate::hostile_proxy::{Stage, WATCHED, program};
+use crate::hostile_proxy::{self, WATCHED, program};
 
 /// Whom an operator has allowlisted.
 const ALLOWED: u8 = 9;
@@ -62,7 +62,11 @@ fn go_on(world: &World, address: IpAddr, token: Option<&str>, over: &AtomicBool,
 
 /// A new observer plays this, for so long at least and until there was enough of it, and nothing that matters happens.
 #[track_caller]
-fn survives(stage: &mut Stage<'_>, scenario: &str, is_enough: impl Fn(&Stage<'_>) -> bool) {
+fn survives(
+    stage: &mut hostile_proxy::Stage<'_>,
+    scenario: &str,
+    is_enough: impl Fn(&hostile_proxy::Stage<'_>) -> bool,
+) {
     stage.play("observer-scenario", scenario);
     let before = stage.before();
     let status = stage.status();
@@ -88,7 +92,7 @@ fn survives(stage: &mut Stage<'_>, scenario: &str, is_enough: impl Fn(&Stage<'_>
 }
 
 /// What there is after the observer has said everything.
-fn nothing_was_given(stage: &mut Stage<'_>) {
+fn nothing_was_given(stage: &mut hostile_proxy::Stage<'_>) {
     let blocked = stage.daemon.done(&["block", "list"]);
     let of =
         |entry: &Value| (entry["source"].as_str().unwrap().to_owned(), entry["actor"].as_str().unwrap().to_owned());
@@ -117,7 +121,7 @@ fn an_observer_in_wrong_hands_reaches_no_further() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let mut stage = Stage::with(&world, &settings());
+    let mut stage = hostile_proxy::Stage::with(&world, &settings());
     stage.daemon.done(&["allow", "add", &bystander(ALLOWED).to_string()]);
     let token = tokens::good("ada", &["reader"]);
     assert_eq!(Client::new(&world, GOOD_V4).get("/items/1", &token).unwrap().status, 200);

@@ -12,20 +12,13 @@
 use std::{
     env, fs,
     net::Shutdown,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
+    os::fd::{AsFd as _, BorrowedFd, OwnedFd},
     path::Path,
     process::ExitCode,
     time::{Duration, Instant},
 };
 
-use gateway::message::{
-    ToGuard, ToProxy,
-    channel::{self, Channel, Sender},
-};
-use nix::{
-    poll::{PollFd, PollFlags, PollTimeout, poll},
-    sys::socket::{ControlMessage, MsgFlags, sendmsg},
-};
+use gateway::message::{ToGuard, ToProxy, channel::Channel};
 use socket2::SockRef;
 use support::{random::Random, wait::pause};
 
@@ -33,9 +26,9 @@ mod descriptors;
 mod guard;
 mod messages;
 mod observer;
+mod wire;
 
-/// How long a scenario goes on if nobody ends it.
-const LONG: Duration = Duration::from_secs(60);
+use wire::{LONG, send, version};
 
 fn main() -> ExitCode {
     let program = env::args().next().unwrap();
@@ -85,15 +78,6 @@ fn start() -> (OwnedFd, Vec<OwnedFd>) {
         all
     });
     (socket, listeners)
-}
-
-/// The first byte of every message.
-fn version() -> u8 {
-    let (ours, theirs) = channel::pair().unwrap();
-    Sender::new(ours).try_send(&ToGuard::Ready).unwrap();
-    let mut bytes = [0; 16];
-    nix::unistd::read(&theirs, &mut bytes).unwrap();
-    bytes[0]
 }
 
 struct Hostile {
@@ -204,23 +188,4 @@ impl Hostile {
             pause(LONG);
         }
     }
-}
-
-/// Sends bytes as one message, once there is room. `false`: the guard has closed the channel.
-fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> bool {
-    let raw: Vec<i32> = descriptors.iter().map(BorrowedFd::as_raw_fd).collect();
-    let control = [ControlMessage::ScmRights(&raw)];
-    let control = if raw.is_empty() { &[][..] } else { &control[..] };
-    let iov = [std::io::IoSlice::new(bytes)];
-    while let Err(error) = sendmsg::<()>(socket.as_raw_fd(), &iov, control, MsgFlags::MSG_NOSIGNAL, None) {
-        match error {
-            nix::Error::EAGAIN => {
-                let mut wait = [PollFd::new(socket, PollFlags::POLLOUT)];
-                poll(&mut wait, PollTimeout::MAX).unwrap();
-            }
-            nix::Error::EMSGSIZE => return true,
-            _ => return false,
-        }
-    }
-    true
 }

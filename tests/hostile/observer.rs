@@ -35,9 +35,9 @@ use nix::{
 use support::{random::Random, wait::pause};
 
 use super::{
-    LONG, descriptors,
+    descriptors,
     messages::{below, encoded},
-    send, version,
+    wire::{LONG, send, version},
 };
 
 /// What one of its sockets says. The file in memory is the one that a list is to be brought in.

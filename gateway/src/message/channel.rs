@@ -259,7 +259,8 @@ mod tests {
     #[test]
     fn a_message_waits_for_room_with_who_serves() {
         let mut child = Command::new(env::current_exe().unwrap());
-        child.args(["message::channel::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
+        let (_crate, module) = module_path!().split_once("::").unwrap();
+        child.args([&format!("{module}::child"), "--exact", "--nocapture", "--test-threads=1"]);
         let output = child.env(CHILD, "1").stdin(Stdio::null()).output().unwrap();
         let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
         assert!(output.status.success() && said.contains("the limit was reached"), "{said}");

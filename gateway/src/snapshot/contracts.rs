@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc};
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
 
-use super::known_names;
+use super::known_names::known_names;
 use crate::{
     diagnostic::Diagnostic,
     policy::validate::openapi::{Contract, DocumentFault, DocumentReading, Gateway, NamedLimit, SecurityRule},

@@ -2,10 +2,9 @@
 //! people.
 
 use std::{
-    fs::{self, Permissions},
+    fs,
     io::{Read as _, Write as _},
     net::TcpStream,
-    os::unix::fs::PermissionsExt as _,
     process::Stdio,
 };
 
@@ -19,7 +18,7 @@ use support::{
     world::World,
 };
 
-use super::{BLOCKED, Program, Receivers, settings, webhook};
+use super::{BLOCKED, Program, Receivers, secret::secret, settings, webhook};
 
 /// The example of Standard Webhooks.
 const SECRET: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
@@ -71,13 +70,6 @@ fn alertmanager(world: &World) -> Option<Vec<Value>> {
     stream.read_to_string(&mut text).ok()?;
     let (_, body) = text.split_once("\r\n\r\n")?;
     serde_json::from_str(body).ok()
-}
-
-/// A file with a secret.
-pub(super) fn secret(world: &World, name: &str, text: &str) {
-    let path = world.folder.join(name);
-    fs::write(&path, format!("{text}\n")).unwrap();
-    fs::set_permissions(path, Permissions::from_mode(0o600)).unwrap();
 }
 
 /// Starts Alertmanager, which sends nothing on.

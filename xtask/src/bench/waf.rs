@@ -15,11 +15,13 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 
+use self::payload::{is_probe, text};
 use super::measured::{files, library};
 use crate::{places::root, step::step};
 
 mod fetched;
 mod modsecurity;
+mod payload;
 
 /// What `cargo xtask bench waf` is told.
 #[derive(Debug, clap::Args)]
@@ -159,34 +161,12 @@ fn collect() -> anyhow::Result<PathBuf> {
     Ok(folder)
 }
 
-/// The text of a file that a package should have.
-fn text(path: &Path) -> anyhow::Result<String> {
-    let text =
-        fs::read(path).with_context(|| format!("cannot read {}: does the package still have it?", path.display()))?;
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
 fn write(path: &Path, values: &BTreeSet<String>) -> anyhow::Result<()> {
     let mut text = String::new();
     for value in values.iter().filter(|value| !value.trim().is_empty()) {
         writeln!(text, "{value}")?;
     }
     Ok(fs::write(path, text)?)
-}
-
-/// Whether a value says nothing by itself: one character, or letters, digits and blanks alone, once percent-encoding is
-/// decoded. This rule is older than the first run of the firewall on these lists.
-fn is_probe(value: &str) -> bool {
-    let bytes = value.trim().as_bytes();
-    let (mut decoded, mut at) = (Vec::new(), 0);
-    while let Some(byte) = bytes.get(at) {
-        let digits = bytes.get(at + 1..at + 3).filter(|_| *byte == b'%').and_then(|two| std::str::from_utf8(two).ok());
-        let encoded = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
-        decoded.push(encoded.unwrap_or(*byte));
-        at += if encoded.is_some() { 3 } else { 1 };
-    }
-    let is_word = |byte: &u8| byte.is_ascii_alphanumeric() || *byte == b' ' || *byte == b'_';
-    decoded.len() < 2 || decoded.iter().all(is_word)
 }
 
 /// The payloads of a file of wapiti, without those whose whole meaning is in what wapiti puts there.
@@ -223,7 +203,7 @@ fn rendered(text: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{is_probe, listed};
+    use super::{listed, payload::is_probe};
 
     #[test]
     fn probes_are_told_from_attacks() {

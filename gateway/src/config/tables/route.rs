@@ -36,6 +36,7 @@ mod cors;
 mod form;
 mod graphql;
 mod headers;
+mod media_type;
 mod parameters;
 mod references;
 mod require;
@@ -184,7 +185,7 @@ fn route(
     let allow_in_path = allow_in_path(table, action.as_ref());
     let timeouts = timeouts(table, known.timeouts);
     let ContractTable { schema, parameters, refuses_unknown, content_types, api } =
-        contract(table, path.as_deref(), action.as_ref(), known);
+        contract(table, path.as_deref(), action.as_ref(), known, reader);
     let form = form::read(table);
     for key in ["api", "graphql", "schema"].into_iter().filter(|key| form.is_some() && table.has(key)) {
         let wrong = Diagnostic::bare(format!("cannot be beside `{key}`, which reads other bodies"));
@@ -260,11 +261,12 @@ fn contract(
     path: Option<&str>,
     action: Option<&Action>,
     known: &RouteReferences<'_>,
+    reader: &Reader<'_>,
 ) -> ContractTable {
     let has_no_upstream = action.is_some_and(|action| action.upstream().is_none());
     let schema = table.file("schema");
     let (parameters, refuses_unknown) = parameters::read(table, path);
-    let content_types = parameters::content_types(table);
+    let content_types = parameters::content_types(table, reader);
     let keys = ["content_types", "unknown_cookies", "unknown_headers", "unknown_query"];
     for key in keys.into_iter().filter(|key| has_no_upstream && table.has(key)) {
         let wrong = Diagnostic::bare("has no effect without an `upstream`");

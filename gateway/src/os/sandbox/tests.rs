@@ -21,7 +21,8 @@ const FOLDER: &str = "GATEWAY_SANDBOX_FOLDER";
 /// Runs the one test below as a child that plays `role`.
 fn play(role: &str, folder: &Path) -> Output {
     let mut child = Command::new(env::current_exe().unwrap());
-    child.args(["sandbox::tests::child", "--exact", "--nocapture", "--test-threads=1"]);
+    let (_crate, module) = module_path!().split_once("::").unwrap();
+    child.args([&format!("{module}::child"), "--exact", "--nocapture", "--test-threads=1"]);
     child.env(ROLE, role).env(FOLDER, folder).stdin(Stdio::null()).output().unwrap()
 }
 

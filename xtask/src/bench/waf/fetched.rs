@@ -11,7 +11,10 @@ use std::{
 use anyhow::{Context as _, ensure};
 use serde_json::Value;
 
-use super::{files, is_probe, text};
+use super::{
+    files,
+    payload::{is_probe, text},
+};
 use crate::step::{need, step};
 
 /// What `pip` downloads. It refuses a file with another checksum.

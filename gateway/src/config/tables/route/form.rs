@@ -1,11 +1,11 @@
 //! Reads `route.form`: what forms and multipart bodies must be.
 
-use std::collections::HashSet;
-
 use serde_json::{Map, Value};
-use toml::de::DeValue;
 
-use super::parameters::{repeated, simple_schema};
+use super::{
+    media_type::media_type,
+    parameters::{repeated, simple_schema},
+};
 use crate::{
     config::{
         reader::Keys,
@@ -79,15 +79,4 @@ fn rule(name: String, table: Table<'_>) -> FieldRule {
     table.finish();
     let file = is_file.then_some(FileRule { content_types, max_size, file_name });
     FieldRule { name, required, schema, file }
-}
-
-/// `image/png`, `image/*`.
-pub(super) fn media_type(value: &DeValue<'_>) -> Result<String, Diagnostic> {
-    let text = value::line(value)?;
-    let is_part = |part: &str| part == "*" || !part.is_empty() && part.bytes().all(|byte| byte.is_ascii_graphic());
-    let parts: HashSet<bool> = text.split('/').map(is_part).collect();
-    if text.split('/').count() != 2 || parts.contains(&false) || text.contains([';', ',']) {
-        return Err(Diagnostic::bare(format!("{text:?} is no media type")).hint("write \"image/png\" or \"image/*\""));
-    }
-    Ok(text)
 }

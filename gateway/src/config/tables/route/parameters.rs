@@ -4,10 +4,10 @@
 use serde_json::{Map, Number, Value};
 use toml::de::DeValue;
 
-use super::form;
+use super::media_type::media_type;
 use crate::{
     config::{
-        reader::Keys,
+        reader::{Keys, Reader},
         table::{Table, values},
         value::{self, form::described, kind},
     },
@@ -61,16 +61,16 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>
 }
 
 /// The media types that bodies may have. Settings that read bodies know some of their own.
-pub(super) fn content_types(table: &Table<'_>) -> Vec<String> {
-    let types = table.list("content_types", described("media type", form::media_type));
+pub(super) fn content_types(table: &Table<'_>, reader: &Reader<'_>) -> Vec<String> {
+    let types = table.list("content_types", described("media type", media_type));
     for key in ["api", "form"].into_iter().filter(|key| !types.is_empty() && table.has(key)) {
         let wrong = Diagnostic::bare(format!("cannot be beside `{key}`, which says what bodies are"));
         table.report("content_types", wrong.hint("leave one of them out"));
     }
     let is_json = |text: &str| text.ends_with("/json") || text.ends_with("+json");
-    for (index, (_, text)) in types.iter().enumerate().filter(|(_, (_, text))| table.has("schema") && !is_json(text)) {
+    for (key, text) in types.iter().filter(|(_, text)| table.has("schema") && !is_json(text)) {
         let wrong = Diagnostic::bare(format!("{text:?} is refused by `schema`, which reads JSON"));
-        table.report(&format!("content_types[{index}]"), wrong.hint("leave it out"));
+        reader.report(wrong.hint("leave it out").at(key.as_str()));
     }
     values(types)
 }

@@ -12,14 +12,15 @@ use aws_lc_rs::{
     rsa::PublicKeyComponents,
     signature as sig,
 };
-use data_encoding::BASE64URL_NOPAD;
 use jsonwebtoken::{Algorithm, DecodingKey};
 use serde_json::{Map, Value, json};
 
+use self::member::{number, octets, text};
 use crate::{
     diagnostic::Diagnostic, json, policy::auth::invalid::Invalid, refusal::TokenFault, settings::jwt::KeySource,
 };
 
+mod member;
 mod roca;
 #[cfg(test)]
 mod tests;
@@ -471,31 +472,4 @@ fn agree(alg: Option<&str>, algorithms: Algorithms) -> Result<(), String> {
 /// As much of a text as fits into a message.
 fn short(text: &str) -> &str {
     text.get(..text.floor_char_boundary(40)).unwrap_or_default()
-}
-
-fn text<'a>(jwk: &'a Map<String, Value>, member: &str) -> Result<Option<&'a str>, String> {
-    match jwk.get(member) {
-        None => Ok(None),
-        Some(Value::String(text)) => Ok(Some(text)),
-        Some(_) => Err(format!("has a {member:?} that is no string")),
-    }
-}
-
-fn bytes(jwk: &Map<String, Value>, member: &str) -> Result<Vec<u8>, String> {
-    let encoded = text(jwk, member)?.ok_or_else(|| format!("has no {member:?}"))?;
-    BASE64URL_NOPAD.decode(encoded.as_bytes()).map_err(|_undecodable| format!("has a {member:?} that is no base64url"))
-}
-
-fn octets(jwk: &Map<String, Value>, member: &str, length: usize) -> Result<Vec<u8>, String> {
-    let bytes = bytes(jwk, member)?;
-    if bytes.len() == length { Ok(bytes) } else { Err(format!("has a {member:?} that is not {length} bytes")) }
-}
-
-/// A number in its shortest form (RFC 7518 2, Base64urlUInt).
-fn number(jwk: &Map<String, Value>, member: &str) -> Result<Vec<u8>, String> {
-    let bytes = bytes(jwk, member)?;
-    match bytes.first() {
-        None | Some(0) => Err(format!("has a {member:?} that is empty or starts with a zero byte")),
-        Some(_) => Ok(bytes),
-    }
 }

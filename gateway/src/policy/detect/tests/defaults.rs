@@ -120,7 +120,7 @@ fn what_sets_none_off() {
         check(signal, 500, 20, true, 5, &[]);
     }
     // A text that looks like an attack, saved now and then.
-    check(S::Injection, 500, 3_100, false, 0, &[]);
+    check(S::Injection, 500, 3_200, false, 0, &[]);
 }
 
 /// Each object of others that it asks for, by one path: BOLA.

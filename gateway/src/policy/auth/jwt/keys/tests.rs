@@ -1,5 +1,7 @@
 //! Which key sets are trusted.
 
+use data_encoding::BASE64URL_NOPAD;
+
 use super::*;
 
 const P256: &str = r#""kty":"EC","crv":"P-256","x":"MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4","y":"4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM""#;
