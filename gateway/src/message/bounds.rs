@@ -438,6 +438,10 @@ mod tests {
             (quota(1, 1, 1, LONGEST_KEY + 1), false),
         ] {
             assert_eq!(message.check().is_ok(), fits, "{message:?}");
+            // A member that is left out when it is empty moves all that come after it.
+            let bytes = postcard::to_stdvec(&message).unwrap();
+            let read: ToGuard = postcard::from_bytes(&bytes).unwrap();
+            assert_eq!(postcard::to_stdvec(&read).unwrap(), bytes, "{message:?}");
         }
     }
 }

@@ -111,10 +111,8 @@ pub struct ProfileRow {
     pub reasons: Vec<String>,
     /// Who has proved to be behind this source, the last of them first; only where one source is asked for. They are hashed
     /// where the access log hashes them.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub principals: Vec<String>,
     /// Its last requests, the last one first; only where one source is asked for.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub last_requests: Vec<LastRequest>,
 }
 

@@ -8,7 +8,6 @@ use crate::{
     guard::{
         control::ControlAnswer,
         lifecycle::service::{Service, reply},
-        processes::proxies::barrier::BARRIER_TIMEOUT,
     },
     message::ToProxy,
     os::clock::Now,
@@ -19,6 +18,9 @@ use crate::{
     snapshot::explain::ExplainQuestion,
 };
 
+/// How long a proxy may take over what it alone knows. It is asked while it is attacked, and is busy then.
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(2);
+
 /// Asks the proxy in service. Where it does not answer in time, that is said.
 pub(in crate::guard::lifecycle) fn ask(
     service: &mut Service<'_>,
@@ -26,7 +28,7 @@ pub(in crate::guard::lifecycle) fn ask(
     to: oneshot::Sender<ControlAnswer>,
 ) {
     let Some((generation, answer, to)) = whom(service, to) else { return };
-    let number = service.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, to);
+    let number = service.commands.waiting.hold(generation, Instant::now() + ANSWER_TIMEOUT, answer, to);
     service.supervisor.tell(&ToProxy::Limits { number, question });
 }
 
@@ -67,7 +69,7 @@ pub(in crate::guard::lifecycle) fn top(service: &mut Service<'_>, most: u16, to:
     let answer = ControlAnswer::Refused { code, message: "the proxy has not answered: try again".to_owned() };
     match service.supervisor.generation() {
         Some(generation) => {
-            let number = service.commands.waiting.hold(generation, Instant::now() + BARRIER_TIMEOUT, answer, to);
+            let number = service.commands.waiting.hold(generation, Instant::now() + ANSWER_TIMEOUT, answer, to);
             service.supervisor.tell(&ToProxy::Profiles { number, most });
         }
         None => reply(Some(to), answer),
