@@ -43,7 +43,7 @@ fn settings() -> Settings {
     let anchor = "[[audit.anchor]]\nname = \"a\"\nsyslog = \"udp://127.0.0.1:9514\"\nevery = \"1s\"\n";
     let anomalies = "[anomalies]\nminutes = 1\n[anomalies.actions]\nfailures = \"ban\"\n";
     let more = format!("{}{plain}{signed}{anchor}{anomalies}", admin::TABLE);
-    Settings { rules: String::new(), more, ..Settings::default() }
+    Settings { guard: "established = \"1s\"\n".to_owned(), rules: String::new(), more, ..Settings::default() }
 }
 
 /// Fails again and again, and with a token is served in between, until it is over. `wrong`: who is not answered as it must be.
@@ -124,8 +124,8 @@ fn an_observer_in_wrong_hands_reaches_no_further() {
     let mut stage = hostile_proxy::Stage::with(&world, &settings());
     stage.daemon.done(&["allow", "add", &bystander(ALLOWED).to_string()]);
     let token = tokens::good("ada", &["reader"]);
-    assert_eq!(Client::new(&world, GOOD_V4).get("/items/1", &token).unwrap().status, 200);
     until("the good client to be known", SOON, || {
+        assert_eq!(Client::new(&world, GOOD_V4).get("/items/1", &token).unwrap().status, 200);
         (stage.daemon.done(&["why", &GOOD_V4.to_string()])["standing"]["good_principals"] == 1).then_some(())
     });
     stage.play("scenario", "honest");

@@ -98,11 +98,8 @@ impl EntryCollector<'_, '_> {
                 for (name, value) in members {
                     let lower = name.to_ascii_lowercase();
                     match value {
-                        Value::String(text) if NAMES.contains(&lower.as_str()) => {
-                            if is_wanted {
-                                self.entry(text, score);
-                            }
-                        }
+                        Value::String(text) if is_wanted && NAMES.contains(&lower.as_str()) => self.entry(text, score),
+                        Value::String(_) if NAMES.contains(&lower.as_str()) => {}
                         Value::Array(_) | Value::Object(_) => self.look(&lower, value, depth + 1),
                         _ if self.passed.len() < 100 => drop(self.passed.insert(name.chars().take(30).collect())),
                         _ => {}

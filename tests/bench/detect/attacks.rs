@@ -170,6 +170,8 @@ impl Attack {
             }
             "path-scan" => (None, Page::Word(number), Event::Signal(Signal::UnknownRoute)),
             "vulnerability-scan" => (None, Page::Probe(number), Event::Signal(Signal::UnknownRoute)),
+            "injection" => (None, Page::Word(number), Event::Signal(Signal::Injection)),
+            "refused-tokens" => (mallory, Page::Object("/orders/", own), Event::Signal(Signal::ExpiredToken)),
             "malformed-requests" => (None, Page::Fixed("/"), Event::Signal(Signal::BadRequest)),
             "slow-clients" => (None, Page::Fixed("/"), Event::Signal(Signal::SlowClient)),
             "handshake-abuse" => (None, Page::Fixed("/"), Event::Signal(Signal::BadHandshake)),

@@ -135,7 +135,7 @@ fn accomplice(nth: u32) -> IpAddr {
 
 /// Each offence is by another source, in turn.
 fn one_account(world: &World, address: IpAddr, nth: u32) {
-    let from = if nth % SOURCES == 0 { address } else { accomplice(nth % SOURCES) };
+    let from = if nth.is_multiple_of(SOURCES) { address } else { accomplice(nth % SOURCES) };
     send(&Client::new(world, from), &guess("victim", &format!("secret-{nth}")));
 }
 

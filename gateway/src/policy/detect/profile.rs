@@ -419,7 +419,7 @@ mod tests {
         let row = profiles.of(source(1), START).unwrap();
         assert_eq!(row.principals, ["x".repeat(LONGEST_NAME).as_str(), "bob", "eve", "dee"]);
         assert!(row.fits() && row.last_requests.is_empty(), "{row:?}");
-        let many = ProfileRow { principals: vec![String::new(); PRINCIPALS + 1], ..row.clone() };
+        let many = ProfileRow { principals: vec![String::new(); PRINCIPALS + 1], ..row };
         assert!(!many.fits());
         // Rows of many have neither.
         assert!(profiles.top(10, START).iter().all(|(_, row)| row.principals.is_empty()));
