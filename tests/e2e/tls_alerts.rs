@@ -18,6 +18,10 @@ const HANDSHAKE: u8 = 22;
 const CHANGE_CIPHER_SPEC: u8 = 20;
 const APPLICATION_DATA: u8 = 23;
 
+/// ECDSA on P-256 with SHA-256, and on P-384 with SHA-384.
+const SHA256: u16 = 0x0403;
+const SHA384: u16 = 0x0503;
+
 fn record(kind: u8, content: &[u8]) -> Vec<u8> {
     let [high, low] = u16::try_from(content.len()).unwrap().to_be_bytes();
     [&[kind, 3, 3, high, low], content].concat()
@@ -32,7 +36,7 @@ fn message(kind: u8, content: &[u8]) -> Vec<u8> {
 fn hello(signature: u16) -> Vec<u8> {
     let [high, low] = signature.to_be_bytes();
     let extensions = [
-        // The group is P-256.
+        // The groups: P-256.
         &[0, 10, 0, 4, 0, 2, 0, 23][..],
         &[0, 13, 0, 4, 0, 2, high, low],
     ]
@@ -50,8 +54,6 @@ fn handshakes_that_are_refused_are_answered_by_an_alert() {
     if !report::may_run("tls_alerts::handshakes") {
         return;
     }
-    const SHA256: u16 = 0x0403;
-    const SHA384: u16 = 0x0503;
     let world = World::new();
     let daemon = Daemon::start(&world, &Settings { rules: String::new(), ..Settings::default() });
     let client = Client::new(&world, GOOD_V4);
