@@ -121,6 +121,7 @@ mod silent;
 mod slow;
 mod soak;
 mod tls;
+mod tls_alerts;
 mod tls_clients;
 mod tls_renewal;
 mod tls_upstream;

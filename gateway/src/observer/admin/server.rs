@@ -14,7 +14,7 @@ use std::{
 use hyper::{server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
-    io::{AsyncRead, AsyncWrite},
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, UnixListener},
     time::{sleep, timeout},
 };
@@ -28,6 +28,9 @@ use crate::{
 
 /// How long a client may take to shake hands and to ask.
 const ASKS_WITHIN: Duration = Duration::from_secs(5);
+
+/// How long a client whose handshake failed has to read why.
+const GOODBYE: Duration = Duration::from_secs(1);
 
 /// How often it is looked whether a connection has had its time.
 const LOOK: Duration = Duration::from_millis(500);
@@ -105,7 +108,14 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Connect
     match tls {
         None => exchange(stream, place, false).await,
         Some(config) => {
-            let stream = timeout(ASKS_WITHIN, TlsAcceptor::from(config).accept(stream)).await??;
+            let shaking = TlsAcceptor::from(config).accept(stream).into_fallible();
+            let stream = match timeout(ASKS_WITHIN, shaking).await? {
+                Ok(stream) => stream,
+                Err((error, stream)) => {
+                    timeout(GOODBYE, forget(stream)).await.unwrap_or_default();
+                    return Err(error);
+                }
+            };
             // Of a certificate that was asked for, and is good.
             if stream.get_ref().1.peer_certificates().is_some()
                 && !place.admin.connections.borrow_mut().is_known(place.id)
@@ -115,6 +125,13 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin, place: &Connect
             exchange(stream, place, true).await
         }
     }
+}
+
+/// Reads and discards what comes from a client that got a TLS alert: a reset would take the alert with it.
+async fn forget(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+    stream.shutdown().await.unwrap_or_default();
+    let mut space = vec![0; 1_024];
+    while matches!(stream.read(&mut space).await, Ok(1..)) {}
 }
 
 /// One request, one response.

@@ -100,6 +100,9 @@ async fn serve(worker: Rc<Worker>, admitted: Admitted, listener: ListenerRef, so
     let io = ClientIo::new(stream, Rc::clone(connection));
     let requests = ConnectionRequests::new(&worker, connection, listener);
     let ended = if multiplexed { http2(&requests, &io).await } else { http1(&requests, &io).await };
+    if io.is_tls_broken() {
+        return leave_broken(connection, &io).await;
+    }
     if let Some(lingers) = ended {
         return leave(connection, &io, lingers).await;
     }
@@ -318,6 +321,14 @@ async fn leave(connection: &Connection, io: &ClientIo, lingers: bool) {
         connection.lingers();
         // Whatever this reads, the connection is over.
         let _closed = connection.unless_closed(Box::pin(within(timeout, discard(io)))).await;
+    }
+}
+
+/// Gives a client that was told what is wrong with its TLS the time to read that: a reset would take the alert with it.
+async fn leave_broken(connection: &Connection, io: &ClientIo) {
+    if connection.close_reason() != Some(CloseReason::Banned) && goodbye(io).await {
+        connection.lingers();
+        let _closed = connection.unless_closed(Box::pin(within(GOODBYE, discard(io)))).await;
     }
 }
 

@@ -84,22 +84,43 @@ pub(in crate::proxy) struct ClientIo {
     /// The write buffer, and how much of it has been sent.
     out: RefCell<Vec<u8>>,
     sent: Cell<usize>,
+    /// What came broke the rules of TLS. The alert that says so is the last that the client is sent (RFC 8446 6.2).
+    is_tls_broken: Cell<bool>,
 }
 
 impl ClientIo {
     pub(in crate::proxy) fn new(stream: Stream, connection: Rc<Connection>) -> Rc<Self> {
-        let io =
-            Rc::new(Self { stream: RefCell::new(stream), connection, out: RefCell::default(), sent: Cell::new(0) });
+        let io = Rc::new(Self {
+            stream: RefCell::new(stream),
+            connection,
+            out: RefCell::default(),
+            sent: Cell::new(0),
+            is_tls_broken: Cell::new(false),
+        });
         let socket: Weak<Self> = Rc::downgrade(&io);
         io.connection.fast_lane.opened(socket);
         io
     }
 
     pub(in crate::proxy) fn poll_read(&self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        self.stream.borrow_mut().poll_read(cx, buffer)
+        let read = self.stream.borrow_mut().poll_read(cx, buffer);
+        if let Poll::Ready(Err(error)) = &read
+            && breaks_tls(error)
+        {
+            self.is_tls_broken.set(true);
+        }
+        read
+    }
+
+    /// Whether what came broke the rules of TLS.
+    pub(in crate::proxy) const fn is_tls_broken(&self) -> bool {
+        self.is_tls_broken.get()
     }
 
     pub(in crate::proxy) fn poll_write(&self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        if self.is_tls_broken.get() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let written = self.stream.borrow_mut().poll_write(cx, bytes);
         self.connection.writing(taken(&written));
         written
@@ -138,6 +159,9 @@ impl ClientIo {
     }
 
     fn push_all(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.is_tls_broken.get() {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionAborted.into()));
+        }
         let mut out = self.out.borrow_mut();
         let mut stream = self.stream.borrow_mut();
         while let Some(rest) = out.get(self.sent.get()..).filter(|rest| !rest.is_empty()) {
@@ -166,7 +190,13 @@ impl ClientIo {
 
     /// Tells the client that nothing more will come.
     pub(in crate::proxy) fn poll_goodbye(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.stream.borrow_mut().poll_shutdown(cx)
+        let mut stream = self.stream.borrow_mut();
+        if !self.is_tls_broken.get() {
+            return stream.poll_shutdown(cx);
+        }
+        // No `close_notify`: it would say that the response which breaks off is whole.
+        ready!(stream.poll_flush(cx))?;
+        Pin::new(stream.socket_mut()).poll_shutdown(cx)
     }
 
     /// Reads and discards bytes that still come in, without decrypting them. Ready with their number; 0: the end.
@@ -213,6 +243,12 @@ impl Prioritized for ClientIo {
         let Ok(stream) = self.stream.try_borrow() else { return false };
         socket2::SockRef::from(stream.socket()).set_priority(priority).is_ok()
     }
+}
+
+/// Whether a client broke the rules of TLS. One that sends an alert itself does not.
+fn breaks_tls(error: &io::Error) -> bool {
+    let fault = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    fault.is_some_and(|fault| !matches!(fault, rustls::Error::AlertReceived(_)))
 }
 
 /// How many bytes a client took; `None`: we have to wait for it.

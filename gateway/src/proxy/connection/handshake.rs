@@ -6,12 +6,13 @@
 
 use std::{borrow::Cow, io, sync::Arc};
 
-use rustls::server::{Accepted, Acceptor};
+use bytes::BufMut as _;
+use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
 };
-use tokio_rustls::{StartHandshake, server::TlsStream};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     policy::auth::certificate::ClientCertificate,
@@ -27,7 +28,13 @@ const MOST_BYTES: usize = 16 * 1_024;
 /// What is read at once.
 const PIECE: usize = 2 * 1_024;
 
-/// A fatal alert (RFC 8446 6): `unrecognized_name` (112), `decode_error` (50).
+/// What alerts say (RFC 8446 6).
+const UNEXPECTED_MESSAGE: u8 = 10;
+const HANDSHAKE_FAILURE: u8 = 40;
+const DECODE_ERROR: u8 = 50;
+const UNRECOGNIZED_NAME: u8 = 112;
+
+/// A fatal alert.
 const fn alert(description: u8) -> [u8; 7] {
     [21, 3, 3, 0, 2, 2, description]
 }
@@ -98,7 +105,9 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
     let accepted = loop {
         received.reserve(PIECE);
         let before = received.len();
-        if socket.read_buf(&mut received).await? == 0 {
+        // One byte over is enough to know, and rustls takes no more than a record at once.
+        let space = MOST_BYTES.saturating_add(1).saturating_sub(before);
+        if socket.read_buf(&mut (&mut received).limit(space)).await? == 0 {
             return Err(FailedHandshake { why: HandshakeError::Gone, ja4: None, socket: None });
         }
         let mut fresh = received.get(before..).unwrap_or_default();
@@ -108,7 +117,7 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
             Ok(None) if received.len() > MOST_BYTES => {
-                farewell(&mut socket, &alert(50)).await;
+                farewell(&mut socket, &alert(DECODE_ERROR)).await;
                 return Err(FailedHandshake {
                     why: HandshakeError::Offence("TLS hello too large".into()),
                     ja4: None,
@@ -116,10 +125,8 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
                 });
             }
             Ok(None) => {}
-            Err((error, mut alert)) => {
-                let mut bytes = Vec::new();
-                alert.write_all(&mut bytes).unwrap_or_default();
-                farewell(&mut socket, &bytes).await;
+            Err((error, given)) => {
+                refuse(&mut socket, &error, given).await;
                 let (why, ja4) = (io::Error::other(error).into(), fingerprint(&received));
                 return Err(FailedHandshake { why, ja4, socket: Some(socket) });
             }
@@ -138,7 +145,7 @@ impl Hello<'_> {
     ) -> Result<(TlsStream<TcpStream>, Secured), FailedHandshake> {
         let Self { ja4, settings, accepted, name, mut socket } = self;
         if !settings.serves(name.as_deref()) {
-            farewell(&mut socket, &alert(112)).await;
+            farewell(&mut socket, &alert(UNRECOGNIZED_NAME)).await;
             let why = HandshakeError::NoOffence(match name {
                 Some(name) => format!("no certificate for {name:?}, which the client asks for").into(),
                 None => "no certificate for a client that asks for no name".into(),
@@ -149,8 +156,25 @@ impl Hello<'_> {
         let Some(config) = settings.config(asked) else {
             return Err(FailedHandshake { why: HandshakeError::Gone, ja4, socket: None });
         };
-        let shaking = StartHandshake::from_parts(accepted, socket).into_stream(Arc::clone(config));
-        let stream = match shaking.into_fallible().await {
+        let failed = |error: rustls::Error, ja4, socket| {
+            Err(FailedHandshake { why: io::Error::other(error).into(), ja4, socket: Some(socket) })
+        };
+        let mut session = match accepted.into_connection(Arc::clone(config)) {
+            Ok(session) => session,
+            Err((error, given)) => {
+                refuse(&mut socket, &error, given).await;
+                return failed(error, ja4, socket);
+            }
+        };
+        // What came right behind the hello is in the session already, where no read would find it.
+        if let Err(error) = session.process_new_packets() {
+            let mut bytes = Vec::new();
+            while matches!(session.write_tls(&mut bytes), Ok(1..)) {}
+            farewell(&mut socket, &bytes).await;
+            return failed(error, ja4, socket);
+        }
+        let shaking = TlsAcceptor::from(Arc::clone(config)).accept_with(socket, |fresh| *fresh = session);
+        let mut stream = match shaking.into_fallible().await {
             Ok(stream) => stream,
             Err((error, mut socket)) => {
                 // The alert has left.
@@ -170,7 +194,9 @@ impl Hello<'_> {
                 Some(shown) => Some(shown),
                 None => {
                     let why = HandshakeError::Offence("client certificate with names that can be misread".into());
-                    return Err(FailedHandshake { why, ja4, socket: None });
+                    // The handshake is over, and with it the time for alerts about certificates.
+                    stream.shutdown().await.unwrap_or_default();
+                    return Err(FailedHandshake { why, ja4, socket: Some(stream.into_inner().0) });
                 }
             },
             _ => None,
@@ -183,6 +209,19 @@ impl Hello<'_> {
         let hsts = settings.hsts.clone();
         Ok((stream, Secured { version, is_http2, asked, shown, hsts }))
     }
+}
+
+/// Refuses a hello by the alert that rustls `given` for it. It gives none for some faults: then nothing has been sent so
+/// far, and nothing is encrypted.
+async fn refuse(socket: &mut TcpStream, error: &rustls::Error, mut given: AcceptedAlert) {
+    let mut bytes = Vec::new();
+    given.write_all(&mut bytes).unwrap_or_default();
+    if bytes.is_empty() {
+        // No signature that the client takes can be made by the key of the certificate: rustls has no name for that.
+        let is_ours = matches!(error, rustls::Error::General(_));
+        bytes.extend(alert(if is_ours { HANDSHAKE_FAILURE } else { UNEXPECTED_MESSAGE }));
+    }
+    farewell(socket, &bytes).await;
 }
 
 /// Says why, as far as the client takes it at once.
