@@ -250,7 +250,7 @@ impl Good {
     }
 
     /// Programs that nobody has looked after for long. None of them is ever served.
-    fn broken(&mut self, minute: u64, at: u64, calendar: &mut Calendar) {
+    fn broken(&self, minute: u64, at: u64, calendar: &mut Calendar) {
         let broken: [(u32, u32, Signal); 4] = [
             (0, 12, Signal::ExpiredToken),
             (1, 2, Signal::BadHandshake),

@@ -17,7 +17,7 @@ impl Progress {
         Self { what, is_watched }
     }
 
-    pub(super) fn tell(&mut self, now: u64, all: u64) {
+    pub(super) fn tell(&self, now: u64, all: u64) {
         if self.is_watched {
             eprint!("\r{}: {now} of {all}  ", self.what);
             std::io::stderr().flush().unwrap();
