@@ -6,7 +6,10 @@ use std::{cell::Cell, fmt, io::Write as _, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::{text::terminal::is_obeyed, web::request_id::RequestId};
+use crate::{
+    text::{digits::append_decimal, terminal::is_obeyed},
+    web::request_id::RequestId,
+};
 
 /// The longest text of a client that a line takes over, in bytes.
 pub(super) const MAX_TEXT: usize = 2_048;
@@ -54,7 +57,7 @@ pub fn address(address: IpAddr, out: &mut Vec<u8>) {
                 if place > 0 {
                     out.push(b'.');
                 }
-                number(u64::from(octet), out);
+                append_decimal(u64::from(octet), out);
             }
         }
         IpAddr::V6(address) => put(format_args!("{address}"), out),
@@ -64,22 +67,6 @@ pub fn address(address: IpAddr, out: &mut Vec<u8>) {
 pub(super) fn put(text: fmt::Arguments<'_>, out: &mut Vec<u8>) {
     // Writing into memory does not fail.
     out.write_fmt(text).unwrap_or_default();
-}
-
-/// Appends `value` in decimal.
-pub(super) fn number(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut rest = value;
-    let mut length = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
 }
 
 /// The 32 digits of a request id. Every request has them written three times, so they are made eight at a time: what is
