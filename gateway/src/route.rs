@@ -219,7 +219,9 @@ impl Routes {
 
     /// The tables for `host`, the most exact first.
     fn tables(&self, host: &str) -> impl Iterator<Item = &HostRoutes> {
-        let parent = host.split_once('.').and_then(|(_, parent)| self.wildcards.get(parent));
+        // Few configurations have any: the host is not split for nothing.
+        let wildcards = (!self.wildcards.is_empty()).then_some(&self.wildcards);
+        let parent = wildcards.and_then(|wildcards| wildcards.get(host.split_once('.')?.1));
         self.hosts.get(host).into_iter().chain(parent).chain(&self.any)
     }
 

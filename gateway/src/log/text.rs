@@ -6,7 +6,10 @@ use std::{cell::Cell, fmt, io::Write as _, net::IpAddr};
 
 use jiff::Timestamp;
 
-use crate::{text::terminal::is_obeyed, web::request_id::RequestId};
+use crate::{
+    text::{digits::append_decimal, terminal::is_obeyed},
+    web::request_id::RequestId,
+};
 
 /// The longest text of a client that a line takes over, in bytes.
 pub(super) const MAX_TEXT: usize = 2_048;
@@ -54,7 +57,7 @@ pub fn address(address: IpAddr, out: &mut Vec<u8>) {
                 if place > 0 {
                     out.push(b'.');
                 }
-                number(u64::from(octet), out);
+                append_decimal(u64::from(octet), out);
             }
         }
         IpAddr::V6(address) => put(format_args!("{address}"), out),
@@ -66,34 +69,30 @@ pub(super) fn put(text: fmt::Arguments<'_>, out: &mut Vec<u8>) {
     out.write_fmt(text).unwrap_or_default();
 }
 
-/// Appends `value` in decimal.
-pub(super) fn number(value: u64, out: &mut Vec<u8>) {
-    let mut digits = [0_u8; 20];
-    let mut rest = value;
-    let mut length = 0;
-    for digit in digits.iter_mut().rev() {
-        *digit = b'0' + u8::try_from(rest % 10).unwrap_or_default();
-        rest /= 10;
-        length += 1;
-        if rest == 0 {
-            break;
-        }
-    }
-    out.extend_from_slice(digits.get(digits.len() - length..).unwrap_or_default());
-}
-
-/// The 32 digits of a request id.
+/// The 32 digits of a request id. Every request has them written three times, so they are made eight at a time: what is
+/// stored byte by byte cannot be loaded as a whole at once.
+#[inline]
 #[must_use]
 pub fn hexadecimal(id: RequestId) -> [u8; 32] {
-    const DIGITS: [u8; 16] = *b"0123456789abcdef";
-    let mut text = [0; 32];
-    for (pair, byte) in text.chunks_exact_mut(2).zip(id.0.to_be_bytes()) {
-        let digit = |nibble: u8| DIGITS.get(usize::from(nibble)).copied().unwrap_or_default();
-        if let [high, low] = pair {
-            (*high, *low) = (digit(byte >> 4), digit(byte & 15));
-        }
+    let (mut text, bytes) = ([0; 32], id.0.to_be_bytes());
+    for (digits, bytes) in text.as_chunks_mut::<8>().0.iter_mut().zip(bytes.as_chunks::<4>().0) {
+        *digits = eight_digits(u32::from_be_bytes(*bytes)).to_be_bytes();
     }
     text
+}
+
+/// The digits of `value`, the first in the highest byte.
+#[inline]
+fn eight_digits(value: u32) -> u64 {
+    // A byte for each nibble: the upper half of what stands together moves up, again and again.
+    let mut nibbles = u64::from(value);
+    for (bits, mask) in [(16, 0x0000_ffff_0000_ffff), (8, 0x00ff_00ff_00ff_00ff), (4, 0x0f0f_0f0f_0f0f_0f0f)] {
+        nibbles = (nibbles | nibbles << bits) & mask;
+    }
+    // 1 where a nibble is over nine: six more, and it no longer fits into four bits.
+    let letters = (nibbles + 0x0606_0606_0606_0606) >> 4 & 0x0101_0101_0101_0101;
+    // Behind `9` come other characters before `a`.
+    nibbles + 0x3030_3030_3030_3030 + letters * u64::from(b'a' - b'9' - 1)
 }
 
 thread_local! {
@@ -152,6 +151,14 @@ mod tests {
                 (String::from_utf8(out).unwrap(), String::from_utf8(other).unwrap()),
                 (expect.into(), clf.into())
             );
+        }
+    }
+
+    #[test]
+    fn digits_of_ids() {
+        let mixed = 0x0123_4567_89ab_cdef_fedc_ba98_7654_3210;
+        for id in [0, 1, 9, 10, 15, mixed, mixed << 4 | 9, 0x9a9a << 112, u128::MAX] {
+            assert_eq!(hexadecimal(RequestId(id)), *format!("{id:032x}").as_bytes());
         }
     }
 

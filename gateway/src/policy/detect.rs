@@ -305,20 +305,22 @@ impl Detector {
     #[must_use]
     pub fn judge_answer(&self, answer: &UpstreamAnswer, source: Source, now: u64) -> Option<Signal> {
         let (signal, class) = (answer.signal()?, answer.class()?);
-        let is_its_fault = self.standing.as_ref().is_some_and(|standing| {
-            standing.note(answer.route, answer.upstream, self.seed.hash_one(source), class, now)
-        });
+        let hash = self.seed.hash_one(source);
+        let is_its_fault = self
+            .standing
+            .as_ref()
+            .is_some_and(|standing| standing.note(answer.route, answer.upstream, hash, class, now));
         if let Some(faults) = self.faults.as_ref().filter(|_| signal == Signal::Served) {
             faults.served(answer.route, now);
         }
-        let is_one = if signal == Signal::Served { self.count_served(answer, source, now) } else { is_its_fault };
+        let is_one = if signal == Signal::Served { self.count_served(answer, source, hash, now) } else { is_its_fault };
         (is_one && self.counts(signal)).then_some(signal)
     }
 
     /// Counts a request that was served, where a rule asks what share fails; whether it may be a signal, as it always may.
-    fn count_served(&self, answer: &UpstreamAnswer, source: Source, now: u64) -> bool {
+    /// `hash`: that of `source`.
+    fn count_served(&self, answer: &UpstreamAnswer, source: Source, hash: u64, now: u64) -> bool {
         let Some([all, identified]) = self.served.as_deref() else { return true };
-        let hash = self.seed.hash_one(source);
         all.note(hash, now);
         if answer.is_identified {
             identified.note(hash, now);

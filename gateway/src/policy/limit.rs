@@ -183,21 +183,33 @@ impl Limits {
         }
     }
 
+    /// Whether any limit looks at requests of `route` at this moment. `None`: it is not known yet, or there is none.
+    #[inline]
+    #[must_use]
+    pub fn is_asked(&self, when: When, route: Option<usize>) -> bool {
+        self.charges(when, route).is_some_and(|charges| !charges.is_empty())
+    }
+
+    #[inline]
+    fn charges(&self, when: When, route: Option<usize>) -> Option<&[Charge]> {
+        let by_route = match when {
+            When::Arrived => return Some(&self.arrived),
+            When::Routed => &self.routed,
+            When::Authorized => &self.authorized,
+        };
+        by_route.get(route?).map(|charges| &**charges)
+    }
+
     /// Judges a request at one moment. `now` is `CLOCK_MONOTONIC` in nanoseconds.
     ///
     /// # Errors
     /// [`Reject::TooManyRequests`], with the limits that refuse and the time to wait; nothing is charged then.
     #[inline]
     pub fn judge(&self, when: When, facts: &LimitFacts<'_>, now: u64, judged: &mut LimitResult) -> Result<(), Refusal> {
-        let charges = match when {
-            When::Arrived => &self.arrived,
-            When::Routed | When::Authorized => {
-                let by_route = if when == When::Routed { &self.routed } else { &self.authorized };
-                let Some(charges) = facts.route.and_then(|route| by_route.get(route)) else { return Ok(()) };
-                charges
-            }
-        };
-        if charges.is_empty() { Ok(()) } else { self.judge_all(charges, facts, now, judged) }
+        match self.charges(when, facts.route) {
+            None | Some([]) => Ok(()),
+            Some(charges) => self.judge_all(charges, facts, now, judged),
+        }
     }
 
     fn judge_all(

@@ -46,7 +46,7 @@ impl Target {
         if head.uri.scheme_str().is_some_and(|scheme| !matches!(scheme, "http" | "https")) {
             return Err(bad("scheme that is not served"));
         }
-        let origin = head.uri.path_and_query().ok_or(bad("no path"))?;
+        let origin = head.uri.path_and_query().ok_or_else(|| bad("no path"))?;
         let authority = Authority::of(head, local)?;
         if origin.as_str().len() > limit {
             return Err(Refusal::new(Reject::UriTooLong, "target too long"));

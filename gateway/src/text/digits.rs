@@ -1,4 +1,4 @@
-//! Reads numbers that are written by nothing but digits.
+//! Reads and writes numbers that are nothing but digits.
 //!
 //! `parse` and `from_str_radix` of the standard library take a `+` before the digits, which formats of the network do not
 //! have: what reads them in another way would see something else.
@@ -16,6 +16,21 @@ pub fn decimal<T: FromStr>(text: &str) -> Option<T> {
 pub fn hexadecimal<T: TryFrom<u128>>(text: &str) -> Option<T> {
     let is_written_so = text.bytes().all(|byte| byte.is_ascii_hexdigit());
     if is_written_so { T::try_from(u128::from_str_radix(text, 16).ok()?).ok() } else { None }
+}
+
+/// Appends `value` in decimal digits. Most have few: to push those takes less than to lay them out and copy them.
+pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
+    let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or_default();
+    match value {
+        0..10 => out.push(digit(value)),
+        10..100 => out.extend_from_slice(&[digit(value / 10), digit(value)]),
+        _ => {
+            if value >= 1_000 {
+                append_decimal(value / 1_000, out);
+            }
+            out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]);
+        }
+    }
 }
 
 /// The byte behind a percent sign, by its two digits.
@@ -48,6 +63,11 @@ mod tests {
             [("0", Some(0)), ("fF", Some(255)), ("100", None), ("", None), ("+f", None), ("0x1", None)]
         {
             assert_eq!(hexadecimal::<u8>(text), expect, "{text}");
+        }
+        for value in [0, 9, 10, 99, 100, 999, 1_000, 1_001, 10_010, 999_999, 1_000_000, 1_000_000_007, u64::MAX] {
+            let mut out = b"n=".to_vec();
+            append_decimal(value, &mut out);
+            assert_eq!(String::from_utf8(out).unwrap(), format!("n={value}"));
         }
         for (pair, expect) in [(b"41", Some(b'A')), (b"fF", Some(255)), (b"+f", None), (b"f ", None), (b"0g", None)] {
             assert_eq!(escaped(pair[0], pair[1]), expect, "{pair:?}");

@@ -154,15 +154,19 @@ fn end_of_run(encoded: &mut Vec<u8>) -> Result<(), Refusal> {
 }
 
 fn check_segments(rest: &str, odd: &mut PathRules) -> Result<(), Refusal> {
-    let mut segments = rest.split('/').peekable();
-    while let Some(segment) = segments.next() {
+    let mut rest = Some(rest);
+    while let Some(path) = rest {
+        // Byte by byte: segments are too short for a search that looks at many bytes at a time.
+        let end = path.bytes().position(|byte| byte == b'/').unwrap_or(path.len());
+        let segment = path.get(..end).unwrap_or_default();
+        rest = path.get(end + 1..);
         // However the separators that stay are read, nothing climbs.
         let is_dots = |part: &str| {
             let behind = part.strip_prefix("..").or_else(|| part.strip_prefix('.'));
             behind.is_some_and(|behind| behind.is_empty() || behind.starts_with(';') || behind.starts_with("%3B"))
         };
         match segment.as_bytes() {
-            [] => odd.empty_segments |= segments.peek().is_some(),
+            [] => odd.empty_segments |= rest.is_some(),
             // Nothing to a program that drops parameters, and a name like others to one that does not.
             [b';', ..] => return Err(bad("path parameter without a segment")),
             _ if is_dots(segment) => return Err(bad("dot segment")),

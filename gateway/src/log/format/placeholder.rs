@@ -15,6 +15,7 @@ use crate::{
     },
     net::geo::Geo,
     settings::access_log::Field,
+    text::digits::append_decimal,
     web::request_id::RequestId,
 };
 
@@ -246,12 +247,12 @@ impl Value<'_> {
             Self::Address(address) => text::address(address, out),
             Self::Digits(digits) => out.extend_from_slice(&digits),
             Self::Id(id) => out.extend_from_slice(&text::hexadecimal(id)),
-            Self::Number(value) => text::number(value, out),
+            Self::Number(value) => append_decimal(value, out),
             Self::Ours(value) => out.extend_from_slice(value.as_bytes()),
             Self::Socket(SocketAddr::V4(address)) => {
                 text::address(IpAddr::V4(*address.ip()), out);
                 out.push(b':');
-                text::number(address.port().into(), out);
+                append_decimal(address.port().into(), out);
             }
             Self::Socket(SocketAddr::V6(address)) => text::put(format_args!("{address}"), out),
             Self::Time(millis) => text::time(millis, out),

@@ -4,7 +4,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::placeholder::PlaceholderReader;
-use crate::log::text;
+use crate::{log::text, text::digits::append_decimal};
 
 impl PlaceholderReader<'_> {
     /// Appends the line.
@@ -17,7 +17,7 @@ impl PlaceholderReader<'_> {
         out.extend_from_slice(b"\",\"client\":\"");
         text::address(line.client.ip().to_canonical(), out);
         out.extend_from_slice(b"\",\"client_port\":");
-        text::number(line.client.port().into(), out);
+        append_decimal(line.client.port().into(), out);
         if let Some(relay) = line.relay {
             out.extend_from_slice(b",\"relay\":\"");
             text::address(relay, out);
@@ -28,7 +28,7 @@ impl PlaceholderReader<'_> {
             SocketAddr::V4(listener) => {
                 text::address(IpAddr::V4(*listener.ip()), out);
                 out.push(b':');
-                text::number(listener.port().into(), out);
+                append_decimal(listener.port().into(), out);
             }
             SocketAddr::V6(listener) => text::put(format_args!("{listener}"), out),
         }
@@ -41,7 +41,7 @@ impl PlaceholderReader<'_> {
         theirs(",\"path\":\"", line.path.map(|path| self.redact.path(path)).as_deref(), out);
         theirs(",\"request_id\":\"", line.request_id, out);
         out.extend_from_slice(b",\"status\":");
-        text::number(line.status.into(), out);
+        append_decimal(line.status.into(), out);
         ours(",\"reject\":\"", line.reject, out);
         theirs(",\"limit\":\"", line.limit, out);
         theirs(",\"detail\":\"", line.detail, out);
@@ -57,14 +57,14 @@ impl PlaceholderReader<'_> {
         theirs(",\"server\":\"", line.server, out);
         if let Some(status) = line.grpc_status {
             out.extend_from_slice(b",\"grpc_status\":");
-            text::number(status.into(), out);
+            append_decimal(status.into(), out);
         }
         out.extend_from_slice(b",\"bytes_in\":");
-        text::number(line.bytes_in, out);
+        append_decimal(line.bytes_in, out);
         out.extend_from_slice(b",\"bytes_out\":");
-        text::number(line.bytes_out, out);
+        append_decimal(line.bytes_out, out);
         out.extend_from_slice(b",\"duration_us\":");
-        text::number(line.duration_us, out);
+        append_decimal(line.duration_us, out);
         out.push(b'}');
     }
 }

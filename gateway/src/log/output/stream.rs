@@ -12,11 +12,9 @@ use rustls_pki_types::ServerName;
 
 use super::{backoff::Backoff, frame::SyslogFrame};
 use crate::{
-    log::{
-        drops::{DropReason, Dropped, lines},
-        text,
-    },
+    log::drops::{DropReason, Dropped, lines},
     os::clock::Now,
+    text::digits::append_decimal,
 };
 
 /// How long a connection may take to open, and how long the server may take nothing.
@@ -62,7 +60,7 @@ impl StreamOutput {
             self.message.clear();
             bare.clear();
             self.frame.write(line, now, &mut bare);
-            text::number(u64::try_from(bare.len()).unwrap_or(u64::MAX), &mut self.message);
+            append_decimal(u64::try_from(bare.len()).unwrap_or(u64::MAX), &mut self.message);
             self.message.push(b' ');
             self.message.extend_from_slice(&bare);
             if !self.send() {

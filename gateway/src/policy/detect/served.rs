@@ -67,7 +67,8 @@ impl ServedLately {
     /// A request of the source of this hash was served. Of two threads at the same moment, one may not be counted.
     pub(super) fn note(&self, hash: u64, now: u64) {
         let Some(place) = self.place(hash) else { return };
-        let there = Count::of(place.load(Ordering::Relaxed)).at(half(now));
+        let before = place.load(Ordering::Relaxed);
+        let there = Count::of(before).at(half(now));
         let count = if there.tag == hash >> 48 {
             Count { present: there.present.saturating_add(1).min(MOST), ..there }
         } else if there.present > 0 {
@@ -77,7 +78,10 @@ impl ServedLately {
         } else {
             Count { tag: hash >> 48, present: 1, ..there }
         };
-        place.store(count.place(), Ordering::Relaxed);
+        // A full count stays as it is: the cores that serve this source need not hand its place to each other.
+        if count.place() != before {
+            place.store(count.place(), Ordering::Relaxed);
+        }
     }
 
     /// How many requests of the source of this hash were served in the last `within`, of which a minute is known.

@@ -1,8 +1,6 @@
 //! What clients are told of limits and quotas, in headers of responses
 //! (<https://datatracker.ietf.org/doc/draft-ietf-httpapi-ratelimit-headers/>).
 
-use std::fmt::Write as _;
-
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::{
@@ -10,7 +8,7 @@ use super::{
     budget::Budgets,
     tell::rate_limit_headers::{RateLimitHeaders, RemainingUnits},
 };
-use crate::settings::limit::quota::QuotaHeaders;
+use crate::{settings::limit::quota::QuotaHeaders, text::digits::append_decimal};
 
 pub(super) mod rate_limit_headers;
 
@@ -34,7 +32,7 @@ impl Limits {
     pub fn tell_each(&self, told: &RateLimitHeaders, mut add: impl FnMut(&str, &[u8])) -> Option<()> {
         let None = told.quota else { return None };
         if let Some((text, policy)) = told.least.as_ref().and_then(|left| self.rate_text(left)) {
-            add(RATE_LIMIT.as_str(), text.as_bytes());
+            add(RATE_LIMIT.as_str(), &text);
             add(RATE_LIMIT_POLICY.as_str(), policy.as_bytes());
         }
         Some(())
@@ -48,14 +46,19 @@ impl Limits {
         }
     }
 
-    fn rate_text(&self, left: &RemainingUnits) -> Option<(String, &HeaderValue)> {
+    /// By hand, as most responses bear it.
+    fn rate_text(&self, left: &RemainingUnits) -> Option<(Vec<u8>, &HeaderValue)> {
         let limit = self.limits.get(left.limit)?;
         let allowed = limit.allowed.get(left.allowed)?;
-        let mut text = String::with_capacity(limit.name.len() + 32);
-        // Writing to a string cannot fail.
-        write!(text, "\"{}\";r={}", limit.name, left.left).unwrap_or_default();
+        // With room for two numbers of any size.
+        let mut text = Vec::with_capacity(limit.name.len() + 48);
+        text.push(b'"');
+        text.extend_from_slice(limit.name.as_bytes());
+        text.extend_from_slice(b"\";r=");
+        append_decimal(left.left, &mut text);
         if let Some(reset) = left.reset {
-            write!(text, ";t={reset}").unwrap_or_default();
+            text.extend_from_slice(b";t=");
+            append_decimal(reset, &mut text);
         }
         Some((text, &allowed.policy))
     }

@@ -39,16 +39,14 @@ impl Exchange {
         }
     }
 
-    /// Looks at an upstream's answer, where a rule asks for that.
-    pub(super) fn look_at_answer(&mut self, upstream: usize, status: u16) {
+    /// Looks at an upstream's answer, where a rule asks for that. `now`: when it came.
+    pub(super) fn look_at_answer(&mut self, upstream: usize, status: u16, now: u64) {
         let detector = &self.listener.snapshot().detector;
         if self.client.is_trusted || !detector.looks_at_answers() {
             return;
         }
         let Some(route) = self.routing.route else { return };
         let answer = UpstreamAnswer { route, upstream, status, is_identified: self.identity.is_some() };
-        // A slow request has begun long before others that were answered before it.
-        let now = crate::os::clock::monotonic();
         if let Some(fault) = detector.our_fault(&answer, self.client.source, now) {
             let template = self.snapshot().served.get(route).map_or("", |route| &*route.template);
             let name = template.get(..template.floor_char_boundary(MAX_PATH)).unwrap_or_default().to_owned();

@@ -189,19 +189,21 @@ async fn answer(
     let client = ClientSide { turn: &connection.write_turn, interim: &interim };
     let answered = upstream::forward(permit, &mut job, &client).await;
     exchange.ended(TraceStep::Upstream);
+    // For all that ask below. A slow request has begun long before others that were answered before it.
+    let now = clock::monotonic();
     if let Some((measures, began)) = began {
         let status = answered.as_ref().ok().map(|(head, _)| head.status.as_u16());
-        measures.note_upstream(upstream, status, clock::monotonic().saturating_sub(began));
+        measures.note_upstream(upstream, status, now.saturating_sub(began));
     }
     job.request.recycle();
     exchange.served(class, job.attempts.is_shed);
     exchange.tried(job.attempts, answered.as_ref().ok().map(|(head, _)| head.status.as_u16()));
     if let Ok((head, _)) = &answered {
-        exchange.look_at_answer(upstream, head.status.as_u16());
+        exchange.look_at_answer(upstream, head.status.as_u16(), now);
     }
-    if let Some(clock) = exchange.clock().filter(|_| answered.is_ok()) {
+    if answered.is_ok() {
         let Attempts { queue, connect, .. } = exchange.outcome.attempts;
-        let first_byte = Some(clock.saturating_sub(exchange.began.monotonic));
+        let first_byte = Some(now.saturating_sub(exchange.began.monotonic));
         exchange.time(|timings| *timings = Timings { queue, connect, first_byte, ..*timings });
     }
     if exchange.is_banned() {

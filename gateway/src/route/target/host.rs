@@ -35,7 +35,7 @@ impl Authority {
             return Err(bad("no Host"));
         }
         let host = host.filter(|host| !host.is_empty());
-        let read = |text: &[u8]| Self::read(text).ok_or(bad("invalid Host"));
+        let read = |text: &[u8]| Self::read(text).ok_or_else(|| bad("invalid Host"));
         let Some(named) = head.uri.authority() else {
             return match host {
                 Some(host) => read(host),

@@ -52,6 +52,10 @@ impl Exchange {
         now: u64,
     ) -> Result<(), Refusal> {
         let Some(limits) = &self.listener.snapshot().limits else { return Ok(()) };
+        // Most are asked at one moment of the three: what they look at is not gathered for the others.
+        if named.is_none() && !limits.is_asked(when, self.routing.route) {
+            return Ok(());
+        }
         let facts = LimitFacts {
             source: self.client.source,
             address: self.client.address.ip(),

@@ -1,11 +1,13 @@
 //! What rules ask of a request's head. It is looked at once, as long as the head is there.
 
-use http::{HeaderMap, HeaderValue, header};
+use http::{HeaderMap, HeaderName, HeaderValue, header};
 
 use crate::{
     policy::detect::{CrawlerStanding, Detector},
     signal::Signal,
 };
+
+static SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 #[derive(Clone, Copy, Debug, Default)]
 pub(in crate::proxy::request) struct Looked {
@@ -24,7 +26,7 @@ impl Looked {
         let agent = headers.get(header::USER_AGENT).and_then(|agent| detector.agent(agent.as_bytes()));
         let bears_session = detector.counts(Signal::UpstreamUnauthorized) && bears_session(headers);
         let is_cross_site = Signal::BY_LINK.iter().any(|signal| detector.counts(*signal))
-            && headers.get("sec-fetch-site").is_some_and(|site| site == "cross-site");
+            && headers.get(&SEC_FETCH_SITE).is_some_and(|site| site == "cross-site");
         // Who it comes from is not known yet.
         Self { agent, bears_session, is_cross_site, crawler: None }
     }
