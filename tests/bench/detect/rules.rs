@@ -42,12 +42,12 @@ pub(super) struct Figures {
 }
 
 pub(super) fn measure(config: &Config, amount: &Amount) -> Figures {
-    let mut progress = Progress::new("good traffic, minutes");
+    let progress = Progress::new("good traffic, minutes");
     let incidents = incidents::plan(amount.good_days, 3);
     let plan = Plan { days: amount.good_days, per_second: amount.per_second, seed: 1, incidents, attacks: Vec::new() };
     let good = traffic::run(config, &plan, &mut |now, all| progress.tell(now, all));
     progress.done();
-    let mut progress = Progress::new("attacks, minutes");
+    let progress = Progress::new("attacks, minutes");
     let attacks = attacks::plan(&config.proxy.detect, amount.attack_days, amount.attacks, 5);
     let plan = Plan { days: amount.attack_days, seed: 2, incidents: Vec::new(), attacks, ..plan };
     let attacked = traffic::run(config, &plan, &mut |now, all| progress.tell(now, all));

@@ -154,7 +154,7 @@ pub(super) struct Figures {
 
 pub(super) fn measure(settings: &Settings, is_quick: bool) -> Figures {
     let each: u64 = if is_quick { 2 } else { 10 };
-    let mut progress = Progress::new("series");
+    let progress = Progress::new("series");
     let all = u64::try_from(Kind::ALL.len() * (CHANGES.len() + 1)).unwrap_or(0) * each;
     let (mut figures, mut done) = (Figures { rows: Vec::new(), sums: Vec::new() }, 0);
     for kind in Kind::ALL {
