@@ -94,7 +94,7 @@ impl Row {
         let Self { rule, strength, came, requests, seconds, by_other } = self;
         let (caught, strength) = (requests.len(), strength.name());
         format!(
-            "{rule:22}{strength:8}{came:6}{caught:8}{by_other:7}{:>7}{:>11}{:>11}",
+            "{rule:21}{strength:8}{came:5}{caught:7}{by_other:6}{:>7}{:>10}{:>15}",
             percent(caught, *came),
             delays(requests, 0),
             delays(seconds, 1)
@@ -157,7 +157,7 @@ impl Figures {
     pub(super) fn print(&self) {
         println!("\nGenerated attacks. Requests and seconds until the ban: p50, most.");
         println!(
-            "{:22}{:8}{:>6}{:>8}{:>7}{:>7}{:>11}{:>11}",
+            "{:21}{:8}{:>5}{:>7}{:>6}{:>7}{:>10}{:>15}",
             "rule", "attack", "came", "banned", "other", "recall", "requests", "seconds"
         );
         Row::all(&self.attacked).iter().for_each(|row| println!("{}", row.text()));
