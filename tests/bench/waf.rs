@@ -6,7 +6,7 @@
 //! of strings. `CATEGORY.SOURCE` is a category, too. Probes are values from lists of attacks that say nothing by themselves;
 //! they have no target. Each value is sent as a parameter of the query, as a field of a form and as a string in JSON.
 //! `cargo xtask bench waf` collects the corpora and runs this. With `--all`, every value is told that was missed, or refused.
-//! With `--compare FILE`, see [`compare`].
+//! With `--built-in`, the Core Rule Set is left out, which takes most of the time. With `--compare FILE`, see [`compare`].
 #![allow(
     clippy::unwrap_used,
     clippy::indexing_slicing,
@@ -77,7 +77,8 @@ fn main() -> ExitCode {
         return if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
-    let of_core = if core.is_empty() { 0 } else { 4 };
+    let is_built_in = arguments.iter().any(|argument| argument == "--built-in");
+    let of_core = if core.is_empty() || is_built_in { 0 } else { 4 };
     let mut levels = Vec::new();
     for level in 0..=of_core {
         eprintln!("== {} of {}: {}", level + 1, of_core + 1, label(level));

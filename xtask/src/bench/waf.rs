@@ -35,6 +35,9 @@ pub(super) struct Arguments {
     /// Tell every value that is missed, or refused.
     #[arg(long)]
     all: bool,
+    /// Leave out the Core Rule Set, which takes most of the time.
+    #[arg(long, conflicts_with = "modsecurity")]
+    built_in: bool,
     /// Compare the Core Rule Set here with libmodsecurity instead, at each paranoia level.
     #[arg(long)]
     modsecurity: bool,
@@ -109,7 +112,8 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         (folder, None)
     };
     let all = arguments.all.then(|| "--all".to_owned());
-    let more = [Some(file.display().to_string()), all, compare].into_iter().flatten().collect::<Vec<_>>();
+    let built_in = arguments.built_in.then(|| "--built-in".to_owned());
+    let more = [Some(file.display().to_string()), all, built_in, compare].into_iter().flatten().collect::<Vec<_>>();
     library("waf", arguments.json, &more)
 }
 
