@@ -112,8 +112,9 @@ impl Signal {
         Self::WrongPassword,
     ];
 
-    /// What a page of another site can cause in the name of whoever visits it, as the path alone causes it.
-    pub const BY_LINK: [Self; 3] = [Self::ScanPath, Self::UnknownRoute, Self::UpstreamNotFound];
+    /// What a page of another site can cause in the name of whoever visits it, as the path or the query alone
+    /// causes it.
+    pub const BY_LINK: [Self; 4] = [Self::Injection, Self::ScanPath, Self::UnknownRoute, Self::UpstreamNotFound];
 
     /// What following every link of a site causes: nothing that is held against a crawler that is known to be one.
     pub const BY_CRAWLING: [Self; 8] = [

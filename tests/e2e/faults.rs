@@ -179,7 +179,7 @@ fn where_bpffs_cannot_be_mounted_the_command_is_named_and_bans_are_enforced_at_a
     let daemon = Daemon::start_under(&world, &Settings::default(), &WITHOUT_MOUNT);
     let status = daemon.status();
     assert_eq!(status["enforcement"], "accept", "{status}");
-    assert!(warns(&status, "mount -t bpf bpf /sys/fs/bpf"), "{status}");
+    assert!(warns(&status, "mount -t bpf -o mode=0700 bpf /sys/fs/bpf"), "{status}");
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
     assert!(Client::new(&world, ATTACKER_V4).get("/health", "").is_err());

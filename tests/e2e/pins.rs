@@ -114,7 +114,7 @@ fn pins_are_made_again_where_their_file_system_is_mounted_anew() {
     assert!(before.len() > 10, "{before:?}");
 
     bpffs.unmount();
-    let remedy = format!("`mount -t bpf bpf {}`", bpffs.0.display());
+    let remedy = format!("`mount -t bpf -o mode=0700 bpf {}`", bpffs.0.display());
     until("it to be told what to do", SOON, || {
         let warnings = daemon.status()["warnings"].to_string();
         (warnings.contains("no BPF file system is mounted there") && warnings.contains(&remedy)).then_some(())

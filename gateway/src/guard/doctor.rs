@@ -182,7 +182,7 @@ fn bpffs(is_mounted: bool) -> Check {
     }
     let what = "not mounted where guard.pin_dir is: a start mounts it if it may; a gateway that runs makes its pins again \
                 within a second once it is mounted";
-    check("bpffs", CheckState::Warn, what, "mount -t bpf bpf /sys/fs/bpf")
+    check("bpffs", CheckState::Warn, what, "mount -t bpf -o mode=0700 bpf /sys/fs/bpf")
 }
 
 /// `attached`: the interfaces that the running gateway has attached its program to.

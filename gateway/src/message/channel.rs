@@ -25,7 +25,7 @@ pub(crate) mod sealed;
 /// type, also in what messages hold ([`Bundle`](super::Bundle), [`ObserverConfig`](super::observer::ObserverConfig),
 /// records of credentials, metrics), and another meaning of what is there, such as descriptors that come along. Nothing
 /// translates between versions: a process of another program is replaced, as `docs/architecture.md` has it.
-const VERSION: u8 = 19;
+const VERSION: u8 = 20;
 
 /// One end of the socketpair, driven by the runtime it was made in.
 #[derive(Debug)]

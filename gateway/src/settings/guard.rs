@@ -16,6 +16,9 @@ use super::{
 /// The longest ban that ends by itself, ten years of 365 days: sums of it and any clock stay far from overflowing.
 pub const LONGEST_BAN: Duration = Duration::from_secs(3_650 * 86_400);
 
+/// Where the BPF file system is mounted on every distribution.
+pub const BPFFS: &str = "/sys/fs/bpf";
+
 /// `[guard]`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Settings {

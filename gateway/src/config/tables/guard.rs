@@ -115,7 +115,7 @@ pub(in crate::config) const CONTROL_SOCKET: &str = "/run/gateway/control.sock";
 pub(in crate::config) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
 
 /// Where the kernel's map file system is mounted on every distribution.
-const BPFFS: &str = "/sys/fs/bpf";
+const BPFFS: &str = guard::BPFFS;
 
 pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> guard::Settings {
     let interfaces = table.list("interfaces", interface);

@@ -24,7 +24,7 @@ use crate::{
     },
     message::observer::fetch::Fetch,
     os::clock::{Now, rfc3339},
-    settings::feed::{Feed, FeedPurpose, FetchedFeed},
+    settings::feed::{Feed, FetchedFeed},
 };
 
 /// The file in the state folder.
@@ -39,6 +39,9 @@ const AT_ONCE: usize = 4;
 /// What outlives the guard.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct KeptFetch {
+    /// Of the settings by which the list is read: after a change it is fetched as a whole.
+    #[serde(default)]
+    read_by: String,
     /// SHA-256 of where the list came from: that may hold a key.
     source: String,
     etag: String,
@@ -55,7 +58,6 @@ pub(crate) type Waiting = oneshot::Sender<ControlAnswer>;
 #[derive(Debug, Default)]
 struct Known {
     settings: Option<FetchedFeed>,
-    purpose: FeedPurpose,
     kept: KeptFetch,
     schedule: FetchSchedule,
     /// Since when it is known: milliseconds since 1970.
@@ -120,21 +122,24 @@ impl Fetches {
                 let kept = self.found.remove(&feed.name).unwrap_or_default();
                 Known { kept, since: now.unix_millis, ..Known::default() }
             });
-            let is_for_same = known.settings.is_none() || known.purpose == feed.purpose;
-            if is_for_same && known.settings.as_ref() == Some(fetched) {
+            let read_by = super::list::digest(feed, b"");
+            let is_read_alike = known.kept.read_by == read_by;
+            if is_read_alike && known.settings.as_ref() == Some(fetched) {
                 continue;
             }
-            (known.settings, known.purpose) = (Some(fetched.clone()), feed.purpose);
+            known.settings = Some(fetched.clone());
             let source = source(fetched);
             if known.kept.source != source {
                 known.is_elsewhere = !known.kept.source.is_empty();
                 known.kept = KeptFetch { source, ..KeptFetch::default() };
                 (known.since, known.refused, known.failing) = (now.unix_millis, None, None);
             }
-            if !is_for_same {
-                // What is in force is for something else: the list is fetched as a whole.
+            if !is_read_alike {
+                // An operator has changed what is read of it: it is fetched as a whole, and may be shorter.
+                known.is_elsewhere |= !known.kept.digest.is_empty();
                 known.kept.digest.clear();
             }
+            known.kept.read_by = read_by;
             let age = now.unix_millis.saturating_sub(known.kept.confirmed);
             let is_known = known.kept.confirmed > 0 && in_force.get(&feed.name) == Some(&known.kept.digest);
             let is_fetching = known.schedule.is_fetching;

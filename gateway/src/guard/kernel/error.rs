@@ -55,7 +55,9 @@ pub enum KernelError {
     #[error("the driver of {0} cannot run XDP natively: set guard.mode = \"auto\" or \"generic\"")]
     NoNative(String),
     /// bpffs is not mounted and cannot be.
-    #[error("{path} is not on a BPF file system: mount one first (`mount -t bpf bpf /sys/fs/bpf`): {source}")]
+    #[error(
+        "{path} is not on a BPF file system: mount one first (`mount -t bpf -o mode=0700 bpf /sys/fs/bpf`): {source}"
+    )]
     NoBpffs {
         /// Where it was looked for.
         path: String,

@@ -36,7 +36,7 @@ pub(super) mod parts;
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
 
 /// Where a BPF file system belongs.
-pub(super) const BPFFS: &str = "/sys/fs/bpf";
+pub(super) const BPFFS: &str = guard::BPFFS;
 
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]

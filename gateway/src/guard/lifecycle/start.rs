@@ -314,10 +314,15 @@ fn writes(config: &Config) -> Vec<Writes> {
     writes
 }
 
-/// The folder in which the BPF file system of the pins is mounted, or would be; never the root: all else is in it.
+/// The folder in which the BPF file system of the pins is mounted, or would be. Never the root or a folder in it, such as
+/// `/run`: too much else is there.
 fn around_bpffs(pin_dir: &Path) -> Option<&Path> {
-    let mounted = pin_dir.ancestors().take_while(|folder| is_bpffs(folder)).last();
-    mounted.or(pin_dir.parent())?.parent().filter(|around| around.parent().is_some())
+    let mounted = if pin_dir.starts_with(guard::BPFFS) {
+        Some(Path::new(guard::BPFFS))
+    } else {
+        pin_dir.ancestors().take_while(|folder| is_bpffs(folder)).last()
+    };
+    mounted?.parent().filter(|around| around.ancestors().count() > 2)
 }
 
 fn is_bpffs(folder: &Path) -> bool {

@@ -153,7 +153,8 @@ impl HourStats {
             own + step(own, center),
             (own_spread + wider * gain).max(0.0),
             seen.saturating_add(1),
-            own_peak + step(own_peak, peak),
+            // While little is known, what one such hour did not reach is not reached in each: one burst is no job.
+            if seen < SETTLED && peak < own_peak { peak.max(own) } else { own_peak + step(own_peak, peak) },
         );
     }
 }
@@ -164,4 +165,17 @@ fn median(values: &mut [f32]) -> f32 {
     let middle = values.len() / 2;
     let at = |at: usize| values.get(at).copied().unwrap_or_default();
     if values.len().is_multiple_of(2) { f32::midpoint(at(middle.saturating_sub(1)), at(middle)) } else { at(middle) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn one_burst_is_no_job() {
+        let mut slot = HourStats::default();
+        slot.observe([100.0, 5.0, 100_000.0], Measure::Requests);
+        slot.observe([100.0, 5.0, 130.0], Measure::Requests);
+        assert!((slot.3 - 130.0).abs() < 1.0, "{}", slot.3);
+    }
 }

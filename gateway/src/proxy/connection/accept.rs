@@ -40,12 +40,22 @@ const PAUSE: Duration = Duration::from_secs(5);
 const LINGER: Duration = Duration::from_secs(30);
 
 /// Accepts connections of the listener that is configured as `address` until it is aborted.
-pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, listener: TcpListener) {
+pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, mut listener: TcpListener) {
     loop {
         let (socket, peer) = match listener.accept().await {
             Ok(taken) => taken,
+            Err(error) if is_shut(&error) => match listens_again(listener).await {
+                Ok(again) => {
+                    listener = again;
+                    continue;
+                }
+                Err(error) => {
+                    tracing::error!(%address, %error, "a worker cannot accept the connections of a listener");
+                    return;
+                }
+            },
             Err(error) => {
-                if is_exhaustion(&error) || is_shut(&error) {
+                if is_exhaustion(&error) {
                     tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
                 }
                 continue;
@@ -67,6 +77,16 @@ pub(in crate::proxy) async fn accept(worker: Rc<Worker>, address: SocketAddr, li
             Err(NotAdmitted::Banned | NotAdmitted::Full) => {}
         }
     }
+}
+
+/// Waits until the launcher listens again, and registers the socket anew. The runtime never forgets that a socket was
+/// closed: `accept` would then be tried again and again without a pause.
+async fn listens_again(listener: TcpListener) -> io::Result<TcpListener> {
+    let listener = listener.into_std()?;
+    while !socket2::SockRef::from(&listener).is_listener()? {
+        tokio::time::sleep(OUT_OF_DESCRIPTORS).await;
+    }
+    TcpListener::from_std(listener)
 }
 
 /// Closes with a reset: nothing is left of the connection, on neither side.
@@ -345,4 +365,25 @@ async fn discard(io: &ClientIo) {
         }
     })
     .await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_listener_that_was_shut_down_accepts_again_and_waits_in_between() {
+        let socket = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let (copy, address) = (socket.try_clone().unwrap(), socket.local_addr().unwrap());
+        let listener = TcpListener::from_std(socket).unwrap();
+        socket2::SockRef::from(&copy).shutdown(std::net::Shutdown::Read).unwrap();
+        assert!(is_shut(&listener.accept().await.unwrap_err()));
+        socket2::SockRef::from(&copy).listen(1).unwrap();
+        let listener = listens_again(listener).await.unwrap();
+        // Nobody knocks: other tasks of this thread go on.
+        assert!(tokio::time::timeout(Duration::from_millis(100), listener.accept()).await.is_err());
+        let _client = TcpStream::connect(address).await.unwrap();
+        listener.accept().await.unwrap();
+    }
 }

@@ -31,6 +31,7 @@ const PIECE: usize = 2 * 1_024;
 /// What alerts say (RFC 8446 6).
 const UNEXPECTED_MESSAGE: u8 = 10;
 const HANDSHAKE_FAILURE: u8 = 40;
+const INTERNAL_ERROR: u8 = 80;
 const DECODE_ERROR: u8 = 50;
 const UNRECOGNIZED_NAME: u8 = 112;
 
@@ -217,9 +218,12 @@ async fn refuse(socket: &mut TcpStream, error: &rustls::Error, mut given: Accept
     let mut bytes = Vec::new();
     given.write_all(&mut bytes).unwrap_or_default();
     if bytes.is_empty() {
-        // No signature that the client takes can be made by the key of the certificate: rustls has no name for that.
-        let is_ours = matches!(error, rustls::Error::General(_));
-        bytes.extend(alert(if is_ours { HANDSHAKE_FAILURE } else { UNEXPECTED_MESSAGE }));
+        bytes.extend(alert(match error {
+            // No signature that the client takes can be made by the key of the certificate: rustls has no name for that.
+            rustls::Error::General(_) => HANDSHAKE_FAILURE,
+            rustls::Error::FailedToGetRandomBytes | rustls::Error::FailedToGetCurrentTime => INTERNAL_ERROR,
+            _ => UNEXPECTED_MESSAGE,
+        }));
     }
     farewell(socket, &bytes).await;
 }

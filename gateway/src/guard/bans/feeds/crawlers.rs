@@ -15,6 +15,9 @@ use crate::{
 /// The shortest prefix of IPv4, and of IPv6, that is taken for a crawler's or a CDN's.
 const WIDEST: (u8, u8) = (8, 16);
 
+/// How much of the IPv4 or IPv6 internet a list may name: as much as so many of the widest networks.
+const MOST_OF_WIDEST: u128 = 4;
+
 impl Guard {
     /// Another list of ranges has come: it takes the place of the one before, or that stays with a warning.
     pub(super) fn take_ranges(&mut self, name: String, purpose: FeedPurpose, content: FileContent, now: Now) {
@@ -44,7 +47,12 @@ impl Guard {
             };
             warnings.push(format!("it has {} networks, and {most}", networks.len()));
         }
-        if is_useless || is_too_long {
+        let is_too_much = is_too_much(&networks);
+        if is_too_much {
+            warnings.push(format!("it names more of the internet than {MOST_OF_WIDEST} of the widest networks"));
+        }
+        let is_refused = is_useless || is_too_long || is_too_much;
+        if is_refused {
             warnings.push("what was loaded before stays in force".to_owned());
         }
         let warning = warnings.join("; ");
@@ -54,7 +62,7 @@ impl Guard {
             tracing::warn!(feed = name, warning, "a list of ranges");
             self.feeds.warnings.insert(name.clone(), ListWarning::of_file(warning));
         }
-        if is_useless || is_too_long {
+        if is_refused {
             return;
         }
         tracing::info!(
@@ -70,6 +78,22 @@ impl Guard {
         if purpose == FeedPurpose::NeverBan {
             self.never_ban_changed(now);
         }
+    }
+
+    /// Why a list of ranges would not be taken; `None`: it would be, or it is a list of bans.
+    pub(crate) fn refuses_ranges(purpose: FeedPurpose, content: &FileContent) -> Option<String> {
+        if purpose == FeedPurpose::Ban {
+            return None;
+        }
+        let all = content.entries.iter().map(|entry| entry.1);
+        let networks: Vec<Source> = all.filter(|network| !is_too_wide(*network)).collect();
+        if networks.is_empty() && !content.entries.is_empty() {
+            return Some("all its networks are too wide".to_owned());
+        }
+        if networks.len() > MAX_NETWORKS {
+            return Some(format!("it has {} networks, and {MAX_NETWORKS} may be", networks.len()));
+        }
+        is_too_much(&networks).then(|| "it names too much of the internet".to_owned())
     }
 
     /// Forgets lists that the configuration does not have any more, or has for something else.
@@ -105,8 +129,20 @@ impl Guard {
     }
 }
 
+/// Whether networks are too much of the internet together: as many of the widest would be all of it.
+pub(super) fn is_too_much(networks: &[Source]) -> bool {
+    [true, false].into_iter().any(|ipv4| {
+        let (bits, widest) = if ipv4 { (32_u32, WIDEST.0) } else { (128, WIDEST.1) };
+        let of = networks.iter().filter(|network| network.address().is_ipv4() == ipv4);
+        let size =
+            |network: &Source| 1_u128.checked_shl(bits.saturating_sub(network.length().into())).unwrap_or(u128::MAX);
+        let all = of.fold(0_u128, |all, network| all.saturating_add(size(network)));
+        all > MOST_OF_WIDEST << (bits - u32::from(widest))
+    })
+}
+
 /// Whether a network is wider than any crawler's.
-fn is_too_wide(network: Source) -> bool {
+pub(super) fn is_too_wide(network: Source) -> bool {
     let (ipv4, ipv6) = WIDEST;
     network.length() < if network.address().is_ipv4() { ipv4 } else { ipv6 }
 }

@@ -8,8 +8,19 @@ use std::{collections::BTreeMap, fs, io, path::Path};
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
 
-use super::{super::policy::safety::NEVER_BAN, lists::RangeList, never_ban::NeverBan, plan::UpdateKind, *};
-use crate::{guard::state_files::set_aside, settings::feed::FeedPurpose, text::counted::counted};
+use super::{
+    super::policy::safety::NEVER_BAN,
+    crawlers::{is_too_much, is_too_wide},
+    lists::RangeList,
+    never_ban::NeverBan,
+    plan::UpdateKind,
+    *,
+};
+use crate::{
+    guard::state_files::set_aside,
+    settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
+    text::counted::counted,
+};
 
 /// The file in the state folder.
 const FILE: &str = "never-ban.json";
@@ -110,7 +121,17 @@ impl Guard {
             if !self.settings.feeds.iter().any(is_wanted) {
                 continue;
             }
-            let networks = networks.iter().filter_map(|network| network.parse().ok()).collect();
+            let count = networks.len();
+            let networks: Vec<Source> = networks.iter().filter_map(|network| network.parse().ok()).collect();
+            // As strict as when a list comes. Such a list is read or fetched again.
+            let is_wide = networks.iter().any(|network| is_too_wide(*network)) || is_too_much(&networks);
+            if networks.len() < count || count > MAX_NETWORKS || is_wide {
+                tracing::error!(
+                    feed = name,
+                    "what was kept of who is never banned is not taken: the list is read again"
+                );
+                continue;
+            }
             self.feeds.ranges.insert(name, RangeList { purpose: FeedPurpose::NeverBan, digest, networks, loaded });
         }
         let lists = self.feeds.ranges.values().filter(|list| list.purpose == FeedPurpose::NeverBan);

@@ -231,7 +231,8 @@ fn pin_again(held: &mut HeldPins, pin_dir: &Path) -> Result<Option<String>, Stri
     };
     if !is_on_bpffs(pin_dir) {
         let place = if pin_dir.starts_with(BPFFS) { Path::new(BPFFS) } else { pin_dir.parent().unwrap_or(pin_dir) };
-        let remedy = format!("`mount -t bpf bpf {}`: they are made again within a second", place.display());
+        let remedy =
+            format!("`mount -t bpf -o mode=0700 bpf {}`: they are made again within a second", place.display());
         return Err(told("no BPF file system is mounted there", &remedy));
     }
     let again = held.pin_again().map_err(|error| told(&error.to_string(), "Start the gateway anew"))?;

@@ -11,7 +11,7 @@ use tokio::{
 use crate::{
     guard::{
         audit,
-        bans::{self, Actor},
+        bans::{self, Actor, Guard},
         control::ControlAnswer,
         feeds::{
             fetched::{FetchOutcome, judge, weigh},
@@ -114,6 +114,9 @@ impl Service<'_> {
                     None => Ok(()),
                 };
                 if let Err(why) = weighed {
+                    return self.refuse_list(&name, content.digest, &why, now);
+                }
+                if let Some(why) = Guard::refuses_ranges(feed.purpose, &content) {
                     return self.refuse_list(&name, content.digest, &why, now);
                 }
                 fetches.changed(&name, validators, content.digest.clone(), content.entries.len(), now);

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Headers that HTTP, browsers and traces have: a client may send them without anybody asking for them. In order.
-const USUAL: [&str; 55] = [
+const USUAL: [&str; 58] = [
     "accept",
     "accept-charset",
     "accept-encoding",
@@ -18,6 +18,7 @@ const USUAL: [&str; 55] = [
     "access-control-request-method",
     "access-control-request-private-network",
     "authorization",
+    "baggage",
     "cache-control",
     "content-digest",
     "content-disposition",
@@ -59,6 +60,8 @@ const USUAL: [&str; 55] = [
     "rtt",
     "save-data",
     "sec-gpc",
+    "sec-purpose",
+    "service-worker",
     "traceparent",
     "tracestate",
     "upgrade-insecure-requests",

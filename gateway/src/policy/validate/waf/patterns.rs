@@ -46,7 +46,7 @@ macro_rules! line_end {
 /// What stands before a path that is handed to a program. Behind a word and a space it is prose: `the passwords in /etc/shadow`.
 macro_rules! path_start {
     () => {
-        r"(?:^[\s\x22'(]*[/\\]*|[^\s/\\][/\\]+|[:=\x22'(,;|<>&]\s*[/\\]*)"
+        r"(?:^[\s\x22'(]*(?:-{1,2}[\w-]+\s+|\.\s+)?[/\\]*|\t[/\\]*|[^\s/\\][/\\]+|[:=\x22'(,;|<>&]\s*[/\\]*)"
     };
 }
 

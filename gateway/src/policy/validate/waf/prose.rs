@@ -26,6 +26,12 @@ const CONDITIONS: [&[u8]; 19] = [
     b"regexp", b"rlike", b"select", b"true", b"union", b"user", b"where", b"xor",
 ];
 
+/// Words that continue a statement behind a string: operators, and clauses.
+const BEHIND_STRINGS: [&[u8]; 21] = [
+    b"between", b"collate", b"div", b"escape", b"glob", b"ilike", b"in", b"into", b"is", b"isnull", b"like", b"match",
+    b"member", b"mod", b"notnull", b"regexp", b"rlike", b"similar", b"sounds", b"where", b"xor",
+];
+
 /// Words between operands.
 const CONNECTIVES: [&[u8]; 3] = [b"and", b"not", b"or"];
 
@@ -209,7 +215,7 @@ fn text_of_code(text: &[u8]) -> Option<usize> {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b' ' | b'.' | b'_' | b'-' | b'/' | b':');
     let begins = inner.first().is_none_or(u8::is_ascii_alphabetic) && inner.last() != Some(&b' ');
     let ends = text.get(end + 2).is_none_or(|next| !next.is_ascii_alphanumeric() && !is_quote(*next));
-    let is_sql = words(inner).any(|word| is_one_of(word, &KEYWORDS));
+    let is_sql = continues(inner) || words(inner).any(|word| is_one_of(word, &KEYWORDS));
     let has_comment = memchr::memmem::find(inner, b"--").is_some();
     (begins && ends && !is_sql && !has_comment && inner.iter().all(is_plain)).then_some(end + 2)
 }
@@ -240,8 +246,13 @@ fn quoted(text: &[u8]) -> Option<usize> {
         |byte: &u8| byte.is_ascii_alphabetic() || *byte >= 0x80 || matches!(byte, b' ' | b'.' | b',' | b'!' | b'?');
     let is_text = inner.first().is_some_and(u8::is_ascii_alphabetic) && inner.last() != Some(&b' ');
     let ends = text.get(end + 2).is_none_or(|next| !next.is_ascii_alphanumeric() && !is_quote(*next));
-    let connects = words(inner).any(|word| is_one_of(word, &CONNECTIVES));
+    let connects = continues(inner) || words(inner).any(|word| is_one_of(word, &CONNECTIVES));
     (is_text && ends && !connects && inner.iter().all(is_plain)).then_some(end + 2)
+}
+
+/// Whether what stands between two quotes continues a statement, if the first of them ends a string.
+fn continues(inner: &[u8]) -> bool {
+    words(inner).next().is_some_and(|first| is_one_of(first, &BEHIND_STRINGS))
 }
 
 fn words(text: &[u8]) -> impl Iterator<Item = &[u8]> {
@@ -260,6 +271,12 @@ mod tests {
     fn words_in_quotes_and_alternatives_are_prose() {
         for (fingerprint, value, expect) in [
             ("s&s", "'yes' or 'no'", true),
+            // What a quote ends is a string, and an operator follows it.
+            ("sns", "foo bar 'xor' 1", false),
+            ("sns", "foo bar 'div' 1", false),
+            ("sns", "foo bar 'like'%", false),
+            ("sns", "foo bar 'collate nocase like'%", false),
+            ("n", "if (x === 'glob'*", false),
             ("s&s", "\"red shoes\" or \"blue shoes\"", true),
             ("s&s", "Either 'left' or 'right' is fine", true),
             ("s&s", "I don't know whether 'a' or 'b' is right, do you?", true),

@@ -48,6 +48,7 @@ mod tests {
     #[test]
     fn what_a_page_of_another_site_sends() {
         for (counts, site, expect) in [
+            (Signal::Injection, Some("cross-site"), true),
             (Signal::ScanPath, Some("cross-site"), true),
             (Signal::UnknownRoute, Some("cross-site"), true),
             (Signal::UpstreamNotFound, Some("cross-site"), true),

@@ -34,7 +34,7 @@ pub(super) const SCRIPTS: &[BuiltinPattern] = &[
         "xss",
         "xss",
         VALUES,
-        r"['\x22`;)\]}]\s*[;,+*/-]?\s*(?:alert|confirm|prompt|eval|fetch|setTimeout|Function|document\.\w+|window\.\w+|location(?:\.\w+)?|top\[)\s*(?:[(=\[]|`[\w$<]{1,20}`)",
+        r"['\x22`;)\]}]\s*[;,+*/-]?\s*(?:alert|confirm|prompt|eval|fetch|setTimeout|Function|document\.\w+|window\.\w+|location(?:\.\w+)?|top\[)\s*(?:[(=\[]|`[^`\s]{1,64}`)",
     ),
     pattern(
         "xss",

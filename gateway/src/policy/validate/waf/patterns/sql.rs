@@ -62,7 +62,7 @@ pub(super) const STATEMENTS: &[BuiltinPattern] = &[
         VALUES,
         r"\(\s*select\s*(?:\(|\d+\s+from\b|(?:\d+\s*=\s*\(?\s*)?['\x22][^'\x22]{0,40}['\x22]\s*(?:\|\||\+))|\b\d+['\x22]?\s+\(\s*(\d+)\s*=\s*\d+\s*\)\s*[*+/-]\s*\d|/\*.{0,40}?\*/\s*(?:and|or)\s*/\*.{0,40}?\*/\s*\d+\s*=",
     ),
-    pattern("sql_injection", "sqli", VALUES, r"\binto\s+(?:out|dump)file\s+['\x22]"),
+    pattern("sql_injection", "sqli", VALUES, r"\binto\s+(?:out|dump)file\s*['\x22]"),
     pattern(
         "sql_injection",
         "sqli",
