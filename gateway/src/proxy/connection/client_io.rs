@@ -195,7 +195,8 @@ impl ClientIo {
             return stream.poll_shutdown(cx);
         }
         // No `close_notify`: it would say that the response which breaks off is whole.
-        ready!(stream.poll_flush(cx))?;
+        // Once what is left of the alert is written, this tells the same fault again.
+        let _fault = ready!(stream.poll_flush(cx));
         Pin::new(stream.socket_mut()).poll_shutdown(cx)
     }
 
