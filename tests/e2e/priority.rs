@@ -211,7 +211,7 @@ fn d05_a_worker_that_is_late_refuses_the_lowest_class() {
         let row = "gateway_priority_requests_total{class=\"unknown\",result=\"cpu\"}";
         admin::value(&text, row).filter(|count| *count > 100.0)
     });
-    until("everybody to be served again", SOON, || {
+    until("everybody to be served again", 2 * SOON, || {
         let all = (0..20).all(|number| Client::new(&world, bystander(number)).send(&request).unwrap().status == 200);
         all.then_some(())
     });
