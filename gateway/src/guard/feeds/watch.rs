@@ -28,6 +28,8 @@ type Stat = (i64, i64, u64, u64);
 struct FileState {
     feed: Option<Feed>,
     last: Option<Stat>,
+    /// When the file was last written, in seconds since 1970: also once it is gone.
+    written: Option<i64>,
     handled: Option<Stat>,
     unusable: bool,
 }
@@ -55,8 +57,8 @@ impl FeedWatcher {
 impl FeedWatcher {
     /// When each file was last written, as far as it was seen: milliseconds since 1970.
     pub(crate) fn written(&self) -> HashMap<String, u64> {
-        let millis = |stat: &Stat| u64::try_from(stat.0).unwrap_or(0).saturating_mul(1_000);
-        self.seen.iter().filter_map(|(name, seen)| Some((name.clone(), seen.last.as_ref().map(millis)?))).collect()
+        let millis = |seconds: i64| u64::try_from(seconds).unwrap_or(0).saturating_mul(1_000);
+        self.seen.iter().filter_map(|(name, seen)| Some((name.clone(), millis(seen.written?)))).collect()
     }
 }
 
@@ -78,6 +80,7 @@ fn look(
         }
     };
     let settled = seen.last.replace(stat) == Some(stat) || is_new;
+    seen.written = Some(stat.0);
     if !settled || seen.handled == Some(stat) {
         return None;
     }

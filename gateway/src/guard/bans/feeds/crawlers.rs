@@ -34,7 +34,9 @@ impl Guard {
             let failed = counted(failed, "line", "lines");
             format!("{failed} cannot be read, the first is line {}: {}", first.line, first.message)
         }));
-        let is_useless = networks.is_empty() && (failed > 0 || is_blank || !wide.is_empty());
+        // A list of bans may become empty. One that spares becomes so by mistake: the way to end it is to remove it.
+        let is_empty_by_mistake = purpose == FeedPurpose::NeverBan || failed > 0 || is_blank || !wide.is_empty();
+        let is_useless = networks.is_empty() && is_empty_by_mistake;
         if is_useless {
             warnings.push("it names no network".to_owned());
         }
@@ -89,6 +91,9 @@ impl Guard {
         let networks: Vec<Source> = all.filter(|network| !is_too_wide(*network)).collect();
         if networks.is_empty() && !content.entries.is_empty() {
             return Some("all its networks are too wide".to_owned());
+        }
+        if networks.is_empty() && purpose == FeedPurpose::NeverBan {
+            return Some("it names no network".to_owned());
         }
         if networks.len() > MAX_NETWORKS {
             return Some(format!("it has {} networks, and {MAX_NETWORKS} may be", networks.len()));

@@ -161,7 +161,7 @@ impl Guard {
 
     /// What is said of the content that a list has, where it has one.
     pub(super) fn stays(&self, name: &str) -> &'static str {
-        let is_loaded = self.feeds.find(name).is_some();
+        let is_loaded = self.feeds.find(name).is_some() || self.feeds.ranges.contains_key(name);
         if is_loaded { "; what was loaded before stays in force" } else { "" }
     }
 

@@ -45,7 +45,9 @@ impl Guard {
         let how = if network.covers(&source) { "is in" } else { "holds" };
         Err(Refused::new(
             NEVER_BAN,
-            format!("{source} {how} {network}, which the list {name} says is never banned: only --force blocks it"),
+            format!(
+                "{source} {how} {network}, which the list {name} says is never banned: only `gateway block add --force` blocks it"
+            ),
         ))
     }
 
@@ -80,9 +82,11 @@ impl Guard {
             tracing::error!(error = %refused, "bans of whoever is never banned stay until their end can be recorded");
         }
         let mut jobs = Vec::new();
+        let is_coming = |name: &str| self.feeds.job.iter().chain(&self.feeds.waiting).any(|job| job.row.name == name);
         for one in &self.feeds.listed {
             let content = &one.content;
-            if !self.feeds.never_ban.meets(content) {
+            // What is on its way is newer, and would be replaced by what is in force: this is tried again within minutes.
+            if is_coming(&one.row.name) || !self.feeds.never_ban.meets(content) {
                 continue;
             }
             let mut draft = FeedDraft::new(now.monotonic);
@@ -96,7 +100,13 @@ impl Guard {
             let (gone, list) = (counted(gone, "entry", "entries"), one.actor());
             tracing::info!(list, "{gone} of a list are removed: they have ended, or are never banned");
             let row = FeedRow { boot: self.ledger.boot().to_owned(), loaded: now.unix_millis, ..one.row.clone() };
-            jobs.push(ListUpdate::new(UpdateKind::Replace, row, draft, 0, None));
+            let mut job = ListUpdate::new(UpdateKind::Replace, row, draft, 0, None);
+            // What is held back for good clients stays so.
+            job.holding =
+                self.feeds.held.get(&one.row.name).map(|held| {
+                    (Holding { first: Some(held.first.clone()), entries: held.entries.clone() }, held.read)
+                });
+            jobs.push(job);
         }
         for job in jobs {
             self.begin_job(job);

@@ -19,8 +19,14 @@ impl Control<'_> {
             return;
         }
         for deviating in &deviations.0 {
-            let Some(contribution) = self.snapshot().detector.contribution(deviating) else { return };
+            let Some(mut contribution) = self.snapshot().detector.contribution(deviating) else { return };
             self.observe_contributors(&contribution);
+            // Anomalies are told to receivers, too: they name nobody whom the access log does not name.
+            for contributor in &mut contribution.named {
+                if let NamedContributor::Principal(name) = &mut contributor.who {
+                    *name = self.snapshot().access_log.principal(std::mem::take(name));
+                }
+            }
             let (of, measure, minute) = (deviating.of.clone(), deviating.measure, deviating.minute);
             self.guard.say(ToGuard::Contributors(Box::new(Contributors { of, measure, minute, contribution })));
         }
