@@ -6,12 +6,12 @@
 
 use std::{
     collections::BTreeMap,
-    fs, io,
+    io,
     path::{Path, PathBuf},
 };
 
 use crate::{
-    guard::state_files::set_aside,
+    guard::state_files::{json_file, set_aside},
     message::{KeptKeys, KeySetReport, MAX_KEY_SETS},
     os::clock,
     policy::auth::jwt::source,
@@ -42,7 +42,7 @@ impl KeySets {
     /// Reads what an earlier guard kept in `state_dir`.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
-        let (kept, finding) = match read(&path) {
+        let (kept, finding) = match json_file::read(&path, MAX_FILE) {
             Ok(kept) => (kept, None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (Vec::new(), None),
             Err(error) => (Vec::new(), Some(without(&path, &error))),
@@ -88,7 +88,7 @@ impl KeySets {
         }
         self.kept.retain(|issuer, keys| find(settings, issuer).and_then(source).as_deref() == Some(&keys.source));
         let kept: Vec<_> = self.kept.values().collect();
-        match write(&self.path, &kept) {
+        match json_file::write(&self.path, &kept) {
             Ok(()) => self.failed = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.failed, true) {
@@ -142,23 +142,10 @@ fn without(path: &Path, error: &io::Error) -> String {
     told
 }
 
-fn read(path: &Path) -> io::Result<Vec<KeptKeys>> {
-    let found = fs::metadata(path)?;
-    if !found.is_file() || found.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no file of a size that was written here"));
-    }
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-/// As a whole, or not at all.
-fn write(path: &Path, kept: &[&KeptKeys]) -> io::Result<()> {
-    let next = path.with_extension("json.new");
-    fs::write(&next, serde_json::to_vec(kept)?)?;
-    fs::rename(&next, path)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -10,6 +10,7 @@ use std::{
 
 use jiff::Timestamp;
 
+pub(crate) mod json_file;
 pub(crate) mod lock;
 pub(crate) mod secret;
 pub(crate) mod sqlite;

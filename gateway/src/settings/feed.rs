@@ -56,6 +56,13 @@ impl FeedPurpose {
 }
 
 impl Feed {
+    /// A list of which nothing else is said.
+    #[must_use]
+    pub const fn new(name: String, place: FeedPlace, purpose: FeedPurpose) -> Self {
+        let services = Vec::new();
+        Self { name, place, format: None, ban: None, shadow: false, purpose, services, file_stale_after: None }
+    }
+
     /// The file that is followed; `None`: it is fetched.
     #[must_use]
     pub const fn path(&self) -> Option<&PathBuf> {

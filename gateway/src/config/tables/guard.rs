@@ -15,7 +15,7 @@ use crate::{
     diagnostic::Diagnostic,
     settings::{
         anomalies::AnomalyActions,
-        guard::{self, AttachMode, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety},
+        guard::{self, AttachMode, BPFFS, Compile, KernelTrace, LONGEST_BAN, PacketScope, Safety},
         operators::ControlMode,
         revocation,
     },
@@ -113,9 +113,6 @@ pub(in crate::config) const CONTROL_SOCKET: &str = "/run/gateway/control.sock";
 
 /// The default of `guard.pin_dir`.
 pub(in crate::config) const PIN_DIR: &str = "/sys/fs/bpf/gateway";
-
-/// Where the kernel's map file system is mounted on every distribution.
-const BPFFS: &str = guard::BPFFS;
 
 pub(super) fn read(table: Table<'_>, reader: &Reader<'_>) -> guard::Settings {
     let interfaces = table.list("interfaces", interface);

@@ -187,18 +187,7 @@ mod tests {
         };
         let every = std::time::Duration::from_secs(60);
         let fetched = FetchedFeed { source, every, stale_after: every, max_shrink: 500_000 };
-        let place = FeedPlace::Url(Box::new(fetched));
-        let purpose = FeedPurpose::Ban;
-        Feed {
-            name: "f".to_owned(),
-            place,
-            format: None,
-            ban: None,
-            shadow: false,
-            purpose,
-            services: Vec::new(),
-            file_stale_after: None,
-        }
+        Feed::new("f".to_owned(), FeedPlace::Url(Box::new(fetched)), FeedPurpose::Ban)
     }
 
     /// What became of an answer, in a word.

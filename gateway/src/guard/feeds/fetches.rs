@@ -6,7 +6,7 @@
 
 use std::{
     collections::{BTreeMap, HashMap},
-    fs, io,
+    io,
     path::{Path, PathBuf},
     time::Duration,
 };
@@ -20,7 +20,7 @@ use super::{fetched::Validators, schedule::FetchSchedule};
 use crate::{
     guard::{
         control::{ControlAnswer, FeedFetch},
-        state_files::set_aside,
+        state_files::{json_file, set_aside},
     },
     message::observer::fetch::Fetch,
     os::clock::{Now, rfc3339},
@@ -104,7 +104,7 @@ impl Fetches {
     /// Reads what an earlier guard kept in `state_dir`.
     pub(crate) fn open(state_dir: &Path) -> Self {
         let path = state_dir.join(FILE);
-        let (found, finding) = match read(&path) {
+        let (found, finding) = match json_file::read(&path, MAX_FILE) {
             Ok(found) => (found, None),
             Err(error) if error.kind() == io::ErrorKind::NotFound => (HashMap::new(), None),
             Err(error) => (HashMap::new(), Some(without(&path, &error))),
@@ -344,7 +344,7 @@ impl Fetches {
         }
         let kept: BTreeMap<&str, &KeptFetch> =
             self.known.iter().map(|(name, known)| (name.as_str(), &known.kept)).collect();
-        match write(&self.path, &kept) {
+        match json_file::write(&self.path, &kept) {
             Ok(()) => self.is_unwritable = false,
             Err(error) => {
                 if !std::mem::replace(&mut self.is_unwritable, true) {
@@ -395,21 +395,6 @@ fn without(path: &Path, error: &io::Error) -> String {
     let told = format!("{} cannot be used ({error}) {why}: lists are fetched again", path.display());
     tracing::error!("{told}");
     told
-}
-
-fn read(path: &Path) -> io::Result<HashMap<String, KeptFetch>> {
-    let found = fs::metadata(path)?;
-    if !found.is_file() || found.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no file of a size that was written here"));
-    }
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-/// As a whole, or not at all.
-fn write(path: &Path, kept: &BTreeMap<&str, &KeptFetch>) -> io::Result<()> {
-    let next = path.with_extension("json.new");
-    fs::write(&next, serde_json::to_vec(kept)?)?;
-    fs::rename(&next, path)
 }
 
 #[cfg(test)]

@@ -159,18 +159,7 @@ mod tests {
     #[test]
     fn changes_once_they_have_settled() {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
-        let (place, purpose) = (FeedPlace::File(path.clone()), FeedPurpose::Ban);
-        let feed = Feed {
-            name: "f".to_owned(),
-            place,
-            format: None,
-            ban: None,
-            shadow: false,
-            purpose,
-            services: Vec::new(),
-            file_stale_after: None,
-        };
-        let feeds = [feed];
+        let feeds = [Feed::new("f".to_owned(), FeedPlace::File(path.clone()), FeedPurpose::Ban)];
         let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();
         let mut poll = |in_force: &HashMap<String, String>| {

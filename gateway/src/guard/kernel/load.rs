@@ -28,15 +28,12 @@ use super::{
     load::object::{Variant, program},
     sys,
 };
-use crate::settings::guard;
+use crate::settings::guard::{self, BPFFS};
 
 pub(super) mod object;
 pub(super) mod parts;
 
 pub(super) static OBJECT: &[u8] = aya::include_bytes_aligned!("../../../ebpf/guard.bpf.o");
-
-/// Where a BPF file system belongs.
-pub(super) const BPFFS: &str = guard::BPFFS;
 
 /// How a map must look to be used.
 #[derive(Clone, Copy, Debug)]

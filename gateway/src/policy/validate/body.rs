@@ -88,9 +88,7 @@ impl Body {
         if !self.is_declared() {
             return Err(unsupported("the operation takes no body"));
         }
-        let text = content_type.ok_or_else(|| unsupported("no Content-Type"))?.to_str();
-        let text = text.map_err(|_other| unsupported("Content-Type is not ASCII"))?;
-        let media_type = MediaType::read(text).map_err(unsupported)?;
+        let media_type = MediaType::of(content_type)?;
         let content = self.contents.iter().find(|(range, _)| range.has(&media_type)).map(|(_, content)| content);
         match content {
             None => Err(unsupported("Content-Type is not declared")),

@@ -120,14 +120,11 @@ impl RouteRules {
         if self.types.is_empty() || length == Some(0) {
             return Ok(());
         }
-        let unsupported = |why| Refusal::new(Reject::UnsupportedMediaType, why);
-        let text = headers.get(header::CONTENT_TYPE).ok_or_else(|| unsupported("no Content-Type"))?.to_str();
-        let text = text.map_err(|_other| unsupported("Content-Type is not ASCII"))?;
-        let media_type = MediaType::read(text).map_err(unsupported)?;
+        let media_type = MediaType::of(headers.get(header::CONTENT_TYPE))?;
         if self.types.iter().any(|range| range.has(&media_type)) {
             return Ok(());
         }
-        Err(unsupported("Content-Type is not one of the route"))
+        Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Type is not one of the route"))
     }
 }
 

@@ -3,7 +3,7 @@
 //! *Invariant:* what a guard knew of them is known to the next one from its first decision on: it is in a file of the state
 //! folder. Without that file the lists are read or fetched again.
 
-use std::{collections::BTreeMap, fs, io, path::Path};
+use std::{collections::BTreeMap, io};
 
 use gateway_common::source::Source;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ use super::{
     *,
 };
 use crate::{
-    guard::state_files::set_aside,
+    guard::state_files::{json_file, set_aside},
     settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
     text::counted::counted,
 };
@@ -51,10 +51,16 @@ impl Guard {
         ))
     }
 
+    /// Finds the networks of all such lists.
+    fn gather_never_ban(&mut self) {
+        let lists = self.feeds.ranges.values().filter(|list| list.purpose == FeedPurpose::NeverBan);
+        self.feeds.never_ban = NeverBan::new(lists.flat_map(|list| list.networks.iter().copied()));
+    }
+
     /// Lists have changed: keeps them for the next guard, and takes back what stands against them.
     pub(super) fn never_ban_changed(&mut self, now: Now) {
+        self.gather_never_ban();
         let lists = self.feeds.ranges.iter().filter(|(_, list)| list.purpose == FeedPurpose::NeverBan);
-        self.feeds.never_ban = NeverBan::new(lists.clone().flat_map(|(_, list)| list.networks.iter().copied()));
         let kept: BTreeMap<&str, KeptList> = lists
             .map(|(name, list)| {
                 let networks = list.networks.iter().map(ToString::to_string).collect();
@@ -62,7 +68,7 @@ impl Guard {
             })
             .collect();
         let path = self.settings.state_dir.join(FILE);
-        if let Err(error) = write(&path, &kept) {
+        if let Err(error) = json_file::write(&path, &kept) {
             let file = path.display();
             tracing::warn!(%file, %error, "it cannot be kept who is never banned: a guard that starts reads the lists again");
         }
@@ -116,7 +122,7 @@ impl Guard {
     /// Takes over what an earlier guard kept. What cannot be read is set aside.
     pub(in super::super) fn adopt_never_ban(&mut self) {
         let path = self.settings.state_dir.join(FILE);
-        let kept = match read(&path) {
+        let kept: BTreeMap<String, KeptList> = match json_file::read(&path, MAX_FILE) {
             Ok(kept) => kept,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
@@ -144,22 +150,6 @@ impl Guard {
             }
             self.feeds.ranges.insert(name, RangeList { purpose: FeedPurpose::NeverBan, digest, networks, loaded });
         }
-        let lists = self.feeds.ranges.values().filter(|list| list.purpose == FeedPurpose::NeverBan);
-        self.feeds.never_ban = NeverBan::new(lists.flat_map(|list| list.networks.iter().copied()));
+        self.gather_never_ban();
     }
-}
-
-fn read(path: &Path) -> io::Result<BTreeMap<String, KeptList>> {
-    let found = fs::metadata(path)?;
-    if !found.is_file() || found.len() > MAX_FILE {
-        return Err(io::Error::new(io::ErrorKind::InvalidData, "no file of a size that was written here"));
-    }
-    Ok(serde_json::from_slice(&fs::read(path)?)?)
-}
-
-/// As a whole, or not at all.
-fn write(path: &Path, kept: &BTreeMap<&str, KeptList>) -> io::Result<()> {
-    let next = path.with_extension("json.new");
-    fs::write(&next, serde_json::to_vec(kept)?)?;
-    fs::rename(&next, path)
 }

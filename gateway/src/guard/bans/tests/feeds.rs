@@ -59,16 +59,7 @@ impl World {
             failed: 0,
             is_blank: false,
         });
-        let feed = Feed {
-            name: "f".to_owned(),
-            place: FeedPlace::File(PathBuf::new()),
-            format: None,
-            ban: None,
-            shadow: false,
-            purpose: FeedPurpose::Ban,
-            services: Vec::new(),
-            file_stale_after: None,
-        };
+        let feed = Feed::new("f".to_owned(), FeedPlace::File(PathBuf::new()), FeedPurpose::Ban);
         let now = self.now;
         self.guard().feed_file(feed, news, now);
         self.finish();
@@ -422,17 +413,7 @@ fn ranges(world: &mut World, networks: &[&str], failed: u64) {
     let entries = (1..).zip(networks).map(entry).collect();
     let content = FileContent { digest: "cd".to_owned(), entries, errors, failed, is_blank: false };
     let place = FeedPlace::File(PathBuf::new());
-    let (name, purpose) = ("google".to_owned(), FeedPurpose::Crawlers);
-    let feed = Feed {
-        name,
-        place,
-        format: None,
-        ban: None,
-        shadow: false,
-        purpose,
-        services: Vec::new(),
-        file_stale_after: None,
-    };
+    let feed = Feed::new("google".to_owned(), place, FeedPurpose::Crawlers);
     let now = world.now;
     world.guard().settings.feeds = vec![feed.clone()];
     world.guard().feed_file(feed, FeedNews::Changed(content), now);

@@ -1,5 +1,7 @@
 //! What is known of lists that are fetched, from one fetch to the next and over restarts.
 
+use std::fs;
+
 use super::*;
 use crate::{
     os::clock::SECOND,
@@ -21,17 +23,7 @@ fn feed(name: &str, url: &str) -> Feed {
     };
     let (every, stale_after) = (Duration::from_secs(60), Duration::from_secs(180));
     let fetched = FetchedFeed { source, every, stale_after, max_shrink: 500_000 };
-    let place = FeedPlace::Url(Box::new(fetched));
-    Feed {
-        name: name.to_owned(),
-        place,
-        format: None,
-        ban: None,
-        shadow: false,
-        purpose: FeedPurpose::Ban,
-        services: Vec::new(),
-        file_stale_after: None,
-    }
+    Feed::new(name.to_owned(), FeedPlace::Url(Box::new(fetched)), FeedPurpose::Ban)
 }
 
 fn at(seconds: u64) -> Now {

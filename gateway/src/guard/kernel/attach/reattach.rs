@@ -12,14 +12,14 @@ use crate::{
         error::{KernelError, refused},
         handle::{Kernel, Maps},
         held::{HeldPins, fault, hold, is_on_bpffs},
-        load::{self, BPFFS, object::Laid},
+        load::{self, object::Laid},
         maps::{
             bits::{self, Bits},
             tries::Tries,
         },
         pins::{Removed, pinned_links, remove, survey, unpin},
     },
-    settings::guard,
+    settings::guard::{self, BPFFS},
 };
 
 impl Kernel {

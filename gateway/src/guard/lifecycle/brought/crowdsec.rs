@@ -107,17 +107,7 @@ impl Service<'_> {
             return;
         }
         let place = FeedPlace::File(PathBuf::new());
-        let (name, shadow, purpose) = (LIST.to_owned(), settings.shadow, FeedPurpose::Ban);
-        let feed = Feed {
-            name,
-            place,
-            format: None,
-            ban: None,
-            shadow,
-            purpose,
-            services: Vec::new(),
-            file_stale_after: None,
-        };
+        let feed = Feed { shadow: settings.shadow, ..Feed::new(LIST.to_owned(), place, FeedPurpose::Ban) };
         // Whole seconds: what stays has the same end as before, and is not entered anew.
         let now = Now { monotonic: now.monotonic / SECOND * SECOND, ..now };
         let entries = self.crowdsec.decisions().entries(now.monotonic);

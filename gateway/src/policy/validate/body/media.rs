@@ -1,5 +1,9 @@
 //! Media types as requests name them, and ranges of them as documents do.
 
+use http::HeaderValue;
+
+use crate::refusal::{Refusal, Reject};
+
 /// A media type in its plain form: parsers differ on the rest.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::policy::validate) struct MediaType {
@@ -17,6 +21,17 @@ pub(in crate::policy::validate) struct MediaRange {
 }
 
 impl MediaType {
+    /// Reads the `Content-Type` of a request.
+    ///
+    /// # Errors
+    /// [`Reject::UnsupportedMediaType`]: there is none, or it is not in the plain form.
+    pub(in crate::policy::validate) fn of(content_type: Option<&HeaderValue>) -> Result<Self, Refusal> {
+        let unsupported = |why| Refusal::new(Reject::UnsupportedMediaType, why);
+        let text = content_type.ok_or_else(|| unsupported("no Content-Type"))?.to_str();
+        let text = text.map_err(|_other| unsupported("Content-Type is not ASCII"))?;
+        Self::read(text).map_err(unsupported)
+    }
+
     /// Reads a `Content-Type` (RFC 9110 8.3).
     pub(in crate::policy::validate) fn read(text: &str) -> Result<Self, &'static str> {
         let (essence, rest) = text.split_once(';').map_or((text, ""), |(essence, rest)| (essence, rest));

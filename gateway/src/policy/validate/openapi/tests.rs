@@ -12,10 +12,19 @@ mod places;
 mod responses;
 mod servers;
 
+/// A document as a file.
+fn shop(text: &str) -> NamedFile {
+    NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() }
+}
+
 /// Compiles a document.
 fn compile(text: &str) -> Result<Contract, DocumentFault> {
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
-    Contract::new(&file, &[], Formats::Annotate, &DocumentReading::default())
+    compile_as(text, &DocumentReading::default())
+}
+
+/// Compiles a document that is read so.
+fn compile_as(text: &str, reading: &DocumentReading<'_>) -> Result<Contract, DocumentFault> {
+    Contract::new(&shop(text), &[], Formats::Annotate, reading)
 }
 
 /// What a request is refused for: its status, and the violations as the log has them.

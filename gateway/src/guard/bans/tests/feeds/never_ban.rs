@@ -22,16 +22,7 @@ impl World {
     }
 
     fn cdn_feed() -> Feed {
-        Feed {
-            name: "cdn".to_owned(),
-            place: FeedPlace::File(PathBuf::new()),
-            format: None,
-            ban: None,
-            shadow: false,
-            purpose: FeedPurpose::NeverBan,
-            services: Vec::new(),
-            file_stale_after: None,
-        }
+        Feed::new("cdn".to_owned(), FeedPlace::File(PathBuf::new()), FeedPurpose::NeverBan)
     }
 
     fn force(&mut self, source: &str) -> String {

@@ -149,16 +149,7 @@ fn an_import_that_nobody_waits_for_does_not_come_into_force() {
 #[test]
 fn what_is_wrong_with_a_file_is_over_once_the_configuration_does_not_name_it() {
     let mut world = World::new("feed-file-gone");
-    let feed = || Feed {
-        name: "f".to_owned(),
-        place: FeedPlace::File("/f".into()),
-        format: None,
-        ban: None,
-        shadow: false,
-        purpose: FeedPurpose::Ban,
-        services: Vec::new(),
-        file_stale_after: None,
-    };
+    let feed = || Feed::new("f".to_owned(), FeedPlace::File("/f".into()), FeedPurpose::Ban);
     let now = world.now;
     let unusable = || FeedNews::Unusable("/f: No such file or directory".to_owned());
     world.guard().feed_file(feed(), unusable(), now);

@@ -136,13 +136,12 @@ components:
     key: {type: apiKey, in: header, name: X-Key}
     session: {type: apiKey, in: cookie, name: sid}
 ";
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
     let reading = DocumentReading {
         known_headers: Some(vec![HeaderName::from_static("x-tenant")]),
         refuses_unknown_cookies: true,
         ..DocumentReading::default()
     };
-    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    let contract = compile_as(text, &reading).unwrap();
     for (line, expect) in [
         ("X-Mode: a", Ok(())),
         ("X-Key: a", Ok(())),

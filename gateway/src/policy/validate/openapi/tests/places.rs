@@ -15,8 +15,7 @@ components:
   schemas:
     A: {type: object, properties: {b/c: {type: array, items: {type: string, format: odd}}, x: {type: string, maxLength: 1}}}
 ";
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
-    let lint = lint::lint(&file, &[], Formats::Annotate, &DocumentReading::default()).unwrap();
+    let lint = lint::lint(&shop(text), &[], Formats::Annotate, &DocumentReading::default()).unwrap();
     let root: Value = yaml_serde::from_str(text).unwrap();
     let places: Vec<&str> =
         lint.holes.iter().chain(&lint.broken).chain(lint.contract.warnings()).map(|it| &*it.place).collect();
@@ -64,9 +63,8 @@ fn parameters_of_the_style_matrix() {
 fn where_an_api_is_served_is_said_once() {
     let text =
         "openapi: 3.1.0\ninfo: {title: a, version: '1'}\nservers: [{url: v1}]\npaths: {/a: {get: {security: []}}}\n";
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
     let reading = DocumentReading { base_path: Some("/v2"), ..DocumentReading::default() };
-    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    let contract = compile_as(text, &reading).unwrap();
     check(&contract, "GET /v2/a", Ok(()));
 }
 

@@ -28,9 +28,8 @@ components:
 ";
 
 fn contract(responses: bool) -> Contract {
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: TEXT.as_bytes().into() };
     let reading = DocumentReading { responses, ..DocumentReading::default() };
-    Contract::new(&file, &[], Formats::Annotate, &reading).unwrap()
+    compile_as(TEXT, &reading).unwrap()
 }
 
 /// What a response breaks: the rule and where.
@@ -77,9 +76,8 @@ fn responses_are_held_against_the_document() {
 #[test]
 fn responses_of_operations_that_nothing_tells_apart_are_not_judged() {
     let text = TEXT.replace("  /a:\n", "  /a#first:\n    get: {responses: {'500': {description: no}}}\n  /a:\n");
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
     let reading = DocumentReading { responses: true, ..DocumentReading::default() };
-    let contract = Contract::new(&file, &[], Formats::Annotate, &reading).unwrap();
+    let contract = compile_as(&text, &reading).unwrap();
     let operation = contract.find(&Method::GET, "/a", "", &HeaderMap::new()).unwrap().operation;
     assert_eq!(
         contract.judge_response(operation, StatusCode::INTERNAL_SERVER_ERROR, &HeaderMap::new(), false),
@@ -112,7 +110,7 @@ components:
       required: [id]
       properties: {id: {type: integer, readOnly: true}, secret: {type: string, writeOnly: true}}
 ";
-    let file = NamedFile { path: "/api/shop.yaml".into(), bytes: text.as_bytes().into() };
+    let file = shop(text);
     let lint = |responses| {
         let reading = DocumentReading { responses, ..DocumentReading::default() };
         lint::lint(&file, &[], Formats::Annotate, &reading).unwrap()
