@@ -24,7 +24,8 @@ use crate::{
 #[command(after_help = "\
 Reads the configuration and every file that it names, as `gateway run` does, and
 changes nothing. It reports all errors and warnings at once, with their lines,
-on standard error. --show prints the values in force as TOML, without secrets.
+on standard error. What lists of sources hold is not read: `gateway status`
+tells of them. --show prints the values in force as TOML, without secrets.
 
 Nothing is sent over the network, so that a check gives the same answer
 everywhere. --online also fetches the keys of issuers, with their metadata, and

@@ -48,7 +48,8 @@ the list; `gateway block del --feed NAME` removes it. A list without a name is
 added to what was imported before without a name; `gateway block del --feed ''`
 removes all of that. Lines that cannot be read, and sources that must not be
 blocked, are reported; the rest is blocked. A good client is such a source,
-unless --force or --shadow is given.
+unless --force or --shadow is given. So is whoever a list of `never_ban` names,
+with --force, too.
 
 Examples:
   gateway block import firehol_level1.netset --feed firehol
@@ -342,7 +343,7 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
     let list = if feed.is_empty() { "list without a name".to_owned() } else { format!("list {feed}") };
     let answer = match done {
         Ok(far) if far.removed > 0 => ControlAnswer::Done {
-            message: format!("the {list} is removed: {} sources", far.removed),
+            message: format!("the {list} is removed: {}", counted(far.removed, "source", "sources")),
             changed: far.removed,
         },
         Ok(far) if far.dismissed => {

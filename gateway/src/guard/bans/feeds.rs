@@ -104,10 +104,10 @@ impl Guard {
     }
 
     /// Takes over the feeds that an earlier guard left. Within one boot the monotonic clock decides when entries end,
-    /// after a reboot the wall clock.
-    pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now) -> Result<(), Refused> {
+    /// after a reboot the wall clock. `repairs`: files that cannot be read are set aside.
+    pub(super) fn adopt_feeds(&mut self, slots: &HashMap<Source, u32>, now: Now, repairs: bool) -> Result<(), Refused> {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
-        self.adopt_never_ban();
+        self.adopt_never_ban(repairs);
         self.feeds.generation = self.journal.store().sweep_feeds().map_err(stored)?;
         let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {

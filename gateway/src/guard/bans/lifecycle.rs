@@ -79,7 +79,7 @@ impl Guard {
             }
             guard.shortfalls.add(warning_of(&finding));
         }
-        guard.take_over(now)?;
+        guard.take_over(now, true)?;
         guard.redo(redo, now);
         guard.take_from_kernel(is_behind, now);
         if let Err(refused) = guard.lift_allowed(now) {
@@ -112,7 +112,7 @@ impl Guard {
         let is_behind = parts.is_behind;
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.shortfalls.add(findings.iter().map(|finding| finding.text.clone()));
-        guard.take_over(now)?;
+        guard.take_over(now, false)?;
         findings.into_iter().for_each(|finding| guard.redo(finding.redo, now));
         guard.take_from_kernel(is_behind, now);
         Ok(guard)
@@ -166,7 +166,7 @@ impl Guard {
     }
 
     /// Takes over allowances and bans from the store, and the slots that prefixes count in from the kernel.
-    fn take_over(&mut self, now: Now) -> Result<(), Refused> {
+    fn take_over(&mut self, now: Now, repairs: bool) -> Result<(), Refused> {
         let records = self.journal.store().in_force();
         let records = records.map_err(|error| Refused::new("store_failed", error.to_string()))?;
         let stored = self.journal.store().allowed().map_err(|error| Refused::new("store_failed", error.to_string()))?;
@@ -192,7 +192,7 @@ impl Guard {
             }
             self.ledger.keep(record);
         }
-        self.adopt_feeds(&slots, now)
+        self.adopt_feeds(&slots, now, repairs)
     }
 
     /// Within one boot the monotonic clock decides, whatever happened to the wall clock. After a reboot only the wall

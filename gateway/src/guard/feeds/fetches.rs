@@ -25,6 +25,7 @@ use crate::{
     message::observer::fetch::Fetch,
     os::clock::{Now, rfc3339},
     settings::feed::{Feed, FetchedFeed},
+    text::counted::counted,
 };
 
 /// The file in the state folder.
@@ -316,13 +317,11 @@ impl Fetches {
             let is_stale = known.is_stale(now);
             match (&known.failing, is_stale) {
                 (Some(why), _) => {
-                    let failures = known.schedule.failures;
+                    let tries = counted(known.schedule.failures, "try", "tries");
                     let is_loaded = known.kept.confirmed > 0 || known.is_elsewhere;
                     let stays = if is_loaded { "; what was loaded before stays in force" } else { "" };
                     let old = if is_stale { ", for longer than stale_after" } else { "" };
-                    Some(format!(
-                        "feed:{name}: cannot be fetched from {from}{old} ({failures} tries; {since}): {why}{stays}"
-                    ))
+                    Some(format!("feed:{name}: cannot be fetched from {from}{old} ({tries}; {since}): {why}{stays}"))
                 }
                 (None, true) if known.kept.confirmed == 0 => Some(match &known.refused {
                     Some((_, why)) => {

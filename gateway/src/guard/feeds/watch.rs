@@ -31,7 +31,10 @@ struct FileState {
     /// When the file was last written, in seconds since 1970: also once it is gone.
     written: Option<i64>,
     handled: Option<Stat>,
-    unusable: bool,
+    /// Why the file cannot be used, as it was told.
+    unusable: Option<String>,
+    /// The digest of the content that was told last.
+    told: Option<String>,
 }
 
 impl FeedWatcher {
@@ -69,8 +72,8 @@ fn look(
     in_force: Option<&String>,
 ) -> Option<FeedNews> {
     let unusable = |seen: &mut FileState, error: String| {
-        let was = std::mem::replace(&mut seen.unusable, true);
-        (!was).then(|| FeedNews::Unusable(format!("{}: {error}", path.display())))
+        let was = seen.unusable.replace(error.clone());
+        (was.as_ref() != Some(&error)).then(|| FeedNews::Unusable(format!("{}: {error}", path.display())))
     };
     let stat = match stat(path) {
         Ok(stat) => stat,
@@ -96,13 +99,16 @@ fn look(
     };
     let digest = digest(feed, &bytes);
     if in_force == Some(&digest) {
-        return std::mem::take(&mut seen.unusable).then_some(FeedNews::Same);
+        // What came in between was refused: the warning about it is over.
+        let is_back = seen.told.take().is_some_and(|told| told != digest);
+        return (seen.unusable.take().is_some() || is_back).then_some(FeedNews::Same);
     }
     let content = match read_list(feed, &bytes, digest) {
         Ok(content) => content,
         Err(error) => return unusable(seen, error),
     };
-    seen.unusable = false;
+    seen.unusable = None;
+    seen.told = Some(content.digest.clone());
     Some(FeedNews::Changed(content))
 }
 
@@ -190,6 +196,22 @@ mod tests {
         let (_, digest) = poll(&in_force).unwrap();
         in_force.insert("f".to_owned(), digest.clone());
         assert_eq!(poll(&in_force), None);
+        // Content that is refused and taken back: the warning about it ends.
+        fs::write(&path, "x\n").unwrap();
+        assert_eq!(poll(&in_force), None);
+        assert_eq!(poll(&in_force).unwrap().0, "0/1");
+        fs::write(&path, "192.0.2.1\n192.0.2.0/24\n").unwrap();
+        assert_eq!(poll(&in_force), None);
+        assert_eq!(poll(&in_force).unwrap().0, "same");
+        // Another reason is told, too.
+        for unusable in ["<html>", "[{\"a\":"] {
+            fs::write(&path, unusable).unwrap();
+            assert_eq!(poll(&in_force), None);
+            assert_eq!(poll(&in_force).unwrap().0, "unusable", "{unusable}");
+        }
+        fs::write(&path, "192.0.2.1\n192.0.2.0/24\n").unwrap();
+        assert_eq!(poll(&in_force), None);
+        assert_eq!(poll(&in_force).unwrap().0, "same");
         // The same file, for something else.
         let other = [Feed { purpose: FeedPurpose::Crawlers, ..feeds[0].clone() }];
         let news = watcher.poll(&other, &in_force).pop().unwrap().1;

@@ -220,7 +220,7 @@ impl DetectionProfile {
         let left = MINUTE - now % MINUTE;
         let about = |at: usize| {
             let of = |counts: &[u32; 2]| u64::from(counts.get(at).copied().unwrap_or(0));
-            of(&present) + of(&before) * (left / SECOND) / 60
+            of(&present) + (of(&before) * (left / SECOND)).div_ceil(60)
         };
         [about(0), about(1)]
     }

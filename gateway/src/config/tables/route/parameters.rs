@@ -47,6 +47,13 @@ pub(super) fn read(table: &Table<'_>, path: Option<&str>) -> (Vec<ParameterRule>
                 let wrong = Diagnostic::bare(format!("{parameter:?} is no parameter of `path`"));
                 table.report(name, wrong.hint("write it as in `path`: \"/items/{id}\" has `id`"));
             }
+            // Nothing would ever be read of it.
+            let is_letter = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+            let is_token = !parameter.is_empty() && parameter.bytes().all(is_letter);
+            if matches!(part, RequestPart::Cookie | RequestPart::Header) && !is_token {
+                let wrong = Diagnostic::bare(format!("{parameter:?} is no name of a {name}"));
+                table.report(name, wrong.hint("write its name alone, as in \"x-version\""));
+            }
             rules.push(self::rule(parameter, part, rule));
         }
     }
@@ -103,6 +110,18 @@ pub(super) fn simple_schema(table: &Table<'_>, said: &str) -> Map<String, Value>
     put("minLength", table.optional("min_length", length()).map(Value::from));
     put("maxLength", table.optional("max_length", length()).map(Value::from));
     put("pattern", table.optional("pattern", described("regular expression", value::line)).map(Value::from));
+    for (least, most) in [("minimum", "maximum"), ("minLength", "maxLength")] {
+        let of = |key: &str| schema.get(key).and_then(Value::as_f64);
+        if of(least).zip(of(most)).is_some_and(|(least, most)| least > most) {
+            let (key, other) = if least == "minimum" { ("maximum", "minimum") } else { ("max_length", "min_length") };
+            table.report(key, Diagnostic::bare(format!("is less than `{other}`: nothing fits")).hint("exchange them"));
+        }
+    }
+    let mut put = |key: &str, value: Option<Value>| {
+        if let Some(value) = value {
+            schema.insert(key.to_owned(), value);
+        }
+    };
     let only = values(table.list("enum", described("string, number or boolean", simple)));
     put("enum", (!only.is_empty()).then(|| Value::from(only)));
     schema

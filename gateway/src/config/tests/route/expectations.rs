@@ -12,6 +12,9 @@ fn line(text: &str, at: &str, message: &str, hint: &str) {
 fn media_types_of_bodies() {
     line("content_types = [\"pdf\"]", "content_types[0]", "is no media type", "image/png");
     line("content_types = \"application/pdf\"", "content_types", "expected an array", "brackets");
+    for wrong in ["image/pn*", "im*ge/png", "*/png", "image/(png)", "image/png; a=b", "a/b/c", "/png", "a,b/c"] {
+        line(&format!("content_types = [\"{wrong}\"]"), "content_types[0]", "is no media type", "image/png");
+    }
     line(
         "content_types = [\"text/plain\"]",
         "content_types[0]",
@@ -34,4 +37,19 @@ fn what_nobody_has_named() {
     let route = &config.effective()["route"][0];
     assert_eq!((&route["unknown_headers"], &route["unknown_cookies"]), (&"refuse".into(), &"refuse".into()));
     assert!(route["unknown_query"].is_null(), "{route}");
+}
+
+#[test]
+fn rules_that_nothing_fits() {
+    for (table, rules, at, message) in [
+        ("query.x", "type = \"integer\"\nminimum = 3\nmaximum = 1", "query.x.maximum", "is less than `minimum`"),
+        ("query.x", "min_length = 3\nmax_length = 1", "query.x.max_length", "is less than `min_length`"),
+        ("cookie.\"a;b=c\"", "required = true", "cookie", "is no name of a cookie"),
+        ("header.\"a b\"", "required = true", "header", "is no name of a header"),
+    ] {
+        let text = spoiled(PATH, &format!("{PATH}[route.{table}]\n{rules}\n"));
+        let errors = load(&text).unwrap_err();
+        let told = errors.to_string();
+        assert!(told.contains(message) && told.contains(&key(at)), "{table}: {told}");
+    }
 }

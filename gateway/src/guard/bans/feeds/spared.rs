@@ -119,15 +119,23 @@ impl Guard {
         }
     }
 
-    /// Takes over what an earlier guard kept. What cannot be read is set aside.
-    pub(in super::super) fn adopt_never_ban(&mut self) {
+    /// Takes over what an earlier guard kept. What cannot be read is told, and set aside by the guard that `repairs`: the
+    /// commands that work without it leave it where it is.
+    pub(in super::super) fn adopt_never_ban(&mut self, repairs: bool) {
         let path = self.settings.state_dir.join(FILE);
         let kept: BTreeMap<String, KeptList> = match json_file::read(&path, MAX_FILE) {
             Ok(kept) => kept,
             Err(error) if error.kind() == io::ErrorKind::NotFound => return,
             Err(error) => {
-                let aside = set_aside(&path).map(|aside| aside.display().to_string()).unwrap_or_default();
-                tracing::error!(%error, aside, "it cannot be read who is never banned: the lists are read or fetched again");
+                let mut text =
+                    format!("{} cannot be read: {error}: its lists are read or fetched again", path.display());
+                if repairs {
+                    if let Ok(aside) = set_aside(&path) {
+                        text.push_str(&format!("; it is kept as {}", aside.display()));
+                    }
+                    tracing::error!("{text}");
+                }
+                self.shortfalls.add([text]);
                 return;
             }
         };
@@ -142,10 +150,10 @@ impl Guard {
             // As strict as when a list comes. Such a list is read or fetched again.
             let is_wide = networks.iter().any(|network| is_too_wide(*network)) || is_too_much(&networks);
             if networks.len() < count || count > MAX_NETWORKS || is_wide {
-                tracing::error!(
-                    feed = name,
-                    "what was kept of who is never banned is not taken: the list is read again"
-                );
+                let why = if is_wide { "it spares too much" } else { "it is damaged or too long" };
+                let text = format!("{}: list {name} is not taken over, as {why}: it is read again", path.display());
+                tracing::error!("{text}");
+                self.shortfalls.add([text]);
                 continue;
             }
             self.feeds.ranges.insert(name, RangeList { purpose: FeedPurpose::NeverBan, digest, networks, loaded });

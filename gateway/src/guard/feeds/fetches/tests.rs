@@ -89,7 +89,7 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     fetches.failed("a", "the server answers 503", 0, at(1));
     let told: Vec<_> = fetches.warnings(at(1)).collect();
     assert!(
-        told[0].contains("from https://a.example/ (1 tries; never fetched)") && !told[0].contains("secret"),
+        told[0].contains("from https://a.example/ (1 try; never fetched)") && !told[0].contains("secret"),
         "{told:?}"
     );
     assert!(!fetches.states(at(100))[0].is_stale && fetches.states(at(181))[0].is_stale);

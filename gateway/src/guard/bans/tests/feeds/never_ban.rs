@@ -75,7 +75,7 @@ fn what_stands_against_a_list_is_taken_back_and_a_restart_forgets_nobody() {
     let drops = world.crash();
     world.start(drops);
     world.configure_cdn();
-    world.guard().adopt_never_ban();
+    world.guard().adopt_never_ban(true);
     assert_eq!(world.ask("192.0.2.7", "bad-tokens"), Err("never_ban"), "the guard is new");
     assert_eq!(world.guard().feed_list().iter().filter(|list| list.mode == "never_ban").count(), 1);
 
@@ -102,4 +102,26 @@ fn a_list_never_spares_half_of_the_internet() {
     assert!(world.ask("11.0.0.2", "bad-tokens").is_ok());
     world.cdn(&["192.0.2.1"; 3_001]);
     world.warned(&["it has 3001 networks, and a list may spare 3000; `services`"]);
+}
+
+#[test]
+fn a_torn_file_is_told_and_set_aside_by_the_guard_alone() {
+    let mut world = World::new("never-ban-torn");
+    world.cdn(&["192.0.2.0/24"]);
+    let file = world.folder.join("never-ban.json");
+    for (text, fault) in [
+        ("{\"cdn\":{\"dig", "cannot be read"),
+        ("{\"cdn\":{\"digest\":\"x\",\"loaded\":1,\"networks\":[\"0.0.0.0/0\"]}}", "list cdn is not taken over"),
+    ] {
+        fs::write(&file, text).unwrap();
+        // A command that works without the daemon.
+        world.guard().adopt_never_ban(false);
+        let told = world.guard().shortfalls.standing().join("\n");
+        assert!(told.contains(fault) && told.contains("never-ban.json"), "{told}");
+        assert_eq!(fs::read_to_string(&file).unwrap(), text);
+    }
+    fs::write(&file, "{").unwrap();
+    world.guard().adopt_never_ban(true);
+    assert!(world.guard().shortfalls.standing().join("\n").contains("it is kept as"));
+    assert!(!file.exists());
 }
