@@ -1,7 +1,12 @@
 //! Answers that come before the request is whole, and clients that end their own side before they have the answer: every
 //! answer arrives, the rest of the body is read or the end of the connection is told and drawn out (F14, D04).
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    thread,
+    time::Duration,
+};
 
 use support::{
     daemon::Daemon,
@@ -11,7 +16,7 @@ use support::{
     scripted::{Exchange, Scripted},
     settings::{Settings, route},
     wait::{SOON, pause, until},
-    world::{GATEWAY_V4, GOOD_V4, World},
+    world::{GATEWAY_V4, GOOD_V4, Namespace, World},
 };
 
 fn settings() -> Settings {
@@ -198,6 +203,75 @@ fn f14_every_early_answer_arrives_by_http2() {
             is_whole().then_some(())
         });
     }
+}
+
+/// A frame of HTTP/2 (RFC 9113 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// Serves HTTP/2: each connection gets the next of these answers as soon as its request begins, in one piece with the end of
+/// the connection.
+fn answers_and_leaves(namespace: &Namespace, address: &str, answers: Vec<Vec<u8>>) {
+    fn serve(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
+        stream.read_exact(&mut [0; 24])?;
+        stream.write_all(&frame(4, 0, 0, &[]))?;
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head)?;
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length])?;
+            // HEADERS: the request.
+            if head[3] == 1 {
+                stream.write_all(answer)?;
+                stream.shutdown(Shutdown::Write)?;
+                return io::copy(&mut stream, &mut io::sink()).map(drop);
+            }
+        }
+    }
+    let listener = namespace.enter(|| TcpListener::bind(address)).expect("the server's address");
+    thread::spawn(move || {
+        for (stream, answer) in listener.incoming().flatten().zip(answers) {
+            thread::spawn(move || drop(serve(stream, &answer)));
+        }
+    });
+}
+
+/// A server of HTTP/2 that answers in full before it has the request, and then ends the connection, has answered.
+#[test]
+fn early_answers_of_http2_servers_that_leave_arrive() {
+    if !report::may_run("early: HTTP/2 servers that leave") {
+        return;
+    }
+    let world = World::new();
+    // `:status: 413`, and `content-length: 5`.
+    let (status, length) = (b"\x08\x03413", b"\x0f\x0d\x015");
+    let with_length = frame(1, 4, 1, &[&status[..], length].concat());
+    let (data, last) = (frame(0, 0, 1, b"early"), frame(0, 1, 1, b"early"));
+    let goes_away = frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+    let reset = frame(3, 0, 1, &[0; 4]);
+    let rows = [
+        ("the end", [&with_length[..], &last].concat(), "early"),
+        ("GOAWAY", [&with_length[..], &last, &goes_away].concat(), "early"),
+        ("a reset (NO_ERROR)", [&with_length[..], &last, &reset].concat(), "early"),
+        ("a reset (NO_ERROR) that ends the answer", [&with_length[..], &data, &reset].concat(), "early"),
+        ("a head alone", frame(1, 5, 1, status), ""),
+        ("a head alone, and GOAWAY", [frame(1, 5, 1, status), goes_away].concat(), ""),
+    ];
+    answers_and_leaves(&world.gate, "127.0.0.1:9000", rows.iter().map(|(_, answer, _)| answer.clone()).collect());
+    let upstream = "servers = [\"127.0.0.1:9000\"]\nprotocol = \"http2\"\n".to_owned();
+    let daemon = Daemon::start(&world, &Settings { upstream, ..settings() });
+    let client = Client::new(&world, GOOD_V4);
+    for (name, _, text) in &rows {
+        let mut connection = connect(&client, false);
+        let request = Request::new("POST", "/early/any").header("Content-Length", "1048576");
+        connection.write(&request.bytes()).unwrap();
+        connection.write(&vec![b'x'; 1 << 20]).unwrap();
+        let answer = connection.response("POST").unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((answer.status, &*answer.text()), (413, *text), "{name}");
+    }
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }
 
 /// RFC 9112 9.6, RFC 8446 6.1: who has ended his own side waits for the answer all the same. Who has closed is gone.
