@@ -1,9 +1,10 @@
 //! Servers that fail, and what their clients notice of it (D04).
 
-use std::{net::TcpListener, thread, time::Duration};
+use std::{net::TcpListener, process::Command, thread, time::Duration};
 
 use serde_json::Value;
 use support::{
+    admin,
     daemon::Daemon,
     http1::{Client, Request},
     report,
@@ -266,6 +267,44 @@ fn tries_share_the_time_of_a_request() {
     let _daemon = Daemon::start(&world, &settings);
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 504);
     assert_eq!(servers.iter().map(|server| server.heard().len()).sum::<usize>(), 2);
+}
+
+/// Files that names are resolved by are put in the place of others, as NetworkManager does: a new proxy can read them.
+#[test]
+fn names_are_resolved_by_files_that_came_later() {
+    if !report::may_run("resilience: files of names") {
+        return;
+    }
+    let world = World::new();
+    let (old, new) = (Upstream::start(&world.gate, "127.0.0.2:9000"), Upstream::start(&world.gate, "127.0.0.3:9000"));
+    let etc = world.folder.join("etc");
+    let copied = Command::new("cp").arg("-a").arg("/etc").arg(&etc).status();
+    assert!(copied.is_ok_and(|status| status.success()), "/etc cannot be copied");
+    let names = |text: &str| {
+        std::fs::write(etc.join("hosts.new"), text).unwrap();
+        std::fs::rename(etc.join("hosts.new"), etc.join("hosts")).unwrap();
+    };
+    names("127.0.0.2 moving.test\n");
+    let bind = format!("mount --bind {} /etc && exec \"$@\"", etc.display());
+    let upstream = "servers = [\"moving.test:9000\"]\nresolve = \"100ms\"".to_owned();
+    let settings = Settings { upstream, more: admin::TABLE.to_owned(), ..settings("") };
+    let daemon = Daemon::start_under(&world, &settings, &["unshare", "--mount", "sh", "-c", &bind, "sh"]);
+    let client = Client::new(&world, GOOD_V4);
+    let get = || assert_eq!(client.get("/health", "").unwrap().status, 200);
+    get();
+    assert_eq!((old.received().len(), new.received().len()), (1, 0));
+    let before = daemon.status();
+    names("127.0.0.3 moving.test\n");
+    until("the new address", SOON, || {
+        get();
+        (!new.received().is_empty()).then_some(())
+    });
+    until("another proxy and another observer", SOON, || {
+        let now = daemon.status();
+        let is_new = |name: &str| now[name].is_u64() && now[name] != before[name];
+        (is_new("proxy_pid") && is_new("observer_pid")).then_some(())
+    });
+    assert_eq!(daemon.status()["guard_restarts"], before["guard_restarts"]);
 }
 
 /// A server that moves is followed, and a name that cannot be resolved stays where it was.

@@ -12,7 +12,7 @@ use calls::Families;
 
 pub use confinement::Confinement;
 pub use error::SandboxError;
-pub use files::{RESOLVER, Writes};
+pub use files::{READ_AGAIN, RESOLVER, Writes};
 
 mod calls;
 mod confinement;

@@ -234,6 +234,7 @@ impl Service<'_> {
             }
             Done::Quotas(worked) => self.quotas_done(*worked),
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
+            Done::Resolver(files) => self.looked_at_resolver(files),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news, operators) => {
                 self.guard.files_written(&watcher.written(), Now::read());
@@ -268,6 +269,7 @@ impl Service<'_> {
             self.look_at_feeds(beside);
             self.look_at_certificates(beside);
             self.look_at_files(beside);
+            self.look_at_resolver(beside);
             self.look_for_addresses();
         }
         self.guard.tick(Now::read(), self.ticks);
