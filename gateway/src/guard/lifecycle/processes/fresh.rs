@@ -47,9 +47,8 @@ impl Service<'_> {
             }
             self.keep_again();
         }
-        let pid = self.observer.as_ref().and_then(observer::Observer::pid);
         if self.watched.resolver.observer.is_due(files, now)
-            && let Some(pid) = pid
+            && let Some(pid) = self.observer.as_mut().and_then(observer::Observer::retire)
         {
             self.watched.resolver.observer.replaced(now);
             tracing::info!(pid, "the observer is replaced: it cannot read the new files that names are resolved by");
