@@ -111,9 +111,9 @@ mod tests {
     }
 
     /// What a server sends before it ends, or fails with this error.
-    struct Server(&'static [u8], Option<io::ErrorKind>);
+    struct ScriptedReads(&'static [u8], Option<io::ErrorKind>);
 
-    impl AsyncRead for Server {
+    impl AsyncRead for ScriptedReads {
         fn poll_read(mut self: Pin<&mut Self>, _: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
             let sent = std::mem::take(&mut self.0);
             buffer.put_slice(sent);
@@ -132,7 +132,7 @@ mod tests {
         ] {
             let wakes = Arc::new(Woken::default());
             let waker: Waker = Arc::clone(&wakes).into();
-            let mut stream = IgnoreWriteErrors::new(Server(sent, fails));
+            let mut stream = IgnoreWriteErrors::new(ScriptedReads(sent, fails));
             let read = expect.map(|_| {
                 let mut space = [0; 16];
                 let mut buffer = ReadBuf::new(&mut space);
