@@ -80,8 +80,8 @@ impl Guard {
             guard.shortfalls.add(warning_of(&finding));
         }
         guard.take_over(now, true)?;
-        guard.redo(redo, now);
-        guard.take_from_kernel(is_behind, now);
+        let lists = guard.redo(redo, now);
+        guard.take_from_kernel(is_behind, &lists, now);
         if let Err(refused) = guard.lift_allowed(now) {
             tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
         }

@@ -169,6 +169,16 @@ impl BanStore {
         Ok(self.connection.query_row(query, [], |row| unsigned(row, "newest"))?)
     }
 
+    /// The largest number that a list ever had.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) fn newest_feed(&self) -> Result<u64, StoreError> {
+        let query = "SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'feed'), 0),
+                         ifnull((SELECT max(id) FROM feed), 0)) AS newest";
+        Ok(self.connection.query_row(query, [], |row| unsigned(row, "newest"))?)
+    }
+
     /// There is room again: others may read the file, too, from the next change on.
     ///
     /// # Errors
