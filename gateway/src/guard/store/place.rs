@@ -19,6 +19,7 @@ use super::{
     salvage::Salvage,
     schema::MIGRATIONS,
     source_filter::SourceFilter,
+    unread::UnreadRows,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
@@ -86,7 +87,8 @@ impl BanStore {
         connection.execute_batch(GOOD_TABLES)?;
         let file = fs::metadata(path).ok().map(|found| (path.to_owned(), found.ino()));
         let seen = SourceFilter::read(&connection);
-        Ok(Self { connection, seen, alone, file, stands_in: None })
+        let unread = UnreadRows::default();
+        Ok(Self { connection, seen, unread, alone, file, stands_in: None })
     }
 
     /// A store in memory in the place of the one at `path`, which cannot be written because of `why`: with what can
@@ -200,6 +202,7 @@ impl BanStore {
         connection.busy_timeout(TIMEOUT)?;
         Ok(Self {
             seen: SourceFilter::everybody(),
+            unread: UnreadRows::default(),
             connection,
             alone: false,
             file: None,

@@ -10,6 +10,7 @@ use rusqlite::Connection;
 use super::*;
 
 mod behind;
+mod rows;
 
 /// Everything that is in force, as an operator sees it.
 fn in_force(world: &mut World) -> Vec<String> {
