@@ -142,8 +142,8 @@ impl CredentialStore {
         }
     }
 
-    /// Sets the file aside and makes another of what can be read of it, and of what the audit chain tells; with what to say
-    /// of it.
+    /// Sets the file aside and makes another of what can be read of it, and of what the audit chain tells; with what to
+    /// say of it.
     pub(crate) fn replace(
         state_dir: &Path,
         because: &CredentialError,

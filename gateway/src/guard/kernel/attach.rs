@@ -88,7 +88,8 @@ pub(super) fn attach(
             }
             // It may come later; whoever asked for it is told until it does.
             Err(KernelError::Interface(_)) => {}
-            // Somebody else's program is on it, or its driver fails. It is tried again every second, and told until it works.
+            // Somebody else's program is on it, or its driver fails. It is tried again every second, and told until
+            // it works.
             Err(error @ (KernelError::Attach { .. } | KernelError::Busy { .. })) if mode == AttachMode::Auto => {
                 tracing::warn!("no packet is dropped in the kernel on {name}: {error}");
             }

@@ -137,7 +137,7 @@ impl QuotaStore {
         )))
     }
 
-    /// What was written, as far as its periods are not over at `now`; and what is to be said of rows that cannot be read.
+    /// What was written, as far as its periods are not over at `now`; and what to say of rows that cannot be read.
     pub(super) fn load(&self, now: Now) -> Result<(Vec<QuotaRows>, Option<String>), QuotaStoreError> {
         let mut query = self.connection.prepare("SELECT boot, seen FROM machine")?;
         let mut rows = query.query([])?;

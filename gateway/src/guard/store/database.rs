@@ -67,8 +67,8 @@ impl BanStore {
         self.records("SELECT * FROM ban WHERE ended IS NULL ORDER BY id", [])
     }
 
-    /// Bans that have ended and whose source holds `address` or is one of its prefixes, newest first. What cannot be read
-    /// is left out.
+    /// Bans that have ended and whose source holds `address` or is one of its prefixes, newest first. What cannot be
+    /// read is left out.
     ///
     /// # Errors
     /// [`StoreError::Database`].

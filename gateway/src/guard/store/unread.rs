@@ -1,7 +1,7 @@
 //! Reads rows one by one: a row that somebody else has written costs itself alone, and an operator is told of it.
 //!
-//! *Invariant:* bans in force and allowances are not read so. Where one of those cannot be read, the store is made anew of
-//! what can be read, and the kernel and the audit chain know the rest.
+//! *Invariant:* bans in force and allowances are not read so. Where one of those cannot be read, the store is made anew
+//! of what can be read, and the kernel and the audit chain know the rest.
 
 use std::{cell::RefCell, collections::BTreeSet};
 

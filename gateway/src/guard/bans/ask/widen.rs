@@ -6,7 +6,8 @@ use crate::guard::bans::*;
 const MOST: usize = 64;
 
 impl Guard {
-    /// How many earlier bans of `source` still count. None where they cannot be read: that keeps nobody from being banned.
+    /// How many earlier bans of `source` still count. None where they cannot be read: that keeps nobody from being
+    /// banned.
     pub(in crate::guard::bans) fn earlier(&self, source: Source, now: Now) -> usize {
         let offences = self.journal.recall(|store| store.offences(source, MOST)).unwrap_or_default();
         self.settings.safety.ladder.earlier(&offences, now.unix_millis)

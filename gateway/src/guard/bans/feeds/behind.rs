@@ -1,7 +1,7 @@
 //! Lists that the store knows too little of: it is a copy from before, or the guard died before the store had heard.
 //!
-//! *Invariant:* the audit chain says which lists have changed, and the kernel holds their entries. What neither knows is
-//! not made up.
+//! *Invariant:* the audit chain says which lists have changed, and the kernel holds their entries. What neither knows
+//! is not made up.
 
 use std::collections::HashSet;
 
@@ -65,9 +65,9 @@ impl ListsBehind {
         };
         self.are_behind().then(|| {
             format!(
-                "the ban store did not have the newest entries of {}: {}{more}. What the kernel held of them is in force as \
-                 the list taken-over. Import them again, then remove it: `gateway block del --feed taken-over`. Lists of \
-                 the configuration are read again by themselves",
+                "the ban store did not have the newest entries of {}: {}{more}. What the kernel held of them is in \
+                 force as the list taken-over. Import them again, then remove it: `gateway block del --feed \
+                 taken-over`. Lists of the configuration are read again by themselves",
                 counted(self.replaced.len(), "list", "lists"),
                 names.join(", ")
             )
@@ -157,8 +157,8 @@ impl Guard {
     }
 }
 
-/// What is left of an older content: entries that the kernel no longer holds were taken off the list since. `None`: all of
-/// it is left.
+/// What is left of an older content: entries that the kernel no longer holds were taken off the list since. `None`: all
+/// of it is left.
 fn cut(content: &FeedContent, held: &HashSet<Source>) -> Option<FeedContent> {
     if content.entries.iter().all(|entry| held.contains(&entry.source)) {
         return None;

@@ -1,5 +1,5 @@
-//! Asks the store for what has ended. Decisions do without what cannot be read: a page that is damaged keeps nobody from
-//! being banned, and no address from being explained.
+//! Asks the store for what has ended. Decisions do without what cannot be read: a page that is damaged keeps nobody
+//! from being banned, and no address from being explained.
 
 use super::Journal;
 use crate::{
@@ -33,8 +33,8 @@ impl Unrecalled {
     pub(super) fn warning(&self) -> Option<String> {
         (self.times > 0).then(|| {
             format!(
-                "earlier bans could not be read {} since the start: bans did not grow by them, and `gateway why` did not \
-                 tell of them: {}",
+                "earlier bans could not be read {} since the start: bans did not grow by them, and `gateway why` did \
+                 not tell of them: {}",
                 counted(self.times, "time", "times"),
                 self.why
             )

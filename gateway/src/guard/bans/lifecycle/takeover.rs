@@ -1,8 +1,8 @@
 //! Takes over what the audit chain and the kernel hold and the store does not know: where the store is behind, it is in
 //! force as before.
 //!
-//! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans and of lists only
-//! grow: an entry of the kernel with a number that the store never gave is proof.
+//! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans and of lists
+//! only grow: an entry of the kernel with a number that the store never gave is proof.
 //!
 //! *Invariant:* nothing is lifted here. What has no name in the kernel is taken for a list if it was counted as one.
 

@@ -70,8 +70,8 @@ impl Guard {
             }
             Some(by) => format!("XDP is detached by {by}; `gateway attach` undoes it"),
             None if !self.enforcer.path().can_guard(&self.settings.interfaces) => {
-                "the kernel program is not loaded, which only a start can do; `gateway status` says why, a restart tries it \
-                 again"
+                "the kernel program is not loaded, which only a start can do; `gateway status` says why, a restart \
+                 tries it again"
                     .to_owned()
             }
             None => "XDP is attached to none of guard.interfaces; `gateway status` says why, `gateway attach` tries \

@@ -1,7 +1,7 @@
 //! Chooses where bans take effect: in the kernel, or when connections are accepted.
 //!
-//! *Invariant:* `guard.mode = "auto"` serves whatever keeps the kernel program from being loaded, and says so. A mode that is
-//! demanded is had, or the gateway does not start.
+//! *Invariant:* `guard.mode = "auto"` serves whatever keeps the kernel program from being loaded, and says so. A mode
+//! that is demanded is had, or the gateway does not start.
 
 use std::path::Path;
 
@@ -65,7 +65,7 @@ pub(super) fn drop_path(
         },
         // What is another gateway's is that one's to say.
         Remedy::ServeBeside if matches!(error, KernelError::Pin { .. }) && kernel::is_pinned(&settings.pin_dir) => {
-            "; what an earlier start has pinned there may drop packets: stop the gateway, then `gateway detach` ends that"
+            "; what an earlier start has pinned there may drop packets: stop the gateway, then `gateway detach` ends it"
                 .to_owned()
         }
         Remedy::ServeBeside => String::new(),
@@ -88,13 +88,13 @@ fn refusal(error: KernelError, mode: AttachMode) -> anyhow::Error {
         return error.into();
     }
     anyhow!(
-        "guard.mode = \"{name}\": {error}. With guard.mode = \"auto\" the gateway serves without XDP: bans are enforced when \
-         connections are accepted"
+        "guard.mode = \"{name}\": {error}. With guard.mode = \"auto\" the gateway serves without XDP: bans are \
+         enforced when connections are accepted"
     )
 }
 
-/// Loads the kernel program for a reload that the guard before this one could not do, or does without. The second value says
-/// why the configuration stays as it was.
+/// Loads the kernel program for a reload that the guard before this one could not do, or does without. The second value
+/// says why the configuration stays as it was.
 pub(super) fn drop_path_for_reload(
     settings: &guard::Settings,
     ports: &[u16],
