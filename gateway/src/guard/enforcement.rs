@@ -310,8 +310,7 @@ impl Enforcement for AtAccept {
         Ok(())
     }
     fn release(&mut self) -> Result<Removed, KernelError> {
-        self.attached.clear();
-        Ok(Removed::default())
+        Ok(Removed { links: std::mem::take(&mut self.attached).len(), maps: 0 })
     }
     fn attach(&mut self) -> Result<(Vec<String>, Vec<String>), KernelError> {
         Ok((Vec::new(), Vec::new()))

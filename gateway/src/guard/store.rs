@@ -12,6 +12,7 @@ mod safety;
 mod salvage;
 mod schema;
 mod source_filter;
+mod unread;
 
 pub(crate) mod feeds;
 pub(crate) mod good;

@@ -17,6 +17,7 @@ use crate::{
     settings::crowdsec::LIST,
 };
 
+mod behind;
 mod crawlers;
 mod held;
 mod import;
@@ -28,6 +29,7 @@ mod shield;
 mod spared;
 mod work;
 
+pub(super) use behind::{ListsBehind, list_slots_from};
 pub(crate) use lists::Reply;
 pub(crate) use plan::Planned;
 
@@ -109,6 +111,9 @@ impl Guard {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         self.adopt_never_ban(repairs);
         self.feeds.generation = self.journal.store().sweep_feeds().map_err(stored)?;
+        // Numbers are never given twice, so that those in the kernel tell whether the store is a copy from before.
+        let newest = self.journal.store().newest_feed().map_err(stored)?;
+        self.feeds.numbered = u32::try_from(newest).unwrap_or(u32::MAX);
         let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {
             self.feeds.is_broken = true;

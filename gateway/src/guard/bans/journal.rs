@@ -9,7 +9,7 @@
 //!
 //! *Invariant:* what is owed is written in the order in which it was decided, and nothing goes before it.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
 use serde_json::{Map, Value};
 
@@ -24,8 +24,11 @@ use crate::{
     text::counted::counted,
 };
 
+mod recall;
 mod repair;
 mod upkeep;
+
+use recall::Unrecalled;
 
 /// How many decisions may wait to be recorded. More are refused.
 const OWED: usize = 10_000;
@@ -114,6 +117,8 @@ pub(super) struct Journal {
     findings: Vec<String>,
     /// The store was made anew, and nobody was told so yet.
     is_remade: bool,
+    /// What was asked of the store and could not be read.
+    unrecalled: RefCell<Unrecalled>,
     /// Why a file of the chain cannot be closed, or a closed one be deleted or compressed.
     stuck: Option<String>,
     /// More closed files of the audit chain are to be deleted than were at once.
@@ -136,6 +141,7 @@ impl Journal {
             failures: 0,
             findings: Vec::new(),
             is_remade: false,
+            unrecalled: RefCell::default(),
             stuck: None,
             is_retiring: false,
             is_compressing: false,
@@ -482,6 +488,7 @@ impl Journal {
                  failures so far; it is tried every second): {failing}"
             )
         });
-        failing.into_iter().chain(self.owed_warning()).chain(self.stuck.clone())
+        let reads = self.unrecalled.borrow().warning().into_iter().chain(self.store.unread_warning());
+        failing.into_iter().chain(self.owed_warning()).chain(self.stuck.clone()).chain(reads)
     }
 }

@@ -80,8 +80,8 @@ impl Guard {
             guard.shortfalls.add(warning_of(&finding));
         }
         guard.take_over(now, true)?;
-        guard.redo(redo, now);
-        guard.take_from_kernel(is_behind, now);
+        let lists = guard.redo(redo, now);
+        guard.take_from_kernel(is_behind, &lists, now);
         if let Err(refused) = guard.lift_allowed(now) {
             tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
         }
@@ -113,24 +113,38 @@ impl Guard {
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.shortfalls.add(findings.iter().map(|finding| finding.text.clone()));
         guard.take_over(now, false)?;
-        findings.into_iter().for_each(|finding| guard.redo(finding.redo, now));
-        guard.take_from_kernel(is_behind, now);
+        let told = findings.into_iter().map(|finding| finding.redo).rfind(|redo| !redo.is_empty());
+        let lists = guard.redo(told.unwrap_or_default(), now);
+        guard.take_from_kernel(is_behind, &lists, now);
         Ok(guard)
     }
 
     fn over(parts: GuardParts, now: Now) -> Result<(Self, Vec<AuditFinding>), Refused> {
-        let GuardParts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, standing } =
+        let GuardParts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, mut standing } =
             parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let probation = settings.safety.probation;
         let since = now.unix_millis.saturating_sub(pardons::millis(probation));
-        let expired = store.expired_since(since, probations::MOST).map_err(stored)?;
+        // What only makes rules more or less patient keeps no gateway from serving.
+        let mut without = |what: &str, error: StoreError| {
+            let text = format!("{what} could not be read: {error}");
+            tracing::error!("{text}");
+            standing.push(text);
+        };
+        let expired = store.expired_since(since, probations::MOST).unwrap_or_else(|error| {
+            without("who was banned lately and is on probation", error);
+            Vec::new()
+        });
         let probations = Probations::read(expired, probation, now);
         let promotions = store.promotions().map_err(stored)?;
         let promoted = promotions.into_iter().map(|promotion| (promotion.what, promotion.actor)).collect();
         let pardons = pardons::Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let since = now.unix_millis.saturating_sub(pardons::millis(settings.safety.remember_good));
-        let good = Good::read(store.good(since, good_clients::MOST).map_err(stored)?, now);
+        let good = store.good(since, good_clients::MOST).unwrap_or_else(|error| {
+            without("which clients were good", error);
+            Vec::new()
+        });
+        let good = Good::read(good, now);
         let enforcer = Enforcer::new(drops, settings.ipv6_prefix);
         let policy = BanPolicy {
             rules,

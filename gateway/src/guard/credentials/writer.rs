@@ -194,7 +194,12 @@ impl CredentialWriterState {
 
     /// All that proxies are to know, as a file in memory.
     fn gather(&mut self, now: Now) -> CredentialWork {
-        let whole = match self.gathered(now) {
+        let gathered = match self.gathered(now) {
+            // The others are as good as before. What it has revoked is in the audit chain.
+            Err(error) if error.is_of_a_row() => self.replace_store(&error, now).and_then(|()| self.gathered(now)),
+            gathered => gathered,
+        };
+        let whole = match gathered {
             Ok(whole) => Some(whole),
             Err(error) => {
                 tracing::error!(%error, "API keys and revocations cannot be handed to the proxy");
@@ -203,6 +208,15 @@ impl CredentialWriterState {
             }
         };
         CredentialWork { whole, warnings: Some(self.warnings()), ..CredentialWork::default() }
+    }
+
+    fn replace_store(&mut self, because: &CredentialError, now: Now) -> Result<(), CredentialError> {
+        self.store = None;
+        let (store, told) = CredentialStore::replace(&self.state_dir, because, now.unix_seconds())?;
+        tracing::error!("{told}");
+        self.findings.push(told);
+        self.store = Some(store);
+        Ok(())
     }
 
     fn gathered(&self, now: Now) -> Result<OwnedFd, CredentialError> {

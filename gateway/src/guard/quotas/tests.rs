@@ -180,7 +180,7 @@ fn a_restart_goes_on_with_what_was_written() {
     store.write(&changed, now(1)).unwrap();
     drop(store);
     for (boot, hours, known) in [("boot-a", 2, true), ("boot-b", 2, true), ("boot-b", 13, false)] {
-        let loaded = folder.open(boot).load(now(hours)).unwrap();
+        let loaded = folder.open(boot).load(now(hours)).unwrap().0;
         let mut after = book(1_000);
         assert_ne!(known, after.load(loaded).is_empty());
         assert_eq!(handed(&after), if known { vec![(1, 6), (u64::MAX, 7)] } else { vec![] }, "{boot} {hours}");
@@ -204,10 +204,10 @@ fn d07_window_edge_on_disk() {
     };
     store.write(&[written(day(0), false, vec![(1, 5, None), (2, 6, None)])], now(0)).unwrap();
     store.write(&[written(day(1), false, vec![(1, 1, None)])], now(13)).unwrap();
-    let loaded = store.load(now(14)).unwrap();
+    let loaded = store.load(now(14)).unwrap().0;
     assert_eq!((loaded.len(), &loaded[0].rows), (1, &vec![(1, 1, None)]));
     store.write(&[written(day(1), true, vec![])], now(15)).unwrap();
-    assert_eq!(store.load(now(16)).unwrap()[0].rows.len(), 1);
+    assert_eq!(store.load(now(16)).unwrap().0[0].rows.len(), 1);
 }
 
 /// The numbers of operators' words are known after a restart, so that no word counts again.
@@ -227,7 +227,7 @@ fn words_are_kept() {
     folder.open("boot").write(&before.take_changed(), now(1)).unwrap();
     assert!(before.take_changed().is_empty());
     let mut after = book(1_000);
-    let late = after.load(folder.open("boot").load(now(2)).unwrap());
+    let late = after.load(folder.open("boot").load(now(2)).unwrap().0);
     assert_eq!(late.iter().map(|report| report.words.len()).sum::<usize>(), 2, "proxies that serve are told");
     assert_eq!(handed(&after), [(1, 7), (2, 8)]);
     assert!(after.take_changed().is_empty(), "what was read is on the disk");
@@ -235,7 +235,7 @@ fn words_are_kept() {
     after.add(report(day(1), &[(1, 1, false)]));
     folder.open("boot").write(&after.take_changed(), now(13)).unwrap();
     assert_eq!(handed(&after), []);
-    assert_eq!(folder.open("boot").load(now(14)).unwrap()[0].words, []);
+    assert_eq!(folder.open("boot").load(now(14)).unwrap().0[0].words, []);
 }
 
 /// A disk that could be read only after proxies had begun: both counts add up.
@@ -261,7 +261,7 @@ fn a_file_that_failed_is_written_whole() {
     book.add(report(day(0), &[(2, 5, false)]));
     book.rewrite();
     folder.open("boot").write(&book.take_changed(), now(0)).unwrap();
-    assert_eq!(folder.open("boot").load(now(1)).unwrap()[0].rows.len(), 2);
+    assert_eq!(folder.open("boot").load(now(1)).unwrap().0[0].rows.len(), 2);
 }
 
 /// A stop has no next second: all is written, however much it is.
@@ -273,8 +273,33 @@ fn the_last_rows_are_all_that_there_are() {
     let (folder, last) = (Folder::new("last"), book.take_last());
     let mut store = folder.open("boot");
     last.iter().for_each(|part| store.write(part, now(0)).unwrap());
-    assert_eq!(folder.open("boot").load(now(1)).unwrap()[0].rows.len(), usize::try_from(many).unwrap());
+    assert_eq!(folder.open("boot").load(now(1)).unwrap().0[0].rows.len(), usize::try_from(many).unwrap());
     assert!(last.len() > 1 && book.take_last().is_empty());
+}
+
+/// What somebody else has written into a row costs that row alone, and is told.
+#[test]
+fn a_row_that_cannot_be_read_costs_itself_alone() {
+    for (number, spoil, quotas, keys) in [
+        (0, "SELECT 1", 1, 2),
+        (1, "UPDATE used SET units = 'many' WHERE key = 1", 1, 1),
+        (2, "UPDATE used SET name = x'ff' WHERE key = 1", 1, 1),
+        (3, "INSERT INTO word VALUES (1, 1, 'first', 1)", 1, 2),
+        (4, "INSERT INTO quota VALUES (9, 'weekly', 'x', 'soon', 1, 1, 1)", 1, 2),
+        (5, "UPDATE machine SET seen = 'never'", 1, 2),
+    ] {
+        let folder = Folder::new(&format!("row-{number}"));
+        let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
+        let rows = vec![(1, 5, None), (2, 6, None)];
+        let written = QuotaRows { name, counts, span: day(0), is_new: false, rows, words: Vec::new() };
+        folder.open("boot").write(&[written], now(0)).unwrap();
+        let other = rusqlite::Connection::open(folder.0.join(super::store::FILE)).unwrap();
+        other.execute_batch(spoil).unwrap();
+        let (loaded, told) = folder.open("boot").load(now(1)).unwrap();
+        assert_eq!((loaded.len(), loaded[0].rows.len()), (quotas, keys), "{spoil}");
+        let says = told.as_ref().is_some_and(|told| told.contains("1 row of quotas.db is left out"));
+        assert_eq!(says, !matches!(number, 0 | 5), "{spoil}: {told:?}");
+    }
 }
 
 #[test]

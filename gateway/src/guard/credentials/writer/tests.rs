@@ -277,6 +277,32 @@ fn damaged_stores() {
     }
 }
 
+/// What somebody else has written into a row costs that row alone.
+#[test]
+fn a_row_that_cannot_be_read_costs_itself_alone() {
+    for (name, spoil, keys, revocations) in [
+        ("row-key", "UPDATE key SET roles = CAST(x'ff' AS TEXT) WHERE name = 'a'", 1, 1),
+        ("row-revocation", "UPDATE revocation SET reason = CAST(x'ff' AS TEXT)", 2, 0),
+    ] {
+        let folder = folder(name);
+        let (mut one, _) = writer(&folder);
+        for name in ["a", "b"] {
+            made(order(&mut one, make(name, None), at(NOW)).0);
+        }
+        let revoke = CredentialCommand::Revoke { revoked: Revoked::Key(1), expires: None, reason: String::new() };
+        order(&mut one, revoke, at(NOW));
+        drop(one);
+        rusqlite::Connection::open(folder.join(store::FILE)).unwrap().execute_batch(spoil).unwrap();
+        let (two, opened) = writer(&folder);
+        assert_eq!(two.trouble, None, "{name}");
+        let warnings = opened.warnings.clone().unwrap();
+        assert!(matches!(&*warnings, [one] if one.contains("was set aside as")), "{name}: {warnings:?}");
+        let (pepper, found, revoked) = handed(opened);
+        assert!(pepper.is_ok() && (found.len(), revoked.len()) == (keys, revocations), "{name}: {found:?} {revoked:?}");
+        fs::remove_dir_all(&folder).unwrap();
+    }
+}
+
 #[test]
 fn the_file_of_revocations() {
     let folder = folder("file");
