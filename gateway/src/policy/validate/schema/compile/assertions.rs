@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jsonschema::{Draft, Validator};
+use jsonschema::{Draft, EmailOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -19,6 +19,11 @@ use crate::{
     },
     settings::validate::Formats,
 };
+
+/// What a mailbox is besides. It does not begin with white space: the library takes that for an empty name before `<`. It
+/// has no control characters.
+const MAILBOX: &str = "^[^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]\
+                       [^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$";
 
 impl<'r> Subschema<'_, 'r> {
     pub(super) fn assertions(
@@ -186,7 +191,11 @@ impl<'r> Subschema<'_, 'r> {
             self.compiler.unknown_formats.push(format.to_owned());
             return Ok(None);
         };
-        let check = self.library_of(draft, &json!({"format": format}))?;
+        let schema = match format {
+            "email" | "idn-email" => json!({"format": format, "pattern": MAILBOX}),
+            format => json!({"format": format}),
+        };
+        let check = self.library_of(draft, &schema)?;
         Ok(Some(KeywordCheck::Text(check, format!("of the format {format}").into())))
     }
 
@@ -200,7 +209,9 @@ impl<'r> Subschema<'_, 'r> {
         if let Some(known) = self.compiler.checks.get(&name) {
             return Ok(Arc::clone(known));
         }
-        let options = jsonschema::options().with_draft(draft).should_validate_formats(true);
+        // A mailbox (RFC 5321) is an address alone, and not `Ann <ann@example.com>`.
+        let email = EmailOptions::default().without_display_text();
+        let options = jsonschema::options().with_draft(draft).should_validate_formats(true).with_email_options(email);
         let built = Arc::new(options.offline().build(schema).map_err(CompileError::new)?);
         self.compiler.checks.insert(name, Arc::clone(&built));
         Ok(built)
