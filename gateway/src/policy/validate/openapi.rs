@@ -174,6 +174,7 @@ impl Contract {
             let message = format!("`nullable` without `type` beside it does not allow null: add the `type`{others}");
             documents.fault_at(idle.document, &idle.place, message)
         }));
+        warnings.extend(doubtful(documents, &schemas, "readOnly"));
         let mut response_examples = Vec::new();
         let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
@@ -182,7 +183,9 @@ impl Contract {
                 warnings.push(documents.fault_at(fault.document, &fault.place, message));
             });
             response_examples = wanted.examples;
-            Some(Box::new(Responses::new(schemas.ok()?, wanted.operations)))
+            let schemas = schemas.ok()?;
+            warnings.extend(doubtful(documents, &schemas, "writeOnly"));
+            Some(Box::new(Responses::new(schemas, wanted.operations)))
         });
         let contract = Self {
             responses: responses.flatten(),
@@ -419,6 +422,20 @@ impl Contract {
             body::Reading::Read(content, media_type) => content.judge(&self.schemas, &media_type, body, limits),
         }
     }
+}
+
+/// Tells of schemas that require what is `keyword` by one alternative alone.
+fn doubtful(documents: &Documents, schemas: &SchemaSet, keyword: &str) -> Option<DocumentFault> {
+    let noted = schemas.doubtful_required()?;
+    let others = match noted.count - 1 {
+        0 => String::new(),
+        others => format!(" ({others} other schemas have the same)"),
+    };
+    let message = format!(
+        "`required` names a member that is `{keyword}` in some alternatives alone, or outside of this one: it stays \
+         required{others}"
+    );
+    Some(documents.fault_at(noted.document, &noted.place, message))
 }
 
 /// Of what was not compiled, nothing passes.

@@ -9,6 +9,7 @@ mod choice;
 mod losses;
 mod nullable;
 mod places;
+mod read_only;
 mod responses;
 mod servers;
 

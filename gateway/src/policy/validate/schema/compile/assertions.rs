@@ -32,6 +32,10 @@ impl<'r> Subschema<'_, 'r> {
         checks: &mut Checks,
     ) -> Result<(), CompileError> {
         self.types(schema, checks)?;
+        // A file stands in the body by a word: only how many there are can be judged here.
+        if self.inherited.is_file {
+            return self.counts(schema, checks);
+        }
         self.constants(schema, checks)?;
         self.numbers(schema, checks)?;
         self.counts(schema, checks)?;
@@ -111,10 +115,14 @@ impl<'r> Subschema<'_, 'r> {
             (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
             (Keyword::MinProperties, Keyword::MaxProperties, Measure::Members),
         ] {
-            if let Some(count) = self.count(schema, least)? {
+            let (fewest, most_of_all) = (self.count(schema, least)?, self.count(schema, most)?);
+            if self.inherited.is_file && measure == Measure::Characters {
+                continue;
+            }
+            if let Some(count) = fewest {
                 checks.push((least, KeywordCheck::AtLeast(measure, count)));
             }
-            if let Some(count) = self.count(schema, most)? {
+            if let Some(count) = most_of_all {
                 checks.push((most, KeywordCheck::AtMost(measure, count)));
             }
         }
@@ -130,16 +138,18 @@ impl<'r> Subschema<'_, 'r> {
             // Draft 3, of which much is still about, has it as a word beside others.
             && !(self.draft == Draft::Draft4 && required.is_boolean())
         {
-            let names = self.without_read_only(schema, names(required)?);
+            let names = self.without_read_only(names(required)?);
             checks.push((Keyword::Required, KeywordCheck::Required(names)));
         }
         if self.draft >= Draft::Draft201909
             && let Some(dependent) = self.at(schema, Keyword::DependentRequired)
         {
             let dependent = dependent.as_object().ok_or_else(malformed)?;
-            let all = dependent.iter().map(|(name, required)| Ok((name.as_str().into(), names(required)?)));
-            checks
-                .push((Keyword::DependentRequired, KeywordCheck::Requires(all.collect::<Result<_, CompileError>>()?)));
+            let all = dependent
+                .iter()
+                .map(|(name, required)| Ok((name.as_str().into(), self.without_read_only(names(required)?))))
+                .collect::<Result<_, CompileError>>()?;
+            checks.push((Keyword::DependentRequired, KeywordCheck::Requires(all)));
         }
         Ok(())
     }
