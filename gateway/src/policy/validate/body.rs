@@ -29,6 +29,9 @@ pub(super) mod file_type;
 pub(super) mod media;
 pub(super) mod multipart;
 
+/// What each JSON text of a sequence begins with (RFC 7464). In a JSON text it is never written as it is.
+const RECORD_SEPARATOR: u8 = 0x1e;
+
 /// What the bodies of an operation must be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body {
@@ -51,6 +54,8 @@ pub(super) enum Content {
     Json(Option<SchemaId>),
     /// One JSON text a line.
     JsonLines(SchemaId),
+    /// JSON texts, each behind a record separator (RFC 7464).
+    JsonSequence(SchemaId),
     /// `multipart/form-data`.
     Multipart {
         schema: SchemaId,
@@ -124,14 +129,12 @@ impl Content {
             Self::Opaque => return Ok(()),
             Self::Unsupported => return Err(Refusal::new(Reject::UnsupportedMediaType, "cannot be judged")),
             Self::Json(schema) => return judge_json(schemas, *schema, body, &mut { limits }),
-            Self::JsonLines(schema) => {
-                let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-                // All lines together get what the body is worth.
-                let mut limits = limits;
-                for line in lines {
-                    judge_json(schemas, Some(*schema), line, &mut limits)?;
-                }
-                return Ok(());
+            Self::JsonLines(schema) => return judge_texts(schemas, *schema, body, b'\n', limits),
+            Self::JsonSequence(schema) => {
+                let texts = body.strip_prefix(&[RECORD_SEPARATOR]).ok_or_else(|| {
+                    Refusal::new(Reject::BadRequest, "body: a JSON text of a sequence must begin with 0x1E (RFC 7464)")
+                })?;
+                return judge_texts(schemas, *schema, texts, RECORD_SEPARATOR, limits);
             }
             Self::Text(schema) => {
                 let texts = style::Texts::One(utf_8(body)?.to_owned());
@@ -180,6 +183,21 @@ fn judge_json(
         Unfit::Invalid(violations) => invalid(violations.into_vec()),
         Unfit::TooComplex => too_complex(),
     })
+}
+
+/// Judges JSON texts with a separator between them. All together get what the body is worth.
+fn judge_texts(
+    schemas: &SchemaSet,
+    schema: SchemaId,
+    body: &[u8],
+    separator: u8,
+    mut limits: WorkLimits,
+) -> Result<(), Refusal> {
+    let texts = body.split(|byte| *byte == separator).map(<[u8]>::trim_ascii).filter(|text| !text.is_empty());
+    for text in texts {
+        judge_json(schemas, Some(schema), text, &mut limits)?;
+    }
+    Ok(())
 }
 
 fn too_complex() -> Refusal {

@@ -356,6 +356,7 @@ impl<'d> Compiler<'d> {
             }
             None => return Err(self.collector.fault(at, "\"content\" is missing")),
         }
-        Ok(Body { is_required: at.is_true("required"), contents: contents.sorted() })
+        let contents = contents.sorted(&self.collector)?;
+        Ok(Body { is_required: at.is_true("required"), contents })
     }
 }

@@ -22,14 +22,60 @@ use crate::{
 
 /// The media types of a body so far.
 #[derive(Default)]
-pub(super) struct Contents(Vec<(MediaRange, Content)>);
+pub(super) struct Contents<'d>(Vec<(MediaRange, Content, At<'d>)>);
 
-impl Contents {
+impl<'d> Contents<'d> {
     /// The most exact first.
-    pub(super) fn sorted(mut self) -> Vec<(MediaRange, Content)> {
-        self.0.sort_by_key(|(range, _)| range.openness());
-        self.0
+    ///
+    /// # Errors
+    /// A body could be of two that say different things.
+    pub(super) fn sorted(self, collector: &DocumentCollector<'d>) -> Result<Vec<(MediaRange, Content)>, DocumentFault> {
+        let keys: Vec<(&MediaRange, &Value)> = self.0.iter().map(|(range, _, at)| (range, at.value)).collect();
+        let ranges = ranges(&keys).map_err(|Ambiguous(index)| match self.0.get(index) {
+            Some((_, _, at)) => collector.fault(at, AMBIGUOUS),
+            None => collector.documents.fault_at(0, "", AMBIGUOUS),
+        })?;
+        let mut all: Vec<(MediaRange, Content)> =
+            ranges.into_iter().zip(self.0).filter_map(|(range, (_, content, _))| Some((range?, content))).collect();
+        all.sort_by_key(|(range, _)| range.openness());
+        Ok(all)
     }
+}
+
+/// What is wrong with keys of `content` that nothing tells apart.
+pub(super) const AMBIGUOUS: &str =
+    "a body of this type can also be of another key of `content`, which says something else of it";
+
+/// A key, by its place, that a body can be of as well as of another that says something else of it.
+pub(super) struct Ambiguous(pub(super) usize);
+
+/// What the keys of a `content` mean, with what each says. `None`: another says the same. Parameters count only where
+/// they tell keys apart: clients leave them out.
+///
+/// # Errors
+/// The first key that nothing tells from another.
+pub(super) fn ranges(keys: &[(&MediaRange, &Value)]) -> Result<Vec<Option<MediaRange>>, Ambiguous> {
+    const SAYS: [&str; 5] = ["encoding", "itemEncoding", "itemSchema", "prefixEncoding", "schema"];
+    let is_same = |one: &Value, other: &Value| SAYS.iter().all(|field| one.get(field) == other.get(field));
+    let mut found: Vec<Option<MediaRange>> = Vec::new();
+    for (index, (range, says)) in keys.iter().enumerate() {
+        let plain = &range.without_parameters();
+        let of_type = || keys.iter().enumerate().filter(|(_, (other, _))| other.without_parameters() == *plain);
+        if of_type().all(|(_, (_, others))| is_same(says, others)) {
+            let is_first = of_type().next().is_some_and(|(first, _)| first == index);
+            found.push(is_first.then(|| plain.clone()));
+            continue;
+        }
+        let mut before = of_type().filter(|(other, _)| *other < index);
+        let is_unclear = |(_, (other, others)): (usize, &(&MediaRange, &Value))| {
+            range.overlaps(other) && range.covers(other) == other.covers(range) && !is_same(says, others)
+        };
+        if before.any(is_unclear) {
+            return Err(Ambiguous(index));
+        }
+        found.push(Some((*range).clone()));
+    }
+    Ok(found)
 }
 
 /// Reads one media type of a request body.
@@ -37,14 +83,14 @@ pub(super) fn read<'d>(
     collector: &mut DocumentCollector<'d>,
     text: &str,
     at: &At<'d>,
-    contents: &mut Contents,
+    contents: &mut Contents<'d>,
 ) -> Result<(), DocumentFault> {
     collector.fields(at, "media type")?;
-    let Some(range) = MediaRange::read(text) else {
+    let Some(range) = MediaRange::read_key(text) else {
         return Err(collector.fault(at, format!("{text:?} is no media type")));
     };
     let content = of(collector, text, &range, at)?;
-    contents.0.push((range, content));
+    contents.0.push((range, content, at.clone()));
     Ok(())
 }
 
@@ -61,7 +107,11 @@ fn of<'d>(
         if range.is_json_lines() {
             return Ok(Content::JsonLines(collector.schema(&items)));
         }
-        return Err(collector.fault(&items, format!("\"itemSchema\" of {text:?} is not read: of JSON lines it is")));
+        if range.is_json_sequence() {
+            return Ok(Content::JsonSequence(collector.schema(&items)));
+        }
+        let message = format!("\"itemSchema\" of {text:?} is not read: of JSON lines and sequences it is");
+        return Err(collector.fault(&items, message));
     }
     if range.is_json() {
         if let Some(schema) = &schema {

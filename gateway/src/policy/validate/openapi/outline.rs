@@ -67,6 +67,7 @@ impl Contract {
                 Content::Unsupported => true,
                 Content::Json(Some(schema))
                 | Content::JsonLines(schema)
+                | Content::JsonSequence(schema)
                 | Content::Text(schema)
                 | Content::Form { schema, .. }
                 | Content::Multipart { schema, .. } => self.schemas.checks(*schema),

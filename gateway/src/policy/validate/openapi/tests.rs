@@ -6,6 +6,7 @@ use super::*;
 
 mod bodies;
 mod choice;
+mod keys;
 mod losses;
 mod nullable;
 mod places;
