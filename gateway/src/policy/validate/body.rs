@@ -6,7 +6,7 @@
 use http::HeaderValue;
 
 use self::{
-    field::FormField,
+    field::{FileLimits, FormField},
     media::{MediaRange, MediaType},
 };
 use super::{
@@ -43,6 +43,8 @@ pub(super) struct Body {
 /// What a body of one media type must be.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
+    /// Nobody looks into it, and it must not be larger or smaller than this.
+    File(FileLimits),
     /// `application/x-www-form-urlencoded`.
     Form {
         schema: SchemaId,
@@ -99,6 +101,7 @@ impl Body {
             None => Err(unsupported("Content-Type is not declared")),
             Some(Content::Unsupported) => Err(unsupported("the gateway cannot judge this Content-Type")),
             Some(Content::Opaque) => Ok(Reading::Pass),
+            Some(content) if matches!(content, Content::File(_)) => Ok(Reading::Read(content, media_type)),
             Some(_) if !media_type.is_utf_8() => Err(unsupported("charset is not UTF-8")),
             Some(content) => Ok(Reading::Read(content, media_type)),
         }
@@ -114,6 +117,12 @@ impl Body {
 }
 
 impl Content {
+    /// Judges a body of a known length without reading it. `None`: it has to be read.
+    pub(super) fn judge_length(&self, length: Option<u64>) -> Option<Result<(), Refusal>> {
+        let (Self::File(limits), Some(length)) = (self, length) else { return None };
+        Some(limits.judge_length(length).map_err(wrong_length))
+    }
+
     /// Judges a whole body.
     ///
     /// # Errors
@@ -128,6 +137,10 @@ impl Content {
         let judged = match self {
             Self::Opaque => return Ok(()),
             Self::Unsupported => return Err(Refusal::new(Reject::UnsupportedMediaType, "cannot be judged")),
+            Self::File(files) => {
+                let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+                return files.judge_length(length).map_err(wrong_length);
+            }
             Self::Json(schema) => return judge_json(schemas, *schema, body, &mut { limits }),
             Self::JsonLines(schema) => return judge_texts(schemas, *schema, body, b'\n', limits),
             Self::JsonSequence(schema) => {
@@ -198,6 +211,10 @@ fn judge_texts(
         judge_json(schemas, Some(schema), text, &mut limits)?;
     }
     Ok(())
+}
+
+fn wrong_length((rule, expected): (&'static str, &'static str)) -> Refusal {
+    invalid(vec![Violation::new(RequestPart::Body, "", rule, expected)])
 }
 
 fn too_complex() -> Refusal {

@@ -46,6 +46,7 @@ mod compile;
 mod content;
 mod document;
 mod fields;
+mod files;
 pub mod lint;
 mod operation;
 mod outline;
@@ -157,7 +158,7 @@ impl Contract {
             refuses_read_only: !reading.allows_read_only,
             is_response: false,
         };
-        let schemas = SchemaSet::compile(&documents.all, &read.schemas, openapi, formats)
+        let schemas = SchemaSet::compile_with_files(&documents.all, &read.schemas, &read.files, openapi, formats)
             .map_err(|fault| documents.fault_at(fault.document, &fault.place, fault.message))?;
         let mut operations = read.operations;
         compile::set_shapes(&mut operations, &schemas);
@@ -369,10 +370,11 @@ impl Contract {
         if length.is_none() && !operation.body.is_declared() {
             return Ok(BodyReading::Whole);
         }
-        match operation.body.reading(headers.get(header::CONTENT_TYPE))? {
-            body::Reading::Pass => Ok(BodyReading::Pass),
-            body::Reading::Read(..) => Ok(BodyReading::Whole),
-        }
+        let reading = operation.body.reading(headers.get(header::CONTENT_TYPE))?;
+        let body::Reading::Read(content, _) = reading else { return Ok(BodyReading::Pass) };
+        // An encoded body is of another length than what it stands for.
+        let length = length.filter(|_| !headers.contains_key(header::CONTENT_ENCODING));
+        content.judge_length(length).map_or(Ok(BodyReading::Whole), |judged| judged.map(|()| BodyReading::Pass))
     }
 
     /// Judges a whole body if that takes no longer than a worker may be held. `None`: it would; [`Self::judge_body`]

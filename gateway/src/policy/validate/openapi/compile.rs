@@ -19,7 +19,7 @@ use crate::{
     policy::validate::{
         body::{Body, Content, media::MediaRange},
         parameter::{Parameters, decode::decode},
-        schema::set::SchemaSet,
+        schema::set::{FileMembers, SchemaSet},
     },
     refusal::violation::RequestPart,
 };
@@ -50,6 +50,7 @@ pub(super) struct Read<'d> {
     pub(super) version: Version,
     pub(super) schemas: Vec<(usize, &'d Value)>,
     pub(super) places: Vec<String>,
+    pub(super) files: FileMembers,
     pub(super) warnings: Vec<DocumentFault>,
     pub(super) examples: Vec<Example<'d>>,
     pub(super) schemes: security::Schemes,
@@ -91,12 +92,25 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d DocumentReading<'d
         }
     }
     let Compiler { collector, of_responses, schemes, rules, operations, templates, paths, .. } = compiler;
-    let DocumentCollector { version, schemas, places, mut warnings, examples, .. } = collector;
+    let DocumentCollector { version, schemas, places, files, mut warnings, examples, .. } = collector;
     let responses = of_responses.map(|(collector, operations)| {
         warnings.extend(collector.warnings);
         Wanted { operations, schemas: collector.schemas, examples: collector.examples }
     });
-    Ok(Read { responses, version, schemas, places, warnings, examples, schemes, rules, operations, templates, paths })
+    Ok(Read {
+        responses,
+        version,
+        schemas,
+        places,
+        files,
+        warnings,
+        examples,
+        schemes,
+        rules,
+        operations,
+        templates,
+        paths,
+    })
 }
 
 /// Tells each parameter what its schema is about, now that it is compiled.

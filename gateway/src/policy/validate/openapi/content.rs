@@ -5,20 +5,20 @@ use serde_json::Value;
 use super::{
     collector::{DocumentCollector, Version},
     document::{At, DocumentFault},
+    files::{self, Occurrence},
     parameters,
 };
 use crate::{
     policy::validate::{
-        body::{
-            Content,
-            field::{FileLimits, FormField},
-            media::MediaRange,
-        },
+        body::{Content, field::FormField, media::MediaRange},
         parameter::{Coding, Parameter, Style},
         schema::set::{SchemaSet, Shape},
     },
     refusal::violation::RequestPart,
 };
+
+/// How many schemas within one another the fields of a form are looked for in.
+const MOST_DEPTH: usize = 8;
 
 /// The media types of a body so far.
 #[derive(Default)]
@@ -127,15 +127,18 @@ fn of<'d>(
     };
     let resolved = collector.documents.resolve(schema.clone())?;
     if is_form || is_multipart {
-        let fields = fields(collector, at, &resolved, is_multipart)?;
-        let (schema, shape) = (collector.schema(&schema), Shape::text());
+        let fields = fields(collector, at, &schema, is_multipart)?;
+        let files = fields.iter().filter(|field| field.is_file).map(|field| field.parameter.name.clone()).collect();
+        let (schema, shape) = (collector.schema_of_parts(&schema, files), Shape::text());
         return Ok(match is_form {
             true => Content::Form { schema, fields, shape, most: usize::MAX },
             false => Content::Multipart { schema, fields, shape, most: usize::MAX },
         });
     }
-    if is_file(&resolved) {
-        return Ok(Content::Opaque);
+    let whole = Occurrence { at: schema.clone(), is_alternative: false };
+    if let Some(limits) = files::limits(collector, &[whole], false)? {
+        let has_limits = limits.smallest.is_some() || limits.largest.is_some();
+        return Ok(if has_limits { Content::File(limits) } else { Content::Opaque });
     }
     if range.is_text() && !range.is_xml() && resolved.text("type") == Some("string") {
         return Ok(Content::Text(collector.schema(&schema)));
@@ -147,16 +150,6 @@ fn of<'d>(
     Ok(Content::Unsupported)
 }
 
-/// Whether a schema is about bytes that nobody looks into.
-fn is_file(at: &At<'_>) -> bool {
-    let Some(schema) = at.value.as_object() else { return at.value == &Value::Bool(true) };
-    let says = ["binary", "base64"].contains(&at.text("format").unwrap_or_default());
-    let is_string = matches!(at.text("type"), Some("string" | "file"));
-    let annotations = ["description", "title", "example", "contentMediaType", "contentEncoding", "deprecated"];
-    let is_open = schema.keys().all(|key| annotations.contains(&key.as_str()) || key.starts_with("x-"));
-    (is_string && says) || is_open || (is_string && schema.contains_key("contentMediaType"))
-}
-
 /// The members of a form or the parts of a multipart body that have a name.
 fn fields<'d>(
     collector: &mut DocumentCollector<'d>,
@@ -164,34 +157,62 @@ fn fields<'d>(
     schema: &At<'d>,
     is_multipart: bool,
 ) -> Result<Vec<FormField>, DocumentFault> {
-    let mut fields: Vec<FormField> = Vec::new();
-    let mut holders = vec![schema.clone()];
-    for part in schema.get("allOf").into_iter().flat_map(|all| all.elements()) {
-        holders.push(collector.documents.resolve(part)?);
-    }
-    for holder in holders {
-        for (name, at) in holder.get("properties").into_iter().flat_map(|properties| properties.members()) {
-            if fields.iter().any(|field| *field.parameter.name == *name) {
-                continue;
-            }
-            let encoding = media.get("encoding").and_then(|encoding| encoding.get(name));
-            fields.push(field(collector, name, at, encoding, is_multipart)?);
+    let mut found = Vec::new();
+    let whole = Occurrence { at: schema.clone(), is_alternative: false };
+    named(collector, whole, MOST_DEPTH, &mut found);
+    let fields = found.iter().map(|(name, occurrences)| {
+        let encoding = media.get("encoding").and_then(|encoding| encoding.get(name));
+        field(collector, name, occurrences, encoding, is_multipart)
+    });
+    fields.collect()
+}
+
+/// The schemas of each member that has a name, by the schema of an object and those that it is made of.
+fn named<'d>(
+    collector: &DocumentCollector<'d>,
+    holder: Occurrence<'d>,
+    depth: usize,
+    found: &mut Vec<(&'d str, Vec<Occurrence<'d>>)>,
+) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let Occurrence { at: holder, is_alternative } = holder;
+    // What leads nowhere is told when it is compiled.
+    let target = holder.text("$ref").and_then(|to| collector.documents.look_up(&holder, to).ok());
+    if let Some(at) = target {
+        named(collector, Occurrence { at, is_alternative }, depth, found);
+        // In OpenAPI 3.0 a reference is all that counts.
+        if collector.version == Version::V3_0 {
+            return;
         }
     }
-    Ok(fields)
+    for (name, at) in holder.get("properties").into_iter().flat_map(|properties| properties.members()) {
+        let occurrence = Occurrence { at, is_alternative };
+        match found.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, occurrences)) => occurrences.push(occurrence),
+            None => found.push((name, vec![occurrence])),
+        }
+    }
+    for (keyword, is_choice) in [("allOf", false), ("anyOf", true), ("oneOf", true)] {
+        for at in holder.get(keyword).into_iter().flat_map(|parts| parts.elements()) {
+            named(collector, Occurrence { at, is_alternative: is_alternative || is_choice }, depth, found);
+        }
+    }
 }
 
 fn field<'d>(
     collector: &mut DocumentCollector<'d>,
     name: &str,
-    at: At<'d>,
+    occurrences: &[Occurrence<'d>],
     encoding: Option<At<'d>>,
     is_multipart: bool,
 ) -> Result<FormField, DocumentFault> {
-    let at = collector.documents.resolve(at)?;
-    let items = at.get("items").map(|items| collector.documents.resolve(items)).transpose()?;
-    let is_object = |at: &At<'_>| at.text("type") == Some("object") || at.value.get("properties").is_some();
-    let holds_objects = is_object(&at) || items.as_ref().is_some_and(is_object);
+    let mut holds_objects = false;
+    for Occurrence { at, .. } in occurrences {
+        let at = collector.documents.resolve(at.clone())?;
+        let items = at.get("items").map(|items| collector.documents.resolve(items)).transpose()?;
+        let is_object = |at: &At<'_>| at.text("type") == Some("object") || at.value.get("properties").is_some();
+        holds_objects |= is_object(&at) || items.as_ref().is_some_and(is_object);
+    }
     let mut coding = if holds_objects && (is_multipart || collector.version > Version::V3_0) {
         Coding::Json
     } else {
@@ -227,7 +248,7 @@ fn field<'d>(
             coding = Coding::Styled { style, explode: explode.unwrap_or(style == Style::Form) };
         }
     }
-    let is_file = is_multipart && (is_file(&at) || items.as_ref().is_some_and(is_file));
+    let files = if is_multipart { files::limits(collector, occurrences, true)? } else { None };
     let parameter = Parameter {
         name: name.into(),
         part: RequestPart::Body,
@@ -237,7 +258,7 @@ fn field<'d>(
         schema: None,
         shape: Shape::text(),
     };
-    Ok(FormField { parameter, types, headers, is_file, files: FileLimits::default() })
+    Ok(FormField { parameter, types, headers, is_file: files.is_some(), files: files.unwrap_or_default() })
 }
 
 /// Tells each field, and each header of a part, what its schema is about.

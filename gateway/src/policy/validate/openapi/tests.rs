@@ -6,6 +6,7 @@ use super::*;
 
 mod bodies;
 mod choice;
+mod files;
 mod keys;
 mod losses;
 mod nullable;
