@@ -163,6 +163,11 @@ impl<'d> Compiler<'d> {
             .filter(|method| *method != "query" || self.collector.version >= Version::V3_2)
             .filter_map(|method| Some((method.to_ascii_uppercase(), item.get(method)?)))
             .collect();
+        if let Some(at) = item.get("query").filter(|_| self.collector.version < Version::V3_2) {
+            let message =
+                "\"query\" is a method of OpenAPI 3.2: this operation is not declared, and requests of it are refused";
+            self.collector.warn(&at, message);
+        }
         if let Some(more) = item.get("additionalOperations") {
             operations.extend(more.members().map(|(method, at)| (method.to_owned(), at)));
         }

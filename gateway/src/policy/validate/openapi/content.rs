@@ -89,6 +89,11 @@ pub(super) fn read<'d>(
     let Some(range) = MediaRange::read_key(text) else {
         return Err(collector.fault(at, format!("{text:?} is no media type")));
     };
+    for field in ["itemEncoding", "prefixEncoding"] {
+        if let Some(at) = at.get(field) {
+            collector.warn(&at, format!("{field:?} is not read: what it says of parts is not checked"));
+        }
+    }
     let content = of(collector, text, &range, at)?;
     contents.0.push((range, content, at.clone()));
     Ok(())

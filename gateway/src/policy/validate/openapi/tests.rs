@@ -14,6 +14,7 @@ mod places;
 mod read_only;
 mod responses;
 mod servers;
+mod silent;
 
 /// A document as a file.
 fn shop(text: &str) -> NamedFile {
