@@ -46,6 +46,7 @@ mod compile;
 mod content;
 mod document;
 mod fields;
+mod files;
 pub mod lint;
 mod operation;
 mod outline;
@@ -157,7 +158,7 @@ impl Contract {
             refuses_read_only: !reading.allows_read_only,
             is_response: false,
         };
-        let schemas = SchemaSet::compile(&documents.all, &read.schemas, openapi, formats)
+        let schemas = SchemaSet::compile_with_files(&documents.all, &read.schemas, &read.files, openapi, formats)
             .map_err(|fault| documents.fault_at(fault.document, &fault.place, fault.message))?;
         let mut operations = read.operations;
         compile::set_shapes(&mut operations, &schemas);
@@ -174,6 +175,7 @@ impl Contract {
             let message = format!("`nullable` without `type` beside it does not allow null: add the `type`{others}");
             documents.fault_at(idle.document, &idle.place, message)
         }));
+        warnings.extend(doubtful(documents, &schemas, "readOnly"));
         let mut response_examples = Vec::new();
         let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
@@ -182,7 +184,9 @@ impl Contract {
                 warnings.push(documents.fault_at(fault.document, &fault.place, message));
             });
             response_examples = wanted.examples;
-            Some(Box::new(Responses::new(schemas.ok()?, wanted.operations)))
+            let schemas = schemas.ok()?;
+            warnings.extend(doubtful(documents, &schemas, "writeOnly"));
+            Some(Box::new(Responses::new(schemas, wanted.operations)))
         });
         let contract = Self {
             responses: responses.flatten(),
@@ -366,10 +370,11 @@ impl Contract {
         if length.is_none() && !operation.body.is_declared() {
             return Ok(BodyReading::Whole);
         }
-        match operation.body.reading(headers.get(header::CONTENT_TYPE))? {
-            body::Reading::Pass => Ok(BodyReading::Pass),
-            body::Reading::Read(..) => Ok(BodyReading::Whole),
-        }
+        let reading = operation.body.reading(headers.get(header::CONTENT_TYPE))?;
+        let body::Reading::Read(content, _) = reading else { return Ok(BodyReading::Pass) };
+        // An encoded body is of another length than what it stands for.
+        let length = length.filter(|_| !headers.contains_key(header::CONTENT_ENCODING));
+        content.judge_length(length).map_or(Ok(BodyReading::Whole), |judged| judged.map(|()| BodyReading::Pass))
     }
 
     /// Judges a whole body if that takes no longer than a worker may be held. `None`: it would; [`Self::judge_body`]
@@ -419,6 +424,20 @@ impl Contract {
             body::Reading::Read(content, media_type) => content.judge(&self.schemas, &media_type, body, limits),
         }
     }
+}
+
+/// Tells of schemas that require what is `keyword` by one alternative alone.
+fn doubtful(documents: &Documents, schemas: &SchemaSet, keyword: &str) -> Option<DocumentFault> {
+    let noted = schemas.doubtful_required()?;
+    let others = match noted.count - 1 {
+        0 => String::new(),
+        others => format!(" ({others} other schemas have the same)"),
+    };
+    let message = format!(
+        "`required` names a member that is `{keyword}` in some alternatives alone, or outside of this one: it stays \
+         required{others}"
+    );
+    Some(documents.fault_at(noted.document, &noted.place, message))
 }
 
 /// Of what was not compiled, nothing passes.
