@@ -130,6 +130,13 @@ impl Alerts {
             let same = known.iter().find(|target| target.settings == *receiver);
             same.map_or_else(|| Rc::new(ReceiverTarget::new(receiver)), Rc::clone)
         };
+        let is_same = |receiver: &&Receiver| known.iter().any(|target| target.settings == **receiver);
+        for changed in settings.receivers.iter().filter(|receiver| !is_same(receiver)) {
+            // It may want now what it has refused, as by another key.
+            if let Some(outbox) = self.outboxes.borrow_mut().get_mut(&changed.name) {
+                outbox.forget_refusals();
+            }
+        }
         *self.receivers.borrow_mut() = settings.receivers.iter().map(target).collect();
         let is_there = |name: &String| settings.receivers.iter().any(|receiver| receiver.name == *name);
         self.outboxes.borrow_mut().retain(|name, _| is_there(name));
@@ -168,6 +175,8 @@ impl Alerts {
             let receivers = self.receivers.borrow();
             let is_there = |name: &String| receivers.iter().any(|target| target.settings.name == *name);
             self.outboxes.borrow_mut().retain(|name, _| is_there(name));
+            // The settings may be others than those of the observer before.
+            self.outboxes.borrow_mut().values_mut().for_each(Outbox::forget_refusals);
             self.tell_all(now);
         }
     }
@@ -263,11 +272,11 @@ impl Alerts {
         let (now, name) = (Now::read(), &target.settings.name);
         let result = match &outcome {
             NotificationOutcome::Failed { .. } => "failed",
-            NotificationOutcome::Refused(_) => "refused",
+            NotificationOutcome::Refused { .. } => "refused",
             NotificationOutcome::Sent => "sent",
         };
         self.count(name, result);
-        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
+        if let Some(why) = outcome.why()
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, result, others, "a notification of alerts was not taken");
@@ -283,7 +292,7 @@ impl Alerts {
         let (now, name) = (Now::read(), &target.settings.name);
         let is_failing = outcome != NotificationOutcome::Sent;
         self.count(name, if is_failing { "failed" } else { "heartbeat" });
-        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
+        if let Some(why) = outcome.why()
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, others, "a heartbeat was not taken");
