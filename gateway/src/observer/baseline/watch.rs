@@ -162,6 +162,13 @@ impl Watch {
         began
     }
 
+    /// Nobody looks for a while: the minutes before and after it are not in a row.
+    pub(super) fn interrupt(&mut self) {
+        for watched in self.series.values_mut() {
+            (watched.unusual, watched.usual, watched.last) = (0, 0, None);
+        }
+    }
+
     /// What there was more of than usual in the minute that ended at `now_unix`, and single clients are counted by: failures
     /// first.
     pub(super) fn deviating(&self, settings: &anomalies::Settings, now_unix: u64) -> Vec<Deviating> {
