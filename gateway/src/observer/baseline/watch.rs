@@ -275,7 +275,10 @@ fn hour(unix_millis: u64, zone: &TimeZone) -> Hour {
     let civil = zone.to_datetime(moment);
     let day = usize::try_from(civil.weekday().to_monday_zero_offset()).unwrap_or(0);
     let of_week = day * 24 + usize::try_from(civil.hour()).unwrap_or(0);
-    Hour { of_week, stamp: millis / 3_600_000 }
+    // Where the clock is half an hour off, its hours begin within those of UTC.
+    let seconds = i64::from(civil.minute()) * 60 + i64::from(civil.second());
+    let began = millis.saturating_sub(seconds * 1_000);
+    Hour { of_week, stamp: began.div_euclid(3_600_000) }
 }
 
 #[cfg(test)]
