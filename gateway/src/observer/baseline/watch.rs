@@ -239,10 +239,10 @@ impl Watch {
         deviation.attribute(shown);
     }
 
-    /// How many times as much as usual each series is, where something is usual.
+    /// How many times as much as usual each series was in the last minute, where something is usual and there is a number.
     pub(super) fn ratios(&self) -> impl Iterator<Item = (&SeriesKey, f64)> {
         self.series.iter().filter_map(|(key, watched)| {
-            let (value, usual) = watched.last?;
+            let (value, usual) = watched.last.filter(|_| watched.missing == 0)?;
             // Of nothing there are no times as much: what is no difference stands in its place.
             Some((key, value / usual.max(key.1.floor(0.0))))
         })

@@ -358,6 +358,25 @@ fn what_was_learned_before_is_read() {
     assert!((before + 1..=before + 2).contains(&hours), "{before} {hours}");
 }
 
+/// An alert on "3 times as much as usual" ends where nothing is known of the last minute.
+#[test]
+fn ratios_are_of_the_last_minute() {
+    let mut world = World::new("UTC");
+    world.usual(WEEK);
+    let of = |world: &World| {
+        let ratios = world.watch.ratios().filter(|(key, _)| **key == failures_of("/login"));
+        ratios.map(|(_, ratio)| ratio).next()
+    };
+    world.minute(vec![(failures_of("/login"), 60.0)]);
+    assert!(of(&world).is_some_and(|ratio| ratio > 3.0));
+    world.minute(vec![(requests_of("/login"), 60.0)]);
+    assert_eq!(of(&world), None, "too few requests, or the route is gone");
+    world.minute(vec![(failures_of("/login"), 2.0)]);
+    assert!(of(&world).is_some_and(|ratio| ratio < 3.0));
+    world.watch.interrupt();
+    assert_eq!(of(&world), None);
+}
+
 #[test]
 fn what_is_learned_outlives_the_observer() {
     let mut world = World::new("UTC");
