@@ -80,6 +80,8 @@ pub(super) struct Alerts {
     silences: RefCell<Silences>,
     outboxes: RefCell<BTreeMap<String, Outbox>>,
     counts: RefCell<BTreeMap<(String, &'static str), u64>>,
+    /// How many groups of series rules had no room for.
+    left_out: Cell<u64>,
     heartbeats: RefCell<BTreeMap<String, Beat>>,
     saved_files: RefCell<Option<AlternatingFiles>>,
     /// Whether what is kept has been read: what is known is newer from then on.
@@ -104,6 +106,7 @@ impl Alerts {
             silences: RefCell::default(),
             outboxes: RefCell::default(),
             counts: RefCell::default(),
+            left_out: Cell::default(),
             heartbeats: RefCell::default(),
             saved_files: RefCell::default(),
             is_restored: Cell::new(false),
@@ -205,6 +208,7 @@ impl Alerts {
                 continue;
             }
             let values = sampler.values(rule, sums, now);
+            self.left_out.set(self.left_out.get().saturating_add(sampler.take_left_out()));
             // Until the processes have told what they measure, that there is nothing to compare with ends no alert that an
             // earlier observer knew.
             if values.is_empty() && !is_warm {
@@ -370,6 +374,7 @@ impl Alerts {
             samples.count(Metric::AlertNotifications, &[name, "dropped"], outbox.dropped);
         }
         samples.count(Metric::Lost, &["alerts"], tracker.left_out);
+        samples.count(Metric::Lost, &["alert_groups"], self.left_out.get());
         samples.is(Metric::AlertStateSaved, &[], self.is_saved.get());
     }
 
