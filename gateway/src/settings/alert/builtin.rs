@@ -216,6 +216,15 @@ fn rows() -> Vec<Row> {
         .by(&["server"])
         .hold(60),
         row(
+            "keys_stale",
+            Warning,
+            Metric::KeysStale,
+            "the keys of the issuer {issuer} could not be fetched for over an hour: its tokens are refused after fetch.stale_for; \
+             `gateway status` says why",
+        )
+        .by(&["issuer"])
+        .hold(60),
+        row(
             "keys_unusable",
             Critical,
             Metric::KeysUsable,
