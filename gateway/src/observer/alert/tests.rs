@@ -6,6 +6,8 @@ use crate::{
     settings::alert::{AlertComparison, AlertCondition, builtin},
 };
 
+mod every_builtin;
+
 fn at(second: u64) -> Now {
     Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
 }

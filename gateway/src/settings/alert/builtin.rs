@@ -219,8 +219,7 @@ fn rows() -> Vec<Row> {
             "keys_stale",
             Warning,
             Metric::KeysStale,
-            "the keys of the issuer {issuer} could not be fetched for over an hour: its tokens are refused after fetch.stale_for; \
-             `gateway status` says why",
+            "the keys of the issuer {issuer} cannot be fetched, and its tokens will be refused; `gateway status` says why",
         )
         .by(&["issuer"])
         .hold(60),
