@@ -219,7 +219,7 @@ fn rows() -> Vec<Row> {
             "keys_stale",
             Warning,
             Metric::KeysStale,
-            "the keys of the issuer {issuer} cannot be fetched, and its tokens will be refused; `gateway status` says why",
+            "the keys of the issuer {issuer} get old, as they cannot be fetched; `gateway status` says why",
         )
         .by(&["issuer"])
         .hold(60),

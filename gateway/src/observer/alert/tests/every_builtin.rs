@@ -1,5 +1,5 @@
-//! Every built-in alert, from what processes measure to what fires: samples of which it does, and samples of which it does
-//! not, as near to the bound as they get.
+//! Every built-in alert, from what processes measure to what fires: samples of which it does, and samples of which it
+//! does not, as near to the bound as they get.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +9,8 @@ use crate::message::telemetry::{MetricKind, MetricRole, Telemetry};
 /// A number that is measured. Moments are in seconds from now. Counters were at 5 before.
 type Sample = (Metric, &'static [&'static str], f64);
 
-/// A built-in alert: its severity and name, after how many seconds it fires, the labels of all that fire then, the samples
-/// of which it does, and those of which it does not.
+/// A built-in alert: its severity and name, after how many seconds it fires, the labels of all that fire then, the
+/// samples of which it does, and those of which it does not.
 type Case = (&'static str, u64, &'static [&'static str], &'static [Sample], &'static [Sample]);
 
 const DAY: f64 = 86_400.0;
