@@ -2,6 +2,7 @@
 //! the observer, and what operators ask is answered.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::PathBuf,
     process::{Child, Stdio},
@@ -45,6 +46,17 @@ pub(super) fn webhook(name: &str, path: &str, more: &str) -> String {
         "[receiver.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:8088{path}\"\nallow_http = true\n\
          group_wait = \"0s\"\ngroup_interval = \"1s\"\n{more}\n"
     )
+}
+
+/// An alert that never fires: with it, the built-in ones are on.
+pub(super) const NEVER: &str = "[[alert]]\nname = \"never\"\nmetric = \"gateway_blocks\"\ncondition = \"> 1000000\"\n";
+
+/// What the alerts of this name that fire are about: the values of a label. The guard may not run at the moment.
+pub(super) fn firing(daemon: &Daemon<'_>, name: &str, label: &str) -> BTreeSet<String> {
+    let listed = daemon.cli(&["alert", "list"]).json;
+    let all = listed["alerts"].as_array().cloned().unwrap_or_default();
+    let fires = all.into_iter().filter(|alert| alert["name"] == name && alert["state"] == "firing");
+    fires.map(|alert| alert["labels"][label].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn settings(more: &str) -> Settings {
