@@ -211,7 +211,7 @@ metrics! {
     UsualRatio = Gauge Observer "gateway_usual_ratio" ["of", "measure"] "The number of the last minute divided by what is usual at this hour, where that is known.";
     Silence = Gauge Observer "gateway_process_silence_seconds" ["role"] "How long the observer has heard nothing from the guard, or from any proxy that serves.";
     Alerts = Gauge Observer "gateway_alerts" ["severity", "state"] "Alerts by severity and state: pending (their time is not over), firing, silenced.";
-    AlertNotifications = Counter Observer "gateway_alert_notifications_total" ["receiver", "result"] "Notifications by result: sent, heartbeat, failed (it is tried again), refused (the receiver does not want it), dropped (there was no room).";
+    AlertNotifications = Counter Observer "gateway_alert_notifications_total" ["receiver", "result"] "Notifications by result: sent, heartbeat, failed (it is tried again), refused (the receiver does not want it; it is tried again later), dropped (there was no room).";
     AlertWaiting = Gauge Observer "gateway_alert_groups_waiting" ["receiver"] "Groups of alerts with something to be sent that is due.";
     AlertReceiverFailing = Gauge Observer "gateway_alert_receiver_failing" ["receiver"] "Whether the last notification to a receiver failed.";
     AlertStateSaved = Gauge Observer "gateway_alert_state_saved" [] "Whether alerts, silences and what waits to be sent are on the disk.";
