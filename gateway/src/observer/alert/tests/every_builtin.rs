@@ -7,18 +7,18 @@ use super::*;
 use crate::message::telemetry::{MetricKind, MetricRole, Telemetry};
 
 /// A number that is measured. Moments are in seconds from now. Counters were at 5 before.
-type Sample = (Metric, &'static [&'static str], f64);
+type MeasuredSample = (Metric, &'static [&'static str], f64);
 
 /// A built-in alert: its severity and name, after how many seconds it fires, the labels of all that fire then, the
 /// samples of which it does, and those of which it does not.
-type Case = (&'static str, u64, &'static [&'static str], &'static [Sample], &'static [Sample]);
+type BuiltinCase = (&'static str, u64, &'static [&'static str], &'static [MeasuredSample], &'static [MeasuredSample]);
 
 const DAY: f64 = 86_400.0;
 
 /// When the samples come.
 const START: u64 = 21;
 
-const CASES: &[Case] = &[
+const CASES: &[BuiltinCase] = &[
     (
         "warning alert_receiver_failing",
         300,
@@ -261,7 +261,7 @@ const CASES: &[Case] = &[
 
 /// Tells the store of samples as processes do. `is_before`: only what counters said before.
 #[track_caller]
-fn tell(store: &mut Store, samples: &[Sample], is_before: bool) {
+fn tell(store: &mut Store, samples: &[MeasuredSample], is_before: bool) {
     for (metric, labels, number) in samples {
         let (row, mut told) = (metric.row(), Samples::default());
         match row.kind {
@@ -283,7 +283,7 @@ fn tell(store: &mut Store, samples: &[Sample], is_before: bool) {
 
 /// The labels of the alerts of this severity and name that fire, `hold` seconds after such samples have come.
 #[track_caller]
-fn firing(alert: &str, samples: &[Sample], hold: u64) -> Vec<String> {
+fn firing(alert: &str, samples: &[MeasuredSample], hold: u64) -> Vec<String> {
     let alerts = Alerts::new(at(0));
     let rules = builtin::rules();
     alerts.configure(&alert::Settings { rules: rules.clone(), receivers: Vec::new() }, at(0));
