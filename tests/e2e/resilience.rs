@@ -17,6 +17,8 @@ use support::{
     world::{GOOD_V4, World, bystander},
 };
 
+use super::alerts;
+
 const BOTH: &str = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\"]\n";
 
 fn settings(upstream: &str) -> Settings {
@@ -55,7 +57,8 @@ fn health_checks_take_servers_out_and_back() {
     let second = Upstream::start(&world.gate, "127.0.0.1:9002");
     let check =
         "slow_start = \"1s\"\n[upstream.items.health]\npath = \"/health\"\ninterval = \"100ms\"\nunhealthy = 2\n";
-    let daemon = Daemon::start(&world, &settings(check));
+    let more = format!("{}{}", admin::TABLE, alerts::NEVER);
+    let daemon = Daemon::start(&world, &Settings { more, ..settings(check) });
     let client = Client::new(&world, GOOD_V4);
     until("checks", SOON, || (second.received().len() > 2).then_some(()));
     let checked = second.received().pop().unwrap();
@@ -67,6 +70,10 @@ fn health_checks_take_servers_out_and_back() {
         status["warnings"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("127.0.0.1:9002"));
     assert!(warned, "{status}");
     assert!((0..10).all(|_| client.get("/health", "").unwrap().status == 200));
+    until("the alert", SOON, || {
+        let servers = alerts::firing(&daemon, "upstream_server_down", "server");
+        servers.iter().eq(["127.0.0.1:9002"]).then_some(())
+    });
     // Nothing is left: refused at once, and said when to come again.
     drop(first);
     until("both to be down", SOON, || (state(&daemon, 0) == "down").then_some(()));

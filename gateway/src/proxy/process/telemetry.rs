@@ -21,7 +21,10 @@ use crate::{
     os::sandbox,
     policy::{
         admission::{self, ClassSum},
-        auth::introspection::{Introspection, RESULTS},
+        auth::{
+            Authenticators,
+            introspection::{Introspection, RESULTS},
+        },
         detect::Crawlers,
         limit::{self, bandwidth::Bandwidth},
         validate::waf::WafSum,
@@ -77,6 +80,9 @@ struct Requests {
 
 /// How the proxy is at this moment.
 pub(super) struct Current<'a> {
+    /// `CLOCK_MONOTONIC`, nanoseconds.
+    pub(super) now: u64,
+    pub(super) authenticators: &'a Authenticators,
     pub(super) serves: bool,
     pub(super) connections: usize,
     pub(super) memory: Option<u64>,

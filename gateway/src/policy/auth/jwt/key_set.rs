@@ -134,6 +134,14 @@ impl KeySet {
         now < self.usable_until.load(Ordering::Relaxed)
     }
 
+    /// Whether somebody is told at `now` that they were not confirmed for long, as they are good only for a while longer.
+    #[must_use]
+    pub fn is_stale(&self, now: u64) -> bool {
+        let left = self.usable_until.load(Ordering::Relaxed).saturating_sub(now);
+        let age = Duration::from_nanos(self.stale_for().saturating_sub(left));
+        left > 0 && self.fetch().is_some_and(|fetch| age > fetch.told_after())
+    }
+
     /// Whether what was verified at `revision` still is.
     pub(super) fn vouches(&self, revision: u64, now: u64) -> bool {
         self.revision() == revision && self.is_usable(now)

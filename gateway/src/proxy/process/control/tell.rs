@@ -9,6 +9,7 @@ use super::{
 use crate::{
     diagnostic::with_causes,
     message::{Lost, MAX_USED, ToGuard},
+    os::clock,
     policy::{admission::Classes, auth::tables::CredentialTables, limit::Limits},
 };
 
@@ -51,6 +52,8 @@ impl Control<'_> {
         let unjudged: Vec<_> = unjudged.map(|(api, count)| (api.to_owned(), count)).collect();
         let distinct = in_force.snapshot.detector.distinct_clients();
         self.telemetry.tell(&Current {
+            now: clock::monotonic(),
+            authenticators: &in_force.snapshot.authenticators,
             distinct: &distinct,
             broken_responses: &broken,
             unjudged_responses: &unjudged,

@@ -86,6 +86,20 @@ fn keys_end_when_nobody_confirms_them() {
     assert_eq!(outcome(&jwt, &token, &[], later(2 * day)), "needs Some(\"ed\")");
 }
 
+/// Somebody is told before tokens are refused, and no more once they are: that is told in another way.
+#[test]
+fn stale_keys_are_told_of() {
+    let (issuer, jwt) = (Issuer::new(), Jwt::new(&fetched()).unwrap());
+    let set = Arc::clone(jwt.fetched().next().unwrap());
+    let is_stale = |minutes| set.is_stale(later(minutes).monotonic);
+    assert!(!is_stale(0) && !is_stale(90), "there are none yet");
+    set.replace(keys(&issuer), now());
+    let told = [0, 60, 61, 24 * 60 - 1, 24 * 60].map(is_stale);
+    assert_eq!(told, [false, false, true, true, false]);
+    set.confirm(later(90));
+    assert!(!is_stale(150) && is_stale(151));
+}
+
 #[test]
 fn keys_of_the_process_before() {
     let issuer = Issuer::new();
