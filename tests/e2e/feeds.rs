@@ -130,6 +130,13 @@ fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
         let path = write(world, name, text);
         let told = daemon.cli(&["block", "import", &path, "--feed", "a"]);
         assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{name}: {}", told.json);
+        let reasons = ["errors", "refusals"].map(|what| told.json[what].as_array().map_or(0, Vec::len));
+        let expect = match name {
+            "words" => [2, 0],
+            "own" => [0, 1],
+            _ => [0, 0],
+        };
+        assert_eq!(reasons, expect, "{name}: {}", told.json);
         assert_eq!(daemon.done(&["block", "export", "--feed", "a"]), before, "{name}");
         let status = daemon.status();
         let warnings = status["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
