@@ -198,3 +198,32 @@ fn a_list_is_removed_while_others_import() {
     world.finish();
     done(&removal.try_recv().unwrap(), 0, 0, 1, 0);
 }
+
+/// What is repaired and attached again waits for no list that waits for a locked store.
+#[test]
+fn the_kernel_is_looked_after_while_a_list_waits() {
+    for many in [0, 1_000_u64] {
+        let mut world = World::roomy(&format!("feed-repair-{many}"));
+        drop(world.crash());
+        world.start(Box::new(AtAccept::taken_off()));
+        world.guard().settings.max_bans = 10_000;
+        let sources: Vec<String> = (0..many).map(|number| format!("8.8.{}.{}", number / 250, number % 250)).collect();
+        let sources: Vec<&str> = sources.iter().map(String::as_str).chain(["192.0.2.1"]).collect();
+        done(&world.import(Some("b"), None, false, &sources), many + 1, 0, 0, 0);
+        let other = world.lock();
+        let _answer = world.commit(World::begin_of("a"), &["198.51.100.1"]).unwrap();
+        world.finish();
+        let key = SourceKey::ipv4(0xc000_0201);
+        world.guard().enforcer.path_mut().unban(key).unwrap();
+        let now = world.now;
+        world.guard().tick(now, 10);
+        assert!(world.guard().has_lists(), "it waits");
+        world.finish();
+        assert!(world.guard().enforcer.path().find_ban(key).is_some(), "{many}");
+        // The entry, and the interface.
+        assert_eq!(world.guard().enforcer.repairs(), 2, "{many}");
+        assert!(world.events().contains(&"repair".to_owned()));
+        world.unlock(&other);
+        assert_eq!(world.lists(), ["b", "a"]);
+    }
+}
