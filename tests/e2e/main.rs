@@ -21,6 +21,7 @@ mod cluster_stores;
 mod cluster_tickets;
 mod compile;
 mod contract;
+mod core_rules;
 mod crash;
 mod crawlers;
 mod crowdsec;

@@ -1,5 +1,5 @@
-"""Judges requests by libmodsecurity with the Core Rule Set, at each paranoia level: the regression tests of the rules, and
-the values of corpora. `cargo xtask bench waf --modsecurity` runs this and compares the verdicts with those of the gateway.
+"""Judges requests by libmodsecurity with the Core Rule Set, at each paranoia level: the regression tests of the rules, the
+sample that the gateway's own tests have, and the values of corpora. `cargo xtask bench waf --modsecurity` runs this and compares the verdicts with those of the gateway.
 
 modsecurity.py TESTS CORPORA OUT: TESTS is the folder `tests/regression/tests` of the rules, CORPORA has `attack/*` and
 `benign/*`, OUT becomes one JSON value a line: a request, and for each level whether it was refused and by which rules.
@@ -16,6 +16,9 @@ from libmodsecurity import ModSecurity, RulesSet, Transaction
 
 SETUP = "/etc/modsecurity/crs/crs-setup.conf"
 RULES = "/usr/share/modsecurity-crs/rules"
+
+# With the verdicts at level 1.
+SAMPLE = os.path.join(os.path.dirname(__file__), "../../../../tests/fixtures/core-rules/requests.jsonl")
 
 # Asks a database of places, which the package from PyPI is built without.
 LEFT_OUT = "REQUEST-910-IP-REPUTATION.conf"
@@ -140,9 +143,30 @@ def values(folder):
                 }
 
 
+def sample():
+    """The requests that the gateway's own tests judge, as tests/e2e/core_rules.rs sends them."""
+    with open(SAMPLE, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows:
+        own, body = row.get("headers", []), row.get("body", "")
+        named = {name.lower() for name, _ in own}
+        headers = [list(pair) for pair in BROWSER.items() if pair[0].lower() not in named]
+        headers += [pair for pair in own if pair[1] is not None]
+        if body and "content-length" not in named:
+            headers.append(["Content-Length", str(len(body.encode()))])
+        yield row["name"], {
+            "method": row.get("method", "GET"),
+            "target": row["target"],
+            "protocol": row.get("protocol", "HTTP/1.1"),
+            "headers": headers,
+            "body": body.encode().hex(),
+        }
+
+
 def main():
     folder, corpora, out = sys.argv[1:]
     requests = [("tests", name, request) for name, request in tests(folder)]
+    requests += [("sample", name, request) for name, request in sample()]
     requests += [(name, "", request) for name, request in values(corpora)]
     lines = [{"group": group, "name": name, **request, "levels": []} for group, name, request in requests]
     for level in (1, 2, 3, 4):
