@@ -185,7 +185,7 @@ fn split(text: &str) -> Vec<&str> {
     let (mut found, mut begin, mut in_pattern, mut before) = (Vec::new(), 0, false, ' ');
     for (at, character) in text.char_indices() {
         match character {
-            '/' if before == ':' && !in_pattern => in_pattern = true,
+            '/' if !in_pattern => in_pattern = begins_pattern(text.get(begin..at).unwrap_or_default()),
             '/' if in_pattern && before != '\\' => in_pattern = false,
             '|' | ',' if !in_pattern => {
                 found.push(text.get(begin..at).unwrap_or_default());
@@ -197,6 +197,12 @@ fn split(text: &str) -> Vec<&str> {
     }
     found.push(text.get(begin..).unwrap_or_default());
     found
+}
+
+/// Whether a slash behind this begins a pattern. `XML` has paths there: `XML:/*|XML://@*` are two targets.
+fn begins_pattern(before: &str) -> bool {
+    let name = before.strip_suffix('\'').unwrap_or(before).strip_suffix(':');
+    name.is_some_and(|name| !name.trim().trim_start_matches(['!', '&']).eq_ignore_ascii_case("xml"))
 }
 
 fn target(text: &str) -> Result<RuleTarget, String> {
