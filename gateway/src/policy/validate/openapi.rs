@@ -25,6 +25,7 @@ use self::{
     document::Documents,
     operation::{Condition, Operation, Template},
     paths::Paths,
+    reported::ReportedViolations,
     responses::Responses,
 };
 use super::{
@@ -51,6 +52,7 @@ mod operation;
 mod outline;
 mod parameters;
 pub(in crate::policy::validate) mod paths;
+mod reported;
 mod reports;
 mod responses;
 mod security;
@@ -70,6 +72,8 @@ pub struct Contract {
     schemes: Schemes,
     /// `None`: they are not looked at.
     responses: Option<Box<Responses>>,
+    /// What requests broke that passed all the same.
+    reported: ReportedViolations,
     warnings: Vec<DocumentFault>,
 }
 
@@ -186,6 +190,7 @@ impl Contract {
         });
         let contract = Self {
             responses: responses.flatten(),
+            reported: ReportedViolations::default(),
             path: path.to_owned(),
             schemas,
             paths: read.paths,

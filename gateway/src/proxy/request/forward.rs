@@ -100,7 +100,7 @@ pub(super) async fn upload(
     inspect::judge(generation, route, head, (&inspected, judged), exchange).await?;
     if let Some(rule) = readers.rule {
         match contract::judge_body(generation, rule, &head.headers, judged).await {
-            Err(refusal) if route.is_report_only => exchange.outcome.would_refuse = Some(refusal.detail),
+            Err(refusal) if route.is_report_only => contract::report(route, refusal, exchange),
             judged => judged?,
         }
     }

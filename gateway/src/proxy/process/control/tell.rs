@@ -44,6 +44,8 @@ impl Control<'_> {
         let deprecated = in_force.snapshot.deprecated_calls();
         let deprecated: Vec<_> =
             deprecated.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
+        let reported = in_force.snapshot.request_violations();
+        let reported: Vec<_> = reported.map(|(api, rule, count)| (api.to_owned(), rule, count)).collect();
         let broken = in_force.snapshot.response_violations();
         let broken: Vec<_> =
             broken.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
@@ -52,6 +54,7 @@ impl Control<'_> {
         let distinct = in_force.snapshot.detector.distinct_clients();
         self.telemetry.tell(&Current {
             distinct: &distinct,
+            reported_requests: &reported,
             broken_responses: &broken,
             unjudged_responses: &unjudged,
             deprecated: &deprecated,
