@@ -18,7 +18,7 @@ use crate::{
         limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
         validate::{
             form_rules::FormRules,
-            openapi::{Contract, NoOperation},
+            openapi::{self, Contract, NoOperation},
             route_rules::{RouteExpectations, RouteRules},
             schema::Schema,
             waf::{Waf, WafRules, WafSum},
@@ -242,6 +242,10 @@ impl Snapshot {
                 );
             }
         }
+        // Nothing may refer to them yet.
+        let faults = openapi::file_faults(&self.settings.schema_files, self.settings.formats);
+        let told = |(index, fault)| Diagnostic::new(format!("validate.files[{index}]"), fault);
+        warnings.extend(faults.into_iter().map(told));
         warnings.extend(contracts::warnings(&self.settings, &self.contracts));
         warnings
     }

@@ -15,6 +15,7 @@ use serde_json::Value;
 pub use self::{
     collector::DocumentReading,
     document::DocumentFault,
+    named_files::file_faults,
     operation::NamedLimit,
     outline::Outline,
     reports::{LARGEST_RESPONSE, ResponseFault, ResponseSchema},
@@ -48,6 +49,7 @@ mod content;
 mod document;
 mod fields;
 pub mod lint;
+mod named_files;
 mod operation;
 mod outline;
 mod parameters;
