@@ -9,7 +9,7 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 
 pub use self::{
@@ -331,6 +331,11 @@ impl Contract {
     /// The limits that operations name, in the order of the operations.
     pub fn limits(&self) -> impl Iterator<Item = &[NamedLimit]> {
         self.operations.iter().map(|operation| &*operation.limits)
+    }
+
+    /// The headers that are judged, of any operation.
+    pub fn judged_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.operations.iter().flat_map(|operation| operation.parameters.headers())
     }
 
     /// Counts a request for an operation, if it is deprecated.

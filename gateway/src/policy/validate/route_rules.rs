@@ -91,6 +91,11 @@ impl RouteRules {
         Ok(Some(Self { schemas, parameters, types, path: of_path.into() }))
     }
 
+    /// The headers that are judged.
+    pub fn judged_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.parameters.headers()
+    }
+
     /// Judges the parameters of a request.
     ///
     /// # Errors

@@ -63,7 +63,7 @@ pub(super) async fn upload(
     let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
     let largest = if let Inspection::Whole { largest, .. } = readers.inspection { largest } else { route.max_body };
     let body = RequestBody::new(body, largest, &route.timeouts, received);
-    let body = body.without(&exchange.snapshot().own_headers);
+    let body = body.without(route.withheld_trailers.as_ref());
     let body = match exchange.throttles.upload.take() {
         Some(throttle) => body.held_back(throttle),
         None => body,
