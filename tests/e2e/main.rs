@@ -30,6 +30,7 @@ mod deadlines;
 mod deployments;
 mod detection;
 mod doctor;
+mod documents;
 mod drain;
 mod drift;
 mod early;

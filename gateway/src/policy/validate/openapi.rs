@@ -168,6 +168,7 @@ impl Contract {
         let mut operations = read.operations;
         compile::set_shapes(&mut operations, &schemas);
         let mut warnings = read.warnings;
+        warnings.extend(named_files::misspelt_components(documents));
         let unknown = schemas.unknown_formats().iter();
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))

@@ -1,9 +1,9 @@
-//! Reads the files that schemas and documents may refer to, whether anything refers to them yet or not: a fault in one of
-//! them would otherwise wait for the first reference.
+//! Looks through what schemas and documents may refer to, whether anything refers to it yet or not: named files, and
+//! the schemas that a document has by names. A fault in one of them would otherwise wait for the first reference.
 
 use serde_json::Value;
 
-use super::document;
+use super::document::{self, DocumentFault, Documents};
 use crate::{
     os::file::NamedFile,
     policy::validate::schema::{Schema, set},
@@ -26,14 +26,29 @@ const OF_SCHEMAS: [(&str, fn(&Value) -> bool); 9] = [
     ("type", |value| value.is_string() || value.is_array()),
 ];
 
-/// Where schemas stand in a document that is none itself.
-const PLACES: [&str; 4] = ["", "/components/schemas", "/definitions", "/$defs"];
+/// Where a document has its schemas.
+const COMPONENTS: &str = "/components/schemas";
+
+/// Where schemas stand in a file that is none itself.
+const PLACES: [&str; 4] = ["", COMPONENTS, "/definitions", "/$defs"];
 
 /// What is wrong in these files: the index of each, and what.
 #[must_use]
 pub fn file_faults(files: &[NamedFile], formats: Formats) -> Vec<(usize, String)> {
     let faults = files.iter().enumerate();
     faults.filter_map(|(index, file)| Some((index, fault(file, files, formats)?))).take(MOST_FAULTS).collect()
+}
+
+/// Schemas of a document that have a keyword which is probably misspelt: operations refer to them, and are not looked
+/// through themselves.
+pub(super) fn misspelt_components(documents: &Documents) -> Vec<DocumentFault> {
+    let schemas = documents.root().and_then(|root| root.value.pointer(COMPONENTS)).and_then(Value::as_object);
+    let faults = schemas.into_iter().flatten().filter_map(|(name, schema)| {
+        let (below, meant) = set::misspelt(schema)?;
+        let message = format!("unknown keyword: did you mean {meant:?}? It checks nothing");
+        Some(documents.fault_at(0, &format!("{COMPONENTS}/{}{below}", document::escape(name)), message))
+    });
+    faults.collect()
 }
 
 /// The first fault of a file.
@@ -70,7 +85,10 @@ fn is_schema(value: &Value) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        super::{Contract, DocumentReading},
+        *,
+    };
 
     #[test]
     fn faults_of_files_that_nothing_refers_to() {
@@ -125,5 +143,18 @@ mod tests {
             let is_told = |(index, fault): &(usize, String)| *index == 1 && fault.contains(expect.unwrap_or_default());
             assert!(found.iter().all(is_told), "{text}: {found:?}");
         }
+    }
+    #[test]
+    fn slips_in_what_operations_refer_to_are_told() {
+        let document = "openapi: 3.1.0\ninfo: {title: a, version: '1'}\npaths: {}\n\
+            components: {schemas: {A: {requierd: [a]}, a/b: {items: {maxLenght: 1}}, C: {x-own: 1, xml: {}}}}";
+        let file = NamedFile { path: "/f/api.yaml".into(), bytes: document.as_bytes().into() };
+        let contract = Contract::new(&file, &[], Formats::Annotate, &DocumentReading::default()).unwrap();
+        let slips = contract.warnings().iter().filter(|warning| warning.message.starts_with("unknown keyword"));
+        let places: Vec<&str> = slips.map(|warning| warning.place.as_str()).collect();
+        assert_eq!(
+            places,
+            ["api.yaml#/components/schemas/A/requierd", "api.yaml#/components/schemas/a~1b/items/maxLenght"]
+        );
     }
 }
