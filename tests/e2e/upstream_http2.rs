@@ -27,7 +27,9 @@ fn settings(upstream: &str) -> Settings {
         rules: String::new(),
         routes: served.routes.clone()
             + &route("/bare/{name}", "[\"HEAD\"]", "[\"public\"]", "")
-            + &route("/sink", "[\"POST\"]", "[\"public\"]", "max_body = \"1MiB\""),
+            + &route("/sink", "[\"POST\"]", "[\"public\"]", "max_body = \"1MiB\"")
+            + &route("/listed/echo", "[\"POST\"]", "[\"public\"]", "unknown_headers = \"refuse\"")
+            + &route("/judged/echo", "[\"POST\"]", "[\"public\"]", "header.x-checksum = { max_length = 2 }"),
         proxy: "workers = 1\nmax_body = \"8MiB\"".to_owned(),
         timeouts: "response = \"1s\"\nconnect = \"2s\"".to_owned(),
         upstream: format!("servers = [\"127.0.0.1:9001\"]\nprotocol = \"http2\"\n{upstream}"),
@@ -153,6 +155,12 @@ fn trailers(world: &World, upstream: &Http2Upstream, token: &str) {
         assert_eq!((received.header("te"), received.ended), (te, true), "{:?}", received.headers);
         assert_eq!(received.trailers, expect, "to the server, of {sent:?}");
         assert_eq!(answer.trailers, expect, "to the client, of {sent:?}");
+    }
+    // What would have been judged as a header, or refused, comes too late: no server gets it.
+    for (path, expect) in [("/listed/echo", None), ("/judged/echo", Some(map(&[("grpc-status", "0")])))] {
+        let answer = caller.call(http2_call::post(path, "text/plain"), b"hello", Some(map(&good))).unwrap();
+        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (200, &b"hello"[..]), "{path}");
+        assert_eq!(upstream.of(path).pop().unwrap().trailers, expect, "{path}");
     }
     // Those of HTTP/1.1 end with the body; its clients get none that they were not told of.
     let mut chunked = Client::new(world, GOOD_V4).connect().unwrap();

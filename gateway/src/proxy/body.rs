@@ -129,8 +129,10 @@ pub(super) struct RequestBody {
     progress: Rc<BodyProgress>,
     /// What came behind it, as far as it may pass.
     trailers: Option<HeaderMap>,
-    /// What may not come behind it, as only the gateway sets it.
-    own: Option<Arc<[HeaderName]>>,
+    /// What may not come behind it, as the gateway sets it or would have judged it as a header.
+    withheld: Option<Arc<[HeaderName]>>,
+    /// Nothing may.
+    drops_trailers: bool,
     /// What it consists of, where that is gRPC.
     messages: Option<Messages>,
     /// How it is held back, where it is.
@@ -151,7 +153,8 @@ impl RequestBody {
             alarm: Alarm::default(),
             progress: Rc::default(),
             trailers: None,
-            own: None,
+            withheld: None,
+            drops_trailers: false,
             messages: None,
             throttle: None,
         }
@@ -164,9 +167,10 @@ impl RequestBody {
         Self { messages: Some(Messages::new(self.left, count)), ..self }
     }
 
-    /// The same body, behind which none of these headers passes.
-    pub(super) fn without(self, own: &Arc<[HeaderName]>) -> Self {
-        Self { own: (!own.is_empty()).then(|| Arc::clone(own)), ..self }
+    /// The same body, behind which none of these headers passes; `None`: none at all.
+    pub(super) fn without(self, withheld: Option<&Arc<[HeaderName]>>) -> Self {
+        let names = withheld.filter(|names| !names.is_empty()).map(Arc::clone);
+        Self { withheld: names, drops_trailers: withheld.is_none(), ..self }
     }
 
     /// The same body, held back.
@@ -269,8 +273,9 @@ impl RequestBody {
             let piece = match frame.into_data() {
                 Ok(piece) => piece,
                 Err(other) => {
-                    let own = self.own.as_deref().unwrap_or_default();
-                    self.trailers = other.into_trailers().ok().and_then(|all| headers::trailers(all, own));
+                    let withheld = self.withheld.as_deref().unwrap_or_default();
+                    let sent = other.into_trailers().ok().filter(|_| !self.drops_trailers);
+                    self.trailers = sent.and_then(|all| headers::trailers(all, withheld));
                     continue;
                 }
             };

@@ -89,6 +89,8 @@ pub(super) struct Current<'a> {
     pub(super) upstreams: &'a [UpstreamReport],
     /// Uses of deprecated operations: the API, the operation, how often.
     pub(super) deprecated: &'a [(String, String, u64)],
+    /// What requests broke of documents that only report: the API, the rule, how often.
+    pub(super) reported_requests: &'a [(String, &'static str, u64)],
     /// Responses that broke documents: the API, the operation, how often.
     pub(super) broken_responses: &'a [(String, String, u64)],
     /// Responses whose bodies were not judged, by API.

@@ -140,6 +140,9 @@ fn contracts(samples: &mut Samples, current: &Current<'_>) {
     for (api, operation, count) in current.deprecated {
         samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
     }
+    for (api, rule, count) in current.reported_requests {
+        samples.count(Metric::RequestViolations, &[api.as_str(), *rule], *count);
+    }
     for (api, operation, count) in current.broken_responses {
         samples.count(Metric::ResponseViolations, &[api.as_str(), operation.as_str()], *count);
     }
