@@ -17,7 +17,7 @@ use super::keys::{JwtKeys, KeyName};
 use crate::{
     collections::swap::Swap,
     diagnostic::Diagnostic,
-    os::clock::Now,
+    os::{clock::Now, file::NamedFile},
     settings::jwt::{Issuer, KeyFetch, KeySource},
 };
 
@@ -160,6 +160,13 @@ impl KeySet {
         let changed = files.iter().rev().find(|(path, _)| *path == file.path);
         let keys = changed.map(|(_, bytes)| JwtKeys::new(bytes)).transpose();
         keys.map_err(|found| found.into_iter().map(|one| one.under(&self.key)).collect())
+    }
+
+    /// Whether the keys in force are those of `source`. A file may have been read again since.
+    pub(super) fn are_of(&self, source: &KeySource) -> bool {
+        let is_in_force =
+            |file: &NamedFile| self.keys.load().as_ref().as_ref().is_some_and(|it| it.are_of(&file.bytes));
+        source.key_set_file().is_none_or(is_in_force)
     }
 
     /// Goes on with keys, whatever they are good for.

@@ -145,3 +145,26 @@ fn a_file_that_has_changed() {
         assert_eq!([&first, &second].map(|token| outcome(&jwt, token, &[], now())), expect, "{files:?}");
     }
 }
+
+/// A file that was read again and then put back: the settings are those of the start, and the keys in force are not.
+#[test]
+fn a_reload_takes_the_keys_of_its_own_files() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let tokens = [&old, &new].map(|issuer| issuer.with_claims(&good()));
+    let forged = "InvalidToken Some(ForgedToken) None";
+    for (renewed, reloaded, is_shared, expect) in [
+        (None, &old, true, ["ann", forged]),
+        (None, &new, false, [forged, "ann"]),
+        (Some(&new), &old, false, ["ann", forged]),
+        (Some(&new), &new, false, [forged, "ann"]),
+        (Some(&old), &old, true, ["ann", forged]),
+    ] {
+        let jwt = Arc::new(old.jwt());
+        if let Some(issuer) = renewed {
+            jwt.renew(&[(PathBuf::from("jwks.json"), issuer.set().into_bytes())]).unwrap();
+        }
+        let next = jwt.succeeded_by(&reloaded.settings()).unwrap();
+        assert_eq!(Arc::ptr_eq(&next, &jwt), is_shared);
+        assert_eq!(tokens.each_ref().map(|token| outcome(&next, token, &[], now())), expect, "{is_shared}");
+    }
+}
