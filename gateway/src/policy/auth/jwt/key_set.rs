@@ -21,6 +21,9 @@ use crate::{
     settings::jwt::{Issuer, KeyFetch, KeySource},
 };
 
+/// So far the clock may have been set back since keys were confirmed, in milliseconds: it was only set right.
+const SET_RIGHT: u64 = 60_000;
+
 /// A key to look for.
 #[derive(Debug)]
 pub struct KeysLookup {
@@ -186,11 +189,12 @@ impl KeySet {
     }
 
     /// Begins with keys that a process before this one fetched from `source`, and that were good at `confirmed`. They
-    /// are good as long as they would have been there.
+    /// are good as long as they would have been there. Where the clock was set back since, nobody knows how long that is.
     pub fn adopt(&self, source: &str, document: &[u8], confirmed: u64, now: Now) {
+        let is_ahead = confirmed > now.unix_millis.saturating_add(SET_RIGHT);
         let age = now.unix_millis.saturating_sub(confirmed).saturating_mul(1_000_000);
         let left = self.stale_for().saturating_sub(age);
-        if self.source != source || left == 0 || self.keys.load().is_some() {
+        if self.source != source || is_ahead || left == 0 || self.keys.load().is_some() {
             return;
         }
         let Ok(keys) = JwtKeys::new(document) else { return };

@@ -92,10 +92,14 @@ fn keys_of_the_process_before() {
     let token = issuer.with_claims(&good());
     let kept = JwtKeys::reduce(issuer.set().as_bytes()).unwrap();
     assert!(!kept.windows(5).any(|it| it == b"\"enc\"") && kept.len() < issuer.set().len());
-    let hour = 3_600_000;
+    let (minute, hour) = (60_000, 3_600_000_i64);
     let source = "https://issuer.example at http://localhost:9100/jwks";
     for (source, kept, age, expect) in [
         (source, &*kept, 0, "ann"),
+        // The clock was set back: how old they are is not known. By a little, it was only set right.
+        (source, &*kept, -minute, "ann"),
+        (source, &*kept, -minute - 1, "needs Some(\"ed\")"),
+        (source, &*kept, -48 * hour, "needs Some(\"ed\")"),
         (source, &*kept, 23 * hour, "ann"),
         (source, &*kept, 24 * hour, "needs Some(\"ed\")"),
         ("https://issuer.example at http://localhost:9100/others", &*kept, 0, "needs Some(\"ed\")"),
@@ -103,7 +107,7 @@ fn keys_of_the_process_before() {
     ] {
         let jwt = Jwt::new(&fetched()).unwrap();
         let set = jwt.fetched().next().unwrap();
-        set.adopt(source, kept, now().unix_millis - age, now());
+        set.adopt(source, kept, now().unix_millis.saturating_add_signed(-age), now());
         assert_eq!(outcome(&jwt, &token, &[], now()), expect, "{source} {age}");
         // They are no better than they were.
         if expect == "ann" && age > 0 {
