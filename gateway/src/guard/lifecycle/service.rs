@@ -22,7 +22,7 @@ use crate::{
         cluster::Cluster,
         control::{ControlAnswer, server::Call},
         credentials::{
-            revoked_file::{FileRead, RevokedFile},
+            revoked_file::{FileRead, RevokedFileLook},
             state::CredentialState,
             work::CredentialWork,
         },
@@ -258,7 +258,7 @@ pub(super) enum Done {
     Files(u64, FileWatcher, Option<Vec<ChangedFile>>),
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
-    Revocations(RevokedFile, Option<FileRead>),
+    Revocations(RevokedFileLook, Option<FileRead>),
     Seen(Box<ObservedAddresses>),
     Tidied(Vec<String>),
 }
