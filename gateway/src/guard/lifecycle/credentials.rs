@@ -141,7 +141,7 @@ impl Service<'_> {
 
     /// What the writer is to do, if it makes sense by the configuration.
     fn read_order(&self, request: ControlRequest, now: Now) -> Result<CredentialCommand, Refused> {
-        let (auth, keys) = (&self.config.proxy.auth, self.config.proxy.auth.api_keys.as_ref());
+        let keys = self.config.proxy.auth.api_keys.as_ref();
         let none = || Refused::new("not_configured", NO_KEYS);
         self.wanted_credentials().judge(&request)?;
         let after = |seconds: Option<u64>| {
