@@ -382,8 +382,8 @@ fn a_store_from_an_older_backup_brings_nothing_back() {
     assert!(!warnings(&daemon).contains("credentials.db"), "{}", warnings(&daemon));
 }
 
-/// A proxy that starts while the store cannot be opened does not know what is revoked: it refuses tokens, or serves them where
-/// that is configured. What the file says is revoked either way.
+/// A proxy that starts while the store cannot be opened does not know what is revoked: it refuses tokens, or serves
+/// them where that is configured. What the file says is revoked either way.
 #[test]
 fn j16_tokens_while_the_store_cannot_be_opened() {
     if !report::may_run("revocation-store") {

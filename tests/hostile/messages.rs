@@ -134,7 +134,8 @@ kinds! {
         why: name(random),
     })),
     Letters: |random| {
-        let letter = |random: &mut Random| (0..below(random, 200)).map(|_| random.below(256).to_le_bytes()[0]).collect();
+        let byte = |random: &mut Random| random.below(256).to_le_bytes()[0];
+        let letter = |random: &mut Random| (0..below(random, 200)).map(|_| byte(random)).collect();
         ToGuard::Letters((0..below(random, 5)).map(|_| letter(random)).collect())
     },
     Store: |random| ToGuard::Store(Box::new(StoreReport {

@@ -18,8 +18,8 @@ pub(super) const KEYS: Keys = &[
     ("file", "A file with one revocation a line. It is read again when it changes. See `docs/api-keys.md`."),
     (
         "unavailable",
-        "What becomes of requests with tokens while it is not known which are revoked, as `credentials.db` cannot be opened \
-         or read: `\"refuse\"` with status 503, or `\"serve\"`.",
+        "What becomes of requests with tokens while it is not known which are revoked, as `credentials.db` cannot be \
+         opened or read: `\"refuse\"` with status 503, or `\"serve\"`.",
     ),
 ];
 

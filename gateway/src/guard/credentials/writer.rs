@@ -313,8 +313,8 @@ impl CredentialWriterState {
         let trouble = self.trouble.iter().map(|why| match &self.store {
             Some(_) => format!("requests with an API key get 503: {why}"),
             None => format!(
-                "requests with an API key get 503, those with a token as `revocation.unavailable` says, and nothing but the \
-                 file of revocations can revoke more: {why}"
+                "requests with an API key get 503, those with a token as `revocation.unavailable` says, and nothing but \
+                 the file of revocations can revoke more: {why}"
             ),
         });
         trouble.chain(self.findings.iter().cloned()).collect()

@@ -1,7 +1,7 @@
 //! The sums of what all proxies say was used up of quotas.
 //!
-//! *Invariant:* a proxy in wrong hands says what it likes of the requests that it sees. It begins no period and ends none,
-//! and what a key has used up for some minutes it gives back to nobody.
+//! *Invariant:* a proxy in wrong hands says what it likes of the requests that it sees. It begins no period and ends
+//! none, and what a key has used up for some minutes it gives back to nobody.
 
 use std::{
     collections::{BinaryHeap, HashMap},
@@ -78,7 +78,8 @@ struct Entry {
     is_whole: bool,
     /// When units were added last, in minutes since the machine started.
     minute: u32,
-    /// Units that were added of late; half as many with each minute. A request that another limit refuses gets no more back.
+    /// Units that were added of late; half as many with each minute. A request that another limit refuses gets no more
+    /// back.
     late: u64,
 }
 

@@ -102,8 +102,8 @@ impl Jwt {
         Ok(Self { settings: settings.clone(), sets, role_paths, verified, verifications: AtomicU64::new(0) })
     }
 
-    /// The tokens of another configuration: these, with all that is remembered, where nothing of them has changed. Key sets in
-    /// files may have been read again since these settings were: what is in force counts.
+    /// The tokens of another configuration: these, with all that is remembered, where nothing of them has changed. Key
+    /// sets in files may have been read again since these settings were: what is in force counts.
     ///
     /// # Errors
     /// As [`Self::new`].

@@ -1,5 +1,5 @@
-//! When the store of API keys and revocations is opened: at the start, and before a configuration is in force that asks for
-//! it first. A proxy that has nothing of it refuses tokens and keys.
+//! When the store of API keys and revocations is opened: at the start, and before a configuration is in force that asks
+//! for it first. A proxy that has nothing of it refuses tokens and keys.
 
 use tokio::sync::mpsc;
 
@@ -32,8 +32,8 @@ impl Service<'_> {
         wanted(&self.config)
     }
 
-    /// Starts the writer of the store, which opens it. To be waited for before a proxy is started: one that knows no key
-    /// refuses every client.
+    /// Starts the writer of the store, which opens it. To be waited for before a proxy is started: one that knows no
+    /// key refuses every client.
     pub(in crate::guard::lifecycle) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
         let beside = beside.clone();
         let done = move |worked: CredentialWork| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
@@ -62,7 +62,8 @@ impl Service<'_> {
         }
     }
 
-    /// Tells the writer what is asked for. `true`: that is something else than before, and the writer says when it is done.
+    /// Tells the writer what is asked for. `true`: that is something else than before, and the writer says when it is
+    /// done.
     fn want_credentials(&mut self, wanted: ConfiguredCredentials) -> bool {
         if self.credentials.wanted.as_ref() == Some(&wanted) {
             return false;
@@ -71,8 +72,8 @@ impl Service<'_> {
         self.give(CredentialJob::Configure { wanted, now: Now::read() })
     }
 
-    /// A configuration is compiled by the proxy `generation` for the reload `number`. `true`: it is the first that asks for
-    /// the store, and goes on once that was opened, so that no client is refused meanwhile.
+    /// A configuration is compiled by the proxy `generation` for the reload `number`. `true`: it is the first that asks
+    /// for the store, and goes on once that was opened, so that no client is refused meanwhile.
     pub(in crate::guard::lifecycle) fn waits_for_credentials(
         &mut self,
         config: &Config,

@@ -189,7 +189,8 @@ impl KeySet {
     }
 
     /// Begins with keys that a process before this one fetched from `source`, and that were good at `confirmed`. They
-    /// are good as long as they would have been there. Where the clock was set back since, nobody knows how long that is.
+    /// are good as long as they would have been there. Where the clock was set back since, nobody knows how long that
+    /// is.
     pub fn adopt(&self, source: &str, document: &[u8], confirmed: u64, now: Now) {
         let is_ahead = confirmed > now.unix_millis.saturating_add(SET_RIGHT);
         let age = now.unix_millis.saturating_sub(confirmed).saturating_mul(1_000_000);

@@ -1,7 +1,8 @@
-//! The periods of a quota as whoever keeps the sums of all processes sees them: by its own clocks, and not by what it is told.
+//! The periods of a quota as whoever keeps the sums of all processes sees them: by its own clocks, and not by what it
+//! is told.
 //!
-//! *Invariant:* sums move on to no period but the one that lasts by these clocks. A process that counts has the same clocks
-//! and the same calendar, so it is at most a moment ahead.
+//! *Invariant:* sums move on to no period but the one that lasts by these clocks. A process that counts has the same
+//! clocks and the same calendar, so it is at most a moment ahead.
 
 use super::{calendar::Calendar, clock::QuotaSpan};
 use crate::{os::clock::Now, settings::limit::quota::Quota as Configured};
@@ -54,7 +55,8 @@ impl QuotaPeriods {
         [now, soon].into_iter().map(|moment| self.at(moment)).find(|span| span.is(said))
     }
 
-    /// The same where nothing is known: the one before and the next one may last as well, as the clock may have been set.
+    /// The same where nothing is known: the one before and the next one may last as well, as the clock may have been
+    /// set.
     #[must_use]
     pub fn near(&self, said: &QuotaSpan, now: Now) -> Option<QuotaSpan> {
         let around = |moment: i64| {
