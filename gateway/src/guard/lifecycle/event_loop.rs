@@ -221,7 +221,7 @@ impl Service<'_> {
             Done::Compressed(path, done) => self.guard.compressed(&path, done),
             Done::Credentials(worked) => self.credentials_done(*worked),
             Done::Crowdsec(done) => self.crowdsec_done(*done),
-            Done::Revocations(file, read) => self.looked_at_revocations(file, read),
+            Done::Revocations(look, read) => self.looked_at_revocations(look, read),
             Done::Flushed(flushed) => self.flushed(flushed),
             Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {

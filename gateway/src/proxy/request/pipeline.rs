@@ -140,7 +140,7 @@ async fn answer(
                 Box::pin(lookup::identify(listener, route, exchange, presented, lookup)).await
             }
         };
-        match proved.and_then(|identity| listener.snapshot().authenticators.tables().admit(identity)) {
+        match proved.and_then(|identity| listener.snapshot().authenticators.admit(identity)) {
             Ok(identity) => {
                 exchange.identity = Some(identity);
                 exchange.look_for_unusual(&head.headers);

@@ -29,6 +29,7 @@ impl Control<'_> {
         let in_force = self.configurations.in_force();
         self.telemetry.add_introspections(in_force.snapshot.authenticators.introspection());
         self.telemetry.add_verifications(in_force.snapshot.authenticators.take_verifications());
+        self.telemetry.add_unchecked(in_force.snapshot.authenticators.tables().take_unchecked());
         let upstreams = &in_force.upstreams;
         let pools = upstreams.iter().map(|upstream| {
             let (idle, busy) = upstream.state.connections();

@@ -61,6 +61,7 @@ impl TelemetrySums {
     fn authentication(&self, samples: &mut Samples) {
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
         samples.count(Metric::TokenVerifications, &[], self.verifications);
+        samples.count(Metric::TokensUnchecked, &[], self.unchecked);
         for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
             let label = reject.row().label;
             samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
