@@ -214,6 +214,8 @@ fn preflights() {
         // A page is to see 404 and 405.
         ("/nowhere", APP, "PUT", "", "PUT", "x-a, content-type", "600"),
         ("/me", APP, "DELETE", "", "DELETE", "x-a, content-type", "600"),
+        // A URL at the end of the query does not make it a question about the server as a whole.
+        ("/open/me?next=https://app.example", "null", "PUT", "X-Any", "GET, PUT", "X-Any", "3600"),
         ("/fixed", APP, "PUT", "", "PUT", "x-a, content-type", "600"),
         // The route of the header that is not asked for cannot be meant.
         ("/v", APP, "PUT", "content-type", "PUT", "x-a, content-type", "600"),
