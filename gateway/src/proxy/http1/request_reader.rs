@@ -40,6 +40,9 @@ const AHEAD: usize = 512;
 /// How often it is asked whether a client is there that sends no more.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// How long a response of unknown length may rest before a client that ended its own side in the middle of it counts as gone.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -55,8 +58,12 @@ pub(in crate::proxy) struct RequestReader {
     abandoned: Cell<bool>,
     /// The client has sent all that it will ever send, and may still wait for its answer.
     is_half: Cell<bool>,
+    /// It had not done so when it was looked for last, since the response began.
+    was_whole: Cell<bool>,
     /// When it is asked next whether such a client is still there.
     look: RefCell<Alarm>,
+    /// When such a client counts as gone.
+    silence: RefCell<Alarm>,
     /// The connection is over, whoever still reads a body of it.
     is_over: Cell<bool>,
     /// Whoever waits for more of a body.
@@ -97,7 +104,9 @@ impl RequestReader {
             told: RefCell::default(),
             abandoned: Cell::new(false),
             is_half: Cell::new(false),
+            was_whole: Cell::new(false),
             look: RefCell::default(),
+            silence: RefCell::default(),
             is_over: Cell::new(false),
             reader: RefCell::new(None),
         })
@@ -152,6 +161,7 @@ impl RequestReader {
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
     pub(super) fn answers(&self) {
         self.owed.set(false);
+        self.was_whole.set(false);
     }
 
     /// The client is told this before its response.
@@ -192,7 +202,10 @@ impl RequestReader {
         }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
-        let read = ready!(self.io.poll_read(cx, &mut buffer));
+        let Poll::Ready(read) = self.io.poll_read(cx, &mut buffer) else {
+            self.was_whole.set(true);
+            return Poll::Pending;
+        };
         if read.is_err() {
             return Poll::Ready(());
         }
@@ -201,6 +214,22 @@ impl RequestReader {
             return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
+        Poll::Pending
+    }
+
+    /// The same while it is sent a response. `is_silent`: it is one of unknown length, and nothing of it has left lately.
+    ///
+    /// Whoever ends his own side in the middle of a stream has mostly closed, as a page that the user leaves. His kernel tells
+    /// so once it is sent something. Until then nothing tells him from one who reads on: he is given a little time.
+    pub(super) fn poll_left_response(&self, is_silent: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_left(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut silence = self.silence.borrow_mut();
+        if self.is_half.get() && self.was_whole.get() && is_silent {
+            return silence.poll(SILENCE, cx);
+        }
+        silence.rest();
         Poll::Pending
     }
 
