@@ -300,7 +300,7 @@ async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: &Li
     note(
         listener,
         match failure.why {
-            HandshakeError::Gone => Handshake::Gone,
+            HandshakeError::Gone | HandshakeError::Left(_) => Handshake::Gone,
             HandshakeError::NoOffence(_) => Handshake::NoCertificate,
             HandshakeError::NoCertificate => Handshake::NoClientCertificate,
             HandshakeError::Offence(_) => Handshake::Bad,
@@ -308,6 +308,7 @@ async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: &Li
     );
     match failure.why {
         HandshakeError::Gone => {}
+        HandshakeError::Left(why) => Exchange::failed_handshake(worker, connection, listener.clone(), why.into()),
         HandshakeError::NoOffence(why) => Exchange::failed_handshake(worker, connection, listener.clone(), why),
         HandshakeError::NoCertificate => observe(Signal::MissingToken, "no client certificate".into()),
         HandshakeError::Offence(why) => observe(Signal::BadHandshake, why),
