@@ -226,14 +226,17 @@ async fn introduce(
             }
             None
         }
-        Some(Err(error)) => {
-            // Load balancers check our health by connections without a byte.
-            if error.kind() == io::ErrorKind::InvalidData {
-                observe(connection, Signal::BadHandshake, "malformed PROXY protocol");
-            }
+        Some(Err(proxy_protocol::ReadError::Malformed)) => {
+            observe(connection, Signal::BadHandshake, "malformed PROXY protocol");
             None
         }
-        None => None,
+        Some(Err(proxy_protocol::ReadError::Left)) => {
+            let why = "the proxy left within its PROXY protocol header";
+            Exchange::failed_handshake(worker, connection, listener.clone(), why.into());
+            None
+        }
+        // Load balancers check our health by connections without a byte.
+        Some(Err(proxy_protocol::ReadError::Gone)) | None => None,
     }
 }
 

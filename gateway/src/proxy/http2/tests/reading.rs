@@ -227,7 +227,7 @@ mod tests {
         assert_eq!((found.seen.len(), found.error.map(|error| error.0)), (waiting, expect), "{:?}", found.error);
     }
 
-    /// Streams over the limit, and what comes for streams that were reset: as much as can have been on its way, and more.
+    /// Streams over the limit, and what comes for streams that were reset: what can have been on its way, and more.
     #[test]
     fn h08_what_is_refused_counts_once_it_is_far_too_much() {
         // The first stream behind those that there may be.
