@@ -79,7 +79,7 @@ fn good_heads() {
         ("*", "*"),
         ("http://a.example", "http://a.example*"),
         ("http://a.example/", "http://a.example/"),
-        ("http://a.example?b=://c", "http://a.example?b=://c"),
+        ("http://a.example?b=://c", "http://a.example/?b=://c"),
         ("/login?next=https://app.example", "/login?next=https://app.example"),
         ("/a://b", "/a://b"),
     ] {
