@@ -288,8 +288,8 @@ fn half_closed_is_not_gone() {
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }
 
-/// Who closes in the middle of a stream is gone, even if nothing is sent that his kernel could refuse. Who ends his own side
-/// before the response, or in the middle of one whose length he knows, gets all of it, however long it pauses.
+/// A client that closes in the middle of a stream is gone, even if nothing is sent that its kernel could refuse. One
+/// that closes its sending side before the response, or in the middle of one of known length, gets all of it.
 #[test]
 fn whoever_closes_while_a_stream_is_silent_is_gone() {
     if !report::may_run("early: closed streams") {

@@ -127,8 +127,8 @@ fn requests_share_a_connection_and_pass_as_they_must() {
 /// What the route of `/judged` takes.
 const ITEM: &[u8] = b"{\"name\":\"nail\"}";
 
-/// F11: trailers pass both ways, but for those that would have been judged as headers. Whether a body is read whole before
-/// it is sent makes no difference.
+/// F11: trailers pass both ways, but for those that would have been judged as headers. It makes no difference whether a
+/// body is read whole before it is sent.
 fn trailers(world: &World, upstream: &Http2Upstream, token: &str) {
     let map = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()

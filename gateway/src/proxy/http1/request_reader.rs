@@ -40,7 +40,8 @@ const AHEAD: usize = 512;
 /// How often it is asked whether a client is there that sends no more.
 const LOOK: Duration = Duration::from_millis(250);
 
-/// How long a response of unknown length may rest before a client that ended its own side in the middle of it counts as gone.
+/// A client that closes its sending side in the middle of a response of unknown length counts as gone if it is sent
+/// nothing for this long.
 const SILENCE: Duration = Duration::from_secs(2);
 
 /// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
@@ -58,8 +59,8 @@ pub(in crate::proxy) struct RequestReader {
     abandoned: Cell<bool>,
     /// The client has sent all that it will ever send, and may still wait for its answer.
     is_half: Cell<bool>,
-    /// It had not done so when it was looked for last, since the response began.
-    was_whole: Cell<bool>,
+    /// Since the response began, a read has shown that the client's sending side was still open.
+    was_open: Cell<bool>,
     /// When it is asked next whether such a client is still there.
     look: RefCell<Alarm>,
     /// When such a client counts as gone.
@@ -104,7 +105,7 @@ impl RequestReader {
             told: RefCell::default(),
             abandoned: Cell::new(false),
             is_half: Cell::new(false),
-            was_whole: Cell::new(false),
+            was_open: Cell::new(false),
             look: RefCell::default(),
             silence: RefCell::default(),
             is_over: Cell::new(false),
@@ -161,7 +162,7 @@ impl RequestReader {
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
     pub(super) fn answers(&self) {
         self.owed.set(false);
-        self.was_whole.set(false);
+        self.was_open.set(false);
     }
 
     /// The client is told this before its response.
@@ -203,7 +204,7 @@ impl RequestReader {
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
         let Poll::Ready(read) = self.io.poll_read(cx, &mut buffer) else {
-            self.was_whole.set(true);
+            self.was_open.set(true);
             return Poll::Pending;
         };
         if read.is_err() {
@@ -217,16 +218,17 @@ impl RequestReader {
         Poll::Pending
     }
 
-    /// The same while it is sent a response. `is_silent`: it is one of unknown length, and nothing of it has left lately.
+    /// The same while a response is sent. `is_silent`: its length is unknown, and nothing was sent since the last look.
     ///
-    /// Whoever ends his own side in the middle of a stream has mostly closed, as a page that the user leaves. His kernel tells
-    /// so once it is sent something. Until then nothing tells him from one who reads on: he is given a little time.
+    /// A client that closes its sending side in the middle of a stream has mostly closed the connection, as when a user
+    /// leaves a page. It answers the next bytes by a reset. While there are none, nothing tells it from a client that
+    /// still reads. nginx and Envoy take every such client for gone at once.
     pub(super) fn poll_left_response(&self, is_silent: bool, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_left(cx).is_ready() {
             return Poll::Ready(());
         }
         let mut silence = self.silence.borrow_mut();
-        if self.is_half.get() && self.was_whole.get() && is_silent {
+        if self.is_half.get() && self.was_open.get() && is_silent {
             return silence.poll(SILENCE, cx);
         }
         silence.rest();

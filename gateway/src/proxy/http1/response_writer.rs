@@ -36,9 +36,9 @@ pub(super) struct ResponseWriter<B> {
     out: Vec<u8>,
     written: usize,
     begun: bool,
-    /// Whether some of it has left since somebody asked.
+    /// Whether some of it was sent since [`is_silent`](Self::is_silent) was asked last.
     moves: bool,
-    /// Whether all that there was of it has left.
+    /// Whether all that has come of it was sent.
     rests: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
@@ -131,7 +131,7 @@ impl<B: SendBody> ResponseWriter<B> {
         &mut self.body
     }
 
-    /// Whether nobody knows how much is still to come, and nothing has left since this was asked last, as there was nothing.
+    /// Whether the length is unknown, and nothing was sent since this was asked last, as there was nothing to send.
     pub(super) fn is_silent(&mut self) -> bool {
         let is_endless = matches!(self.framing, BodyEncoder::Chunked | BodyEncoder::UntilClose);
         !std::mem::take(&mut self.moves) && self.rests && is_endless

@@ -134,7 +134,8 @@ impl<S: Service> Session<S> {
         within(self.flood.fault(deadline::now()), "streams that have to be reset")
     }
 
-    /// Counts a frame of a stream that we have reset or do not serve, with so many bytes of DATA. `ends`: it is the last one.
+    /// Counts a frame of a stream that we have reset or do not serve, with so many bytes of DATA. `ends`: it ends the
+    /// stream.
     ///
     /// # Errors
     /// There were more of them than can have been on their way.
