@@ -183,8 +183,8 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead
     Ok(RequestHead { parts, framing, keeps, expects })
 }
 
-/// Whether a target that begins with a scheme is `http://a.example`, with nothing behind the authority. The path and the
-/// query of other targets may contain a URL, so this says nothing of them.
+/// Whether a target that begins with a scheme is `http://a.example`, with nothing behind the authority. The path and
+/// the query of other targets may contain a URL, so this says nothing of them.
 fn names_server(target: &str) -> bool {
     target.split_once("://").is_some_and(|(_, authority)| !authority.contains(['/', '?']))
 }
