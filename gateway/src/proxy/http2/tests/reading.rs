@@ -272,6 +272,33 @@ mod tests {
         }
     }
 
+    /// Trailers of a request that nobody serves are no fault: of one that comes too late in a drain, and of one that
+    /// is answered 431.
+    #[test]
+    fn trailers_of_what_is_not_served_are_passed_over() {
+        let mut begin = PREFACE.to_vec();
+        frame::settings(&[], &mut begin);
+        let request = |more: &[(&str, &str)]| {
+            let (mut bytes, mut trailers) = (Vec::new(), Vec::new());
+            hpack::field(b"x-a", b"b", &mut trailers);
+            frame::headers(&block("POST", "/p", more), GOES_ON, 1, &mut bytes);
+            frame(DATA, 0, 1, b"x", &mut bytes);
+            frame::headers(&trailers, ENDS, 1, &mut bytes);
+            bytes
+        };
+        UNCONNECTED.with(|unconnected| {
+            let (unconnected, probe) = (unconnected.as_ref().unwrap(), Probe::default());
+            let mut session = begun(unconnected, &probe);
+            assert_eq!(session.receive(&begin), Ok(()));
+            session.finish_shutdown();
+            assert_eq!(session.receive(&request(&[])), Ok(()));
+            assert_eq!((session.streams.active(), probe.seen.take()), (0, Vec::new()));
+            let large = [begin, request(&[("x", &"y".repeat(900))])].concat();
+            let found = read(unconnected, &large, Cut::Whole);
+            assert_eq!((found.error, found.streams), (None, 1));
+        });
+    }
+
     #[test]
     fn connections_are_read_alike_and_answered_by_the_rules() {
         check(|out| frame::headers(&block("GET", "/", &[]), ENDS, 1, out), 1, None);
