@@ -29,7 +29,7 @@ use crate::settings::timeouts::Timeouts;
 mod grpc_messages;
 mod upload;
 
-pub(super) use upload::{Upload, drain};
+pub(super) use upload::{Upload, WholeBody, drain};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -183,8 +183,8 @@ impl RequestBody {
         Rc::clone(&self.progress)
     }
 
-    /// Reads it whole.
-    pub(super) async fn whole(mut self) -> Result<Bytes, BodyError> {
+    /// Reads it whole, its trailers too.
+    pub(super) async fn whole(&mut self) -> Result<Bytes, BodyError> {
         let Some(first) = std::future::poll_fn(|cx| self.poll_piece(cx)).await.transpose()? else {
             return Ok(Bytes::new());
         };
@@ -206,6 +206,11 @@ impl RequestBody {
             }
         }
         Ok(Some(read.freeze()))
+    }
+
+    /// What came behind it, once it has been read whole.
+    pub(super) fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        self.trailers.take().map(Box::new)
     }
 
     /// Whether nothing is left to pass on but trailers.

@@ -93,6 +93,8 @@ pub(in crate::proxy) struct ReceivedRequest {
     /// `None`: nothing of it could be read.
     pub(in crate::proxy) line: Option<RequestLine>,
     pub(in crate::proxy) target: Option<Target>,
+    /// The page that asks, where that matters: its browser is told so with every response, a late one too.
+    pub(super) origin: Option<HeaderValue>,
     /// Whether it is a call of gRPC.
     pub(in crate::proxy) is_grpc: bool,
     /// Its body, until an upstream or nobody gets it.

@@ -22,7 +22,7 @@ use crate::{
         limit::Limits,
     },
     proxy::{
-        body::{RequestBody, Upload},
+        body::{RequestBody, Upload, WholeBody},
         generation::Generation,
         raw_head::HeadFormat,
         tunnel::{token, upgrade::UpgradeRequest},
@@ -105,7 +105,8 @@ pub(super) async fn upload(
         }
     }
     let is_sent_decoded = route.content_encoding == Some(ContentEncoding::Decode);
-    Ok(Upload::Whole(decoded.filter(|_| is_sent_decoded).unwrap_or(bytes)))
+    let bytes = decoded.filter(|_| is_sent_decoded).unwrap_or(bytes);
+    Ok(Upload::Whole(WholeBody { bytes, trailers: body.take_trailers() }))
 }
 
 /// How a request is forwarded.
