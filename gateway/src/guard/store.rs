@@ -13,6 +13,7 @@ mod salvage;
 mod schema;
 mod source_filter;
 mod unread;
+mod unread_rows;
 
 pub(crate) mod feeds;
 pub(crate) mod good;

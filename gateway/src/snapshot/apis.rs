@@ -17,7 +17,7 @@ impl Snapshot {
     /// What requests broke of documents that only report: the API, the rule, how often.
     pub fn request_violations(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
         self.apis().flat_map(|(api, contract)| {
-            contract.reported_violations().into_iter().map(move |(rule, count)| (api, rule, count))
+            contract.reported().counts().into_iter().map(move |(rule, count)| (api, rule, count))
         })
     }
 

@@ -14,7 +14,7 @@ use super::{
     record::{AllowanceRecord, BanEnd, BanRecord, CommittedHead},
     row::{record, signed, unsigned},
     source_filter::SourceFilter,
-    unread::UnreadRows,
+    unread_rows::UnreadRows,
 };
 
 /// How many ended bans are kept; the oldest go first.

@@ -19,7 +19,7 @@ use super::{
     salvage::Salvage,
     schema::MIGRATIONS,
     source_filter::SourceFilter,
-    unread::UnreadRows,
+    unread_rows::UnreadRows,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.

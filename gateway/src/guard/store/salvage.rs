@@ -15,7 +15,7 @@ use super::{
     row::{record, signed},
     safety::{Pardon, Promotion},
     source_filter::SourceFilter,
-    unread::UnreadRows,
+    unread_rows::UnreadRows,
 };
 use crate::guard::{feeds::content::FeedContent, state_files::beside};
 

@@ -3,34 +3,10 @@
 //! *Invariant:* bans in force and allowances are not read so. Where one of those cannot be read, the store is made anew
 //! of what can be read, and the kernel and the audit chain know the rest.
 
-use std::{cell::RefCell, collections::BTreeSet};
-
 use rusqlite::{Row, Rows};
 
 use super::{database::BanStore, error::StoreError};
 use crate::{guard::state_files::sqlite::is_of_a_row, text::counted::counted};
-
-/// How many are told apart.
-const MOST: usize = 100;
-
-/// What could not be read, each once.
-#[derive(Debug, Default)]
-pub(super) struct UnreadRows(RefCell<BTreeSet<String>>);
-
-impl UnreadRows {
-    fn note(&self, table: &str, error: &StoreError) {
-        let what = format!("{table}: {error}");
-        let mut known = self.0.borrow_mut();
-        if known.len() < MOST && !known.contains(&what) {
-            tracing::warn!("a row of the ban store is left out, {what}");
-            known.insert(what);
-        }
-    }
-
-    pub(super) fn is_empty(&self) -> bool {
-        self.0.borrow().is_empty()
-    }
-}
 
 impl BanStore {
     /// Reads rows of a table. Those that cannot be read are left out.

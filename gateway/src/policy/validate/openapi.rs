@@ -131,6 +131,12 @@ pub enum BodyReading {
 }
 
 impl Contract {
+    /// What requests broke of it that passed all the same.
+    #[must_use]
+    pub const fn reported(&self) -> &ReportedViolations {
+        &self.reported
+    }
+
     /// Compiles a document, which may refer to `others` by their paths.
     ///
     /// # Errors

@@ -22,10 +22,11 @@ pub(super) mod family;
 mod inherited;
 mod openapi;
 mod read_only;
+mod read_only_members;
 
 use family::{Family, mentions};
 use inherited::{Applied, Inherited};
-use read_only::ReadOnlyMembers;
+use read_only_members::ReadOnlyMembers;
 
 /// The checks of one subschema, each with its keyword.
 type Checks = Vec<(Keyword, KeywordCheck)>;

@@ -61,7 +61,7 @@ pub(in crate::proxy::request) fn find<'a>(
 /// Counts and notes what a contract that only reports would have refused a request for.
 pub(in crate::proxy::request) fn report(route: &CompiledRoute, refusal: Refusal, exchange: &mut Exchange) {
     if let Some(contract) = &route.contract {
-        contract.note_reported(&refusal);
+        contract.reported().note(&refusal);
     }
     let listed = (!refusal.violations.is_empty()).then(|| violation::listed(&refusal.violations).into());
     exchange.outcome.would_refuse = Some(listed.unwrap_or(refusal.detail));

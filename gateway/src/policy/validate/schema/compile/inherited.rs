@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, sync::Arc};
 
-use super::read_only::ReadOnlyMembers;
+use super::read_only_members::ReadOnlyMembers;
 
 /// What a subschema has to know of those that apply it. Of two that differ, one schema makes two nodes.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]

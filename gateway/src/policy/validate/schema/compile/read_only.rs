@@ -1,50 +1,16 @@
 //! `readOnly` and `writeOnly` of OpenAPI: which members a request, or a response, may not have and need not have.
 
-use std::collections::BTreeSet;
-
 use jsonschema::Draft;
 use referencing::Resolver;
 use serde_json::{Map, Value};
 
-use super::Subschema;
+use super::{Subschema, read_only_members::ReadOnlyMembers};
 
 /// How many references in a row are followed to learn whether a member is read-only.
 const MOST_STEPS: usize = 8;
 
 /// How many schemas of one value are looked at to learn which of its members are. What others say stays required.
 const MOST_SCHEMAS: usize = 256;
-
-/// Which members of a value are read-only.
-#[derive(Debug, Default)]
-pub(super) struct ReadOnlyMembers {
-    /// Whatever else holds of the value.
-    pub(super) all: BTreeSet<Box<str>>,
-    /// By one alternative, and not by another.
-    pub(super) some: BTreeSet<Box<str>>,
-}
-
-impl ReadOnlyMembers {
-    pub(super) fn is_empty(&self) -> bool {
-        self.all.is_empty() && self.some.is_empty()
-    }
-
-    fn add(&mut self, other: Self) {
-        self.all.extend(other.all);
-        self.some.extend(other.some);
-    }
-
-    /// What alternatives have in common, and what only some of them say.
-    fn of_alternatives(branches: Vec<Self>) -> Self {
-        let mut found = Self::default();
-        for branch in &branches {
-            found.some.extend(branch.all.iter().chain(&branch.some).cloned());
-        }
-        found.all =
-            found.some.iter().filter(|name| branches.iter().all(|it| it.all.contains(*name))).cloned().collect();
-        found.some.retain(|name| !found.all.contains(name));
-        found
-    }
-}
 
 /// The schemas that are being looked at, and how many more may be.
 struct SchemaPath {
