@@ -13,7 +13,11 @@ use std::{
 };
 
 use gateway_common::source::Source;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    task::JoinHandle,
+};
 
 use super::scheduling::Scheduling;
 use crate::{
@@ -55,8 +59,8 @@ pub(super) fn run(
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    runtime.block_on(async {
         let worker = Worker::new(shared, &compiled, LogBuffer::new(sink), events, first_id);
         drop(compiled);
         serve(&worker, commands, ticks).await;
