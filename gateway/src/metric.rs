@@ -140,14 +140,17 @@ metrics! {
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
     DistinctClients = Counter Proxy "gateway_distinct_clients_total" ["of", "what"] "How many different sources or principals there were in each minute, summed over minutes, by route; `all`: on any route. An estimate, and only with `[anomalies]`.";
     Refusals = Counter Proxy "gateway_http_refusals_total" ["reason"] "Requests that the gateway refused, by the label of the access log.";
+    RequestViolations = Counter Proxy "gateway_request_violations_total" ["api", "rule"] "What requests broke of the document of an API that only reports, by rule, or by the label of the refusal that it would have been.";
     ResponseViolations = Counter Proxy "gateway_response_violations_total" ["api", "operation"] "Responses that broke the document of their API.";
     ResponsesNotJudged = Counter Proxy "gateway_responses_not_judged_total" ["api"] "Bodies of responses that were not held against the document of their API.";
     DeprecatedCalls = Counter Proxy "gateway_deprecated_calls_total" ["api", "operation"] "Requests for operations that an API's document calls deprecated.";
     Authentications = Counter Proxy "gateway_authentications_total" ["result"] "Requests that had to prove who they are: accepted, or the label of the refusal.";
     TokenVerifications = Counter Proxy "gateway_token_verifications_total" [] "Signatures of tokens that were verified, or tried to be. A token that is remembered is not verified again.";
+    TokensUnchecked = Counter Proxy "gateway_tokens_unchecked_total" [] "Requests with a token that were served although it was not known which tokens are revoked: `revocation.unavailable = \"serve\"`.";
     KeyFetches = Counter Proxy "gateway_key_fetches_total" ["issuer", "result"] "Fetches of an issuer's keys by result: ok, or why it failed.";
     KeysConfirmed = Current Proxy "gateway_keys_confirmed_timestamp_seconds" ["issuer"] "When an issuer last confirmed its keys, in seconds since 1970.";
     Keys = Current Proxy "gateway_keys" ["issuer"] "Keys of an issuer that were fetched.";
+    KeysStale = Current Proxy "gateway_keys_stale" ["issuer"] "Whether an issuer has not confirmed its keys for longer than an hour and twice fetch.refresh, though they are still used.";
     KeysUsable = Current Proxy "gateway_keys_usable" ["issuer"] "Whether tokens are verified by the fetched keys: 1, or 0 where they are missing or too old.";
     UnknownKeys = Counter Proxy "gateway_unknown_keys_total" ["issuer"] "Tokens by keys that were not among those that were fetched.";
     Introspections = Counter Proxy "gateway_introspections_total" ["server", "result"] "Answers about opaque tokens: active, inactive, failed, credentials (the gateway's own are refused). Requests without a question: paused (the server failed before), over_limit (its source tried too many tokens).";
@@ -210,7 +213,7 @@ metrics! {
     UsualRatio = Gauge Observer "gateway_usual_ratio" ["of", "measure"] "The number of the last minute divided by what is usual at this hour, where that is known.";
     Silence = Gauge Observer "gateway_process_silence_seconds" ["role"] "How long the observer has heard nothing from the guard, or from any proxy that serves.";
     Alerts = Gauge Observer "gateway_alerts" ["severity", "state"] "Alerts by severity and state: pending (their time is not over), firing, silenced.";
-    AlertNotifications = Counter Observer "gateway_alert_notifications_total" ["receiver", "result"] "Notifications by result: sent, heartbeat, failed (it is tried again), refused (the receiver does not want it), dropped (there was no room).";
+    AlertNotifications = Counter Observer "gateway_alert_notifications_total" ["receiver", "result"] "Notifications by result: sent, heartbeat, failed (it is tried again), refused (the receiver does not want it; it is tried again later), dropped (there was no room).";
     AlertWaiting = Gauge Observer "gateway_alert_groups_waiting" ["receiver"] "Groups of alerts with something to be sent that is due.";
     AlertReceiverFailing = Gauge Observer "gateway_alert_receiver_failing" ["receiver"] "Whether the last notification to a receiver failed.";
     AlertStateSaved = Gauge Observer "gateway_alert_state_saved" [] "Whether alerts, silences and what waits to be sent are on the disk.";

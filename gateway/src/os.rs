@@ -1,6 +1,7 @@
 //! Calls of the C library that no crate offers in a safe form.
 
 use std::{
+    ffi::CStr,
     io,
     os::fd::{AsRawFd as _, BorrowedFd},
 };
@@ -84,6 +85,14 @@ pub(crate) fn peer_groups(socket: BorrowedFd<'_>) -> io::Result<Vec<u32>> {
 pub(crate) fn begin_under_launcher() -> io::Result<()> {
     nix::sys::signal::SigSet::all().thread_unblock()?;
     Ok(nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?)
+}
+
+/// Loads a library for as long as the process lives. `false`: it cannot be.
+pub(crate) fn load_library(name: &CStr) -> bool {
+    // SAFETY: the name ends with a zero byte. What the library does as it is loaded is as trusted as what the C library would
+    // load by itself.
+    let handle = unsafe { libc::dlopen(name.as_ptr(), libc::RTLD_NOW) };
+    !handle.is_null()
 }
 
 /// Puts a seccomp filter in force, for every thread of the process and whatever it starts. It needs `no_new_privs`.

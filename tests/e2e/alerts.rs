@@ -2,6 +2,7 @@
 //! the observer, and what operators ask is answered.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::PathBuf,
     process::{Child, Stdio},
@@ -45,6 +46,17 @@ pub(super) fn webhook(name: &str, path: &str, more: &str) -> String {
         "[receiver.{name}]\ntype = \"webhook\"\nurl = \"http://127.0.0.1:8088{path}\"\nallow_http = true\n\
          group_wait = \"0s\"\ngroup_interval = \"1s\"\n{more}\n"
     )
+}
+
+/// An alert that never fires: with it, the built-in ones are on.
+pub(super) const NEVER: &str = "[[alert]]\nname = \"never\"\nmetric = \"gateway_blocks\"\ncondition = \"> 1000000\"\n";
+
+/// What the alerts of this name that fire are about: the values of a label. The guard may not run at the moment.
+pub(super) fn firing(daemon: &Daemon<'_>, name: &str, label: &str) -> BTreeSet<String> {
+    let listed = daemon.cli(&["alert", "list"]).json;
+    let all = listed["alerts"].as_array().cloned().unwrap_or_default();
+    let fires = all.into_iter().filter(|alert| alert["name"] == name && alert["state"] == "firing");
+    fires.map(|alert| alert["labels"][label].as_str().unwrap_or_default().to_owned()).collect()
 }
 
 fn settings(more: &str) -> Settings {
@@ -200,6 +212,36 @@ fn what_has_arrived_before_a_429_is_not_sent_again() {
     assert_eq!(keys[2..], keys[1..2], "{keys:?}");
     let waited = told[2]["time"].as_f64().unwrap() - told[1]["time"].as_f64().unwrap();
     assert!(waited >= 1.9, "Retry-After is kept: {waited}");
+}
+
+/// PagerDuty answers 400 to a wrong key: the page arrives once the key file is right.
+#[test]
+fn a_page_that_was_refused_arrives_with_another_key() {
+    if !report::may_run("alerts-wrong-key") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let receivers = Receivers::start(&world, &[]);
+    secret::secret(&world, "key", "wrong");
+    let pager = "[receiver.pager]\ntype = \"pagerduty\"\nurl = \"http://127.0.0.1:8088/keyed\"\nallow_http = true\n\
+                 key_file = \"key\"\n";
+    let daemon = Daemon::start(&world, &settings(&format!("{BLOCKED}{pager}")));
+    daemon.done(&["block", "add", "203.0.113.7", "--reason", "test"]);
+    until("the refusal", SOON, || {
+        let listed = daemon.done(&["alert", "list"]);
+        listed["receivers"][0]["why"].as_str().is_some_and(|why| why.contains("400")).then_some(())
+    });
+    assert_eq!(receivers.at("/keyed/v2/enqueue").len(), 1, "it waits");
+    secret::secret(&world, "key", "right");
+    let told = until("the page", SOON, || Some(receivers.at("/keyed/v2/enqueue")).filter(|told| told.len() == 2));
+    let [first, second] = [0, 1].map(|nth: usize| &told[nth]["body"]);
+    assert_eq!((&second["event_action"], &second["routing_key"]), (&json!("trigger"), &json!("right")));
+    assert_eq!(first["dedup_key"], second["dedup_key"]);
+    until("the receiver to work", SOON, || {
+        let listed = daemon.done(&["alert", "list"]);
+        (listed["receivers"][0]["failures"] == 0).then_some(())
+    });
 }
 
 #[test]

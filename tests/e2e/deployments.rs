@@ -28,9 +28,6 @@ use super::{
 const ALL: &str = "[[rule]]\nname = \"all\"\nsignals = [\"upstream_error\", \"upstream_forbidden\", \"upstream_not_found\", \
                    \"upstream_unauthorized\"]\ncount = 10\nwithin = \"1m\"\nban = \"10m\"\n";
 
-/// An alert that never fires: with it, the built-in ones are on.
-const ALERT: &str = "[[alert]]\nname = \"never\"\nmetric = \"gateway_blocks\"\ncondition = \"> 1000000\"\n";
-
 /// What a client is answered, so many times. A ban ends it.
 fn ask(world: &World, number: u8, path: &str, times: u32) -> Vec<u16> {
     ask_by(&tokens::good(&format!("client-{number}"), &["reader"]), world, number, |_nth| path.to_owned(), times)
@@ -51,7 +48,7 @@ fn n01_what_a_bad_deployment_banned_is_taken_back() {
     let world = World::new();
     let (_upstream, status) = upstream(&world);
     let mut settings = settings(&world, &format!("{ENFORCE}{ALL}"));
-    settings.more += &format!("{}{ALERT}", admin::TABLE);
+    settings.more += &format!("{}{}", admin::TABLE, alerts::NEVER);
     let daemon = Daemon::start(&world, &settings);
     let why = |number: u8| daemon.done(&["why", &bystander(number).to_string()]);
     let alerts = |signal: &str| -> Vec<Value> {

@@ -1,7 +1,13 @@
 //! Answers that come before the request is whole, and clients that end their own side before they have the answer: every
 //! answer arrives, the rest of the body is read or the end of the connection is told and drawn out (F14, D04).
 
-use std::{io, net::SocketAddr, time::Duration};
+use std::{
+    io::{self, Read as _, Write as _},
+    net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
+    thread,
+    time::Duration,
+};
 
 use support::{
     daemon::Daemon,
@@ -11,7 +17,7 @@ use support::{
     scripted::{Exchange, Scripted},
     settings::{Settings, route},
     wait::{SOON, pause, until},
-    world::{GATEWAY_V4, GOOD_V4, World},
+    world::{GATEWAY_V4, GOOD_V4, Namespace, World},
 };
 
 fn settings() -> Settings {
@@ -200,6 +206,75 @@ fn f14_every_early_answer_arrives_by_http2() {
     }
 }
 
+/// A frame of HTTP/2 (RFC 9113 4.1).
+fn frame(kind: u8, flags: u8, stream: u8, payload: &[u8]) -> Vec<u8> {
+    let length = u8::try_from(payload.len()).unwrap();
+    [&[0, 0, length, kind, flags, 0, 0, 0, stream][..], payload].concat()
+}
+
+/// Serves HTTP/2: each connection gets the next of these answers as soon as its request begins, in one piece with the end of
+/// the connection.
+fn answers_and_leaves(namespace: &Namespace, address: &str, answers: Vec<Vec<u8>>) {
+    fn serve(mut stream: TcpStream, answer: &[u8]) -> io::Result<()> {
+        stream.read_exact(&mut [0; 24])?;
+        stream.write_all(&frame(4, 0, 0, &[]))?;
+        loop {
+            let mut head = [0; 9];
+            stream.read_exact(&mut head)?;
+            let length = usize::from(head[0]) << 16 | usize::from(head[1]) << 8 | usize::from(head[2]);
+            stream.read_exact(&mut vec![0; length])?;
+            // HEADERS: the request.
+            if head[3] == 1 {
+                stream.write_all(answer)?;
+                stream.shutdown(Shutdown::Write)?;
+                return io::copy(&mut stream, &mut io::sink()).map(drop);
+            }
+        }
+    }
+    let listener = namespace.enter(|| TcpListener::bind(address)).expect("the server's address");
+    thread::spawn(move || {
+        for (stream, answer) in listener.incoming().flatten().zip(answers) {
+            thread::spawn(move || drop(serve(stream, &answer)));
+        }
+    });
+}
+
+/// A server of HTTP/2 that answers in full before it has the request, and then ends the connection, has answered.
+#[test]
+fn early_answers_of_http2_servers_that_leave_arrive() {
+    if !report::may_run("early: HTTP/2 servers that leave") {
+        return;
+    }
+    let world = World::new();
+    // `:status: 413`, and `content-length: 5`.
+    let (status, length) = (b"\x08\x03413", b"\x0f\x0d\x015");
+    let with_length = frame(1, 4, 1, &[&status[..], length].concat());
+    let (data, last) = (frame(0, 0, 1, b"early"), frame(0, 1, 1, b"early"));
+    let goes_away = frame(7, 0, 0, &[0, 0, 0, 1, 0, 0, 0, 0]);
+    let reset = frame(3, 0, 1, &[0; 4]);
+    let rows = [
+        ("the end", [&with_length[..], &last].concat(), "early"),
+        ("GOAWAY", [&with_length[..], &last, &goes_away].concat(), "early"),
+        ("a reset (NO_ERROR)", [&with_length[..], &last, &reset].concat(), "early"),
+        ("a reset (NO_ERROR) that ends the answer", [&with_length[..], &data, &reset].concat(), "early"),
+        ("a head alone", frame(1, 5, 1, status), ""),
+        ("a head alone, and GOAWAY", [frame(1, 5, 1, status), goes_away].concat(), ""),
+    ];
+    answers_and_leaves(&world.gate, "127.0.0.1:9000", rows.iter().map(|(_, answer, _)| answer.clone()).collect());
+    let upstream = "servers = [\"127.0.0.1:9000\"]\nprotocol = \"http2\"\n".to_owned();
+    let daemon = Daemon::start(&world, &Settings { upstream, ..settings() });
+    let client = Client::new(&world, GOOD_V4);
+    for (name, _, text) in &rows {
+        let mut connection = connect(&client, false);
+        let request = Request::new("POST", "/early/any").header("Content-Length", "1048576");
+        connection.write(&request.bytes()).unwrap();
+        connection.write(&vec![b'x'; 1 << 20]).unwrap();
+        let answer = connection.response("POST").unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!((answer.status, &*answer.text()), (413, *text), "{name}");
+    }
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
 /// RFC 9112 9.6, RFC 8446 6.1: who has ended his own side waits for the answer all the same. Who has closed is gone.
 #[test]
 fn half_closed_is_not_gone() {
@@ -280,5 +355,88 @@ fn half_closed_is_not_gone() {
     let caller = client.caller().unwrap();
     let call = caller.begin(http::Request::get("https://api.example.com/slow").body(()).unwrap(), true).unwrap();
     assert_eq!(call.answer().unwrap().head.status, 200);
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
+/// A client that closes in the middle of a stream is gone, even if nothing is sent that its kernel could refuse. One
+/// that closes its sending side before the response, or in the middle of one of known length, gets all of it.
+#[test]
+fn whoever_closes_while_a_stream_is_silent_is_gone() {
+    if !report::may_run("early: closed streams") {
+        return;
+    }
+    let world = World::new();
+    // What the server may go on with: the lines of requests, once for each step.
+    let steps = Arc::new(Mutex::new(Vec::<String>::new()));
+    let allowed = Arc::clone(&steps);
+    let stream = move |exchange: &mut Exchange<'_>| {
+        let line = exchange.line.clone();
+        let wait = |count: usize| {
+            let is_allowed =
+                || allowed.lock().unwrap().iter().filter(|path| line.contains(path.as_str())).count() >= count;
+            until("the client", SOON, || is_allowed().then_some(()));
+        };
+        let is_sized = line.contains("sized");
+        let framing = if is_sized { "Content-Length: 15" } else { "Transfer-Encoding: chunked" };
+        let piece = if is_sized { "piece" } else { "5\r\npiece\r\n" };
+        wait(1);
+        exchange.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{piece}").as_bytes())?;
+        wait(2);
+        exchange.say(piece.as_bytes())?;
+        if line.contains("silent") {
+            exchange.wait_for_the_end()?;
+            return Ok(false);
+        }
+        // Longer than any silence of a stream whose client may be gone.
+        pause(Duration::from_secs(4));
+        exchange.say(piece.as_bytes())?;
+        exchange.say(if is_sized { &[] } else { &b"0\r\n\r\n"[..] })?;
+        Ok(true)
+    };
+    let _server = Scripted::start(&world.gate, "127.0.0.1:9000", stream);
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let go_on = |path: &str| steps.lock().unwrap().push(path.to_owned());
+    let begin = |path: &str, tls: bool, ends_first: bool| {
+        let mut connection = connect(&client, tls);
+        connection.write(&Request::new("GET", path).bytes()).unwrap();
+        if ends_first {
+            connection.end_sending().unwrap();
+        }
+        go_on(path);
+        assert_eq!(connection.head().unwrap().status, 200, "{path}");
+        connection
+    };
+    for tls in [false, true] {
+        // Closed by FIN; by TLS behind `close_notify`, and without it.
+        for is_told in [true, false] {
+            let path = format!("/files/silent-{tls}-{is_told}");
+            let mut page = begin(&path, tls, false);
+            assert_eq!(page.chunk().unwrap().unwrap(), b"piece", "{path}");
+            // The gateway has looked after the client since it sent the first piece, or it does not send the second.
+            go_on(&path);
+            assert_eq!(page.chunk().unwrap().unwrap(), b"piece", "{path}");
+            if is_told {
+                page.end_sending().unwrap();
+            }
+            drop(page);
+            until("the end of a stream that nobody reads", SOON, || {
+                daemon.access_log().iter().any(|line| line["path"] == path.as_str()).then_some(())
+            });
+        }
+        let [ended, sized] = ["pauses", "sized"].map(|name| format!("/files/{name}-{tls}"));
+        let (mut early, mut late) = (begin(&ended, tls, true), begin(&sized, tls, false));
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        go_on(&ended);
+        go_on(&sized);
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        late.end_sending().unwrap();
+        for _ in 0..3 {
+            assert_eq!(early.chunk().unwrap().unwrap(), b"piece", "{ended}");
+        }
+        assert_eq!(early.chunk().unwrap(), None, "{ended}");
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        assert!(early.ends() && late.ends(), "tls: {tls}");
+    }
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }

@@ -20,6 +20,8 @@ use support::{
     world::{ATTACKER_V4, GOOD_V4, World, bystander},
 };
 
+use super::alerts;
+
 const SILENCE: Duration = Duration::from_millis(200);
 const ROUNDS: u8 = 5;
 
@@ -171,8 +173,11 @@ fn m02_a_guard_that_stands_still_or_dies_as_it_starts_is_not_noticed_by_clients(
     serves("in the end");
 }
 
-/// Whether a process has not ended.
-/// How often processes had to be started again is known to the next guard.
+/// An alert that fires once the observer looks back at restarts: at the first look it knows none.
+const LOOKS: &str = "[[alert]]\nname = \"looks\"\nmetric = \"gateway_process_restarts_total\"\nmeasure = \"increase\"\n\
+                     condition = \">= 0\"\n";
+
+/// How often processes had to be started again is known to the next guard, and told.
 #[test]
 fn restarts_are_counted_over_the_guards_death() {
     if !report::may_run("guard death: restarts") {
@@ -180,8 +185,9 @@ fn restarts_are_counted_over_the_guards_death() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let more = admin::TABLE.to_owned();
+    let more = format!("{}{LOOKS}", admin::TABLE);
     let daemon = Daemon::start(&world, &Settings { interfaces: Vec::new(), more, ..Settings::default() });
+    until("the first look", SOON, || (!alerts::firing(&daemon, "looks", "severity").is_empty()).then_some(()));
     let counted = |status: &serde_json::Value| ["proxy_restarts", "observer_restarts"].map(|name| status[name].clone());
     for (number, role) in [(1_u64, "proxy_pid"), (2, "observer_pid"), (3, "proxy_pid")] {
         let pid = until(role, SOON, || daemon.status()[role].as_u64().and_then(|pid| u32::try_from(pid).ok()));
@@ -194,9 +200,17 @@ fn restarts_are_counted_over_the_guards_death() {
         let status = daemon.status();
         let restarts = (counted(&status), &status["guard_restarts"]);
         assert_eq!(restarts, (expect, &number.into()), "pid {next}: {status}");
+        // The next round ends the observer, which knows them.
+        if number == 1 {
+            until("the alerts", SOON, || {
+                let roles = alerts::firing(&daemon, "process_restarted", "role");
+                roles.iter().eq(["guard", "proxy"]).then_some(())
+            });
+        }
     }
 }
 
+/// Whether a process has not ended.
 fn lives(pid: u32) -> bool {
     fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|command| !command.is_empty())
 }

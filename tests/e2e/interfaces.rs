@@ -11,6 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 use support::{
+    admin,
     daemon::{Daemon, Told, binary, gateway},
     http1::Client,
     report,
@@ -19,6 +20,8 @@ use support::{
     wait::{SOON, until},
     world::{ATTACKER_V4, GATE, GOOD_V4, GOOD_V6, World, pin_folder},
 };
+
+use super::alerts;
 
 const SILENCE: Duration = Duration::from_millis(200);
 
@@ -33,7 +36,8 @@ fn detach_and_attach_by_the_running_gateway() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let daemon = Daemon::start(&world, &Settings::default());
+    let more = format!("{}{}", admin::TABLE, alerts::NEVER);
+    let daemon = Daemon::start(&world, &Settings { more, ..Settings::default() });
     daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
     assert!(Client::new(&world, ATTACKER_V4).is_ignored(SILENCE));
     let list = world.folder.join("list");
@@ -74,6 +78,8 @@ fn detach_and_attach_by_the_running_gateway() {
     assert!(Client::new(&world, ATTACKER_V4).is_answered(), "XDP still drops");
     assert!(Client::new(&world, ATTACKER_V4).get("/health", "").is_err(), "the ban is not enforced at accept");
     assert_eq!(daemon.cli(&["detach"]).json["code"], "detached");
+    let is_told = || !alerts::firing(&daemon, "enforcement_lost", "severity").is_empty();
+    until("the alert", SOON, || is_told().then_some(()));
     daemon.done(&["block", "add", "10.0.0.67", "--for", "1h"]);
 
     assert_eq!(daemon.done(&["attach"])["changed"], 1);

@@ -9,6 +9,7 @@ use std::{
 
 use serde_json::Value;
 use support::{
+    admin,
     daemon::Daemon,
     http1::{Client, Request},
     report,
@@ -18,6 +19,8 @@ use support::{
     wait::{SOON, until},
     world::{GATE, GOOD_V4, GOOD_V6, OUTSIDE, World, bystander},
 };
+
+use super::alerts;
 
 #[test]
 fn the_network_of_ipv6_hoppers_is_banned() {
@@ -72,9 +75,11 @@ fn rules_that_ban_too_many_are_paused_until_an_operator_or_time_resumes_them() {
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
     let guard = "max_bans_per_minute = 2\n[guard.breaker]\npause = \"1h\"\n".to_owned();
-    let settings = Settings { guard, rules: bad_tokens(2, "10m"), ..Settings::default() };
+    let more = format!("{}{}", admin::TABLE, alerts::NEVER);
+    let settings = Settings { guard, rules: bad_tokens(2, "10m"), more, ..Settings::default() };
     let daemon = Daemon::start(&world, &settings);
     let verdict = |number| daemon.done(&["why", &bystander(number).to_string()])["verdict"].clone();
+    let is_told = || !alerts::firing(&daemon, "mass_ban_breaker", "severity").is_empty();
     let attack = |number| offend(&Client::new(&world, bystander(number)), 2);
     let banned = |number| until("a ban", SOON, || (verdict(number) == "blocked").then_some(()));
     let is_paused = || daemon.status()["warnings"].to_string().contains("banning by rules is paused");
@@ -83,9 +88,10 @@ fn rules_that_ban_too_many_are_paused_until_an_operator_or_time_resumes_them() {
         attack(number);
         banned(number);
     }
-    assert!(!is_paused());
+    assert!(!is_paused() && !is_told());
     attack(2);
     until("the pause", SOON, || is_paused().then_some(()));
+    until("the alert", SOON, || is_told().then_some(()));
     attack(3);
     for number in [2, 3] {
         assert_eq!(verdict(number), "passed", "a ban during the pause");

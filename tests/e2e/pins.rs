@@ -138,6 +138,49 @@ fn pins_are_made_again_where_their_file_system_is_mounted_anew() {
     assert_eq!(daemon.status()["interfaces"][0]["adopted"], true, "{}", daemon.status());
 }
 
+/// Nothing can be pinned: who demands no mode is served all the same, and is told why.
+#[test]
+fn pins_that_cannot_be_made_keep_nobody_from_being_served() {
+    if !report::may_run("pins::read_only") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let bpffs = Bpffs(world.folder.join("bpf"));
+    bpffs.mount();
+    mount(
+        None::<&str>,
+        &bpffs.0,
+        None::<&str>,
+        MsFlags::MS_REMOUNT | MsFlags::MS_BIND | MsFlags::MS_RDONLY,
+        None::<&str>,
+    )
+    .unwrap();
+    let mut daemon = Daemon::start(&world, &Settings::default());
+    daemon.done(&["detach"]);
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    daemon.edit(pin_folder(&world.name).to_str().unwrap(), bpffs.0.join("pins").to_str().unwrap());
+    daemon.start_again();
+    let status = daemon.status();
+    let warnings = status["warnings"].to_string();
+    assert_eq!(status["enforcement"], "accept", "{status}");
+    assert!(warnings.contains("the folder for pins cannot be made") && warnings.contains("os error 30"), "{warnings}");
+    daemon.done(&["block", "add", "10.0.0.66", "--for", "1h"]);
+    assert!(Client::new(&world, ATTACKER_V4).get("/health", "").is_err(), "the ban is not enforced at accept");
+    assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 200);
+    let attach = daemon.cli(&["attach"]);
+    assert!(attach.code != 0 && attach.json["code"] == "not_attached", "{}", attach.json);
+    assert!(daemon.done(&["check"])["warnings"].to_string().contains("guard.pin_dir"));
+
+    // Where a mode is demanded, there is no doing without.
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    daemon.edit("[guard]", "[guard]\nmode = \"generic\"");
+    let told = daemon.cli(&["run"]);
+    assert!(told.code == 1 && told.errors.contains("the folder for pins cannot be made"), "{}", told.errors);
+}
+
 /// Runs a gateway that cannot start; what it says of that.
 fn refused(world: &World, config: &Path) -> String {
     let output = world.gate.command(&binary()).arg("--config").arg(config).arg("run").output().unwrap();

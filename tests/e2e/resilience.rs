@@ -1,9 +1,10 @@
 //! Servers that fail, and what their clients notice of it (D04).
 
-use std::{net::TcpListener, thread, time::Duration};
+use std::{net::TcpListener, process::Command, thread, time::Duration};
 
 use serde_json::Value;
 use support::{
+    admin,
     daemon::Daemon,
     http1::{Client, Request},
     report,
@@ -15,6 +16,8 @@ use support::{
     wait::{SOON, until},
     world::{GOOD_V4, World, bystander},
 };
+
+use super::alerts;
 
 const BOTH: &str = "servers = [\"127.0.0.1:9001\", \"127.0.0.1:9002\"]\n";
 
@@ -54,7 +57,8 @@ fn health_checks_take_servers_out_and_back() {
     let second = Upstream::start(&world.gate, "127.0.0.1:9002");
     let check =
         "slow_start = \"1s\"\n[upstream.items.health]\npath = \"/health\"\ninterval = \"100ms\"\nunhealthy = 2\n";
-    let daemon = Daemon::start(&world, &settings(check));
+    let more = format!("{}{}", admin::TABLE, alerts::NEVER);
+    let daemon = Daemon::start(&world, &Settings { more, ..settings(check) });
     let client = Client::new(&world, GOOD_V4);
     until("checks", SOON, || (second.received().len() > 2).then_some(()));
     let checked = second.received().pop().unwrap();
@@ -66,6 +70,10 @@ fn health_checks_take_servers_out_and_back() {
         status["warnings"].as_array().unwrap().iter().any(|it| it.as_str().unwrap().contains("127.0.0.1:9002"));
     assert!(warned, "{status}");
     assert!((0..10).all(|_| client.get("/health", "").unwrap().status == 200));
+    until("the alert", SOON, || {
+        let servers = alerts::firing(&daemon, "upstream_server_down", "server");
+        servers.iter().eq(["127.0.0.1:9002"]).then_some(())
+    });
     // Nothing is left: refused at once, and said when to come again.
     drop(first);
     until("both to be down", SOON, || (state(&daemon, 0) == "down").then_some(()));
@@ -266,6 +274,47 @@ fn tries_share_the_time_of_a_request() {
     let _daemon = Daemon::start(&world, &settings);
     assert_eq!(Client::new(&world, GOOD_V4).get("/health", "").unwrap().status, 504);
     assert_eq!(servers.iter().map(|server| server.heard().len()).sum::<usize>(), 2);
+}
+
+/// Files that names are resolved by are put in the place of others, as NetworkManager does: a new proxy can read them.
+#[test]
+fn names_are_resolved_by_files_that_came_later() {
+    if !report::may_run("resilience: files of names") {
+        return;
+    }
+    let world = World::new();
+    let (old, new) = (Upstream::start(&world.gate, "127.0.0.2:9000"), Upstream::start(&world.gate, "127.0.0.3:9000"));
+    let etc = world.folder.join("etc");
+    let copied = Command::new("cp").arg("-a").arg("/etc").arg(&etc).status();
+    assert!(copied.is_ok_and(|status| status.success()), "/etc cannot be copied");
+    let names = |text: &str| {
+        std::fs::write(etc.join("hosts.new"), text).unwrap();
+        std::fs::rename(etc.join("hosts.new"), etc.join("hosts")).unwrap();
+    };
+    names("127.0.0.2 moving.test\n");
+    let bind = format!("mount --bind {} /etc && exec \"$@\"", etc.display());
+    let upstream = "servers = [\"moving.test:9000\"]\nresolve = \"100ms\"".to_owned();
+    let settings = Settings { upstream, more: admin::TABLE.to_owned(), ..settings("") };
+    let daemon = Daemon::start_under(&world, &settings, &["unshare", "--mount", "sh", "-c", &bind, "sh"]);
+    let client = Client::new(&world, GOOD_V4);
+    let get = || assert_eq!(client.get("/health", "").unwrap().status, 200);
+    get();
+    assert_eq!((old.received().len(), new.received().len()), (1, 0));
+    let before = daemon.status();
+    names("127.0.0.3 moving.test\n");
+    until("the new address", SOON, || {
+        get();
+        (!new.received().is_empty()).then_some(())
+    });
+    until("another proxy and another observer", SOON, || {
+        let now = daemon.status();
+        let is_new = |name: &str| now[name].is_u64() && now[name] != before[name];
+        (is_new("proxy_pid") && is_new("observer_pid")).then_some(())
+    });
+    let now = daemon.status();
+    for name in ["guard_restarts", "proxy_restarts", "observer_restarts"] {
+        assert_eq!(now[name], before[name], "{name}: nothing died");
+    }
 }
 
 /// A server that moves is followed, and a name that cannot be resolved stays where it was.

@@ -11,6 +11,7 @@ use std::{
 };
 
 use support::{
+    admin,
     authority::{Authority, Issued, Speaks},
     daemon::Daemon,
     http1::{Client, Request, TIMEOUT},
@@ -21,6 +22,8 @@ use support::{
     wait::{SOON, pause, until},
     world::{GOOD_V4, World},
 };
+
+use super::alerts;
 
 /// The serial number of what is shown to who asks for [`HOST`].
 fn shown(client: &Client<'_>, authority: &str) -> Vec<u8> {
@@ -168,7 +171,8 @@ fn ends_are_warned_of() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let daemon = Daemon::start(&world, &Settings::default());
+    let more = format!("{}{}", admin::TABLE, alerts::NEVER);
+    let daemon = Daemon::start(&world, &Settings { more, ..Settings::default() });
     assert!(!warned(&daemon, "listener[0].certificate"));
     let mut params = rcgen::CertificateParams::new([HOST.to_owned()]).unwrap();
     let now = std::time::SystemTime::now();
@@ -177,6 +181,11 @@ fn ends_are_warned_of() {
     Authority::new("another").issue(params).write(&world.folder, "server");
     until("the warning", SOON, || warned(&daemon, "listener[0].certificate: expires in 10 days").then_some(()));
     assert!(daemon.standard_error().contains("expires in 10 days"));
+    until("the alert", SOON, || {
+        let certificates = alerts::firing(&daemon, "certificate_ends", "certificate");
+        certificates.iter().any(|certificate| certificate.starts_with("listener[0]")).then_some(())
+    });
+    assert!(alerts::firing(&daemon, "certificate_ends_now", "certificate").is_empty());
     let doctor = daemon.cli(&["doctor"]);
     assert!(doctor.json.to_string().contains("ends in 10 days"), "{}", doctor.json);
 }

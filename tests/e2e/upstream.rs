@@ -5,6 +5,7 @@ use std::{
     io::{self, ErrorKind, Read as _, Write as _},
     net::{SocketAddr, TcpListener, TcpStream},
     os::fd::AsFd as _,
+    sync::atomic::{AtomicBool, Ordering},
     thread,
     time::Duration,
 };
@@ -26,6 +27,9 @@ use support::{
 
 /// What is said after the end of an answer, and must never be taken for another.
 const POISON: &str = "HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\npoison";
+
+/// The head of `late` has arrived at the client.
+static IS_PASSED: AtomicBool = AtomicBool::new(false);
 
 /// Serves on `port` of the loopback in `namespace`, until the test process ends, whatever the path asks for.
 fn misbehave(namespace: &Namespace, port: u16) {
@@ -69,6 +73,12 @@ fn converse(mut stream: TcpStream) -> io::Result<()> {
             },
             "chunk" => {
                 stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nhello\r\n0\r\n\r\n")?;
+                continue;
+            }
+            "late" => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")?;
+                until("the head", SOON, || IS_PASSED.load(Ordering::Relaxed).then_some(()));
+                stream.write_all(b"hello\r\n0\r\n\r\n")?;
                 continue;
             }
             "extension" => {
@@ -162,6 +172,15 @@ fn what_an_upstream_says_wrong_reaches_nobody() {
             Ok(answer) if answer.status() == 502 => {}
             other => wrong.push(format!("{name} by HTTP/2: {other:?}, not 502")),
         }
+    }
+    // A head that comes alone is passed on, and what follows it is cut off where it is wrong.
+    let mut late = client.connect().unwrap();
+    late.write(&Request::new("GET", "/files/late").bytes()).unwrap();
+    let status = late.head().unwrap().status;
+    IS_PASSED.store(true, Ordering::Relaxed);
+    let chunk = late.chunk();
+    if status != 200 || chunk.is_ok() {
+        wrong.push(format!("F08 late: {status}, then {chunk:?}"));
     }
     // A body that broke off is not taken for the whole.
     let short = client.get("/files/short", "");

@@ -3,7 +3,8 @@
 Everything that comes is written as a line of JSON. Paths: /ok takes everything; /away answers 503 while there is a file
 `away` beside the output; /busy answers the first request 429 with `Retry-After: 2`, and what
 begins with /limited the second; /hang does not answer; /redirect
-leads to /stolen; /refuse answers 400; /wrong answers 401.
+leads to /stolen; /refuse answers 400, and what begins with /keyed does so without the routing key `right`; /wrong
+answers 401.
 
 Arguments: the port of HTTP, the file to write to, and for mail the port, the certificate, its key, user and password.
 """
@@ -54,6 +55,8 @@ class Receiver(http.server.BaseHTTPRequestHandler):
             Receiver.limited += 1
             if Receiver.limited == 2:
                 return self.answer(429, ("Retry-After", "2"))
+        if path.startswith("/keyed") and json.loads(body)["routing_key"] != "right":
+            return self.answer(400)
         if path == "/hang":
             return time.sleep(3600)
         if path == "/redirect":

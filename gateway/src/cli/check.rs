@@ -133,6 +133,7 @@ fn load(context: &Context) -> Result<Config, Diagnostics> {
             config.warnings.extend(prepare::host(&config.guard));
             config.warnings.extend(prepare::absent(&config));
             config.warnings.extend(prepare::open_files(&config.proxy));
+            config.warnings.extend(prepare::pins(&config.guard));
             config.warnings.extend(prepare::program(&config.guard));
             Ok(config)
         }

@@ -165,7 +165,10 @@ impl Context {
             }
             return self.out.value(&value, exit);
         }
-        self.out.complain("WARNING: the gateway is not running; done on its store and the pinned maps", exit);
+        self.out.complain(
+            "WARNING: the gateway is not running; done on what it has left: the store, and maps in the kernel if any",
+            exit,
+        );
         self.show(answer, Path::new(""), exit, show)
     }
 

@@ -323,6 +323,7 @@ fn explanations() {
         plan: None,
         standing: control::BanHistory::default(),
         history: Vec::new(),
+        history_unknown: Some("the ban store: disk I/O error".to_owned()),
         next: "it is let through again in 9m59s".to_owned(),
     };
     let expect = "\
@@ -342,6 +343,7 @@ fn explanations() {
   score       4 of 10 forged tokens within 1m0s (rule forged-tokens)
   discounted  12 × upstream_not_found counts against nobody: the upstream has
               served nobody else within a minute
+  earlier     not known: the ban store: disk I/O error
   next        it is let through again in 9m59s";
     assert_eq!(why::render(&why), expect);
 }

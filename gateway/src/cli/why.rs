@@ -86,6 +86,9 @@ pub(super) fn render(why: &control::Why) -> String {
     }
     packet_budgets(&mut lines, why);
     standing(&mut lines, &why.standing);
+    if let Some(unknown) = &why.history_unknown {
+        lines.add("earlier", format!("not known: {unknown}"));
+    }
     lines.add("next", why.next.clone());
     if why.history.is_empty() {
         return lines.0.join("\n");

@@ -26,7 +26,7 @@ pub(crate) use files::has_records;
 pub(crate) use flush::{Flush, Unflushed};
 pub(crate) use newest::{Recent, newest_first};
 pub(crate) use record::{members, members_of};
-pub(crate) use redo::Redo;
+pub(crate) use redo::{ListChange, Redo};
 
 pub use chain::{AuditChain, ChainPosition};
 pub use exported::verify_export;

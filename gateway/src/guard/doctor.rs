@@ -69,12 +69,13 @@ fn remedy(unknown: &Check, runs: bool) -> &'static str {
 pub fn judge(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![kernel(&facts.kernel), rights(facts.is_root)];
     checks.extend(facts.sysctls.iter().map(|(name, value)| sysctl(name, value)));
-    checks.extend(program(&facts.program));
+    let is_unguarded = facts.interfaces.is_empty();
+    checks.extend(program(&facts.program, is_unguarded));
     checks.push(btf(facts.has_btf));
-    checks.push(bpffs(facts.is_bpffs));
+    checks.push(bpffs(facts.is_bpffs, is_unguarded));
     let attached = facts.daemon.as_ref().map_or(&[][..], |daemon| daemon.attached.as_slice());
     checks.extend(facts.interfaces.iter().flat_map(|at| interface(at, &facts.links, facts.has_run, attached)));
-    if facts.interfaces.is_empty() {
+    if is_unguarded {
         let what = "guard.interfaces is empty: no packet is dropped in the kernel";
         checks.push(check("interfaces", CheckState::Warn, what, "name the interfaces that clients come in by"));
     }
@@ -94,8 +95,7 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
     if facts.has_run {
         checks.extend(daemon(&facts.daemon));
     } else {
-        let what =
-            "no gateway has run here by this configuration yet: there are no pins, no store and no record to look at";
+        let what = "no gateway has run here by this configuration yet: it has left nothing to look at";
         checks.push(check("daemon", CheckState::Warn, what, "start it: `gateway run`"));
     }
     if facts.is_root {
@@ -110,11 +110,16 @@ pub fn judge(facts: &Facts) -> Vec<Check> {
 fn traces(facts: &Facts) -> Vec<Check> {
     let mut checks = vec![links(&facts.links, &facts.interfaces)];
     checks.extend(earlier(&facts.earlier));
+    // Without an interface nothing has to be pinned; what is there all the same is looked at.
+    let is_unguarded = facts.interfaces.is_empty();
     match &facts.maps {
         Ok(maps) => checks.extend(maps.iter().map(|map| usage(*map))),
+        Err(_nothing_pinned) if is_unguarded => {}
         Err(reason) => checks.push(unknown("maps", reason)),
     }
-    checks.push(drift(&facts.drift));
+    if facts.drift.is_ok() || !is_unguarded {
+        checks.push(drift(&facts.drift));
+    }
     checks.push(audit(&facts.audit));
     checks.push(clock(&facts.clock));
     checks
@@ -130,10 +135,14 @@ fn kernel(release: &str) -> Check {
     }
 }
 
-fn program(program: &Fact<Result<Vec<String>, String>>) -> Vec<Check> {
+fn program(program: &Fact<Result<Vec<String>, String>>, is_unguarded: bool) -> Vec<Check> {
     let (name, fix) = ("kernel program", "see docs/kernels.md for what each kernel gives");
     match program {
         Err(reason) => vec![unknown(name, reason)],
+        Ok(Err(refused)) if is_unguarded => {
+            let what = format!("{refused}; it is not needed while guard.interfaces is empty");
+            vec![check(name, CheckState::Warn, what, fix)]
+        }
         Ok(Err(refused)) => vec![check(name, CheckState::Fail, refused, fix)],
         Ok(Ok(left_out)) if left_out.is_empty() => {
             vec![check(name, CheckState::Ok, "this kernel takes the whole of it", "")]
@@ -176,9 +185,12 @@ fn btf(has_btf: bool) -> Check {
     check("btf", CheckState::Ok, "the kernel does not describe its types, which is not needed", "")
 }
 
-fn bpffs(is_mounted: bool) -> Check {
+fn bpffs(is_mounted: bool, is_unguarded: bool) -> Check {
     if is_mounted {
         return check("bpffs", CheckState::Ok, "mounted", "");
+    }
+    if is_unguarded {
+        return check("bpffs", CheckState::Ok, "not mounted, and not needed while guard.interfaces is empty", "");
     }
     let what = "not mounted where guard.pin_dir is: a start mounts it if it may; a gateway that runs makes its pins again \
                 within a second once it is mounted";
@@ -258,6 +270,14 @@ fn links(links: &Fact<Vec<PinnedAt>>, interfaces: &[Interface]) -> Check {
         Err(reason) => unknown("pins", reason),
         Ok(links) if links.is_empty() && !interfaces.is_empty() => {
             check("pins", CheckState::Fail, "no link is pinned", "start the gateway, or `gateway attach`")
+        }
+        Ok(links) if links.is_empty() => {
+            check("pins", CheckState::Ok, "none, and none is needed: guard.interfaces is empty", "")
+        }
+        Ok(links) if interfaces.is_empty() => {
+            let links = counted(links.len(), "link of an earlier gateway is", "links of an earlier gateway are");
+            let what = format!("{links} pinned, although guard.interfaces is empty: packets may be dropped by it");
+            check("pins", CheckState::Fail, what, "start the gateway, or `gateway detach`: both remove it")
         }
         Ok(links) => check(
             "pins",

@@ -32,6 +32,9 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// For status, first of all.
 const DOWN: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store and the pinned maps say";
 
+/// The same where `guard.interfaces` is empty: nothing is pinned.
+const DOWN_UNGUARDED: &str = "the gateway is NOT RUNNING: nobody is served; this is what the store says";
+
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct OfflineFailure {
@@ -99,10 +102,13 @@ fn answer_with(path: &Path, request: ControlRequest, uid: u32, resolve: bool) ->
     // Held until the answer is there.
     let lock = borrow(&settings.state_dir, TIMEOUT)?;
     let hold = kernel::hold(&settings.pin_dir)?;
-    let mut standing = vec![DOWN.to_owned()];
+    let is_unguarded = settings.interfaces.is_empty();
+    let mut standing = vec![if is_unguarded { DOWN_UNGUARDED } else { DOWN }.to_owned()];
     let drops: Box<dyn Enforcement> = match Kernel::open_pinned(&settings) {
         Ok(kernel) => Box::new(kernel),
         Err(error @ KernelError::NotPermitted { .. }) => return Err(error.into()),
+        // Where no interface is named, `status` says that, and no pin is missing.
+        Err(_nothing_pinned) if is_unguarded => Box::new(AtAccept::default()),
         Err(error) => {
             standing.push(format!("nothing is dropped in the kernel: {error}"));
             Box::new(AtAccept::default())
@@ -168,7 +174,7 @@ fn answer_with(path: &Path, request: ControlRequest, uid: u32, resolve: bool) ->
             _ => ControlAnswer::Status(Box::new(status)),
         }
     } else {
-        guard.handle(request, &Actor::Operator(uid), now)
+        guard.handle_at_once(request, &Actor::Operator(uid), now)
     };
     guard.finish_work(now);
     guard.sync();

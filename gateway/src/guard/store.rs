@@ -12,6 +12,8 @@ mod safety;
 mod salvage;
 mod schema;
 mod source_filter;
+mod unread;
+mod unread_rows;
 
 pub(crate) mod feeds;
 pub(crate) mod good;

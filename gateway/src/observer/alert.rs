@@ -80,6 +80,8 @@ pub(super) struct Alerts {
     silences: RefCell<Silences>,
     outboxes: RefCell<BTreeMap<String, Outbox>>,
     counts: RefCell<BTreeMap<(String, &'static str), u64>>,
+    /// How many groups of series rules had no room for.
+    left_out: Cell<u64>,
     heartbeats: RefCell<BTreeMap<String, Beat>>,
     saved_files: RefCell<Option<AlternatingFiles>>,
     /// Whether what is kept has been read: what is known is newer from then on.
@@ -104,6 +106,7 @@ impl Alerts {
             silences: RefCell::default(),
             outboxes: RefCell::default(),
             counts: RefCell::default(),
+            left_out: Cell::default(),
             heartbeats: RefCell::default(),
             saved_files: RefCell::default(),
             is_restored: Cell::new(false),
@@ -130,6 +133,13 @@ impl Alerts {
             let same = known.iter().find(|target| target.settings == *receiver);
             same.map_or_else(|| Rc::new(ReceiverTarget::new(receiver)), Rc::clone)
         };
+        let is_same = |receiver: &&Receiver| known.iter().any(|target| target.settings == **receiver);
+        for changed in settings.receivers.iter().filter(|receiver| !is_same(receiver)) {
+            // It may want now what it has refused, as by another key.
+            if let Some(outbox) = self.outboxes.borrow_mut().get_mut(&changed.name) {
+                outbox.forget_refusals();
+            }
+        }
         *self.receivers.borrow_mut() = settings.receivers.iter().map(target).collect();
         let is_there = |name: &String| settings.receivers.iter().any(|receiver| receiver.name == *name);
         self.outboxes.borrow_mut().retain(|name, _| is_there(name));
@@ -168,6 +178,8 @@ impl Alerts {
             let receivers = self.receivers.borrow();
             let is_there = |name: &String| receivers.iter().any(|target| target.settings.name == *name);
             self.outboxes.borrow_mut().retain(|name, _| is_there(name));
+            // The settings may be others than those of the observer before.
+            self.outboxes.borrow_mut().values_mut().for_each(Outbox::forget_refusals);
             self.tell_all(now);
         }
     }
@@ -196,6 +208,7 @@ impl Alerts {
                 continue;
             }
             let values = sampler.values(rule, sums, now);
+            self.left_out.set(self.left_out.get().saturating_add(sampler.take_left_out()));
             // Until the processes have told what they measure, that there is nothing to compare with ends no alert that an
             // earlier observer knew.
             if values.is_empty() && !is_warm {
@@ -263,11 +276,11 @@ impl Alerts {
         let (now, name) = (Now::read(), &target.settings.name);
         let result = match &outcome {
             NotificationOutcome::Failed { .. } => "failed",
-            NotificationOutcome::Refused(_) => "refused",
+            NotificationOutcome::Refused { .. } => "refused",
             NotificationOutcome::Sent => "sent",
         };
         self.count(name, result);
-        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
+        if let Some(why) = outcome.why()
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, result, others, "a notification of alerts was not taken");
@@ -283,7 +296,7 @@ impl Alerts {
         let (now, name) = (Now::read(), &target.settings.name);
         let is_failing = outcome != NotificationOutcome::Sent;
         self.count(name, if is_failing { "failed" } else { "heartbeat" });
-        if let NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) = &outcome
+        if let Some(why) = outcome.why()
             && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, others, "a heartbeat was not taken");
@@ -361,6 +374,7 @@ impl Alerts {
             samples.count(Metric::AlertNotifications, &[name, "dropped"], outbox.dropped);
         }
         samples.count(Metric::Lost, &["alerts"], tracker.left_out);
+        samples.count(Metric::Lost, &["alert_groups"], self.left_out.get());
         samples.is(Metric::AlertStateSaved, &[], self.is_saved.get());
     }
 

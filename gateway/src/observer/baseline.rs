@@ -81,6 +81,12 @@ impl Baselines {
             let zone = TimeZone::get(&settings.zone).unwrap_or(TimeZone::UTC);
             (settings.clone(), zone)
         });
+        if settings.is_none() {
+            // What is counted meanwhile is of no minute.
+            *self.minutes.borrow_mut() = Minutes::default();
+            self.began.set(None);
+            self.watch.borrow_mut().interrupt();
+        }
     }
 
     /// Goes on with what is kept in these files.
@@ -100,10 +106,15 @@ impl Baselines {
         let began = self.began.get().unwrap_or(now.monotonic);
         self.began.set(Some(began));
         let minute = now.unix_millis / 60_000;
-        if self.minute.replace(minute) == minute || now.monotonic.saturating_sub(began) < WARM_UP {
+        let before = self.minute.replace(minute);
+        if before == minute || now.monotonic.saturating_sub(began) < WARM_UP {
             return;
         }
-        let numbers = self.minutes.borrow_mut().next(&sums());
+        let mut numbers = self.minutes.borrow_mut().next(&sums());
+        if minute != before + 1 {
+            // The machine was suspended, or the clock was set: that was not one minute.
+            numbers.clear();
+        }
         let mut watch = self.watch.borrow_mut();
         for deviation in watch.minute(numbers, settings, zone, minute * 60_000) {
             tracing::warn!(sentence = deviation.sentence, "something is not usual");

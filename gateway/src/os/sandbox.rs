@@ -12,13 +12,14 @@ use calls::Families;
 
 pub use confinement::Confinement;
 pub use error::SandboxError;
-pub use files::{RESOLVER, Writes};
+pub use files::{READ_AGAIN, RESOLVER, Writes};
 
 mod calls;
 mod confinement;
 mod error;
 mod files;
 mod filter;
+mod name_services;
 
 /// What was achieved, for the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,13 +86,15 @@ pub fn launcher() -> Result<SandboxReport, SandboxError> {
 pub fn guard(writes: &[Writes]) -> Result<SandboxReport, SandboxError> {
     keep_capabilities(&CapsHashSet::new())?;
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
+    // Servers, operators and users of processes are named in the configuration, also in one that comes later.
+    name_services::load(&["hosts", "passwd", "group", "initgroups"]);
     let landlock = files::write_only(writes)?;
     let seccomp = refuse_others(calls::guard(std::process::id()), Families::Netlink)?;
     Ok(SandboxReport { capabilities: capabilities()?, landlock, seccomp })
 }
 
 /// Confines the proxy: no capability, no other process, no bpf(2), files only below `readable` (those that exist) and
-/// only for reading, sockets of the internet and of this host only, no TCP port bound, no memory both written and run,
+/// only for reading, sockets of the internet and of this host only, no TCP port bound, no code but what is loaded already,
 /// its memory nobody else's.
 ///
 /// # Errors
@@ -105,6 +108,9 @@ fn alone(readable: &[&Path], allow: filter::AllowedCalls, families: Families) ->
     nix::sys::prctl::set_no_new_privs().map_err(|error| SandboxError::NoNewPrivileges(error.into()))?;
     // It holds private keys: another process of its user could read its memory, and a core dump would keep it.
     nix::sys::prctl::set_dumpable(false).map_err(|error| SandboxError::NotDumpable(error.into()))?;
+    if families != Families::None {
+        name_services::load(&["hosts"]);
+    }
     let landlock = files::read_only(readable)?;
     let seccomp = refuse_others(allow, families)?;
     Ok(SandboxReport { capabilities: capabilities()?, landlock, seccomp })

@@ -1,6 +1,7 @@
 //! One request from its head to its answer. Read `pipeline` first.
 
 mod checks;
+mod connection_fault;
 pub(super) mod exchange;
 mod forward;
 mod grpc;

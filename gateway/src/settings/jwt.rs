@@ -100,6 +100,18 @@ pub struct KeyFetch {
     pub stale_for: Duration,
 }
 
+/// Keys that were not confirmed for so long are told of, if they are good for much longer.
+const STALE: Duration = Duration::from_secs(3_600);
+
+impl KeyFetch {
+    /// After which time without a fetch that succeeds somebody is told: before the keys are no longer good, and not while
+    /// one fetch has failed alone.
+    #[must_use]
+    pub fn told_after(&self) -> Duration {
+        STALE.min(self.stale_for / 2).max(self.refresh * 2)
+    }
+}
+
 #[cfg(test)]
 pub(crate) mod tests {
     use std::{path::PathBuf, sync::Arc};
@@ -116,5 +128,17 @@ pub(crate) mod tests {
         let url = Url::parse("http://localhost:9100/jwks").unwrap();
         let (wait, refresh, cooldown) = (seconds(2), seconds(900), seconds(10));
         KeyFetch { url, server, wait, refresh, cooldown, stale_for: seconds(86_400) }
+    }
+
+    #[test]
+    fn stale_keys_are_told_of_in_time() {
+        let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
+        // `refresh`, `stale_for`, and when it is told.
+        for (refresh, stale_for, expect) in
+            [(15, 1_440, 60), (15, 90, 45), (15, 40, 30), (60, 1_440, 120), (360, 2_880, 720), (1, 1, 2)]
+        {
+            let fetch = KeyFetch { refresh: minutes(refresh), stale_for: minutes(stale_for), ..fetch() };
+            assert_eq!(fetch.told_after(), minutes(expect), "{refresh} {stale_for}");
+        }
     }
 }

@@ -109,7 +109,8 @@ fn rate(now: u64, before: Option<u64>, since: Option<Duration>) -> u64 {
 
 fn head(status: &GuardStatus, is_down: bool) -> Vec<String> {
     let processes = if is_down {
-        "NOT RUNNING: what the store and the pinned maps say".to_owned()
+        let maps = if status.interfaces_wanted > 0 { " and the pinned maps say" } else { " says" };
+        format!("NOT RUNNING: what the store{maps}")
     } else {
         let proxy = match status.proxy_pid {
             Some(pid) => format!("proxy {pid}"),

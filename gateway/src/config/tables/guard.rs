@@ -32,7 +32,11 @@ pub(in crate::config) const KEYS: Keys = &[
         "The network interfaces where XDP is attached. Without any, bans are enforced when a connection is accepted.",
     ),
     ("allow", "Addresses and prefixes that are never limited, blocked or banned."),
-    ("mode", "How XDP is attached. `auto` uses native mode where the driver supports it."),
+    (
+        "mode",
+        "How XDP is attached. `auto` uses native mode where the driver supports it, and serves without XDP where it \
+         cannot be had. With another mode the gateway does not start then.",
+    ),
     ("scope", "Which packets a ban drops: those to the listeners' ports, or all packets to this host."),
     ("state_dir", "The folder of the ban store and the audit chain."),
     ("control_socket", "The Unix socket where commands reach the running gateway. Its path has at most 107 bytes."),

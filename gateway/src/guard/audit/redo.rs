@@ -1,5 +1,5 @@
-//! Collects what the audit chain tells of bans, allowances and promotions that the store never heard of: it was locked,
-//! it is a copy from before, or it was lost. Pure.
+//! Collects what the audit chain tells of bans, lists, allowances and promotions that the store never heard of: it was
+//! locked, it is a copy from before, or it was lost. Pure.
 //!
 //! *Invariant:* no more is kept than was in force at one time, and at most [`MOST`] of what has ended.
 
@@ -25,6 +25,20 @@ pub(crate) struct Redo {
     pub(crate) allowed: BTreeMap<String, Option<Map<String, Value>>>,
     /// What was promoted, and by whom; `None`: that is over.
     pub(crate) promoted: BTreeMap<String, Option<String>>,
+    /// What became of lists, by name. The chain has no entries of them.
+    pub(crate) lists: BTreeMap<String, ListChange>,
+}
+
+/// What the last record of a list says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ListChange {
+    /// It has no entries any more.
+    Removed,
+    /// It has other entries than before.
+    Replaced {
+        /// It follows a file or a URL of the configuration: `block flush` leaves it.
+        is_configured: bool,
+    },
 }
 
 impl Redo {
@@ -37,6 +51,7 @@ impl Redo {
             flushed: false,
             allowed: BTreeMap::new(),
             promoted: BTreeMap::new(),
+            lists: BTreeMap::new(),
         }
     }
 
@@ -47,12 +62,13 @@ impl Redo {
 
     /// Reads one record.
     pub(super) fn note(&mut self, event: &str, line: &[u8]) {
-        const EVENTS: [&str; 10] = [
+        const EVENTS: [&str; 11] = [
             "ban",
             "unban",
             "expiry",
             "rollback",
             "flush",
+            "import",
             "allow_add",
             "allow_del",
             "confirm",
@@ -84,6 +100,16 @@ impl Redo {
                 self.begun.clear();
                 self.ended.clear();
                 self.flushed = true;
+                self.lists.retain(|_name, change| *change != ListChange::Replaced { is_configured: false });
+            }
+            "import" => {
+                let (Some(name), Some(entries)) = (text("feed"), id("entries")) else { return };
+                // What is imported has an operator, or whoever has a token.
+                let is_configured = record.get("actor").and_then(Value::as_str) == Some("guard");
+                if self.lists.len() < MOST || self.lists.contains_key(&name) {
+                    let replaced = ListChange::Replaced { is_configured };
+                    self.lists.insert(name, if entries == 0 { ListChange::Removed } else { replaced });
+                }
             }
             "confirm" => {
                 let Some(id) = id("ban") else { return };
@@ -147,6 +173,11 @@ mod tests {
             ("promotion_over", r#"{"what":"limit.b"}"#),
             ("allow_add", r#"{"source":"192.0.2.1"}"#),
             ("allow_del", r#"{"source":"192.0.2.2"}"#),
+            ("import", r#"{"feed":"drop","entries":3,"actor":"operator:0"}"#),
+            ("import", r#"{"feed":"gone","entries":3,"actor":"operator:0"}"#),
+            ("import", r#"{"feed":"gone","entries":0,"actor":"operator:0"}"#),
+            ("import", r#"{"feed":"file","entries":3,"actor":"guard"}"#),
+            ("import", r#"{"entries":3}"#),
             ("start", "{}"),
             ("ban", "rubbish"),
         ] {
@@ -159,7 +190,13 @@ mod tests {
         let promoted = [("limit.b", None), ("rule.a", Some("operator:0"))];
         let promoted = promoted.map(|(what, actor)| (what.to_owned(), actor.map(str::to_owned)));
         assert_eq!(redo.promoted, BTreeMap::from(promoted));
+        let lists = |redo: &Redo| redo.lists.iter().map(|(name, change)| (name.clone(), *change)).collect::<Vec<_>>();
+        let replaced = |is_configured| ListChange::Replaced { is_configured };
+        let [drop, file, gone] = ["drop", "file", "gone"].map(str::to_owned);
+        let kept = [(file, replaced(true)), (gone, ListChange::Removed)];
+        assert_eq!(lists(&redo), [&[(drop, replaced(false))][..], &kept[..]].concat());
         redo.note("flush", b"{}");
         assert!(redo.flushed && redo.begun.is_empty() && redo.ended.is_empty());
+        assert_eq!(lists(&redo), kept);
     }
 }

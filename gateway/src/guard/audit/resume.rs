@@ -67,7 +67,7 @@ pub(super) fn resume(
             let ahead = head.seq - anchored;
             let text = format!(
                 "{} ahead of the store, as after a crash, or where the store is a copy from before: what the chain tells of \
-                 counts, but for lists",
+                 counts, and of lists what the kernel holds",
                 counted(ahead, "record is", "records are")
             );
             findings.push(AuditFinding::recovered(text, Some([anchored + 1, head.seq]), walked.redo));

@@ -102,7 +102,7 @@ impl Guard {
             return Err(already);
         }
         let source = self.widened(ask, source, shadow, now).unwrap_or(source);
-        let earlier = self.earlier(source, now)?;
+        let earlier = self.earlier(source, now);
         let factor = self.settings.safety.ladder.factor(earlier);
         let seconds = self.settings.safety.ladder.grown(seconds, earlier).saturating_sub(waited).max(1);
         let reason = match factor {

@@ -259,10 +259,13 @@ impl Enforcer {
         self.detached.as_deref()
     }
 
-    /// Takes the program out of the kernel, at `actor`'s word.
+    /// Takes the program out of the kernel, at `actor`'s word. Where none was there, nothing is detached.
     pub(super) fn release(&mut self, actor: &str) -> Result<Removed, KernelError> {
+        let was_attached = !self.path.interfaces().is_empty();
         let removed = self.path.release()?;
-        self.detached = Some(actor.to_owned());
+        if was_attached || removed != Removed::default() {
+            self.detached = Some(actor.to_owned());
+        }
         Ok(removed)
     }
 

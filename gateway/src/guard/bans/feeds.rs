@@ -17,17 +17,21 @@ use crate::{
     settings::crowdsec::LIST,
 };
 
+mod behind;
 mod crawlers;
 mod held;
 mod import;
 pub(super) mod lists;
 mod never_ban;
 mod plan;
+mod queue;
 mod scrub;
 mod shield;
 mod spared;
+mod unlist;
 mod work;
 
+pub(super) use behind::{ListsBehind, list_slots_from};
 pub(crate) use lists::Reply;
 pub(crate) use plan::Planned;
 
@@ -43,15 +47,15 @@ pub(super) const FED: u64 = 1 << 62;
 const PAGE: usize = 500;
 
 impl Guard {
-    /// Imports that are on their way do not come into force.
-    fn cancel_imports(&mut self) {
-        let jobs = self.feeds.waiting.iter_mut().chain(&mut self.feeds.job);
-        jobs.for_each(ListUpdate::cancel);
-    }
-
     /// Whether the store is locked: this is tried again in a second.
     fn waits_for(&mut self, error: &StoreError) -> bool {
         self.feeds.is_paused = self.journal.may_owe() && error.is_busy();
+        self.feeds.is_paused
+    }
+
+    /// As [`Self::waits_for`], before anything is written.
+    fn waits_for_store(&mut self) -> bool {
+        self.feeds.is_paused = self.recording(Journal::is_locked);
         self.feeds.is_paused
     }
 
@@ -109,6 +113,9 @@ impl Guard {
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         self.adopt_never_ban(repairs);
         self.feeds.generation = self.journal.store().sweep_feeds().map_err(stored)?;
+        // Numbers are never given twice, so that those in the kernel tell whether the store is a copy from before.
+        let newest = self.journal.store().newest_feed().map_err(stored)?;
+        self.feeds.numbered = u32::try_from(newest).unwrap_or(u32::MAX);
         let (feeds, broken) = self.journal.store().feeds().map_err(stored)?;
         for name in broken {
             self.feeds.is_broken = true;

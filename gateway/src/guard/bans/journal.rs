@@ -9,7 +9,7 @@
 //!
 //! *Invariant:* what is owed is written in the order in which it was decided, and nothing goes before it.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
 use serde_json::{Map, Value};
 
@@ -21,11 +21,15 @@ use crate::{
         store::{BanStore, StoreChange, StoreError},
     },
     os::clock::Now,
-    text::counted::counted,
 };
 
+mod recall;
 mod repair;
+mod unrecalled;
 mod upkeep;
+mod warnings;
+
+use unrecalled::Unrecalled;
 
 /// How many decisions may wait to be recorded. More are refused.
 const OWED: usize = 10_000;
@@ -114,6 +118,8 @@ pub(super) struct Journal {
     findings: Vec<String>,
     /// The store was made anew, and nobody was told so yet.
     is_remade: bool,
+    /// What was asked of the store and could not be read.
+    unrecalled: RefCell<Unrecalled>,
     /// Why a file of the chain cannot be closed, or a closed one be deleted or compressed.
     stuck: Option<String>,
     /// More closed files of the audit chain are to be deleted than were at once.
@@ -136,6 +142,7 @@ impl Journal {
             failures: 0,
             findings: Vec::new(),
             is_remade: false,
+            unrecalled: RefCell::default(),
             stuck: None,
             is_retiring: false,
             is_compressing: false,
@@ -398,6 +405,13 @@ impl Journal {
         self.may_owe
     }
 
+    /// Whether another process has locked the store, so that what can wait waits.
+    pub(super) fn is_locked(&mut self, in_force: AllInForce<'_>) -> bool {
+        self.catch_up(in_force);
+        let is_behind = !self.owed.is_empty() && self.failing.is_none();
+        self.may_owe && (is_behind || self.owed.is_empty() && self.store.change().is_err_and(|error| error.is_busy()))
+    }
+
     /// Whether nothing can be recorded.
     pub(super) const fn is_failing(&self) -> bool {
         self.failing.is_some()
@@ -447,41 +461,5 @@ impl Journal {
     /// Who is told of decisions.
     pub(super) const fn watchers(&self) -> &Watchers {
         &self.watchers
-    }
-
-    /// What an operator should know of the files.
-    pub(super) fn findings(&self) -> &[String] {
-        &self.findings
-    }
-
-    /// How many decisions are in force that the store does not know yet, for `status`.
-    pub(super) fn owed_warning(&self) -> Option<String> {
-        let many = self.owed.iter().filter(|one| one.records.is_empty()).count();
-        // What is ahead is written in a moment; what fails for another reason is told of as that.
-        (many > 0 && self.ahead.is_none() && self.failing.is_none()).then(|| {
-            format!(
-                "another process has locked the ban store: {} in force and in the audit chain, and written to it once it is \
-                 free",
-                counted(many, "change is", "changes are")
-            )
-        })
-    }
-
-    /// What keeps rules from banning anybody, for `why`.
-    pub(super) fn shield(&self) -> Option<String> {
-        let failing = self.failing.as_ref();
-        failing.map(|failing| format!("rules ban nobody while decisions cannot be recorded: {failing}"))
-    }
-
-    /// What an operator should know of what cannot be recorded.
-    pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        let failures = self.failures;
-        let failing = self.failing.as_ref().map(|failing| {
-            format!(
-                "decisions cannot be recorded, so nobody is banned; what an operator lifts is lifted ({failures} \
-                 failures so far; it is tried every second): {failing}"
-            )
-        });
-        failing.into_iter().chain(self.owed_warning()).chain(self.stuck.clone())
     }
 }

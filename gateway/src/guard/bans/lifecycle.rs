@@ -80,8 +80,8 @@ impl Guard {
             guard.shortfalls.add(warning_of(&finding));
         }
         guard.take_over(now, true)?;
-        guard.redo(redo, now);
-        guard.take_from_kernel(is_behind, now);
+        let lists = guard.redo(redo, now);
+        guard.take_from_kernel(is_behind, &lists, now);
         if let Err(refused) = guard.lift_allowed(now) {
             tracing::error!(error = %refused, "blocks of allowed sources stay listed until they can be removed");
         }
@@ -113,24 +113,38 @@ impl Guard {
         let (mut guard, findings) = Self::over(parts, now)?;
         guard.shortfalls.add(findings.iter().map(|finding| finding.text.clone()));
         guard.take_over(now, false)?;
-        findings.into_iter().for_each(|finding| guard.redo(finding.redo, now));
-        guard.take_from_kernel(is_behind, now);
+        let told = findings.into_iter().map(|finding| finding.redo).rfind(|redo| !redo.is_empty());
+        let lists = guard.redo(told.unwrap_or_default(), now);
+        guard.take_from_kernel(is_behind, &lists, now);
         Ok(guard)
     }
 
     fn over(parts: GuardParts, now: Now) -> Result<(Self, Vec<AuditFinding>), Refused> {
-        let GuardParts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, standing } =
+        let GuardParts { settings, rules, protected, store, audit, drops, boot, findings, is_behind: _, mut standing } =
             parts;
         let stored = |error: StoreError| Refused::new("store_failed", error.to_string());
         let probation = settings.safety.probation;
         let since = now.unix_millis.saturating_sub(pardons::millis(probation));
-        let expired = store.expired_since(since, probations::MOST).map_err(stored)?;
+        // What only makes rules more or less patient keeps no gateway from serving.
+        let mut without = |what: &str, error: StoreError| {
+            let text = format!("{what} could not be read: {error}");
+            tracing::error!("{text}");
+            standing.push(text);
+        };
+        let expired = store.expired_since(since, probations::MOST).unwrap_or_else(|error| {
+            without("who was banned lately and is on probation", error);
+            Vec::new()
+        });
         let probations = Probations::read(expired, probation, now);
         let promotions = store.promotions().map_err(stored)?;
         let promoted = promotions.into_iter().map(|promotion| (promotion.what, promotion.actor)).collect();
         let pardons = pardons::Pardons::read(store.pardons().map_err(stored)?, settings.safety.unban_grace, now);
         let since = now.unix_millis.saturating_sub(pardons::millis(settings.safety.remember_good));
-        let good = Good::read(store.good(since, good_clients::MOST).map_err(stored)?, now);
+        let good = store.good(since, good_clients::MOST).unwrap_or_else(|error| {
+            without("which clients were good", error);
+            Vec::new()
+        });
+        let good = Good::read(good, now);
         let enforcer = Enforcer::new(drops, settings.ipv6_prefix);
         let policy = BanPolicy {
             rules,
@@ -354,12 +368,9 @@ impl Guard {
         self.save_good(false, now);
         self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);
-        if self.ledger.len().saturating_add(self.feeds.len()) < FEW {
-            if !self.feeds.is_changing() {
-                self.reconcile(now);
-            }
-        } else if ticks.is_multiple_of(10) {
-            self.feeds.scrub();
+        let are_few = self.ledger.len().saturating_add(self.feeds.len()) < FEW;
+        if are_few || ticks.is_multiple_of(10) {
+            self.reconcile(are_few, now);
         }
         let settings = self.settings.audit.clone();
         self.recording(|journal, in_force| journal.keep_chain(&settings, ticks, now, in_force));
@@ -386,11 +397,19 @@ impl Guard {
         self.enforcer.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
-    fn reconcile(&mut self, now: Now) {
+    /// Attaches where nothing is attached any more, whatever a list waits for, and compares entries: few at once, unless a
+    /// list changes them at the moment, many a little at a time.
+    fn reconcile(&mut self, are_few: bool, now: Now) {
         let reattached = self.enforcer.reattach();
-        let drifts = self.compare();
-        self.tell_repairs(drifts.count(), &reattached, now);
-        self.enforcer.repair(drifts);
+        if are_few && !self.feeds.is_changing() {
+            let drifts = self.compare();
+            self.tell_repairs(drifts.count(), &reattached, now);
+            return self.enforcer.repair(drifts);
+        }
+        self.tell_repairs(0, &reattached, now);
+        if !are_few {
+            self.feeds.scrub();
+        }
     }
 
     /// Records what was repaired in the kernel.

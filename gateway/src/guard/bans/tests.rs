@@ -427,6 +427,23 @@ fn drift_is_repaired_and_told() {
     assert_eq!(world.events().last().unwrap(), "repair");
 }
 
+/// Where no program is in the kernel there is nothing to detach, and nobody is told to attach it again.
+#[test]
+fn nothing_is_detached_where_nothing_is_attached() {
+    for (name, interfaces, attach) in
+        [("unguarded", &[][..], "no_interfaces"), ("not-loaded", &["eth0"][..], "not_attached")]
+    {
+        let mut world = World::new(name);
+        world.guard().settings.interfaces = interfaces.iter().map(|&name| name.to_owned()).collect();
+        assert_eq!(world.handle(ControlRequest::Detach), "done 0", "{name}");
+        assert_eq!(world.guard().enforcer.detached(), None, "{name}");
+        assert_eq!(world.handle(ControlRequest::Attach), attach, "{name}");
+        assert_eq!(world.handle(ControlRequest::Detach), "done 0", "{name}, again");
+        let unattached = world.guard().unattached().unwrap();
+        assert!(!unattached.contains("`gateway attach`"), "{name}: {unattached}");
+    }
+}
+
 #[test]
 fn spans() {
     for (seconds, text) in [(0, "0s"), (59, "59s"), (600, "10m"), (5_400, "1h30m"), (90_061, "1d1h1m1s")] {

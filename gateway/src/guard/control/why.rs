@@ -65,6 +65,9 @@ pub struct Why {
     pub standing: BanHistory,
     /// Earlier entries for it that have ended, newest first, at most 10.
     pub history: Vec<Past>,
+    /// Why earlier entries are not known, where they cannot be read.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub history_unknown: Option<String>,
     /// What happens next, as a sentence.
     pub next: String,
 }

@@ -91,6 +91,11 @@ impl CredentialError {
     fn is_damage(&self) -> bool {
         matches!(self, Self::File(error) if error.is_damage())
     }
+
+    /// A single row cannot be read.
+    pub(super) fn is_of_a_row(&self) -> bool {
+        matches!(self, Self::File(SqliteError::Database(error)) if sqlite::is_of_a_row(error))
+    }
 }
 
 /// The open store.
@@ -117,10 +122,13 @@ impl CredentialStore {
         let path = state_dir.join(FILE);
         let is_there = fs::symlink_metadata(&path).is_ok();
         match Self::at(&path) {
-            Ok(mut store) if is_there => {
-                let told = store.catch_up(&path, state_dir, now)?;
-                Ok((store, told))
-            }
+            Ok(mut store) if is_there => match store.catch_up(&path, state_dir, now) {
+                Err(error) if error.is_of_a_row() => {
+                    drop(store);
+                    Self::replace(state_dir, &error, now).map(|(store, told)| (store, Some(told)))
+                }
+                told => Ok((store, told?)),
+            },
             Ok(mut store) => {
                 let taken = store.redo(state_dir, now)?;
                 let told = || format!("{} was missing; {taken} were taken over from the audit chain", path.display());
@@ -128,12 +136,22 @@ impl CredentialStore {
                 Ok((store, is_lost.then(told)))
             }
             Err(error) if error.is_damage() => {
-                let (mut store, told) = Self::begin_anew(&path, &error)?;
-                let taken = store.redo(state_dir, now)?;
-                Ok((store, Some(format!("{told}; {taken} were taken over from the audit chain"))))
+                Self::replace(state_dir, &error, now).map(|(store, told)| (store, Some(told)))
             }
             Err(error) => Err(error),
         }
+    }
+
+    /// Sets the file aside and makes another of what can be read of it, and of what the audit chain tells; with what to
+    /// say of it.
+    pub(crate) fn replace(
+        state_dir: &Path,
+        because: &CredentialError,
+        now: u64,
+    ) -> Result<(Self, String), CredentialError> {
+        let (mut store, told) = Self::begin_anew(&state_dir.join(FILE), because)?;
+        let taken = store.redo(state_dir, now)?;
+        Ok((store, format!("{told}; {taken} were taken over from the audit chain")))
     }
 
     fn at(path: &Path) -> Result<Self, CredentialError> {
@@ -361,7 +379,9 @@ impl CredentialStore {
             let members = serde_json::from_str(&members).unwrap_or_default();
             Ok(Unrecorded { number: row.get("number")?, event: row.get("event")?, members })
         })?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        // A record that cannot be read keeps no other out of the chain.
+        let legible = rows.filter(|row| !matches!(row, Err(error) if sqlite::is_of_a_row(error)));
+        Ok(legible.collect::<Result<_, _>>()?)
     }
 
     /// The audit chain has these, and ends with a record that was written after them.

@@ -50,15 +50,17 @@ fn the_host() {
     }
     says(&sysctl("net.core.somaxconn", &Err("hidden".to_owned())), CheckState::Warn, "not looked at: hidden");
     says(&rights(false), CheckState::Warn, "not root");
-    says(&bpffs(false), CheckState::Warn, "not mounted");
+    says(&bpffs(false, false), CheckState::Warn, "not mounted");
+    says(&bpffs(false, true), CheckState::Ok, "not needed");
     for (found, state, text) in [
         (Ok(Ok(vec![])), CheckState::Ok, "whole"),
         (Ok(Ok(vec!["no cookies (R4 invalid)".to_owned()])), CheckState::Warn, "R4 invalid"),
         (Ok(Err("refused: R4 invalid".to_owned())), CheckState::Fail, "R4 invalid"),
         (Err("needs root".to_owned()), CheckState::Warn, "not looked at: needs root"),
     ] {
-        says(&program(&found)[0], state, text);
+        says(&program(&found, false)[0], state, text);
     }
+    says(&program(&Ok(Err("refused: R4 invalid".to_owned())), true)[0], CheckState::Warn, "not needed");
     says(&disk(&Ok((1 << 40, 1 << 41))), CheckState::Ok, "1048576 MiB");
     says(&disk(&Ok((100 << 20, 1 << 41))), CheckState::Warn, "100 MiB");
     says(&disk(&Ok((15 << 20, 1 << 41))), CheckState::Fail, "15 MiB");
@@ -99,7 +101,9 @@ fn attachment() {
     says(&earlier(&["/sys/fs/bpf/gateway/v1".to_owned()]).unwrap(), CheckState::Warn, "gateway/v1");
     assert_eq!(earlier(&[]), None);
     says(&links(&Ok(vec![]), &[at(None)]), CheckState::Fail, "no link");
-    says(&links(&Ok(vec![]), &[]), CheckState::Ok, "0 links");
+    says(&links(&Ok(vec![]), &[]), CheckState::Ok, "none is needed");
+    says(&links(&Ok(vec![link(7, true)]), &[]), CheckState::Fail, "1 link of an earlier gateway is pinned");
+    says(&links(&Ok(vec![link(7, true)]), &[at(Some(7))]), CheckState::Ok, "1 link, all");
     says(&links(&Err("this needs root".to_owned()), &[]), CheckState::Warn, "not looked at");
 }
 
@@ -186,6 +190,12 @@ fn where_no_gateway_ran_yet_nothing_is_missing() {
     }
     facts.daemon = Err(Unanswered::Down("nobody answers".to_owned()));
     assert!(states(&facts).contains(&failed("audit")) && states(&facts).contains(&failed("daemon")));
+    // Without an interface nothing has to be pinned.
+    (facts.interfaces, facts.is_bpffs) = (Vec::new(), false);
+    let spoken: Vec<String> = judge(&facts).into_iter().map(|check| format!("{check:?}")).collect();
+    let of_pins = |text: &&String| text.contains("no map is pinned") || text.contains("pins its maps");
+    assert_eq!(spoken.iter().find(of_pins), None);
+    assert!(states(&facts).contains(&warned("interfaces")) && !states(&facts).contains(&warned("bpffs")));
 }
 
 #[test]

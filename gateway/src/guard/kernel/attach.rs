@@ -28,6 +28,9 @@ use crate::settings::guard::AttachMode;
 pub(super) mod interfaces;
 pub(super) mod reattach;
 
+/// What some drivers say in the place of `EOPNOTSUPP`. No header for programs has it.
+const ENOTSUPP: i32 = 524;
+
 const NATIVE: &str = "native";
 const GENERIC: &str = "generic";
 
@@ -85,20 +88,29 @@ pub(super) fn attach(
             }
             // It may come later; whoever asked for it is told until it does.
             Err(KernelError::Interface(_)) => {}
-            // Somebody else's program is on it. It is tried again every second, and told until it works.
-            Err(error @ KernelError::Busy { .. }) if mode == AttachMode::Auto => {
+            // Somebody else's program is on it, or its driver fails. It is tried again every second, and told until
+            // it works.
+            Err(error @ (KernelError::Attach { .. } | KernelError::Busy { .. })) if mode == AttachMode::Auto => {
                 tracing::warn!("no packet is dropped in the kernel on {name}: {error}");
             }
             Err(error) => {
-                for at in attached.iter().filter(|at| !at.adopted) {
-                    drop(fs::remove_file(folder.join(pin(&at.name, at.native))));
-                }
+                take_back(folder, &attached);
                 return Err(error);
             }
         }
     }
-    give_up_others(folder, &attached)?;
+    if let Err(error) = give_up_others(folder, &attached) {
+        take_back(folder, &attached);
+        return Err(error);
+    }
     Ok((attached, links))
+}
+
+/// Removes the pins of links that were made: nothing stays attached that was not before.
+fn take_back(folder: &Path, attached: &[Attached]) {
+    for at in attached.iter().filter(|at| !at.adopted) {
+        drop(fs::remove_file(folder.join(pin(&at.name, at.native))));
+    }
 }
 
 /// The name of an interface's pin. It says the mode, which a link does not tell.
@@ -262,7 +274,7 @@ pub(super) fn again(
 /// of the two.
 pub(super) fn swap(ebpf: &mut Ebpf, variant: Variant, link: FdLink) -> Result<FdLink, KernelError> {
     fn failed(error: impl Into<anyhow::Error>) -> KernelError {
-        KernelError::NotPermitted {
+        KernelError::Attach {
             what: "putting another variant of the program in force".to_owned(),
             source: io::Error::other(format!("{:#}", error.into())),
         }
@@ -297,7 +309,13 @@ impl AttachRefused {
             Self::Busy => {
                 KernelError::Busy { interface: name.to_owned(), program: sys::attached_program(index).ok().flatten() }
             }
-            Self::Other(source) => KernelError::NotPermitted { what: format!("attaching to {name}"), source },
+            Self::Other(source) => {
+                let what = format!("attaching to {name}");
+                match source.kind() {
+                    io::ErrorKind::PermissionDenied => KernelError::NotPermitted { what, source },
+                    _ => KernelError::Attach { what, source },
+                }
+            }
             Self::Unsupported(_) if mode == AttachMode::Native => KernelError::NoNative(name.to_owned()),
             Self::Unsupported(source) => KernelError::NoXdp { interface: name.to_owned(), source },
         }
@@ -306,15 +324,20 @@ impl AttachRefused {
 
 impl From<ProgramError> for AttachRefused {
     fn from(error: ProgramError) -> Self {
-        let error = match error {
-            ProgramError::SyscallError(error) => error.io_error,
-            error => io::Error::other(error.to_string()),
-        };
+        match error {
+            ProgramError::SyscallError(error) => error.io_error.into(),
+            error => io::Error::other(error.to_string()).into(),
+        }
+    }
+}
+
+impl From<io::Error> for AttachRefused {
+    fn from(error: io::Error) -> Self {
         match error.raw_os_error() {
             Some(libc::EBUSY | libc::EEXIST) => Self::Busy,
             // Only links are wanted, because only they can be pinned; where the kernel refuses one for what the
             // interface is (its size of packets, its offloads), aya tries without and fails for the same reason.
-            Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOSPC | libc::ENOMEM) => {
+            Some(libc::EOPNOTSUPP | ENOTSUPP | libc::EINVAL | libc::ERANGE | libc::ENOSPC | libc::ENOMEM) => {
                 Self::Unsupported(error)
             }
             None => Self::Unsupported(error),
@@ -333,4 +356,28 @@ fn fresh((ebpf, variant): (&mut Ebpf, Variant), index: u32, mode: XdpMode) -> Re
 
 fn failed(path: &Path, error: &io::Error) -> KernelError {
     KernelError::Pin { path: path.display().to_string(), reason: format!("cannot be removed: {error}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of the kernel's answer, and where the network stack is tried instead.
+    #[test]
+    fn why_it_is_not_attached() {
+        for (errno, is_unsupported, says) in [
+            (libc::EIO, false, "attaching to eth0 failed: "),
+            (libc::ENETDOWN, false, "attaching to eth0 failed: "),
+            (libc::EPERM, false, "attaching to eth0 needs root"),
+            (libc::EACCES, false, "attaching to eth0 needs root"),
+            (libc::EOPNOTSUPP, true, "cannot run XDP natively"),
+            (ENOTSUPP, true, "cannot run XDP natively"),
+        ] {
+            let refused = AttachRefused::from(io::Error::from_raw_os_error(errno));
+            assert_eq!(matches!(refused, AttachRefused::Unsupported(_)), is_unsupported, "{errno}");
+            let told = refused.explain("eth0", 0, AttachMode::Native).to_string();
+            assert!(told.contains(says), "{errno}: {told}");
+            assert_eq!(told.contains(&format!("os error {errno}")), !is_unsupported, "{told}");
+        }
+    }
 }

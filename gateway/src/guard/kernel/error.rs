@@ -9,6 +9,14 @@ use super::host;
 /// Why the kernel does not do what it is told. Each says what would help.
 #[derive(Debug, thiserror::Error)]
 pub enum KernelError {
+    /// The kernel or the driver failed where the rights are there.
+    #[error("{what} failed: {source}")]
+    Attach {
+        /// What was tried.
+        what: String,
+        /// The kernel's answer.
+        source: io::Error,
+    },
     /// Another XDP program holds the interface.
     #[error(
         "another XDP program{} is attached to {interface}: stop what attached it, if that is another gateway also `gateway detach` with its configuration. Else `bpftool link detach id N` where `bpftool link list` names it, `ip link set dev {interface} xdp off` where not. Or leave {interface} out of guard.interfaces",
@@ -102,7 +110,8 @@ impl KernelError {
     pub const fn is_refusal(&self) -> bool {
         match self {
             Self::Map { .. } | Self::NoXdp { .. } | Self::Object(_) | Self::TooOld(_) | Self::Verifier(_) => true,
-            Self::Busy { .. }
+            Self::Attach { .. }
+            | Self::Busy { .. }
             | Self::Full { .. }
             | Self::Interface(_)
             | Self::NoBpffs { .. }

@@ -227,7 +227,16 @@ fn folder(pin_dir: &Path) -> Result<(PathBuf, Option<Hold>), KernelError> {
                 io::ErrorKind::PermissionDenied => {
                     KernelError::NotPermitted { what: format!("making {}", folder.display()), source }
                 }
-                _ => KernelError::Pin { path: folder.display().to_string(), reason: source.to_string() },
+                kind => {
+                    let help = match kind {
+                        io::ErrorKind::ReadOnlyFilesystem => {
+                            ": name guard.pin_dir in ReadWritePaths= of the systemd unit, or have it writable otherwise"
+                        }
+                        _ => "",
+                    };
+                    let reason = format!("the folder for pins cannot be made: {source}{help}");
+                    KernelError::Pin { path: folder.display().to_string(), reason }
+                }
             })?;
         if hold.is_none() {
             hold = held::hold(pin_dir)?;

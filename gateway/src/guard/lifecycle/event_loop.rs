@@ -221,7 +221,7 @@ impl Service<'_> {
             Done::Compressed(path, done) => self.guard.compressed(&path, done),
             Done::Credentials(worked) => self.credentials_done(*worked),
             Done::Crowdsec(done) => self.crowdsec_done(*done),
-            Done::Revocations(file, read) => self.looked_at_revocations(file, read),
+            Done::Revocations(look, read) => self.looked_at_revocations(look, read),
             Done::Flushed(flushed) => self.flushed(flushed),
             Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {
@@ -234,6 +234,7 @@ impl Service<'_> {
             }
             Done::Quotas(worked) => self.quotas_done(*worked),
             Done::Planned(planned) => self.guard.planned(planned, Now::read()),
+            Done::Resolver(files) => self.looked_at_resolver(files),
             Done::Resolved(addresses) => self.guard.protect_identity_providers(addresses),
             Done::Looked(watcher, news, operators) => {
                 self.guard.files_written(&watcher.written(), Now::read());
@@ -268,6 +269,7 @@ impl Service<'_> {
             self.look_at_feeds(beside);
             self.look_at_certificates(beside);
             self.look_at_files(beside);
+            self.look_at_resolver(beside);
             self.look_for_addresses();
         }
         self.guard.tick(Now::read(), self.ticks);
@@ -309,12 +311,17 @@ impl Service<'_> {
         Ok(())
     }
 
-    pub(super) fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
+    pub(super) fn call(&mut self, mut call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = self.actor(&call.caller);
         let answer = match call.request {
             ControlRequest::BlockImportCommit { id, digest, allow_empty } => {
                 let list = (id, digest, allow_empty);
                 return self.guard.import_commit(list, &actor, call.answer, Now::read());
+            }
+            ControlRequest::BlockDel { source } => {
+                let Some(answer) = self.guard.unlist(source, &actor, call.answer, Now::read()) else { return };
+                call.answer = answer;
+                self.guard.handle(ControlRequest::BlockDel { source }, &actor, Now::read())
             }
             // The control socket tells from now on whoever may be told.
             ControlRequest::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),

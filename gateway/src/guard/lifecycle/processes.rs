@@ -1,6 +1,7 @@
 //! What is told of the processes: which there are, and what an operator should know of them.
 
 pub(in crate::guard::lifecycle) mod confined;
+mod fresh;
 pub(in crate::guard::lifecycle) mod handover;
 pub(in crate::guard::lifecycle) mod handover_state;
 pub(in crate::guard::lifecycle) mod observation;

@@ -22,7 +22,7 @@ use crate::{
         cluster::Cluster,
         control::{ControlAnswer, server::Call},
         credentials::{
-            revoked_file::{FileRead, RevokedFile},
+            revoked_file::{FileRead, RevokedFileLook},
             state::CredentialState,
             work::CredentialWork,
         },
@@ -38,6 +38,7 @@ use crate::{
             files::{
                 access_log,
                 named_files::{ChangedFile, FileWatcher, WatchedFiles},
+                resolver_files::{ResolverFiles, WatchedResolver},
             },
             operators::{denials::Denials, pace::RecordLimiter},
             processes::{handover_state::Handover, process_log::ProcessLog, resolved::ResolvedNames},
@@ -122,6 +123,7 @@ pub(super) struct Watched {
     pub(super) fetches: Fetches,
     pub(super) certificates: Certificates,
     pub(super) files: WatchedFiles,
+    pub(super) resolver: WatchedResolver,
 }
 
 /// What the proxies tell.
@@ -184,6 +186,7 @@ impl<'guard> Service<'guard> {
                 fetches,
                 certificates: Certificates::default(),
                 files: WatchedFiles::default(),
+                resolver: WatchedResolver::begin(),
             },
             reports: Reports::default(),
             commands: Commands {
@@ -258,7 +261,8 @@ pub(super) enum Done {
     Files(u64, FileWatcher, Option<Vec<ChangedFile>>),
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
-    Revocations(RevokedFile, Option<FileRead>),
+    Resolver(ResolverFiles),
+    Revocations(RevokedFileLook, Option<FileRead>),
     Seen(Box<ObservedAddresses>),
     Tidied(Vec<String>),
 }

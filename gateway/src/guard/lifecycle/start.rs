@@ -24,10 +24,9 @@ use crate::{
     diagnostic::with_causes,
     guard::{
         audit,
-        bans::{Actor, Guard, GuardParts, UNGUARDED},
+        bans::{Actor, Guard, GuardParts},
         control::server,
-        enforcement::{AtAccept, Enforcement},
-        kernel::{self, Kernel, KernelError},
+        enforcement::Enforcement,
         lifecycle::{
             event_loop::serve,
             files::access_log::{make_folder, open_logs},
@@ -40,7 +39,11 @@ use crate::{
                 upgrade::UPGRADED,
             },
             service::Service,
-            start::{first_pins::FirstPins, state::OpenedState},
+            start::{
+                drop_path::{drop_path, drop_path_for_reload},
+                first_pins::FirstPins,
+                state::OpenedState,
+            },
         },
         processes::{
             launcher::{self, LISTENER, Opening, PORT_TIMEOUT, SocketError},
@@ -57,13 +60,10 @@ use crate::{
         sandbox::{self, Writes},
     },
     policy::limit::spent::SpentBudgets,
-    settings::{
-        audit::AnchorTarget,
-        guard::{self, AttachMode},
-        listener::Listener,
-    },
+    settings::{audit::AnchorTarget, guard, listener::Listener},
 };
 
+mod drop_path;
 pub(super) mod first_pins;
 pub(crate) mod state;
 
@@ -387,88 +387,6 @@ fn unusable(config: &Config, key: &str, right: &str, error: &anyhow::Error) -> a
         () => format!(": write {right}"),
     };
     anyhow!("{place}: {key}: {reason}{hint}")
-}
-
-/// Tells what the kernel program is attached to, and what it does without.
-fn loaded(kernel: Kernel, standing: &mut Vec<String>) -> Box<dyn Enforcement> {
-    for at in kernel.interfaces() {
-        let note = at.note.as_deref().unwrap_or_default();
-        tracing::info!(interface = at.name, native = at.native, adopted = at.adopted, note, "XDP is attached");
-    }
-    for what in kernel.left_out() {
-        tracing::warn!("{what}");
-    }
-    standing.extend_from_slice(kernel.left_out());
-    Box::new(kernel)
-}
-
-/// Loads the kernel program, or does without where that is what was asked for, the rights are missing, or the kernel
-/// refuses it and no mode was demanded.
-fn drop_path(settings: &guard::Settings, ports: &[u16], standing: &mut Vec<String>) -> Result<Box<dyn Enforcement>> {
-    if settings.interfaces.is_empty() {
-        // As long as that is so, `status` says it.
-        tracing::warn!("{UNGUARDED}");
-        let_go(&settings.pin_dir);
-        return Ok(Box::new(AtAccept::default()));
-    }
-    let without = match Kernel::load(settings, ports) {
-        Ok(kernel) => return Ok(loaded(kernel, standing)),
-        Err(error @ (KernelError::NotPermitted { .. } | KernelError::NoBpffs { .. })) => {
-            format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
-        }
-        Err(error @ KernelError::Shared(_)) if settings.mode == AttachMode::Auto => {
-            format!("no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}")
-        }
-        Err(error) if settings.mode == AttachMode::Auto && error.is_refusal() => {
-            // What an earlier program still did could not be undone by anybody.
-            let left = match kernel::remove(&settings.pin_dir) {
-                Ok(removed) if removed.links > 0 => "; an earlier program was detached".to_owned(),
-                Ok(_nothing_attached) => String::new(),
-                Err(error) => format!("; {error}"),
-            };
-            format!(
-                "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}{left}"
-            )
-        }
-        Err(error) => return Err(error.into()),
-    };
-    tracing::warn!("{without}");
-    standing.push(without);
-    Ok(Box::new(AtAccept::default()))
-}
-
-/// Loads the kernel program for a reload that the guard before this one could not do, or does without. The second value says
-/// why the configuration stays as it was.
-fn drop_path_for_reload(
-    settings: &guard::Settings,
-    ports: &[u16],
-    standing: &mut Vec<String>,
-) -> (Box<dyn Enforcement>, Option<String>) {
-    match Kernel::load(settings, ports) {
-        Ok(kernel) => (loaded(kernel, standing), None),
-        Err(error) => {
-            if !settings.interfaces.is_empty() {
-                standing.push(format!(
-                    "no packet is dropped in the kernel, bans are enforced when connections are accepted: {error}"
-                ));
-            }
-            let why = format!("the configuration stays as it was: the kernel program is not loaded: {error}");
-            (Box::new(AtAccept::default()), Some(why))
-        }
-    }
-}
-
-/// Takes out of the kernel what a gateway before this one has left there: nobody would keep its bans up. What another
-/// gateway uses stays.
-fn let_go(pin_dir: &Path) {
-    let removed = kernel::hold(pin_dir).and_then(|hold| hold.map(|_hold| kernel::remove(pin_dir)).transpose());
-    match removed {
-        Ok(Some(removed)) if removed.links > 0 => {
-            tracing::warn!(interfaces = removed.links, "an earlier program was detached");
-        }
-        Ok(_) | Err(KernelError::NotPermitted { .. } | KernelError::Shared(_)) => {}
-        Err(error) => tracing::warn!(%error, "what an earlier gateway has left in the kernel stays"),
-    }
 }
 
 #[cfg(test)]

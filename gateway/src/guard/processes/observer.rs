@@ -83,6 +83,8 @@ struct Running {
     events: Option<AbortHandle>,
     /// How many seconds in a row it had no room for what it was told.
     unheard: u32,
+    /// It is ended for another one to take its place.
+    is_retired: bool,
 }
 
 impl Observer {
@@ -128,6 +130,7 @@ impl Observer {
             finds: false,
             events: None,
             unheard: 0,
+            is_retired: false,
         });
         Ok(())
     }
@@ -148,6 +151,7 @@ impl Observer {
             finds: false,
             events: None,
             unheard: 0,
+            is_retired: false,
         });
         let config = seal(&self.config)?;
         running.channel.try_send_with(&ToObserver::Start, &[config.as_fd(), self.socket.as_fd()])?;
@@ -319,12 +323,24 @@ impl Observer {
         told.is_ok()
     }
 
-    /// It has ended: how.
+    /// Another one is to take its place: the process to end. That counts as no death.
+    pub(crate) const fn retire(&mut self) -> Option<u32> {
+        let Some(running) = &mut self.running else { return None };
+        running.is_retired = true;
+        Some(running.pid)
+    }
+
+    /// It has ended: how, if nobody wanted that.
     pub(crate) fn bury(&mut self, status: i32) -> Option<String> {
-        let Running { pid, since, channel, .. } = self.running.take()?;
+        let Running { pid, since, channel, is_retired, .. } = self.running.take()?;
         // It may have sent what nobody reads.
         channel.close();
         let status = ExitStatus::from_raw(status);
+        if is_retired {
+            tracing::info!(pid, %status, "the observer has made room for another one");
+            self.start_at = Instant::now();
+            return None;
+        }
         self.deaths = if since.elapsed() >= SETTLED { 0 } else { self.deaths + 1 };
         self.restarts += 1;
         let wait = Duration::from_millis(100) * 2_u32.saturating_pow(self.deaths.min(16));

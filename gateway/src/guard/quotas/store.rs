@@ -4,7 +4,7 @@
 
 use std::{collections::HashMap, fs, io, os::unix::fs::OpenOptionsExt as _, path::Path, time::Duration};
 
-use rusqlite::{Connection, TransactionBehavior, params};
+use rusqlite::{Connection, Row, TransactionBehavior, params};
 
 use super::book::QuotaRows;
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     },
     os::clock::Now,
     policy::limit::quota::QuotaSpan,
+    text::counted::counted,
 };
 
 /// The file in the state folder.
@@ -60,11 +61,7 @@ impl QuotaStoreError {
     /// The file itself is of no use, now and later.
     pub(super) fn is_damage(&self) -> bool {
         match &self.0 {
-            SqliteError::Database(
-                rusqlite::Error::FromSqlConversionFailure(..)
-                | rusqlite::Error::IntegralValueOutOfRange(..)
-                | rusqlite::Error::InvalidColumnType(..),
-            ) => true,
+            SqliteError::Database(error) if sqlite::is_of_a_row(error) => true,
             error => error.is_damage(),
         }
     }
@@ -140,50 +137,49 @@ impl QuotaStore {
         )))
     }
 
-    /// What was written, as far as its periods are not over at `now`.
-    pub(super) fn load(&self, now: Now) -> Result<Vec<QuotaRows>, QuotaStoreError> {
+    /// What was written, as far as its periods are not over at `now`; and what to say of rows that cannot be read.
+    pub(super) fn load(&self, now: Now) -> Result<(Vec<QuotaRows>, Option<String>), QuotaStoreError> {
         let mut query = self.connection.prepare("SELECT boot, seen FROM machine")?;
         let mut rows = query.query([])?;
         // In another life of the machine the monotonic clock was another.
         let seen = match rows.next()? {
-            Some(row) => Some(row.get(1)?).filter(|_| row.get::<_, String>(0).ok().as_ref() != Some(&self.boot)),
+            Some(row) => {
+                Some(row.get(1).unwrap_or(0)).filter(|_| row.get::<_, String>(0).ok().as_ref() != Some(&self.boot))
+            }
             None => Some(0),
         };
         let mut loaded: HashMap<i64, QuotaRows> = HashMap::new();
         let mut query = self.connection.prepare("SELECT number, name, counts, start, until, again, ends FROM quota")?;
         let mut rows = query.query([])?;
+        let mut left_out = 0_u64;
         while let Some(row) = rows.next()? {
-            let ends: i64 = row.get(6)?;
-            let (start, end, again) = (row.get(3)?, row.get(4)?, row.get(5)?);
-            let span = QuotaSpan { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
-            if span.ends != 0 {
-                let (name, counts) = (row.get(1)?, row.get(2)?);
-                loaded.insert(
-                    row.get(0)?,
-                    QuotaRows { name, counts, span, is_new: false, rows: Vec::new(), words: Vec::new() },
-                );
+            let Some((number, quota)) = legible(quota(row, seen, now), &mut left_out)? else { continue };
+            if quota.span.ends != 0 {
+                loaded.insert(number, quota);
             }
         }
         let mut query = self.connection.prepare("SELECT quota, key, units, name, until FROM used")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
-            let until: i64 = row.get(4)?;
-            if let Some(written) = loaded.get_mut(&row.get::<_, i64>(0)?).filter(|written| written.span.end == until) {
-                let (key, units): (i64, i64) = (row.get(1)?, row.get(2)?);
-                let name: Option<String> = row.get(3)?;
+            let Some((quota, until, used)) = legible(used(row), &mut left_out)? else { continue };
+            if let Some(written) = loaded.get_mut(&quota).filter(|written| written.span.end == until) {
+                let (key, units, name) = used;
                 written.rows.push((key.cast_unsigned(), units.cast_unsigned(), name.map(Into::into)));
             }
         }
         let mut query = self.connection.prepare("SELECT quota, key, number, until FROM word")?;
         let mut rows = query.query([])?;
         while let Some(row) = rows.next()? {
-            let until: i64 = row.get(3)?;
-            if let Some(written) = loaded.get_mut(&row.get::<_, i64>(0)?).filter(|written| written.span.end == until) {
-                let (key, word): (i64, i64) = (row.get(1)?, row.get(2)?);
+            let Some((quota, until, key, word)) = legible(word(row), &mut left_out)? else { continue };
+            if let Some(written) = loaded.get_mut(&quota).filter(|written| written.span.end == until) {
                 written.words.push((key.cast_unsigned(), word.cast_unsigned()));
             }
         }
-        Ok(loaded.into_values().collect())
+        let told = (left_out > 0).then(|| {
+            let rows = counted(left_out, "row of quotas.db is", "rows of quotas.db are");
+            format!("{rows} left out, as they cannot be read: what is counted there of quotas begins anew")
+        });
+        Ok((loaded.into_values().collect(), told))
     }
 
     /// Writes what has changed, all or nothing. What is of periods that are long over goes.
@@ -222,6 +218,39 @@ impl QuotaStore {
             }
         }
         Ok(change.commit()?)
+    }
+}
+
+/// A row of quotas, by its number.
+fn quota(row: &Row<'_>, seen: Option<i64>, now: Now) -> rusqlite::Result<(i64, QuotaRows)> {
+    let ends: i64 = row.get(6)?;
+    let (start, end, again) = (row.get(3)?, row.get(4)?, row.get(5)?);
+    let span = QuotaSpan { start, end, again, ends: ends.cast_unsigned() }.restored(seen, now);
+    let (name, counts) = (row.get(1)?, row.get(2)?);
+    Ok((row.get(0)?, QuotaRows { name, counts, span, is_new: false, rows: Vec::new(), words: Vec::new() }))
+}
+
+/// A row of what was used: of which quota and until when, and its key, units and name.
+fn used(row: &Row<'_>) -> rusqlite::Result<(i64, i64, (i64, i64, Option<String>))> {
+    Ok((row.get(0)?, row.get(4)?, (row.get(1)?, row.get(2)?, row.get(3)?)))
+}
+
+/// A row of words: of which quota and until when, its key and the word.
+fn word(row: &Row<'_>) -> rusqlite::Result<(i64, i64, i64, i64)> {
+    Ok((row.get(0)?, row.get(3)?, row.get(1)?, row.get(2)?))
+}
+
+/// A row that somebody else has written costs itself alone.
+fn legible<T>(row: rusqlite::Result<T>, left_out: &mut u64) -> rusqlite::Result<Option<T>> {
+    match row {
+        Err(error) if sqlite::is_of_a_row(&error) => {
+            if *left_out == 0 {
+                tracing::warn!(%error, file = FILE, "a row is left out");
+            }
+            *left_out += 1;
+            Ok(None)
+        }
+        row => row.map(Some),
     }
 }
 

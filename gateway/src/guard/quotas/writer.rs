@@ -157,7 +157,11 @@ impl QuotaWriterState {
                     (store, worked.finding) = (anew.0, Some(anew.1));
                     Vec::new()
                 }
-                loaded => loaded.map_err(told)?,
+                loaded => {
+                    let (rows, left_out) = loaded.map_err(told)?;
+                    worked.finding = worked.finding.take().or(left_out);
+                    rows
+                }
             };
             worked.loaded = Some(loaded);
             self.is_read = true;

@@ -44,6 +44,12 @@ impl SqliteError {
     }
 }
 
+/// Whether a single row holds what this program never wrote. The others are as good as before.
+pub(crate) fn is_of_a_row(error: &rusqlite::Error) -> bool {
+    use rusqlite::Error::{FromSqlConversionFailure, IntegralValueOutOfRange, InvalidColumnType, Utf8Error};
+    matches!(error, FromSqlConversionFailure(..) | IntegralValueOutOfRange(..) | InvalidColumnType(..) | Utf8Error(..))
+}
+
 /// Opens a file. What is written to it survives a power cut: nobody waits for its thread but whoever asked.
 ///
 /// # Errors

@@ -14,6 +14,7 @@ use super::{
     record::{AllowanceRecord, BanEnd, BanRecord, CommittedHead},
     row::{record, signed, unsigned},
     source_filter::SourceFilter,
+    unread_rows::UnreadRows,
 };
 
 /// How many ended bans are kept; the oldest go first.
@@ -25,6 +26,8 @@ pub struct BanStore {
     pub(super) connection: Connection,
     /// Whose bans it may have.
     pub(super) seen: SourceFilter,
+    /// Which of its rows were left out.
+    pub(super) unread: UnreadRows,
     /// No other process can read it: see [`BanStore::share`].
     pub(super) alone: bool,
     /// Its file, and which one that was when it was opened.
@@ -64,10 +67,11 @@ impl BanStore {
         self.records("SELECT * FROM ban WHERE ended IS NULL ORDER BY id", [])
     }
 
-    /// Bans that have ended and whose source holds `address` or is one of its prefixes, newest first.
+    /// Bans that have ended and whose source holds `address` or is one of its prefixes, newest first. What cannot be
+    /// read is left out.
     ///
     /// # Errors
-    /// As [`Self::in_force`].
+    /// [`StoreError::Database`].
     pub fn history(&self, address: IpAddr, most: usize) -> Result<Vec<BanRecord>, StoreError> {
         // Every source that could hold the address, from the narrowest: at most 129 texts, looked up by index.
         let width = if address.is_ipv4() { 32 } else { 128 };
@@ -76,10 +80,10 @@ impl BanStore {
             .map(|source| source.to_string())
             .collect();
         let marks = vec!["?"; names.len()].join(",");
-        self.records(
-            &format!("SELECT * FROM ban WHERE ended IS NOT NULL AND source IN ({marks}) ORDER BY id DESC LIMIT {most}"),
-            rusqlite::params_from_iter(names),
-        )
+        let mut query = self.connection.prepare_cached(&format!(
+            "SELECT * FROM ban WHERE ended IS NOT NULL AND source IN ({marks}) ORDER BY id DESC LIMIT {most}"
+        ))?;
+        self.legible("ban", query.query(rusqlite::params_from_iter(names))?, record)
     }
 
     /// What operators have allowed.
@@ -89,13 +93,19 @@ impl BanStore {
     pub fn allowed(&self) -> Result<Vec<AllowanceRecord>, StoreError> {
         let mut query =
             self.connection.prepare_cached("SELECT source, reason, actor FROM allow ORDER BY added, source")?;
-        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, row.get(2)?)))?;
-        rows.map(|row| {
-            let (source, reason, actor) = row?;
-            let source = source.parse().map_err(|_error| StoreError::Row { what: "an allowed source", id: 0 })?;
-            Ok(AllowanceRecord { source, reason, actor })
-        })
-        .collect()
+        let mut rows = query.query([])?;
+        let mut allowed = Vec::new();
+        while let Some(row) = rows.next()? {
+            allowed.push(allowance(row)?);
+        }
+        Ok(allowed)
+    }
+
+    /// The same, as far as it can be read.
+    pub(super) fn salvage_allowed(&self) -> Vec<AllowanceRecord> {
+        let query = self.connection.prepare("SELECT source, reason, actor FROM allow NOT INDEXED");
+        let Ok(mut query) = query else { return Vec::new() };
+        query.query([]).map(|rows| self.legible_until("allow", rows, allowance).0).unwrap_or_default()
     }
 
     /// The audit chain's head. `None`: no chain was ever begun.
@@ -138,6 +148,12 @@ pub fn read_anchor(path: &Path) -> Result<Option<CommittedHead>, StoreError> {
     let connection = Connection::open_with_flags(path, flags)?;
     connection.busy_timeout(Duration::from_secs(2))?;
     anchor(&connection)
+}
+
+fn allowance(row: &Row<'_>) -> Result<AllowanceRecord, StoreError> {
+    let source: String = row.get("source")?;
+    let source = source.parse().map_err(|_error| StoreError::Row { what: "an allowed source", id: 0 })?;
+    Ok(AllowanceRecord { source, reason: row.get("reason")?, actor: row.get("actor")? })
 }
 
 pub(super) fn anchor(connection: &Connection) -> Result<Option<CommittedHead>, StoreError> {

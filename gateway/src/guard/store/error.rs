@@ -35,13 +35,17 @@ pub enum StoreError {
         found: i64,
     },
     /// A row holds what this program never wrote.
-    #[error("the ban store holds {what} that cannot be read in ban {id}")]
+    #[error("the ban store holds {what} that cannot be read{}", in_ban(.id))]
     Row {
         /// Which column.
         what: &'static str,
-        /// Whose.
+        /// Whose; 0: it is none of a ban.
         id: u64,
     },
+}
+
+fn in_ban(id: &u64) -> String {
+    if *id == 0 { String::new() } else { format!(" in ban {id}") }
 }
 
 impl StoreError {

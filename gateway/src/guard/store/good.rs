@@ -46,19 +46,13 @@ impl BanStore {
         let mut query = self.connection.prepare_cached(&format!(
             "SELECT source, last, principals FROM good WHERE last >= ? ORDER BY last DESC LIMIT {most}"
         ))?;
-        let mut rows = query.query([signed(since)])?;
-        let mut clients = Vec::new();
-        while let Some(row) = rows.next()? {
+        let clients = self.legible("good", query.query([signed(since)])?, |row| {
             let (source, principals): (String, String) = (row.get("source")?, row.get("principals")?);
             let principals: Vec<_> = principals.split(' ').filter_map(principal).collect();
-            if let Ok(source) = source.parse()
-                && !principals.is_empty()
-                && unsigned(row, "last")? >= since
-            {
-                clients.push(GoodRow { source, principals });
-            }
-        }
-        Ok(clients)
+            let is_good = !principals.is_empty() && unsigned(row, "last")? >= since;
+            Ok(source.parse().ok().filter(|_| is_good).map(|source| GoodRow { source, principals }))
+        })?;
+        Ok(clients.into_iter().flatten().collect())
     }
 }
 

@@ -19,6 +19,7 @@ use super::{
     salvage::Salvage,
     schema::MIGRATIONS,
     source_filter::SourceFilter,
+    unread_rows::UnreadRows,
 };
 
 /// How many pages the log may have before whoever writes brings it into the file, and waits: 64 MiB.
@@ -86,7 +87,8 @@ impl BanStore {
         connection.execute_batch(GOOD_TABLES)?;
         let file = fs::metadata(path).ok().map(|found| (path.to_owned(), found.ino()));
         let seen = SourceFilter::read(&connection);
-        Ok(Self { connection, seen, alone, file, stands_in: None })
+        let unread = UnreadRows::default();
+        Ok(Self { connection, seen, unread, alone, file, stands_in: None })
     }
 
     /// A store in memory in the place of the one at `path`, which cannot be written because of `why`: with what can
@@ -169,6 +171,16 @@ impl BanStore {
         Ok(self.connection.query_row(query, [], |row| unsigned(row, "newest"))?)
     }
 
+    /// The largest number that a list ever had.
+    ///
+    /// # Errors
+    /// [`StoreError::Database`].
+    pub(crate) fn newest_feed(&self) -> Result<u64, StoreError> {
+        let query = "SELECT max(ifnull((SELECT seq FROM sqlite_sequence WHERE name = 'feed'), 0),
+                         ifnull((SELECT max(id) FROM feed), 0)) AS newest";
+        Ok(self.connection.query_row(query, [], |row| unsigned(row, "newest"))?)
+    }
+
     /// There is room again: others may read the file, too, from the next change on.
     ///
     /// # Errors
@@ -190,6 +202,7 @@ impl BanStore {
         connection.busy_timeout(TIMEOUT)?;
         Ok(Self {
             seen: SourceFilter::everybody(),
+            unread: UnreadRows::default(),
             connection,
             alone: false,
             file: None,

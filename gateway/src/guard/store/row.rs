@@ -22,6 +22,18 @@ pub(super) fn optional(row: &Row<'_>, column: &str) -> rusqlite::Result<Option<u
 
 pub(super) fn record(row: &Row<'_>) -> Result<BanRecord, StoreError> {
     let id = unsigned(row, "id")?;
+    numbered(row, id).map_err(|error| of_ban(error, id))
+}
+
+/// Says which ban it is that cannot be read.
+pub(super) fn of_ban(error: StoreError, id: u64) -> StoreError {
+    match error {
+        StoreError::Database(_) if error.is_of_a_row() => StoreError::Row { what: "a value", id },
+        error => error,
+    }
+}
+
+fn numbered(row: &Row<'_>, id: u64) -> Result<BanRecord, StoreError> {
     let source: String = row.get("source")?;
     let evidence: String = row.get("evidence")?;
     let (how, at): (Option<String>, _) = (row.get("how")?, optional(row, "ended")?);

@@ -2,12 +2,12 @@
 //! banned for before.
 
 use gateway_common::source::Source;
-use rusqlite::params;
+use rusqlite::{Row, params};
 
 use super::{
     database::{BanStore, StoreChange},
     error::StoreError,
-    row::{optional, signed, unsigned},
+    row::{of_ban, optional, signed, unsigned},
 };
 
 /// A source that an operator unbanned.
@@ -47,36 +47,34 @@ pub struct Offence {
 const OFFENCES: &str = "ended IS NOT NULL AND rule IS NOT NULL AND shadow = 0 AND how IN ('expired', 'replaced')";
 
 impl BanStore {
-    /// What operators have unbanned, the latest first.
+    /// What operators have unbanned, the latest first. What cannot be read is left out.
     ///
     /// # Errors
-    /// [`StoreError::Row`] if somebody else wrote into the file.
+    /// [`StoreError::Database`].
     pub fn pardons(&self) -> Result<Vec<Pardon>, StoreError> {
         let mut query = self.connection.prepare_cached("SELECT source, actor, at FROM pardon ORDER BY at DESC")?;
-        let rows = query.query_map([], |row| Ok((row.get::<_, String>(0)?, row.get(1)?, unsigned(row, "at")?)))?;
-        rows.map(|row| {
-            let (source, actor, at) = row?;
+        self.legible("pardon", query.query([])?, |row| {
+            let source: String = row.get("source")?;
             let source = source.parse().map_err(|_error| StoreError::Row { what: "an unbanned source", id: 0 })?;
-            Ok(Pardon { source, actor, at })
+            Ok(Pardon { source, actor: row.get("actor")?, at: unsigned(row, "at")? })
         })
-        .collect()
     }
 
-    /// What operators have promoted.
+    /// What operators have promoted. What cannot be read is left out.
     ///
     /// # Errors
     /// [`StoreError::Database`].
     pub fn promotions(&self) -> Result<Vec<Promotion>, StoreError> {
         let mut query = self.connection.prepare_cached("SELECT what, actor, at FROM promotion ORDER BY what")?;
-        let rows = query
-            .query_map([], |row| Ok(Promotion { what: row.get(0)?, actor: row.get(1)?, at: unsigned(row, "at")? }))?;
-        Ok(rows.collect::<Result<_, _>>()?)
+        self.legible("promotion", query.query([])?, |row| {
+            Ok(Promotion { what: row.get("what")?, actor: row.get("actor")?, at: unsigned(row, "at")? })
+        })
     }
 
-    /// The latest offences of `source` and of what is around it, oldest first.
+    /// The latest offences of `source` and of what is around it, oldest first. What cannot be read is left out.
     ///
     /// # Errors
-    /// [`StoreError::Row`] if somebody else wrote into the file.
+    /// [`StoreError::Database`].
     pub fn offences(&self, source: Source, most: usize) -> Result<Vec<Offence>, StoreError> {
         let names: Vec<String> = (0..=source.length())
             .filter_map(|length| Source::network(source.address(), length))
@@ -110,18 +108,20 @@ impl BanStore {
 
     fn read_offences(&self, query: &str, values: impl rusqlite::Params) -> Result<Vec<Offence>, StoreError> {
         let mut query = self.connection.prepare_cached(query)?;
-        let mut rows = query.query(values)?;
-        let mut offences = Vec::new();
-        while let Some(row) = rows.next()? {
-            let (id, source): (_, String) = (unsigned(row, "id")?, row.get("source")?);
-            offences.push(Offence {
-                source: source.parse().map_err(|_error| StoreError::Row { what: "a source", id })?,
-                started: unsigned(row, "started")?,
-                ended: optional(row, "ended")?.unwrap_or(0),
-            });
-        }
-        Ok(offences)
+        self.legible("ban", query.query(values)?, |row| {
+            let id = unsigned(row, "id")?;
+            offence(row, id).map_err(|error| of_ban(error, id))
+        })
     }
+}
+
+fn offence(row: &Row<'_>, id: u64) -> Result<Offence, StoreError> {
+    let source: String = row.get("source")?;
+    Ok(Offence {
+        source: source.parse().map_err(|_error| StoreError::Row { what: "a source", id })?,
+        started: unsigned(row, "started")?,
+        ended: optional(row, "ended")?.unwrap_or(0),
+    })
 }
 
 impl StoreChange<'_> {

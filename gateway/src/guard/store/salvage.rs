@@ -15,6 +15,7 @@ use super::{
     row::{record, signed},
     safety::{Pardon, Promotion},
     source_filter::SourceFilter,
+    unread_rows::UnreadRows,
 };
 use crate::guard::{feeds::content::FeedContent, state_files::beside};
 
@@ -87,7 +88,8 @@ impl Salvage {
 
     fn read(connection: Connection) -> Self {
         let anchor = anchor(&connection).ok().flatten();
-        let store = BanStore { connection, seen: SourceFilter::everybody(), alone: false, file: None, stands_in: None };
+        let (seen, unread) = (SourceFilter::everybody(), UnreadRows::default());
+        let store = BanStore { connection, seen, unread, alone: false, file: None, stands_in: None };
         let mut records = Vec::new();
         // Not by an index: that may be what is damaged.
         if let Ok(mut query) = store.connection.prepare("SELECT * FROM ban NOT INDEXED WHERE ended IS NULL")
@@ -106,8 +108,8 @@ impl Salvage {
         let promotions = store.promotions();
         Self {
             records,
-            lost_promotions: promotions.is_err(),
-            allowed: store.allowed().unwrap_or_default(),
+            lost_promotions: promotions.is_err() || !store.unread.is_empty(),
+            allowed: store.salvage_allowed(),
             pardons: store.pardons().unwrap_or_default(),
             promotions: promotions.unwrap_or_default(),
             good: store.good(0, MOST_GOOD).unwrap_or_default(),

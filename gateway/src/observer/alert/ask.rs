@@ -89,14 +89,10 @@ impl Alerts {
         let mut report = AlertReport::default();
         for one in tries {
             let Ok((target, outcome)) = one.await else { continue };
-            let (is_sent, why) = match outcome {
-                NotificationOutcome::Sent => (true, None),
-                NotificationOutcome::Failed { why, .. } | NotificationOutcome::Refused(why) => (false, Some(why)),
-            };
             let ReceiverTarget { settings, .. } = &*target;
             let (name, kind) = (settings.name.clone(), settings.kind.name().to_owned());
-            let why = why.map(|why| cut(&why, LONGEST_WHY));
-            report.receivers.push(ReceiverShown { name, kind, waiting: 0, failures: 0, why, tested: Some(is_sent) });
+            let (tested, why) = (Some(outcome.why().is_none()), outcome.why().map(|why| cut(why, LONGEST_WHY)));
+            report.receivers.push(ReceiverShown { name, kind, waiting: 0, failures: 0, why, tested });
         }
         said(&report)
     }

@@ -4,11 +4,15 @@
 //! how things are and what has ended meanwhile. *Invariant:* there is one notification on its way to a receiver at a time,
 //! and a receiver that hangs keeps no other one waiting.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
 use serde::{Deserialize, Serialize};
 
-pub(super) use outcome::NotificationOutcome;
+use outcome::AlertOutcome;
+pub(super) use outcome::{NotificationOutcome, RefusedAlerts};
 pub(super) use pace::RateLimiter;
 
 use super::{
@@ -31,6 +35,9 @@ const MAX_ENTRIES: usize = 500;
 
 /// The most alerts that one notification names.
 pub(super) const MAX_TOLD: usize = 50;
+
+/// An end that a receiver refuses for so many milliseconds is given up: it may never have known of the beginning.
+const LONGEST_REFUSED: u64 = 86_400_000;
 
 /// What is sent at once.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +68,9 @@ struct GroupedAlert {
     /// Whether it has arrived by a try that failed for others of the group: the next one is for those alone.
     #[serde(default)]
     is_taken: bool,
+    /// When the receiver last did not want it: milliseconds since 1970. `None`: that is not the last that it said of it.
+    #[serde(default)]
+    refused: Option<u64>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -141,7 +151,8 @@ impl Outbox {
             None => self.dropped = self.dropped.saturating_add(1),
             Some(group) => {
                 let (alert, changed) = (alert.clone(), now.unix_millis);
-                let entry = GroupedAlert { alert, changed, is_told: false, is_tried: false, is_taken: false };
+                let (is_told, is_tried, is_taken) = (false, false, false);
+                let entry = GroupedAlert { alert, changed, is_told, is_tried, is_taken, refused: None };
                 group.entries.insert(entry.alert.fingerprint.clone(), entry);
             }
         }
@@ -159,13 +170,13 @@ impl Outbox {
         // It is worse than was told, or not so bad: that is news.
         entry.changed = now.unix_millis;
         let is_known = entry.is_told && receiver.resolved || entry.is_tried;
-        (entry.is_told, entry.is_tried, entry.is_taken) = (false, is_known, false);
+        (entry.is_told, entry.is_tried, entry.is_taken, entry.refused) = (false, is_known, false, None);
         // Alertmanager takes it for another alert, as it knows alerts by all their labels.
         if is_known && matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) {
             let key = format!("{}-{}", old.fingerprint, old.severity.name());
             let alert = TrackedAlert { fingerprint: key.clone(), ended: Some(now.unix_millis), ..old };
-            let entry =
-                GroupedAlert { alert, changed: now.unix_millis, is_told: true, is_tried: true, is_taken: false };
+            let (changed, is_taken, refused) = (now.unix_millis, false, None);
+            let entry = GroupedAlert { alert, changed, is_told: true, is_tried: true, is_taken, refused };
             group.entries.insert(key, entry);
         }
     }
@@ -193,7 +204,7 @@ impl Outbox {
             entry.alert.ended = Some(alert.ended.unwrap_or(now.unix_millis));
             entry.alert.summary.clone_from(&alert.summary);
             entry.changed = now.unix_millis;
-            entry.is_taken = false;
+            (entry.is_taken, entry.refused) = (false, None);
         } else {
             group.entries.remove(&alert.fingerprint);
         }
@@ -207,10 +218,20 @@ impl Outbox {
         }
         for (_, group) in &mut self.groups {
             group.sent = group.sent.map(|sent| sent.min(now.unix_millis));
-            group.entries.values_mut().for_each(|entry| entry.changed = entry.changed.min(now.unix_millis));
+            for entry in group.entries.values_mut() {
+                entry.changed = entry.changed.min(now.unix_millis);
+                entry.refused = entry.refused.map(|refused| refused.min(now.unix_millis));
+            }
         }
         if before.is_some() {
             self.pace.clock_was_set_back(now);
+        }
+    }
+
+    /// What was refused is due at once: the receiver is another now, or is asked in another way.
+    pub(super) fn forget_refusals(&mut self) {
+        for (_, group) in &mut self.groups {
+            group.entries.values_mut().for_each(|entry| entry.refused = None);
         }
     }
 
@@ -231,13 +252,17 @@ impl Outbox {
         let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
         let (firing, ended) = (Vec::new(), Vec::new());
         let mut notification = Notification { group: key.clone(), firing, ended, before: group.sent };
-        let heard = group.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
-        // What is new comes first, and what has no place waits for the next one.
-        let mut heard: Vec<&GroupedAlert> = heard.collect();
-        if heard.iter().any(|entry| !entry.is_taken) {
+        // What was refused is tried by itself: it may be that which the receiver cannot take.
+        let is_retry = group.fresh(receiver, silences, now).is_none_or(|due| due > now.unix_millis);
+        let mut heard: Vec<&GroupedAlert> = group.heard(silences, now).collect();
+        heard.retain(|entry| entry.refused.is_some() == is_retry);
+        if is_retry {
+            heard.retain(|entry| group.retry(entry, receiver).is_some_and(|due| due <= now.unix_millis));
+        } else if heard.iter().any(|entry| !entry.is_taken) {
             heard.retain(|entry| !entry.is_taken);
         }
-        heard.sort_by_key(|entry| (!entry.has_news(), entry.alert.began));
+        // What is new comes first, and what has no place waits for the next one.
+        heard.sort_by_key(|entry| (entry.refused, !entry.has_news(), entry.alert.began));
         // Alertmanager forgets what it is not told again.
         let most = if matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
         for entry in heard.into_iter().take(most) {
@@ -255,7 +280,6 @@ impl Outbox {
         let Some((key, told)) = self.on_its_way.take() else { return };
         self.pace.done(outcome, now);
         let mut touched = BTreeSet::from([key.clone()]);
-        let taken = outcome.taken(told.len());
         for (nth, (fingerprint, is_end)) in told.iter().enumerate() {
             // A reload may have put it into another group meanwhile.
             let Some(at) = self.find(&key, fingerprint) else { continue };
@@ -264,26 +288,34 @@ impl Outbox {
                 touched.insert(known.clone());
             }
             let Some(entry) = group.entries.get_mut(fingerprint) else { continue };
-            // Whatever the receiver does not want it is not told again before it is due again.
-            match nth < taken {
-                false => entry.is_tried = true,
-                true if *is_end => {
+            let is_over = entry.alert.ended.is_some();
+            match outcome.of(nth) {
+                AlertOutcome::Failed => (entry.is_tried, entry.refused) = (true, None),
+                AlertOutcome::Refused if is_over && entry.is_out_of_date(now) => {
+                    drop(group.entries.remove(fingerprint))
+                }
+                AlertOutcome::Refused => {
+                    (entry.is_taken, entry.refused) = (false, Some(now.unix_millis));
+                    entry.is_tried |= !entry.is_told;
+                }
+                AlertOutcome::Taken if *is_end => {
                     // It may have begun again meanwhile.
-                    match entry.alert.ended {
-                        Some(_) => drop(group.entries.remove(fingerprint)),
-                        None => (entry.is_told, entry.is_tried) = (false, false),
+                    match is_over {
+                        true => drop(group.entries.remove(fingerprint)),
+                        false => (entry.is_told, entry.is_tried, entry.refused) = (false, false, None),
                     }
                 }
                 // It has ended meanwhile, and nobody is told of that.
-                true if entry.alert.ended.is_some() && !tells_ends => drop(group.entries.remove(fingerprint)),
-                true => {
-                    (entry.is_told, entry.is_tried) = (true, false);
-                    entry.is_taken = entry.alert.ended.is_none();
+                AlertOutcome::Taken if is_over && !tells_ends => drop(group.entries.remove(fingerprint)),
+                AlertOutcome::Taken => {
+                    (entry.is_told, entry.is_tried, entry.refused) = (true, false, None);
+                    entry.is_taken = !is_over;
                 }
             }
         }
+        let is_taken = (0..told.len()).any(|nth| outcome.of(nth) == AlertOutcome::Taken);
         for (_, group) in self.groups.iter_mut().filter(|(known, _)| touched.contains(known)) {
-            group.done(outcome, now);
+            group.done(outcome, is_taken, now);
         }
         self.groups.retain(|(_, group)| !group.entries.is_empty());
     }
@@ -299,12 +331,17 @@ impl GroupedAlert {
     fn has_news(&self) -> bool {
         !self.is_told || self.alert.ended.is_some()
     }
+
+    /// Whether it has changed too long ago for somebody to want to know of it.
+    const fn is_out_of_date(&self, now: Now) -> bool {
+        now.unix_millis.saturating_sub(self.changed) >= LONGEST_REFUSED
+    }
 }
 
 impl AlertGroup {
-    /// A notification of it was sent, or could not be.
-    fn done(&mut self, outcome: &NotificationOutcome, now: Now) {
-        if matches!(outcome, NotificationOutcome::Failed { .. }) {
+    /// A notification of it was sent, or could not be. `is_taken`: an alert of it has arrived.
+    fn done(&mut self, outcome: &NotificationOutcome, is_taken: bool, now: Now) {
+        if matches!(outcome, NotificationOutcome::Failed { .. }) || !is_taken {
             self.tries = self.tries.saturating_add(1);
         } else {
             (self.sent, self.tries) = (Some(now.unix_millis), 0);
@@ -312,19 +349,48 @@ impl AlertGroup {
         }
     }
 
+    /// What nobody has silenced.
+    fn heard(&self, silences: &Silences, now: Now) -> impl Iterator<Item = &GroupedAlert> {
+        self.entries.values().filter(move |entry| !silences.cover(&entry.alert, now.unix_millis))
+    }
+
     /// When the next notification is due. `None`: there is nothing to be told.
     fn due(&self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<u64> {
-        let millis = |time: std::time::Duration| u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-        let heard = || self.entries.values().filter(|entry| !silences.cover(&entry.alert, now.unix_millis));
-        let news = heard().filter(|entry| entry.has_news()).map(|entry| entry.changed).min();
-        if let Some(changed) = news {
-            let first = changed.saturating_add(millis(receiver.group_wait));
-            let next = self.sent.map_or(0, |sent| sent.saturating_add(millis(receiver.group_interval)));
-            return Some(first.max(next));
-        }
-        let sent = self.sent.filter(|_| !receiver.repeat.is_zero())?;
-        heard().next().map(|_| sent.saturating_add(millis(receiver.repeat)))
+        let refused = self.heard(silences, now).filter(|entry| entry.refused.is_some());
+        let retry = refused.filter_map(|entry| self.retry(entry, receiver)).min();
+        self.fresh(receiver, silences, now).into_iter().chain(retry).min()
     }
+
+    /// The same, of what was not refused.
+    fn fresh(&self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<u64> {
+        let heard = || self.heard(silences, now).filter(|entry| entry.refused.is_none());
+        let news = heard().filter(|entry| entry.has_news()).map(|entry| self.first(entry, receiver)).min();
+        news.or_else(|| heard().next().and_then(|_| self.repeat(receiver)))
+    }
+
+    /// When what was refused is tried again. Alertmanager forgets what it is not told again.
+    fn retry(&self, entry: &GroupedAlert, receiver: &Receiver) -> Option<u64> {
+        let due = if entry.has_news() { self.first(entry, receiver) } else { self.repeat(receiver)? };
+        let repeat = Some(millis(receiver.repeat)).filter(|repeat| *repeat > 0);
+        let pause = repeat.map_or(pace::LONGEST, |repeat| repeat.min(pace::LONGEST));
+        Some(due.max(entry.refused?.saturating_add(pause)))
+    }
+
+    /// When it is told of what has changed.
+    fn first(&self, entry: &GroupedAlert, receiver: &Receiver) -> u64 {
+        let next = self.sent.map_or(0, |sent| sent.saturating_add(millis(receiver.group_interval)));
+        entry.changed.saturating_add(millis(receiver.group_wait)).max(next)
+    }
+
+    /// When what goes on is told again. `None`: never.
+    fn repeat(&self, receiver: &Receiver) -> Option<u64> {
+        let sent = self.sent.filter(|_| !receiver.repeat.is_zero())?;
+        Some(sent.saturating_add(millis(receiver.repeat)))
+    }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 /// The group that an alert belongs to.

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use sending::Post;
 pub(super) use sending::{AlertSender, Sending};
 
-use super::dispatch::NotificationOutcome;
+use super::dispatch::{NotificationOutcome, RefusedAlerts};
 use crate::{
     message::observer::alert::secret,
     observer::retry_after::retry_after,
@@ -83,9 +83,9 @@ impl ReceiverTarget {
             ReceiverKind::Syslog(server) => {
                 let ca = &self.settings.dial.ca;
                 let taken = Cell::new(0);
-                timeout(time, syslog::send(server, ca, (sending, &taken), sender))
-                    .await
-                    .unwrap_or_else(|_late| NotificationOutcome::Failed { why: late(), wait: 0, taken: taken.get() })
+                timeout(time, syslog::send(server, ca, (sending, &taken), sender)).await.unwrap_or_else(|_late| {
+                    NotificationOutcome::Failed { why: late(), wait: 0, taken: taken.get(), refused: Vec::new() }
+                })
             }
             _ => match self.posts(sending, sender) {
                 Some(posts) => self.post(client, posts).await,
@@ -126,27 +126,58 @@ impl ReceiverTarget {
     /// Sends one request after the other, each of an alert where there are many. The first that fails is the last.
     async fn post(&self, client: &OutboundClient, posts: Vec<Post>) -> NotificationOutcome {
         let Some(server) = &self.server else { return unusable() };
-        let mut refused = None;
-        for (taken, post) in posts.into_iter().enumerate() {
+        let is_one = !matches!(self.settings.kind, ReceiverKind::Opsgenie { .. } | ReceiverKind::PagerDuty { .. });
+        let mut answers = Answers::default();
+        for post in posts {
             let Ok(headers) = headers(&post) else { return unusable() };
             let body = Bytes::from(post.body.to_string());
             let request = OutboundRequest { method: Method::POST, url: post.url, headers, body, most: LONGEST_ANSWER };
-            match client.ask(server, request).await {
-                Ok(answer) => match outcome(&answer) {
-                    NotificationOutcome::Sent => {}
-                    NotificationOutcome::Refused(why) => refused = Some(why),
-                    NotificationOutcome::Failed { why, wait, .. } => {
-                        return NotificationOutcome::Failed { why, wait, taken };
-                    }
-                },
+            let outcome = match client.ask(server, request).await {
+                Ok(answer) => outcome(&answer),
                 // It has been taken: the answer is of no interest.
-                Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::Content) => {}
-                Err(failure) => {
-                    return NotificationOutcome::Failed { why: words::without_urls(&failure.why), wait: 0, taken };
+                Err(failure) if matches!(failure.kind, FailureKind::TooLarge | FailureKind::Content) => {
+                    NotificationOutcome::Sent
                 }
+                Err(failure) => NotificationOutcome::failed(words::without_urls(&failure.why)),
+            };
+            if let Some(failed) = answers.add(outcome) {
+                return failed;
             }
         }
-        refused.map_or(NotificationOutcome::Sent, NotificationOutcome::Refused)
+        answers.outcome(is_one)
+    }
+}
+
+/// What the requests of one notification were answered, one after the other.
+#[derive(Debug, Default)]
+struct Answers {
+    answered: usize,
+    refused: Vec<usize>,
+    why: Option<String>,
+}
+
+impl Answers {
+    /// Takes the next answer. If it is a failure, returns what became of the notification.
+    fn add(&mut self, outcome: NotificationOutcome) -> Option<NotificationOutcome> {
+        match outcome {
+            NotificationOutcome::Sent => {}
+            NotificationOutcome::Refused { why, .. } => {
+                self.refused.push(self.answered);
+                self.why = Some(why);
+            }
+            NotificationOutcome::Failed { why, wait, .. } => {
+                let refused = std::mem::take(&mut self.refused);
+                return Some(NotificationOutcome::Failed { why, wait, taken: self.answered, refused });
+            }
+        }
+        self.answered += 1;
+        None
+    }
+
+    /// What became of it once all are answered. `is_one`: one request has all alerts.
+    fn outcome(self, is_one: bool) -> NotificationOutcome {
+        let alerts = if is_one { RefusedAlerts::All } else { RefusedAlerts::Only(self.refused) };
+        self.why.map_or(NotificationOutcome::Sent, |why| NotificationOutcome::Refused { why, alerts })
     }
 }
 
@@ -170,15 +201,19 @@ fn headers(post: &Post) -> Result<HeaderMap, http::Error> {
     Ok(headers)
 }
 
-/// What an answer means. Whatever somebody can put right is tried again: a wrong key, a receiver that has moved.
+/// What an answer means. Everything is tried again, as somebody may put it right: a wrong key, a receiver that has moved. What
+/// is wrong with the request itself is tried again after a longer pause. PagerDuty and Opsgenie say so of a wrong key.
 fn outcome(answer: &OutboundResponse) -> NotificationOutcome {
     let why = || format!("it answers {}", answer.status);
     match answer.status {
         status if status.is_success() => NotificationOutcome::Sent,
         StatusCode::BAD_REQUEST | StatusCode::PAYLOAD_TOO_LARGE | StatusCode::UNPROCESSABLE_ENTITY => {
-            NotificationOutcome::Refused(why())
+            NotificationOutcome::refused(why())
         }
-        _ => NotificationOutcome::Failed { why: why(), wait: retry_after(&answer.headers), taken: 0 },
+        _ => {
+            let (wait, refused) = (retry_after(&answer.headers), Vec::new());
+            NotificationOutcome::Failed { why: why(), wait, taken: 0, refused }
+        }
     }
 }
 

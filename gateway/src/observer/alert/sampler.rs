@@ -3,7 +3,7 @@
 //! *Invariant:* a counter that goes back, or that the observer has just come to know, is no increase: nobody is told of
 //! what happened before it looked.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use crate::{
     message::telemetry::{Histogram, Metric, Series, SeriesValue},
@@ -14,6 +14,9 @@ use crate::{
 
 /// The most alerts that one rule tells apart. What is beyond them is left out, in the order of the labels.
 pub(super) const MAX_GROUPS: usize = 200;
+
+/// The most of what is beyond them that is told apart, so that each is counted once.
+const MAX_LEFT_OUT: usize = 1_000;
 
 /// How many states are kept of a window.
 const POINTS: u64 = 60;
@@ -27,6 +30,10 @@ pub(super) struct Sampler {
     groups: BTreeMap<LabelValues, VecDeque<Point>>,
     /// When sums were looked at before.
     last: Option<u64>,
+    /// What was beyond [`MAX_GROUPS`] at the last look.
+    beyond: BTreeSet<LabelValues>,
+    /// How many groups have come to be beyond it since somebody has asked.
+    left_out: u64,
 }
 
 /// Sums at one moment.
@@ -49,10 +56,31 @@ struct Sum {
 impl Sampler {
     /// The number of each group that has one.
     pub(super) fn values(&mut self, rule: &AlertRule, sums: &Sums, now: Now) -> Vec<(LabelValues, f64)> {
-        let current = gather(rule, sums);
-        if !rule.measure.has_window() {
-            return current.into_iter().filter_map(|(group, sum)| Some((group, level(rule, &sum, now)?))).collect();
-        }
+        let mut beyond = BTreeSet::new();
+        let current = gather(rule, sums, &mut beyond);
+        let values = match rule.measure.has_window() {
+            true => self.over_window(rule, current, &mut beyond, now),
+            false => current.into_iter().filter_map(|(group, sum)| Some((group, level(rule, &sum, now)?))).collect(),
+        };
+        let new = beyond.difference(&self.beyond).count();
+        self.left_out = self.left_out.saturating_add(u64::try_from(new).unwrap_or(u64::MAX));
+        self.beyond = beyond;
+        values
+    }
+
+    /// How many groups there was no room for since the last time that this was asked. Each counts once while it is there.
+    pub(super) const fn take_left_out(&mut self) -> u64 {
+        std::mem::replace(&mut self.left_out, 0)
+    }
+
+    /// The numbers of what is looked at over a window.
+    fn over_window(
+        &mut self,
+        rule: &AlertRule,
+        current: BTreeMap<LabelValues, Sum>,
+        beyond: &mut BTreeSet<LabelValues>,
+        now: Now,
+    ) -> Vec<(LabelValues, f64)> {
         let window = u64::try_from(rule.window.as_nanos()).unwrap_or(u64::MAX);
         let before = self.last.replace(now.monotonic);
         // Whoever has not looked for a whole window begins anew.
@@ -65,6 +93,7 @@ impl Sampler {
         let mut values = Vec::new();
         for (group, sum) in current {
             if !self.groups.contains_key(&group) && self.groups.len() >= MAX_GROUPS {
+                leave_out(group, beyond);
                 continue;
             }
             let points = self.groups.entry(group.clone()).or_insert_with(|| {
@@ -93,8 +122,14 @@ impl Sampler {
     }
 }
 
-/// The sums of each group.
-fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
+fn leave_out(group: LabelValues, beyond: &mut BTreeSet<LabelValues>) {
+    if beyond.len() < MAX_LEFT_OUT {
+        beyond.insert(group);
+    }
+}
+
+/// The sums of each group that there is room for. The others are put into `beyond`.
+fn gather(rule: &AlertRule, sums: &Sums, beyond: &mut BTreeSet<LabelValues>) -> BTreeMap<LabelValues, Sum> {
     let labels = rule.metric.row().labels;
     let places: Vec<Option<usize>> = rule.by.iter().map(|label| labels.iter().position(|own| own == label)).collect();
     let group = |series: &Series| -> LabelValues {
@@ -104,6 +139,7 @@ fn gather(rule: &AlertRule, sums: &Sums) -> BTreeMap<LabelValues, Sum> {
     for (series, value) in of_metric(sums, rule.metric).filter(|(series, _)| matches(series, labels, &rule.filter)) {
         let group = group(series);
         if !groups.contains_key(&group) && groups.len() >= MAX_GROUPS {
+            leave_out(group, beyond);
             continue;
         }
         let sum = groups.entry(group).or_default();

@@ -6,6 +6,8 @@ use crate::{
     settings::alert::{AlertComparison, AlertCondition, builtin},
 };
 
+mod every_builtin;
+
 fn at(second: u64) -> Now {
     Now { monotonic: second * SECOND, unix_millis: 1_000_000_000_000 + second * 1_000 }
 }
@@ -76,6 +78,37 @@ fn reloads_reach_what_goes_on() {
     settings.rules[0].severity = Severity::Critical;
     alerts.configure(&settings, at(800));
     assert_eq!(sent(&alerts, &worse, 820), (1, 0));
+}
+
+/// A wrong key loses no page: what was refused is due once the key is another, and after a restart.
+#[test]
+fn what_was_refused_is_tried_with_other_settings() {
+    let url = crate::settings::outbound::SecretUrl { text: "https://events.example/".to_owned(), file: None };
+    let pager = |key: &str| {
+        let key = crate::os::file::NamedFile { path: "/key".into(), bytes: key.as_bytes().into() };
+        let kind = alert::ReceiverKind::PagerDuty { url: url.clone(), key };
+        Receiver { kind, repeat: Duration::ZERO, ..receiver() }
+    };
+    let alerts = Alerts::new(at(0));
+    alerts.configure(&settings(&[&pager("wrong")]), at(0));
+    begin(&alerts, 1);
+    let refuse = |alerts: &Alerts, second| {
+        let mut outboxes = alerts.outboxes.borrow_mut();
+        let outbox = outboxes.get_mut("ops").unwrap();
+        assert!(outbox.next(&pager("wrong"), &Silences::default(), at(second)).is_some());
+        outbox.done(&NotificationOutcome::refused("400".to_owned()), true, at(second));
+    };
+    refuse(&alerts, 20);
+    alerts.configure(&settings(&[&pager("wrong")]), at(30));
+    assert!(!waits(&alerts, &pager("wrong"), 30), "nothing is other than before");
+    alerts.configure(&settings(&[&pager("right")]), at(40));
+    assert!(waits(&alerts, &pager("right"), 40));
+    refuse(&alerts, 50);
+    let next = Alerts::new(at(60));
+    next.configure(&settings(&[&pager("right")]), at(60));
+    next.restore(files(&kept(&alerts)), at(61));
+    assert_eq!(sent(&next, &pager("right"), 62), (1, 0));
+    assert_eq!(sent(&next, &pager("right"), 90_000), (0, 0));
 }
 
 #[test]

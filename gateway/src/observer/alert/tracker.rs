@@ -16,6 +16,9 @@ use crate::{
 /// The most alerts at once. What is beyond them is left out.
 pub(super) const MAX_ALERTS: usize = 2_000;
 
+/// The most alerts beyond those that are told apart, so that each is counted once.
+const MAX_LEFT_OUT: usize = 10_000;
+
 /// An alert.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct TrackedAlert {
@@ -86,7 +89,9 @@ impl Tracked {
 #[derive(Debug, Default)]
 pub(super) struct Tracker {
     tracked: BTreeMap<String, Tracked>,
-    /// How many there was no room for.
+    /// Those that there is no room for while their condition holds: their fingerprints, and whose rules they are of.
+    beyond: BTreeMap<String, String>,
+    /// How many alerts there was no room for.
     pub(super) left_out: u64,
 }
 
@@ -122,6 +127,7 @@ impl Tracker {
     pub(super) fn keep_rules(&mut self, rules: &[AlertRule], now: Now) -> Vec<AlertChange> {
         let rules: BTreeMap<&str, &AlertRule> = rules.iter().map(|rule| (&*rule.name, rule)).collect();
         let mut changes = Vec::new();
+        self.beyond.retain(|_, rule| rules.contains_key(&**rule));
         self.tracked.retain(|_, one| {
             if let Some(rule) = rules.get(&*one.rule) {
                 (one.alert.severity, one.alert.runbook) = (rule.severity, rule.runbook.clone());
@@ -162,9 +168,12 @@ impl Tracker {
                 continue;
             }
             if self.tracked.len() >= MAX_ALERTS {
-                self.left_out = self.left_out.saturating_add(1);
+                if self.beyond.len() < MAX_LEFT_OUT && self.beyond.insert(fingerprint, rule.name.clone()).is_none() {
+                    self.left_out = self.left_out.saturating_add(1);
+                }
                 continue;
             }
+            self.beyond.remove(&fingerprint);
             let is_firing = rule.hold.is_zero();
             let alert = TrackedAlert {
                 fingerprint: fingerprint.clone(),
@@ -182,6 +191,7 @@ impl Tracker {
             let one = Tracked { rule, alert, is_firing, latest: None, holds_since: now.monotonic, fails_since: None };
             self.tracked.insert(fingerprint, one);
         }
+        self.beyond.retain(|fingerprint, of| *of != rule.name || holding.contains(fingerprint));
         // Where there is nothing to compare with any more, the condition does not hold.
         self.tracked.retain(|fingerprint, one| {
             if one.rule != rule.name || holding.contains(fingerprint) {

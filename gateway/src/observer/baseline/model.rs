@@ -41,7 +41,7 @@ pub(super) struct HourStats(f32, f32, u16, #[serde(default)] f32);
 pub(super) struct Hour {
     /// 0: Monday at 0 h, in the time zone of the configuration.
     pub(super) of_week: usize,
-    /// Hours since 1970, which no clock change repeats.
+    /// When the hour of the clock began, in hours since 1970, which no clock change repeats.
     pub(super) stamp: i64,
 }
 

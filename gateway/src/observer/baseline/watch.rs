@@ -162,6 +162,13 @@ impl Watch {
         began
     }
 
+    /// Nobody looks for a while: the minutes before and after it are not in a row.
+    pub(super) fn interrupt(&mut self) {
+        for watched in self.series.values_mut() {
+            (watched.unusual, watched.usual, watched.last) = (0, 0, None);
+        }
+    }
+
     /// What there was more of than usual in the minute that ended at `now_unix`, and single clients are counted by: failures
     /// first.
     pub(super) fn deviating(&self, settings: &anomalies::Settings, now_unix: u64) -> Vec<Deviating> {
@@ -232,10 +239,10 @@ impl Watch {
         deviation.attribute(shown);
     }
 
-    /// How many times as much as usual each series is, where something is usual.
+    /// How many times as much as usual each series was in the last minute, where something is usual and there is a number.
     pub(super) fn ratios(&self) -> impl Iterator<Item = (&SeriesKey, f64)> {
         self.series.iter().filter_map(|(key, watched)| {
-            let (value, usual) = watched.last?;
+            let (value, usual) = watched.last.filter(|_| watched.missing == 0)?;
             // Of nothing there are no times as much: what is no difference stands in its place.
             Some((key, value / usual.max(key.1.floor(0.0))))
         })
@@ -268,7 +275,10 @@ fn hour(unix_millis: u64, zone: &TimeZone) -> Hour {
     let civil = zone.to_datetime(moment);
     let day = usize::try_from(civil.weekday().to_monday_zero_offset()).unwrap_or(0);
     let of_week = day * 24 + usize::try_from(civil.hour()).unwrap_or(0);
-    Hour { of_week, stamp: millis / 3_600_000 }
+    // Where the clock is half an hour off, its hours begin within those of UTC.
+    let seconds = i64::from(civil.minute()) * 60 + i64::from(civil.second());
+    let began = millis.saturating_sub(seconds * 1_000);
+    Hour { of_week, stamp: began.div_euclid(3_600_000) }
 }
 
 #[cfg(test)]

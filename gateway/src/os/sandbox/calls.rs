@@ -237,6 +237,9 @@ const CLONE_THREAD: u64 = 0x0001_0000;
 
 const WRITE: u64 = 2;
 const EXECUTE: u64 = 4;
+/// `MAP_TYPE`, `MAP_PRIVATE`, `MAP_ANONYMOUS`.
+const MAPPING: u64 = 0xf;
+const PRIVATE: u64 = 2;
 const ANONYMOUS: u64 = 0x20;
 
 const AF_UNIX: u64 = 1;
@@ -298,6 +301,8 @@ pub(super) fn launcher() -> AllowedCalls {
         allow.always(calls);
     }
     allow.when(libc::SYS_clone, &[masked(0, NAMESPACES, 0)]);
+    // Programs begin with its filter, and load their libraries: from files, into memory of their own.
+    allow.when(libc::SYS_mmap, &[masked(2, WRITE | EXECUTE, EXECUTE), masked(3, MAPPING | ANONYMOUS, PRIVATE)]);
     allow.any_of(libc::SYS_bpf, 0, &BPF_COMMANDS_START);
     allow.any_of(libc::SYS_ioctl, 1, &[IOCTL_START]);
     allow.any_of(libc::SYS_prctl, 0, PRCTL_START);
@@ -321,9 +326,9 @@ fn shared() -> AllowedCalls {
     for calls in [ALWAYS, ALWAYS_RECENT, ALWAYS_OLD] {
         allow.always(calls);
     }
-    // Nothing is both written and run. What is run comes from a file, as a library that is loaded does.
+    // Nothing is run but what is loaded already. A library may not be loaded: a file that is open for writing, or one in
+    // memory, could be written first.
     allow.when(libc::SYS_mmap, &[masked(2, EXECUTE, 0)]);
-    allow.when(libc::SYS_mmap, &[masked(2, WRITE | EXECUTE, EXECUTE), masked(3, ANONYMOUS, 0)]);
     allow.when(libc::SYS_mprotect, &[masked(2, EXECUTE, 0)]);
     // One's own limits.
     allow.when(libc::SYS_prlimit64, &[is(0, 0)]);

@@ -27,6 +27,11 @@ pub const RESOLVER: [&str; 16] = [
     "/dev/urandom",
 ];
 
+/// Those of them that are read again whenever a name is resolved. Others may be put in their place while the gateway runs,
+/// and a confined process cannot read these: Landlock knows a file by its inode.
+pub const READ_AGAIN: [&str; 5] =
+    ["/etc/resolv.conf", "/etc/hosts", "/etc/host.conf", "/etc/nsswitch.conf", "/etc/gai.conf"];
+
 /// What is written where, and how.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Writes {

@@ -14,6 +14,8 @@ use std::{
 use super::*;
 use crate::os::{self, SchedulingPolicy};
 
+mod mappings;
+
 /// Which process the child plays; set for children only.
 const ROLE: &str = "GATEWAY_SANDBOX_ROLE";
 const FOLDER: &str = "GATEWAY_SANDBOX_FOLDER";
@@ -85,6 +87,7 @@ fn calls_of_32_bit_programs_end_the_process() {
 fn child() {
     let Ok(role) = env::var(ROLE) else { return };
     let folder = PathBuf::from(env::var_os(FOLDER).unwrap());
+    let writable = mappings::writable(&folder);
     let report = match role.split(' ').next() {
         Some("guard") => guard(&[
             Writes::Everything(folder.join("state")),
@@ -108,6 +111,7 @@ fn child() {
         return;
     }
     refused_to_both();
+    mappings::nothing_new_is_run(&writable);
     refused_once_confined();
     works_for_both();
     // Reads and writes are Landlock's, and a kernel may be without.
@@ -137,12 +141,6 @@ fn check(table: &[(&str, i64, &[usize], i32)]) {
 const STREAM: usize = 1;
 const DATAGRAM: usize = 2;
 const RAW: usize = 3;
-/// `PROT_READ`, `PROT_WRITE`, `PROT_EXEC`.
-const R: usize = 1;
-const W: usize = 2;
-const X: usize = 4;
-/// `MAP_PRIVATE | MAP_ANONYMOUS`.
-const ANONYMOUS: usize = 0x22;
 const NOWHERE: usize = usize::MAX;
 
 fn refused_to_both() {
@@ -207,14 +205,6 @@ fn refused_to_both() {
         ("SO_ATTACH_BPF", libc::SYS_setsockopt, &[0, 1, 50, 0, 0], EPERM),
         ("SO_ATTACH_REUSEPORT_CBPF", libc::SYS_setsockopt, &[0, 1, 51, 0, 0], EPERM),
         ("SO_ATTACH_REUSEPORT_EBPF", libc::SYS_setsockopt, &[0, 1, 52, 0, 0], EPERM),
-        ("W+X", libc::SYS_mmap, &[0, 4_096, R | W | X, ANONYMOUS, NOWHERE, 0], EPERM),
-        ("W+X unread", libc::SYS_mmap, &[0, 4_096, W | X, ANONYMOUS, NOWHERE, 0], EPERM),
-        ("X of no file", libc::SYS_mmap, &[0, 4_096, R | X, ANONYMOUS, NOWHERE, 0], EPERM),
-        ("W", libc::SYS_mmap, &[0, 4_096, R | W, ANONYMOUS, NOWHERE, 0], 0),
-        ("turned to X", libc::SYS_mprotect, &[0, 4_096, R | X], EPERM),
-        ("turned to W+X", libc::SYS_mprotect, &[0, 4_096, R | W | X], EPERM),
-        ("with a key", libc::SYS_pkey_mprotect, &[0, 4_096, R | X, 0], EPERM),
-        ("remap_file_pages", libc::SYS_remap_file_pages, &[0, 4_096, 0, 0, 0], EPERM),
         ("PR_SET_DUMPABLE", libc::SYS_prctl, &[4, 1], EPERM),
         ("PR_SET_SECCOMP", libc::SYS_prctl, &[22, 2, 0], EPERM),
         ("PR_SET_MM", libc::SYS_prctl, &[35, 1, 0, 0, 0], EPERM),

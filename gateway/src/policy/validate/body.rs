@@ -6,7 +6,7 @@
 use http::HeaderValue;
 
 use self::{
-    field::FormField,
+    field::{FileLimits, FormField},
     media::{MediaRange, MediaType},
 };
 use super::{
@@ -29,6 +29,9 @@ pub(super) mod file_type;
 pub(super) mod media;
 pub(super) mod multipart;
 
+/// What each JSON text of a sequence begins with (RFC 7464). In a JSON text it is never written as it is.
+const RECORD_SEPARATOR: u8 = 0x1e;
+
 /// What the bodies of an operation must be.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Body {
@@ -40,6 +43,8 @@ pub(super) struct Body {
 /// What a body of one media type must be.
 #[derive(Clone, Debug)]
 pub(super) enum Content {
+    /// Nobody looks into it, and it must not be larger or smaller than this.
+    File(FileLimits),
     /// `application/x-www-form-urlencoded`.
     Form {
         schema: SchemaId,
@@ -51,6 +56,8 @@ pub(super) enum Content {
     Json(Option<SchemaId>),
     /// One JSON text a line.
     JsonLines(SchemaId),
+    /// JSON texts, each behind a record separator (RFC 7464).
+    JsonSequence(SchemaId),
     /// `multipart/form-data`.
     Multipart {
         schema: SchemaId,
@@ -94,6 +101,7 @@ impl Body {
             None => Err(unsupported("Content-Type is not declared")),
             Some(Content::Unsupported) => Err(unsupported("the gateway cannot judge this Content-Type")),
             Some(Content::Opaque) => Ok(Reading::Pass),
+            Some(content) if matches!(content, Content::File(_)) => Ok(Reading::Read(content, media_type)),
             Some(_) if !media_type.is_utf_8() => Err(unsupported("charset is not UTF-8")),
             Some(content) => Ok(Reading::Read(content, media_type)),
         }
@@ -109,6 +117,12 @@ impl Body {
 }
 
 impl Content {
+    /// Judges a body of a known length without reading it. `None`: it has to be read.
+    pub(super) fn judge_length(&self, length: Option<u64>) -> Option<Result<(), Refusal>> {
+        let (Self::File(limits), Some(length)) = (self, length) else { return None };
+        Some(limits.judge_length(length).map_err(wrong_length))
+    }
+
     /// Judges a whole body.
     ///
     /// # Errors
@@ -123,15 +137,17 @@ impl Content {
         let judged = match self {
             Self::Opaque => return Ok(()),
             Self::Unsupported => return Err(Refusal::new(Reject::UnsupportedMediaType, "cannot be judged")),
+            Self::File(files) => {
+                let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
+                return files.judge_length(length).map_err(wrong_length);
+            }
             Self::Json(schema) => return judge_json(schemas, *schema, body, &mut { limits }),
-            Self::JsonLines(schema) => {
-                let lines = body.split(|byte| *byte == b'\n').map(<[u8]>::trim_ascii).filter(|line| !line.is_empty());
-                // All lines together get what the body is worth.
-                let mut limits = limits;
-                for line in lines {
-                    judge_json(schemas, Some(*schema), line, &mut limits)?;
-                }
-                return Ok(());
+            Self::JsonLines(schema) => return judge_texts(schemas, *schema, body, b'\n', limits),
+            Self::JsonSequence(schema) => {
+                let texts = body.strip_prefix(&[RECORD_SEPARATOR]).ok_or_else(|| {
+                    Refusal::new(Reject::BadRequest, "body: a JSON text of a sequence must begin with 0x1E (RFC 7464)")
+                })?;
+                return judge_texts(schemas, *schema, texts, RECORD_SEPARATOR, limits);
             }
             Self::Text(schema) => {
                 let texts = style::Texts::One(utf_8(body)?.to_owned());
@@ -180,6 +196,25 @@ fn judge_json(
         Unfit::Invalid(violations) => invalid(violations.into_vec()),
         Unfit::TooComplex => too_complex(),
     })
+}
+
+/// Judges JSON texts with a separator between them. All together get what the body is worth.
+fn judge_texts(
+    schemas: &SchemaSet,
+    schema: SchemaId,
+    body: &[u8],
+    separator: u8,
+    mut limits: WorkLimits,
+) -> Result<(), Refusal> {
+    let texts = body.split(|byte| *byte == separator).map(<[u8]>::trim_ascii).filter(|text| !text.is_empty());
+    for text in texts {
+        judge_json(schemas, Some(schema), text, &mut limits)?;
+    }
+    Ok(())
+}
+
+fn wrong_length((rule, expected): (&'static str, &'static str)) -> Refusal {
+    invalid(vec![Violation::new(RequestPart::Body, "", rule, expected)])
 }
 
 fn too_complex() -> Refusal {

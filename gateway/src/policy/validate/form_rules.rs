@@ -148,7 +148,7 @@ fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Diagnostic> {
         built.map_err(|error| Diagnostic::new(key("file_name"), error.to_string()))
     };
     let name = file.file_name.as_ref().map(compile).transpose()?;
-    let files = FileLimits { largest: file.max_size, name };
+    let files = FileLimits { largest: file.max_size, name, ..FileLimits::default() };
     Ok(FormField { parameter, types, headers: Vec::new(), is_file: true, files })
 }
 

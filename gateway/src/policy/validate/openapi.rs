@@ -9,12 +9,13 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 
 pub use self::{
     collector::DocumentReading,
     document::DocumentFault,
+    named_files::file_faults,
     operation::NamedLimit,
     outline::Outline,
     reports::{LARGEST_RESPONSE, ResponseFault, ResponseSchema},
@@ -25,6 +26,7 @@ use self::{
     document::Documents,
     operation::{Condition, Operation, Template},
     paths::Paths,
+    reported::ReportedViolations,
     responses::Responses,
 };
 use super::{
@@ -46,11 +48,14 @@ mod compile;
 mod content;
 mod document;
 mod fields;
+mod files;
 pub mod lint;
+mod named_files;
 mod operation;
 mod outline;
 mod parameters;
 pub(in crate::policy::validate) mod paths;
+mod reported;
 mod reports;
 mod responses;
 mod security;
@@ -70,6 +75,8 @@ pub struct Contract {
     schemes: Schemes,
     /// `None`: they are not looked at.
     responses: Option<Box<Responses>>,
+    /// What requests broke that passed all the same.
+    reported: ReportedViolations,
     warnings: Vec<DocumentFault>,
 }
 
@@ -124,6 +131,12 @@ pub enum BodyReading {
 }
 
 impl Contract {
+    /// What requests broke of it that passed all the same.
+    #[must_use]
+    pub const fn reported(&self) -> &ReportedViolations {
+        &self.reported
+    }
+
     /// Compiles a document, which may refer to `others` by their paths.
     ///
     /// # Errors
@@ -157,11 +170,12 @@ impl Contract {
             refuses_read_only: !reading.allows_read_only,
             is_response: false,
         };
-        let schemas = SchemaSet::compile(&documents.all, &read.schemas, openapi, formats)
+        let schemas = SchemaSet::compile_with_files(&documents.all, &read.schemas, &read.files, openapi, formats)
             .map_err(|fault| documents.fault_at(fault.document, &fault.place, fault.message))?;
         let mut operations = read.operations;
         compile::set_shapes(&mut operations, &schemas);
         let mut warnings = read.warnings;
+        warnings.extend(named_files::misspelt_components(documents));
         let unknown = schemas.unknown_formats().iter();
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
@@ -174,6 +188,7 @@ impl Contract {
             let message = format!("`nullable` without `type` beside it does not allow null: add the `type`{others}");
             documents.fault_at(idle.document, &idle.place, message)
         }));
+        warnings.extend(doubtful(documents, &schemas, "readOnly"));
         let mut response_examples = Vec::new();
         let responses = read.responses.map(|wanted| {
             let openapi = OpenApi { refuses_read_only: true, is_response: true, ..openapi };
@@ -182,10 +197,13 @@ impl Contract {
                 warnings.push(documents.fault_at(fault.document, &fault.place, message));
             });
             response_examples = wanted.examples;
-            Some(Box::new(Responses::new(schemas.ok()?, wanted.operations)))
+            let schemas = schemas.ok()?;
+            warnings.extend(doubtful(documents, &schemas, "writeOnly"));
+            Some(Box::new(Responses::new(schemas, wanted.operations)))
         });
         let contract = Self {
             responses: responses.flatten(),
+            reported: ReportedViolations::default(),
             path: path.to_owned(),
             schemas,
             paths: read.paths,
@@ -326,6 +344,11 @@ impl Contract {
         self.operations.iter().map(|operation| &*operation.limits)
     }
 
+    /// The headers that are judged, of any operation.
+    pub fn judged_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.operations.iter().flat_map(|operation| operation.parameters.headers())
+    }
+
     /// Counts a request for an operation, if it is deprecated.
     pub fn note_call(&self, operation: OperationId) {
         if let Some(operation) = self.operations.get(operation.0).filter(|operation| operation.is_deprecated) {
@@ -366,10 +389,11 @@ impl Contract {
         if length.is_none() && !operation.body.is_declared() {
             return Ok(BodyReading::Whole);
         }
-        match operation.body.reading(headers.get(header::CONTENT_TYPE))? {
-            body::Reading::Pass => Ok(BodyReading::Pass),
-            body::Reading::Read(..) => Ok(BodyReading::Whole),
-        }
+        let reading = operation.body.reading(headers.get(header::CONTENT_TYPE))?;
+        let body::Reading::Read(content, _) = reading else { return Ok(BodyReading::Pass) };
+        // An encoded body is of another length than what it stands for.
+        let length = length.filter(|_| !headers.contains_key(header::CONTENT_ENCODING));
+        content.judge_length(length).map_or(Ok(BodyReading::Whole), |judged| judged.map(|()| BodyReading::Pass))
     }
 
     /// Judges a whole body if that takes no longer than a worker may be held. `None`: it would; [`Self::judge_body`]
@@ -419,6 +443,20 @@ impl Contract {
             body::Reading::Read(content, media_type) => content.judge(&self.schemas, &media_type, body, limits),
         }
     }
+}
+
+/// Tells of schemas that require what is `keyword` by one alternative alone.
+fn doubtful(documents: &Documents, schemas: &SchemaSet, keyword: &str) -> Option<DocumentFault> {
+    let noted = schemas.doubtful_required()?;
+    let others = match noted.count - 1 {
+        0 => String::new(),
+        others => format!(" ({others} other schemas have the same)"),
+    };
+    let message = format!(
+        "`required` names a member that is `{keyword}` in some alternatives alone, or outside of this one: it stays \
+         required{others}"
+    );
+    Some(documents.fault_at(noted.document, &noted.place, message))
 }
 
 /// Of what was not compiled, nothing passes.

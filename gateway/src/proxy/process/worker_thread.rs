@@ -23,6 +23,7 @@ use super::scheduling::Scheduling;
 use crate::{
     log::sink::{LogBuffer, Sink},
     os::clock,
+    outbound::client::RESOLVERS,
     policy::{admission::Pressure, limit::Limits},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
@@ -59,7 +60,9 @@ pub(super) fn run(
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
-    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default())?;
+    // What blocks is resolving the names of upstreams.
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(RESOLVERS).build_local(LocalOptions::default())?;
     runtime.block_on(async {
         let worker = Worker::new(shared, &compiled, LogBuffer::new(sink), events, first_id);
         drop(compiled);

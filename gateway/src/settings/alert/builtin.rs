@@ -216,6 +216,14 @@ fn rows() -> Vec<Row> {
         .by(&["server"])
         .hold(60),
         row(
+            "keys_stale",
+            Warning,
+            Metric::KeysStale,
+            "the keys of the issuer {issuer} get old, as they cannot be fetched; `gateway status` says why",
+        )
+        .by(&["issuer"])
+        .hold(60),
+        row(
             "keys_unusable",
             Critical,
             Metric::KeysUsable,

@@ -118,8 +118,12 @@ impl Journal {
 
     /// Files that are gone are made again, from what is in force.
     fn look_after_files(&mut self, now: Now, in_force: AllInForce<'_>) {
-        if !self.store.is_in_place()
-            && let Err(error) = self.remake("it is gone, or another file is in its place", now, in_force)
+        let because = match self.take_damage() {
+            None if !self.store.is_in_place() => Some("it is gone, or another file is in its place".to_owned()),
+            damage => damage,
+        };
+        if let Some(because) = because
+            && let Err(error) = self.remake(&because, now, in_force)
         {
             self.fail(&format!("the ban store cannot be made again: {error}"));
         }

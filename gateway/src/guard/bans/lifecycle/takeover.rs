@@ -1,8 +1,8 @@
 //! Takes over what the audit chain and the kernel hold and the store does not know: where the store is behind, it is in
 //! force as before.
 //!
-//! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans only grow: an
-//! entry of the kernel with a number that the store never gave is proof.
+//! The store is behind where its file was damaged or missing, or is a copy from before. Numbers of bans and of lists
+//! only grow: an entry of the kernel with a number that the store never gave is proof.
 //!
 //! *Invariant:* nothing is lifted here. What has no name in the kernel is taken for a list if it was counted as one.
 
@@ -13,7 +13,10 @@ use crate::guard::{
     feeds::content::{FeedContent, FeedDraft},
     store::{AllowanceRecord, Promotion, feeds::FeedRow},
 };
-use crate::{guard::bans::*, text::counted::counted};
+use crate::{
+    guard::bans::{feeds::ListsBehind, *},
+    text::counted::counted,
+};
 
 /// What is said of what was taken over.
 const REASON: &str = "taken over from the kernel: the store did not know it";
@@ -22,12 +25,15 @@ const REASON: &str = "taken over from the kernel: the store did not know it";
 const LISTS: [(&str, bool); 2] = [("taken-over", false), ("taken-over-shadow", true)];
 
 impl Guard {
-    /// Does again what the audit chain tells of and the store does not.
-    pub(in crate::guard::bans) fn redo(&mut self, redo: Redo, now: Now) {
+    /// Does again what the audit chain tells of and the store does not. What became of lists is for
+    /// [`Self::take_from_kernel`].
+    pub(in crate::guard::bans) fn redo(&mut self, redo: Redo, now: Now) -> ListsBehind {
         if redo.is_empty() {
-            return;
+            return ListsBehind::default();
         }
-        let Redo { begun, ended, confirmed, flushed, allowed, promoted } = redo;
+        let Redo { begun, ended, confirmed, flushed, allowed, promoted, lists } = redo;
+        let lists = self.redo_lists(lists, flushed);
+        self.shortfalls.add(lists.warning());
         let over = self.ledger.ids().into_iter().filter(|id| flushed || ended.contains(id)).collect::<Vec<u64>>();
         let records = self.begun_again(begun, now);
         let confirmed: Vec<u64> = confirmed.into_iter().filter(|id| self.ledger.contains(*id)).collect();
@@ -46,10 +52,12 @@ impl Guard {
         let allows = self.allowed_again(allowed);
         let promotions = self.promoted_again(promoted, now);
         let counts = json!({"bans": records.len(), "ended": over.len(), "allowances": allows.len(),
-            "promotions": promotions.len()});
+            "promotions": promotions.len(), "lists": lists.count_removed()});
         tracing::warn!(%counts, "the audit chain told of what the store did not know");
         let ended = BanEnd { at: now.unix_millis, how: "ended before the store heard of it".to_owned() };
+        let write_lists = lists.write();
         let write: Write = Box::new(move |change| {
+            write_lists(change)?;
             over.iter().try_for_each(|id| change.end(*id, &ended, 0, 0))?;
             confirmed.iter().try_for_each(|id| change.confirm(*id))?;
             records.iter().try_for_each(|record| change.keep(record))?;
@@ -65,6 +73,7 @@ impl Guard {
         if let Some(error) = self.decide_anyway(vec![("redone", members(counts))], now, write) {
             tracing::error!(error, "what the audit chain told could not be recorded: it is tried again");
         }
+        lists
     }
 
     /// Bans that the store does not know and that have not ended. The kernel knows best when they end.
@@ -150,38 +159,50 @@ impl Guard {
     }
 
     /// Takes over what the kernel holds and the store does not know. `is_behind`: the store is known to know too little.
-    pub(in crate::guard::bans) fn take_from_kernel(&mut self, is_behind: bool, now: Now) {
-        let is_behind = is_behind || self.feeds.is_broken;
+    /// `behind`: what the audit chain told of lists.
+    pub(in crate::guard::bans) fn take_from_kernel(&mut self, is_behind: bool, behind: &ListsBehind, now: Now) {
         let newest = self.journal.store().newest().unwrap_or(0);
+        let newest_list = self.journal.store().newest_feed().unwrap_or(0);
+        let live = self.enforcer.path().bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic);
+        let prefix = self.settings.ipv6_prefix;
+        let live: Vec<(Source, u64, maps::Ban)> =
+            live.map(|(key, ban)| (Source::from_key(key, prefix), ban.id & !maps::Ban::SHADOW, ban)).collect();
+        let is_newer = |source: Source, id: u64| self.find(source).is_none_or(|known| known.id < id);
+        // Decided before anything is taken over: entries and prefixes alike are, or are not.
+        let is_behind = is_behind
+            || live.iter().any(|(source, id, _)| id & feeds::FED == 0 && *id > newest && is_newer(*source, *id));
+        let are_lists_behind = is_behind
+            || self.feeds.is_broken
+            || behind.are_behind()
+            || live.iter().any(|(source, id, _)| {
+                id & feeds::FED != 0 && id & !feeds::FED > newest_list && self.wanted(*source).is_none()
+            });
         let mut highest = self.ledger.ids().last().copied().unwrap_or(0).max(newest);
         let (mut records, mut lists) = (Vec::new(), [FeedDraft::new(now.monotonic), FeedDraft::new(now.monotonic)]);
-        for (key, ban) in self.enforcer.path().bans().into_iter().filter(|(_, ban)| ban.expires > now.monotonic) {
-            let source = Source::from_key(key, self.settings.ipv6_prefix);
-            let id = ban.id & !maps::Ban::SHADOW;
+        for (source, id, ban) in live {
             if id & feeds::FED != 0 {
-                if is_behind && self.wanted(source).is_none() {
+                let is_removed = || behind.is_removed(id & !feeds::FED);
+                if are_lists_behind && self.wanted(source).is_none() && !is_removed() {
                     list(&mut lists, source, ban.is_shadow(), ban.expires, now);
                 }
                 continue;
             }
             highest = highest.max(id);
-            let is_newer = self.find(source).is_none_or(|known| known.id < id);
-            if is_newer && (id > newest || is_behind) {
+            if is_newer(source, id) && (id > newest || is_behind) {
                 records.push(self.taken(id, source, ban.is_shadow(), ban.expires, now));
             }
         }
         self.ledger.number_after(highest);
-        let is_behind = is_behind || records.iter().any(|record| record.id > newest);
-        if !is_behind {
+        if !are_lists_behind {
             return;
         }
         let mut allowed = Vec::new();
-        let lists_from = self.enforcer.path().slots().min(1 << 22) / 2;
+        let lists_from = feeds::list_slots_from(self.enforcer.path().slots());
         for (source, rule) in
             self.enforcer.path().rules().into_iter().filter(|(_, rule)| rule.expires() > now.monotonic)
         {
             if rule.action == maps::Rule::ALLOW {
-                if !self.enforcer.prefixes().allows.contains_key(&source) {
+                if is_behind && !self.enforcer.prefixes().allows.contains_key(&source) {
                     allowed.push(AllowEntry { source, reason: REASON.to_owned(), actor: Actor::Guard.to_string() });
                 }
                 continue;
@@ -191,8 +212,10 @@ impl Guard {
             }
             let shadow = rule.action == maps::Rule::SHADOW;
             if rule.slot == 0 || rule.slot > lists_from {
-                list(&mut lists, source, shadow, rule.expires(), now);
-            } else {
+                if !behind.had_prefix(source) {
+                    list(&mut lists, source, shadow, rule.expires(), now);
+                }
+            } else if is_behind {
                 let record = self.taken(self.ledger.next_id(), source, shadow, rule.expires(), now);
                 self.ledger.number_after(record.id);
                 let blocked = Blocked { shadow, expires: rule.expires(), slot: rule.slot };

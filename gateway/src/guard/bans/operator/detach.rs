@@ -14,6 +14,11 @@ impl Guard {
         self.record("detach", members, now);
         let removed = self.enforcer.release(&actor.to_string());
         let removed = removed.map_err(|error| Refused::new("kernel_failed", error.to_string()))?;
+        if self.enforcer.detached().is_none() {
+            let why = self.unattached().unwrap_or_default();
+            let message = format!("nothing of this gateway was in the kernel: {why}");
+            return Ok((message, 0));
+        }
         tracing::warn!(%actor, links = removed.links, maps = removed.maps, "detached: no packet is dropped in the kernel");
         let lists = match self.listed_to_block() {
             0 => String::new(),
@@ -44,6 +49,9 @@ impl Guard {
         if !failing.is_empty() {
             return Err(Refused::new("not_attached", failing.join("; ")));
         }
+        if let Some(why) = self.unattached() {
+            return Err(Refused::new("not_attached", why));
+        }
         let message = match attached.as_slice() {
             [] => "everything that guard.interfaces names was attached already".to_owned(),
             names => format!("attached to {}", names.join(", ")),
@@ -61,6 +69,11 @@ impl Guard {
                 "no interface is guarded; name one in guard.interfaces".to_owned()
             }
             Some(by) => format!("XDP is detached by {by}; `gateway attach` undoes it"),
+            None if !self.enforcer.path().can_guard(&self.settings.interfaces) => {
+                "the kernel program is not loaded, which only a start can do; `gateway status` says why, a restart \
+                 tries it again"
+                    .to_owned()
+            }
             None => "XDP is attached to none of guard.interfaces; `gateway status` says why, `gateway attach` tries \
                      it again"
                 .to_owned(),

@@ -26,8 +26,10 @@ impl Guard {
         let client = Source::of(address, self.settings.ipv6_prefix);
         let unattached = self.unattached();
         let Decision { allow, ban, listed, verdict, then } = self.decision(address, unattached.is_some(), now);
-        let history = self.journal.store().history(address, 10);
-        let history = history.map_err(|error| Refused::new("store_failed", error.to_string()))?;
+        let recalled = self.journal.recall(|store| store.history(address, 10));
+        let (history, history_unknown) = recalled.map_or_else(|why| (Vec::new(), Some(why)), |history| (history, None));
+        // What is not known is not told to be nothing.
+        let many = history.len().max(usize::from(history_unknown.is_some()));
         let is_enforced = verdict == Verdict::Blocked && ban.is_none_or(|record| record.relay.is_none());
         let is_listed = listed.as_ref().is_some_and(|listed| listed.mode == "enforce");
         Ok(Why {
@@ -35,6 +37,7 @@ impl Guard {
             country: None,
             asn: None,
             address,
+            history_unknown,
             verdict: verdict.name().to_owned(),
             entry: listed.clone().or_else(|| ban.map(|record| self.entry(record, now))),
             evidence: ban.map(|record| record.evidence.clone()).unwrap_or_default(),
@@ -51,7 +54,7 @@ impl Guard {
             standing: self.ban_history(client, ban, now)?,
             next: match listed {
                 Some(listed) => next_of_listed(&listed, unattached.as_deref()),
-                None => next(verdict, ban, (then.as_deref(), unattached.is_none()), history.len(), now),
+                None => next(verdict, ban, (then.as_deref(), unattached.is_none()), many, now),
             },
             history: history.into_iter().map(past).collect(),
         })
@@ -122,7 +125,7 @@ impl Guard {
     /// What earlier bans of a client mean for the next one. `ban`: the one that is in force.
     fn ban_history(&self, client: Source, ban: Option<&BanRecord>, now: Now) -> Result<BanHistory, Refused> {
         let ladder = &self.settings.safety.ladder;
-        let earlier = self.earlier(ban.map_or(client, |record| record.source), now)?;
+        let earlier = self.earlier(ban.map_or(client, |record| record.source), now);
         let banned_by_rule = ban.is_some_and(|record| record.rule.is_some() && !record.shadow);
         let probation = self.policy.probations.find(client, now.monotonic);
         Ok(BanHistory {

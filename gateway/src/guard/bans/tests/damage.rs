@@ -9,6 +9,9 @@ use rusqlite::Connection;
 
 use super::*;
 
+mod behind;
+mod rows;
+
 /// Everything that is in force, as an operator sees it.
 fn in_force(world: &mut World) -> Vec<String> {
     let now = world.now;
@@ -30,19 +33,30 @@ fn furnished(name: &str) -> (World, Vec<String>) {
     }
     let source = "203.0.113.200".parse().unwrap();
     assert_eq!(world.handle(ControlRequest::AllowAdd { source, reason: "us".into(), yes: false }), "done 1");
-    let now = world.now;
-    let begin =
-        ControlRequest::BlockImportBegin { feed: Some("drop".into()), seconds: None, shadow: false, force: false };
-    let ControlAnswer::Import(import) = world.guard().handle(begin, &OPERATOR, now) else { panic!("no import") };
-    let entries = vec![crate::guard::control::ImportEntry(1, "192.0.2.99".parse().unwrap(), None, None)];
-    drop(world.guard().handle(ControlRequest::BlockImportChunk { id: import.id, entries }, &OPERATOR, now));
-    let (sender, _receiver) = tokio::sync::oneshot::channel();
-    world.guard().import_commit((import.id, "ab".to_owned(), false), &OPERATOR, sender, now);
-    world.guard().finish_work(now);
+    import(&mut world, &["192.0.2.99"]);
     assert_eq!(world.handle(ControlRequest::ShadowPromote { what: "rule.trial".into() }), "done 1");
     let before = in_force(&mut world);
     assert_eq!(before.len(), 6, "{before:?}");
     (world, before)
+}
+
+/// The list `drop` has these sources from now on.
+fn import(world: &mut World, sources: &[&str]) {
+    let now = world.now;
+    let begin =
+        ControlRequest::BlockImportBegin { feed: Some("drop".into()), seconds: None, shadow: false, force: false };
+    let ControlAnswer::Import(import) = world.guard().handle(begin, &OPERATOR, now) else { panic!("no import") };
+    let entry = |source: &&str| crate::guard::control::ImportEntry(1, source.parse().unwrap(), None, None);
+    let entries = sources.iter().map(entry).collect();
+    drop(world.guard().handle(ControlRequest::BlockImportChunk { id: import.id, entries }, &OPERATOR, now));
+    let (sender, _receiver) = tokio::sync::oneshot::channel();
+    world.guard().import_commit((import.id, "ab".to_owned(), sources.is_empty()), &OPERATOR, sender, now);
+    world.guard().finish_work(now);
+}
+
+/// What the kernel holds of lists.
+fn of_lists(world: &mut World) -> usize {
+    world.guard().enforcer.path().bans().iter().filter(|(_, ban)| ban.id & crate::guard::bans::feeds::FED != 0).count()
 }
 
 #[track_caller]
@@ -188,12 +202,16 @@ fn a_store_from_before_does_not_lift_what_came_after() {
     let backup = fs::read(&store).unwrap();
     world.ask("192.0.2.8", "bad-tokens").unwrap();
     assert_eq!(world.add("198.51.101.0/24"), "done 1");
+    import(&mut world, &["192.0.2.98"]);
     let before = in_force(&mut world);
     let kernel = world.crash();
     gone(&store);
     fs::write(&store, backup).unwrap();
     world.start(kernel);
     assert_eq!(in_force(&mut world), before);
+    assert_eq!(of_lists(&mut world), 1);
+    let told = world.guard().shortfalls.standing().join("\n");
+    assert!(told.contains("the newest entries of 1 list: feed:drop"), "{told}");
     // What the chain tells has its reason, too.
     assert_eq!(world.why("192.0.2.8").entry.unwrap().actor, "rule:bad-tokens");
     assert_eq!(world.why("192.0.2.8").evidence.len(), 3);
@@ -202,7 +220,7 @@ fn a_store_from_before_does_not_lift_what_came_after() {
     gone(&store);
     world.boot = "two";
     world.start(Box::new(AtAccept::default()));
-    let (after, lists) = (in_force(&mut world), "listed 192.0.2.99");
+    let (after, lists) = (in_force(&mut world), "listed 192.0.2.98");
     assert!(before.iter().all(|one| one == lists || after.contains(one)), "{before:?} {after:?}");
 }
 

@@ -18,7 +18,7 @@ impl Kernel {
     /// Has packets traced, for as many as [`TRACES`](gateway_common::trace::TRACES), and nothing else; none: the traced variant is out of force.
     ///
     /// # Errors
-    /// [`KernelError::Map`]; [`KernelError::NotPermitted`] where a link stays with the other variant until
+    /// [`KernelError::Map`]; [`KernelError::Attach`] where a link stays with the other variant until
     /// [`Self::reattach`] puts it right. Where [`Self::is_traceable`] says no, nothing is done.
     pub fn trace(&mut self, wanted: &[Trace]) -> Result<(), KernelError> {
         let (Some(tracer), Some(ebpf)) = (&mut self.tracer, &mut self.program) else { return Ok(()) };

@@ -134,7 +134,8 @@ impl Service<'_> {
     ) {
         let (Some(observer), Some(config)) = (&mut self.observer, config) else { return };
         let is_told = observer.configure(config);
-        if let Some(pid) = observer.pid().filter(|_| is_new_program || !is_told) {
+        let pid = if is_new_program || !is_told { observer.retire() } else { None };
+        if let Some(pid) = pid {
             tracing::info!(pid, "the observer is replaced");
             self.supervisor.launcher.end(pid, End::Kill);
         }

@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Raised with every change of [`Kept`] or what it holds: a guard of another program may read it.
-const FORM: u32 = 6;
+const FORM: u32 = 7;
 
 /// What is kept.
 #[derive(Serialize, Deserialize)]
@@ -121,6 +121,9 @@ impl Service<'_> {
         if let Some(observer) = &mut self.observer {
             observer.restarts = restarts.observer;
         }
+        let resolver = &mut self.watched.resolver;
+        resolver.proxies.held = restarts.proxies_resolve.unwrap_or(resolver.proxies.held);
+        resolver.observer.held = restarts.observer_resolves.unwrap_or(resolver.observer.held);
     }
 
     fn restarts(&self) -> Restarts {
@@ -128,6 +131,8 @@ impl Service<'_> {
             proxy: self.supervisor.restarts,
             standstills: self.supervisor.standstills,
             observer: self.observer.as_ref().map_or(self.keeping.restarts.observer, |observer| observer.restarts),
+            proxies_resolve: Some(self.watched.resolver.proxies.held),
+            observer_resolves: Some(self.watched.resolver.observer.held),
         }
     }
 
@@ -142,7 +147,7 @@ impl Service<'_> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::os::launch::RunAs;
+    use crate::{guard::lifecycle::files::resolver_files::ResolverFiles, os::launch::RunAs};
 
     #[test]
     fn what_is_kept_is_what_was_in_force() {
@@ -154,6 +159,13 @@ mod tests {
         let resolved =
             ResolvedNames { run_as, observer_as: None, control_group: Some(9), standing: vec!["x".to_owned()] };
         let (guard, proxies) = (ProgramId { device: 1, inode: 2 }, ProgramId { device: 1, inode: 3 });
+        let restarts = Restarts {
+            proxy: 3,
+            standstills: 1,
+            observer: 2,
+            proxies_resolve: Some(ResolverFiles::look()),
+            observer_resolves: None,
+        };
         let kept = Kept {
             bundle: bundle.clone(),
             observer: observer.clone(),
@@ -164,14 +176,14 @@ mod tests {
             spent: Vec::new(),
             guard,
             proxies,
-            restarts: Restarts { proxy: 3, standstills: 1, observer: 2 },
+            restarts,
             reload: Some(Actor::Operator(7)),
         };
         let kept = Kept::open(kept.seal().unwrap()).unwrap();
         assert_eq!((kept.bundle, kept.observer, kept.provenance), (bundle.clone(), observer, provenance));
         assert_eq!(kept.named, NamedFiles::default());
         assert_eq!((kept.resolved, kept.guard, kept.proxies), (resolved, guard, proxies));
-        assert_eq!(kept.restarts, Restarts { proxy: 3, standstills: 1, observer: 2 });
+        assert_eq!(kept.restarts, restarts);
         assert_eq!(kept.reload, Some(Actor::Operator(7)));
         let other = seal(&(FORM + 1, Vec::<u8>::new())).unwrap();
         assert!(Kept::open(other).is_err() && Kept::open(seal(&bundle).unwrap()).is_err());

@@ -9,7 +9,13 @@ use std::{
 
 use aws_lc_rs::digest;
 use data_encoding::HEXLOWER;
-use nix::net::if_::if_nametoindex;
+use nix::{
+    net::if_::if_nametoindex,
+    sys::{
+        statfs::{BPF_FS_MAGIC, statfs},
+        statvfs::{FsFlags, statvfs},
+    },
+};
 
 use crate::{
     config::{Config, Diagnostics, Files, RecordingFiles},
@@ -208,6 +214,24 @@ pub(crate) fn program(settings: &guard::Settings) -> Vec<Diagnostic> {
     }
 }
 
+/// What keeps a start from pinning anything. A service may be kept from more than this command is.
+pub(crate) fn pins(settings: &guard::Settings) -> Option<Diagnostic> {
+    let there = settings.pin_dir.ancestors().find(|folder| folder.exists())?;
+    let is_read_only = statvfs(there).is_ok_and(|found| found.flags().contains(FsFlags::ST_RDONLY));
+    // Where there is no BPF file system yet, one is mounted over what is there.
+    let is_bpffs = statfs(there).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC);
+    (is_read_only && is_bpffs && !settings.interfaces.is_empty()).then(|| read_only_pins(settings.mode))
+}
+
+fn read_only_pins(mode: AttachMode) -> Diagnostic {
+    let then = match mode {
+        AttachMode::Auto => "bans would be enforced when connections are accepted",
+        AttachMode::Generic | AttachMode::Native => "with this guard.mode the gateway would not start",
+    };
+    let diagnostic = Diagnostic::new("guard.pin_dir", format!("its BPF file system is read-only: {then}"));
+    diagnostic.hint("mount it writable, as in `mount -o remount,rw /sys/fs/bpf`")
+}
+
 fn servers(settings: &settings::proxy::Settings) -> Vec<String> {
     settings
         .upstreams
@@ -256,6 +280,18 @@ mod tests {
         check(100, 1_024, 100);
         check(1_000, 200, 136);
         check(10, 10, 1);
+    }
+
+    #[test]
+    fn what_read_only_pins_mean() {
+        for (mode, says) in [
+            (AttachMode::Auto, "when connections are accepted"),
+            (AttachMode::Generic, "would not start"),
+            (AttachMode::Native, "would not start"),
+        ] {
+            let told = read_only_pins(mode).to_string();
+            assert!(told.contains(says) && told.contains("guard.pin_dir"), "{told}");
+        }
     }
 
     #[test]

@@ -167,7 +167,7 @@ function explained(told) {
     profileOf(told.profile),
     scores(told.score),
     told.limits?.length > 0 && limitRows("Limits of this address", told.limits),
-    earlier(told.history),
+    earlier(told.history, told.history_unknown),
   ];
 }
 
@@ -203,7 +203,7 @@ function scores(rows) {
   ], (rows ?? []).filter((row) => row.held > 0), { empty: "No rule holds anything against it." });
 }
 
-function earlier(rows) {
+function earlier(rows, unknown) {
   return table("Earlier bans", [
     { name: "Id", cell: (row) => row.id },
     { name: "Began (UTC)", cell: (row) => moment(row.started) },
@@ -212,5 +212,5 @@ function earlier(rows) {
     { name: "By", cell: (row) => row.actor },
     { name: "Reason", cell: (row) => make("bdi", {}, row.reason) },
     { name: "Packets", number: true, cell: (row) => number(row.packets) },
-  ], rows, { empty: "It was not banned before." });
+  ], rows, { empty: unknown ? `Not known: ${unknown}` : "It was not banned before." });
 }

@@ -8,8 +8,8 @@ use crate::os::clock::Now;
 /// The first pause after a failure, in milliseconds. Each further one is twice as long.
 const FIRST: u64 = 1_000;
 
-/// The longest pause after a failure.
-const LONGEST: u64 = 300_000;
+/// The longest pause after a failure, in milliseconds.
+pub(super) const LONGEST: u64 = 300_000;
 
 /// The longest time that a receiver may ask for.
 const LONGEST_ASKED: u64 = 3_600_000;
@@ -66,7 +66,7 @@ impl RateLimiter {
                 self.not_before = now.unix_millis.saturating_add(pause);
                 self.why = Some(why.clone());
             }
-            NotificationOutcome::Refused(why) => {
+            NotificationOutcome::Refused { why, .. } => {
                 self.failures = self.failures.saturating_add(1);
                 self.why = Some(why.clone());
             }

@@ -13,6 +13,8 @@ use crate::{
     },
 };
 
+mod refused;
+
 pub(in crate::observer::alert) fn receiver() -> Receiver {
     Receiver {
         name: "ops".to_owned(),
@@ -95,7 +97,7 @@ impl World {
     #[track_caller]
     fn fails(&mut self, second: u64, expect: &str, wait: u64) {
         assert_eq!(self.next(second), expect, "at {second}");
-        let outcome = NotificationOutcome::Failed { why: "no".to_owned(), wait, taken: 0 };
+        let outcome = NotificationOutcome::Failed { why: "no".to_owned(), wait, taken: 0, refused: Vec::new() };
         self.outbox.done(&outcome, self.receiver.resolved, at(second));
     }
 }
@@ -166,17 +168,12 @@ fn failures_make_slow_and_lose_nothing() {
     world.sends(4_599, "");
     world.sends(4_600, "+down-a");
     assert_eq!(world.outbox.pace.failures, 0);
-    // What it does not want it is not told again before it is due.
-    world.begins("down", "b", 4_600);
-    assert_eq!(world.next(4_950), "+down-a +down-b");
-    world.outbox.done(&NotificationOutcome::Refused("400".to_owned()), true, at(4_950));
-    world.sends(5_400, "");
 }
 
 /// Services that are told of each alert by itself get no alert twice because another one failed.
 #[test]
 fn what_has_arrived_is_not_sent_again_with_the_rest() {
-    let taken = |taken| NotificationOutcome::Failed { why: "429".to_owned(), wait: 0, taken };
+    let taken = |taken| NotificationOutcome::Failed { why: "429".to_owned(), wait: 0, taken, refused: Vec::new() };
     let mut world = World::new(receiver());
     let check = |world: &mut World, second: u64, expect: &str, outcome: &NotificationOutcome| {
         assert_eq!(world.next(second), expect, "at {second}");

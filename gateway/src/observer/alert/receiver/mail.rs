@@ -35,7 +35,7 @@ use super::{
 };
 use crate::{
     message::observer::alert::secret,
-    observer::alert::dispatch::NotificationOutcome,
+    observer::alert::dispatch::{NotificationOutcome, RefusedAlerts},
     outbound::{
         Server,
         client::{OutboundClient, encrypt},
@@ -50,21 +50,26 @@ const LONGEST: usize = 4_096;
 /// What a server says first. After STARTTLS it does not say it again, and the library waits for it.
 const GREETING: &[u8] = b"220 ready\r\n";
 
-/// Why mail was not taken, and whether it would not be taken the next time either.
-struct MailError {
-    why: String,
-    is_final: bool,
+/// Why mail was not taken, or not by all.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum MailError {
+    /// It may be taken by the next try.
+    Failed(String),
+    /// Some have it, and others do not. Who has it would get it twice by another try.
+    Partial(String),
+    /// The server does not want it: a permanent error (5yz).
+    Refused(String),
 }
 
 impl From<String> for MailError {
     fn from(why: String) -> Self {
-        Self { why, is_final: false }
+        Self::Failed(why)
     }
 }
 
 impl From<lettre::transport::smtp::Error> for MailError {
     fn from(error: lettre::transport::smtp::Error) -> Self {
-        Self { is_final: error.is_permanent(), why: error.to_string() }
+        if error.is_permanent() { Self::Refused(error.to_string()) } else { Self::Failed(error.to_string()) }
     }
 }
 
@@ -82,8 +87,9 @@ pub(super) async fn send(
     };
     match deliver(client, server, mail, &message, sender).await {
         Ok(()) => NotificationOutcome::Sent,
-        Err(MailError { why, is_final: true }) => NotificationOutcome::Refused(why),
-        Err(MailError { why, .. }) => NotificationOutcome::failed(why),
+        Err(MailError::Failed(why)) => NotificationOutcome::failed(why),
+        Err(MailError::Partial(why)) => NotificationOutcome::Refused { why, alerts: RefusedAlerts::Only(Vec::new()) },
+        Err(MailError::Refused(why)) => NotificationOutcome::refused(why),
     }
 }
 
@@ -156,15 +162,11 @@ async fn hand_over(connection: &mut AsyncSmtpConnection, message: &Message) -> R
     }
     let why = refused.join("; ");
     if refused.len() == envelope.to().len() {
-        return Err(MailError { why, is_final });
+        return Err(if is_final { MailError::Refused(why) } else { MailError::Failed(why) });
     }
     connection.command(commands::Data).await?;
     connection.message(&text).await?;
-    if refused.is_empty() {
-        Ok(())
-    } else {
-        Err(MailError { why: format!("{why}; the others have it"), is_final: true })
-    }
+    if refused.is_empty() { Ok(()) } else { Err(MailError::Partial(format!("{why}; the others have it"))) }
 }
 
 fn message(receiver: &str, mail: &Mail, sending: &Sending, sender: AlertSender<'_>) -> Result<Message, String> {
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[track_caller]
-    fn check(answers: &[(&str, &str)], expect: Result<(), (&str, bool)>) {
+    fn check(answers: &[(&str, &str)], expect: Result<(), MailError>) {
         let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
         let mut message = Message::builder().from("gateway@example.com".parse().unwrap());
         for (who, _) in answers {
@@ -324,8 +326,7 @@ mod tests {
             hand_over(&mut connection, &message).await
         };
         let (sent, (taken, text)) = runtime.block_on(async { tokio::join!(send, serve(far, answers)) });
-        let sent = sent.as_ref().map_err(|error| (error.why.as_str(), error.is_final));
-        assert_eq!(sent.copied(), expect, "{answers:?}");
+        assert_eq!(sent, expect, "{answers:?}");
         let takers: Vec<&str> =
             answers.iter().filter(|(_, answer)| answer.starts_with("250")).map(|(who, _)| *who).collect();
         assert_eq!(taken, takers, "{answers:?}");
@@ -338,15 +339,15 @@ mod tests {
         let (is_gone, is_full) =
             ("permanent error (550): 5.1.1 no such user", "transient error (452): 4.2.2 over quota");
         check(&[("ops", "250 yes"), ("boss", "250 yes")], Ok(()));
-        for (ops, boss, expect, is_final) in [
-            ("250 yes", gone, format!("boss@example.com: {is_gone}; the others have it"), true),
-            (gone, "250 yes", format!("ops@example.com: {is_gone}; the others have it"), true),
+        for (ops, boss, expect) in [
+            ("250 yes", gone, MailError::Partial(format!("boss@example.com: {is_gone}; the others have it"))),
+            (gone, "250 yes", MailError::Partial(format!("ops@example.com: {is_gone}; the others have it"))),
             // It is not sent again to who has it.
-            (full, "250 yes", format!("ops@example.com: {is_full}; the others have it"), true),
-            (gone, gone, format!("ops@example.com: {is_gone}; boss@example.com: {is_gone}"), true),
-            (gone, full, format!("ops@example.com: {is_gone}; boss@example.com: {is_full}"), false),
+            (full, "250 yes", MailError::Partial(format!("ops@example.com: {is_full}; the others have it"))),
+            (gone, gone, MailError::Refused(format!("ops@example.com: {is_gone}; boss@example.com: {is_gone}"))),
+            (gone, full, MailError::Failed(format!("ops@example.com: {is_gone}; boss@example.com: {is_full}"))),
         ] {
-            check(&[("ops", ops), ("boss", boss)], Err((&expect, is_final)));
+            check(&[("ops", ops), ("boss", boss)], Err(expect));
         }
     }
 }

@@ -31,7 +31,7 @@ pub(super) async fn send(
         let what = Parcel::Syslog { server: server.clone(), message };
         let ca = Some(ca.bytes.to_vec()).filter(|ca| !ca.is_empty());
         if let Err(why) = deliver::send(Delivery { what, ca }).await {
-            return NotificationOutcome::Failed { why, wait: 0, taken: taken.get() };
+            return NotificationOutcome::Failed { why, wait: 0, taken: taken.get(), refused: Vec::new() };
         }
         taken.set(taken.get() + 1);
     }

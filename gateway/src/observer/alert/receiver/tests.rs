@@ -148,17 +148,38 @@ fn what_answers_mean() {
         let answer = OutboundResponse { status: StatusCode::from_u16(status).unwrap(), headers, body: Bytes::new() };
         assert_eq!(outcome(&answer), *expect);
     };
-    let failed = |why: &str, wait| NotificationOutcome::Failed { why: format!("it answers {why}"), wait, taken: 0 };
+    let failed = |why: &str, wait| {
+        let (why, refused) = (format!("it answers {why}"), Vec::new());
+        NotificationOutcome::Failed { why, wait, taken: 0, refused }
+    };
     check(202, "", &NotificationOutcome::Sent);
     check(429, "30", &failed("429 Too Many Requests", 30_000));
     check(503, "Sun, 06 Nov 1994 08:49:37 GMT", &failed("503 Service Unavailable", 0));
     check(404, "", &failed("404 Not Found", 0));
-    check(400, "", &NotificationOutcome::Refused("it answers 400 Bad Request".to_owned()));
+    check(400, "", &NotificationOutcome::refused("it answers 400 Bad Request".to_owned()));
     let mut headers = HeaderMap::new();
     let later = jiff::Timestamp::now().saturating_add(jiff::SignedDuration::from_secs(100)).unwrap();
     let date = later.strftime("%a, %d %b %Y %H:%M:%S GMT").to_string();
     headers.insert(header::RETRY_AFTER, HeaderValue::try_from(date).unwrap());
     assert!((90_000..=100_000).contains(&retry_after(&headers)), "{headers:?}");
+}
+
+#[test]
+fn of_many_requests_it_is_known_which_were_refused() {
+    use NotificationOutcome::{Failed, Refused, Sent};
+    let why = || "no".to_owned();
+    let (no, failed) = (NotificationOutcome::refused(why()), NotificationOutcome::failed(why()));
+    let only = |alerts: &[usize]| Refused { why: why(), alerts: RefusedAlerts::Only(alerts.to_vec()) };
+    for (is_one, given, expect) in [
+        (false, &[Sent, Sent][..], Sent),
+        (true, &[no.clone()], no.clone()),
+        (false, &[no.clone(), Sent, no.clone()], only(&[0, 2])),
+        (false, &[Sent, no.clone(), failed], Failed { why: why(), wait: 0, taken: 2, refused: vec![1] }),
+    ] {
+        let mut answers = Answers::default();
+        let ended = given.iter().find_map(|one| answers.add(one.clone()));
+        assert_eq!(ended.unwrap_or_else(|| answers.outcome(is_one)), expect, "{given:?}");
+    }
 }
 
 #[test]

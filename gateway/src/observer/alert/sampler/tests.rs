@@ -160,3 +160,32 @@ fn memory_is_bounded() {
     assert_eq!(sampler.groups.len(), 1, "what is gone is forgotten");
     assert!(sampler.groups.values().all(|points| points.len() <= 62));
 }
+
+#[test]
+fn what_there_is_no_room_for_is_counted_once() {
+    let gauge = rule(Metric::Bans, Aggregation::Value, &["rule"], &[]);
+    let counter = rule(Metric::Requests, Aggregation::Rate, &["route"], &[]);
+    let sums = |many: usize| -> Sums {
+        let names = (0..many).map(|number| format!("{number:04}"));
+        let series = names.flat_map(|name| {
+            let gauge = (Series::new(Metric::Bans, &["rule", &name, "enforce"]), SeriesValue::Level(1.0));
+            [gauge, (Series::new(Metric::Requests, &[&name, "2xx"]), SeriesValue::Count(1))]
+        });
+        series.collect()
+    };
+    for rule in [gauge, counter] {
+        let mut sampler = Sampler::default();
+        for (second, many, expect) in [
+            (0, MAX_GROUPS, 0),
+            (1, MAX_GROUPS + 7, 7),
+            (2, MAX_GROUPS + 7, 0),
+            (3, MAX_GROUPS + 9, 2),
+            (4, MAX_GROUPS + MAX_LEFT_OUT + 50, MAX_LEFT_OUT - 9),
+            (5, MAX_GROUPS, 0),
+            (6, MAX_GROUPS + 1, 1),
+        ] {
+            sampler.values(&rule, &sums(many), at(second));
+            assert_eq!(sampler.take_left_out(), u64::try_from(expect).unwrap(), "{:?} at {second}", rule.metric);
+        }
+    }
+}

@@ -137,4 +137,18 @@ fn there_are_not_too_many() {
     let mut tracker = Tracker::default();
     assert_eq!(tracker.observe(&rule, &many, words(), at(0)).len(), MAX_ALERTS);
     assert_eq!((tracker.all().count(), tracker.left_out), (MAX_ALERTS, 5));
+    // Each is counted once, as long as it goes on.
+    for second in 1..10 {
+        assert_eq!(tracker.observe(&rule, &many, words(), at(second)), []);
+    }
+    assert_eq!(tracker.left_out, 5);
+    tracker.observe(&rule, &many[..MAX_ALERTS + 1], words(), at(10));
+    tracker.observe(&rule, &many[..MAX_ALERTS + 2], words(), at(11));
+    assert_eq!(tracker.left_out, 6, "one of them begins anew");
+    // What is remembered of them is bounded.
+    let many: Vec<_> = (0..MAX_ALERTS + MAX_LEFT_OUT + 5).map(|route| (vec![format!("/{route}")], 1.0)).collect();
+    tracker.observe(&rule, &many, words(), at(12));
+    assert_eq!((tracker.beyond.len(), tracker.left_out), (MAX_LEFT_OUT, 4 + u64::try_from(MAX_LEFT_OUT).unwrap()));
+    tracker.keep_rules(&[], at(13));
+    assert_eq!(tracker.beyond.len(), 0);
 }

@@ -299,6 +299,84 @@ fn the_hours_of_the_clock_are_what_counts() {
     assert!(!world.told.is_empty());
 }
 
+/// How long each hour of the clock goes on, in minutes, from a moment on.
+#[track_caller]
+fn hours(zone: &str, from: &str, expect: &[usize]) {
+    let from: Timestamp = from.parse().unwrap();
+    let mut world = World::new(zone);
+    world.now = u64::try_from(from.as_second()).unwrap() / 60;
+    let mut lengths: Vec<(Hour, usize)> = Vec::new();
+    for _ in 0..expect.iter().sum::<usize>() {
+        let now = hour(world.now * 60_000, &world.zone);
+        match lengths.last_mut() {
+            Some((last, minutes)) if *last == now => *minutes += 1,
+            _ => lengths.push((now, 1)),
+        }
+        world.minute(vec![(requests_of("/"), 5.0)]);
+    }
+    let told: Vec<usize> = lengths.iter().map(|(_, minutes)| *minutes).collect();
+    assert_eq!(told, expect, "{zone}");
+    // Each of them but the last, which goes on, and those that are too short, is one observation.
+    let (_, over) = expect.split_last().unwrap();
+    let observed = over.iter().filter(|minutes| **minutes >= 20).count();
+    assert_eq!(usize::from(world.watch.series[&requests_of("/")].model.hours()), observed, "{zone}");
+}
+
+#[test]
+fn an_hour_of_the_clock_is_one_observation_in_every_zone() {
+    for (zone, first) in [("UTC", 60), ("Asia/Kolkata", 30), ("Asia/Kathmandu", 15), ("Australia/Darwin", 30)] {
+        hours(zone, "2026-07-06T00:00:00Z", &[first, 60, 60, 60]);
+    }
+    // Clocks that are set forward and back, by an hour and by half an hour.
+    for (zone, from, expect) in [
+        ("Europe/Berlin", "2026-03-29T00:00:00Z", [60, 60, 60]),
+        ("Europe/Berlin", "2026-10-25T00:00:00Z", [60, 60, 60]),
+        ("Australia/Adelaide", "2026-10-03T15:00:00Z", [30, 60, 60]),
+        ("Australia/Adelaide", "2026-04-04T15:00:00Z", [30, 60, 60]),
+        ("Australia/Lord_Howe", "2026-10-03T14:30:00Z", [60, 30, 60]),
+        ("Australia/Lord_Howe", "2026-04-04T14:00:00Z", [90, 60, 60]),
+    ] {
+        hours(zone, from, &expect);
+    }
+}
+
+/// A file of an earlier version, whose hour that goes on began with that of UTC.
+#[test]
+fn what_was_learned_before_is_read() {
+    let mut world = World::new("Asia/Kolkata");
+    world.usual(2 * DAY);
+    let key = requests_of("/login");
+    let mut kept = serde_json::to_value(world.watch.kept()).unwrap();
+    let before = world.watch.series[&key].model.hours();
+    for series in kept["series"].as_array_mut().unwrap() {
+        series[1]["model"]["hour"]["stamp"] = serde_json::json!(world.now / 60);
+    }
+    world.watch = Watch::default();
+    world.watch.restore(serde_json::from_value(kept).unwrap());
+    world.usual(60);
+    let hours = world.watch.series[&key].model.hours();
+    assert!((before + 1..=before + 2).contains(&hours), "{before} {hours}");
+}
+
+/// An alert on "3 times as much as usual" ends where nothing is known of the last minute.
+#[test]
+fn ratios_are_of_the_last_minute() {
+    let mut world = World::new("UTC");
+    world.usual(WEEK);
+    let of = |world: &World| {
+        let ratios = world.watch.ratios().filter(|(key, _)| **key == failures_of("/login"));
+        ratios.map(|(_, ratio)| ratio).next()
+    };
+    world.minute(vec![(failures_of("/login"), 60.0)]);
+    assert!(of(&world).is_some_and(|ratio| ratio > 3.0));
+    world.minute(vec![(requests_of("/login"), 60.0)]);
+    assert_eq!(of(&world), None, "too few requests, or the route is gone");
+    world.minute(vec![(failures_of("/login"), 2.0)]);
+    assert!(of(&world).is_some_and(|ratio| ratio < 3.0));
+    world.watch.interrupt();
+    assert_eq!(of(&world), None);
+}
+
 #[test]
 fn what_is_learned_outlives_the_observer() {
     let mut world = World::new("UTC");

@@ -1,5 +1,7 @@
 //! Media types as requests name them, and ranges of them as documents do.
 
+use std::cmp::Reverse;
+
 use http::HeaderValue;
 
 use crate::refusal::{Refusal, Reject};
@@ -18,6 +20,8 @@ pub(in crate::policy::validate) struct MediaRange {
     /// `None`: any.
     kind: Option<String>,
     subtype: Option<String>,
+    /// What a media type has to have besides, by name.
+    parameters: Vec<(String, String)>,
 }
 
 impl MediaType {
@@ -112,33 +116,68 @@ impl MediaType {
 }
 
 impl MediaRange {
-    /// Reads a key of `content`: `application/json`, `image/*`, `*/*`. Parameters say nothing here.
+    /// Reads a media type or a range of them: `application/json`, `image/*`, `*/*`. Parameters say nothing here.
     pub(in crate::policy::validate) fn read(text: &str) -> Option<Self> {
         let essence = text.split(';').next()?.trim().to_ascii_lowercase();
         let (kind, subtype) = essence.split_once('/')?;
         let part = |part: &str| if part == "*" { Some(None) } else { is_token(part).then(|| Some(part.to_owned())) };
-        Some(Self { kind: part(kind)?, subtype: part(subtype)? })
+        Some(Self { kind: part(kind)?, subtype: part(subtype)?, parameters: Vec::new() })
+    }
+
+    /// Reads a key of `content`. Its parameters may tell it from another: `application/json; version=2`. Those that say
+    /// how a body is written (`charset`, `boundary`) do not.
+    pub(in crate::policy::validate) fn read_key(text: &str) -> Option<Self> {
+        let range = Self::read(text)?;
+        let mut parameters = MediaType::read(text.trim()).map_or_else(|_bad| Vec::new(), |read| read.parameters);
+        parameters.retain(|(name, _)| !matches!(name.as_str(), "boundary" | "charset"));
+        parameters.sort_unstable();
+        Some(Self { parameters, ..range })
+    }
+
+    /// The same, whatever its parameters are.
+    pub(in crate::policy::validate) fn without_parameters(&self) -> Self {
+        Self { parameters: Vec::new(), ..self.clone() }
+    }
+
+    /// The value that it asks of a parameter.
+    fn wanted(&self, name: &str) -> Option<&str> {
+        self.parameters.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
     pub(in crate::policy::validate) fn has(&self, media_type: &MediaType) -> bool {
         self.kind.as_ref().is_none_or(|kind| *kind == media_type.kind)
             && self.subtype.as_ref().is_none_or(|subtype| *subtype == media_type.subtype)
+            && self.parameters.iter().all(|(name, wanted)| {
+                media_type.parameter(name).is_some_and(|value| value.eq_ignore_ascii_case(wanted))
+            })
     }
 
     /// Whether each media type of `other` is among its own.
     pub(in crate::policy::validate) fn covers(&self, other: &Self) -> bool {
-        (self.kind.is_none() || self.kind == other.kind) && (self.subtype.is_none() || self.subtype == other.subtype)
+        let has = |(name, value): &(String, String)| {
+            other.wanted(name).is_some_and(|theirs| theirs.eq_ignore_ascii_case(value))
+        };
+        (self.kind.is_none() || self.kind == other.kind)
+            && (self.subtype.is_none() || self.subtype == other.subtype)
+            && self.parameters.iter().all(has)
     }
 
     /// Whether a media type is among both.
     pub(in crate::policy::validate) fn overlaps(&self, other: &Self) -> bool {
         let overlap = |one: &Option<String>, other: &Option<String>| one.is_none() || other.is_none() || one == other;
-        overlap(&self.kind, &other.kind) && overlap(&self.subtype, &other.subtype)
+        // A parameter is there once.
+        let are_apart = |(name, value): &(String, String)| {
+            other.wanted(name).is_some_and(|theirs| !theirs.eq_ignore_ascii_case(value))
+        };
+        overlap(&self.kind, &other.kind)
+            && overlap(&self.subtype, &other.subtype)
+            && !self.parameters.iter().any(are_apart)
     }
 
-    /// How many parts of it are open: the fewer, the more exact.
-    pub(in crate::policy::validate) fn openness(&self) -> usize {
-        usize::from(self.kind.is_none()) + usize::from(self.subtype.is_none())
+    /// How open it is: the more exact comes first.
+    pub(in crate::policy::validate) fn openness(&self) -> (usize, Reverse<usize>) {
+        let open = usize::from(self.kind.is_none()) + usize::from(self.subtype.is_none());
+        (open, Reverse(self.parameters.len()))
     }
 
     pub(in crate::policy::validate) fn is(&self, kind: &str, subtype: &str) -> bool {
@@ -159,7 +198,12 @@ impl MediaRange {
 
     /// One JSON text a line.
     pub(in crate::policy::validate) fn is_json_lines(&self) -> bool {
-        ["jsonl", "x-ndjson", "ndjson", "json-seq"].iter().any(|subtype| self.is("application", subtype))
+        ["jsonl", "x-ndjson", "ndjson"].iter().any(|subtype| self.is("application", subtype))
+    }
+
+    /// JSON texts, each behind a record separator (RFC 7464, RFC 8091).
+    pub(in crate::policy::validate) fn is_json_sequence(&self) -> bool {
+        self.is("application", "json-seq") || self.subtype.as_deref().is_some_and(|it| it.ends_with("+json-seq"))
     }
 
     pub(in crate::policy::validate) fn is_xml(&self) -> bool {

@@ -171,9 +171,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 /// What a file breaks: the rule, and what it must be.
 fn judge_file(field: &FormField, part: &Part<'_>) -> Result<(), (&'static str, &'static str)> {
     let length = u64::try_from(part.content.len()).unwrap_or(u64::MAX);
-    if field.files.largest.is_some_and(|largest| length > largest) {
-        return Err(("maxSize", "must not be larger than a file may be here"));
-    }
+    field.files.judge_length(length)?;
     let Some(pattern) = &field.files.name else { return Ok(()) };
     if part.file_name.as_deref().is_some_and(|name| pattern.is_match(name)) {
         return Ok(());

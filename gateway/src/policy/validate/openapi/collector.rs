@@ -9,7 +9,7 @@ use super::{
     document::{At, DocumentFault, Documents},
     fields,
 };
-use crate::policy::validate::schema::set::SchemaId;
+use crate::policy::validate::schema::set::{FileMembers, SchemaId};
 
 /// How a document is read.
 #[derive(Clone, Debug, Default)]
@@ -53,6 +53,8 @@ pub(super) struct DocumentCollector<'d> {
     pub(super) schemas: Vec<(usize, &'d Value)>,
     /// Where each of them is.
     pub(super) places: Vec<String>,
+    /// The members of each that are files.
+    pub(super) files: FileMembers,
     /// Which they are, by their address.
     known: HashMap<*const Value, SchemaId>,
     pub(super) warnings: Vec<DocumentFault>,
@@ -87,6 +89,7 @@ impl<'d> DocumentCollector<'d> {
             reading,
             schemas: Vec::new(),
             places: Vec::new(),
+            files: FileMembers::new(),
             known: HashMap::new(),
             warnings: Vec::new(),
             examples: Vec::new(),
@@ -108,10 +111,24 @@ impl<'d> DocumentCollector<'d> {
     pub(super) fn schema(&mut self, at: &At<'d>) -> SchemaId {
         let next = SchemaId(self.schemas.len());
         let id = *self.known.entry(std::ptr::from_ref(at.value)).or_insert(next);
-        if id == next {
-            self.schemas.push((at.document, at.value));
-            self.places.push(at.pointer.clone());
+        if id == next { self.add(at) } else { id }
+    }
+
+    /// The number of the schema of a multipart body, of which these members are files.
+    pub(super) fn schema_of_parts(&mut self, at: &At<'d>, files: Vec<Box<str>>) -> SchemaId {
+        if files.is_empty() {
+            return self.schema(at);
         }
+        // Whatever else has this schema has texts there.
+        let id = self.add(at);
+        self.files.insert(id, files.into());
+        id
+    }
+
+    fn add(&mut self, at: &At<'d>) -> SchemaId {
+        let id = SchemaId(self.schemas.len());
+        self.schemas.push((at.document, at.value));
+        self.places.push(at.pointer.clone());
         id
     }
 

@@ -19,7 +19,7 @@ use crate::{
     policy::validate::{
         body::{Body, Content, media::MediaRange},
         parameter::{Parameters, decode::decode},
-        schema::set::SchemaSet,
+        schema::set::{FileMembers, SchemaSet},
     },
     refusal::violation::RequestPart,
 };
@@ -50,6 +50,7 @@ pub(super) struct Read<'d> {
     pub(super) version: Version,
     pub(super) schemas: Vec<(usize, &'d Value)>,
     pub(super) places: Vec<String>,
+    pub(super) files: FileMembers,
     pub(super) warnings: Vec<DocumentFault>,
     pub(super) examples: Vec<Example<'d>>,
     pub(super) schemes: security::Schemes,
@@ -91,12 +92,25 @@ pub(super) fn read<'d>(documents: &'d Documents, reading: &'d DocumentReading<'d
         }
     }
     let Compiler { collector, of_responses, schemes, rules, operations, templates, paths, .. } = compiler;
-    let DocumentCollector { version, schemas, places, mut warnings, examples, .. } = collector;
+    let DocumentCollector { version, schemas, places, files, mut warnings, examples, .. } = collector;
     let responses = of_responses.map(|(collector, operations)| {
         warnings.extend(collector.warnings);
         Wanted { operations, schemas: collector.schemas, examples: collector.examples }
     });
-    Ok(Read { responses, version, schemas, places, warnings, examples, schemes, rules, operations, templates, paths })
+    Ok(Read {
+        responses,
+        version,
+        schemas,
+        places,
+        files,
+        warnings,
+        examples,
+        schemes,
+        rules,
+        operations,
+        templates,
+        paths,
+    })
 }
 
 /// Tells each parameter what its schema is about, now that it is compiled.
@@ -149,6 +163,11 @@ impl<'d> Compiler<'d> {
             .filter(|method| *method != "query" || self.collector.version >= Version::V3_2)
             .filter_map(|method| Some((method.to_ascii_uppercase(), item.get(method)?)))
             .collect();
+        if let Some(at) = item.get("query").filter(|_| self.collector.version < Version::V3_2) {
+            let message =
+                "\"query\" is a method of OpenAPI 3.2: this operation is not declared, and requests of it are refused";
+            self.collector.warn(&at, message);
+        }
         if let Some(more) = item.get("additionalOperations") {
             operations.extend(more.members().map(|(method, at)| (method.to_owned(), at)));
         }
@@ -356,6 +375,7 @@ impl<'d> Compiler<'d> {
             }
             None => return Err(self.collector.fault(at, "\"content\" is missing")),
         }
-        Ok(Body { is_required: at.is_true("required"), contents: contents.sorted() })
+        let contents = contents.sorted(&self.collector)?;
+        Ok(Body { is_required: at.is_true("required"), contents })
     }
 }

@@ -5,31 +5,77 @@ use serde_json::Value;
 use super::{
     collector::{DocumentCollector, Version},
     document::{At, DocumentFault},
+    files::{self, Occurrence},
     parameters,
 };
 use crate::{
     policy::validate::{
-        body::{
-            Content,
-            field::{FileLimits, FormField},
-            media::MediaRange,
-        },
+        body::{Content, field::FormField, media::MediaRange},
         parameter::{Coding, Parameter, Style},
         schema::set::{SchemaSet, Shape},
     },
     refusal::violation::RequestPart,
 };
 
+/// How many schemas within one another the fields of a form are looked for in.
+const MOST_DEPTH: usize = 8;
+
 /// The media types of a body so far.
 #[derive(Default)]
-pub(super) struct Contents(Vec<(MediaRange, Content)>);
+pub(super) struct Contents<'d>(Vec<(MediaRange, Content, At<'d>)>);
 
-impl Contents {
+impl<'d> Contents<'d> {
     /// The most exact first.
-    pub(super) fn sorted(mut self) -> Vec<(MediaRange, Content)> {
-        self.0.sort_by_key(|(range, _)| range.openness());
-        self.0
+    ///
+    /// # Errors
+    /// A body could be of two that say different things.
+    pub(super) fn sorted(self, collector: &DocumentCollector<'d>) -> Result<Vec<(MediaRange, Content)>, DocumentFault> {
+        let keys: Vec<(&MediaRange, &Value)> = self.0.iter().map(|(range, _, at)| (range, at.value)).collect();
+        let ranges = ranges(&keys).map_err(|Ambiguous(index)| match self.0.get(index) {
+            Some((_, _, at)) => collector.fault(at, AMBIGUOUS),
+            None => collector.documents.fault_at(0, "", AMBIGUOUS),
+        })?;
+        let mut all: Vec<(MediaRange, Content)> =
+            ranges.into_iter().zip(self.0).filter_map(|(range, (_, content, _))| Some((range?, content))).collect();
+        all.sort_by_key(|(range, _)| range.openness());
+        Ok(all)
     }
+}
+
+/// What is wrong with keys of `content` that nothing tells apart.
+pub(super) const AMBIGUOUS: &str =
+    "a body of this type can also be of another key of `content`, which says something else of it";
+
+/// A key, by its place, that a body can be of as well as of another that says something else of it.
+pub(super) struct Ambiguous(pub(super) usize);
+
+/// What the keys of a `content` mean, with what each says. `None`: another says the same. Parameters count only where
+/// they tell keys apart: clients leave them out.
+///
+/// # Errors
+/// The first key that nothing tells from another.
+pub(super) fn ranges(keys: &[(&MediaRange, &Value)]) -> Result<Vec<Option<MediaRange>>, Ambiguous> {
+    const SAYS: [&str; 5] = ["encoding", "itemEncoding", "itemSchema", "prefixEncoding", "schema"];
+    let is_same = |one: &Value, other: &Value| SAYS.iter().all(|field| one.get(field) == other.get(field));
+    let mut found: Vec<Option<MediaRange>> = Vec::new();
+    for (index, (range, says)) in keys.iter().enumerate() {
+        let plain = &range.without_parameters();
+        let of_type = || keys.iter().enumerate().filter(|(_, (other, _))| other.without_parameters() == *plain);
+        if of_type().all(|(_, (_, others))| is_same(says, others)) {
+            let is_first = of_type().next().is_some_and(|(first, _)| first == index);
+            found.push(is_first.then(|| plain.clone()));
+            continue;
+        }
+        let mut before = of_type().filter(|(other, _)| *other < index);
+        let is_unclear = |(_, (other, others)): (usize, &(&MediaRange, &Value))| {
+            range.overlaps(other) && range.covers(other) == other.covers(range) && !is_same(says, others)
+        };
+        if before.any(is_unclear) {
+            return Err(Ambiguous(index));
+        }
+        found.push(Some((*range).clone()));
+    }
+    Ok(found)
 }
 
 /// Reads one media type of a request body.
@@ -37,14 +83,19 @@ pub(super) fn read<'d>(
     collector: &mut DocumentCollector<'d>,
     text: &str,
     at: &At<'d>,
-    contents: &mut Contents,
+    contents: &mut Contents<'d>,
 ) -> Result<(), DocumentFault> {
     collector.fields(at, "media type")?;
-    let Some(range) = MediaRange::read(text) else {
+    let Some(range) = MediaRange::read_key(text) else {
         return Err(collector.fault(at, format!("{text:?} is no media type")));
     };
+    for field in ["itemEncoding", "prefixEncoding"] {
+        if let Some(at) = at.get(field) {
+            collector.warn(&at, format!("{field:?} is not read: what it says of parts is not checked"));
+        }
+    }
     let content = of(collector, text, &range, at)?;
-    contents.0.push((range, content));
+    contents.0.push((range, content, at.clone()));
     Ok(())
 }
 
@@ -61,7 +112,11 @@ fn of<'d>(
         if range.is_json_lines() {
             return Ok(Content::JsonLines(collector.schema(&items)));
         }
-        return Err(collector.fault(&items, format!("\"itemSchema\" of {text:?} is not read: of JSON lines it is")));
+        if range.is_json_sequence() {
+            return Ok(Content::JsonSequence(collector.schema(&items)));
+        }
+        let message = format!("\"itemSchema\" of {text:?} is not read: of JSON lines and sequences it is");
+        return Err(collector.fault(&items, message));
     }
     if range.is_json() {
         if let Some(schema) = &schema {
@@ -77,15 +132,18 @@ fn of<'d>(
     };
     let resolved = collector.documents.resolve(schema.clone())?;
     if is_form || is_multipart {
-        let fields = fields(collector, at, &resolved, is_multipart)?;
-        let (schema, shape) = (collector.schema(&schema), Shape::text());
+        let fields = fields(collector, at, &schema, is_multipart)?;
+        let files = fields.iter().filter(|field| field.is_file).map(|field| field.parameter.name.clone()).collect();
+        let (schema, shape) = (collector.schema_of_parts(&schema, files), Shape::text());
         return Ok(match is_form {
             true => Content::Form { schema, fields, shape, most: usize::MAX },
             false => Content::Multipart { schema, fields, shape, most: usize::MAX },
         });
     }
-    if is_file(&resolved) {
-        return Ok(Content::Opaque);
+    let whole = Occurrence { at: schema.clone(), is_alternative: false };
+    if let Some(limits) = files::limits(collector, &[whole], false)? {
+        let has_limits = limits.smallest.is_some() || limits.largest.is_some();
+        return Ok(if has_limits { Content::File(limits) } else { Content::Opaque });
     }
     if range.is_text() && !range.is_xml() && resolved.text("type") == Some("string") {
         return Ok(Content::Text(collector.schema(&schema)));
@@ -97,16 +155,6 @@ fn of<'d>(
     Ok(Content::Unsupported)
 }
 
-/// Whether a schema is about bytes that nobody looks into.
-fn is_file(at: &At<'_>) -> bool {
-    let Some(schema) = at.value.as_object() else { return at.value == &Value::Bool(true) };
-    let says = ["binary", "base64"].contains(&at.text("format").unwrap_or_default());
-    let is_string = matches!(at.text("type"), Some("string" | "file"));
-    let annotations = ["description", "title", "example", "contentMediaType", "contentEncoding", "deprecated"];
-    let is_open = schema.keys().all(|key| annotations.contains(&key.as_str()) || key.starts_with("x-"));
-    (is_string && says) || is_open || (is_string && schema.contains_key("contentMediaType"))
-}
-
 /// The members of a form or the parts of a multipart body that have a name.
 fn fields<'d>(
     collector: &mut DocumentCollector<'d>,
@@ -114,34 +162,62 @@ fn fields<'d>(
     schema: &At<'d>,
     is_multipart: bool,
 ) -> Result<Vec<FormField>, DocumentFault> {
-    let mut fields: Vec<FormField> = Vec::new();
-    let mut holders = vec![schema.clone()];
-    for part in schema.get("allOf").into_iter().flat_map(|all| all.elements()) {
-        holders.push(collector.documents.resolve(part)?);
-    }
-    for holder in holders {
-        for (name, at) in holder.get("properties").into_iter().flat_map(|properties| properties.members()) {
-            if fields.iter().any(|field| *field.parameter.name == *name) {
-                continue;
-            }
-            let encoding = media.get("encoding").and_then(|encoding| encoding.get(name));
-            fields.push(field(collector, name, at, encoding, is_multipart)?);
+    let mut found = Vec::new();
+    let whole = Occurrence { at: schema.clone(), is_alternative: false };
+    named(collector, whole, MOST_DEPTH, &mut found);
+    let fields = found.iter().map(|(name, occurrences)| {
+        let encoding = media.get("encoding").and_then(|encoding| encoding.get(name));
+        field(collector, name, occurrences, encoding, is_multipart)
+    });
+    fields.collect()
+}
+
+/// The schemas of each member that has a name, by the schema of an object and those that it is made of.
+fn named<'d>(
+    collector: &DocumentCollector<'d>,
+    holder: Occurrence<'d>,
+    depth: usize,
+    found: &mut Vec<(&'d str, Vec<Occurrence<'d>>)>,
+) {
+    let Some(depth) = depth.checked_sub(1) else { return };
+    let Occurrence { at: holder, is_alternative } = holder;
+    // What leads nowhere is told when it is compiled.
+    let target = holder.text("$ref").and_then(|to| collector.documents.look_up(&holder, to).ok());
+    if let Some(at) = target {
+        named(collector, Occurrence { at, is_alternative }, depth, found);
+        // In OpenAPI 3.0 a reference is all that counts.
+        if collector.version == Version::V3_0 {
+            return;
         }
     }
-    Ok(fields)
+    for (name, at) in holder.get("properties").into_iter().flat_map(|properties| properties.members()) {
+        let occurrence = Occurrence { at, is_alternative };
+        match found.iter_mut().find(|(known, _)| *known == name) {
+            Some((_, occurrences)) => occurrences.push(occurrence),
+            None => found.push((name, vec![occurrence])),
+        }
+    }
+    for (keyword, is_choice) in [("allOf", false), ("anyOf", true), ("oneOf", true)] {
+        for at in holder.get(keyword).into_iter().flat_map(|parts| parts.elements()) {
+            named(collector, Occurrence { at, is_alternative: is_alternative || is_choice }, depth, found);
+        }
+    }
 }
 
 fn field<'d>(
     collector: &mut DocumentCollector<'d>,
     name: &str,
-    at: At<'d>,
+    occurrences: &[Occurrence<'d>],
     encoding: Option<At<'d>>,
     is_multipart: bool,
 ) -> Result<FormField, DocumentFault> {
-    let at = collector.documents.resolve(at)?;
-    let items = at.get("items").map(|items| collector.documents.resolve(items)).transpose()?;
-    let is_object = |at: &At<'_>| at.text("type") == Some("object") || at.value.get("properties").is_some();
-    let holds_objects = is_object(&at) || items.as_ref().is_some_and(is_object);
+    let mut holds_objects = false;
+    for Occurrence { at, .. } in occurrences {
+        let at = collector.documents.resolve(at.clone())?;
+        let items = at.get("items").map(|items| collector.documents.resolve(items)).transpose()?;
+        let is_object = |at: &At<'_>| at.text("type") == Some("object") || at.value.get("properties").is_some();
+        holds_objects |= is_object(&at) || items.as_ref().is_some_and(is_object);
+    }
     let mut coding = if holds_objects && (is_multipart || collector.version > Version::V3_0) {
         Coding::Json
     } else {
@@ -177,7 +253,7 @@ fn field<'d>(
             coding = Coding::Styled { style, explode: explode.unwrap_or(style == Style::Form) };
         }
     }
-    let is_file = is_multipart && (is_file(&at) || items.as_ref().is_some_and(is_file));
+    let files = if is_multipart { files::limits(collector, occurrences, true)? } else { None };
     let parameter = Parameter {
         name: name.into(),
         part: RequestPart::Body,
@@ -187,7 +263,7 @@ fn field<'d>(
         schema: None,
         shape: Shape::text(),
     };
-    Ok(FormField { parameter, types, headers, is_file, files: FileLimits::default() })
+    Ok(FormField { parameter, types, headers, is_file: files.is_some(), files: files.unwrap_or_default() })
 }
 
 /// Tells each field, and each header of a part, what its schema is about.

@@ -64,9 +64,10 @@ impl Contract {
         let bodies = operation.body.contents.iter().map(|(range, content)| {
             let is_judged = match content {
                 Content::Opaque | Content::Json(None) => false,
-                Content::Unsupported => true,
+                Content::File(_) | Content::Unsupported => true,
                 Content::Json(Some(schema))
                 | Content::JsonLines(schema)
+                | Content::JsonSequence(schema)
                 | Content::Text(schema)
                 | Content::Form { schema, .. }
                 | Content::Multipart { schema, .. } => self.schemas.checks(*schema),

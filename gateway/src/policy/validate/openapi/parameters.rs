@@ -120,12 +120,16 @@ fn named<'d>(
             (styled(collector, at, part)?, schema.map(|schema| collector.schema(&schema)))
         }
     };
+    let may_be_empty = at.is_true("allowEmptyValue");
+    if may_be_empty && part != RequestPart::Query {
+        collector.warn(at, "\"allowEmptyValue\" has no effect outside of the query");
+    }
     let parameter = Parameter {
         name: name.into(),
         part,
         coding,
         is_required: part == RequestPart::Path || at.is_true("required"),
-        may_be_empty: at.is_true("allowEmptyValue"),
+        may_be_empty: may_be_empty && part == RequestPart::Query,
         schema,
         shape: Shape::text(),
     };

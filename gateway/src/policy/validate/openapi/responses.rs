@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     collector::{DocumentCollector, Example},
+    content::{self, Ambiguous},
     document::{At, DocumentFault},
 };
 use crate::{
@@ -108,13 +109,26 @@ fn response<'d>(collector: &mut DocumentCollector<'d>, at: At<'d>) -> Result<Res
             response.headers.all.push(parameter);
         }
     }
+    let mut found = Vec::new();
     for (range, media) in at.get("content").into_iter().flat_map(|content| content.members()) {
         let media = collector.documents.resolve(media)?;
-        let Some(range) = MediaRange::read(range) else {
+        let Some(range) = MediaRange::read_key(range) else {
             return Err(collector.fault(&media, format!("{range:?} is no media type")));
         };
+        found.push((range, media));
+    }
+    let keys: Vec<(&MediaRange, &Value)> = found.iter().map(|(range, media)| (range, media.value)).collect();
+    let ranges = content::ranges(&keys);
+    let unclear = ranges.as_ref().err().and_then(|Ambiguous(index)| found.get(*index));
+    if let Some((_, media)) = unclear {
+        collector.warn(media, format!("{}: no body of this status is judged", content::AMBIGUOUS));
+        response.contents = found.iter().map(|(range, _)| (range.without_parameters(), None)).collect();
+        return Ok(response);
+    }
+    for (range, (_, media)) in ranges.unwrap_or_default().into_iter().zip(&found) {
+        let Some(range) = range else { continue };
         let schema = media.get("schema").filter(|_| range.is_json()).map(|schema| {
-            collector.examples(&media, &schema);
+            collector.examples(media, &schema);
             collector.schema(&schema)
         });
         response.contents.push((range, schema));

@@ -125,6 +125,12 @@ pub(super) fn rule(
         }
         alternatives.push(all);
     }
+    // Without a credential, nobody has a permission.
+    let is_open = alternatives.is_empty() || alternatives.iter().any(Vec::is_empty);
+    if let Some(wanted) = operation.get(PERMISSIONS).filter(|_| is_open && !permissions.is_empty()) {
+        let message = "permissions need a security scheme, and its `security` asks for none: name one, or remove them";
+        return Err(documents.fault(&wanted, message));
+    }
     Ok(SecurityRule { alternatives: Some(alternatives), permissions, place: documents.fault(&at, "").place })
 }
 

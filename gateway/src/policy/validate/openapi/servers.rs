@@ -2,7 +2,7 @@
 
 use super::document::{At, DocumentFault, Documents};
 
-/// The most values that the variables of one server are tried with.
+/// The most paths that the variables of one server may stand for.
 const MOST_PATHS: usize = 64;
 
 /// The name of a variable that may be any segment, as a parameter of the path that nothing else has.
@@ -16,7 +16,7 @@ pub(super) fn bases(documents: &Documents, holder: &At<'_>) -> Result<Vec<String
     let mut bases = Vec::new();
     for server in holder.get("servers").into_iter().flat_map(|servers| servers.elements()) {
         let url = server.text("url").ok_or_else(|| documents.fault(&server, "a server has no \"url\""))?;
-        for path in with_variables(path_of(url), &server) {
+        for path in with_variables(documents, path_of(url), &server)? {
             if path.replace(&any(), "").contains(['{', '}']) {
                 return Err(documents.fault(&server, format!("{url:?} has a variable that is not declared{HINT}")));
             }
@@ -53,7 +53,10 @@ fn any() -> String {
 
 /// The paths that the values of variables make: all of an `enum`, or any one segment. A default that is not one segment is
 /// taken beside that.
-fn with_variables(path: &str, server: &At<'_>) -> Vec<String> {
+///
+/// # Errors
+/// There are too many.
+fn with_variables(documents: &Documents, path: &str, server: &At<'_>) -> Result<Vec<String>, DocumentFault> {
     let mut paths = vec![path.to_owned()];
     for (name, variable) in server.get("variables").into_iter().flat_map(|variables| variables.members()) {
         let placeholder = format!("{{{name}}}");
@@ -72,7 +75,9 @@ fn with_variables(path: &str, server: &At<'_>) -> Vec<String> {
             words.extend(variable.text("default").filter(|default| default.is_empty() || default.contains('/')));
         }
         paths = paths.iter().flat_map(|path| words.iter().map(|word| path.replace(&placeholder, word))).collect();
-        paths.truncate(MOST_PATHS);
+        if paths.len() > MOST_PATHS {
+            return Err(documents.fault(server, format!("its variables stand for more than {MOST_PATHS} paths{HINT}")));
+        }
     }
-    paths
+    Ok(paths)
 }

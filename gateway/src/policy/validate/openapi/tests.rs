@@ -6,11 +6,15 @@ use super::*;
 
 mod bodies;
 mod choice;
+mod files;
+mod keys;
 mod losses;
 mod nullable;
 mod places;
+mod read_only;
 mod responses;
 mod servers;
+mod silent;
 
 /// A document as a file.
 fn shop(text: &str) -> NamedFile {

@@ -4,7 +4,7 @@
 
 use std::{fmt, sync::Arc};
 
-use hashbrown::HashMap;
+use hashbrown::{HashMap, HashSet};
 use jsonschema::Draft;
 use referencing::{Registry, Resolved, Resolver, Uri};
 use serde_json::{Map, Value};
@@ -19,9 +19,14 @@ use crate::settings::validate::Formats;
 mod applicators;
 mod assertions;
 pub(super) mod family;
+mod inherited;
 mod openapi;
+mod read_only;
+mod read_only_members;
 
 use family::{Family, mentions};
+use inherited::{Applied, Inherited};
+use read_only_members::ReadOnlyMembers;
 
 /// The checks of one subschema, each with its keyword.
 type Checks = Vec<(Keyword, KeywordCheck)>;
@@ -97,6 +102,8 @@ pub(super) struct Compiled {
     pub(super) unknown_formats: Vec<String>,
     /// The addresses of schemas whose `nullable` changes nothing.
     pub(super) idle_nullable: Vec<usize>,
+    /// Those that require a member which is read-only by one alternative and not by another.
+    pub(super) doubtful_required: Vec<usize>,
 }
 
 /// By which rules schemas are read.
@@ -123,6 +130,8 @@ pub(in crate::policy::validate) struct OpenApi {
 pub(super) struct Entry<'r> {
     pub(super) schema: &'r Value,
     pub(super) base: Uri<String>,
+    /// The members that are files: of a multipart body.
+    pub(super) files: Arc<[Box<str>]>,
 }
 
 /// Compiles `schema`, which may refer to what `registry` knows. It is known as `name`, unless it says another.
@@ -142,7 +151,7 @@ pub(super) fn compile(
         None => root,
     };
     let registry = registry.add(base.as_str(), resource)?.draft(dialect.draft).prepare()?;
-    let entry = Entry { schema, base };
+    let entry = Entry { schema, base, files: Arc::default() };
     compile_all(std::slice::from_ref(&entry), &Family::default(), dialect, &registry).map(|(compiled, _)| compiled)
 }
 
@@ -168,13 +177,17 @@ pub(super) fn compile_all<'r>(
         checks: HashMap::new(),
         unknown_formats: Vec::new(),
         idle_nullable: Vec::new(),
+        doubtful_required: Vec::new(),
     };
     let mut roots = Vec::new();
     for entry in entries {
-        roots.push(compiler.enter(entry.schema, registry.resolver(entry.base.clone()), dialect.draft)?);
+        let inherited = Arc::new(Inherited::of_body(Arc::clone(&entry.files)));
+        let resolver = registry.resolver(entry.base.clone());
+        roots.push(compiler.enter(entry.schema, resolver, dialect.draft, inherited)?);
     }
-    while let Some(PendingNode { id, schema, resolver, draft }) = compiler.pending.pop() {
-        let mut place = Subschema { compiler: &mut compiler, resolver, draft, keyword: "" };
+    while let Some(PendingNode { id, schema, resolver, draft, inherited }) = compiler.pending.pop() {
+        let read_only = ReadOnlyMembers::default();
+        let mut place = Subschema { compiler: &mut compiler, resolver, draft, inherited, read_only, keyword: "" };
         let checks = place.checks(schema).map_err(|failure| CompileError {
             at: failure.at.or_else(|| Some((std::ptr::from_ref(schema).addr(), place.keyword.to_owned()))),
             ..failure
@@ -188,7 +201,11 @@ pub(super) fn compile_all<'r>(
     let mut unknown_formats = compiler.unknown_formats;
     unknown_formats.sort_unstable();
     unknown_formats.dedup();
-    Ok((Compiled { graph, unknown_formats, idle_nullable: compiler.idle_nullable }, roots))
+    let mut doubtful_required = compiler.doubtful_required;
+    let mut told = HashSet::new();
+    doubtful_required.retain(|schema| told.insert(*schema));
+    let compiled = Compiled { graph, unknown_formats, idle_nullable: compiler.idle_nullable, doubtful_required };
+    Ok((compiled, roots))
 }
 
 struct Compiler<'r> {
@@ -204,6 +221,7 @@ struct Compiler<'r> {
     checks: HashMap<String, Arc<jsonschema::Validator>>,
     unknown_formats: Vec<String>,
     idle_nullable: Vec<usize>,
+    doubtful_required: Vec<usize>,
 }
 
 /// What makes two nodes the same.
@@ -214,6 +232,7 @@ struct NodeKey {
     draft: Draft,
     /// The resources on the way to it, each where it came first.
     way: Vec<String>,
+    inherited: Arc<Inherited>,
 }
 
 /// A node that is known, and not compiled yet.
@@ -222,11 +241,18 @@ struct PendingNode<'r> {
     schema: &'r Value,
     resolver: Resolver<'r>,
     draft: Draft,
+    inherited: Arc<Inherited>,
 }
 
 impl<'r> Compiler<'r> {
     /// The node of a subschema whose base `resolver` has.
-    fn enter(&mut self, schema: &'r Value, resolver: Resolver<'r>, draft: Draft) -> Result<NodeId, CompileError> {
+    fn enter(
+        &mut self,
+        schema: &'r Value,
+        resolver: Resolver<'r>,
+        draft: Draft,
+        inherited: Arc<Inherited>,
+    ) -> Result<NodeId, CompileError> {
         let mut way = Vec::new();
         if self.is_dynamic {
             let mut all: Vec<_> = resolver.dynamic_scope().iter().map(ToString::to_string).collect();
@@ -238,13 +264,14 @@ impl<'r> Compiler<'r> {
             }
         }
         let address = std::ptr::from_ref(schema).addr();
-        let key = NodeKey { address, base: resolver.base_uri().as_str().to_owned(), draft, way };
+        let base = resolver.base_uri().as_str().to_owned();
+        let key = NodeKey { address, base, draft, way, inherited: Arc::clone(&inherited) };
         let next =
             NodeId(u32::try_from(self.nodes.len()).map_err(|_too_many| CompileError::new("too many subschemas"))?);
         let id = *self.known.entry(key).or_insert(next);
         if id == next {
             self.nodes.push(Node::default());
-            self.pending.push(PendingNode { id, schema, resolver, draft });
+            self.pending.push(PendingNode { id, schema, resolver, draft, inherited });
         }
         Ok(id)
     }
@@ -255,6 +282,9 @@ struct Subschema<'c, 'r> {
     compiler: &'c mut Compiler<'r>,
     resolver: Resolver<'r>,
     draft: Draft,
+    inherited: Arc<Inherited>,
+    /// Which members it says to be read-only, itself and by what it applies to the same value.
+    read_only: ReadOnlyMembers,
     /// The keyword that was looked at last.
     keyword: &'static str,
 }
@@ -266,16 +296,18 @@ impl<'r> Subschema<'_, 'r> {
         match schema {
             Value::Bool(true) => Ok(Vec::new()),
             Value::Bool(false) => Ok(vec![(Keyword::FalseSchema, KeywordCheck::Never)]),
-            Value::Object(schema) => {
+            Value::Object(members) => {
+                self.read_only = self.read_only_members(schema);
                 // Up to draft 7 a reference is all that counts.
-                if self.draft <= Draft::Draft7 && schema.contains_key("$ref") {
+                if self.draft <= Draft::Draft7 && members.contains_key("$ref") {
                     let mut checks = Vec::new();
-                    self.references(schema, &mut checks)?;
+                    self.references(members, &mut checks)?;
                     return Ok(checks);
                 }
                 let mut checks = Vec::new();
-                self.assertions(schema, &mut checks)?;
-                self.applicators(schema, &mut checks)?;
+                self.assertions(members, &mut checks)?;
+                self.applicators(members, &mut checks)?;
+                self.note_doubtful_required(schema, members);
                 Ok(checks)
             }
             _ => Err(CompileError::new("a schema is an object, true or false")),
@@ -289,24 +321,31 @@ impl<'r> Subschema<'_, 'r> {
     }
 
     /// The node of a subschema.
-    fn node(&mut self, schema: &'r Value) -> Result<NodeId, CompileError> {
+    fn node(&mut self, schema: &'r Value, applied: Applied<'_>) -> Result<NodeId, CompileError> {
         let draft = match self.draft.detect(schema) {
             Draft::Unknown => self.draft,
             known => known,
         };
         let resolver = self.resolver.in_subresource(draft.create_resource_ref(schema))?;
-        self.compiler.enter(schema, resolver, draft)
+        let inherited = self.inherited_by(applied);
+        self.compiler.enter(schema, resolver, draft, inherited)
     }
 
-    fn nodes(&mut self, schemas: &'r Value) -> Result<Vec<NodeId>, CompileError> {
+    fn nodes(&mut self, schemas: &'r Value, applied: Applied<'_>) -> Result<Vec<NodeId>, CompileError> {
         let schemas = schemas.as_array().ok_or_else(malformed)?;
-        schemas.iter().map(|schema| self.node(schema)).collect()
+        schemas.iter().map(|schema| self.node(schema, applied)).collect()
     }
 
+    fn inherited_by(&self, applied: Applied<'_>) -> Arc<Inherited> {
+        self.inherited.of(applied, &self.read_only)
+    }
+
+    /// The node of what a reference leads to, which is about the same value.
     fn target(&mut self, resolved: Resolved<'r>) -> Result<NodeId, CompileError> {
         let (schema, resolver, draft) = resolved.into_inner();
         let draft = if draft == Draft::Unknown { self.draft } else { draft };
-        self.compiler.enter(schema, resolver, draft)
+        let inherited = self.inherited_by(Applied::Same);
+        self.compiler.enter(schema, resolver, draft, inherited)
     }
 
     fn pattern(&mut self, pattern: &str) -> Result<Arc<TextPattern>, CompileError> {

@@ -1,6 +1,10 @@
 //! Schemas that are parts of documents, compiled together: those of an OpenAPI document, and those of parameters.
 
-use std::{collections::HashSet, path::Path};
+use std::{
+    collections::{HashMap, HashSet},
+    path::Path,
+    sync::Arc,
+};
 
 use jsonschema::Draft;
 use referencing::Registry;
@@ -31,11 +35,12 @@ pub(in crate::policy::validate) struct SchemaSet {
     graph: Graph,
     roots: Vec<NodeId>,
     unknown_formats: Vec<String>,
-    idle_nullable: Option<IdleNullable>,
+    idle_nullable: Option<NotedSchemas>,
+    doubtful_required: Option<NotedSchemas>,
 }
 
-/// Schemas whose `nullable` changes nothing.
-pub(in crate::policy::validate) struct IdleNullable {
+/// Schemas that do not do what their author probably expects.
+pub(in crate::policy::validate) struct NotedSchemas {
     pub(in crate::policy::validate) count: usize,
     /// The document of the first, by its position.
     pub(in crate::policy::validate) document: usize,
@@ -46,6 +51,9 @@ pub(in crate::policy::validate) struct IdleNullable {
 /// Which schema of a set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::policy::validate) struct SchemaId(pub(in crate::policy::validate) usize);
+
+/// By schema, the members that are files: of multipart bodies.
+pub(in crate::policy::validate) type FileMembers = HashMap<SchemaId, Arc<[Box<str>]>>;
 
 /// A document, and the URI that it is known by.
 pub(in crate::policy::validate) struct SchemaDocument {
@@ -81,6 +89,20 @@ impl SchemaSet {
         openapi: OpenApi,
         formats: Formats,
     ) -> Result<Self, SchemaError> {
+        Self::compile_with_files(documents, schemas, &HashMap::new(), openapi, formats)
+    }
+
+    /// As [`Self::compile`]. `files`: by schema, the members that are files. Only their number and types are judged.
+    ///
+    /// # Errors
+    /// The first fault.
+    pub(in crate::policy::validate) fn compile_with_files(
+        documents: &[SchemaDocument],
+        schemas: &[(usize, &Value)],
+        files: &FileMembers,
+        openapi: OpenApi,
+        formats: Formats,
+    ) -> Result<Self, SchemaError> {
         let draft = if openapi.is_3_0 { Draft::Draft7 } else { Draft::Draft202012 };
         let find = |fault: &CompileError| {
             documents.iter().enumerate().find_map(|(at, it)| Some((at, fault.place_in(&it.content)?)))
@@ -92,25 +114,36 @@ impl SchemaSet {
         let resources = documents.iter().map(|it| (&it.uri, draft.create_resource_ref(&it.content)));
         let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
         let registry = registry.map_err(|error| placed(error.into()))?;
-        let family = documents.first().map_or_else(Family::default, |main| Family::of(&main.content));
+        let mut family = documents.first().map_or_else(Family::default, |main| Family::of(&main.content));
+        for document in documents {
+            family.look_for_read_only(&document.content);
+        }
         let mut entries = Vec::new();
-        for (document, schema) in schemas {
+        for (index, (document, schema)) in schemas.iter().enumerate() {
             let uri = documents.get(*document).map_or(BASE, |document| &document.uri);
             let base = referencing::uri::from_str(uri).map_err(|error| placed(error.into()))?;
-            entries.push(Entry { schema, base });
+            let files = files.get(&SchemaId(index)).map(Arc::clone).unwrap_or_default();
+            entries.push(Entry { schema, base, files });
         }
         let dialect = Dialect { draft, formats, openapi: Some(openapi) };
         let (compiled, roots) = compile_all(&entries, &family, dialect, &registry).map_err(placed)?;
-        let idle_nullable = compiled.idle_nullable.first().and_then(|schema| {
-            let (document, place) = find(&CompileError::of_schema(*schema))?;
-            Some(IdleNullable { count: compiled.idle_nullable.len(), document, place })
-        });
-        Ok(Self { graph: compiled.graph, roots, unknown_formats: compiled.unknown_formats, idle_nullable })
+        let noted = |schemas: &[usize]| {
+            let (document, place) = find(&CompileError::of_schema(*schemas.first()?))?;
+            Some(NotedSchemas { count: schemas.len(), document, place })
+        };
+        let (idle_nullable, doubtful_required) = (noted(&compiled.idle_nullable), noted(&compiled.doubtful_required));
+        let unknown_formats = compiled.unknown_formats;
+        Ok(Self { graph: compiled.graph, roots, unknown_formats, idle_nullable, doubtful_required })
     }
 
     /// The schemas in which `nullable` changes nothing, as no `type` is beside it.
-    pub(in crate::policy::validate) const fn idle_nullable(&self) -> Option<&IdleNullable> {
+    pub(in crate::policy::validate) const fn idle_nullable(&self) -> Option<&NotedSchemas> {
         self.idle_nullable.as_ref()
+    }
+
+    /// The schemas that require a member which is read-only by one alternative, and not by another.
+    pub(in crate::policy::validate) const fn doubtful_required(&self) -> Option<&NotedSchemas> {
+        self.doubtful_required.as_ref()
     }
 
     /// The formats that they name and that nobody checks.

@@ -2,6 +2,7 @@
 
 use super::*;
 
+mod formats;
 mod hostile;
 mod numbers;
 mod same;

@@ -7,7 +7,11 @@ use crate::{
         ANSWERS, Lost, ServerState,
         telemetry::{Metric, Samples},
     },
-    policy::{admission::Shed, auth::introspection::RESULTS, detect::Crawlers},
+    policy::{
+        admission::Shed,
+        auth::{introspection::RESULTS, jwt::keys::JwtKeys},
+        detect::Crawlers,
+    },
     proxy::worker::measures::Handshake,
     refusal::Reject,
     signal::Signal,
@@ -23,6 +27,7 @@ impl TelemetrySums {
         self.authentication(&mut samples);
         self.upstream_requests(&mut samples);
         self.keys(&mut samples);
+        key_sets(&mut samples, current);
         lookups(&mut samples, current);
         crawlers(&mut samples, current.crawlers);
         samples.sandbox("proxy", &self.sandbox);
@@ -56,6 +61,7 @@ impl TelemetrySums {
     fn authentication(&self, samples: &mut Samples) {
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
         samples.count(Metric::TokenVerifications, &[], self.verifications);
+        samples.count(Metric::TokensUnchecked, &[], self.unchecked);
         for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
             let label = reject.row().label;
             samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
@@ -77,16 +83,13 @@ impl TelemetrySums {
         }
     }
 
-    /// The keys of issuers, and the servers that are asked about tokens.
+    /// Fetches of the keys of issuers, and the servers that are asked about tokens.
     fn keys(&self, samples: &mut Samples) {
         for (issuer, keys) in &self.keys {
             for (result, count) in &keys.fetches {
                 samples.count(Metric::KeyFetches, &[issuer, result], *count);
             }
             samples.count(Metric::UnknownKeys, &[issuer], keys.unknown);
-            samples.level(Metric::Keys, &[issuer], keys.report.keys.into());
-            samples.level(Metric::KeysConfirmed, &[issuer], keys.report.confirmed / 1_000);
-            samples.is(Metric::KeysUsable, &[issuer], keys.report.usable);
         }
         for (server, (counts, is_paused)) in &self.introspections {
             for (result, count) in RESULTS.iter().zip(counts) {
@@ -138,11 +141,26 @@ fn contracts(samples: &mut Samples, current: &Current<'_>) {
     for (api, operation, count) in current.deprecated {
         samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
     }
+    for (api, rule, count) in current.reported_requests {
+        samples.count(Metric::RequestViolations, &[api.as_str(), *rule], *count);
+    }
     for (api, operation, count) in current.broken_responses {
         samples.count(Metric::ResponseViolations, &[api.as_str(), operation.as_str()], *count);
     }
     for (api, count) in current.unjudged_responses {
         samples.count(Metric::ResponsesNotJudged, &[api.as_str()], *count);
+    }
+}
+
+/// The keys of issuers as they are now. Of an issuer that is configured no more there are none.
+fn key_sets(samples: &mut Samples, current: &Current<'_>) {
+    for set in current.authenticators.key_sets() {
+        let issuer = &[set.key()];
+        let keys = set.load().as_ref().as_ref().map_or(0, JwtKeys::len);
+        samples.level(Metric::Keys, issuer, u64::try_from(keys).unwrap_or(u64::MAX));
+        samples.level(Metric::KeysConfirmed, issuer, set.confirmed() / 1_000);
+        samples.is(Metric::KeysStale, issuer, set.is_stale(current.now));
+        samples.is(Metric::KeysUsable, issuer, set.is_usable(current.now));
     }
 }
 

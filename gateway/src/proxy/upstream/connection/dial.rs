@@ -1,7 +1,8 @@
 //! Opens connections to a server: resolves its name, and tries its addresses in turn (Happy Eyeballs, RFC 8305).
 //!
 //! *Invariant:* once a name was resolved, no request waits for a name server again. A name that can no longer be resolved
-//! keeps its addresses.
+//! keeps its addresses. Until it was resolved, all requests wait for one lookup, and a lookup that failed counts for
+//! [`HELD`]: a name server that is silent costs one thread for a name, however many clients ask.
 
 use std::{
     cell::{Cell, RefCell},
@@ -16,7 +17,7 @@ use std::{
 };
 
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream};
+use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
 
 pub(in crate::proxy::upstream) use super::tls::MaybeTlsStream;
 use super::tls::{Alpn, ServerTls};
@@ -24,6 +25,9 @@ use crate::proxy::timing::deadline::{self, Alarm};
 
 /// How long a connection may take until the next address is tried beside it (RFC 8305 8).
 const HEAD_START: Duration = Duration::from_millis(250);
+
+/// How long a first lookup that failed is not repeated, in nanoseconds.
+const HELD: u64 = 1_000_000_000;
 
 /// Opens connections to one server.
 pub(in crate::proxy::upstream) struct Dialer {
@@ -35,12 +39,16 @@ pub(in crate::proxy::upstream) struct Dialer {
 }
 
 struct Resolved {
+    /// For the log.
+    name: String,
     addresses: RefCell<Addresses>,
     /// How long resolved addresses are used before they are resolved again, in nanoseconds.
     refresh_after: u64,
     resolving: Cell<bool>,
-    /// Whether a request is waiting for the first addresses.
-    awaited: Cell<bool>,
+    /// Notified when a lookup has ended.
+    ended: Notify,
+    /// Why the last lookup failed while no address was known, and until when that counts.
+    failed: RefCell<Option<(Unresolved, u64)>>,
 }
 
 enum Addresses {
@@ -57,10 +65,12 @@ impl Dialer {
         };
         let refresh_after = u64::try_from(interval.as_nanos()).unwrap_or(u64::MAX);
         let resolved = Resolved {
+            name: name.to_owned(),
             addresses: RefCell::new(addresses),
             refresh_after,
             resolving: Cell::new(false),
-            awaited: Cell::new(false),
+            ended: Notify::new(),
+            failed: RefCell::default(),
         };
         Self { name: name.to_owned(), secure, resolved: Rc::new(resolved) }
     }
@@ -71,7 +81,8 @@ impl Dialer {
         introduction: &[u8],
         offer: Alpn,
     ) -> io::Result<(MaybeTlsStream, SocketAddr)> {
-        let (mut stream, address) = connect(alternate(self.addresses().await?)).await?;
+        let addresses = self.resolved.addresses(|| look_up(self.name.clone())).await?;
+        let (mut stream, address) = connect(alternate(addresses)).await?;
         stream.set_nodelay(true)?;
         // Before TLS: whoever ends TLS there has to know the client first.
         stream.write_all(introduction).await?;
@@ -89,7 +100,7 @@ impl Dialer {
 
     /// Whether connecting has got no further than asking for addresses.
     pub(in crate::proxy::upstream) fn awaits_addresses(&self) -> bool {
-        self.resolved.awaited.get()
+        self.resolved.resolving.get() && self.resolved.known().is_empty()
     }
 
     /// Whether TLS is spoken.
@@ -105,21 +116,6 @@ impl Dialer {
         }
     }
 
-    /// The addresses that are known. Only the first time anybody waits for them.
-    async fn addresses(&self) -> io::Result<Vec<SocketAddr>> {
-        let known = match &*self.resolved.addresses.borrow() {
-            Addresses::Literal(address) => return Ok(vec![*address]),
-            Addresses::Name { known, .. } => known.clone(),
-        };
-        if !known.is_empty() {
-            return Ok(known);
-        }
-        self.resolved.awaited.set(true);
-        let resolved = self.resolved.resolve(&self.name).await;
-        self.resolved.awaited.set(false);
-        resolved
-    }
-
     /// Asks for the addresses again, beside everything else, if it is time to.
     pub(in crate::proxy::upstream) fn refresh(&self, now: u64) {
         match &*self.resolved.addresses.borrow() {
@@ -127,37 +123,79 @@ impl Dialer {
             Addresses::Name { known, until } if *until <= now && !known.is_empty() => {}
             _ => return,
         }
-        if self.resolved.resolving.replace(true) {
-            return;
-        }
-        let (resolved, name) = (Rc::clone(&self.resolved), self.name.clone());
-        tokio::task::spawn_local(async move {
-            if let Err(error) = resolved.resolve(&name).await {
-                tracing::warn!(server = name, %error, "cannot resolve the server's name; keeping its addresses");
-                resolved.put_off();
-            }
-            resolved.resolving.set(false);
-        });
+        self.resolved.begin(|| look_up(self.name.clone()));
     }
 }
 
 impl Resolved {
-    async fn resolve(&self, name: &str) -> io::Result<Vec<SocketAddr>> {
-        let looked_up = tokio::net::lookup_host(name).await;
-        let addresses: Vec<_> = looked_up.map_err(unresolved)?.collect();
-        if addresses.is_empty() {
-            return Err(Unresolved("it has no address".to_owned()).into());
+    /// The addresses that are known. Only the first time anybody waits for them.
+    async fn addresses<F>(self: &Rc<Self>, look_up: impl Fn() -> F) -> io::Result<Vec<SocketAddr>>
+    where
+        F: Future<Output = Result<Vec<SocketAddr>, Unresolved>> + 'static,
+    {
+        loop {
+            let known = self.known();
+            if !known.is_empty() {
+                return Ok(known);
+            }
+            if let Some((why, _)) = self.failed.borrow().as_ref().filter(|(_, until)| deadline::now() < *until) {
+                return Err(why.clone().into());
+            }
+            let ended = self.ended.notified();
+            self.begin(&look_up);
+            ended.await;
         }
-        let until = deadline::now().saturating_add(self.refresh_after);
-        *self.addresses.borrow_mut() = Addresses::Name { known: addresses.clone(), until };
-        Ok(addresses)
     }
 
-    fn put_off(&self) {
-        if let Addresses::Name { until, .. } = &mut *self.addresses.borrow_mut() {
-            *until = deadline::now().saturating_add(self.refresh_after);
+    fn known(&self) -> Vec<SocketAddr> {
+        match &*self.addresses.borrow() {
+            Addresses::Literal(address) => vec![*address],
+            Addresses::Name { known, .. } => known.clone(),
         }
     }
+
+    /// Has the name looked up, unless that is under way. In a task of its own: it is for all who wait, and the first may
+    /// leave.
+    fn begin<F>(self: &Rc<Self>, look_up: impl FnOnce() -> F)
+    where
+        F: Future<Output = Result<Vec<SocketAddr>, Unresolved>> + 'static,
+    {
+        if self.resolving.replace(true) {
+            return;
+        }
+        let (resolved, found) = (Rc::clone(self), look_up());
+        tokio::task::spawn_local(async move {
+            resolved.hear(found.await);
+            resolved.resolving.set(false);
+            resolved.ended.notify_waiters();
+        });
+    }
+
+    /// A lookup has ended. One that failed takes no address away.
+    fn hear(&self, found: Result<Vec<SocketAddr>, Unresolved>) {
+        let now = deadline::now();
+        let mut addresses = self.addresses.borrow_mut();
+        let Addresses::Name { known, until } = &mut *addresses else { return };
+        *until = now.saturating_add(self.refresh_after);
+        let failed = match found {
+            Ok(found) => {
+                *known = found;
+                None
+            }
+            Err(why) if known.is_empty() => Some((why, now.saturating_add(HELD))),
+            Err(error) => {
+                tracing::warn!(server = self.name, %error, "cannot resolve the server's name; keeping its addresses");
+                None
+            }
+        };
+        self.failed.replace(failed);
+    }
+}
+
+/// Asks the name servers. At least one address, or why there is none.
+async fn look_up(name: String) -> Result<Vec<SocketAddr>, Unresolved> {
+    let found: Vec<_> = tokio::net::lookup_host(name).await.map_err(|error| Unresolved::new(&error))?.collect();
+    if found.is_empty() { Err(Unresolved::Name("it has no address".to_owned())) } else { Ok(found) }
 }
 
 /// Whether the gateway itself lacks what a connection needs: descriptors, ports, memory, rights.
@@ -169,19 +207,29 @@ pub(in crate::proxy::upstream) fn is_ours(error: &io::Error) -> bool {
     })
 }
 
-/// A failed lookup as an error with its reason. An error of the operating system stays as it is.
-fn unresolved(error: io::Error) -> io::Error {
-    if error.raw_os_error().is_some() { error } else { Unresolved(error.to_string()).into() }
+/// Why there is no address.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+enum Unresolved {
+    /// Of a name, and why.
+    #[error("its name cannot be resolved: {0}")]
+    Name(String),
+    /// The operating system's error.
+    #[error("{}", io::Error::from_raw_os_error(*.0))]
+    System(i32),
 }
 
-/// A name without an address, and why.
-#[derive(Debug, Error)]
-#[error("its name cannot be resolved: {0}")]
-struct Unresolved(String);
+impl Unresolved {
+    fn new(error: &io::Error) -> Self {
+        error.raw_os_error().map_or_else(|| Self::Name(error.to_string()), Self::System)
+    }
+}
 
 impl From<Unresolved> for io::Error {
     fn from(unresolved: Unresolved) -> Self {
-        Self::new(io::ErrorKind::NotFound, unresolved)
+        match unresolved {
+            Unresolved::Name(_) => Self::new(io::ErrorKind::NotFound, unresolved),
+            Unresolved::System(code) => Self::from_raw_os_error(code),
+        }
     }
 }
 
@@ -237,6 +285,59 @@ async fn connect(mut left: VecDeque<SocketAddr>) -> io::Result<(TcpStream, Socke
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// However many wait, the name server is asked once, and not again while its answer counts.
+    #[test]
+    fn one_lookup_for_all_who_wait() {
+        const WAITING: usize = 500;
+        let dialer = Rc::new(Dialer::new("api.test:80", None, Duration::from_secs(60)));
+        let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        let none = Unresolved::Name("no such host".to_owned());
+        let found: Result<Vec<SocketAddr>, Unresolved> = Ok(vec![address]);
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let local = tokio::task::LocalSet::new();
+        let asked = Rc::new(Cell::new(0));
+        // What is answered, how often it was asked for until then, and whether an earlier failure has expired.
+        for (answer, expect, expired) in [
+            (Err(none.clone()), 1, false),
+            (Err(Unresolved::System(13)), 2, true),
+            (found.clone(), 3, true),
+            (Err(none.clone()), 3, true),
+        ] {
+            if expired && let Some((_, until)) = dialer.resolved.failed.borrow_mut().as_mut() {
+                *until = 0;
+            }
+            let all = local.block_on(&runtime, async {
+                let waiting: Vec<_> = (0..WAITING)
+                    .map(|_| {
+                        let (dialer, asked, answer) = (Rc::clone(&dialer), Rc::clone(&asked), answer.clone());
+                        tokio::task::spawn_local(async move {
+                            let look_up = || {
+                                asked.set(asked.get() + 1);
+                                let answer = answer.clone();
+                                async move {
+                                    tokio::task::yield_now().await;
+                                    answer
+                                }
+                            };
+                            dialer.resolved.addresses(look_up).await
+                        })
+                    })
+                    .collect();
+                let mut all = Vec::new();
+                for one in waiting {
+                    all.push(one.await.unwrap().map_err(|error| (error.kind(), error.to_string())));
+                }
+                all
+            });
+            assert_eq!((all.len(), asked.get()), (WAITING, expect), "{answer:?}");
+            let is_known = expect == 3;
+            let told = if is_known { found.clone() } else { answer };
+            let told = told.map_err(io::Error::from).map_err(|error| (error.kind(), error.to_string()));
+            assert!(all.iter().all(|one| *one == told), "{told:?}");
+            assert!(!dialer.awaits_addresses(), "{told:?}");
+        }
+    }
 
     #[test]
     fn families_alternate() {

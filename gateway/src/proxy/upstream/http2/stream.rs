@@ -175,6 +175,10 @@ impl H2Stream {
                 }
                 Poll::Ready(Some(Ok(piece)))
             }
+            Some(Err(error)) if self.left == Some(0) && cuts_nothing(&error) => {
+                self.body = None;
+                Poll::Ready(None)
+            }
             Some(Err(error)) if error.is_remote() && error.is_reset() => {
                 Poll::Ready(Some(Err(UpstreamError::Malformed("the server reset the response"))))
             }
@@ -182,6 +186,10 @@ impl H2Stream {
             None => match ready!(body.poll_trailers(cx)) {
                 Ok(trailers) => {
                     (self.body, self.trailers) = (None, trailers);
+                    Poll::Ready(None)
+                }
+                Err(error) if self.left == Some(0) && cuts_nothing(&error) => {
+                    self.body = None;
                     Poll::Ready(None)
                 }
                 Err(_) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
@@ -226,6 +234,13 @@ fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
 /// The `Content-Length` of a response: one value, digits only.
 fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
     content_length(headers).map_err(|wrong| UpstreamError::Malformed(wrong.of_response()))
+}
+
+/// Whether a response whose body has arrived in its full length is complete although this error came next. While a request
+/// is still being sent, the library forgets that the stream of its response had ended once the connection ends.
+fn cuts_nothing(error: &h2::Error) -> bool {
+    let is_left = error.is_go_away() || error.reason() == Some(Reason::NO_ERROR);
+    error.is_io() || error.is_remote() && is_left
 }
 
 /// What an error of the library means. `sent`: whether the request may have been sent.

@@ -8,7 +8,7 @@ use super::{
         graph::{KeywordCheck, Members},
         keyword::Keyword,
     },
-    Checks, CompileError, Subschema,
+    Applied, Checks, CompileError, Subschema,
     assertions::{count, names},
     malformed,
 };
@@ -27,10 +27,12 @@ impl<'r> Subschema<'_, 'r> {
         // Last, as they speak of what the others left.
         if self.draft >= Draft::Draft201909 {
             if let Some(value) = self.at(schema, Keyword::UnevaluatedProperties) {
-                checks.push((Keyword::UnevaluatedProperties, KeywordCheck::UnevaluatedMembers(self.node(value)?)));
+                let node = self.node(value, Applied::Other)?;
+                checks.push((Keyword::UnevaluatedProperties, KeywordCheck::UnevaluatedMembers(node)));
             }
             if let Some(value) = self.at(schema, Keyword::UnevaluatedItems) {
-                checks.push((Keyword::UnevaluatedItems, KeywordCheck::UnevaluatedElements(self.node(value)?)));
+                let node = self.node(value, Applied::Element)?;
+                checks.push((Keyword::UnevaluatedItems, KeywordCheck::UnevaluatedElements(node)));
             }
         }
         Ok(())
@@ -40,7 +42,10 @@ impl<'r> Subschema<'_, 'r> {
         let mut members = Members::default();
         if let Some(value) = self.at(schema, Keyword::Properties) {
             for (name, schema) in value.as_object().ok_or_else(malformed)? {
-                let node = if self.is_read_only(schema) { self.compiler.refused()? } else { self.node(schema)? };
+                let node = match self.is_read_only(schema) {
+                    true => self.compiler.refused()?,
+                    false => self.node(schema, Applied::Member(name))?,
+                };
                 members.named.insert(name.as_str().into(), node);
             }
         }
@@ -48,11 +53,11 @@ impl<'r> Subschema<'_, 'r> {
             self.keyword = "patternProperties";
             for (pattern, schema) in value.as_object().ok_or_else(malformed)? {
                 let pattern = self.pattern(pattern)?;
-                members.patterns.push((pattern, self.node(schema)?));
+                members.patterns.push((pattern, self.node(schema, Applied::Other)?));
             }
         }
         if let Some(value) = self.at(schema, Keyword::AdditionalProperties) {
-            members.others = Some(self.node(value)?);
+            members.others = Some(self.node(value, Applied::Other)?);
         }
         if !members.named.is_empty() || !members.patterns.is_empty() || members.others.is_some() {
             checks.push((Keyword::AdditionalProperties, KeywordCheck::Members(members)));
@@ -60,7 +65,7 @@ impl<'r> Subschema<'_, 'r> {
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::PropertyNames)
         {
-            checks.push((Keyword::PropertyNames, KeywordCheck::Names(self.node(value)?)));
+            checks.push((Keyword::PropertyNames, KeywordCheck::Names(self.node(value, Applied::Other)?)));
         }
         Ok(())
     }
@@ -70,19 +75,19 @@ impl<'r> Subschema<'_, 'r> {
         if self.draft >= Draft::Draft202012 {
             if let Some(value) = schema.get("prefixItems") {
                 self.keyword = "prefixItems";
-                first = self.nodes(value)?;
+                first = self.nodes(value, Applied::Element)?;
             }
             if let Some(value) = self.at(schema, Keyword::Items) {
-                rest = Some((Keyword::Items, self.node(value)?));
+                rest = Some((Keyword::Items, self.node(value, Applied::Element)?));
             }
         } else if let Some(value) = self.at(schema, Keyword::Items) {
             if value.is_array() {
-                first = self.nodes(value)?;
+                first = self.nodes(value, Applied::Element)?;
                 if let Some(value) = self.at(schema, Keyword::AdditionalItems) {
-                    rest = Some((Keyword::AdditionalItems, self.node(value)?));
+                    rest = Some((Keyword::AdditionalItems, self.node(value, Applied::Element)?));
                 }
             } else {
-                rest = Some((Keyword::Items, self.node(value)?));
+                rest = Some((Keyword::Items, self.node(value, Applied::Element)?));
             }
         }
         if !first.is_empty() || rest.is_some() {
@@ -91,7 +96,7 @@ impl<'r> Subschema<'_, 'r> {
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::Contains)
         {
-            let node = self.node(value)?;
+            let node = self.node(value, Applied::Element)?;
             let (mut least, mut most) = (1, u64::MAX);
             if self.draft >= Draft::Draft201909 {
                 if let Some(value) = schema.get("minContains") {
@@ -112,7 +117,7 @@ impl<'r> Subschema<'_, 'r> {
             && let Some(value) = self.at(schema, Keyword::DependentSchemas)
         {
             let all = value.as_object().ok_or_else(malformed)?;
-            let all = all.iter().map(|(name, schema)| Ok((name.as_str().into(), self.node(schema)?)));
+            let all = all.iter().map(|(name, schema)| Ok((name.as_str().into(), self.node(schema, Applied::Same)?)));
             let all = all.collect::<Result<_, CompileError>>()?;
             checks.push((Keyword::DependentSchemas, KeywordCheck::Dependent(all)));
         }
@@ -120,9 +125,9 @@ impl<'r> Subschema<'_, 'r> {
         let (mut required, mut dependent) = (Vec::new(), Vec::new());
         for (name, value) in value.as_object().ok_or_else(malformed)? {
             if value.is_array() {
-                required.push((name.as_str().into(), names(value)?));
+                required.push((name.as_str().into(), self.without_read_only(names(value)?)));
             } else {
-                dependent.push((name.as_str().into(), self.node(value)?));
+                dependent.push((name.as_str().into(), self.node(value, Applied::Same)?));
             }
         }
         if !required.is_empty() {
@@ -136,20 +141,24 @@ impl<'r> Subschema<'_, 'r> {
 
     fn combined(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(value) = self.at(schema, Keyword::AllOf) {
-            checks.push((Keyword::AllOf, KeywordCheck::All(self.nodes(value)?)));
+            checks.push((Keyword::AllOf, KeywordCheck::All(self.nodes(value, Applied::Same)?)));
         }
         // Where a member says which of them holds, they are not tried one after the other.
         if !self.discriminator(schema, checks)? {
             self.alternatives(schema, checks)?;
         }
+        // Nothing is known of a file that could be asked.
+        if self.inherited.is_file {
+            return Ok(());
+        }
         if let Some(value) = self.at(schema, Keyword::Not) {
-            checks.push((Keyword::Not, KeywordCheck::Not(self.node(value)?)));
+            checks.push((Keyword::Not, KeywordCheck::Not(self.node(value, Applied::Question)?)));
         }
         if self.draft >= Draft::Draft7
             && let Some(value) = self.at(schema, Keyword::If)
         {
-            let condition = self.node(value)?;
-            let mut branch = |keyword| schema.get(keyword).map(|value| self.node(value)).transpose();
+            let condition = self.node(value, Applied::Question)?;
+            let mut branch = |keyword| schema.get(keyword).map(|value| self.node(value, Applied::Same)).transpose();
             let (then, otherwise) = (branch("then")?, branch("else")?);
             checks.push((Keyword::If, KeywordCheck::If { condition, then, otherwise }));
         }
@@ -158,10 +167,13 @@ impl<'r> Subschema<'_, 'r> {
 
     fn alternatives(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         if let Some(value) = self.at(schema, Keyword::AnyOf) {
-            checks.push((Keyword::AnyOf, KeywordCheck::Any(self.nodes(value)?)));
+            checks.push((Keyword::AnyOf, KeywordCheck::Any(self.nodes(value, Applied::Alternative)?)));
         }
         if let Some(value) = self.at(schema, Keyword::OneOf) {
-            checks.push((Keyword::OneOf, KeywordCheck::One(self.nodes(value)?)));
+            let nodes = self.nodes(value, Applied::Alternative)?;
+            // What would tell two kinds of files apart is not judged.
+            let check = if self.inherited.is_file { KeywordCheck::Any(nodes) } else { KeywordCheck::One(nodes) };
+            checks.push((Keyword::OneOf, check));
         }
         Ok(())
     }

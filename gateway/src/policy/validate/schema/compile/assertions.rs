@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use jsonschema::{Draft, Validator};
+use jsonschema::{Draft, EmailOptions, Validator};
 use serde_json::{Map, Value, json};
 
 use super::{
@@ -20,6 +20,11 @@ use crate::{
     settings::validate::Formats,
 };
 
+/// What a mailbox is besides. It does not begin with white space: the library takes that for an empty name before `<`. It
+/// has no control characters.
+const MAILBOX: &str = "^[^\\u0000-\\u0020\\u007f-\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]\
+                       [^\\u0000-\\u001f\\u007f-\\u009f\\u2028\\u2029]*$";
+
 impl<'r> Subschema<'_, 'r> {
     pub(super) fn assertions(
         &mut self,
@@ -27,6 +32,10 @@ impl<'r> Subschema<'_, 'r> {
         checks: &mut Checks,
     ) -> Result<(), CompileError> {
         self.types(schema, checks)?;
+        // A file stands in the body by a word: only how many there are can be judged here.
+        if self.inherited.is_file {
+            return self.counts(schema, checks);
+        }
         self.constants(schema, checks)?;
         self.numbers(schema, checks)?;
         self.counts(schema, checks)?;
@@ -106,10 +115,14 @@ impl<'r> Subschema<'_, 'r> {
             (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
             (Keyword::MinProperties, Keyword::MaxProperties, Measure::Members),
         ] {
-            if let Some(count) = self.count(schema, least)? {
+            let (fewest, most_of_all) = (self.count(schema, least)?, self.count(schema, most)?);
+            if self.inherited.is_file && measure == Measure::Characters {
+                continue;
+            }
+            if let Some(count) = fewest {
                 checks.push((least, KeywordCheck::AtLeast(measure, count)));
             }
-            if let Some(count) = self.count(schema, most)? {
+            if let Some(count) = most_of_all {
                 checks.push((most, KeywordCheck::AtMost(measure, count)));
             }
         }
@@ -125,16 +138,18 @@ impl<'r> Subschema<'_, 'r> {
             // Draft 3, of which much is still about, has it as a word beside others.
             && !(self.draft == Draft::Draft4 && required.is_boolean())
         {
-            let names = self.without_read_only(schema, names(required)?);
+            let names = self.without_read_only(names(required)?);
             checks.push((Keyword::Required, KeywordCheck::Required(names)));
         }
         if self.draft >= Draft::Draft201909
             && let Some(dependent) = self.at(schema, Keyword::DependentRequired)
         {
             let dependent = dependent.as_object().ok_or_else(malformed)?;
-            let all = dependent.iter().map(|(name, required)| Ok((name.as_str().into(), names(required)?)));
-            checks
-                .push((Keyword::DependentRequired, KeywordCheck::Requires(all.collect::<Result<_, CompileError>>()?)));
+            let all = dependent
+                .iter()
+                .map(|(name, required)| Ok((name.as_str().into(), self.without_read_only(names(required)?))))
+                .collect::<Result<_, CompileError>>()?;
+            checks.push((Keyword::DependentRequired, KeywordCheck::Requires(all)));
         }
         Ok(())
     }
@@ -186,7 +201,11 @@ impl<'r> Subschema<'_, 'r> {
             self.compiler.unknown_formats.push(format.to_owned());
             return Ok(None);
         };
-        let check = self.library_of(draft, &json!({"format": format}))?;
+        let schema = match format {
+            "email" | "idn-email" => json!({"format": format, "pattern": MAILBOX}),
+            format => json!({"format": format}),
+        };
+        let check = self.library_of(draft, &schema)?;
         Ok(Some(KeywordCheck::Text(check, format!("of the format {format}").into())))
     }
 
@@ -200,7 +219,9 @@ impl<'r> Subschema<'_, 'r> {
         if let Some(known) = self.compiler.checks.get(&name) {
             return Ok(Arc::clone(known));
         }
-        let options = jsonschema::options().with_draft(draft).should_validate_formats(true);
+        // A mailbox (RFC 5321) is an address alone, and not `Ann <ann@example.com>`.
+        let email = EmailOptions::default().without_display_text();
+        let options = jsonschema::options().with_draft(draft).should_validate_formats(true).with_email_options(email);
         let built = Arc::new(options.offline().build(schema).map_err(CompileError::new)?);
         self.compiler.checks.insert(name, Arc::clone(&built));
         Ok(built)

@@ -14,6 +14,8 @@ pub(in crate::policy::validate::schema) struct Family {
     /// By the name of a schema, those that have it in `allOf`.
     pub(super) children: HashMap<String, Vec<String>>,
     pub(super) is_dynamic: bool,
+    /// Whether anything may be read-only, or write-only.
+    pub(super) has_read_only: bool,
 }
 
 impl Family {
@@ -32,6 +34,11 @@ impl Family {
             }
         }
         family
+    }
+
+    /// Looks whether a document, or one that it refers to, has anything that is read-only.
+    pub(in crate::policy::validate::schema) fn look_for_read_only(&mut self, document: &Value) {
+        self.has_read_only |= mentions(document, &["readOnly", "writeOnly"]);
     }
 }
 

@@ -1,4 +1,4 @@
-//! What OpenAPI adds to JSON Schema: `nullable`, `readOnly`, `discriminator`, and formats of numbers and bytes.
+//! What OpenAPI adds to JSON Schema: `nullable`, `discriminator`, and formats of numbers and bytes.
 
 use hashbrown::HashMap;
 use jsonschema::Draft;
@@ -13,9 +13,6 @@ use super::{
     family::{SCHEMAS, unescape},
     malformed,
 };
-
-/// How many references in a row are followed to learn whether a member is read-only.
-const MOST_STEPS: usize = 8;
 
 impl Compiler<'_> {
     /// A node by which nothing is valid, as what it is for is read-only.
@@ -52,38 +49,6 @@ impl<'r> Subschema<'_, 'r> {
         if is_idle && self.is_nullable(members) {
             self.compiler.idle_nullable.push(std::ptr::from_ref(schema).addr());
         }
-    }
-
-    /// Whether a request may not have the member of this schema.
-    pub(super) fn is_read_only(&self, schema: &Value) -> bool {
-        let Some(openapi) = self.compiler.dialect.openapi else { return false };
-        openapi.refuses_read_only && self.says_read_only(schema, MOST_STEPS)
-    }
-
-    fn says_read_only(&self, schema: &Value, steps: usize) -> bool {
-        let Some(steps) = steps.checked_sub(1) else { return false };
-        let is_response = self.compiler.dialect.openapi.is_some_and(|openapi| openapi.is_response);
-        if schema.get(if is_response { "writeOnly" } else { "readOnly" }) == Some(&Value::Bool(true)) {
-            return true;
-        }
-        if let Some(to) = schema.get("$ref").and_then(Value::as_str) {
-            return self.resolver.lookup(to).is_ok_and(|found| self.says_read_only(found.contents(), steps));
-        }
-        let parts = schema.get("allOf").and_then(Value::as_array);
-        parts.into_iter().flatten().any(|part| self.says_read_only(part, steps))
-    }
-
-    /// What a request must have of `required`: what is read-only belongs to responses, and the other way round.
-    pub(super) fn without_read_only(&self, schema: &Map<String, Value>, mut required: Vec<Box<str>>) -> Vec<Box<str>> {
-        if self.compiler.dialect.openapi.is_some() {
-            let members = schema.get("properties").and_then(Value::as_object);
-            let is_read_only = |name: &str| {
-                let member = members.and_then(|members| members.get(name));
-                member.is_some_and(|member| self.says_read_only(member, MOST_STEPS))
-            };
-            required.retain(|name| !is_read_only(name));
-        }
-        required
     }
 
     /// Adds what a format of OpenAPI checks; whether it is one.
