@@ -29,6 +29,7 @@ mod body;
 mod interim;
 mod memory;
 mod raw_head;
+mod tcp;
 
 #[cfg(any(test, fuzzing))]
 #[path = "proxy/tests/pieces.rs"]

@@ -18,18 +18,14 @@ pub fn hexadecimal<T: TryFrom<u128>>(text: &str) -> Option<T> {
     if is_written_so { T::try_from(u128::from_str_radix(text, 16).ok()?).ok() } else { None }
 }
 
-/// Appends `value` in decimal digits. Most have few: to push those takes less than to lay them out and copy them.
+/// Appends `value` in decimal digits. Few digits take less time to push than to lay out and copy.
 pub fn append_decimal(value: u64, out: &mut Vec<u8>) {
     let digit = |value: u64| b'0' + u8::try_from(value % 10).unwrap_or_default();
     match value {
         0..10 => out.push(digit(value)),
         10..100 => out.extend_from_slice(&[digit(value / 10), digit(value)]),
-        _ => {
-            if value >= 1_000 {
-                append_decimal(value / 1_000, out);
-            }
-            out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]);
-        }
+        100..1_000 => out.extend_from_slice(&[digit(value / 100), digit(value / 10), digit(value)]),
+        _ => out.extend_from_slice(itoa::Buffer::new().format(value).as_bytes()),
     }
 }
 

@@ -248,7 +248,7 @@ async fn secure(
     socket: TcpStream,
 ) -> Option<Stream> {
     if listener.settings()?.tls.is_none() {
-        return Some(Stream::Plain(socket));
+        return Some(Stream::Plain(socket.into()));
     }
     if let Err(over) = worker.count_handshake(connection.client.get()) {
         reset(socket);

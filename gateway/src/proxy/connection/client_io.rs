@@ -19,7 +19,7 @@ use tokio::{
 use tokio_rustls::server::TlsStream;
 
 use super::{Connection, fast_lane::Prioritized};
-use crate::proxy::memory::buffer_pool;
+use crate::proxy::{memory::buffer_pool, tcp::Tcp};
 
 /// What an idle connection may keep of its buffer, in bytes.
 const KEPT: usize = 4 * 1_024;
@@ -29,19 +29,19 @@ const BANNED_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// A client's stream, plain or encrypted.
 pub(in crate::proxy) enum Stream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl Stream {
     pub(in crate::proxy) fn socket(&self) -> &TcpStream {
         match self {
-            Self::Plain(socket) => socket,
-            Self::Tls(stream) => stream.get_ref().0,
+            Self::Plain(socket) => socket.get(),
+            Self::Tls(stream) => stream.get_ref().0.get(),
         }
     }
 
-    fn socket_mut(&mut self) -> &mut TcpStream {
+    fn socket_mut(&mut self) -> &mut Tcp {
         match self {
             Self::Plain(socket) => socket,
             Self::Tls(stream) => stream.get_mut().0,

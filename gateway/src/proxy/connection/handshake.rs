@@ -16,6 +16,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     policy::auth::certificate::ClientCertificate,
+    proxy::tcp::Tcp,
     tls::{
         Secured, Tls, TlsListener,
         hello::{self, Ja4},
@@ -147,11 +148,7 @@ fn left(received: &[u8]) -> HandshakeError {
 
 impl Hello<'_> {
     /// The rest of the handshake.
-    pub(super) async fn finish(
-        self,
-        tls: &Tls,
-        listener: usize,
-    ) -> Result<(TlsStream<TcpStream>, Secured), FailedHandshake> {
+    pub(super) async fn finish(self, tls: &Tls, listener: usize) -> Result<(TlsStream<Tcp>, Secured), FailedHandshake> {
         let Self { ja4, settings, accepted, name, mut socket } = self;
         if !settings.serves(name.as_deref()) {
             farewell(&mut socket, &alert(UNRECOGNIZED_NAME)).await;
@@ -182,7 +179,7 @@ impl Hello<'_> {
             farewell(&mut socket, &bytes).await;
             return failed(error, ja4, socket);
         }
-        let shaking = TlsAcceptor::from(Arc::clone(config)).accept_with(socket, |fresh| *fresh = session);
+        let shaking = TlsAcceptor::from(Arc::clone(config)).accept_with(Tcp::from(socket), |fresh| *fresh = session);
         let mut stream = match shaking.into_fallible().await {
             Ok(stream) => stream,
             Err((error, mut socket)) => {
@@ -192,7 +189,7 @@ impl Hello<'_> {
                     HandshakeError::Gone => HandshakeError::Left("the client left during the TLS handshake"),
                     failed => failed,
                 };
-                return Err(FailedHandshake { why, ja4, socket: Some(socket) });
+                return Err(FailedHandshake { why, ja4, socket: Some(socket.into_inner()) });
             }
         };
         let session = stream.get_ref().1;
@@ -203,7 +200,7 @@ impl Hello<'_> {
                     let why = HandshakeError::Offence("client certificate with names that can be misread".into());
                     // The handshake is over, and with it the time for alerts about certificates.
                     stream.shutdown().await.unwrap_or_default();
-                    return Err(FailedHandshake { why, ja4, socket: Some(stream.into_inner().0) });
+                    return Err(FailedHandshake { why, ja4, socket: Some(stream.into_inner().0.into_inner()) });
                 }
             },
             _ => None,

@@ -13,7 +13,11 @@ use std::{
 };
 
 use gateway_common::source::Source;
-use tokio::{sync::mpsc, task::JoinHandle};
+use tokio::{
+    runtime::{Builder, LocalOptions},
+    sync::mpsc,
+    task::JoinHandle,
+};
 
 use super::scheduling::Scheduling;
 use crate::{
@@ -57,8 +61,9 @@ pub(super) fn run(
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
     // What blocks is resolving the names of upstreams.
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(RESOLVERS).build()?;
-    tokio::task::LocalSet::new().block_on(&runtime, async {
+    let mut builder = Builder::new_current_thread();
+    let runtime = builder.enable_all().max_blocking_threads(RESOLVERS).build_local(LocalOptions::default())?;
+    runtime.block_on(async {
         let worker = Worker::new(shared, &compiled, LogBuffer::new(sink), events, first_id);
         drop(compiled);
         serve(&worker, commands, ticks).await;

@@ -75,7 +75,7 @@ impl Unconnected {
         drop(entered);
         let client = Trusted::new(&Trust::default(), 64).peer(SocketAddr::from(([192, 0, 2, 1], 1)));
         let connection = Rc::new(Connection::new(client, SocketAddr::from(([192, 0, 2, 2], 443))));
-        let io = ClientIo::new(client_io::Stream::Plain(stream), Rc::clone(&connection));
+        let io = ClientIo::new(client_io::Stream::Plain(stream.into()), Rc::clone(&connection));
         Ok(Self { connection, io, _runtime: runtime })
     }
 }

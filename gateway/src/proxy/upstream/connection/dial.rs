@@ -88,7 +88,7 @@ impl Dialer {
         stream.write_all(introduction).await?;
         let stream = match &self.secure {
             Some(secure) => secure.connect(stream, offer).await?,
-            None => MaybeTlsStream::Plain(stream),
+            None => MaybeTlsStream::Plain(stream.into()),
         };
         Ok((stream, address))
     }

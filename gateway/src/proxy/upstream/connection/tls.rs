@@ -16,7 +16,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 pub(in crate::proxy) use crate::tls::describe;
-use crate::{collections::swap::Swap, settings::tls::UpstreamTls, tls::server_name};
+use crate::{collections::swap::Swap, proxy::tcp::Tcp, settings::tls::UpstreamTls, tls::server_name};
 
 /// The protocols that are offered by ALPN (RFC 7301).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -83,7 +83,7 @@ impl ServerTls {
         let names = offer.names().iter().map(|name| name.to_vec()).collect();
         let connector = TlsConnector::from(config);
         let stream =
-            MaybeTlsStream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket).await?));
+            MaybeTlsStream::Tls(Box::new(connector.with_alpn(names).connect(self.name.clone(), socket.into()).await?));
         // A server without ALPN does not say that it refuses.
         if offer == Alpn::Http2 && !stream.is_http2(offer) {
             return Err(io::Error::other(Error::NoApplicationProtocol));
@@ -94,8 +94,8 @@ impl ServerTls {
 
 /// A connection to a server, with TLS or without.
 pub(in crate::proxy::upstream) enum MaybeTlsStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Tcp),
+    Tls(Box<TlsStream<Tcp>>),
 }
 
 impl MaybeTlsStream {

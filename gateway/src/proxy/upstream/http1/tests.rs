@@ -85,7 +85,7 @@ fn ask_noting(method: &str, bytes: &[u8], size: usize, form: HeadFormat, interim
     });
     let outcome = run(async {
         let mut connection =
-            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
+            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap().into()));
         exchange(&mut connection, request(method, b""), form, interim).await
     });
     server.join().unwrap();
@@ -357,7 +357,7 @@ fn a_second_implementation_reads_the_same() {
             hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), echo).await.unwrap();
         });
         let mut connection =
-            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap()));
+            H1Connection::new(MaybeTlsStream::Plain(tokio::net::TcpStream::connect(address).await.unwrap().into()));
         let count = Cell::new(0);
         for (method, size, length) in [
             ("GET", 0, ""),
@@ -389,7 +389,7 @@ fn a_connection_that_the_server_closed_is_not_alive() {
     run(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let connection = H1Connection::new(MaybeTlsStream::Plain(
-            tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap(),
+            tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap().into(),
         ));
         let (accepted, _) = listener.accept().await.unwrap();
         assert!(connection.is_alive());

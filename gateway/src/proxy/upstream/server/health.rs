@@ -128,7 +128,7 @@ async fn ask(check: &HealthCheck, address: &str, secure: Option<&ServerTls>, set
     stream.write_all(introduction).await?;
     let mut stream = match secure {
         Some(secure) => secure.connect(stream, offer).await?,
-        None => MaybeTlsStream::Plain(stream),
+        None => MaybeTlsStream::Plain(stream.into()),
     };
     if stream.is_http2(offer) {
         let scheme = if secure.is_some() { "https" } else { "http" };
