@@ -1,5 +1,6 @@
 //! What the operating system does for the processes: clocks, files, sandbox, sockets of whole messages, starting
-//! programs, the log of each process and syslog. This file has the calls of the C library that no crate offers in a safe form.
+//! programs, the log of each process and syslog. This file has the calls of the C library that no crate offers in a safe
+//! form.
 
 use std::{
     ffi::CStr,

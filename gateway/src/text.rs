@@ -1,5 +1,6 @@
 //! Text that programs read and people see: digits, counts with their words, wildcards, what a terminal obeys. This
-//! file is for `#[serde(with = "crate::text")]`: types of `gateway-common`, which knows no serde, as the text that they display as.
+//! file is for `#[serde(with = "crate::text")]`: types of `gateway-common`, which knows no serde, as the text that they
+//! display as.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 
