@@ -140,11 +140,13 @@ metrics! {
     ResponseBytes = Counter Proxy "gateway_http_response_body_bytes_total" ["route"] "Bytes of response bodies.";
     DistinctClients = Counter Proxy "gateway_distinct_clients_total" ["of", "what"] "How many different sources or principals there were in each minute, summed over minutes, by route; `all`: on any route. An estimate, and only with `[anomalies]`.";
     Refusals = Counter Proxy "gateway_http_refusals_total" ["reason"] "Requests that the gateway refused, by the label of the access log.";
+    RequestViolations = Counter Proxy "gateway_request_violations_total" ["api", "rule"] "What requests broke of the document of an API that only reports, by rule, or by the label of the refusal that it would have been.";
     ResponseViolations = Counter Proxy "gateway_response_violations_total" ["api", "operation"] "Responses that broke the document of their API.";
     ResponsesNotJudged = Counter Proxy "gateway_responses_not_judged_total" ["api"] "Bodies of responses that were not held against the document of their API.";
     DeprecatedCalls = Counter Proxy "gateway_deprecated_calls_total" ["api", "operation"] "Requests for operations that an API's document calls deprecated.";
     Authentications = Counter Proxy "gateway_authentications_total" ["result"] "Requests that had to prove who they are: accepted, or the label of the refusal.";
     TokenVerifications = Counter Proxy "gateway_token_verifications_total" [] "Signatures of tokens that were verified, or tried to be. A token that is remembered is not verified again.";
+    TokensUnchecked = Counter Proxy "gateway_tokens_unchecked_total" [] "Requests with a token that were served although it was not known which tokens are revoked: `revocation.unavailable = \"serve\"`.";
     KeyFetches = Counter Proxy "gateway_key_fetches_total" ["issuer", "result"] "Fetches of an issuer's keys by result: ok, or why it failed.";
     KeysConfirmed = Current Proxy "gateway_keys_confirmed_timestamp_seconds" ["issuer"] "When an issuer last confirmed its keys, in seconds since 1970.";
     Keys = Current Proxy "gateway_keys" ["issuer"] "Keys of an issuer that were fetched.";

@@ -18,7 +18,7 @@ use crate::{
         limit::{KernelPlans, Limits, bandwidth::Bandwidth, connection::ConnectionLimits},
         validate::{
             form_rules::FormRules,
-            openapi::{Contract, NoOperation},
+            openapi::{self, Contract, NoOperation},
             route_rules::{RouteExpectations, RouteRules},
             schema::Schema,
             waf::{Waf, WafRules, WafSum},
@@ -44,6 +44,7 @@ mod contracts;
 pub mod explain;
 mod known_names;
 pub(crate) mod preflight;
+mod trailers;
 mod wafs;
 
 pub use contracts::ContractLoss;
@@ -149,6 +150,8 @@ pub struct CompiledRoute {
     pub allow_in_path: PathRules,
     /// Names that pass although others like them do not.
     pub pass_headers: Box<[HeaderName]>,
+    /// Trailers of requests that no upstream gets; `None`: it gets none.
+    pub withheld_trailers: Option<Arc<[HeaderName]>>,
     /// Its deadlines.
     pub timeouts: Timeouts,
     /// What its connections may become; `None`: nothing.
@@ -242,6 +245,10 @@ impl Snapshot {
                 );
             }
         }
+        // Nothing may refer to them yet.
+        let faults = openapi::file_faults(&self.settings.schema_files, self.settings.formats);
+        let told = |(index, fault)| Diagnostic::new(format!("validate.files[{index}]"), fault);
+        warnings.extend(faults.into_iter().map(told));
         warnings.extend(contracts::warnings(&self.settings, &self.contracts));
         warnings
     }
@@ -265,6 +272,8 @@ impl CompiledRoute {
             compiled.named_limits.clone_from(&named_limits);
             compiled.contract = Some(Arc::clone(contract));
             compiled.is_report_only = api.report_only;
+            let (rules, api) = (compiled.parameters.as_deref(), Some((api, &**contract)));
+            compiled.withheld_trailers = trailers::withheld(route, rules, api, settings);
         };
         held(&mut compiled);
         let mut variants = Vec::new();
@@ -342,6 +351,7 @@ impl CompiledRoute {
         }
         let Some(access) = access.filter(|_| diagnostics.is_empty()) else { return Err(diagnostics) };
         let max_body = route.max_body.unwrap_or(settings.max_body);
+        let withheld_trailers = trailers::withheld(route, parameters.as_deref(), None, settings);
         Ok(Self {
             template: route.path.as_str().into(),
             accepted: route.accepted.clone(),
@@ -369,6 +379,7 @@ impl CompiledRoute {
             response_headers: route.response_headers.clone(),
             allow_in_path: route.allow_in_path,
             pass_headers: route.pass_headers.as_slice().into(),
+            withheld_trailers,
             timeouts: route.timeouts.as_deref().copied().unwrap_or(settings.timeouts),
             cors: route.cors,
             access_log: route.access_log,

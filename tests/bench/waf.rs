@@ -1,6 +1,6 @@
 //! Holds the rules of the firewall against corpora: which share of attacks they find, by category, and which share of benign
 //! values they refuse; with the default threshold, in one run: the built-in rules, which know no paranoia levels, and beside
-//! them the Core Rule Set at each of its levels, where Debian's package is installed.
+//! them the Core Rule Set at each of its levels: that of `--rules=FOLDER`, else Debian's package where it is installed.
 //!
 //! A folder has `attack/CATEGORY.txt`, `benign/NAME.txt` and perhaps `probe/CATEGORY.txt`, one value a line; or `.json`, a list
 //! of strings. `CATEGORY.SOURCE` is a category, too. Probes are values from lists of attacks that say nothing by themselves;
@@ -19,7 +19,7 @@ use std::{
     collections::BTreeMap,
     env, fs,
     net::{IpAddr, Ipv4Addr},
-    path::Path,
+    path::{Path, PathBuf},
     process::ExitCode,
     sync::Arc,
 };
@@ -43,8 +43,11 @@ const FALSE_POSITIVES: f64 = 0.1;
 /// The folders of corpora.
 const KINDS: [&str; 3] = ["attack", "benign", "probe"];
 
-/// Where Debian's package has the Core Rule Set.
-const CORE_RULES: [&str; 2] = ["/etc/modsecurity/crs", "/usr/share/modsecurity-crs/rules"];
+/// Where Debian's package has the Core Rule Set: its set-up, and its rules.
+const CORE_RULES: [&str; 2] = ["/etc/modsecurity/crs/crs-setup.conf", "/usr/share/modsecurity-crs/rules"];
+
+/// The names of the set-up in a folder of the Core Rule Set: an operator's own, and that of a release.
+const SETUPS: [&str; 2] = ["crs-setup.conf", "crs-setup.conf.example"];
 
 /// How many values of a corpus are told that were missed, or refused.
 const TOLD: usize = 10;
@@ -71,18 +74,22 @@ fn main() -> ExitCode {
     let folder = arguments.iter().find(|argument| !argument.starts_with("--"));
     let folder = folder.unwrap_or_else(|| panic!("name a folder of corpora"));
     let told = if arguments.iter().any(|argument| argument == "--all") { usize::MAX } else { TOLD };
-    let core = core_rules();
+    let core = core_rules(arguments.iter().find_map(|argument| argument.strip_prefix("--rules=")));
     if arguments.iter().any(|argument| argument == "--compare") {
         let is_met = compare::run(folder, |level| settings(level, &core), told, is_json);
         return if is_met { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     let corpora = KINDS.map(|kind| corpora(&Path::new(folder).join(kind), kind == "probe"));
     let is_built_in = arguments.iter().any(|argument| argument == "--built-in");
-    let of_core = if core.is_empty() || is_built_in { 0 } else { 4 };
+    let of_core = if core.files.is_empty() || is_built_in { 0 } else { 4 };
     let mut levels = Vec::new();
     for level in 0..=of_core {
         eprintln!("== {} of {}: {}", level + 1, of_core + 1, label(level));
-        let waf = Waf::new(Arc::new(WafRules::new(&settings(level, &core), None).unwrap()), None, None);
+        let rules = WafRules::new(&settings(level, &core), None).unwrap();
+        if level == 1 {
+            rules.warnings().iter().for_each(|warning| eprintln!("{warning}"));
+        }
+        let waf = Waf::new(Arc::new(rules), None, None);
         let mut kinds = KINDS.iter().zip(&corpora).map(|(kind, corpora)| -> Sums {
             corpora.iter().map(|(name, values)| (name.clone(), sum(&waf, values, *kind != "benign"))).collect()
         });
@@ -174,22 +181,43 @@ fn corpora(folder: &Path, may_lack: bool) -> BTreeMap<String, Vec<String>> {
     files.map(|path| (path.file_stem().unwrap().to_string_lossy().into_owned(), read(&path))).collect()
 }
 
-/// The files of the Core Rule Set; none: it is not installed.
-fn core_rules() -> Vec<NamedFile> {
-    let entries = CORE_RULES.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten();
-    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file());
-    paths.map(|path| NamedFile { bytes: fs::read(&path).unwrap().into(), path }).collect()
+/// The files of the Core Rule Set.
+#[derive(Default)]
+struct CoreRules {
+    /// What the configuration names.
+    roots: Vec<PathBuf>,
+    /// None: it is not installed.
+    files: Vec<NamedFile>,
+}
+
+/// The Core Rule Set of `folder`, as a release of it is: `crs-setup.conf` or its example, and `rules/`; else Debian's.
+fn core_rules(folder: Option<&str>) -> CoreRules {
+    let [setup, rules] = match folder.map(Path::new) {
+        Some(folder) => {
+            let setup = SETUPS.iter().map(|name| folder.join(name)).find(|setup| setup.is_file());
+            let setup = setup.unwrap_or_else(|| panic!("{} has no crs-setup.conf", folder.display()));
+            [setup, folder.join("rules")]
+        }
+        None => CORE_RULES.map(PathBuf::from),
+    };
+    let entries = match fs::read_dir(&rules) {
+        Ok(entries) => entries,
+        Err(error) if folder.is_some() => panic!("{}: {error}", rules.display()),
+        Err(_) => return CoreRules::default(),
+    };
+    let paths = entries.map(|entry| entry.unwrap().path()).filter(|path| path.is_file()).chain([setup.clone()]);
+    let files = paths.map(|path| NamedFile { bytes: fs::read(&path).unwrap().into(), path }).collect();
+    CoreRules { roots: vec![setup, rules.join("*.conf")], files }
 }
 
 /// The built-in rules, and from `level` 1 on the rules of `core`.
-fn settings(level: u8, core: &[NamedFile]) -> Settings {
-    let roots = if level == 0 { [].as_slice() } else { &["crs-setup.conf", "*.conf"] };
+fn settings(level: u8, core: &CoreRules) -> Settings {
     Settings {
         name: "bench".to_owned(),
         mode: WafMode::Enforce,
         has_builtin: true,
-        roots: CORE_RULES.iter().zip(roots).map(|(folder, name)| Path::new(folder).join(name)).collect(),
-        files: if level == 0 { Vec::new() } else { core.to_vec() },
+        roots: if level == 0 { Vec::new() } else { core.roots.clone() },
+        files: if level == 0 { Vec::new() } else { core.files.clone() },
         threshold: THRESHOLD,
         paranoia: level.max(1),
         inspect_body: Some(1 << 20),

@@ -7,11 +7,14 @@ use support::{
     http1::{Client, Request},
     pki::HOST,
     report,
+    scripted::Scripted,
     settings::{Settings, route},
     tokens,
     upstream::Upstream,
     world::{GOOD_V4, GOOD_V6, World},
 };
+
+use crate::logs::log_to;
 
 const APP: &str = "https://app.example";
 
@@ -214,6 +217,8 @@ fn preflights() {
         // A page is to see 404 and 405.
         ("/nowhere", APP, "PUT", "", "PUT", "x-a, content-type", "600"),
         ("/me", APP, "DELETE", "", "DELETE", "x-a, content-type", "600"),
+        // A URL at the end of the query does not make it a question about the server as a whole.
+        ("/open/me?next=https://app.example", "null", "PUT", "X-Any", "GET, PUT", "X-Any", "3600"),
         ("/fixed", APP, "PUT", "", "PUT", "x-a, content-type", "600"),
         // The route of the header that is not asked for cannot be meant.
         ("/v", APP, "PUT", "content-type", "PUT", "x-a, content-type", "600"),
@@ -297,5 +302,36 @@ fn refusals_before_the_route() {
         drop(client.get("/cors/200", "").unwrap());
         let told = ask(&client, method, path, &[("origin", APP), ("access-control-request-method", "GET")]);
         assert_eq!((told.status, told.get("access-control-allow-origin")), (429, origin), "{method} {path}");
+    }
+}
+
+/// A response that breaks off before any of it was sent is replaced, and its page reads what replaces it.
+#[test]
+fn a_late_refusal_is_for_its_page_too() {
+    if !report::may_run("cors: late refusals") {
+        return;
+    }
+    let world = World::new();
+    let _broken = Scripted::start(&world.gate, "127.0.0.1:9000", |exchange| {
+        // The fault comes with the head: nobody can have been sent any of it.
+        exchange.say(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n")?;
+        Ok(false)
+    });
+    let mut daemon = Daemon::start(&world, &settings(""));
+    let output = format!("[[access_log.output]]\ntype = \"file\"\npath = {:?}\n", world.folder.join("access.log"));
+    log_to(&mut daemon, &world, &format!("response_headers = [\"content-type\"]\n{output}"));
+    let client = Client::new(&world, GOOD_V4);
+    for (path, origin, expect) in [
+        ("/cors/200", APP, Some(APP)),
+        ("/cors/200", "https://evil.example", None),
+        ("/strict/x", APP, Some(APP)),
+        ("/none/x", APP, None),
+    ] {
+        let answer = client.send(&Request::new("GET", path).header("Origin", origin)).unwrap();
+        let told = Told::new(answer.status, answer.headers.clone().into_iter());
+        assert_eq!((told.status, told.get("access-control-allow-origin")), (502, expect), "{path} {origin}: {told:?}");
+        assert_eq!(told.get("vary"), (path != "/none/x").then_some("Origin"), "{path} {origin}: {told:?}");
+        let line = daemon.logged(&answer.id());
+        assert_eq!(line["response.content-type"], "application/problem+json", "{line}");
     }
 }

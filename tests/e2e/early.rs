@@ -4,6 +4,7 @@
 use std::{
     io::{self, Read as _, Write as _},
     net::{Shutdown, SocketAddr, TcpListener, TcpStream},
+    sync::{Arc, Mutex},
     thread,
     time::Duration,
 };
@@ -354,5 +355,88 @@ fn half_closed_is_not_gone() {
     let caller = client.caller().unwrap();
     let call = caller.begin(http::Request::get("https://api.example.com/slow").body(()).unwrap(), true).unwrap();
     assert_eq!(call.answer().unwrap().head.status, 200);
+    assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
+}
+
+/// A client that closes in the middle of a stream is gone, even if nothing is sent that its kernel could refuse. One
+/// that closes its sending side before the response, or in the middle of one of known length, gets all of it.
+#[test]
+fn whoever_closes_while_a_stream_is_silent_is_gone() {
+    if !report::may_run("early: closed streams") {
+        return;
+    }
+    let world = World::new();
+    // What the server may go on with: the lines of requests, once for each step.
+    let steps = Arc::new(Mutex::new(Vec::<String>::new()));
+    let allowed = Arc::clone(&steps);
+    let stream = move |exchange: &mut Exchange<'_>| {
+        let line = exchange.line.clone();
+        let wait = |count: usize| {
+            let is_allowed =
+                || allowed.lock().unwrap().iter().filter(|path| line.contains(path.as_str())).count() >= count;
+            until("the client", SOON, || is_allowed().then_some(()));
+        };
+        let is_sized = line.contains("sized");
+        let framing = if is_sized { "Content-Length: 15" } else { "Transfer-Encoding: chunked" };
+        let piece = if is_sized { "piece" } else { "5\r\npiece\r\n" };
+        wait(1);
+        exchange.say(format!("HTTP/1.1 200 OK\r\n{framing}\r\n\r\n{piece}").as_bytes())?;
+        wait(2);
+        exchange.say(piece.as_bytes())?;
+        if line.contains("silent") {
+            exchange.wait_for_the_end()?;
+            return Ok(false);
+        }
+        // Longer than any silence of a stream whose client may be gone.
+        pause(Duration::from_secs(4));
+        exchange.say(piece.as_bytes())?;
+        exchange.say(if is_sized { &[] } else { &b"0\r\n\r\n"[..] })?;
+        Ok(true)
+    };
+    let _server = Scripted::start(&world.gate, "127.0.0.1:9000", stream);
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let go_on = |path: &str| steps.lock().unwrap().push(path.to_owned());
+    let begin = |path: &str, tls: bool, ends_first: bool| {
+        let mut connection = connect(&client, tls);
+        connection.write(&Request::new("GET", path).bytes()).unwrap();
+        if ends_first {
+            connection.end_sending().unwrap();
+        }
+        go_on(path);
+        assert_eq!(connection.head().unwrap().status, 200, "{path}");
+        connection
+    };
+    for tls in [false, true] {
+        // Closed by FIN; by TLS behind `close_notify`, and without it.
+        for is_told in [true, false] {
+            let path = format!("/files/silent-{tls}-{is_told}");
+            let mut page = begin(&path, tls, false);
+            assert_eq!(page.chunk().unwrap().unwrap(), b"piece", "{path}");
+            // The gateway has looked after the client since it sent the first piece, or it does not send the second.
+            go_on(&path);
+            assert_eq!(page.chunk().unwrap().unwrap(), b"piece", "{path}");
+            if is_told {
+                page.end_sending().unwrap();
+            }
+            drop(page);
+            until("the end of a stream that nobody reads", SOON, || {
+                daemon.access_log().iter().any(|line| line["path"] == path.as_str()).then_some(())
+            });
+        }
+        let [ended, sized] = ["pauses", "sized"].map(|name| format!("/files/{name}-{tls}"));
+        let (mut early, mut late) = (begin(&ended, tls, true), begin(&sized, tls, false));
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        go_on(&ended);
+        go_on(&sized);
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        late.end_sending().unwrap();
+        for _ in 0..3 {
+            assert_eq!(early.chunk().unwrap().unwrap(), b"piece", "{ended}");
+        }
+        assert_eq!(early.chunk().unwrap(), None, "{ended}");
+        assert_eq!(late.raw(5).unwrap(), b"piece", "{sized}");
+        assert!(early.ends() && late.ends(), "tls: {tls}");
+    }
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }

@@ -130,6 +130,13 @@ fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
         let path = write(world, name, text);
         let told = daemon.cli(&["block", "import", &path, "--feed", "a"]);
         assert_eq!((told.code, &told.json["answer"]), (1, &json!("refused")), "{name}: {}", told.json);
+        let reasons = ["errors", "refusals"].map(|what| told.json[what].as_array().map_or(0, Vec::len));
+        let expect = match name {
+            "words" => [2, 0],
+            "own" => [0, 1],
+            _ => [0, 0],
+        };
+        assert_eq!(reasons, expect, "{name}: {}", told.json);
         assert_eq!(daemon.done(&["block", "export", "--feed", "a"]), before, "{name}");
         let status = daemon.status();
         let warnings = status["warnings"].as_array().unwrap().iter().map(|one| one.as_str().unwrap());
@@ -150,8 +157,20 @@ fn nothing_replaces_nothing(world: &World, daemon: &Daemon<'_>) {
     assert_eq!(daemon.cli(&["block", "import", &page]).code, 1);
     let told = daemon.done(&["block", "del", "--feed", ""]);
     assert_eq!(told["message"], "there is no list without a name; the warning about it is gone");
-    let nameless = write(world, "nameless", "192.0.2.1\n192.0.2.2\n");
+    let nameless = write(world, "nameless", "192.0.2.1\n192.0.2.2\n203.0.113.77\n203.0.113.78\n");
     daemon.done(&["block", "import", &nameless]);
+    daemon.done(&["block", "add", "203.0.113.76/31"]);
+    for (source, told) in [
+        ("203.0.113.78", "203.0.113.78 is no longer blocked"),
+        (
+            "203.0.113.77",
+            "the block of 203.0.113.77 is removed, and it is still blocked as part of 203.0.113.76/31, ban",
+        ),
+    ] {
+        let message = daemon.done(&["block", "del", source])["message"].to_string();
+        assert!(message.contains(told), "{message}");
+    }
+    daemon.done(&["block", "del", "203.0.113.76/31"]);
     assert_eq!(daemon.done(&["block", "export", "--feed", ""]).as_array().map(Vec::len), Some(2));
     assert_eq!(
         daemon.done(&["block", "del", "--feed", ""])["message"],

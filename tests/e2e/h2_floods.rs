@@ -133,6 +133,8 @@ fn h05_data_without_content() {
     flooded("h2_floods: DATA", |client, upstream| {
         let begun = frame(HEADERS, END_HEADERS, 1, &post(&[], &tokens::good("ada", &["editor"])));
         ends(client, upstream, "H05 empty", &begun, |_| frame(DATA, 0, 1, b""));
+        // The second comes for a stream that has ended, which resets it. The others come for one that was reset.
+        ends(client, upstream, "H08 ends", &begun, |_| frame(DATA, END_STREAM, 1, b""));
         ends(client, upstream, "H05 padding", &begun, |_| frame(DATA, PADDED, 1, &[3, 0, 0, 0]));
     });
 }

@@ -15,6 +15,7 @@ use support::{
     random::Random,
     report,
     settings::Settings,
+    tokens,
     upstream::Upstream,
     wait::{SOON, pause, until},
     world::{GOOD_V4, World},
@@ -54,7 +55,8 @@ impl<'world> Stage<'world> {
     fn new(world: &'world World) -> Self {
         let guard = format!("allow = [\"192.0.2.0/24\"]\nmax_bans_per_minute = {PACE}\nladder = {{ widen_at = 2 }}");
         // The observer is made from the same program, and as hostile.
-        let more = "[admin]\naddress = \"127.0.0.1:9901\"\n".to_owned();
+        let quota = "[quota.daily]\nby = [\"address\"]\nrequests = 1000\nper = \"day\"\n";
+        let more = format!("[admin]\naddress = \"127.0.0.1:9901\"\n{quota}");
         Self::with(world, &Settings { guard, more, ..Settings::default() })
     }
 
@@ -244,4 +246,9 @@ fn a_proxy_in_wrong_hands_reaches_no_further() {
         Client::new(&world, GOOD_V4).get("/health", "").is_ok_and(|answer| answer.status == 200).then_some(())
     });
     assert_eq!(stage.daemon.guard_pid(), stage.guard);
+    // No proxy had a say in how long a quota lasts.
+    let quotas = stage.daemon.done(&["quota", "top"]);
+    for row in quotas["rows"].as_array().into_iter().flatten() {
+        assert!(row["resets"].as_u64().is_some_and(|at| at <= tokens::now() + 86_400), "{row}");
+    }
 }

@@ -4,6 +4,7 @@ use std::{fs, time::Duration};
 
 use serde_json::Value;
 use support::{
+    admin,
     daemon::{Daemon, gateway},
     http1::{Client, Request},
     report,
@@ -68,7 +69,10 @@ fn settings(more: &str) -> Settings {
             route("/plain/{id}", "[\"GET\"]", "[\"public\"]", PLAIN),
         ]
         .concat(),
-        more: format!("[api.shop]\nopenapi = \"shop.yaml\"\n{more}\n[validate]\nfiles = [\"common.yaml\"]\n"),
+        more: format!(
+            "{}[api.shop]\nopenapi = \"shop.yaml\"\n{more}\n[validate]\nfiles = [\"common.yaml\"]\n",
+            admin::TABLE
+        ),
         ..Settings::default()
     }
 }
@@ -224,9 +228,18 @@ fn b07_clients_are_told_what_the_contract_demands_as_far_as_is_configured() {
     shop.reload("files = [", "details = \"none\"\nfiles = [");
     let problem = shop.problem(&get("/shop/items?limit=9999"));
     assert_eq!((problem["status"].as_u64(), &problem["errors"]), (Some(400), &Value::Null), "{problem}");
-    // What only reports lets everything pass, and logs it.
+    // What only reports lets everything pass, counts it and logs it, whatever else has no line.
     shop.reload("openapi = \"shop.yaml\"", "openapi = \"shop.yaml\"\nreport_only = true");
-    assert_eq!(shop.client.send(&get("/shop/items?limit=9999&debug=1")).unwrap().status, UNKNOWN);
+    shop.reload("[validate]\n", "[access_log]\nonly_refused = true\n\n[validate]\n");
+    let response = shop.client.send(&get("/shop/items?limit=9999&debug=1")).unwrap();
+    assert_eq!(response.status, UNKNOWN);
+    let line = shop.daemon.logged(&response.id());
+    assert_eq!(line["detail"], "query limit: maximum, query debug: unknown", "{line}");
+    assert_eq!(line["would_deny"], "api", "{line}");
+    until("the count", SOON, || {
+        let page = admin::get(shop.client.world, "/metrics", "").unwrap().text();
+        page.contains("gateway_request_violations_total{api=\"shop\",rule=\"unknown\"} 1\n").then_some(())
+    });
     // A body that is encoded cannot be judged: it passes as it came.
     let encoded = post(&shop.reader, JSON, b"\x1f\x8b\x08").header("Content-Encoding", "gzip");
     let response = shop.client.send(&encoded).unwrap();

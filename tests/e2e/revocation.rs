@@ -381,3 +381,46 @@ fn a_store_from_an_older_backup_brings_nothing_back() {
     check("again");
     assert!(!warnings(&daemon).contains("credentials.db"), "{}", warnings(&daemon));
 }
+
+/// A proxy that starts while the store cannot be opened does not know what is revoked: it refuses tokens, or serves
+/// them where that is configured. What the file says is revoked either way.
+#[test]
+fn j16_tokens_while_the_store_cannot_be_opened() {
+    if !report::may_run("revocation-store") {
+        return;
+    }
+    for (unavailable, expect) in [("", 503), ("unavailable = \"serve\"\n", 200)] {
+        let world = World::new();
+        let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+        let file = world.folder.join("revoked.txt");
+        fs::write(&file, format!("sub {ISSUER} carol\n")).unwrap();
+        let settings = settings();
+        let more = format!("{}{unavailable}", settings.more);
+        let mut daemon = Daemon::start(&world, &Settings { more, ..settings });
+        let client = Client::new(&world, GOOD_V4);
+        let (good, stolen) = (token("good", "ada", 60), token("stolen", "bob", 60));
+        let listed = token("listed", "carol", 60);
+        let status = |token: &str| client.get("/me", token).unwrap().status;
+        until("the file to be read", SOON, || (status(&listed) == 401).then_some(()));
+        daemon.done(&["token", "revoke", "--issuer", "jwt", "--jti", "stolen"]);
+        assert_eq!([&good, &stolen, &listed].map(|token| status(token)), [200, 401, 401]);
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended().success());
+
+        // SQLite cannot open its log, and the file itself is not damaged.
+        let log = world.folder.join("state/credentials.db-wal");
+        drop(fs::remove_file(&log));
+        fs::create_dir(&log).unwrap();
+        daemon.start_again();
+        let warnings = daemon.status()["warnings"].to_string();
+        assert!(warnings.contains("revocation.unavailable"), "{warnings}");
+        until("the file to be read", SOON, || (status(&listed) == 401).then_some(()));
+        assert_eq!([&good, &stolen, &listed].map(|token| status(token)), [expect, expect, 401], "{unavailable:?}");
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended().success());
+
+        fs::remove_dir(&log).unwrap();
+        daemon.start_again();
+        assert_eq!([&good, &stolen, &listed].map(|token| status(token)), [200, 401, 401], "{unavailable:?}");
+    }
+}

@@ -241,6 +241,7 @@ fn l03_bad_certificates() {
 
 #[test]
 fn handshakes_that_fail_are_told_with_their_reason() {
+    const LEFT: &str = "the client left within its TLS hello";
     if !report::may_run("tls_clients::reasons") {
         return;
     }
@@ -267,7 +268,16 @@ fn handshakes_that_fail_are_told_with_their_reason() {
     hello.extend([7; 32]);
     hello.extend([0, 0, 2, 0, 0x2f, 1, 0]);
     plain(&hello);
+    // Clients that leave by FIN and by reset: without a word, of which nothing is said, and with a part of a hello.
+    for (sent, resets) in [(&hello[..0], false), (&hello[..0], true), (&hello[..20], false), (&hello[..20], true)] {
+        let mut socket = client.tcp(support::wait::SOON).unwrap();
+        std::io::Write::write_all(&mut socket, sent).unwrap();
+        if resets {
+            socket2::SockRef::from(&socket).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        }
+    }
     for (detail, reject, signal) in [
+        (LEFT, "failed_handshake", None),
         ("the client refuses the TLS handshake: UnknownCA", "failed_handshake", None),
         ("TLS handshake failed: no common protocol (ALPN)", "failed_handshake", None),
         ("TLS handshake failed, or no TLS: InvalidContentType", "bad_handshake", Some("bad_handshake")),
@@ -281,4 +291,8 @@ fn handshakes_that_fail_are_told_with_their_reason() {
             log.iter().find(told).map(drop)
         });
     }
+    let left = || daemon.access_log().iter().filter(|line| line["detail"] == LEFT).count();
+    support::wait::until("both that left with a part of a hello", support::wait::SOON, || (left() == 2).then_some(()));
+    let failed = daemon.access_log().iter().filter(|line| line["reject"] == "failed_handshake").count();
+    assert_eq!(failed, 4, "a client that says nothing is told of");
 }

@@ -27,7 +27,12 @@ fn settings(upstream: &str) -> Settings {
         rules: String::new(),
         routes: served.routes.clone()
             + &route("/bare/{name}", "[\"HEAD\"]", "[\"public\"]", "")
-            + &route("/sink", "[\"POST\"]", "[\"public\"]", "max_body = \"1MiB\""),
+            + &route("/sink", "[\"POST\"]", "[\"public\"]", "max_body = \"1MiB\"")
+            + &route("/listed/echo", "[\"POST\"]", "[\"public\"]", "unknown_headers = \"refuse\"")
+            + &route("/bounded/echo", "[\"POST\"]", "[\"public\"]", "header.x-checksum = { max_length = 2 }")
+            + &route("/judged/{name}", "[\"POST\"]", "[\"public\"]", "schema = \"item.schema.json\"")
+            + &route("/inspected/{name}", "[\"POST\"]", "[\"public\"]", "waf = \"calm\""),
+        more: "[waf.calm]\ninspect_body = \"64KiB\"\n".to_owned(),
         proxy: "workers = 1\nmax_body = \"8MiB\"".to_owned(),
         timeouts: "response = \"1s\"\nconnect = \"2s\"".to_owned(),
         upstream: format!("servers = [\"127.0.0.1:9001\"]\nprotocol = \"http2\"\n{upstream}"),
@@ -121,7 +126,11 @@ fn requests_share_a_connection_and_pass_as_they_must() {
     assert!(!daemon.standard_error().contains("panicked"), "{}", daemon.standard_error());
 }
 
-/// F11: trailers pass both ways, but for those that would have been judged as headers.
+/// What the route of `/judged` takes.
+const ITEM: &[u8] = b"{\"name\":\"nail\"}";
+
+/// F11: trailers pass both ways, but for those that would have been judged as headers. It makes no difference whether a
+/// body is read whole before it is sent.
 fn trailers(world: &World, upstream: &Http2Upstream, token: &str) {
     let map = |pairs: &[(&'static str, &'static str)]| -> HeaderMap {
         pairs.iter().map(|&(name, value)| (name.parse::<HeaderName>().unwrap(), value.parse().unwrap())).collect()
@@ -136,35 +145,50 @@ fn trailers(world: &World, upstream: &Http2Upstream, token: &str) {
         ("x-authenticated-principal", "root"),
     ];
     let caller = Client::new(world, GOOD_V4).caller().unwrap();
-    for (te, sent, expect) in [
+    let rows = [
         ("trailers", [&good[..], &bad].concat(), Some(map(&good))),
         ("", good.to_vec(), Some(map(&good))),
         ("trailers", bad.to_vec(), None),
         ("trailers", Vec::new(), None),
-    ] {
-        let mut request = http2_call::post("/echo", "text/plain");
+    ];
+    let paths = ["/echo", "/judged/echo", "/inspected/echo"];
+    for (path, (te, sent, expect)) in paths.iter().flat_map(|path| rows.iter().map(move |row| (*path, row))) {
+        let mut request = http2_call::post(path, "application/json");
         request.headers_mut().insert("authorization", format!("Bearer {token}").parse().unwrap());
         if !te.is_empty() {
             request.headers_mut().insert("te", te.parse().unwrap());
         }
-        let answer = caller.call(request, b"hello", (!sent.is_empty()).then(|| map(&sent))).unwrap();
-        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (200, &b"hello"[..]));
-        let received = upstream.of("/echo").pop().unwrap();
-        assert_eq!((received.header("te"), received.ended), (te, true), "{:?}", received.headers);
-        assert_eq!(received.trailers, expect, "to the server, of {sent:?}");
-        assert_eq!(answer.trailers, expect, "to the client, of {sent:?}");
+        let answer = caller.call(request, ITEM, (!sent.is_empty()).then(|| map(sent))).unwrap();
+        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (200, ITEM), "{path}");
+        let received = upstream.of(path).pop().unwrap();
+        assert_eq!((received.header("te"), received.ended), (*te, true), "{path}: {:?}", received.headers);
+        assert_eq!(received.trailers, *expect, "to the server, of {sent:?} to {path}");
+        assert_eq!(answer.trailers, *expect, "to the client, of {sent:?} to {path}");
     }
+    // What would have been judged as a header, or refused, comes too late: no server gets it.
+    for (path, expect) in [("/listed/echo", None), ("/bounded/echo", Some(map(&[("grpc-status", "0")])))] {
+        let answer = caller.call(http2_call::post(path, "text/plain"), b"hello", Some(map(&good))).unwrap();
+        assert_eq!((answer.head.status.as_u16(), &answer.body[..]), (200, &b"hello"[..]), "{path}");
+        assert_eq!(upstream.of(path).pop().unwrap().trailers, expect, "{path}");
+    }
+    // What is sent again is sent with them.
+    let again = http2_call::post("/judged/refuse", "application/json");
+    assert_eq!(caller.call(again, ITEM, Some(map(&good))).unwrap().head.status, 200);
+    let received = upstream.of("/judged/refuse");
+    assert_eq!((received.len(), received[1].length, &received[1].trailers), (2, ITEM.len(), &Some(map(&good))));
     // Those of HTTP/1.1 end with the body; its clients get none that they were not told of.
-    let mut chunked = Client::new(world, GOOD_V4).connect().unwrap();
-    let head =
-        Request::new("POST", "/echo").token(token).header("TE", "trailers").header("Transfer-Encoding", "chunked");
-    chunked
-        .write(&[&head.bytes()[..], b"3\r\none\r\n0\r\nX-Checksum: 1\r\nHost: evil.example\r\n\r\n"].concat())
-        .unwrap();
-    assert_eq!((chunked.head().unwrap().status, chunked.chunk().unwrap()), (200, Some(b"one".to_vec())));
-    assert_eq!(chunked.chunk().unwrap(), None);
-    assert_eq!(chunked.exchange(&Request::new("GET", "/health")).unwrap().status, 200);
-    assert_eq!(upstream.of("/echo").pop().unwrap().trailers, Some(map(&[("x-checksum", "1")])));
+    for path in paths {
+        let mut chunked = Client::new(world, GOOD_V4).connect().unwrap();
+        let head = Request::new("POST", path).token(token).header("TE", "trailers");
+        let head = head.header("Content-Type", "application/json").header("Transfer-Encoding", "chunked").bytes();
+        let length = format!("{:x}\r\n", ITEM.len());
+        let end = b"\r\n0\r\nX-Checksum: 1\r\nHost: evil.example\r\n\r\n";
+        chunked.write(&[&head[..], length.as_bytes(), ITEM, &end[..]].concat()).unwrap();
+        assert_eq!((chunked.head().unwrap().status, chunked.chunk().unwrap()), (200, Some(ITEM.to_vec())), "{path}");
+        assert_eq!(chunked.chunk().unwrap(), None, "{path}");
+        assert_eq!(chunked.exchange(&Request::new("GET", "/health")).unwrap().status, 200, "{path}");
+        assert_eq!(upstream.of(path).pop().unwrap().trailers, Some(map(&[("x-checksum", "1")])), "{path}");
+    }
 }
 
 /// One client's resets, slowness or leaving is nobody else's.
@@ -286,7 +310,7 @@ fn d04_a_connection_that_does_not_answer_is_given_up() {
     let ping = |more: &str| format!("[upstream.NAME.http2]\nping_timeout = \"200ms\"\n{more}");
     let items = format!("[upstream.items.retry]\ntimeout = \"500ms\"\n{}", ping("").replace("NAME", "items"));
     let mut settings = Settings { timeouts: "response = \"60s\"".to_owned(), ..settings(&items) };
-    settings.more = format!(
+    settings.more += &format!(
         "[upstream.pinged]\nservers = [\"127.0.0.1:9002\"]\nprotocol = \"http2\"\n{}",
         ping("ping = \"1s\"\n").replace("NAME", "pinged")
     );

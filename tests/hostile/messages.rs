@@ -4,17 +4,28 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use gateway::{
     message::{
-        ANSWERS, Counted, FailingServer, GoodClient, Lost, MAX_GOOD, MAX_PLAN_MEMBERS, MAX_REFUSED, MAX_USED,
-        PlanMember, ServerState, ShadowedSource, ToGuard, UpstreamReport,
+        ANSWERS, Counted, FailingServer, GoodClient, KeptKeys, KeySetReport, Lost, MAX_GOOD, MAX_PLAN_MEMBERS,
+        MAX_REFUSED, MAX_USED, PlanMember, ServerState, ShadowedSource, Stage, ToGuard, UpstreamReport,
         channel::{self, Sender},
+        cluster::StoreReport,
         observer::anomalies::Contributors,
     },
     policy::{
-        detect::{BanRequest, Contribution, Contributor, Discount, Discounted, NamedContributor},
-        limit::report::LimitRow,
+        auth::role_paths::UnseenRoles,
+        detect::{
+            AskedBan, BanRequest, Contribution, Contributor, Discount, Discounted, Failing, MAX_DISCOUNTED,
+            MAX_FAILING, MAX_TAKEN_BACK, NamedContributor, OurFault, ProfileRow,
+        },
+        limit::{
+            quota::{QuotaSpan, UsedRow, Warned},
+            quotas::QuotaReport,
+            report::LimitRow,
+            spent::{Limited, SpentBudgets},
+        },
     },
     settings::anomalies::ClientMeasure,
     signal::Signal,
+    snapshot::explain::Explanation,
     web::request_id::RequestId,
 };
 use gateway_common::source::Source;
@@ -50,62 +61,220 @@ pub(crate) fn encoded<T: Serialize>(version: u8, message: &T) -> Vec<u8> {
     bytes
 }
 
+/// Every kind of message, each with what makes one.
+macro_rules! kinds {
+    ($($kind:ident: $make:expr,)*) => {
+        const KINDS: &[fn(&mut Random) -> ToGuard] = &[$($make),*];
+
+        /// A kind that is missing above does not compile: nobody plays it.
+        fn kind_of(message: &ToGuard) -> usize {
+            match message {
+                $(ToGuard::$kind { .. } => Kind::$kind as usize,)*
+            }
+        }
+
+        #[derive(Clone, Copy)]
+        enum Kind {
+            $($kind,)*
+        }
+    };
+}
+
+kinds! {
+    Adopt: |random| ToGuard::Adopt {
+        configuration: number(random),
+        stage: [Stage::Starting, Stage::Serving, Stage::Draining][below(random, 3)],
+    },
+    Ready: |_| ToGuard::Ready,
+    Failed: |random| ToGuard::Failed { reason: name(random) },
+    Configured: |random| ToGuard::Configured { reload: number(random) },
+    NotConfigured: |random| ToGuard::NotConfigured { reload: number(random), reason: name(random) },
+    BanRequest: ask,
+    Contributors: contributors,
+    OurFault: our_fault,
+    Good: good,
+    PlanMembers: |random| {
+        ToGuard::PlanMembers((0..below(random, MAX_PLAN_MEMBERS + 1)).map(|_| plan_member(random)).collect())
+    },
+    Lost: |random| ToGuard::Lost(Lost {
+        asks: number(random),
+        log_lines: std::array::from_fn(|_| number(random)),
+        connections: number(random),
+        shed: number(random),
+        at_accept: number(random),
+    }),
+    Refused: |random| {
+        ToGuard::Refused((0..below(random, MAX_REFUSED)).map(|_| (random.below(100), number(random))).collect())
+    },
+    Counted: |random| ToGuard::Counted(Box::new(Counted {
+        answers: (0..below(random, ANSWERS.len())).map(|_| number(random)).collect(),
+        refused: (0..below(random, 64)).map(|_| (name(random), number(random))).collect(),
+        signals: (0..below(random, Signal::ALL.len())).map(|_| number(random)).collect(),
+        connections: number(random),
+    })),
+    Upstream: |random| ToGuard::Upstream(Box::new(UpstreamReport {
+        name: name(random),
+        servers: (0..below(random, 80)).map(|_| (name(random), ServerState::Down)).collect(),
+        failing: (0..below(random, 80))
+            .map(|_| FailingServer { server: name(random), why: name(random), since: number(random) })
+            .collect(),
+        without_server: number(random),
+        over_limit: number(random),
+        retries: number(random),
+        limit: u32::try_from(number(random)).ok(),
+        discounted: (0..below(random, MAX_DISCOUNTED + 1)).map(|_| discounted(random)).collect(),
+    })),
+    KeySet: |random| ToGuard::KeySet(Box::new(KeySetReport {
+        issuer: issuer(random),
+        source: name(random),
+        keys: u32::MAX,
+        confirmed: number(random),
+        usable: below(random, 2) == 0,
+        failing_since: number(random),
+        why: name(random),
+    })),
+    Letters: |random| {
+        let byte = |random: &mut Random| random.below(256).to_le_bytes()[0];
+        let letter = |random: &mut Random| (0..below(random, 200)).map(|_| byte(random)).collect();
+        ToGuard::Letters((0..below(random, 5)).map(|_| letter(random)).collect())
+    },
+    Store: |random| ToGuard::Store(Box::new(StoreReport {
+        reachable: below(random, 2) == 0,
+        since: number(random),
+        why: name(random),
+        letters: name(random),
+        lost: number(random),
+        calls: number(random),
+        failures: number(random),
+        latency_micros: number(random),
+        alone: number(random),
+        disbelieved: number(random),
+        malformed: number(random),
+    })),
+    FetchedKeys: |random| ToGuard::FetchedKeys(Box::new(KeptKeys {
+        issuer: issuer(random),
+        source: name(random),
+        document: name(random),
+        confirmed: number(random),
+    })),
+    WouldRefuse: |random| ToGuard::WouldRefuse {
+        limit: name(random),
+        requests: number(random),
+        sources: (0..below(random, 500)).map(|_| ShadowedSource { source: source(random) }).collect(),
+    },
+    WouldDeny: |random| ToGuard::WouldDeny {
+        what: name(random),
+        requests: number(random),
+        principals: (0..below(random, 500)).map(|_| number(random)).collect(),
+    },
+    Closed: |random| ToGuard::Closed { ban: number(random), connections: u32::MAX },
+    UnseenRoles: |random| {
+        let unseen = |random: &mut Random| UnseenRoles {
+            issuer: issuer(random),
+            path: name(random),
+            tokens: number(random),
+        };
+        ToGuard::UnseenRoles((0..below(random, 9)).map(|_| unseen(random)).collect())
+    },
+    Ack: |random| ToGuard::Ack { number: number(random) },
+    KeysUsed: |random| {
+        ToGuard::KeysUsed((0..below(random, MAX_USED)).map(|_| (number(random), u32::MAX)).collect())
+    },
+    Score: |random| ToGuard::Score {
+        number: number(random),
+        scores: (0..below(random, 200)).map(|_| (name(random), u32::MAX)).collect(),
+        limits: limit_rows(random),
+        profile: (below(random, 2) == 0).then(|| Box::new(profile(random))),
+        discounted: Some(discounted(random)),
+    },
+    Profiles: |random| ToGuard::Profiles {
+        number: number(random),
+        rows: (below(random, 4) > 0).then(|| (0..below(random, 20)).map(|_| profile(random)).collect()),
+    },
+    Explained: |random| ToGuard::Explained {
+        number: number(random),
+        explanation: Box::new(Explanation::Refused(name(random))),
+    },
+    Limits: |random| ToGuard::Limits { number: number(random), rows: limit_rows(random), more: number(random) },
+    Pong: |random| ToGuard::Pong { number: number(random) },
+    Outdated: |random| ToGuard::Outdated { reason: name(random) },
+    Stalled: |random| ToGuard::Stalled { worker: u16::try_from(below(random, 1 << 16)).unwrap() },
+    QuotaUsed: quota_used,
+    Spent: |random| ToGuard::Spent {
+        number: number(random),
+        budgets: (below(random, 4) > 0).then(|| Box::new(spent(random))),
+    },
+}
+
+/// A message of any kind. What ends its proxy comes seldom: the others are to be heard first.
 pub(crate) fn any(random: &mut Random) -> ToGuard {
-    match below(random, 17) {
-        0 => ToGuard::Ready,
-        1 => ask(random),
-        2 => good(random),
-        3 => ToGuard::Lost(Lost {
-            asks: number(random),
-            log_lines: std::array::from_fn(|_| number(random)),
-            connections: number(random),
-            shed: number(random),
-            at_accept: number(random),
-        }),
-        4 => ToGuard::Refused((0..below(random, MAX_REFUSED)).map(|_| (random.below(100), number(random))).collect()),
-        5 => ToGuard::Counted(Box::new(Counted {
-            answers: (0..below(random, ANSWERS.len())).map(|_| number(random)).collect(),
-            refused: (0..below(random, 64)).map(|_| (name(random), number(random))).collect(),
-            signals: (0..below(random, Signal::ALL.len())).map(|_| number(random)).collect(),
-            connections: number(random),
-        })),
-        6 => ToGuard::Upstream(Box::new(UpstreamReport {
-            name: name(random),
-            servers: (0..below(random, 80)).map(|_| (name(random), ServerState::Down)).collect(),
-            failing: (0..below(random, 80))
-                .map(|_| FailingServer { server: name(random), why: name(random), since: number(random) })
-                .collect(),
-            without_server: number(random),
-            over_limit: number(random),
-            retries: number(random),
-            limit: u32::try_from(number(random)).ok(),
-            discounted: (0..below(random, 8)).map(|_| discounted(random)).collect(),
-        })),
-        7 => ToGuard::WouldRefuse {
-            limit: name(random),
-            requests: number(random),
-            sources: (0..below(random, 500)).map(|_| ShadowedSource { source: source(random) }).collect(),
-        },
-        8 => ToGuard::Closed { ban: number(random), connections: u32::MAX },
-        9 => ToGuard::Ack { number: number(random) },
-        10 => ToGuard::Score {
-            number: number(random),
-            scores: (0..below(random, 200)).map(|_| (name(random), u32::MAX)).collect(),
-            limits: (0..below(random, 100)).map(|_| LimitRow { limit: name(random), ..LimitRow::default() }).collect(),
-            profile: None,
-            discounted: Some(discounted(random)),
-        },
-        11 => ToGuard::WouldDeny {
-            what: name(random),
-            requests: number(random),
-            principals: (0..below(random, 500)).map(|_| number(random)).collect(),
-        },
-        12 => ToGuard::KeysUsed((0..below(random, MAX_USED)).map(|_| (number(random), u32::MAX)).collect()),
-        13 => ToGuard::Pong { number: number(random) },
-        14 => ToGuard::PlanMembers((0..below(random, MAX_PLAN_MEMBERS + 1)).map(|_| plan_member(random)).collect()),
-        15 => contributors(random),
-        _ => ask(random),
+    let kind = below(random, KINDS.len());
+    let message = KINDS[kind](random);
+    assert_eq!(kind_of(&message), kind, "{message:?}");
+    let is_last = matches!(message, ToGuard::Failed { .. } | ToGuard::Outdated { .. } | ToGuard::Stalled { .. });
+    if is_last && below(random, 1_000) > 0 { ask(random) } else { message }
+}
+
+/// A table of an issuer, mostly of one that is configured.
+fn issuer(random: &mut Random) -> String {
+    if below(random, 2) == 0 { "jwt".to_owned() } else { name(random) }
+}
+
+/// Good clients of everywhere fail, and bans of anybody rest on that.
+fn our_fault(random: &mut Random) -> ToGuard {
+    let ban = |random: &mut Random| AskedBan {
+        source: source(random),
+        rule: name(random),
+        request: RequestId(number(random).into()),
+    };
+    ToGuard::OurFault(Box::new(OurFault {
+        signal: Signal::ALL[below(random, Signal::ALL.len())],
+        route: name(random),
+        since: number(random),
+        clients: (0..below(random, MAX_FAILING + 1)).map(|_| Failing { source: source(random) }).collect(),
+        bans: (0..below(random, MAX_TAKEN_BACK + 1)).map(|_| ban(random)).collect(),
+    }))
+}
+
+/// Some quota, in some period, is used up or given back.
+fn quota_used(random: &mut Random) -> ToGuard {
+    let signed = |random: &mut Random| number(random).cast_signed();
+    let row = |random: &mut Random| UsedRow {
+        key: number(random),
+        units: signed(random),
+        is_whole: below(random, 4) == 0,
+        name: (below(random, 2) == 0).then(|| name(random)),
+    };
+    let again = u32::try_from(below(random, 3)).unwrap();
+    ToGuard::QuotaUsed(Box::new(QuotaReport {
+        quota: if below(random, 4) > 0 { "daily".to_owned() } else { name(random) },
+        counts: if below(random, 4) > 0 { "requests of address per day in UTC".to_owned() } else { name(random) },
+        span: QuotaSpan { start: signed(random), end: signed(random), again, ends: number(random) },
+        rows: (0..below(random, 100)).map(|_| row(random)).collect(),
+        warned: (0..below(random, 100))
+            .map(|_| Warned { key: number(random), percent: u8::MAX, most: number(random) })
+            .collect(),
+        words: (0..below(random, 100)).map(|_| (number(random), number(random))).collect(),
+    }))
+}
+
+fn spent(random: &mut Random) -> SpentBudgets {
+    SpentBudgets {
+        limited: Limited::Requests,
+        limit: name(random),
+        plan: (below(random, 2) == 0).then(|| name(random)),
+        by: name(random),
+        unit: number(random),
+        rows: (0..below(random, 100)).map(|_| (number(random), number(random))).collect(),
     }
+}
+
+fn limit_rows(random: &mut Random) -> Vec<LimitRow> {
+    (0..below(random, 100)).map(|_| LimitRow { limit: name(random), ..LimitRow::default() }).collect()
+}
+
+fn profile(random: &mut Random) -> ProfileRow {
+    ProfileRow { who: name(random), kind: name(random), requests: number(random), ..ProfileRow::default() }
 }
 
 /// Anybody at all causes an anomaly.

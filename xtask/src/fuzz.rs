@@ -1,5 +1,6 @@
-//! `cargo xtask fuzz`: hands made-up bytes to the readers of packets, messages and commands, for a while. It takes no nightly
-//! toolchain: the compiler counts branches by a pass of LLVM, and libFuzzer is a crate.
+//! `cargo xtask fuzz`: hands made-up bytes to whatever reads bytes of others, for a while: packets, bodies, HTTP, lists,
+//! messages and commands. It takes no nightly toolchain: the compiler counts branches by a pass of LLVM, and libFuzzer is
+//! a crate.
 
 use std::{env, fs, path::PathBuf, process::Command};
 
@@ -29,6 +30,14 @@ pub(crate) struct Arguments {
 /// What is fuzzed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 enum Target {
+    /// Bodies and targets of requests: codings, JSON, forms, multipart, XML, GraphQL, documents, the firewall.
+    Body,
+    /// Requests and responses of HTTP/1.
+    Http1,
+    /// What a client sends by HTTP/2, behind its first settings.
+    Http2,
+    /// Lists of sources, of every format.
+    List,
     /// Whatever one process says to another, and the commands of operators.
     Message,
     /// Packets, against another parser.
@@ -39,8 +48,24 @@ impl Target {
     /// Its name, and the longest input.
     const fn named(self) -> (&'static str, u32) {
         match self {
+            Self::Body => ("body", 4_096),
+            Self::Http1 => ("http1", 4_096),
+            Self::Http2 => ("http2", 4_096),
+            Self::List => ("list", 4_096),
             Self::Message => ("message", 4_096),
             Self::Packet => ("packet", 300),
+        }
+    }
+
+    /// The tests of the daemon that write what they read, for a fuzzer to begin with. Packets are kept in the repository.
+    const fn seeding(self) -> &'static [&'static str] {
+        match self {
+            Self::Body => &["policy::validate::reading::", "policy::validate::waf::builtin::tests::"],
+            Self::Http1 => &["proxy::http1::tests::", "proxy::upstream::http1::tests::"],
+            Self::Http2 => &["proxy::http2::reading::"],
+            Self::List => &["lists::tests::"],
+            Self::Message => &["spoiled_messages_are_read_safely"],
+            Self::Packet => &[],
         }
     }
 }
@@ -61,23 +86,36 @@ pub(crate) fn run(arguments: &Arguments) -> anyhow::Result<()> {
     step("fuzzing", fuzz.arg(corpus))
 }
 
-/// Where it begins and keeps what it finds. Packets are replayed by `cargo test -p gateway-common`. A message is made by the
+/// Where it begins and keeps what it finds. Packets are replayed by `cargo test -p gateway-common`. Others are made by the
 /// tests that know what one is.
 fn corpus(target: Target) -> anyhow::Result<PathBuf> {
     if target == Target::Packet {
         return Ok(root().join("tests/fuzz/corpus/packet"));
     }
-    let folder = root().join("target/fuzz/corpus/message");
+    let folder = root().join("target/fuzz/corpus").join(target.named().0);
     fs::create_dir_all(&folder).with_context(|| folder.display().to_string())?;
     let mut seed = Command::new(cargo());
-    seed.current_dir(root()).args([
-        "test",
-        "--package",
-        "gateway",
-        "--lib",
-        "--locked",
-        "spoiled_messages_are_read_safely",
-    ]);
-    step("one message of each kind", seed.env("GATEWAY_FUZZ_SEEDS", &folder))?;
+    seed.current_dir(root()).args(["test", "--package", "gateway", "--lib", "--locked", "--"]).args(target.seeding());
+    step("seeds", seed.env("GATEWAY_FUZZ_SEEDS", &folder))?;
     Ok(folder)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::ValueEnum as _;
+
+    use super::*;
+
+    /// A target that is built by no name is run by nobody.
+    #[test]
+    fn every_target_is_a_program_and_begins_with_something() {
+        let manifest = fs::read_to_string(root().join("tests/fuzz/Cargo.toml")).unwrap();
+        let programs = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/"));
+        let mut programs: Vec<&str> = programs.filter_map(|line| line.strip_suffix(".rs\"")).collect();
+        programs.sort_unstable();
+        assert_eq!(programs, Target::value_variants().iter().map(|target| target.named().0).collect::<Vec<_>>());
+        for target in Target::value_variants() {
+            assert_eq!(target.seeding().is_empty(), *target == Target::Packet, "{target:?}");
+        }
+    }
 }

@@ -22,6 +22,7 @@ use crate::settings::{
     operators::{Member, Operator},
     otlp::Settings as Otlp,
     proxy::{ClientHeader, Settings as Proxy},
+    revocation,
     timeouts::Timeouts,
     tls::{Certificate, CertificateMapping, ClientCertificates},
     traces::Settings as Traces,
@@ -82,7 +83,9 @@ pub(super) fn describe(
         "detect": detect::detect(&proxy.detect),
         "rule": proxy.detect.rules.iter().map(detect::rule).collect::<Vec<_>>(),
         "api_keys": proxy.auth.api_keys.as_ref().map(tokens::api_keys),
-        "revocation": guard.revocation.file.as_ref().map(|file| json!({ "file": file })),
+        "revocation": (guard.revocation != revocation::Settings::default()).then(|| {
+            json!({ "file": guard.revocation.file, "unavailable": guard.revocation.unavailable.name() })
+        }),
         "basic": proxy.auth.basic.as_ref().map(basic),
         "identity_headers": (!proxy.identity_headers.is_empty()).then(|| {
             let pair = |header: &IdentityHeader| (header.name.to_string(), header.text());

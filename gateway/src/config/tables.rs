@@ -90,7 +90,10 @@ pub(super) const KEYS: Keys = &[
         "A server that is asked about opaque tokens (RFC 7662). `NAME` is any name; principals begin with it.",
     ),
     ("api_keys", "API keys, which `gateway key` makes. Without this table there are none."),
-    ("revocation", "Where revocations come from besides `gateway token revoke`."),
+    (
+        "revocation",
+        "Where revocations come from besides `gateway token revoke`, and what counts while they cannot be read.",
+    ),
     ("basic", "Users with passwords (HTTP Basic). Without this table, nobody can use a password."),
     (
         "identity_headers",
@@ -160,6 +163,8 @@ pub(super) fn read(root: Table<'_>, reader: &Reader<'_>) -> Contents {
     guard.crowdsec = crowdsec::read(root.table("crowdsec", crowdsec::KEYS), root.has("admin"), &guard.feeds, reader);
     guard.revocation = revocation::read(root.table("revocation", revocation::KEYS));
     let mut proxy = proxy(&root, &guard, reader);
+    proxy.auth.without_revocations = guard.revocation.unavailable;
+    revocation::warn_of_no_effect(&guard.revocation, &proxy.auth, reader);
     proxy.fast_lane = fast_lane(&guard);
     guard.trusted_proxies.clone_from(&proxy.trust.proxies);
     guard.plan_budgets = proxy.limits.plan_budgets().collect();

@@ -398,6 +398,11 @@ fn warnings() {
     assert!(load(&unlimited).unwrap().warnings.is_empty(), "a rule is enough");
     let warnings = load(&unlimited.replace("\"forged_token\"", "\"forbidden\"")).unwrap().warnings;
     assert!(warnings.len() == 1 && warnings[0].key == "jwt" && warnings[0].hint.is_some(), "{warnings:?}");
+    for (tables, is_told) in [("", true), ("[api_keys]\n", false)] {
+        let text = "[[listener]]\naddress = \"127.0.0.1:80\"\n[revocation]\nfile = \"revoked.txt\"\n";
+        let told = load(&format!("{text}{tables}")).unwrap().warnings;
+        assert_eq!(told.iter().any(|told| told.key == "revocation.file"), is_told, "{tables:?} {told:?}");
+    }
     warned("[jwt]", "[upstream.b]\nservers = [\"b:1\"]\n[jwt]", "upstream.b", "any route");
 }
 

@@ -231,6 +231,8 @@ pub(crate) struct AtAccept {
     gives_budgets: bool,
     /// As if it were attached there: for tests.
     attached: Vec<Attached>,
+    /// As if it had to be attached there again: for tests.
+    taken_off: Vec<String>,
 }
 
 #[cfg(test)]
@@ -242,6 +244,11 @@ impl AtAccept {
     pub(crate) fn attached() -> Self {
         let at = Attached { name: "eth0".to_owned(), index: 2, native: true, adopted: false, note: None };
         Self { attached: vec![at], ..Self::default() }
+    }
+
+    /// As [`Self::attached`], where somebody takes the program off.
+    pub(crate) fn taken_off() -> Self {
+        Self { taken_off: vec!["eth0".to_owned()], ..Self::attached() }
     }
 }
 
@@ -296,7 +303,7 @@ impl Enforcement for AtAccept {
         Ok(())
     }
     fn reattach(&mut self) -> (Vec<String>, Vec<String>) {
-        (Vec::new(), Vec::new())
+        (std::mem::take(&mut self.taken_off), Vec::new())
     }
     fn can_guard(&self, interfaces: &[String]) -> bool {
         // To load the program takes rights that the guard has at its start alone.

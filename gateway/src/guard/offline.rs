@@ -174,7 +174,7 @@ fn answer_with(path: &Path, request: ControlRequest, uid: u32, resolve: bool) ->
             _ => ControlAnswer::Status(Box::new(status)),
         }
     } else {
-        guard.handle(request, &Actor::Operator(uid), now)
+        guard.handle_at_once(request, &Actor::Operator(uid), now)
     };
     guard.finish_work(now);
     guard.sync();

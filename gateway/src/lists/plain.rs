@@ -43,6 +43,16 @@ pub(super) fn line(line: &str, each: &mut dyn FnMut(Listed)) -> Result<(), Strin
     {
         return peers(first, last, rest, each);
     }
+    // Without blanks around the dash: a number in the field behind it is a level, one behind a blank a note.
+    if let [range, rest @ ..] = words.as_slice()
+        && let [level, ..] = rest
+        && let Some((first, last)) = range.split_once('-')
+        && line.strip_prefix(*range).is_some_and(|behind| behind.trim_start().starts_with(','))
+        && decimal::<u32>(level).is_some()
+        && sources(range, |_source| {}).is_ok()
+    {
+        return peers(first, last, rest, each);
+    }
     if let [first, rest @ ..] = words.as_slice()
         && !line.contains(',')
         && is_of_hosts(first, rest)

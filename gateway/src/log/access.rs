@@ -47,6 +47,8 @@ pub struct ServedRequest<'a> {
     pub duration_us: u64,
     /// The template of the route.
     pub route: Option<&'a str>,
+    /// Whether something that only reports would have refused it.
+    pub is_reported: bool,
 }
 
 impl AccessLog {
@@ -104,7 +106,7 @@ impl AccessLog {
         }
     }
 
-    /// Whether a request that was served gets a line. One that was refused always does.
+    /// Whether a request that was served gets a line. One that was refused always does, and one that would have been.
     #[must_use]
     pub fn keeps(&self, served: &ServedRequest<'_>) -> bool {
         self.keep.as_ref().is_none_or(|keep| keeps(keep, served))
@@ -118,6 +120,10 @@ impl AccessLog {
 }
 
 fn keeps(keep: &LineFilter, served: &ServedRequest<'_>) -> bool {
+    // What would have been refused is evidence, as a refusal is: whoever is to enforce it later goes by these lines.
+    if served.is_reported {
+        return true;
+    }
     if keep.only_refused {
         return false;
     }

@@ -17,7 +17,10 @@ use crate::{
     diagnostic::Diagnostic,
     os::clock::Now,
     refusal::{Refusal, Reject, TokenFault},
-    settings::auth::{self, Accepted, Method, Methods},
+    settings::{
+        auth::{self, Accepted, Method, Methods},
+        revocation::Unavailable,
+    },
     signal::Signal,
 };
 
@@ -67,6 +70,8 @@ pub struct Authenticators {
     api_keys: Option<ApiKeys>,
     /// Which keys there are, and what is revoked.
     tables: Arc<CredentialTables>,
+    /// What becomes of tokens while it is not known which are revoked.
+    without_revocations: Unavailable,
 }
 
 /// What a request shows of who it comes from.
@@ -128,7 +133,8 @@ impl Authenticators {
         let api_keys = settings.api_keys.as_ref().map(|keys| ApiKeys::new(keys, Arc::clone(&tables)));
         match (basic, jwt, introspection, api_keys.transpose()) {
             (Ok(basic), Ok(jwt), Ok(introspection), Ok(api_keys)) => {
-                Ok(Self { basic, jwt, introspection, api_keys, tables })
+                let without_revocations = settings.without_revocations;
+                Ok(Self { basic, jwt, introspection, api_keys, tables, without_revocations })
             }
             (basic, jwt, introspection, api_keys) => {
                 let others = [basic.err(), jwt.err(), introspection.err()].into_iter().flatten().flatten();
@@ -141,6 +147,14 @@ impl Authenticators {
     #[must_use]
     pub const fn tables(&self) -> &Arc<CredentialTables> {
         &self.tables
+    }
+
+    /// An identity that was proved just now.
+    ///
+    /// # Errors
+    /// What it rests on may have been revoked, and that is not known.
+    pub fn admit(&self, identity: Arc<Identity>) -> Result<Arc<Identity>, Refusal> {
+        self.tables.admit(identity, self.without_revocations)
     }
 
     /// What works and is unwise.

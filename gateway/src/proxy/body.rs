@@ -29,7 +29,7 @@ use crate::settings::timeouts::Timeouts;
 mod grpc_messages;
 mod upload;
 
-pub(super) use upload::{Upload, drain};
+pub(super) use upload::{Upload, WholeBody, drain};
 
 /// How much of an unread body is read and forgotten, so that the connection can go on, in bytes.
 const FORGOTTEN: u64 = 64 * 1_024;
@@ -129,8 +129,10 @@ pub(super) struct RequestBody {
     progress: Rc<BodyProgress>,
     /// What came behind it, as far as it may pass.
     trailers: Option<HeaderMap>,
-    /// What may not come behind it, as only the gateway sets it.
-    own: Option<Arc<[HeaderName]>>,
+    /// What may not come behind it, as the gateway sets it or would have judged it as a header.
+    withheld: Option<Arc<[HeaderName]>>,
+    /// Nothing may.
+    drops_trailers: bool,
     /// What it consists of, where that is gRPC.
     messages: Option<Messages>,
     /// How it is held back, where it is.
@@ -151,7 +153,8 @@ impl RequestBody {
             alarm: Alarm::default(),
             progress: Rc::default(),
             trailers: None,
-            own: None,
+            withheld: None,
+            drops_trailers: false,
             messages: None,
             throttle: None,
         }
@@ -164,9 +167,10 @@ impl RequestBody {
         Self { messages: Some(Messages::new(self.left, count)), ..self }
     }
 
-    /// The same body, behind which none of these headers passes.
-    pub(super) fn without(self, own: &Arc<[HeaderName]>) -> Self {
-        Self { own: (!own.is_empty()).then(|| Arc::clone(own)), ..self }
+    /// The same body, behind which none of these headers passes; `None`: none at all.
+    pub(super) fn without(self, withheld: Option<&Arc<[HeaderName]>>) -> Self {
+        let names = withheld.filter(|names| !names.is_empty()).map(Arc::clone);
+        Self { withheld: names, drops_trailers: withheld.is_none(), ..self }
     }
 
     /// The same body, held back.
@@ -179,8 +183,8 @@ impl RequestBody {
         Rc::clone(&self.progress)
     }
 
-    /// Reads it whole.
-    pub(super) async fn whole(mut self) -> Result<Bytes, BodyError> {
+    /// Reads it whole, its trailers too.
+    pub(super) async fn whole(&mut self) -> Result<Bytes, BodyError> {
         let Some(first) = std::future::poll_fn(|cx| self.poll_piece(cx)).await.transpose()? else {
             return Ok(Bytes::new());
         };
@@ -202,6 +206,11 @@ impl RequestBody {
             }
         }
         Ok(Some(read.freeze()))
+    }
+
+    /// What came behind it, once it has been read whole.
+    pub(super) fn take_trailers(&mut self) -> Option<Box<HeaderMap>> {
+        self.trailers.take().map(Box::new)
     }
 
     /// Whether nothing is left to pass on but trailers.
@@ -269,8 +278,9 @@ impl RequestBody {
             let piece = match frame.into_data() {
                 Ok(piece) => piece,
                 Err(other) => {
-                    let own = self.own.as_deref().unwrap_or_default();
-                    self.trailers = other.into_trailers().ok().and_then(|all| headers::trailers(all, own));
+                    let withheld = self.withheld.as_deref().unwrap_or_default();
+                    let sent = other.into_trailers().ok().filter(|_| !self.drops_trailers);
+                    self.trailers = sent.and_then(|all| headers::trailers(all, withheld));
                     continue;
                 }
             };

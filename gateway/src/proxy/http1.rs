@@ -202,7 +202,7 @@ async fn deliver<B: SendBody>(
             }
             return Poll::Ready(sent);
         }
-        reader.poll_left(cx).map(|()| Err(SendError::Client))
+        reader.poll_left_response(writer.is_silent(), cx).map(|()| Err(SendError::Client))
     })
     .await
 }

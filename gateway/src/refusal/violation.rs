@@ -7,6 +7,9 @@ use std::fmt;
 /// The most that are told of one request.
 pub const MOST_VIOLATIONS: usize = 16;
 
+/// The most that one line of the log lists.
+pub const MOST_LISTED: usize = 8;
+
 /// How much of a place is told, in bytes: it is made of the client's own member names.
 pub const LONGEST_PLACE: usize = 128;
 
@@ -90,6 +93,39 @@ pub fn detail(violations: &[Violation]) -> String {
     if rest.is_empty() { first.to_string() } else { format!("{first}, and {} more", rest.len()) }
 }
 
+/// The first of them for the log, where the request passed: whoever mends a document or a rule needs each.
+#[must_use]
+pub fn listed(violations: &[Violation]) -> String {
+    let mut list = violations.iter().take(MOST_LISTED).map(ToString::to_string).collect::<Vec<_>>().join(", ");
+    if let Some(more) = violations.len().checked_sub(MOST_LISTED).filter(|more| *more > 0) {
+        list += &format!(", and {more} more");
+    }
+    list
+}
+
 fn shorten(text: &str) -> &str {
     text.get(..text.floor_char_boundary(LONGEST_PLACE)).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_lists_the_first_violations() {
+        let violation =
+            |index: usize| Violation::new(RequestPart::Query, &format!("q{index}"), "type", "must be a number");
+        for (count, expect) in [
+            (0, ""),
+            (1, "query q0: type"),
+            (3, "query q0: type, query q1: type, query q2: type"),
+            (
+                10,
+                "query q0: type, query q1: type, query q2: type, query q3: type, query q4: type, query q5: type, \
+                 query q6: type, query q7: type, and 2 more",
+            ),
+        ] {
+            assert_eq!(listed(&(0..count).map(violation).collect::<Vec<_>>()), expect);
+        }
+    }
 }

@@ -1,6 +1,6 @@
 //! How clients prove who they are: the settings of every method but client certificates, and which of them a route accepts.
 
-use super::{api_keys, basic, introspection, jwt};
+use super::{api_keys, basic, introspection, jwt, revocation::Unavailable};
 use crate::identity::claim::ClaimPath;
 
 /// How clients prove who they are.
@@ -16,9 +16,17 @@ pub struct Settings {
     pub introspection: Vec<introspection::IntrospectionServer>,
     /// The claims that conditions of routes look at: what is kept of a token beside its principal and roles.
     pub kept: Vec<ClaimPath>,
+    /// What becomes of tokens while it is not known which are revoked. `revocation.unavailable`.
+    pub without_revocations: Unavailable,
 }
 
 impl Settings {
+    /// Whether anybody can come with what can be revoked: a token, or an API key.
+    #[must_use]
+    pub const fn has_revocable(&self) -> bool {
+        self.api_keys.is_some() || self.jwt.is_some() || !self.introspection.is_empty()
+    }
+
     /// Keeps these claims, each once.
     pub fn keep(&mut self, paths: &[&ClaimPath]) {
         for path in paths {

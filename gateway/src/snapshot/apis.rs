@@ -14,6 +14,13 @@ impl Snapshot {
         })
     }
 
+    /// What requests broke of documents that only report: the API, the rule, how often.
+    pub fn request_violations(&self) -> impl Iterator<Item = (&str, &'static str, u64)> {
+        self.apis().flat_map(|(api, contract)| {
+            contract.reported_violations().into_iter().map(move |(rule, count)| (api, rule, count))
+        })
+    }
+
     /// How many responses broke the documents of APIs: the API, the operation, how often.
     pub fn response_violations(&self) -> impl Iterator<Item = (&str, &str, u64)> {
         self.apis().flat_map(|(api, contract)| {

@@ -62,7 +62,7 @@ macro_rules! server {
 }
 
 #[rustfmt::skip]
-pub(super) const ROWS: [Row; 74] = [
+pub(super) const ROWS: [Row; 75] = [
     // Issuers and their keys.
     ("issuer = ", "issuer = \"\" # ", "\"\" # ", "jwt.issuer", "is empty", "between the quotation marks"),
     ("audience = \"api\"", "audience = []", "[]\njwks", "jwt.audience", "is empty", "at least one"),
@@ -103,6 +103,7 @@ pub(super) const ROWS: [Row; 74] = [
     (ROLES, server!("audience = \"api\"\nclient_secret = \"long.secret\"\nsigned = true"), "true\n[roles]", "introspection.s.signed", "issuer's keys", "[issuer.NAME]"),
     (ROLES, server!("audience = \"api\"\nclient_secret = \"long.secret\"\ncache_for = \"1d\""), "\"1d\"", "introspection.s.cache_for", "out of range", "to \"1h\""),
     (ROLES, table!("[introspection.s]\nendpoint = \"http://s.example/introspect\"\nclient_id = \"g\"\nroles = []\nany_audience = true\nclient_secret = \"long.secret\""), "\"http://s.example", "introspection.s.endpoint", "is http", "https://"),
+    (ROLES, table!("[revocation]\nunavailable = \"serv\""), "\"serv\"", "revocation.unavailable", "unknown", "serve"),
     // Roles.
     (ROLE, role!("editor2 = { inherits = [\"raeder\"] }"), "\"raeder\"", "roles.editor2.inherits[0]", "no role", "mean \"reader\"?"),
     (ROLE, "reader = { permissions = [\"items:read\"], inherits = [\"reader\"] }\n", "\"reader\"] }", "roles.reader.inherits[0]", "inherits itself", "leave out"),

@@ -41,6 +41,10 @@ pub(super) struct Arguments {
     /// Compare the Core Rule Set here with libmodsecurity instead, at each paranoia level.
     #[arg(long)]
     modsecurity: bool,
+    /// The Core Rule Set in this folder, such as a release of version 4: it has `crs-setup.conf` or its example, `rules/`,
+    /// and for `--modsecurity` perhaps `tests/` [default: Debian's package]
+    #[arg(long, value_name = "FOLDER", conflicts_with = "built_in")]
+    rules: Option<PathBuf>,
 }
 
 /// The packages of Debian that have attacks, or benign text.
@@ -106,14 +110,18 @@ pub(super) fn run(arguments: &Arguments) -> anyhow::Result<()> {
         Some(folder) => fs::canonicalize(folder).with_context(|| folder.display().to_string())?,
         None => collect()?,
     };
+    let absolute = |folder: &PathBuf| fs::canonicalize(folder).with_context(|| folder.display().to_string());
+    let rules = arguments.rules.as_ref().map(absolute).transpose()?;
     let (file, compare) = if arguments.modsecurity {
-        (modsecurity::requests(&folder)?, Some("--compare".to_owned()))
+        (modsecurity::requests(&folder, rules.as_deref())?, Some("--compare".to_owned()))
     } else {
         (folder, None)
     };
     let all = arguments.all.then(|| "--all".to_owned());
     let built_in = arguments.built_in.then(|| "--built-in".to_owned());
-    let more = [Some(file.display().to_string()), all, built_in, compare].into_iter().flatten().collect::<Vec<_>>();
+    let rules = rules.map(|folder| format!("--rules={}", folder.display()));
+    let more =
+        [Some(file.display().to_string()), all, built_in, compare, rules].into_iter().flatten().collect::<Vec<_>>();
     library("waf", arguments.json, &more)
 }
 

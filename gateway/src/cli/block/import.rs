@@ -15,7 +15,7 @@ use serde_json::json;
 use crate::{
     cli::{
         arguments::{name, whole_seconds},
-        context::Context,
+        context::{Context, exit_of_refusal},
         exit::Exit,
         output::CommandOutput,
         progress::Progress,
@@ -86,6 +86,17 @@ enum Stop {
     Refused(ControlAnswer),
 }
 
+/// Lines of which nothing is loaded: the first of them one by one.
+#[derive(Default)]
+struct LinesNotLoaded {
+    /// Entries that must not be blocked.
+    refused: u64,
+    refusals: Vec<ListRefusal>,
+    /// Lines that cannot be read.
+    failed: u64,
+    errors: Vec<LineError>,
+}
+
 /// An import on its way.
 struct RunningImport<'a> {
     guard: &'a mut Conversation,
@@ -94,9 +105,7 @@ struct RunningImport<'a> {
     /// Entries as JSON, with commas between.
     chunk: Vec<u8>,
     far: Far,
-    refusals: Vec<ListRefusal>,
-    errors: Vec<LineError>,
-    failed: u64,
+    lines: LinesNotLoaded,
     stop: Option<Stop>,
 }
 
@@ -110,14 +119,21 @@ impl Import {
             Ok(socket) => socket,
             Err(exit) => return exit,
         };
+        let mut lines = LinesNotLoaded::default();
         let done = Conversation::open(&socket).map_err(Stop::Unreachable);
-        let done = done.and_then(|mut guard| self.send(&mut guard, &bytes, context.out.json));
+        let done = done.and_then(|mut guard| self.send(&mut guard, &bytes, &mut lines, context.out.json));
         match done {
             Ok(Ok(report)) if context.out.json => context.out.value(&report.json(), Exit::Done),
             Ok(Ok(report)) => report.show(context),
             Ok(Err(message)) => context.out.fail(&message, Exit::Refused),
             Err(Stop::Unreachable(error)) => context.unreachable(&error),
-            Err(Stop::Refused(answer)) => context.tell(&answer, &socket, |_answer| None),
+            Err(Stop::Refused(ControlAnswer::Refused { code, message })) if context.out.json => {
+                context.out.value(&lines.json(&code, &message), exit_of_refusal(&code))
+            }
+            Err(Stop::Refused(answer)) => {
+                lines.tell();
+                context.tell(&answer, &socket, |_answer| None)
+            }
         }
     }
 
@@ -144,7 +160,14 @@ impl Import {
         if self.is_standard_input() { "standard input".to_owned() } else { self.file.display().to_string() }
     }
 
-    fn send(&self, guard: &mut Conversation, bytes: &[u8], json: bool) -> Result<Result<ImportReport, String>, Stop> {
+    /// Sends the list. Where the guard refuses it, `not_loaded` says why.
+    fn send(
+        &self,
+        guard: &mut Conversation,
+        bytes: &[u8],
+        not_loaded: &mut LinesNotLoaded,
+        json: bool,
+    ) -> Result<Result<ImportReport, String>, Stop> {
         let lines = bytes.iter().filter(|byte| **byte == b'\n').count();
         let begin = ControlRequest::BlockImportBegin {
             feed: self.feed.clone(),
@@ -159,9 +182,7 @@ impl Import {
             id: far.id,
             chunk: Vec::with_capacity(CHUNK),
             far,
-            refusals: Vec::new(),
-            errors: Vec::new(),
-            failed: 0,
+            lines: LinesNotLoaded::default(),
             stop: None,
         };
         let read = feeds::read(bytes, self.format, |line, read| sending.take(line, read));
@@ -179,8 +200,10 @@ impl Import {
             }
         };
         sending.flush();
+        sending.lines.refused = sending.far.refused;
         if let Some(stop) = sending.stop {
             sending.progress.clear();
+            *not_loaded = sending.lines;
             return Err(stop);
         }
         sending.progress.say("putting the list in force");
@@ -188,19 +211,13 @@ impl Import {
         let commit = ControlRequest::BlockImportCommit { id: sending.id, digest, allow_empty: self.allow_empty };
         let done = far_of(sending.guard.ask(&commit));
         sending.progress.clear();
-        Ok(Ok(ImportReport {
-            far: match done {
-                Err(stop) => {
-                    tell_lines(&sending.errors, sending.failed, &sending.refusals, sending.far.refused, json);
-                    return Err(stop);
-                }
-                Ok(far) => far,
-            },
-            format,
-            refusals: sending.refusals,
-            errors: sending.errors,
-            failed: sending.failed,
-        }))
+        match done {
+            Ok(far) => Ok(Ok(ImportReport { far, format, lines: sending.lines })),
+            Err(stop) => {
+                *not_loaded = sending.lines;
+                Err(stop)
+            }
+        }
     }
 }
 
@@ -212,9 +229,9 @@ impl RunningImport<'_> {
         let listed = match read {
             Ok(listed) => listed,
             Err(message) => {
-                self.failed += 1;
-                if self.errors.len() < TOLD {
-                    self.errors.push(LineError { line, message });
+                self.lines.failed += 1;
+                if self.lines.errors.len() < TOLD {
+                    self.lines.errors.push(LineError { line, message });
                 }
                 return;
             }
@@ -241,8 +258,8 @@ impl RunningImport<'_> {
         line.extend(b"]}");
         match far_of(self.guard.ask_line(line)) {
             Ok(mut far) => {
-                let room = TOLD.saturating_sub(self.refusals.len());
-                self.refusals.extend(far.refusals.drain(..).take(room));
+                let room = TOLD.saturating_sub(self.lines.refusals.len());
+                self.lines.refusals.extend(far.refusals.drain(..).take(room));
                 self.far = far;
             }
             Err(stop) => self.stop = Some(stop),
@@ -261,34 +278,33 @@ fn far_of(answer: Result<ControlAnswer, Unreachable>) -> Result<Far, Stop> {
 struct ImportReport {
     far: Far,
     format: ListFormat,
-    refusals: Vec<ListRefusal>,
-    errors: Vec<LineError>,
-    failed: u64,
+    lines: LinesNotLoaded,
 }
 
 impl ImportReport {
     fn json(&self) -> serde_json::Value {
-        let Self { far, format, refusals, errors, failed } = self;
-        let errors: Vec<_> = errors.iter().map(|error| json!({"line": error.line, "message": error.message})).collect();
+        let Self { far, format, lines } = self;
         json!({"answer": "import", "feed": far.feed, "format": format.name(), "listed": far.taken, "added": far.added,
-            "unchanged": far.unchanged, "removed": far.removed, "refused": far.refused, "refusals": refusals,
-            "failed": failed, "errors": errors, "unattached": far.unattached})
+            "unchanged": far.unchanged, "removed": far.removed, "refused": far.refused, "refusals": lines.refusals,
+            "failed": lines.failed, "errors": lines.errors(), "unattached": far.unattached,
+            "unrecorded": far.unrecorded})
     }
 
     fn show(&self, context: &Context) -> Exit {
-        let Self { far, format, refusals, errors, failed } = self;
-        tell_lines(errors, *failed, refusals, far.refused, false);
+        let Self { far, format, lines } = self;
+        lines.tell();
         let name = if far.feed.is_empty() { "the list".to_owned() } else { format!("feed {}", clean(&far.feed)) };
         let exit = context.out.text(
             &prose(&format!(
-                "{name} ({}): {} listed; {} added, {} unchanged, {} removed, {} refused, {} not read",
+                "{name} ({}): {} listed; {} added, {} unchanged, {} removed, {} refused, {} not read{}",
                 format.name(),
                 counted(far.taken, "source", "sources"),
                 far.added,
                 far.unchanged,
                 far.removed,
                 far.refused,
-                counted(*failed, "line", "lines")
+                counted(lines.failed, "line", "lines"),
+                clean(far.unrecorded.as_deref().unwrap_or_default())
             )),
             Exit::Done,
         );
@@ -301,27 +317,36 @@ impl ImportReport {
     }
 }
 
-/// Tells of every line that is not loaded: the first of them one by one, the rest as a number.
-fn tell_lines(errors: &[LineError], failed: u64, refusals: &[ListRefusal], refused: u64, json: bool) {
-    if json {
-        return;
+impl LinesNotLoaded {
+    /// A refusal of the whole list, with the reasons why its lines are not loaded.
+    fn json(&self, code: &str, message: &str) -> serde_json::Value {
+        json!({"answer": "refused", "code": code, "message": message, "refused": self.refused,
+            "refusals": self.refusals, "failed": self.failed, "errors": self.errors()})
     }
-    let more = |all: u64, what: &str| {
-        let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
-        (more > 0).then(|| format!("and {more} more {what}"))
-    };
-    let mut complaints = Vec::new();
-    for error in errors.iter().take(SHOWN) {
-        complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
+
+    fn errors(&self) -> Vec<serde_json::Value> {
+        self.errors.iter().map(|error| json!({"line": error.line, "message": error.message})).collect()
     }
-    complaints.extend(more(failed, "lines that cannot be read"));
-    for refusal in refusals.iter().take(SHOWN) {
-        let (code, message) = (clean(&refusal.code), clean(&refusal.message));
-        complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
-    }
-    complaints.extend(more(refused, "entries that are refused"));
-    if !complaints.is_empty() {
-        CommandOutput::new(false).complain(&complaints.join("\n"), Exit::Done);
+
+    /// Tells people of every line: the first of them one by one, the rest as a number.
+    fn tell(&self) {
+        let more = |all: u64, what: &str| {
+            let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
+            (more > 0).then(|| format!("and {more} more {what}"))
+        };
+        let mut complaints = Vec::new();
+        for error in self.errors.iter().take(SHOWN) {
+            complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
+        }
+        complaints.extend(more(self.failed, "lines that cannot be read"));
+        for refusal in self.refusals.iter().take(SHOWN) {
+            let (code, message) = (clean(&refusal.code), clean(&refusal.message));
+            complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
+        }
+        complaints.extend(more(self.refused, "entries that are refused"));
+        if !complaints.is_empty() {
+            CommandOutput::new(false).complain(&complaints.join("\n"), Exit::Done);
+        }
     }
 }
 
@@ -343,7 +368,11 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
     let list = if feed.is_empty() { "list without a name".to_owned() } else { format!("list {feed}") };
     let answer = match done {
         Ok(far) if far.removed > 0 => ControlAnswer::Done {
-            message: format!("the {list} is removed: {}", counted(far.removed, "source", "sources")),
+            message: format!(
+                "the {list} is removed: {}{}",
+                counted(far.removed, "source", "sources"),
+                far.unrecorded.unwrap_or_default()
+            ),
             changed: far.removed,
         },
         Ok(far) if far.dismissed => {
@@ -354,4 +383,28 @@ pub(super) fn remove(context: &Context, feed: String) -> Exit {
         Err(Stop::Refused(answer)) => answer,
     };
     context.tell(&answer, &socket, |_answer| None)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Programs are told why nothing is loaded, as people are.
+    #[test]
+    fn a_refusal_has_the_reasons_of_its_lines() {
+        let refusal = ListRefusal {
+            line: 2,
+            source: "10.0.0.1".parse().unwrap(),
+            code: "own_address".to_owned(),
+            message: "it is this host's".to_owned(),
+        };
+        let error = LineError { line: 1, message: "no address".to_owned() };
+        let lines = LinesNotLoaded { refused: 1, refusals: vec![refusal], failed: 7, errors: vec![error] };
+        assert_eq!(
+            lines.json("empty", "nothing of it can be loaded"),
+            json!({"answer": "refused", "code": "empty", "message": "nothing of it can be loaded", "refused": 1,
+                "refusals": [{"line": 2, "source": "10.0.0.1", "code": "own_address", "message": "it is this host's"}],
+                "failed": 7, "errors": [{"line": 1, "message": "no address"}]})
+        );
+    }
 }

@@ -1,6 +1,6 @@
 //! Begins and ends bans that were found safe: store and audit chain first, then the kernel, then the proxy.
 
-use super::*;
+use super::{journal::Records, *};
 use crate::guard::kernel::KernelError;
 
 /// One of so many places is kept for operators: what rules ban leaves room for blocks by hand.
@@ -104,8 +104,14 @@ impl Guard {
         and: Write,
     ) -> Option<String> {
         let Ending { records, lines, write } = self.ending(ids, how, event, now, summary, and);
-        let unrecorded = self.decide_anyway(lines, now, write);
+        let unrecorded = self.record_lift(lines, now, write);
         self.forget_all(&records);
+        unrecorded
+    }
+
+    /// Records what an operator lifts, also where it cannot be. What to say of that then.
+    pub(super) fn record_lift(&mut self, lines: Records, now: Now, write: Write) -> Option<String> {
+        let unrecorded = self.decide_anyway(lines, now, write);
         let what = if self.journal.may_owe() {
             "it is recorded once it can be, and undone if the gateway starts anew before that"
         } else {

@@ -24,9 +24,11 @@ mod import;
 pub(super) mod lists;
 mod never_ban;
 mod plan;
+mod queue;
 mod scrub;
 mod shield;
 mod spared;
+mod unlist;
 mod work;
 
 pub(super) use behind::{ListsBehind, list_slots_from};
@@ -45,15 +47,15 @@ pub(super) const FED: u64 = 1 << 62;
 const PAGE: usize = 500;
 
 impl Guard {
-    /// Imports that are on their way do not come into force.
-    fn cancel_imports(&mut self) {
-        let jobs = self.feeds.waiting.iter_mut().chain(&mut self.feeds.job);
-        jobs.for_each(ListUpdate::cancel);
-    }
-
     /// Whether the store is locked: this is tried again in a second.
     fn waits_for(&mut self, error: &StoreError) -> bool {
         self.feeds.is_paused = self.journal.may_owe() && error.is_busy();
+        self.feeds.is_paused
+    }
+
+    /// As [`Self::waits_for`], before anything is written.
+    fn waits_for_store(&mut self) -> bool {
+        self.feeds.is_paused = self.recording(Journal::is_locked);
         self.feeds.is_paused
     }
 

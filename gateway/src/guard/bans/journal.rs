@@ -404,6 +404,13 @@ impl Journal {
         self.may_owe
     }
 
+    /// Whether another process has locked the store, so that what can wait waits.
+    pub(super) fn is_locked(&mut self, in_force: AllInForce<'_>) -> bool {
+        self.catch_up(in_force);
+        let is_behind = !self.owed.is_empty() && self.failing.is_none();
+        self.may_owe && (is_behind || self.owed.is_empty() && self.store.change().is_err_and(|error| error.is_busy()))
+    }
+
     /// Whether nothing can be recorded.
     pub(super) const fn is_failing(&self) -> bool {
         self.failing.is_some()

@@ -368,12 +368,9 @@ impl Guard {
         self.save_good(false, now);
         self.save_figures(FIGURES);
         self.tick_feeds(now, ticks);
-        if self.ledger.len().saturating_add(self.feeds.len()) < FEW {
-            if !self.feeds.is_changing() {
-                self.reconcile(now);
-            }
-        } else if ticks.is_multiple_of(10) {
-            self.feeds.scrub();
+        let are_few = self.ledger.len().saturating_add(self.feeds.len()) < FEW;
+        if are_few || ticks.is_multiple_of(10) {
+            self.reconcile(are_few, now);
         }
         let settings = self.settings.audit.clone();
         self.recording(|journal, in_force| journal.keep_chain(&settings, ticks, now, in_force));
@@ -400,11 +397,19 @@ impl Guard {
         self.enforcer.detach().map_err(|error| Refused::new("kernel_failed", error.to_string()))
     }
 
-    fn reconcile(&mut self, now: Now) {
+    /// Attaches where nothing is attached any more, whatever a list waits for, and compares entries: few at once, unless a
+    /// list changes them at the moment, many a little at a time.
+    fn reconcile(&mut self, are_few: bool, now: Now) {
         let reattached = self.enforcer.reattach();
-        let drifts = self.compare();
-        self.tell_repairs(drifts.count(), &reattached, now);
-        self.enforcer.repair(drifts);
+        if are_few && !self.feeds.is_changing() {
+            let drifts = self.compare();
+            self.tell_repairs(drifts.count(), &reattached, now);
+            return self.enforcer.repair(drifts);
+        }
+        self.tell_repairs(0, &reattached, now);
+        if !are_few {
+            self.feeds.scrub();
+        }
     }
 
     /// Records what was repaired in the kernel.

@@ -32,6 +32,9 @@ pub struct ImportProgress {
     /// Why nothing enforces the list, and what to do about it; absent: the kernel does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unattached: Option<String>,
+    /// What a removal that is in force is not recorded in yet, and why; absent: all of it is recorded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub unrecorded: Option<String>,
 }
 
 /// An entry that must not be blocked.

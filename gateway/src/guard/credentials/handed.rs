@@ -56,8 +56,10 @@ impl Handed {
         if self.is_stale {
             messages.push((ToProxy::RevocationsStale(true), Vec::new()));
         }
-        let Some(whole) = &self.whole else { return Ok(messages) };
-        messages.push((ToProxy::Credentials { replaces: true }, vec![whole.try_clone()?]));
+        if let Some(whole) = &self.whole {
+            messages.push((ToProxy::Credentials { replaces: true }, vec![whole.try_clone()?]));
+        }
+        // Without a whole the proxy does not know what is revoked, but for this.
         if !self.since.is_empty() {
             messages.push((ToProxy::Credentials { replaces: false }, vec![written(&self.since)?]));
         }
@@ -93,6 +95,27 @@ mod tests {
             let stale = is_stale.then_some(ToProxy::RevocationsStale(true));
             let whole = has_whole.then_some(ToProxy::Credentials { replaces: true });
             assert_eq!(messages, stale.into_iter().chain(whole).collect::<Vec<_>>());
+        }
+    }
+
+    #[test]
+    fn what_has_changed_is_handed_without_the_rest() {
+        let (whole, since) = (ToProxy::Credentials { replaces: true }, ToProxy::Credentials { replaces: false });
+        for (has_whole, has_changed, expect) in [
+            (false, false, vec![]),
+            (false, true, vec![since.clone()]),
+            (true, false, vec![whole.clone()]),
+            (true, true, vec![whole, since]),
+        ] {
+            let mut handed = Handed::new();
+            if has_whole {
+                handed.replace(written(&[]).unwrap());
+            }
+            if has_changed {
+                handed.change(&[CredentialChange::KeyGone(7)]);
+            }
+            let messages: Vec<ToProxy> = handed.opening().unwrap().into_iter().map(|(message, _)| message).collect();
+            assert_eq!(messages, expect);
         }
     }
 }

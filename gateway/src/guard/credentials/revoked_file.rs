@@ -17,7 +17,7 @@ use std::{
     fs,
     io::Read as _,
     os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
-    path::Path,
+    path::{Path, PathBuf},
 };
 
 use jiff::Timestamp;
@@ -49,6 +49,66 @@ pub(crate) struct RevokedFile {
     last: Option<Stat>,
     handled: Option<Stat>,
     is_unusable: bool,
+}
+
+/// Which file is looked at, and what is remembered of it.
+pub(crate) struct RevokedFileWatch {
+    /// `None`: there is no file.
+    path: Option<PathBuf>,
+    /// Counts the files: what was read of an earlier one is not what is revoked.
+    epoch: u64,
+    /// Absent while it looks.
+    file: Option<RevokedFile>,
+}
+
+impl Default for RevokedFileWatch {
+    fn default() -> Self {
+        Self { path: None, epoch: 0, file: Some(RevokedFile::default()) }
+    }
+}
+
+impl RevokedFileWatch {
+    /// The configuration in force names this file. `true`: that is another one than before.
+    pub(crate) fn follow(&mut self, path: Option<&PathBuf>) -> bool {
+        let is_other = self.path.as_ref() != path;
+        if is_other {
+            *self = Self { path: path.cloned(), epoch: self.epoch + 1, ..Self::default() };
+        }
+        is_other
+    }
+
+    pub(crate) const fn has_file(&self) -> bool {
+        self.path.is_some()
+    }
+
+    /// What looks at the file, beside the loop. `None`: there is no file, or it is looked at.
+    pub(crate) fn begin(&mut self) -> Option<RevokedFileLook> {
+        let path = self.path.clone()?;
+        Some(RevokedFileLook { path, epoch: self.epoch, file: self.file.take()? })
+    }
+
+    /// It was looked at: what is new. Nothing, if another file has taken its place meanwhile.
+    pub(crate) fn end(&mut self, look: RevokedFileLook, read: Option<FileRead>) -> Option<FileRead> {
+        if look.epoch != self.epoch {
+            return None;
+        }
+        self.file = Some(look.file);
+        read
+    }
+}
+
+/// Looks at the file once.
+pub(crate) struct RevokedFileLook {
+    path: PathBuf,
+    epoch: u64,
+    file: RevokedFile,
+}
+
+impl RevokedFileLook {
+    /// What is new.
+    pub(crate) fn poll(&mut self) -> Option<FileRead> {
+        self.file.poll(&self.path)
+    }
 }
 
 /// Modification time, size and inode.
@@ -248,5 +308,30 @@ mod tests {
         fs::remove_file(&path).unwrap();
         assert!(file.poll(&path).is_some_and(|read| read.revoked.is_empty() && !read.faults.is_empty()));
         fs::remove_dir_all(&folder).unwrap();
+    }
+
+    /// A file that a reload has removed, or put back, while it was read: what was read of it before does not count.
+    #[test]
+    fn what_was_read_of_another_file_is_dropped() {
+        let (one, two) = (PathBuf::from("one"), PathBuf::from("two"));
+        for (follows, counts) in [
+            (&[][..], true),
+            (&[Some(&one)], true),
+            (&[None], false),
+            (&[Some(&two)], false),
+            (&[None, Some(&one)], false),
+        ] {
+            let mut watch = RevokedFileWatch::default();
+            assert!(watch.begin().is_none(), "there is no file");
+            assert!(watch.follow(Some(&one)) && watch.has_file());
+            let look = watch.begin().unwrap();
+            assert!(watch.begin().is_none(), "it is looked at");
+            for path in follows {
+                watch.follow(*path);
+            }
+            let read = FileRead { revoked: vec![Revoked::Key(1)], faults: Vec::new(), is_settled: true };
+            assert_eq!(watch.end(look, Some(read)).is_some(), counts, "{follows:?}");
+            assert_eq!(watch.begin().is_some(), watch.has_file(), "{follows:?}");
+        }
     }
 }

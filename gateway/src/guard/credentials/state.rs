@@ -1,12 +1,9 @@
 //! What the guard's loop keeps of API keys and revocations.
 
-use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
-    path::PathBuf,
-};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 
 use super::{
-    revoked_file::RevokedFile,
+    revoked_file::RevokedFileWatch,
     rows::KeyRow,
     unconfirmed::Unconfirmed,
     work::{ConfiguredCredentials, OwnRevocations},
@@ -32,10 +29,10 @@ pub(crate) struct CredentialState {
     pub(crate) warnings: Vec<String>,
     /// The same of the file of revocations.
     pub(crate) file_warning: Option<String>,
-    /// Where that file is.
-    pub(crate) file_path: Option<PathBuf>,
-    /// Looks at it; absent while it does.
-    pub(crate) file: Option<RevokedFile>,
+    /// Looks at that file.
+    pub(crate) file: RevokedFileWatch,
+    /// A configuration waits until the store is open: the proxy that compiled it, and the number of its reload.
+    pub(crate) awaited: Option<(u64, u64)>,
     /// What other machines are told.
     pub(crate) shared: SharedRevocations,
     /// By which number the last whole of each other machine is known again, once it is taken over.
@@ -172,8 +169,8 @@ impl Default for CredentialState {
             used: HashMap::new(),
             warnings: Vec::new(),
             file_warning: None,
-            file_path: None,
-            file: Some(RevokedFile::default()),
+            file: RevokedFileWatch::default(),
+            awaited: None,
             shared: SharedRevocations::default(),
             wholes: HashMap::new(),
         }

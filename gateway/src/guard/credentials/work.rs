@@ -74,8 +74,7 @@ impl ConfiguredCredentials {
             ControlRequest::TokenRevocationDel { .. }
             | ControlRequest::TokenRevocations { .. }
             | ControlRequest::TokenRevoke { .. } => {
-                "no issuer of tokens is configured, so no token can be revoked: add `[jwt]`, or an `issuer` to \
-                 `[introspection.NAME]`, and reload"
+                "no tokens are configured, so none can be revoked: add `[jwt]` or `[introspection.NAME]`, and reload"
             }
             _ => NO_KEYS,
         };

@@ -66,6 +66,13 @@ impl CredentialWriterHandle {
     }
 }
 
+/// What the file of revocations says that the store could not take.
+struct Unwritten {
+    revoked: Vec<Revoked>,
+    /// What it does not say is lifted.
+    is_whole: bool,
+}
+
 /// What the writer keeps.
 pub(super) struct CredentialWriterState {
     state_dir: PathBuf,
@@ -77,6 +84,8 @@ pub(super) struct CredentialWriterState {
     pepper: Option<Vec<u8>>,
     /// Why it is not known which keys there are, or what is revoked.
     trouble: Option<String>,
+    /// What the file of revocations says, while the store does not have it.
+    unwritten: Option<Unwritten>,
     /// What was found at the start, if the store was lost or damaged.
     findings: Vec<String>,
     /// The other machines of the cluster.
@@ -97,6 +106,7 @@ impl CredentialWriterState {
             wanted: ConfiguredCredentials::Nothing,
             pepper: None,
             trouble: None,
+            unwritten: None,
             findings: Vec::new(),
             nodes: Vec::new(),
             steady: Steady::new(),
@@ -130,7 +140,7 @@ impl CredentialWriterState {
                 self.wanted = wanted;
                 self.open(now)
             }
-            CredentialJob::File { revoked, is_whole, now } => self.settle(|writer| writer.file(revoked, is_whole, now)),
+            CredentialJob::File { revoked, is_whole, now } => self.take_file(revoked, is_whole, now),
             CredentialJob::Used(used) => self.settle(|writer| Ok((writer.store()?.note_used(&used)?, Vec::new()))),
             CredentialJob::Recorded(numbers, newest) => {
                 self.settle(|writer| Ok((writer.store()?.recorded(&numbers, &newest)?, Vec::new())))
@@ -168,6 +178,8 @@ impl CredentialWriterState {
                 Err(why) => self.trouble = Some(why),
             }
         }
+        // Proxies know what is revoked by it. What it lifts is missing in what is gathered now.
+        drop(self.write_file(now));
         let records = self.unrecorded();
         CredentialWork { records, is_new: true, ..self.gather(now) }
     }
@@ -203,7 +215,7 @@ impl CredentialWriterState {
             Ok(whole) => Some(whole),
             Err(error) => {
                 tracing::error!(%error, "API keys and revocations cannot be handed to the proxy");
-                self.trouble.get_or_insert(error.to_string());
+                self.trouble.get_or_insert(format!("API keys and revocations cannot be read: {error}"));
                 None
             }
         };
@@ -227,11 +239,14 @@ impl CredentialWriterState {
         if let Some(store) = &self.store {
             store.each(now.unix_seconds(), |change| writer.add(change))?;
         }
+        for revoked in self.unwritten.iter().flat_map(|unwritten| &unwritten.revoked) {
+            writer.add(CredentialChange::Revoked(revoked.clone()))?;
+        }
         Ok(writer.finish()?)
     }
 
     fn store(&mut self) -> Result<&mut CredentialStore, CredentialError> {
-        let trouble = self.trouble.as_deref().unwrap_or("there is no [api_keys], and no issuer of tokens");
+        let trouble = self.trouble.as_deref().unwrap_or("there are no [api_keys] and no tokens");
         let refused = || Refused::new("store_failed", format!("nothing was changed: {trouble}"));
         self.store.as_mut().ok_or_else(|| refused().into())
     }
@@ -291,6 +306,9 @@ impl CredentialWriterState {
                 worked
             };
         }
+        if let Some(worked) = self.write_file(now) {
+            return worked;
+        }
         let seconds = self.steady.seconds(now);
         self.settle(|writer| {
             let store = writer.store()?;
@@ -308,7 +326,10 @@ impl CredentialWriterState {
     fn warnings(&self) -> Vec<String> {
         let trouble = self.trouble.iter().map(|why| match &self.store {
             Some(_) => format!("requests with an API key get 503: {why}"),
-            None => format!("requests with an API key get 503, and no more tokens can be revoked: {why}"),
+            None => format!(
+                "requests with an API key get 503, those with a token as `revocation.unavailable` says, and nothing but \
+                 the file of revocations can revoke more: {why}"
+            ),
         });
         trouble.chain(self.findings.iter().cloned()).collect()
     }

@@ -59,6 +59,14 @@ pub(crate) struct Difference {
     pub(crate) unchanged: u64,
 }
 
+/// What was in order already.
+impl From<FeedContent> for FeedDraft {
+    fn from(content: FeedContent) -> Self {
+        let known = content.reasons.iter().zip(0..).skip(1).map(|(text, number)| (text.clone(), number)).collect();
+        Self { content, known }
+    }
+}
+
 impl FeedDraft {
     pub(crate) fn new(base: u64) -> Self {
         let content = FeedContent { base, entries: Vec::new(), reasons: vec![String::new()] };

@@ -13,12 +13,17 @@ use super::{
     MAX_BYTES,
     list::{FeedNews, digest, read_list},
 };
-use crate::settings::feed::Feed;
+use crate::settings::feed::{Feed, FeedPurpose};
+
+/// A look reads no more files once what it has read has so many entries: the next look goes on.
+const AT_ONCE: usize = 100_000;
 
 /// What is remembered of each file.
 #[derive(Debug, Default)]
 pub(crate) struct FeedWatcher {
     seen: HashMap<String, FileState>,
+    /// The feed that the next look begins with.
+    next: Option<String>,
 }
 
 /// Modification time, size and inode.
@@ -38,11 +43,27 @@ struct FileState {
 }
 
 impl FeedWatcher {
-    /// Looks at every file; `in_force` has the digests of what is loaded, by feed.
-    pub(crate) fn poll(&mut self, feeds: &[Feed], in_force: &HashMap<String, String>) -> Vec<(Feed, FeedNews)> {
+    /// Looks at the files; `in_force` has the digests of what is loaded, by feed. With `has_lists`, lists are on their
+    /// way into force: no others that ban are read, so that only so many are in memory at once.
+    pub(crate) fn poll(
+        &mut self,
+        feeds: &[Feed],
+        in_force: &HashMap<String, String>,
+        has_lists: bool,
+    ) -> Vec<(Feed, FeedNews)> {
         self.seen.retain(|name, _| feeds.iter().any(|feed| feed.name == *name));
-        let mut news = Vec::new();
-        for (feed, path) in feeds.iter().filter_map(|feed| Some((feed, feed.path()?))) {
+        let next = self.next.take_if(|_| !has_lists);
+        let begin = next.and_then(|name| feeds.iter().position(|feed| feed.name == name)).unwrap_or(0);
+        let (earlier, later) = feeds.split_at(begin);
+        let (mut news, mut entries) = (Vec::new(), 0);
+        for (feed, path) in later.iter().chain(earlier).filter_map(|feed| Some((feed, feed.path()?))) {
+            if has_lists && feed.purpose == FeedPurpose::Ban {
+                continue;
+            }
+            if entries >= AT_ONCE {
+                self.next = Some(feed.name.clone());
+                break;
+            }
             let seen = self.seen.entry(feed.name.clone()).or_default();
             // The same file may be read in another way, and be for something else.
             let is_new = seen.feed.as_ref() != Some(feed);
@@ -50,6 +71,9 @@ impl FeedWatcher {
                 *seen = FileState { feed: Some(feed.clone()), ..FileState::default() };
             }
             if let Some(one) = look((feed, path), seen, is_new, in_force.get(&feed.name)) {
+                if let FeedNews::Changed(content) = &one {
+                    entries += content.entries.len();
+                }
                 news.push((feed.clone(), one));
             }
         }
@@ -141,7 +165,7 @@ fn content(path: &Path, looked: Stat) -> Result<Option<Vec<u8>>, String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::settings::feed::{FeedPlace, FeedPurpose};
+    use crate::settings::feed::FeedPlace;
 
     #[test]
     fn only_the_file_that_was_looked_at() {
@@ -162,6 +186,49 @@ mod tests {
         fs::remove_dir_all(&folder).unwrap();
     }
 
+    /// However many files there are, only so much of them is in memory at once, and each has its turn.
+    #[test]
+    fn a_look_reads_so_much_and_the_next_goes_on() {
+        let folder = std::env::temp_dir().join(format!("gateway-feed-many-{}", std::process::id()));
+        fs::create_dir_all(&folder).unwrap();
+        let feed = |name: &str, purpose| Feed::new(name.to_owned(), FeedPlace::File(folder.join(name)), purpose);
+        let long = "192.0.2.1\n".repeat(AT_ONCE / 2 + 1);
+        let mut feeds = Vec::new();
+        for name in ["long-1", "long-2", "long-3"] {
+            fs::write(folder.join(name), &long).unwrap();
+            feeds.push(feed(name, FeedPurpose::Ban));
+        }
+        for number in 0..70 {
+            let name = format!("short-{number}");
+            fs::write(folder.join(&name), format!("192.0.2.{number}\n")).unwrap();
+            feeds.push(feed(&name, FeedPurpose::Ban));
+        }
+        fs::write(folder.join("spared"), "198.51.100.1\n").unwrap();
+        feeds.push(feed("spared", FeedPurpose::NeverBan));
+        let (mut watcher, mut in_force) = (FeedWatcher::default(), HashMap::new());
+        for (has_lists, expect, first) in
+            [(true, 1, "spared"), (false, 2, "long-1"), (true, 0, ""), (false, 71, "long-3"), (false, 0, "")]
+        {
+            let news = watcher.poll(&feeds, &in_force, has_lists);
+            assert_eq!((news.len(), news.first().map_or("", |(feed, _)| feed.name.as_str())), (expect, first));
+            for (feed, news) in news {
+                let FeedNews::Changed(content) = news else { panic!("it cannot be read") };
+                in_force.insert(feed.name, content.digest);
+            }
+        }
+        assert_eq!(in_force.len(), feeds.len());
+        // One that changes all the time keeps the others from nothing.
+        for name in ["long-1", "long-2", "long-3"] {
+            fs::write(folder.join(name), format!("{long}192.0.2.2\n")).unwrap();
+        }
+        let names = |news: Vec<(Feed, FeedNews)>| news.into_iter().map(|(feed, _)| feed.name).collect::<Vec<_>>();
+        assert!(watcher.poll(&feeds, &in_force, false).is_empty(), "they may still be written");
+        assert_eq!(names(watcher.poll(&feeds, &in_force, false)), ["long-1", "long-2"]);
+        fs::write(folder.join("long-1"), format!("{long}192.0.2.3\n")).unwrap();
+        assert_eq!(names(watcher.poll(&feeds, &in_force, false)), ["long-3"]);
+        fs::remove_dir_all(&folder).unwrap();
+    }
+
     #[test]
     fn changes_once_they_have_settled() {
         let path = std::env::temp_dir().join(format!("gateway-feed-{}", std::process::id()));
@@ -169,7 +236,7 @@ mod tests {
         let mut watcher = FeedWatcher::default();
         let mut in_force = HashMap::new();
         let mut poll = |in_force: &HashMap<String, String>| {
-            let mut news = watcher.poll(&feeds, in_force);
+            let mut news = watcher.poll(&feeds, in_force, false);
             news.pop().map(|(_, news)| match news {
                 FeedNews::Changed(content) => {
                     (content.entries.len().to_string() + "/" + &content.failed.to_string(), content.digest)
@@ -214,7 +281,7 @@ mod tests {
         assert_eq!(poll(&in_force).unwrap().0, "same");
         // The same file, for something else.
         let other = [Feed { purpose: FeedPurpose::Crawlers, ..feeds[0].clone() }];
-        let news = watcher.poll(&other, &in_force).pop().unwrap().1;
+        let news = watcher.poll(&other, &in_force, false).pop().unwrap().1;
         assert!(matches!(&news, FeedNews::Changed(content) if content.digest != digest), "{news:?}");
         fs::remove_file(&path).unwrap();
     }

@@ -15,14 +15,10 @@ use crate::{
         credentials::{
             behind::SeenRecord,
             handed::written,
-            revoked_file::{FileRead, RevokedFile},
             store::Unrecorded,
-            work::{
-                ConfiguredCredentials, CredentialCommand, CredentialJob, CredentialWork, NO_KEYS, PeerOutcome, PeerSays,
-            },
-            writer::CredentialWriterHandle,
+            work::{CredentialCommand, CredentialJob, CredentialWork, NO_KEYS, PeerOutcome, PeerSays},
         },
-        lifecycle::service::{Done, Service, in_background, reply},
+        lifecycle::service::{Done, Service, reply},
     },
     message::{
         ToProxy,
@@ -38,8 +34,11 @@ use crate::{
         },
         revocation::Revoked,
     },
-    settings::{auth, guard::LONGEST_BAN},
+    settings::guard::LONGEST_BAN,
 };
+
+mod opening;
+mod revoked_file;
 
 /// How long the first proxy waits for API keys and revocations. Until it has them it refuses keys.
 pub(super) const OPENING: Duration = Duration::from_secs(20);
@@ -68,53 +67,7 @@ const LOOK: u64 = 2;
 const USED: u64 = 10;
 const MOST_USED: usize = 20_000;
 
-/// What a configuration asks for.
-fn wanted(auth: &auth::Settings) -> ConfiguredCredentials {
-    match &auth.api_keys {
-        Some(keys) => ConfiguredCredentials::Keys(keys.pepper.as_ref().map(|file| file.bytes.to_vec())),
-        None if auth.jwt.is_some() || auth.introspection.iter().any(|server| server.issuer.is_some()) => {
-            ConfiguredCredentials::Revocations
-        }
-        None => ConfiguredCredentials::Nothing,
-    }
-}
-
 impl Service<'_> {
-    /// Starts the writer of the store, which opens it. To be waited for before a proxy is started: one that knows no key
-    /// refuses every client.
-    pub(super) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
-        let beside = beside.clone();
-        let done = move |worked: CredentialWork| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
-        match CredentialWriterHandle::start(self.config.guard.state_dir.clone(), done) {
-            Ok(writer) => self.credentials.writer = Some(writer),
-            Err(error) => self.credentials.warnings = vec![format!("no API key is good: {error}")],
-        }
-        self.configure_credentials();
-        if self.credentials.file_path.is_none() {
-            // What a file said that is no longer configured.
-            self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
-        }
-    }
-
-    /// A configuration is in force: what it asks for of keys and revocations.
-    pub(super) fn configure_credentials(&mut self) {
-        let wanted = wanted(&self.config.proxy.auth);
-        if self.credentials.wanted.as_ref() != Some(&wanted) {
-            self.credentials.wanted = Some(wanted.clone());
-            self.give(CredentialJob::Configure { wanted, now: Now::read() });
-        }
-        if self.config.guard.revocation.file != self.credentials.file_path {
-            self.credentials.file_path.clone_from(&self.config.guard.revocation.file);
-            self.credentials.file_warning = None;
-            if self.credentials.file_path.is_none() {
-                self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
-            }
-            if let Some(file) = &mut self.credentials.file {
-                *file = RevokedFile::default();
-            }
-        }
-    }
-
     /// These are the other machines of the cluster from now on.
     pub(super) fn share_credentials(&mut self, nodes: Vec<String>) {
         self.credentials.wholes.clear();
@@ -188,9 +141,9 @@ impl Service<'_> {
 
     /// What the writer is to do, if it makes sense by the configuration.
     fn read_order(&self, request: ControlRequest, now: Now) -> Result<CredentialCommand, Refused> {
-        let (auth, keys) = (&self.config.proxy.auth, self.config.proxy.auth.api_keys.as_ref());
+        let keys = self.config.proxy.auth.api_keys.as_ref();
         let none = || Refused::new("not_configured", NO_KEYS);
-        wanted(auth).judge(&request)?;
+        self.wanted_credentials().judge(&request)?;
         let after = |seconds: Option<u64>| {
             let longest = LONGEST_BAN.as_secs();
             seconds.map(|seconds| now.unix_seconds().saturating_add(seconds.min(longest)))
@@ -295,7 +248,10 @@ impl Service<'_> {
         let asked = asked.filter_map(|server| Some((server.name.as_str(), server.issuer.as_deref()?)));
         let issuers = verified.chain(asked);
         let found = issuers.clone().find(|(name, issuer)| *issuer == named || *name == named);
-        let Some(issuer) = found.map(|(_, issuer)| issuer.to_owned()) else {
+        // Of a server without an `issuer` nobody knows whose tokens it speaks for: it is the `iss` of its answers.
+        let is_any = auth.introspection.iter().any(|server| server.issuer.is_none());
+        let issuer = found.map(|(_, issuer)| issuer.to_owned()).or_else(|| is_any.then(|| named.clone()));
+        let Some(issuer) = issuer else {
             let known: Vec<&str> = issuers.map(|(name, _)| name).collect();
             let what = format!("there is no issuer {named:?}; there are: {}", known.join(", "));
             return Err(Refused::new("no_such_issuer", what));
@@ -353,6 +309,9 @@ impl Service<'_> {
             if is_new && let Err(error) = self.hand_credentials() {
                 tracing::error!(%error, "the proxy does not know of all API keys and revocations");
             }
+        }
+        if is_new {
+            self.go_on_with_reload();
         }
         match answer {
             Some((answer, to)) if is_told => {
@@ -456,29 +415,9 @@ impl Service<'_> {
             let used = std::mem::take(&mut self.credentials.used);
             self.give(CredentialJob::Used(used.into_iter().collect()));
         }
-        if self.ticks.is_multiple_of(LOOK)
-            && let Some(path) = self.credentials.file_path.clone()
-            && let Some(mut file) = self.credentials.file.take()
-        {
-            in_background(beside, move || {
-                let read = file.poll(&path);
-                Done::Revocations(file, read)
-            });
+        if self.ticks.is_multiple_of(LOOK) {
+            self.look_at_revocations(beside);
         }
-    }
-
-    /// The file of revocations was looked at.
-    pub(super) fn looked_at_revocations(&mut self, file: RevokedFile, read: Option<FileRead>) {
-        self.credentials.file = Some(file);
-        let Some(FileRead { revoked, faults, is_settled }) = read else { return };
-        let is_whole = faults.is_empty() && is_settled;
-        self.credentials.file_warning = (!faults.is_empty()).then(|| {
-            let told = faults.join("; ");
-            let warning = format!("the file of revocations: {told}; nothing is lifted until all of it can be read");
-            tracing::error!("{warning}");
-            warning
-        });
-        self.give(CredentialJob::File { revoked, is_whole, now: Now::read() });
     }
 }
 

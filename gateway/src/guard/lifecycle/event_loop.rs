@@ -221,7 +221,7 @@ impl Service<'_> {
             Done::Compressed(path, done) => self.guard.compressed(&path, done),
             Done::Credentials(worked) => self.credentials_done(*worked),
             Done::Crowdsec(done) => self.crowdsec_done(*done),
-            Done::Revocations(file, read) => self.looked_at_revocations(file, read),
+            Done::Revocations(look, read) => self.looked_at_revocations(look, read),
             Done::Flushed(flushed) => self.flushed(flushed),
             Done::Tidied(faults) => self.tidied(&faults),
             Done::Seen(seen) => {
@@ -311,12 +311,17 @@ impl Service<'_> {
         Ok(())
     }
 
-    pub(super) fn call(&mut self, call: Call, prepared: &mpsc::Sender<Ready>) {
+    pub(super) fn call(&mut self, mut call: Call, prepared: &mpsc::Sender<Ready>) {
         let actor = self.actor(&call.caller);
         let answer = match call.request {
             ControlRequest::BlockImportCommit { id, digest, allow_empty } => {
                 let list = (id, digest, allow_empty);
                 return self.guard.import_commit(list, &actor, call.answer, Now::read());
+            }
+            ControlRequest::BlockDel { source } => {
+                let Some(answer) = self.guard.unlist(source, &actor, call.answer, Now::read()) else { return };
+                call.answer = answer;
+                self.guard.handle(ControlRequest::BlockDel { source }, &actor, Now::read())
             }
             // The control socket tells from now on whoever may be told.
             ControlRequest::Watch { kernel, .. } => self.guard.may_watch(kernel.as_ref()),

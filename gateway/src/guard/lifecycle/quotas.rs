@@ -120,6 +120,9 @@ impl Service<'_> {
         {
             return reply(Some(to), refused.into());
         }
+        if matches!(question, LimitQuestion::SetQuota { .. } | LimitQuestion::Reset(_)) {
+            self.supervisor.quotas.operator_gives_back(Now::read());
+        }
         limits::ask(self, question, to);
     }
 
@@ -137,7 +140,7 @@ impl Service<'_> {
     /// A proxy says what was used up.
     pub(super) fn quota_used(&mut self, generation: u64, mut report: QuotaReport) {
         let (quota, warned) = (report.quota.clone(), std::mem::take(&mut report.warned));
-        if let Some(others) = self.supervisor.quotas.add(report) {
+        if let Some(others) = self.supervisor.quotas.add(report, Now::read()) {
             self.supervisor.tell_others(generation, &ToProxy::QuotaUsed(Box::new(others)));
         }
         for one in warned {
@@ -201,6 +204,7 @@ impl Service<'_> {
         if unlogged > 0 {
             tracing::warn!(unlogged, "more keys have used up most of their quotas than lines may tell");
         }
+        self.supervisor.quotas.tick(Now::read());
         self.start_quotas(beside);
         if self.quotas.trouble.is_some() && !self.quotas.is_busy && self.ticks.is_multiple_of(AGAIN) {
             self.quotas.is_busy = self.quotas.writer.as_ref().is_some_and(|writer| writer.ask(QuotaJob::Open));

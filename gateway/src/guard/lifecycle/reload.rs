@@ -253,9 +253,16 @@ impl Service<'_> {
             return;
         };
         match compiled {
+            Ok(()) if self.waits(&reload) => self.reloading.current = Some(reload),
             Ok(()) => self.put_in_force(reload),
             Err(reason) => self.give_up(reload, "refused_by_proxy", &bounded(&reason)),
         }
+    }
+
+    /// Whether a configuration that is compiled has to wait for what it asks for first.
+    fn waits(&mut self, reload: &Reload) -> bool {
+        let ReloadState::Compiling { prepared, .. } = &reload.state else { return false };
+        self.waits_for_credentials(&prepared.config, reload.generation, reload.number)
     }
 
     /// The proxy can serve a configuration: the guard puts its own part in force, then the proxy follows.
@@ -416,6 +423,7 @@ impl Service<'_> {
             self.supervisor.abort(reload.generation, reload.number);
         }
         self.unbind(&reload.added);
+        self.give_up_credentials();
         let message = format!("the configuration stays as it was: {why}{}", reload.on_disk.hint());
         self.refuse_reload(reload.request, code, message);
     }

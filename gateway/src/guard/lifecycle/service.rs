@@ -22,7 +22,7 @@ use crate::{
         cluster::Cluster,
         control::{ControlAnswer, server::Call},
         credentials::{
-            revoked_file::{FileRead, RevokedFile},
+            revoked_file::{FileRead, RevokedFileLook},
             state::CredentialState,
             work::CredentialWork,
         },
@@ -262,7 +262,7 @@ pub(super) enum Done {
     Flushed(Result<(), Unflushed>),
     Resolved(Vec<IpAddr>),
     Resolver(ResolverFiles),
-    Revocations(RevokedFile, Option<FileRead>),
+    Revocations(RevokedFileLook, Option<FileRead>),
     Seen(Box<ObservedAddresses>),
     Tidied(Vec<String>),
 }

@@ -1,4 +1,7 @@
 //! The sums of what all proxies say was used up of quotas.
+//!
+//! *Invariant:* a proxy in wrong hands says what it likes of the requests that it sees. It begins no period and ends
+//! none, and what a key has used up for some minutes it gives back to nobody.
 
 use std::{
     collections::{BinaryHeap, HashMap},
@@ -8,9 +11,9 @@ use std::{
 
 use crate::{
     message::{ToProxy, channel::sealed::seal},
-    os::clock::Now,
+    os::clock::{MINUTE, Now},
     policy::limit::{
-        quota::{MAX_ROWS_TOLD, QuotaSpan, UsedRow},
+        quota::{MAX_ROWS_TOLD, QuotaPeriods, QuotaSpan, UsedRow},
         quotas::{QuotaReport, QuotaState},
         report::{LimitRow, MAX_ROWS, first},
     },
@@ -23,10 +26,18 @@ const MOST_WRITTEN: usize = 100_000;
 /// Two proxies that serve at the same time may know other keys each: so many times as many as one has room for.
 const PROXIES: usize = 2;
 
+/// The most that is kept of one key: an operator's word takes all of it back.
+const MOST_UNITS: u64 = i64::MAX.cast_unsigned();
+
+/// For how long after an operator's word proxies may give anything back, in nanoseconds.
+const GIVES_BACK: u64 = MINUTE;
+
 /// The sums.
 #[derive(Default)]
 pub(crate) struct Book {
     quotas: Vec<QuotaSums>,
+    /// Until when proxies may give anything back: `CLOCK_MONOTONIC`, nanoseconds.
+    gives_back_until: u64,
     /// Rows that there was no room for.
     dropped: u64,
 }
@@ -39,9 +50,14 @@ struct QuotaSums {
     /// By the configuration before.
     was_configured: bool,
     most: usize,
+    /// Which period lasts. `None`: it is not configured.
+    periods: Option<QuotaPeriods>,
+    /// The period of the sums.
     span: QuotaSpan,
-    /// The period before: what a proxy says of it comes too late.
-    before: QuotaSpan,
+    /// Other machines count as well: what their operators say comes by proxies.
+    is_shared: bool,
+    /// It was told that a proxy counts in another period.
+    is_misdated: bool,
     used: HashMap<u64, Entry>,
     /// What the disk does not have yet.
     changed: Vec<u64>,
@@ -60,6 +76,11 @@ struct Entry {
     is_changed: bool,
     /// A proxy has said all that it knows of this key.
     is_whole: bool,
+    /// When units were added last, in minutes since the machine started.
+    minute: u32,
+    /// Units that were added of late; half as many with each minute. A request that another limit refuses gets no more
+    /// back.
+    late: u64,
 }
 
 /// What is to be written of one quota.
@@ -98,6 +119,10 @@ impl Book {
                 }
             };
             (kept.is_configured, kept.most) = (true, limit.capacity.saturating_mul(PROXIES));
+            kept.is_shared = limit.shared;
+            if let (None, Some(quota)) = (&kept.periods, &limit.quota) {
+                kept.periods = Some(QuotaPeriods::new(quota, kept.span, now));
+            }
         }
         let wall = i64::try_from(now.unix_millis).unwrap_or(i64::MAX);
         self.quotas.retain(|kept| kept.is_configured || kept.span.end > wall);
@@ -109,13 +134,25 @@ impl Book {
         self.quotas.iter().any(|kept| kept.is_configured)
     }
 
+    /// Once a second: looks at the clocks.
+    pub(crate) fn tick(&mut self, now: Now) {
+        self.quotas.iter_mut().filter_map(|kept| kept.periods.as_mut()).for_each(|periods| periods.tick(now));
+    }
+
+    /// An operator changes what was used up: proxies say next what that gives back.
+    pub(crate) fn operator_gives_back(&mut self, now: Now) {
+        self.gives_back_until = now.monotonic.saturating_add(GIVES_BACK);
+    }
+
     /// A proxy says what was used up. Returns what the others are to be told.
-    pub(crate) fn add(&mut self, report: QuotaReport) -> Option<QuotaReport> {
+    pub(crate) fn add(&mut self, report: QuotaReport, now: Now) -> Option<QuotaReport> {
+        let gives_back = now.monotonic < self.gives_back_until;
         let found = self.quotas.iter_mut().find(|kept| kept.name == report.quota && kept.counts == report.counts);
         let kept = found.filter(|kept| kept.is_configured)?;
-        if !kept.follow(report.span) {
+        if !kept.follow(&report.span, now) {
             return None;
         }
+        let (span, gives_back) = (kept.span, gives_back || kept.is_shared);
         let (mut others, mut dropped) = (Vec::new(), 0);
         for UsedRow { key, units, is_whole, name } in report.rows {
             let Some(entry) = kept.entry(key) else {
@@ -126,7 +163,7 @@ impl Book {
                 entry.units = entry.units.max(u64::try_from(units).unwrap_or(0));
                 entry.is_whole = true;
             } else {
-                entry.units = entry.units.saturating_add_signed(units);
+                let units = entry.add(units, gives_back, now);
                 others.push(UsedRow { key, units, is_whole, name: None });
             }
             if let Some(name) = name {
@@ -135,7 +172,7 @@ impl Book {
         }
         self.dropped += dropped;
         let words = kept.learn(&report.words);
-        let report = QuotaReport { rows: others, warned: Vec::new(), words, ..report };
+        let report = QuotaReport { rows: others, warned: Vec::new(), words, span, ..report };
         (!report.rows.is_empty() || !report.words.is_empty()).then_some(report)
     }
 
@@ -156,6 +193,7 @@ impl Book {
             };
             if kept.span.end == 0 {
                 (kept.span, kept.is_new) = (span, false);
+                kept.periods.iter_mut().for_each(|periods| periods.go_on(span));
             }
             if !kept.span.is(&span) {
                 continue;
@@ -299,8 +337,10 @@ impl QuotaSums {
             is_configured: false,
             was_configured: false,
             most: 0,
+            periods: None,
             span: QuotaSpan::default(),
-            before: QuotaSpan::default(),
+            is_shared: false,
+            is_misdated: false,
             used: HashMap::new(),
             changed: Vec::new(),
             words: HashMap::new(),
@@ -309,17 +349,29 @@ impl QuotaSums {
         }
     }
 
-    /// A proxy is in this period. `false`: it is over.
-    fn follow(&mut self, span: QuotaSpan) -> bool {
-        if self.span.is(&span) {
+    /// A proxy says that it is in this period. `false`: that one does not last, and what is said of it does not count.
+    fn follow(&mut self, said: &QuotaSpan, now: Now) -> bool {
+        let Some(periods) = &mut self.periods else { return false };
+        periods.tick(now);
+        if self.span.end != 0 && self.span.is(said) {
             // Where the clock was set, the period ends at another time.
-            self.span = span;
+            if periods.present().is(said) {
+                self.span = periods.present();
+            }
             return true;
         }
-        if span.end == 0 || self.before.end != 0 && self.before.is(&span) {
+        let lasting = periods.lasting(said, now);
+        let Some(span) = lasting.or_else(|| periods.near(said, now).filter(|_| self.span.end == 0)) else {
+            let is_late = said.end <= self.span.end;
+            if !is_late && !std::mem::replace(&mut self.is_misdated, true) {
+                tracing::warn!(
+                    quota = self.name,
+                    "a proxy counts in a period that does not last: that is not believed"
+                );
+            }
             return false;
-        }
-        (self.before, self.span, self.is_new) = (self.span, span, true);
+        };
+        (self.span, self.is_new, self.is_misdated) = (span, true, false);
         self.used = HashMap::new();
         (self.changed, self.words, self.new_words) = (Vec::new(), HashMap::new(), Vec::new());
         true
@@ -351,5 +403,28 @@ impl QuotaSums {
             self.changed.push(key);
         }
         Some(entry)
+    }
+}
+
+impl Entry {
+    /// Adds units, or gives them back: no more than were added of late, but for an operator. Returns how many.
+    fn add(&mut self, units: i64, gives_back: bool, now: Now) -> i64 {
+        let minute = u32::try_from(now.monotonic / MINUTE).unwrap_or(u32::MAX);
+        self.late = self.late.checked_shr(minute.saturating_sub(self.minute)).unwrap_or(0);
+        self.minute = minute;
+        let units = match u64::try_from(units) {
+            Ok(more) => {
+                self.late = self.late.saturating_add(more);
+                units
+            }
+            Err(_given_back) if gives_back => units,
+            Err(_given_back) => {
+                let back = units.unsigned_abs().min(self.late);
+                self.late -= back;
+                0_i64.saturating_sub_unsigned(back)
+            }
+        };
+        self.units = self.units.saturating_add_signed(units).min(MOST_UNITS);
+        units
     }
 }

@@ -116,37 +116,100 @@ impl Drop for Folder {
 #[test]
 fn what_proxies_say_adds_up() {
     let mut book = book(1_000);
-    let others = book.add(report(day(0), &[(1, 5, false), (2, 7, false)])).unwrap();
+    let others = book.add(report(day(0), &[(1, 5, false), (2, 7, false)]), now(0)).unwrap();
     assert_eq!(others.rows.iter().map(|row| (row.key, row.units)).collect::<Vec<_>>(), [(1, 5), (2, 7)]);
     assert!(others.rows.iter().all(|row| row.name.is_none()), "other proxies know no names");
-    book.add(report(day(0), &[(1, 3, false), (2, -7, false)]));
+    book.add(report(day(0), &[(1, 3, false), (2, -7, false)]), now(0));
     assert_eq!(handed(&book), [(1, 8), (2, 0)]);
     // One that was there before this guard says all that it knows, which may be known already.
-    assert!(book.add(report(day(0), &[(1, 8, true), (3, 4, true)])).is_none());
+    assert!(book.add(report(day(0), &[(1, 8, true), (3, 4, true)]), now(0)).is_none());
     assert_eq!(handed(&book), [(1, 8), (2, 0), (3, 4)]);
     assert_eq!(book.name("daily", 1), "principal=p1");
     let (top, _) = book.top();
     assert_eq!((top.len(), top[0].key.as_deref(), top[0].used), (3, Some("principal=p1"), Some(8)));
     // Another day; what is said of the one before comes too late.
-    book.add(report(day(1), &[(9, 1, false)]));
-    assert!(book.add(report(day(0), &[(1, 5, false)])).is_none());
+    book.add(report(day(1), &[(9, 1, false)]), now(24));
+    assert!(book.add(report(day(0), &[(1, 5, false)]), now(24)).is_none());
     assert_eq!(handed(&book), [(9, 1)]);
     // What is not configured is not believed.
     let other = QuotaReport { quota: "other".to_owned(), ..report(day(1), &[(9, 5, false)]) };
-    assert!(book.add(other).is_none());
+    assert!(book.add(other, now(24)).is_none());
     let other = QuotaReport { counts: "other".to_owned(), ..report(day(1), &[(9, 5, false)]) };
-    assert!(book.add(other).is_none());
+    assert!(book.add(other, now(24)).is_none());
     assert_eq!(handed(&book), [(9, 1)]);
+}
+
+/// A proxy in wrong hands neither ends a period nor begins another one: what others say goes on counting.
+#[test]
+fn d07_periods_are_those_of_the_guard() {
+    let far = QuotaSpan { start: 0, end: i64::MAX, again: 0, ends: u64::MAX };
+    for (said, hours, is_believed) in [
+        (day(0), 1, true),
+        (QuotaSpan { ends: u64::MAX, ..day(0) }, 1, true),
+        (QuotaSpan { ends: 1, ..day(0) }, 1, true),
+        (QuotaSpan { again: 1, ..day(0) }, 1, false),
+        (QuotaSpan::default(), 1, false),
+        (far, 1, false),
+        (day(1), 1, false),
+        (day(1), 12, true),
+        (day(2), 12, false),
+    ] {
+        for is_known in [true, false] {
+            let mut book = book(10);
+            if is_known {
+                book.add(report(day(0), &[(1, 5, false)]), now(0));
+            }
+            book.add(report(said, &[(1, 100, false)]), now(hours));
+            let present = day(i64::from(hours >= 12));
+            let before = if is_known && hours < 12 { 5 } else { 0 };
+            book.add(report(present, &[(1, 1, false)]), now(hours));
+            let believed = if is_believed { 100 } else { 0 };
+            assert_eq!(handed(&book), [(1, before + believed + 1)], "{said:?} {hours} {is_known}");
+            let (_, mut files) = book.opening().unwrap().unwrap();
+            let states: Vec<QuotaState> = unseal(files.remove(0)).unwrap();
+            assert_eq!(states[0].span, present, "{said:?} {hours} {is_known}");
+        }
+    }
+}
+
+/// What was used up for some minutes is given back by an operator alone, and what is added up ends somewhere.
+#[test]
+fn proxies_give_back_what_was_added_of_late() {
+    let minutes = |minutes: u64| Now { monotonic: minutes * 60 * SECOND, unix_millis: NOON + minutes * 60_000 };
+    // When 100 units were used up, and when some are given back; whether an operator has asked for it.
+    for (given_back, when, by_operator, left) in [
+        (-10, 0, false, 90),
+        (-100, 0, false, 0),
+        (i64::MIN, 0, false, 0),
+        (-100, 1, false, 50),
+        (-100, 100, false, 100),
+        (i64::MIN, 100, false, 100),
+        (-100, 100, true, 0),
+        (i64::MIN, 100, true, 0),
+        (i64::MAX, 100, false, i64::MAX.cast_unsigned()),
+    ] {
+        let mut book = Book::default();
+        book.configure(&settings(&["daily"], 10), minutes(0));
+        book.add(report(day(0), &[(1, 100, false)]), minutes(0));
+        if by_operator {
+            book.operator_gives_back(minutes(when));
+        }
+        let told = book.add(report(day(0), &[(1, given_back, false)]), minutes(when)).unwrap();
+        assert_eq!(handed(&book), [(1, left)], "{given_back} {when} {by_operator}");
+        if given_back < 0 && !by_operator {
+            assert_eq!(told.rows[0].units, left.cast_signed() - 100, "others are told no more than that");
+        }
+    }
 }
 
 #[test]
 fn d06_it_has_room_for_so_many() {
     let mut book = book(10);
     for key in 0..100 {
-        book.add(report(day(0), &[(key, 1, false)]));
+        book.add(report(day(0), &[(key, 1, false)]), now(0));
     }
     assert_eq!((handed(&book).len(), book.dropped()), (20, 80));
-    book.add(report(day(0), &[(0, 1, false)]));
+    book.add(report(day(0), &[(0, 1, false)]), now(0));
     assert_eq!(handed(&book)[0], (0, 2), "who is known is counted on");
 }
 
@@ -154,7 +217,7 @@ fn d06_it_has_room_for_so_many() {
 #[test]
 fn d07_reload_takes_it_out_and_back() {
     let mut book = book(10);
-    book.add(report(day(0), &[(1, 5, false)]));
+    book.add(report(day(0), &[(1, 5, false)]), now(0));
     assert!(!book.configure(&settings(&["daily"], 10), now(1)));
     assert!(!book.configure(&settings(&[], 10), now(1)));
     assert!(handed(&book).is_empty() && !book.is_needed());
@@ -170,11 +233,11 @@ fn d07_reload_takes_it_out_and_back() {
 fn a_restart_goes_on_with_what_was_written() {
     let folder = Folder::new("restart");
     let mut book_before = book(1_000);
-    book_before.add(report(day(0), &[(1, 5, false), (u64::MAX, 7, false)]));
+    book_before.add(report(day(0), &[(1, 5, false), (u64::MAX, 7, false)]), now(0));
     let mut store = folder.open("boot-a");
     store.write(&book_before.take_changed(), now(0)).unwrap();
     assert!(book_before.take_changed().is_empty());
-    book_before.add(report(day(0), &[(1, 1, false)]));
+    book_before.add(report(day(0), &[(1, 1, false)]), now(0));
     let changed = book_before.take_changed();
     assert_eq!(changed.iter().map(|written| written.rows.len()).sum::<usize>(), 1, "what has changed alone");
     store.write(&changed, now(1)).unwrap();
@@ -222,8 +285,8 @@ fn words_are_kept() {
         words.sort_unstable();
         words
     };
-    assert_eq!(before.add(said(&[(1, 7), (2, 8)])).unwrap().words, [(1, 7), (2, 8)]);
-    assert!(before.add(said(&[(1, 6), (2, 8)])).is_none(), "they are known, or earlier");
+    assert_eq!(before.add(said(&[(1, 7), (2, 8)]), now(0)).unwrap().words, [(1, 7), (2, 8)]);
+    assert!(before.add(said(&[(1, 6), (2, 8)]), now(0)).is_none(), "they are known, or earlier");
     folder.open("boot").write(&before.take_changed(), now(1)).unwrap();
     assert!(before.take_changed().is_empty());
     let mut after = book(1_000);
@@ -232,7 +295,7 @@ fn words_are_kept() {
     assert_eq!(handed(&after), [(1, 7), (2, 8)]);
     assert!(after.take_changed().is_empty(), "what was read is on the disk");
     // The next day has words of its own.
-    after.add(report(day(1), &[(1, 1, false)]));
+    after.add(report(day(1), &[(1, 1, false)]), now(24));
     folder.open("boot").write(&after.take_changed(), now(13)).unwrap();
     assert_eq!(handed(&after), []);
     assert_eq!(folder.open("boot").load(now(14)).unwrap().0[0].words, []);
@@ -242,7 +305,7 @@ fn words_are_kept() {
 #[test]
 fn what_is_read_late_is_added() {
     let mut book = book(1_000);
-    book.add(report(day(0), &[(1, 3, false), (2, 4, true)]));
+    book.add(report(day(0), &[(1, 3, false), (2, 4, true)]), now(0));
     let rows = vec![(1, 10, None), (2, 6, None), (3, 1, None)];
     let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
     let loaded = QuotaRows { name, counts, span: day(0), is_new: false, rows, words: Vec::new() };
@@ -256,9 +319,9 @@ fn what_is_read_late_is_added() {
 fn a_file_that_failed_is_written_whole() {
     let folder = Folder::new("whole");
     let mut book = book(1_000);
-    book.add(report(day(0), &[(1, 5, false)]));
+    book.add(report(day(0), &[(1, 5, false)]), now(0));
     drop(book.take_changed());
-    book.add(report(day(0), &[(2, 5, false)]));
+    book.add(report(day(0), &[(2, 5, false)]), now(0));
     book.rewrite();
     folder.open("boot").write(&book.take_changed(), now(0)).unwrap();
     assert_eq!(folder.open("boot").load(now(1)).unwrap().0[0].rows.len(), 2);
@@ -269,7 +332,7 @@ fn a_file_that_failed_is_written_whole() {
 fn the_last_rows_are_all_that_there_are() {
     let (mut book, many) = (book(200_000), 150_000_u64);
     let rows: Vec<_> = (0..many).map(|key| (key, 1, false)).collect();
-    book.add(report(day(0), &rows));
+    book.add(report(day(0), &rows), now(0));
     let (folder, last) = (Folder::new("last"), book.take_last());
     let mut store = folder.open("boot");
     last.iter().for_each(|part| store.write(part, now(0)).unwrap());

@@ -1,5 +1,5 @@
 //! What it means to read a list of sources safely, for all bytes there are: used by
-//! the tests here, and written for a fuzzer.
+//! the tests here, and by a fuzzer.
 
 use super::{ListFormat, Listed, read, stream};
 use crate::settings::guard::LONGEST_BAN;

@@ -373,8 +373,11 @@ fn conditions() {
         (LineFilter { sample: Some(0), ..all() }, 500, 1, None, true),
         (LineFilter { sample: Some(0), slower_than: slow, ..all() }, 200, 10_001, None, true),
     ] {
-        let served = ServedRequest { id: RequestId(7), status, duration_us, route };
+        let served = ServedRequest { id: RequestId(7), status, duration_us, route, is_reported: false };
         assert_eq!(keeps(&keep, &served), expect, "{keep:?} {served:?}");
+        // What would have been refused always has a line.
+        let reported = ServedRequest { is_reported: true, ..served };
+        assert!(keeps(&keep, &reported), "{keep:?} {reported:?}");
     }
 }
 

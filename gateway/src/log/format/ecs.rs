@@ -47,6 +47,7 @@ pub(super) fn members(settings: &access_log::Settings, headers: &mut LoggedHeade
         field("gateway.verdict", Field::Verdict),
         field("gateway.reject", Field::Reject),
         field("gateway.limit", Field::Limit),
+        field("gateway.would_deny", Field::WouldDeny),
         field("gateway.signal", Field::Signal),
         field("gateway.route", Field::Route),
         field("gateway.upstream", Field::Upstream),

@@ -102,12 +102,17 @@ impl Jwt {
         Ok(Self { settings: settings.clone(), sets, role_paths, verified, verifications: AtomicU64::new(0) })
     }
 
-    /// The tokens of another configuration: these, with all that is remembered, where nothing of them has changed.
+    /// The tokens of another configuration: these, with all that is remembered, where nothing of them has changed. Key
+    /// sets in files may have been read again since these settings were: what is in force counts.
     ///
     /// # Errors
     /// As [`Self::new`].
     pub fn succeeded_by(self: &Arc<Self>, settings: &jwt::Settings) -> Result<Arc<Self>, Vec<Diagnostic>> {
-        if *settings == self.settings { Ok(Arc::clone(self)) } else { Self::with(settings, &self.sets).map(Arc::new) }
+        let mut sets = self.sets.iter().zip(&settings.issuers);
+        if *settings == self.settings && sets.all(|(set, issuer)| set.are_of(&issuer.keys)) {
+            return Ok(Arc::clone(self));
+        }
+        Self::with(settings, &self.sets).map(Arc::new)
     }
 
     /// How many tokens were verified since the last call.

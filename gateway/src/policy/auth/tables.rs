@@ -3,7 +3,7 @@
 
 use std::sync::{
     Arc,
-    atomic::{AtomicBool, Ordering},
+    atomic::{AtomicBool, AtomicU64, Ordering},
 };
 
 use super::{
@@ -15,7 +15,10 @@ use super::{
     identity::Identity,
     revocation::{RevocationChange, Revocations, Revoked},
 };
-use crate::refusal::{Refusal, Reject};
+use crate::{
+    refusal::{Refusal, Reject},
+    settings::revocation::Unavailable,
+};
 
 /// The tables.
 #[derive(Debug, Default)]
@@ -26,6 +29,10 @@ pub struct CredentialTables {
     pub revocations: Revocations,
     /// It is not known what other machines have revoked, and tokens and keys are to be refused for that.
     is_stale: AtomicBool,
+    /// All that is revoked on this machine was there once, and every change since.
+    is_known: AtomicBool,
+    /// How many identities were admitted while it was not known.
+    unchecked: AtomicU64,
 }
 
 impl CredentialTables {
@@ -34,16 +41,36 @@ impl CredentialTables {
         self.is_stale.store(is_stale, Ordering::Relaxed);
     }
 
+    /// Whether all that is revoked on this machine was there once, and every change since.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.is_known.load(Ordering::Relaxed)
+    }
+
     /// An identity that was proved just now.
     ///
     /// # Errors
-    /// What it rests on may have been revoked on another machine.
-    pub fn admit(&self, identity: Arc<Identity>) -> Result<Arc<Identity>, Refusal> {
+    /// What it rests on may have been revoked, on this machine or on another one.
+    pub fn admit(&self, identity: Arc<Identity>, unavailable: Unavailable) -> Result<Arc<Identity>, Refusal> {
+        let (is_stale, is_known) = (self.is_stale.load(Ordering::Relaxed), self.is_known());
+        if !is_stale && is_known || identity.rests_on().next().is_none() {
+            return Ok(identity);
+        }
         // Fails closed, where the operator has asked for it.
-        if self.is_stale.load(Ordering::Relaxed) && identity.rests_on().next().is_some() {
+        if is_stale {
             return Err(Refusal::new(Reject::Unavailable, "it is not known what other machines have revoked"));
         }
+        // Fails closed, unless the operator has asked for something else.
+        if unavailable == Unavailable::Refuse {
+            return Err(Refusal::new(Reject::Unavailable, "it is not known what is revoked"));
+        }
+        self.unchecked.fetch_add(1, Ordering::Relaxed);
         Ok(identity)
+    }
+
+    /// How many identities were admitted since the last call while it was not known what is revoked.
+    pub fn take_unchecked(&self) -> u64 {
+        self.unchecked.swap(0, Ordering::Relaxed)
     }
 
     /// How often anything has changed that an identity may rest on: see [`Revocations::epoch`].
@@ -91,6 +118,7 @@ impl CredentialTables {
     pub fn replace(&self, keys: LoadedKeys, revoked: Vec<Revoked>) {
         self.keys.replace(keys);
         self.revocations.replace(revoked);
+        self.is_known.store(true, Ordering::Relaxed);
     }
 
     /// From now on it is known which keys there are, or it is not.
@@ -105,16 +133,27 @@ mod tests {
     use crate::policy::auth::revocation::Revocable;
 
     #[test]
-    fn while_it_is_stale_what_may_be_revoked_is_refused() {
-        let tables = CredentialTables::default();
+    fn while_revocations_are_not_known_what_may_be_revoked_is_refused() {
         let mut token = Identity::of("ada", &[]);
         token.rests_on = vec![Arc::new(Revocable { issuer: "i".into(), ..Revocable::default() })];
-        let token = Arc::new(token);
-        let certificate = Arc::new(Identity::of("eve", &[]));
-        let admits = |identity: &Arc<Identity>| tables.admit(Arc::clone(identity)).is_ok();
-        for is_stale in [false, true, false] {
+        let (token, certificate) = (Arc::new(token), Arc::new(Identity::of("eve", &[])));
+        let tables = CredentialTables::default();
+        let check = |is_stale, unavailable, expect: bool, unchecked| {
             tables.set_stale(is_stale);
-            assert_eq!((admits(&token), admits(&certificate)), (!is_stale, true));
+            let admits = |identity: &Arc<Identity>| tables.admit(Arc::clone(identity), unavailable).is_ok();
+            let found = (admits(&token), admits(&certificate), tables.take_unchecked());
+            assert_eq!(found, (expect, true, unchecked), "{is_stale} {unavailable:?}");
+        };
+        // A proxy that was handed nothing yet, or a part.
+        tables.change(Vec::new(), &[], vec![RevocationChange::Revoked(Revoked::Key(1))]);
+        check(false, Unavailable::Refuse, false, 0);
+        check(false, Unavailable::Serve, true, 1);
+        check(true, Unavailable::Serve, false, 0);
+        tables.replace(LoadedKeys::default(), Vec::new());
+        for unavailable in [Unavailable::Refuse, Unavailable::Serve] {
+            for is_stale in [false, true] {
+                check(is_stale, unavailable, !is_stale, 0);
+            }
         }
     }
 }

@@ -18,6 +18,7 @@ use self::{
 };
 pub use self::{
     clock::QuotaSpan,
+    periods::QuotaPeriods,
     row::{MAX_ROWS_TOLD, UsedRow, Warned},
     shared::{QuotaAsk, QuotaCall, QuotaTotal, portion_of_quota},
 };
@@ -31,6 +32,7 @@ use crate::{collections::bounded::BoundedTable, os::clock::Now, settings::limit:
 
 mod calendar;
 mod clock;
+mod periods;
 mod row;
 mod rules;
 mod seal;

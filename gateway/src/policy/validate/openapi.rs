@@ -9,12 +9,13 @@ use std::{
     sync::atomic::Ordering,
 };
 
-use http::{HeaderMap, HeaderValue, Method, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, header};
 use serde_json::Value;
 
 pub use self::{
     collector::DocumentReading,
     document::DocumentFault,
+    named_files::file_faults,
     operation::NamedLimit,
     outline::Outline,
     reports::{LARGEST_RESPONSE, ResponseFault, ResponseSchema},
@@ -25,6 +26,7 @@ use self::{
     document::Documents,
     operation::{Condition, Operation, Template},
     paths::Paths,
+    reported::ReportedViolations,
     responses::Responses,
 };
 use super::{
@@ -48,10 +50,12 @@ mod document;
 mod fields;
 mod files;
 pub mod lint;
+mod named_files;
 mod operation;
 mod outline;
 mod parameters;
 pub(in crate::policy::validate) mod paths;
+mod reported;
 mod reports;
 mod responses;
 mod security;
@@ -71,6 +75,8 @@ pub struct Contract {
     schemes: Schemes,
     /// `None`: they are not looked at.
     responses: Option<Box<Responses>>,
+    /// What requests broke that passed all the same.
+    reported: ReportedViolations,
     warnings: Vec<DocumentFault>,
 }
 
@@ -163,6 +169,7 @@ impl Contract {
         let mut operations = read.operations;
         compile::set_shapes(&mut operations, &schemas);
         let mut warnings = read.warnings;
+        warnings.extend(named_files::misspelt_components(documents));
         let unknown = schemas.unknown_formats().iter();
         warnings.extend(unknown.map(|format| {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
@@ -190,6 +197,7 @@ impl Contract {
         });
         let contract = Self {
             responses: responses.flatten(),
+            reported: ReportedViolations::default(),
             path: path.to_owned(),
             schemas,
             paths: read.paths,
@@ -328,6 +336,11 @@ impl Contract {
     /// The limits that operations name, in the order of the operations.
     pub fn limits(&self) -> impl Iterator<Item = &[NamedLimit]> {
         self.operations.iter().map(|operation| &*operation.limits)
+    }
+
+    /// The headers that are judged, of any operation.
+    pub fn judged_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.operations.iter().flat_map(|operation| operation.parameters.headers())
     }
 
     /// Counts a request for an operation, if it is deprecated.

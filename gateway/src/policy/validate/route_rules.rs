@@ -7,7 +7,6 @@ use serde_json::Value;
 
 use super::{
     body::media::{MediaRange, MediaType},
-    openapi::paths::{self, Paths},
     parameter::{Coding, Head, Parameter, Parameters, Style},
     schema::set::{OpenApi, SchemaDocument, SchemaId, SchemaSet, Shape},
 };
@@ -15,6 +14,7 @@ use crate::{
     diagnostic::Diagnostic,
     refusal::{Refusal, Reject, violation::RequestPart},
     settings::validate::{Formats, ParameterRule, RefusesUnknown},
+    web::path::pattern::PatternParameter,
 };
 
 /// What a route says of its requests.
@@ -38,8 +38,8 @@ pub struct RouteRules {
     parameters: Parameters,
     /// The media types of bodies; empty: any.
     types: Vec<MediaRange>,
-    /// The route's path, where one of its parameters is judged.
-    path: Option<(Paths, Vec<Box<str>>)>,
+    /// The parameters of the route's path that are judged, by their names: the router has matched the rest of it.
+    path: Box<[(Box<str>, PatternParameter)]>,
 }
 
 impl RouteRules {
@@ -80,23 +80,20 @@ impl RouteRules {
             let wrong = Diagnostic::new(format!("header.{}", rule.name), "is no name of a header");
             return Err(wrong.hint("write its name alone, as in \"x-version\""));
         }
-        let judges_path = rules.iter().any(|rule| rule.part == RequestPart::Path);
-        let path = if judges_path {
-            let pieces = paths::template(path).map_err(|why| Diagnostic::new("path", why))?;
-            let mut paths = Paths::default();
-            paths.add(&pieces, 0);
-            // The route may have been found for the path with or without a slash at its end.
-            let other = path.strip_suffix('/').map_or_else(|| format!("{path}/"), str::to_owned);
-            if let Ok(other) = paths::template(&other)
-                && !path.contains("{*")
-            {
-                paths.add(&other, 0);
-            }
-            Some((paths, paths::names(&pieces)))
-        } else {
-            None
-        };
-        Ok(Some(Self { schemas, parameters, types, path }))
+        let mut of_path: Vec<(Box<str>, PatternParameter)> = Vec::new();
+        for rule in rules.iter().filter(|rule| rule.part == RequestPart::Path) {
+            let Some(place) = PatternParameter::named(&rule.name, path) else {
+                let wrong = format!("path_parameter.{}", rule.name);
+                return Err(Diagnostic::new(wrong, "is no parameter of `path`").hint("write its name as in `path`"));
+            };
+            of_path.push((rule.name.as_str().into(), place));
+        }
+        Ok(Some(Self { schemas, parameters, types, path: of_path.into() }))
+    }
+
+    /// The headers that are judged.
+    pub fn judged_headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.parameters.headers()
     }
 
     /// Judges the parameters of a request.
@@ -104,11 +101,8 @@ impl RouteRules {
     /// # Errors
     /// [`Reject::InvalidParameter`](crate::refusal::Reject::InvalidParameter) with all that is wrong.
     pub fn judge(&self, path: &str, query: &str, headers: &HeaderMap) -> Result<(), Refusal> {
-        let found = self.path.as_ref().and_then(|(paths, names)| Some((names, paths.find(path)?.1)));
-        let pairs: Vec<(&str, &str)> = match &found {
-            Some((names, values)) => names.iter().map(|name| &**name).zip(values.iter().copied()).collect(),
-            None => Vec::new(),
-        };
+        let values = self.path.iter().filter_map(|(name, place)| Some((&**name, place.of(path)?)));
+        let pairs: Vec<(&str, &str)> = values.collect();
         self.parameters.judge(&self.schemas, Head { path: &pairs, query, headers })
     }
 
@@ -211,6 +205,47 @@ mod tests {
         let wrong = [rule(RequestPart::Header, "x mode", false, json!({"type": "string"}))];
         assert_eq!(compile(&wrong, "/", false).unwrap_err().key, "header.x mode");
         assert!(compile(&[], "/", false).unwrap().is_none());
+    }
+
+    /// Values are taken by their places: the router has matched the path already.
+    #[test]
+    fn parameters_of_any_path_that_a_route_can_have() {
+        let rule = |name: &str, required| ParameterRule {
+            part: RequestPart::Path,
+            name: name.to_owned(),
+            required,
+            schema: json!({"type": "integer"}),
+        };
+        let id = [rule("id", true)];
+        let optional = [rule("id", false)];
+        let both = [rule("id", true), rule("part", true)];
+        let wrong = Some("path id: type");
+        for (template, rules, path, expect) in [
+            ("/files/{id}/{*rest}", &id[..], "/files/7/a/b", None),
+            ("/files/{id}/{*rest}", &id, "/files/7/a", None),
+            ("/files/{id}/{*rest}", &id, "/files/7/", None),
+            ("/files/{id}/{*rest}", &id, "/files/7", None),
+            ("/files/{id}/{*rest}", &id, "/files/x/a/b", wrong),
+            ("/files/{id}/{*rest}", &id, "/files/x", wrong),
+            ("/files/{id}/{*rest}", &optional, "/files/7/a/b", None),
+            ("/files/{id}/{*rest}", &optional, "/files/x/a/b", wrong),
+            ("/files/{id}/{*rest}", &id, "/files/%37/a%20b", None),
+            ("/files/{id}/{*rest}", &id, "/files/7%20/a", wrong),
+            ("/caf%C3%A9/v1/{id}/parts/{part}", &both, "/caf%C3%A9/v1/7/parts/8", None),
+            ("/caf%C3%A9/v1/{id}/parts/{part}", &both, "/caf%C3%A9/v1/7/parts/x", Some("path part: type")),
+            ("/items/{id}", &id, "/items/7/", None),
+            ("/items/{id}/", &id, "/items/7", None),
+            ("/items/{id}/", &id, "/items/x/", wrong),
+            // As routes take it that allow empty segments.
+            ("/items/{id}", &id, "//items//7", None),
+        ] {
+            let expected = RouteExpectations { path: template, parameters: rules, ..RouteExpectations::default() };
+            let compiled = RouteRules::new(expected, Formats::Annotate).unwrap().unwrap();
+            let refused = compiled.judge(path, "", &HeaderMap::new()).err().map(|refusal| refusal.detail.to_string());
+            assert_eq!(refused.as_deref(), expect, "{template}: {path}");
+        }
+        let expected = RouteExpectations { path: "/items", parameters: &id, ..RouteExpectations::default() };
+        assert_eq!(RouteRules::new(expected, Formats::Annotate).unwrap_err().key, "path_parameter.id");
     }
 
     #[test]

@@ -226,14 +226,17 @@ async fn introduce(
             }
             None
         }
-        Some(Err(error)) => {
-            // Load balancers check our health by connections without a byte.
-            if error.kind() == io::ErrorKind::InvalidData {
-                observe(connection, Signal::BadHandshake, "malformed PROXY protocol");
-            }
+        Some(Err(proxy_protocol::ReadError::Malformed)) => {
+            observe(connection, Signal::BadHandshake, "malformed PROXY protocol");
             None
         }
-        None => None,
+        Some(Err(proxy_protocol::ReadError::Left)) => {
+            let why = "the proxy left within its PROXY protocol header";
+            Exchange::failed_handshake(worker, connection, listener.clone(), why.into());
+            None
+        }
+        // Load balancers check our health by connections without a byte.
+        Some(Err(proxy_protocol::ReadError::Gone)) | None => None,
     }
 }
 
@@ -300,7 +303,7 @@ async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: &Li
     note(
         listener,
         match failure.why {
-            HandshakeError::Gone => Handshake::Gone,
+            HandshakeError::Gone | HandshakeError::Left(_) => Handshake::Gone,
             HandshakeError::NoOffence(_) => Handshake::NoCertificate,
             HandshakeError::NoCertificate => Handshake::NoClientCertificate,
             HandshakeError::Offence(_) => Handshake::Bad,
@@ -308,6 +311,7 @@ async fn give_up(worker: &Rc<Worker>, connection: &Rc<Connection>, listener: &Li
     );
     match failure.why {
         HandshakeError::Gone => {}
+        HandshakeError::Left(why) => Exchange::failed_handshake(worker, connection, listener.clone(), why.into()),
         HandshakeError::NoOffence(why) => Exchange::failed_handshake(worker, connection, listener.clone(), why),
         HandshakeError::NoCertificate => observe(Signal::MissingToken, "no client certificate".into()),
         HandshakeError::Offence(why) => observe(Signal::BadHandshake, why),

@@ -44,6 +44,8 @@ const fn alert(description: u8) -> [u8; 7] {
 pub(super) enum HandshakeError {
     /// Nobody said anything.
     Gone,
+    /// The client left in the middle of it.
+    Left(&'static str),
     /// Nobody did anything wrong.
     NoOffence(Cow<'static, str>),
     /// The client had no certificate to show.
@@ -79,12 +81,6 @@ pub(super) struct FailedHandshake {
     pub(super) socket: Option<TcpStream>,
 }
 
-impl From<io::Error> for FailedHandshake {
-    fn from(error: io::Error) -> Self {
-        Self { why: error.into(), ja4: None, socket: None }
-    }
-}
-
 /// A client's hello. The handshake goes on by the configuration of its server name.
 pub(super) struct Hello<'tls> {
     /// Its fingerprint, where it is wanted.
@@ -108,12 +104,15 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
         let before = received.len();
         // One byte over is enough to know, and rustls takes no more than a record at once.
         let space = MOST_BYTES.saturating_add(1).saturating_sub(before);
-        if socket.read_buf(&mut (&mut received).limit(space)).await? == 0 {
-            return Err(FailedHandshake { why: HandshakeError::Gone, ja4: None, socket: None });
+        if !matches!(socket.read_buf(&mut (&mut received).limit(space)).await, Ok(1..)) {
+            return Err(FailedHandshake { why: left(&received), ja4: None, socket: None });
         }
         let mut fresh = received.get(before..).unwrap_or_default();
         while !fresh.is_empty() {
-            acceptor.read_tls(&mut fresh)?;
+            if let Err(error) = acceptor.read_tls(&mut fresh) {
+                let why = HandshakeError::NoOffence(format!("TLS handshake failed: {error}").into());
+                return Err(FailedHandshake { why, ja4: None, socket: None });
+            }
         }
         match acceptor.accept() {
             Ok(Some(accepted)) => break accepted,
@@ -135,6 +134,15 @@ pub(super) async fn hello(tls: &Tls, listener: usize, mut socket: TcpStream) -> 
     };
     let name = accepted.client_hello().server_name().map(str::to_ascii_lowercase);
     Ok(Hello { ja4: fingerprint(&received), settings, accepted, name, socket })
+}
+
+/// What is said of a client that left before its hello was whole.
+fn left(received: &[u8]) -> HandshakeError {
+    match received {
+        // Scanners, and load balancers that look whether somebody listens.
+        [] => HandshakeError::Gone,
+        _ => HandshakeError::Left("the client left within its TLS hello"),
+    }
 }
 
 impl Hello<'_> {
@@ -181,9 +189,7 @@ impl Hello<'_> {
                 // The alert has left.
                 socket.shutdown().await.unwrap_or_default();
                 let why = match HandshakeError::from(error) {
-                    HandshakeError::Gone => {
-                        HandshakeError::NoOffence("the client left during the TLS handshake".into())
-                    }
+                    HandshakeError::Gone => HandshakeError::Left("the client left during the TLS handshake"),
                     failed => failed,
                 };
                 return Err(FailedHandshake { why, ja4, socket: Some(socket) });

@@ -20,11 +20,32 @@ const MAX_V1: usize = 107;
 /// The most that version 2 may carry: addresses, and TLVs, which are ignored.
 const MAX_V2: usize = 4_096;
 
+/// Why no header was read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::proxy) enum ReadError {
+    /// Nothing came.
+    Gone,
+    /// The sender left in the middle of it.
+    Left,
+    Malformed,
+}
+
+/// Whoever has sent the first byte has begun a header.
+impl From<io::Error> for ReadError {
+    fn from(_gone: io::Error) -> Self {
+        Self::Left
+    }
+}
+
 /// Reads the header. `Ok(None)`: the sender speaks for itself (`LOCAL`, `UNKNOWN`).
-pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> io::Result<Option<SocketAddr>> {
-    let malformed = || io::Error::from(io::ErrorKind::InvalidData);
+pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ReadError> {
+    let malformed = || ReadError::Malformed;
     let mut start = [0; SIGNATURE.len()];
-    stream.read_exact(&mut start).await?;
+    let begun = match stream.read(&mut start).await {
+        Ok(begun @ 1..) => begun,
+        Ok(0) | Err(_) => return Err(ReadError::Gone),
+    };
+    stream.read_exact(start.get_mut(begun..).unwrap_or_default()).await?;
     if start == *SIGNATURE {
         let mut head = [0; 4];
         stream.read_exact(&mut head).await?;
@@ -50,7 +71,7 @@ pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> io::Result<Option<
         let end = room.iter().take(seen).position(|byte| *byte == b'\n').map_or(seen, |end| end + 1);
         let taken = stream.read(room.get_mut(..end).unwrap_or_default()).await?;
         if taken == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
+            return Err(ReadError::Left);
         }
         line.extend_from_slice(room.get(..taken).unwrap_or_default());
         if line.contains(&b'\n') && !line.ends_with(b"\r\n") {
@@ -158,7 +179,7 @@ mod tests {
     use super::*;
 
     /// What is read of `bytes`, and what is left behind it.
-    fn received(bytes: &[u8]) -> Option<(Option<String>, Vec<u8>)> {
+    fn received(bytes: &[u8]) -> Result<(Option<String>, Vec<u8>), ReadError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(async {
             let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -166,10 +187,10 @@ mod tests {
             let (mut stream, _) = listener.accept().await.unwrap();
             sender.write_all(bytes).await.unwrap();
             drop(sender);
-            let read = read(&mut stream).await.ok()?;
+            let read = read(&mut stream).await?;
             let mut rest = Vec::new();
             stream.read_to_end(&mut rest).await.unwrap();
-            Some((read.map(|address| address.to_string()), rest))
+            Ok((read.map(|address| address.to_string()), rest))
         })
     }
 
@@ -177,7 +198,7 @@ mod tests {
     fn check(header: &[u8], expect: Option<Option<&str>>) {
         let bytes = [header, b"GET / HTTP/1.1\r\n"].concat();
         let expect = expect.map(|address| (address.map(str::to_owned), b"GET / HTTP/1.1\r\n".to_vec()));
-        assert_eq!(received(&bytes), expect, "{:?}", header.escape_ascii().to_string());
+        assert_eq!(received(&bytes), expect.ok_or(ReadError::Malformed), "{:?}", header.escape_ascii().to_string());
     }
 
     #[test]
@@ -203,8 +224,14 @@ mod tests {
             check(wrong.as_bytes(), None);
         }
         check(format!("PROXY UNKNOWN {}\r\n", "x".repeat(200)).as_bytes(), None);
-        assert_eq!(received(b"PROXY TCP4 203.0.113.7 10"), None);
-        assert_eq!(received(b"\r\n\r\n"), None);
+        for (sent, expect) in [
+            (&b""[..], ReadError::Gone),
+            (b"\r\n\r\n", ReadError::Left),
+            (b"PROXY TCP4 203.0.113.7 10", ReadError::Left),
+            (b"\r\n\r\n\0\r\nQUIT\n\x21\x11\0\x0c\x01", ReadError::Left),
+        ] {
+            assert_eq!(received(sent), Err(expect), "{:?}", sent.escape_ascii().to_string());
+        }
     }
 
     #[test]

@@ -153,7 +153,7 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead
     let uri = Uri::from_maybe_shared(head.slice_ref(target.as_bytes())).ok();
     let uri = uri.or_else(|| Uri::try_from(escape_query(target.as_bytes())?).ok());
     let mut uri = uri.ok_or_else(|| bad("invalid target"))?;
-    if method == Method::OPTIONS && names_server(target) {
+    if method == Method::OPTIONS && uri.scheme().is_some() && names_server(target) {
         // RFC 9112 3.2.4: without a path it is about the server as a whole. The library would make it `/`.
         let mut whole = uri.into_parts();
         whole.path_and_query = Some(PathAndQuery::from_static("*"));
@@ -183,7 +183,8 @@ fn read(bytes: &mut Bytes, end: usize, limits: HeadLimits) -> Result<RequestHead
     Ok(RequestHead { parts, framing, keeps, expects })
 }
 
-/// Whether a target is `http://a.example`, with nothing behind the authority.
+/// Whether a target that begins with a scheme is `http://a.example`, with nothing behind the authority. The path and
+/// the query of other targets may contain a URL, so this says nothing of them.
 fn names_server(target: &str) -> bool {
     target.split_once("://").is_some_and(|(_, authority)| !authority.contains(['/', '?']))
 }

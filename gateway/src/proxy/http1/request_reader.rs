@@ -40,6 +40,10 @@ const AHEAD: usize = 512;
 /// How often it is asked whether a client is there that sends no more.
 const LOOK: Duration = Duration::from_millis(250);
 
+/// A client that closes its sending side in the middle of a response of unknown length counts as gone if it is sent
+/// nothing for this long.
+const SILENCE: Duration = Duration::from_secs(2);
+
 /// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -55,8 +59,12 @@ pub(in crate::proxy) struct RequestReader {
     abandoned: Cell<bool>,
     /// The client has sent all that it will ever send, and may still wait for its answer.
     is_half: Cell<bool>,
+    /// Since the response began, a read has shown that the client's sending side was still open.
+    was_open: Cell<bool>,
     /// When it is asked next whether such a client is still there.
     look: RefCell<Alarm>,
+    /// When such a client counts as gone.
+    silence: RefCell<Alarm>,
     /// The connection is over, whoever still reads a body of it.
     is_over: Cell<bool>,
     /// Whoever waits for more of a body.
@@ -97,7 +105,9 @@ impl RequestReader {
             interim: RefCell::default(),
             abandoned: Cell::new(false),
             is_half: Cell::new(false),
+            was_open: Cell::new(false),
             look: RefCell::default(),
+            silence: RefCell::default(),
             is_over: Cell::new(false),
             reader: RefCell::new(None),
         })
@@ -152,6 +162,7 @@ impl RequestReader {
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
     pub(super) fn answers(&self) {
         self.owed.set(false);
+        self.was_open.set(false);
     }
 
     /// The client is told this before its response.
@@ -192,7 +203,10 @@ impl RequestReader {
         }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
-        let read = ready!(self.io.poll_read(cx, &mut buffer));
+        let Poll::Ready(read) = self.io.poll_read(cx, &mut buffer) else {
+            self.was_open.set(true);
+            return Poll::Pending;
+        };
         if read.is_err() {
             return Poll::Ready(());
         }
@@ -201,6 +215,23 @@ impl RequestReader {
             return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
+        Poll::Pending
+    }
+
+    /// The same while a response is sent. `is_silent`: its length is unknown, and nothing was sent since the last look.
+    ///
+    /// A client that closes its sending side in the middle of a stream has mostly closed the connection, as when a user
+    /// leaves a page. It answers the next bytes by a reset. While there are none, nothing tells it from a client that
+    /// still reads. nginx and Envoy take every such client for gone at once.
+    pub(super) fn poll_left_response(&self, is_silent: bool, cx: &mut Context<'_>) -> Poll<()> {
+        if self.poll_left(cx).is_ready() {
+            return Poll::Ready(());
+        }
+        let mut silence = self.silence.borrow_mut();
+        if self.is_half.get() && self.was_open.get() && is_silent {
+            return silence.poll(SILENCE, cx);
+        }
+        silence.rest();
         Poll::Pending
     }
 

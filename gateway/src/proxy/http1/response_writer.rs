@@ -36,6 +36,10 @@ pub(super) struct ResponseWriter<B> {
     out: Vec<u8>,
     written: usize,
     begun: bool,
+    /// Whether some of it was sent since [`is_silent`](Self::is_silent) was asked last.
+    moves: bool,
+    /// Whether all that has come of it was sent.
+    rests: bool,
     /// A piece too large to be copied, which comes after what is collected.
     piece: Bytes,
     framing: BodyEncoder,
@@ -81,11 +85,12 @@ impl<B: SendBody> ResponseWriter<B> {
             }
         };
         buffer_pool::keep(head.headers);
-        Self { out, written: 0, begun: false, piece: Bytes::new(), framing, body, keeps }
+        Self { out, written: 0, begun: false, moves: false, rests: false, piece: Bytes::new(), framing, body, keeps }
     }
 
     /// Writes on. Ready once all has left, or never will.
     pub(super) fn poll(&mut self, io: &ClientIo, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.rests = false;
         loop {
             if let Err(failed) = self.collect(cx) {
                 return Poll::Ready(Err(if self.begun { failed } else { SendError::Unbegun }));
@@ -95,7 +100,7 @@ impl<B: SendBody> ResponseWriter<B> {
                 if taken == 0 {
                     return Poll::Ready(Err(SendError::Client));
                 }
-                self.begun = true;
+                (self.begun, self.moves) = (true, true);
                 self.written += taken;
                 if self.written == self.out.len() {
                     self.out.clear();
@@ -106,6 +111,7 @@ impl<B: SendBody> ResponseWriter<B> {
                 if taken == 0 {
                     return Poll::Ready(Err(SendError::Client));
                 }
+                self.moves = true;
                 self.piece.advance(taken);
                 if self.piece.is_empty() {
                     self.framing.end_piece(&mut self.out);
@@ -114,7 +120,7 @@ impl<B: SendBody> ResponseWriter<B> {
                 return io.poll_flush(cx).map_err(SendError::from);
             } else {
                 // More may be long in coming.
-                let _on_its_way = io.poll_flush(cx)?;
+                self.rests = io.poll_flush(cx)?.is_ready();
                 return Poll::Pending;
             }
         }
@@ -123,6 +129,12 @@ impl<B: SendBody> ResponseWriter<B> {
     /// The body that is being sent.
     pub(super) const fn body(&mut self) -> &mut B {
         &mut self.body
+    }
+
+    /// Whether the length is unknown, and nothing was sent since this was asked last, as there was nothing to send.
+    pub(super) fn is_silent(&mut self) -> bool {
+        let is_endless = matches!(self.framing, BodyEncoder::Chunked | BodyEncoder::UntilClose);
+        !std::mem::take(&mut self.moves) && self.rests && is_endless
     }
 
     /// Whether a client could take what broke off for the whole.

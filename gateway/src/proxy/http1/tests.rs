@@ -74,6 +74,18 @@ fn good_heads() {
     assert_eq!(lines, [("a", "x y"), ("a", "z"), ("b", ""), ("expect", "100-Continue")]);
     let (head, _) = read(b"GET /a?q=\"x\"&r=<y> HTTP/1.1\r\n\r\n").unwrap().unwrap();
     assert_eq!(head.parts.uri, "/a?q=%22x%22&r=%3Cy%3E");
+    // Only a target that is a URL itself can be about the server as a whole.
+    for (target, uri) in [
+        ("*", "*"),
+        ("http://a.example", "http://a.example*"),
+        ("http://a.example/", "http://a.example/"),
+        ("http://a.example?b=://c", "http://a.example/?b=://c"),
+        ("/login?next=https://app.example", "/login?next=https://app.example"),
+        ("/a://b", "/a://b"),
+    ] {
+        let (head, _) = read(format!("OPTIONS {target} HTTP/1.1\r\n\r\n").as_bytes()).unwrap().unwrap();
+        assert_eq!(head.parts.uri.to_string(), uri, "{target}");
+    }
     for partial in ["", "\r", "\r\n", "GET", "GET / HTTP/1.1\r\n", "GET / HTTP/1.1\r\nA: b\r\n\r"] {
         assert!(read(partial.as_bytes()).unwrap().is_none(), "{partial:?}");
     }

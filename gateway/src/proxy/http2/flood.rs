@@ -3,12 +3,19 @@
 //! (H06). So does DATA without data (H05), so do streams that are opened only to be reset, each of which costs an
 //! upstream a connection (H01). What provokes a reset of ours counts as many (H02).
 //!
+//! Frames of streams that we have reset or refused may have been on their way: one END_STREAM for each, and DATA as far
+//! as its window was open. More than that counts. Streams over the limit count once there are more of them than a
+//! client can have begun before it knew the limit (H08).
+//!
 //! What a response gives reason for counts nothing: a client opens windows for what it was sent, and clients of gRPC
 //! measure their line by a PING for each piece of a response, thousands of them a second if they are near.
 
 use gateway_common::limit::{ArrivalTime, Rate};
 
-use super::frame::{DATA, END_STREAM, FrameHead, PADDED, PING, WINDOW_UPDATE};
+use super::{
+    flow_control::STREAM_WINDOW,
+    frame::{DATA, END_STREAM, FrameHead, PADDED, PING, WINDOW_UPDATE},
+};
 
 /// What a connection may send of them: far more than any client does, far less than what costs us anything.
 const RATE: Option<Rate> = Rate::per_second(100, 1_000);
@@ -20,12 +27,20 @@ const FAULT: u32 = 10;
 const REPLIES: u32 = 4;
 const MOST_REPLIES: u32 = 10_000;
 
+/// How many streams over the limit count nothing.
+const MOST_UNSERVED: u32 = 5_000;
+
 /// What a connection has sent for nothing.
 #[derive(Debug, Default)]
 pub(super) struct Flood {
     spent: ArrivalTime,
     /// How many windows and PINGs responses have given it reason for.
     replies: u32,
+    /// What may still come for streams that we have reset: ends, and bytes of DATA.
+    late_ends: u32,
+    late_bytes: u32,
+    /// How many streams over the limit have counted nothing.
+    unserved: u32,
 }
 
 impl Flood {
@@ -55,6 +70,29 @@ impl Flood {
     /// Notes that a stream was reset for the client's fault. `false`: it is a flood.
     pub(super) fn fault(&mut self, now: u64) -> bool {
         self.spend(FAULT, now)
+    }
+
+    /// Notes a stream that we have reset, or that the client was told we would not serve.
+    pub(super) const fn passed_over(&mut self) {
+        self.late_ends = self.late_ends.saturating_add(1);
+        self.late_bytes = self.late_bytes.saturating_add(STREAM_WINDOW);
+    }
+
+    /// Notes a frame of such a stream, with so many bytes of DATA. `ends`: it ends its stream. `false`: it is a flood.
+    pub(super) fn late(&mut self, bytes: u32, ends: bool, now: u64) -> bool {
+        let (ends, bytes) = (self.late_ends.checked_sub(u32::from(ends)), self.late_bytes.checked_sub(bytes));
+        let (Some(ends), Some(bytes)) = (ends, bytes) else { return self.spend(1, now) };
+        (self.late_ends, self.late_bytes) = (ends, bytes);
+        true
+    }
+
+    /// Notes a stream over the limit. `false`: it is a flood.
+    pub(super) fn unserved(&mut self, now: u64) -> bool {
+        if self.unserved < MOST_UNSERVED {
+            self.unserved += 1;
+            return true;
+        }
+        self.spend(1, now)
     }
 
     fn spend(&mut self, count: u32, now: u64) -> bool {
@@ -118,6 +156,29 @@ mod tests {
     fn h02_faults_count_more() {
         let mut flood = Flood::default();
         assert_eq!((0..1_000).take_while(|_| flood.fault(1)).count(), 100);
+    }
+
+    /// How many frames pass that come for streams that were reset, so many of them.
+    #[test]
+    fn h08_what_was_on_its_way_counts_nothing() {
+        for (resets, bytes, ends, expect) in [
+            (0, 0, true, 1_000),
+            (0, 1, false, 1_000),
+            // Nothing at all counts where it comes in.
+            (0, 0, false, 9_000),
+            (1, 0, true, 1_001),
+            (1, STREAM_WINDOW, false, 1_001),
+            (1, STREAM_WINDOW / 2, false, 1_002),
+            (5, STREAM_WINDOW, true, 1_005),
+            (7_000, 1, true, 8_000),
+        ] {
+            let mut flood = Flood::default();
+            (0..resets).for_each(|_| flood.passed_over());
+            let passed = (0..9_000).take_while(|_| flood.late(bytes, ends, 1)).count();
+            assert_eq!(passed, expect, "{resets} resets, {bytes} bytes, ends: {ends}");
+        }
+        let mut flood = Flood::default();
+        assert_eq!((0..9_000).take_while(|_| flood.unserved(1)).count(), 6_000);
     }
 
     #[test]

@@ -101,7 +101,7 @@ where
             other => {
                 self.flow.free(length);
                 if self.is_passed_over(head.stream) {
-                    return Ok(());
+                    return self.count_late(length, head.has(END_STREAM));
                 }
                 return self.end_stream(head.stream, other, Reason::StreamClosed);
             }
@@ -142,11 +142,18 @@ where
                 return Err(ConnectionError::protocol("HEADERS on no stream of a client's"));
             }
             None if head.stream > self.streams.last() => true,
-            None if self.streams.was_reset(head.stream) => false,
+            None if self.is_passed_over(head.stream) => {
+                self.count_late(0, true)?;
+                false
+            }
             None => return Err(ConnectionError(Reason::StreamClosed, "HEADERS on a stream that is closed")),
         };
         if is_new {
             self.streams.open(head.stream);
+            if self.shutdown.ignores(head.stream) {
+                self.flood.passed_over();
+                self.count_unserved()?;
+            }
         }
         let ends = head.has(END_STREAM);
         if head.has(END_HEADERS) {
@@ -200,7 +207,7 @@ where
         }
         if self.streams.is_full() || self.connection.is_stale() {
             self.reset(number, Reason::RefusedStream);
-            return Ok(());
+            return self.count_unserved();
         }
         match reader.request(ends) {
             Ok((parts, length)) => {
@@ -214,13 +221,16 @@ where
                 Ok(())
             }
             Err(HeadError::TooLarge(line)) => {
-                let (slot, _) = self.streams.free_slot();
+                let (slot, waker) = self.streams.free_slot();
+                // Nobody reads its body, whose window and end count all the same.
+                let body = (!ends).then(|| BodyBuffer::new(None, false, self.flow.freed(), waker));
+                drop(body.as_ref().map(Body::new));
                 let refusal = Refusal::new(Reject::HeadersTooLarge, "head too large");
                 let response = self.service.refuse(line.map(|line| *line), refusal);
                 let resize = std::mem::take(&mut self.peer.resizes_table);
                 let sender = ResponseSender::begin(response, number, resize, &mut self.io.out());
                 let state = StreamState::opened(sender.map(Work::Sending), ends);
-                self.streams.insert(slot, Stream::new(number, state, None, self.flow.initial()));
+                self.streams.insert(slot, Stream::new(number, state, body, self.flow.initial()));
                 Ok(())
             }
             Err(HeadError::Malformed(detail)) => {

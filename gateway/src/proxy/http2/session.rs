@@ -122,6 +122,7 @@ impl<S: Service> Session<S> {
     pub(super) fn reset(&mut self, stream: u32, reason: Reason) {
         frame::reset(stream, reason, &mut self.io.out());
         self.streams.remember_reset(stream);
+        self.flood.passed_over();
     }
 
     /// Resets a stream for a fault of the client's.
@@ -130,11 +131,24 @@ impl<S: Service> Session<S> {
     /// Too many of its streams had to be reset.
     pub(super) fn reset_for_fault(&mut self, stream: u32, reason: Reason) -> Result<(), ConnectionError> {
         self.reset(stream, reason);
-        if self.flood.fault(deadline::now()) {
-            Ok(())
-        } else {
-            Err(ConnectionError(Reason::EnhanceYourCalm, "streams that have to be reset"))
-        }
+        within(self.flood.fault(deadline::now()), "streams that have to be reset")
+    }
+
+    /// Counts a frame of a stream that we have reset or do not serve, with so many bytes of DATA. `ends`: it ends the
+    /// stream.
+    ///
+    /// # Errors
+    /// There were more of them than can have been on their way.
+    pub(super) fn count_late(&mut self, bytes: u32, ends: bool) -> Result<(), ConnectionError> {
+        within(self.flood.late(bytes, ends, deadline::now()), "frames of streams that were reset")
+    }
+
+    /// Counts a stream that is not served, as there are too many, or as the connection ends.
+    ///
+    /// # Errors
+    /// There were far too many.
+    pub(super) fn count_unserved(&mut self) -> Result<(), ConnectionError> {
+        within(self.flood.unserved(deadline::now()), "more streams at once than are allowed")
     }
 
     /// What a stream holds is held no more.
@@ -151,4 +165,9 @@ impl<S: Service> Session<S> {
         self.frames.shrink();
         self.streams.shrink();
     }
+}
+
+/// Ends the connection of a client that sends more than it may.
+const fn within(is_within: bool, detail: &'static str) -> Result<(), ConnectionError> {
+    if is_within { Ok(()) } else { Err(ConnectionError(Reason::EnhanceYourCalm, detail)) }
 }

@@ -56,6 +56,9 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
     }
     if reader.opening.is_complete {
         tables.replace(keys, revoked);
+    } else {
+        // The store cannot be read. What else is known to be revoked is, and nothing is lifted.
+        tables.change(Vec::new(), &[], revoked.into_iter().map(RevocationChange::Revoked).collect());
     }
     tables.keys.set_lost(reader.opening.lost_keys);
     tables.set_state(match reader.opening.pepper {
@@ -106,5 +109,25 @@ mod tests {
         check(&[revoked()], &[lifted()], false);
         check(&[revoked()], &[lifted(), revoked()], true);
         check(&[], &[revoked(), lifted(), revoked(), lifted()], false);
+    }
+
+    /// What comes of a store that cannot be read adds to what is known, and says nothing of the rest.
+    #[test]
+    fn what_is_incomplete_takes_nothing_away() {
+        let revoked = |key| CredentialChange::Revoked(Revoked::Key(key));
+        for (loads, is_known, expect) in [
+            (&[(false, 7)][..], false, &[7][..]),
+            (&[(false, 7), (false, 8)], false, &[7, 8]),
+            (&[(false, 7), (true, 8)], true, &[8]),
+            (&[(true, 7), (false, 8)], true, &[7, 8]),
+        ] {
+            let tables = CredentialTables::default();
+            for (is_complete, key) in loads {
+                load(&tables, Some(written(*is_complete, &[revoked(*key)])), true).unwrap();
+            }
+            let is_revoked = |key| tables.revocations.revokes(&Revocable { key: Some(key), ..Revocable::default() });
+            let found: Vec<u64> = (7..=9).filter(|key| is_revoked(*key)).collect();
+            assert_eq!((tables.is_known(), &*found), (is_known, expect), "{loads:?}");
+        }
     }
 }

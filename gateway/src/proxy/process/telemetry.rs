@@ -50,6 +50,7 @@ pub(super) struct TelemetrySums {
     handshakes: [u64; Handshake::ALL.len()],
     authenticated: u64,
     verifications: u64,
+    unchecked: u64,
     lost: Lost,
     /// By issuer.
     keys: BTreeMap<String, FetchedKeys>,
@@ -89,6 +90,8 @@ pub(super) struct Current<'a> {
     pub(super) upstreams: &'a [UpstreamReport],
     /// Uses of deprecated operations: the API, the operation, how often.
     pub(super) deprecated: &'a [(String, String, u64)],
+    /// What requests broke of documents that only report: the API, the rule, how often.
+    pub(super) reported_requests: &'a [(String, &'static str, u64)],
     /// Responses that broke documents: the API, the operation, how often.
     pub(super) broken_responses: &'a [(String, String, u64)],
     /// Responses whose bodies were not judged, by API.
@@ -130,6 +133,7 @@ impl TelemetrySums {
             handshakes: Default::default(),
             authenticated: 0,
             verifications: 0,
+            unchecked: 0,
             lost: Lost::default(),
             keys: BTreeMap::new(),
             introspections: BTreeMap::new(),
@@ -193,6 +197,11 @@ impl TelemetrySums {
     /// Adds tokens that were verified.
     pub(super) const fn add_verifications(&mut self, many: u64) {
         self.verifications = self.verifications.saturating_add(many);
+    }
+
+    /// Adds tokens that were taken though it was not known what is revoked.
+    pub(super) const fn add_unchecked(&mut self, many: u64) {
+        self.unchecked = self.unchecked.saturating_add(many);
     }
 
     /// Adds what was lost.

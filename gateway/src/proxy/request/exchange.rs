@@ -93,6 +93,8 @@ pub(in crate::proxy) struct ReceivedRequest {
     /// `None`: nothing of it could be read.
     pub(in crate::proxy) line: Option<RequestLine>,
     pub(in crate::proxy) target: Option<Target>,
+    /// The page that asks, where that matters: its browser is told so with every response, a late one too.
+    pub(super) origin: Option<HeaderValue>,
     /// Whether it is a call of gRPC.
     pub(in crate::proxy) is_grpc: bool,
     /// Its body, until an upstream or nobody gets it.
@@ -433,7 +435,14 @@ impl Exchange {
         let took = took.unwrap_or_else(|| self.took());
         let log = &self.snapshot().access_log;
         let route = served.map(|route| &*route.template);
-        let kept = ServedRequest { id: self.id, status: self.outcome.status, duration_us: took / 1_000, route };
+        let would_deny = self.outcome.would_deny();
+        let kept = ServedRequest {
+            id: self.id,
+            status: self.outcome.status,
+            duration_us: took / 1_000,
+            route,
+            is_reported: would_deny.is_some(),
+        };
         if self.outcome.refused.is_none() && !log.keeps(&kept) {
             return;
         }
@@ -444,6 +453,7 @@ impl Exchange {
         let secured = self.connection.secured.get();
         let (upstream, attempts) = (self.upstream(), &self.outcome.attempts);
         let server = upstream.and_then(|upstream| upstream.servers.get(attempts.server?));
+        let detail = self.outcome.detail();
         let line = LogLine {
             unix_millis: self.began.unix_millis,
             id: self.id,
@@ -463,8 +473,8 @@ impl Exchange {
             status: self.outcome.status,
             reject: self.outcome.refused.as_ref().map(|(row, _)| row.label),
             limit: self.outcome.policies.first().map(AsRef::as_ref),
-            detail: self.outcome.detail(),
-            would_deny: self.outcome.would_deny.as_ref().map(|(what, _)| *what),
+            detail: detail.as_deref(),
+            would_deny,
             signal: self.outcome.signal().map(Signal::name),
             principal: self.identity.as_ref().map(|identity| identity.principal()),
             rule: self.outcome.rule.as_deref(),

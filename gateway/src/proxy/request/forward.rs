@@ -22,7 +22,7 @@ use crate::{
         limit::Limits,
     },
     proxy::{
-        body::{RequestBody, Upload},
+        body::{RequestBody, Upload, WholeBody},
         generation::Generation,
         raw_head::HeadFormat,
         tunnel::{token, upgrade::UpgradeRequest},
@@ -63,7 +63,7 @@ pub(super) async fn upload(
     let received = Rc::clone(exchange.outcome.bytes_in.get_or_insert_default());
     let largest = if let Inspection::Whole { largest, .. } = readers.inspection { largest } else { route.max_body };
     let body = RequestBody::new(body, largest, &route.timeouts, received);
-    let body = body.without(&exchange.snapshot().own_headers);
+    let body = body.without(route.withheld_trailers.as_ref());
     let body = match exchange.throttles.upload.take() {
         Some(throttle) => body.held_back(throttle),
         None => body,
@@ -100,12 +100,13 @@ pub(super) async fn upload(
     inspect::judge(generation, route, head, (&inspected, judged), exchange).await?;
     if let Some(rule) = readers.rule {
         match contract::judge_body(generation, rule, &head.headers, judged).await {
-            Err(refusal) if route.is_report_only => exchange.outcome.would_refuse = Some(refusal.detail),
+            Err(refusal) if route.is_report_only => contract::report(route, refusal, exchange),
             judged => judged?,
         }
     }
     let is_sent_decoded = route.content_encoding == Some(ContentEncoding::Decode);
-    Ok(Upload::Whole(decoded.filter(|_| is_sent_decoded).unwrap_or(bytes)))
+    let bytes = decoded.filter(|_| is_sent_decoded).unwrap_or(bytes);
+    Ok(Upload::Whole(WholeBody { bytes, trailers: body.take_trailers() }))
 }
 
 /// How a request is forwarded.

@@ -45,11 +45,22 @@ pub(in crate::proxy) struct Outcome {
 }
 
 impl Outcome {
-    /// What the log says of why it ended like this.
-    pub(super) fn detail(&self) -> Option<&str> {
-        let refused = self.refused.as_ref().map(|(_, detail)| detail);
-        let would_deny = self.would_deny.as_ref().map(|(_, detail)| detail);
-        refused.or(would_deny).or(self.would_refuse.as_ref()).map(|detail| &**detail).or(self.unusual).or(self.ended)
+    /// What the log says of why it ended like this, or of all that would have refused it.
+    pub(super) fn detail(&self) -> Option<Cow<'_, str>> {
+        if let Some((_, detail)) = &self.refused {
+            return Some(Cow::Borrowed(&**detail));
+        }
+        match (&self.would_deny, &self.would_refuse) {
+            (Some((_, one)), Some(other)) => Some(format!("{one}; {other}").into()),
+            (Some((_, detail)), None) | (None, Some(detail)) => Some(Cow::Borrowed(&**detail)),
+            (None, None) => self.unusual.or(self.ended).map(Cow::Borrowed),
+        }
+    }
+
+    /// What would have refused it, for the log: a requirement in shadow, the firewall, or the document of its API.
+    pub(super) fn would_deny(&self) -> Option<&'static str> {
+        let of_document = self.would_refuse.as_ref().map(|_| "api");
+        self.would_deny.as_ref().map(|(what, _)| *what).or(of_document)
     }
 
     /// What it says about its source, for the log.
@@ -78,6 +89,29 @@ impl Outcome {
             unusual: None,
             attempts: Attempts::none(),
             grpc_status: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::refusal::Reject;
+
+    #[test]
+    fn all_that_would_have_refused_a_request_is_told() {
+        let waf = ("waf", Cow::Borrowed("waf a: xss"));
+        let document = Cow::Borrowed("query limit: maximum");
+        for (would_deny, would_refuse, is_refused, expect) in [
+            (None, None, false, (None, None)),
+            (Some(waf.clone()), None, false, (Some("waf"), Some("waf a: xss"))),
+            (None, Some(document.clone()), false, (Some("api"), Some("query limit: maximum"))),
+            (Some(waf.clone()), Some(document.clone()), false, (Some("waf"), Some("waf a: xss; query limit: maximum"))),
+            (Some(waf), Some(document), true, (Some("waf"), Some("no token"))),
+        ] {
+            let refused = is_refused.then(|| (Reject::BadRequest.row(), Cow::Borrowed("no token")));
+            let outcome = Outcome { would_deny, would_refuse, refused, ..Outcome::unanswered() };
+            assert_eq!((outcome.would_deny(), outcome.detail().as_deref()), expect);
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use http::{HeaderMap, HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts, response};
 
 use super::{
     checks::lookup,
@@ -40,7 +40,6 @@ use crate::{
     },
     refusal::{Refusal, Reject, TokenFault},
     route::cors,
-    snapshot::Snapshot,
 };
 
 /// Answers one request.
@@ -64,7 +63,11 @@ pub(in crate::proxy) async fn serve(
     });
     exchange.note(&head.headers);
     exchange.look(&head.headers);
-    let asked = ResponseHints::of(&head.headers, listener.snapshot());
+    if !listener.snapshot().cors.is_empty() {
+        exchange.request.origin = cors::origin(&head.headers);
+    }
+    // The client waits for `100 (Continue)` before it sends its body.
+    let expects_continue = head.headers.contains_key(header::EXPECT);
     let is_http1 = head.version != Version::HTTP_2;
     let answered = answer(&worker, &connection, &listener, &mut exchange, head, now).await;
     let common = CommonHeaders::of(&listener, &connection, &exchange, answered.is_ok());
@@ -74,21 +77,17 @@ pub(in crate::proxy) async fn serve(
         }
         Ok((head, response)) => respond::relay(exchange, head, response),
         Err(Unserved::Refused(refusal)) => {
-            let close = respond::settle(&mut exchange, asked.expects_continue, Some(refusal.reject));
+            let close = respond::settle(&mut exchange, expects_continue, Some(refusal.reject));
             left_unread(problem::refuse(exchange, refusal, close), close)
         }
         Err(Unserved::LocalReply(reply)) => {
-            let close = respond::settle(&mut exchange, asked.expects_continue, None);
+            let close = respond::settle(&mut exchange, expects_continue, None);
             left_unread(reply.answer(exchange, close), close)
         }
         Err(Unserved::ClientLeft) => left_unread(problem::incomplete(exchange), true),
     };
-    common.write(asked.origin.as_ref(), &mut response);
-    if !listener.snapshot().access_log.response_headers.is_empty() {
-        let (head, mut body) = response.into_parts();
-        body.note(&head.headers);
-        response = Response::from_parts(head, body);
-    }
+    common.write(&mut response);
+    response = respond::note(&listener, response);
     if is_http1
         && (worker.draining.get() || connection.leaves())
         && response.status() != StatusCode::SWITCHING_PROTOCOLS
@@ -140,7 +139,7 @@ async fn answer(
                 Box::pin(lookup::identify(listener, route, exchange, presented, lookup)).await
             }
         };
-        match proved.and_then(|identity| listener.snapshot().authenticators.tables().admit(identity)) {
+        match proved.and_then(|identity| listener.snapshot().authenticators.admit(identity)) {
             Ok(identity) => {
                 exchange.identity = Some(identity);
                 exchange.look_for_unusual(&head.headers);
@@ -213,23 +212,6 @@ async fn answer(
         return Err(Refusal::token(TokenFault::Revoked, REVOKED).into());
     }
     Ok(answered?)
-}
-
-/// What of the request's headers decides how it is answered: the headers themselves are gone by then.
-struct ResponseHints {
-    /// The client waits for `100 (Continue)` before it sends its body.
-    expects_continue: bool,
-    /// The page that asks.
-    origin: Option<HeaderValue>,
-}
-
-impl ResponseHints {
-    fn of(headers: &HeaderMap, snapshot: &Snapshot) -> Self {
-        Self {
-            expects_continue: headers.contains_key(header::EXPECT),
-            origin: if snapshot.cors.is_empty() { None } else { cors::origin(headers) },
-        }
-    }
 }
 
 fn no_upstream() -> Refusal {

@@ -7,7 +7,11 @@ use http::{Response, request::Parts};
 use super::{
     exchange::Exchange,
     pipeline,
-    response::{problem, respond::CommonHeaders, response_body},
+    response::{
+        problem,
+        respond::{self, CommonHeaders},
+        response_body,
+    },
 };
 use crate::{
     os::clock::Now,
@@ -113,7 +117,7 @@ impl ConnectionRequests {
         let listener = exchange.listener.clone();
         let common = CommonHeaders::of(&listener, &self.connection, &exchange, false);
         let mut response = problem::refuse(exchange, refusal, true);
-        common.write(None, &mut response);
-        response
+        common.write(&mut response);
+        respond::note(&listener, response)
     }
 }

@@ -2,12 +2,11 @@
 
 use std::rc::Rc;
 
-use bytes::Bytes;
 use http::{HeaderMap, Method, Uri, request::Parts};
 
 use super::retry::BodyState;
 use crate::proxy::{
-    body::{BodyProgress, Upload},
+    body::{BodyProgress, Upload, WholeBody},
     interim::InterimSink,
     memory::buffer_pool,
     timing::write_batching::WriteBatch,
@@ -76,7 +75,7 @@ pub(in crate::proxy) struct ClientSide<'a> {
 pub(super) enum OriginalBody {
     Empty,
     Streaming(Rc<BodyProgress>),
-    Whole(Bytes),
+    Whole(WholeBody),
 }
 
 impl OriginalBody {
@@ -84,7 +83,7 @@ impl OriginalBody {
         match body {
             Upload::Empty => Self::Empty,
             Upload::Streaming(request_body) => Self::Streaming(request_body.progress()),
-            Upload::Whole(bytes) => Self::Whole(bytes.clone()),
+            Upload::Whole(whole) => Self::Whole(whole.clone()),
         }
     }
 
@@ -113,8 +112,8 @@ impl OriginalBody {
 
     /// Gives the request its body back.
     pub(super) fn restore(&self, request: &mut UpstreamRequest) {
-        if let Self::Whole(bytes) = self {
-            *request.body_mut() = Upload::Whole(bytes.clone());
+        if let Self::Whole(whole) = self {
+            *request.body_mut() = Upload::Whole(whole.clone());
         }
     }
 }

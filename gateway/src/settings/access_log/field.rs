@@ -77,11 +77,11 @@ impl Field {
         ("verdict", Self::Verdict, "`served`, `refused` or `client_left`."),
         ("reject", Self::Reject, "The label of the refusal."),
         ("limit", Self::Limit, "The limit that the request is over, by its name."),
-        ("detail", Self::Detail, "Why it was refused, or why a tunnel ended."),
+        ("detail", Self::Detail, "Why it was refused or would have been, or why a tunnel ended."),
         (
             "would_deny",
             Self::WouldDeny,
-            "What would have refused the request, were it enforced: a requirement in shadow, or `waf`.",
+            "What would have refused the request, were it enforced: a requirement in shadow, `waf`, or `api`.",
         ),
         ("signal", Self::Signal, "What the request says about the source, where it says anything."),
         ("rule", Self::Rule, "The rule that asked for a ban because of this request."),

@@ -1,8 +1,10 @@
-"""Judges requests by libmodsecurity with the Core Rule Set, at each paranoia level: the regression tests of the rules, and
-the values of corpora. `cargo xtask bench waf --modsecurity` runs this and compares the verdicts with those of the gateway.
+"""Judges requests by libmodsecurity with the Core Rule Set, at each paranoia level: the regression tests of the rules, the
+sample that the gateway's own tests have, and the values of corpora. `cargo xtask bench waf --modsecurity` runs this and
+compares the verdicts with those of the gateway.
 
-modsecurity.py TESTS CORPORA OUT: TESTS is the folder `tests/regression/tests` of the rules, CORPORA has `attack/*` and
-`benign/*`, OUT becomes one JSON value a line: a request, and for each level whether it was refused and by which rules.
+modsecurity.py SETUP RULES TESTS CORPORA OUT: SETUP is the file `crs-setup.conf`, RULES the folder of the rules, TESTS their
+folder `tests/regression/tests`, CORPORA has `attack/*` and `benign/*`, OUT becomes one JSON value a line: a request, and for
+each level whether it was refused and by which rules.
 """
 
 import glob
@@ -14,8 +16,8 @@ import urllib.parse
 import yaml
 from libmodsecurity import ModSecurity, RulesSet, Transaction
 
-SETUP = "/etc/modsecurity/crs/crs-setup.conf"
-RULES = "/usr/share/modsecurity-crs/rules"
+# With the verdicts at level 1.
+SAMPLE = os.path.join(os.path.dirname(__file__), "../../../../tests/fixtures/core-rules/requests.jsonl")
 
 # Asks a database of places, which the package from PyPI is built without.
 LEFT_OUT = "REQUEST-910-IP-REPUTATION.conf"
@@ -49,13 +51,13 @@ BROWSER = {
 }
 
 
-def engine(level):
+def engine(level, setup, folder):
     modsecurity, rules = ModSecurity(), RulesSet()
-    text = f"{BASE}\nInclude {SETUP}\n"
+    text = f"{BASE}\nInclude {setup}\n"
     text += f'SecAction "id:999000,phase:1,nolog,pass,t:none,setvar:tx.paranoia_level={level},'
     text += f'setvar:tx.blocking_paranoia_level={level},setvar:tx.detection_paranoia_level={level}"\n'
-    files = sorted(name for name in os.listdir(RULES) if name.endswith(".conf") and name != LEFT_OUT)
-    text += "".join(f"Include {RULES}/{name}\n" for name in files)
+    files = sorted(name for name in os.listdir(folder) if name.endswith(".conf") and name != LEFT_OUT)
+    text += "".join(f"Include {folder}/{name}\n" for name in files)
     if rules.load(text) < 0:
         sys.exit(rules.get_parser_error())
     return modsecurity, rules
@@ -85,18 +87,19 @@ def is_refused(process, transaction):
 
 
 def tests(folder):
-    """The requests of the regression tests, as their own runner sends them."""
+    """The requests of the regression tests, as their own runner sends them: in the forms of versions 3.3 and 4."""
     for path in sorted(glob.glob(f"{folder}/**/*.yaml", recursive=True)):
         with open(path, encoding="utf-8") as file:
             document = yaml.safe_load(file)
-        for test in document["tests"]:
+        # Some have comments alone.
+        for test in (document or {}).get("tests", []):
             for index, stage in enumerate(test["stages"]):
-                stage = stage["stage"]
-                sent = stage["input"]
+                sent = stage.get("stage", stage)["input"]
                 # Bytes that are no request: a server answers them before rules are asked.
                 if "encoded_request" in sent or "raw_request" in sent:
                     continue
-                yield f"{test['test_title']}/{index}", request_of(sent)
+                title = test.get("test_title") or f"{document['rule_id']}-{test['test_id']}"
+                yield f"{title}/{index}", request_of(sent)
 
 
 def request_of(sent):
@@ -104,7 +107,7 @@ def request_of(sent):
     data = sent.get("data") or ""
     data = "\r\n".join(data) if isinstance(data, list) else str(data)
     has = lambda name: next((value for known, value in headers if known.lower() == name), None)
-    if data and not sent.get("stop_magic"):
+    if data and not sent.get("stop_magic") and sent.get("autocomplete_headers", True):
         if has("content-type") is None:
             headers.append(["Content-Type", "application/x-www-form-urlencoded"])
         if has("content-type") == "application/x-www-form-urlencoded" and urllib.parse.unquote(data) == data:
@@ -140,14 +143,35 @@ def values(folder):
                 }
 
 
+def sample():
+    """The requests that the gateway's own tests judge, as tests/e2e/core_rules.rs sends them."""
+    with open(SAMPLE, encoding="utf-8") as file:
+        rows = [json.loads(line) for line in file]
+    for row in rows:
+        own, body = row.get("headers", []), row.get("body", "")
+        named = {name.lower() for name, _ in own}
+        headers = [list(pair) for pair in BROWSER.items() if pair[0].lower() not in named]
+        headers += [pair for pair in own if pair[1] is not None]
+        if body and "content-length" not in named:
+            headers.append(["Content-Length", str(len(body.encode()))])
+        yield row["name"], {
+            "method": row.get("method", "GET"),
+            "target": row["target"],
+            "protocol": row.get("protocol", "HTTP/1.1"),
+            "headers": headers,
+            "body": body.encode().hex(),
+        }
+
+
 def main():
-    folder, corpora, out = sys.argv[1:]
+    setup, installed, folder, corpora, out = sys.argv[1:]
     requests = [("tests", name, request) for name, request in tests(folder)]
+    requests += [("sample", name, request) for name, request in sample()]
     requests += [(name, "", request) for name, request in values(corpora)]
     lines = [{"group": group, "name": name, **request, "levels": []} for group, name, request in requests]
     for level in (1, 2, 3, 4):
         print(f"== libmodsecurity, level {level}: {len(lines)} requests", file=sys.stderr)
-        modsecurity, rules = engine(level)
+        modsecurity, rules = engine(level, setup, installed)
         for line in lines:
             line["levels"].append(judge(modsecurity, rules, line))
         modsecurity.set_rule_message_callback(None)

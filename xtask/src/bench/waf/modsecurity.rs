@@ -20,15 +20,29 @@ const PACKAGES: [&str; 2] = ["libmodsecurity==3.0.15.post2", "pyyaml==6.0.4"];
 
 /// Debian's package: of rules, and of their source.
 const RULES: &str = "modsecurity-crs";
-const INSTALLED: &str = "/usr/share/modsecurity-crs/rules";
+const INSTALLED: [&str; 2] = ["/etc/modsecurity/crs/crs-setup.conf", "/usr/share/modsecurity-crs/rules"];
+
+/// The names of the set-up in a folder of the rules: an operator's own, and that of a release.
+const SETUPS: [&str; 2] = ["crs-setup.conf", "crs-setup.conf.example"];
+
+/// Where the rules have their regression tests.
+const TESTS: &str = "tests/regression/tests";
 
 /// Where Debian lists its packages.
 const SOURCES: &str = "/etc/apt/sources.list.d/debian.sources";
 
-/// Makes the file of requests with the verdicts of libmodsecurity. `corpora` has more requests.
-pub(super) fn requests(corpora: &Path) -> anyhow::Result<PathBuf> {
+/// Makes the file of requests with the verdicts of libmodsecurity. `corpora` has more requests. `rules`: a folder of the Core
+/// Rule Set, in the place of Debian's.
+pub(super) fn requests(corpora: &Path, rules: Option<&Path>) -> anyhow::Result<PathBuf> {
     need("python3", "python3-venv")?;
-    ensure!(Path::new(INSTALLED).is_dir(), "the Core Rule Set is missing: install the package {RULES}");
+    let [setup, installed] = match rules {
+        Some(rules) => {
+            let setup = SETUPS.iter().map(|name| rules.join(name)).find(|setup| setup.is_file());
+            [setup.with_context(|| format!("{} has no crs-setup.conf", rules.display()))?, rules.join("rules")]
+        }
+        None => INSTALLED.map(PathBuf::from),
+    };
+    ensure!(installed.is_dir(), "{} is missing: install the package {RULES}", installed.display());
     let folder = root().join("target/modsecurity");
     fs::create_dir_all(&folder)?;
     let python = folder.join("python/bin/python");
@@ -37,16 +51,23 @@ pub(super) fn requests(corpora: &Path) -> anyhow::Result<PathBuf> {
         step("python", Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(PACKAGES))?;
         fs::write(folder.join("python/installed"), "")?;
     }
-    let tests = tests(&folder)?;
+    let tests = match rules {
+        // Without tests, the sample of the gateway's own and the corpora are compared.
+        Some(rules) => rules.join(TESTS),
+        None => tests(&folder)?,
+    };
     let (script, out) = (root().join("xtask/src/bench/waf/modsecurity.py"), folder.join("requests.jsonl"));
-    step("libmodsecurity", Command::new(&python).arg(script).arg(tests).arg(corpora).arg(&out))?;
+    step(
+        "libmodsecurity",
+        Command::new(&python).arg(script).args([&setup, &installed, &tests]).arg(corpora).arg(&out),
+    )?;
     Ok(out)
 }
 
 /// The folder of the regression tests that come with the source of the installed rules.
 fn tests(folder: &Path) -> anyhow::Result<PathBuf> {
     let source = folder.join("source");
-    let tests = source.join("tests/regression/tests");
+    let tests = source.join(TESTS);
     if tests.is_dir() {
         return Ok(tests);
     }

@@ -47,10 +47,10 @@ impl Guard {
                 jobs.push(ListUpdate::new(UpdateKind::Add, one.row.clone(), FeedDraft::new(now.monotonic), 0, None));
             }
         }
-        for mut job in jobs {
+        for job in &mut jobs {
             (job.row.boot, job.row.loaded) = (self.ledger.boot().to_owned(), now.unix_millis);
-            self.begin_job(job);
         }
+        self.begin_own(jobs);
         self.judge_held(now);
         // A list may have come into force while another one that spares some of it was on its way.
         self.take_back_never_ban(now);
@@ -64,10 +64,6 @@ impl Guard {
         let good = self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
         let shield = Shield::new(good, self.settings.ipv6_prefix);
         for (name, mut held) in std::mem::take(&mut self.feeds.held) {
-            if self.feeds.waiting.len() >= work::WAITING {
-                self.feeds.held.insert(name, held);
-                continue;
-            }
             let passed = now.monotonic.saturating_sub(held.read) / SECOND;
             let mut draft = FeedDraft::new(now.monotonic);
             held.entries.retain(|ImportEntry(_, source, seconds, reason)| {
@@ -89,7 +85,7 @@ impl Guard {
                     entries = draft.len(),
                     "entries that were held back for good clients are loaded"
                 );
-                self.begin_job(ListUpdate::new(UpdateKind::Add, row, draft, 0, None));
+                self.begin_own(vec![ListUpdate::new(UpdateKind::Add, row, draft, 0, None)]);
             }
             if !held.entries.is_empty() {
                 self.feeds.held.insert(name, held);

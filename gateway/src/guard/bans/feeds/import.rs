@@ -21,6 +21,9 @@ const IDLE: u64 = 60 * SECOND;
 /// How long it may stop arriving before another one may take its place.
 const STALLED: u64 = 5 * SECOND;
 
+/// What whoever finds all places taken is told.
+const OTHERS: &str = "others are importing lists: try again in a moment";
+
 /// How many refusals of one list are told one by one.
 const TOLD: usize = 100;
 
@@ -47,19 +50,24 @@ impl Guard {
                 return Err(Refused::new("in_configuration", message));
             }
         }
-        self.make_room(actor, now)?;
+        let has_place = self.make_room(actor, now)?;
         self.feeds.next_session += 1;
         let id = self.feeds.next_session;
         let name = feed.clone().unwrap_or_default();
-        let session = ImportSession { seconds, used: now.monotonic, ..self.session(feed, shadow, force, actor, now) };
+        let session = ImportSession {
+            seconds,
+            used: now.monotonic,
+            is_without_place: !has_place,
+            ..self.session(feed, shadow, force, actor, now)
+        };
         self.feeds.sessions.insert(id, session);
         Ok(ControlAnswer::Import(Box::new(ImportProgress { id, feed: name, ..ImportProgress::default() })))
     }
 
     /// Has room for one list more of an operator. Whoever has begun two has a place only once one of them has stalled. Where
     /// others have all places, one of theirs goes that has stalled, or one of two that somebody has: nobody who has few
-    /// tokens keeps others out.
-    fn make_room(&mut self, actor: &Actor, now: Now) -> Result<(), Refused> {
+    /// tokens keeps others out. `false`: there is no place for entries, and a list can be removed all the same.
+    fn make_room(&mut self, actor: &Actor, now: Now) -> Result<bool, Refused> {
         let sessions = &mut self.feeds.sessions;
         sessions.retain(|_, session| now.monotonic.saturating_sub(session.used) < IDLE);
         let is_stalled = |session: &ImportSession| now.monotonic.saturating_sub(session.used) >= STALLED;
@@ -71,20 +79,30 @@ impl Guard {
         let (gone, why) = if count(actor) >= SESSIONS_OF_ONE {
             let own = |session: &ImportSession| session.owner == *actor && is_stalled(session);
             (oldest(&own), "you are importing other lists already: commit them, or try again in a moment")
-        } else if sessions.len() >= SESSIONS {
+        } else if sessions.values().filter(|session| !session.is_without_place).count() >= SESSIONS {
             let is_one_of_more = |session: &ImportSession| count(&session.owner) > 1;
             let gone = oldest(&is_stalled).or_else(|| oldest(&is_one_of_more));
-            (gone, "others are importing lists: try again in a moment")
+            if gone.is_none() && sessions.len() < 2 * SESSIONS {
+                return Ok(false);
+            }
+            (gone, OTHERS)
         } else {
-            return Ok(());
+            return Ok(true);
         };
         let gone = gone.ok_or_else(|| Refused::new("busy", why))?;
         sessions.remove(&gone);
-        Ok(())
+        Ok(true)
     }
 
     /// What is shadowed or forced may hit good clients too, as a block that is made by hand.
-    fn session(&self, name: Option<String>, shadow: bool, force: bool, owner: &Actor, now: Now) -> ImportSession {
+    pub(super) fn session(
+        &self,
+        name: Option<String>,
+        shadow: bool,
+        force: bool,
+        owner: &Actor,
+        now: Now,
+    ) -> ImportSession {
         let good = || self.policy.good.recent(self.settings.safety.good_for, now.monotonic);
         ImportSession {
             owner: owner.clone(),
@@ -98,6 +116,7 @@ impl Guard {
             first: None,
             told: 0,
             used: 0,
+            is_without_place: false,
         }
     }
 
@@ -109,6 +128,9 @@ impl Guard {
         now: Now,
     ) -> Result<ControlAnswer, Refused> {
         let mut session = self.arriving(id, actor)?;
+        if session.is_without_place && !entries.is_empty() {
+            return Err(Refused::new("busy", OTHERS));
+        }
         session.used = now.monotonic;
         let mut refusals = Vec::new();
         for entry in entries {
@@ -245,10 +267,20 @@ impl Guard {
         }
         let kind = if session.name.is_none() { UpdateKind::Add } else { UpdateKind::Replace };
         let row = self.row(session.name.clone().unwrap_or_default(), false, session.shadow, actor, digest, now);
-        self.begin_job(ListUpdate::new(kind, row, session.draft, session.refused, Some((id, reply))));
+        let lifts = kind == UpdateKind::Replace && session.draft.len() == 0;
+        let job = ListUpdate::new(kind, row, session.draft, session.refused, Some((id, reply)));
+        self.ask_for_list(ListUpdate { lifts, ..job }, now);
     }
 
-    fn row(&self, name: String, file: bool, shadow: bool, actor: &Actor, digest: String, now: Now) -> FeedRow {
+    pub(super) fn row(
+        &self,
+        name: String,
+        file: bool,
+        shadow: bool,
+        actor: &Actor,
+        digest: String,
+        now: Now,
+    ) -> FeedRow {
         let digest = digest.chars().filter(char::is_ascii_hexdigit).take(64).collect();
         FeedRow {
             id: 0,
@@ -286,8 +318,6 @@ impl Guard {
             return self.take_ranges(name, purpose, content, now);
         }
         let FileContent { digest, entries, errors, failed, is_blank } = content;
-        let session = self.session(Some(name.clone()), shadow, false, &Actor::Guard, now);
-        let session = ImportSession { holding: Some(Holding::default()), ..session };
         let lines = match errors.first() {
             Some(first) => {
                 let failed = counted(failed, "line", "lines");
@@ -309,7 +339,7 @@ impl Guard {
             self.feeds.warnings.remove(&name);
         }
         let row = self.row(name, true, shadow, &Actor::Guard, digest, now);
-        self.begin_job(ListUpdate::judging(row, session, entries));
+        self.begin_own(vec![ListUpdate::of_file(row, entries, now.monotonic)]);
     }
 
     /// Judges some of a file's entries.
@@ -347,10 +377,12 @@ impl Guard {
         self.feeds.held.retain(|name, _| names.contains(&name.as_str()));
         let gone = self.feeds.listed.iter().filter(|one| one.row.file && !names.contains(&one.row.name.as_str()));
         let gone: Vec<FeedRow> = gone.map(|one| one.row.clone()).collect();
-        for row in gone {
+        let remove = |row: FeedRow| {
             let row = self.row(row.name, true, row.shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None));
-        }
+            ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None)
+        };
+        let removals = gone.into_iter().map(remove).collect();
+        self.begin_own(removals);
     }
 
     /// The lists that were imported, for a change that removes them.
@@ -362,40 +394,25 @@ impl Guard {
     /// does not come into force any more.
     pub(in super::super) fn flush_imports(&mut self, now: Now) -> u64 {
         self.feeds.sessions.clear();
-        self.cancel_imports();
+        self.cancel_imports(now);
         self.feeds.warnings.retain(|_name, warning| warning.is_of_file);
         let imported = self.feeds.listed.iter().filter(|one| !one.row.file);
         let imported: Vec<(String, bool, usize)> =
             imported.map(|one| (one.row.name.clone(), one.row.shadow, one.content.entries.len())).collect();
-        let mut entries = 0;
+        let (mut entries, mut removals) = (0, Vec::new());
         for (name, shadow, length) in imported {
             entries += u64::try_from(length).unwrap_or(0);
             let row = self.row(name, false, shadow, &Actor::Guard, String::new(), now);
-            self.begin_job(ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None));
+            let job = ListUpdate::new(UpdateKind::Replace, row, FeedDraft::new(now.monotonic), 0, None);
+            removals.push(ListUpdate { lifts: true, ..job });
         }
+        self.begin_own(removals);
         entries
     }
 
     /// Names of the feeds that follow files.
     pub(in super::super) fn feed_files(&self) -> Vec<String> {
         self.feeds.listed.iter().filter(|one| one.row.file).map(|one| actor(&one.row.name)).collect()
-    }
-
-    /// Removes `source` from what was imported without a name. Other lists are left as they are.
-    pub(in super::super) fn unlist(
-        &mut self,
-        source: Source,
-        by: &Actor,
-        now: Now,
-    ) -> Result<Option<(String, u64)>, Refused> {
-        let Some((one, ..)) = self.feeds.decides(source) else { return Ok(None) };
-        if !one.row.name.is_empty() {
-            let message = format!("{source} is listed by {}: `gateway allow add` it, or replace the list", one.actor());
-            return Err(Refused::new("in_feed", message));
-        }
-        let row = self.row(String::new(), false, one.row.shadow, by, String::new(), now);
-        self.begin_job(ListUpdate::new(UpdateKind::Without(source), row, FeedDraft::new(now.monotonic), 0, None));
-        Ok(Some((format!("{source} is no longer blocked"), 1)))
     }
 
     /// How many entries of a list are in force; 0: there is no such list.

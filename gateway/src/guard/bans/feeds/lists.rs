@@ -63,7 +63,7 @@ pub(crate) struct Feeds {
     /// The ranges of crawlers, and of whoever is never banned.
     pub(super) ranges: BTreeMap<String, RangeList>,
     /// What may not be banned.
-    pub(super) never_ban: NeverBan,
+    pub(super) never_ban: Arc<NeverBan>,
     /// Lists whose file was not written for longer than `stale_after`, with when it was: milliseconds since 1970.
     pub(super) old_files: BTreeMap<String, u64>,
     /// Lines that are judged again, by feed.
@@ -214,6 +214,8 @@ pub(super) struct ImportSession {
     pub(super) first: Option<ListRefusal>,
     pub(super) told: usize,
     pub(super) used: u64,
+    /// There was no place for one more list: it takes no entry, and can remove a list.
+    pub(super) is_without_place: bool,
 }
 
 /// A comparison that is under way: bans first, then rules.
@@ -239,7 +241,7 @@ pub(super) struct RuleScrub {
     pub(super) wanted: Option<std::vec::IntoIter<Source>>,
 }
 
-/// Who waits for an import.
+/// Who waits for a list.
 pub(crate) type Reply = oneshot::Sender<ControlAnswer>;
 
 /// A list on its way.
@@ -262,9 +264,17 @@ pub(super) struct ListUpdate {
     pub(super) dismissed: bool,
     /// All was flushed before it came into force.
     pub(super) is_cancelled: bool,
+    /// An operator lifts something by it: as other blocks, also where that cannot be recorded.
+    pub(super) lifts: bool,
+    /// Its entries could not be written before it comes into force: they are written with it.
+    pub(super) is_whole: bool,
+    /// What to say of what is not recorded.
+    pub(super) unrecorded: Option<String>,
 }
 
 pub(super) enum UpdateStage {
+    /// The entries of a file, and when they were read: `CLOCK_MONOTONIC`, nanoseconds.
+    Come(Vec<ImportEntry>, u64),
     Judge(Box<(ImportSession, std::vec::IntoIter<ImportEntry>)>),
     Plan,
     Planning,
@@ -290,7 +300,8 @@ impl ListUpdate {
     ) -> Self {
         Self {
             kind,
-            row,
+            // What it replaces is none of its own.
+            row: FeedRow { generation: 0, ..row },
             draft: Some(draft),
             refused,
             holding: None,
@@ -302,11 +313,15 @@ impl ListUpdate {
             error: None,
             dismissed: false,
             is_cancelled: false,
+            lifts: false,
+            is_whole: false,
+            unrecorded: None,
         }
     }
 
-    pub(super) fn judging(row: FeedRow, session: ImportSession, entries: Vec<ImportEntry>) -> Self {
-        let stage = UpdateStage::Judge(Box::new((session, entries.into_iter())));
+    /// What a file lists, which was read at `read`.
+    pub(super) fn of_file(row: FeedRow, entries: Vec<ImportEntry>, read: u64) -> Self {
+        let stage = UpdateStage::Come(entries, read);
         Self { stage, draft: None, ..Self::new(UpdateKind::Replace, row, FeedDraft::default(), 0, None) }
     }
 }
@@ -326,12 +341,18 @@ impl ListUpdate {
     pub(super) const fn is_not_in_force(&self) -> bool {
         matches!(
             self.stage,
-            UpdateStage::Judge(_)
+            UpdateStage::Come(..)
+                | UpdateStage::Judge(_)
                 | UpdateStage::Plan
                 | UpdateStage::Planning
                 | UpdateStage::Store(_)
                 | UpdateStage::Force
         )
+    }
+
+    /// It is in force, and entries of the kernel are not yet as they should be.
+    pub(super) const fn is_changing(&self) -> bool {
+        !self.is_not_in_force() && !matches!(self.stage, UpdateStage::Chunks | UpdateStage::Done)
     }
 
     /// What of a file is judged again, now that the rest is in force: nothing of a list that was replaced otherwise.

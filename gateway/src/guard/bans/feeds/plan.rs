@@ -1,7 +1,7 @@
 //! Plans the changes that put a list in force. Pure, and run on another thread: sorting a million entries takes its
 //! time.
 
-use super::*;
+use super::{never_ban::NeverBan, *};
 use crate::guard::feeds::content::Difference;
 
 /// What becomes of the list's earlier content.
@@ -13,6 +13,8 @@ pub(super) enum UpdateKind {
     Replace,
     /// All but this stays.
     Without(Source),
+    /// All stays but what is never banned.
+    Spare,
 }
 
 /// What is to be done for a list.
@@ -41,6 +43,8 @@ pub(crate) struct Planning {
     pub(super) old: Arc<FeedContent>,
     pub(super) anew: bool,
     pub(super) others: Vec<Arc<FeedContent>>,
+    /// Who is never banned.
+    pub(super) never_ban: Arc<NeverBan>,
     pub(super) ipv6_prefix: u8,
 }
 
@@ -51,11 +55,13 @@ impl Planning {
     /// Does it. Takes as long as sorting does.
     pub(crate) fn run(self) -> Planned {
         let mut content = match self.kind {
-            UpdateKind::Add | UpdateKind::Without(_) => self.draft.finish(Some(&self.old)),
+            UpdateKind::Add | UpdateKind::Without(_) | UpdateKind::Spare => self.draft.finish(Some(&self.old)),
             UpdateKind::Replace => self.draft.finish(None),
         };
-        if let UpdateKind::Without(source) = self.kind {
-            content.entries.retain(|entry| entry.source != source);
+        match self.kind {
+            UpdateKind::Without(source) => content.entries.retain(|entry| entry.source != source),
+            UpdateKind::Spare => content.entries.retain(|entry| self.never_ban.find(entry.source).is_none()),
+            UpdateKind::Add | UpdateKind::Replace => {}
         }
         let Difference { enter, leave, added, unchanged } = content.difference(&self.old, self.anew);
         let mut plan = UpdatePlan { rows: content.rows(), added, unchanged, ..UpdatePlan::default() };

@@ -10,7 +10,7 @@ const SOME: usize = 512;
 impl Feeds {
     /// Begins a comparison, unless one is under way.
     pub(in super::super) fn scrub(&mut self) {
-        if self.scrub.is_none() && self.job.is_none() {
+        if self.scrub.is_none() && !self.is_changing() {
             self.scrub = Some(Scrub {
                 cursor: Default::default(),
                 right: 0,
@@ -48,8 +48,7 @@ impl Guard {
             self.feeds.scrub = Some(scrub);
             return;
         }
-        let reattached = self.enforcer.reattach();
-        self.tell_repairs(scrub.repaired, &reattached, now);
+        self.tell_repairs(scrub.repaired, &[], now);
     }
 
     /// Reads some of the rules in force, or compares some of what should be with them; whether nothing is left to do.

@@ -19,7 +19,6 @@ use super::{
 use crate::{
     guard::state_files::{json_file, set_aside},
     settings::{crawlers::MAX_NETWORKS, feed::FeedPurpose},
-    text::counted::counted,
 };
 
 /// The file in the state folder.
@@ -54,7 +53,7 @@ impl Guard {
     /// Finds the networks of all such lists.
     fn gather_never_ban(&mut self) {
         let lists = self.feeds.ranges.values().filter(|list| list.purpose == FeedPurpose::NeverBan);
-        self.feeds.never_ban = NeverBan::new(lists.flat_map(|list| list.networks.iter().copied()));
+        self.feeds.never_ban = Arc::new(NeverBan::new(lists.flat_map(|list| list.networks.iter().copied())));
     }
 
     /// Lists have changed: keeps them for the next guard, and takes back what stands against them.
@@ -95,28 +94,12 @@ impl Guard {
             if is_coming(&one.row.name) || !self.feeds.never_ban.meets(content) {
                 continue;
             }
-            let mut draft = FeedDraft::new(now.monotonic);
-            let live = content.entries.iter().filter(|entry| content.expires(entry) > now.monotonic);
-            for entry in live.filter(|entry| self.feeds.never_ban.find(entry.source).is_none()) {
-                let ends = content.expires(entry);
-                let left = (ends != NEVER).then(|| ends.saturating_sub(now.monotonic).div_ceil(SECOND));
-                draft.push(entry.source, left, Some(content.reason(entry)).filter(|reason| !reason.is_empty()));
-            }
-            let gone = content.entries.len().saturating_sub(draft.len());
-            let (gone, list) = (counted(gone, "entry", "entries"), one.actor());
-            tracing::info!(list, "{gone} of a list are removed: they have ended, or are never banned");
+            tracing::info!(list = one.actor(), "entries of a list are removed: they are never banned");
             let row = FeedRow { boot: self.ledger.boot().to_owned(), loaded: now.unix_millis, ..one.row.clone() };
-            let mut job = ListUpdate::new(UpdateKind::Replace, row, draft, 0, None);
             // What is held back for good clients stays so.
-            job.holding =
-                self.feeds.held.get(&one.row.name).map(|held| {
-                    (Holding { first: Some(held.first.clone()), entries: held.entries.clone() }, held.read)
-                });
-            jobs.push(job);
+            jobs.push(ListUpdate::new(UpdateKind::Spare, row, FeedDraft::new(now.monotonic), 0, None));
         }
-        for job in jobs {
-            self.begin_job(job);
-        }
+        self.begin_own(jobs);
     }
 
     /// Takes over what an earlier guard kept. What cannot be read is told, and set aside by the guard that `repairs`: the

@@ -18,13 +18,15 @@ const JUDGED: usize = 1_000;
 /// Above so many changed prefixes while others are prepared, the preparation begins anew.
 const TOUCHED: usize = 10_000;
 
-/// Lists that wait for their turn.
-pub(super) const WAITING: usize = 64;
-
 impl Feeds {
     /// Whether the kernel is being changed, and is not yet as it should be.
-    pub(in super::super) const fn is_changing(&self) -> bool {
-        self.job.is_some()
+    pub(in super::super) fn is_changing(&self) -> bool {
+        self.job.as_ref().is_some_and(ListUpdate::is_changing)
+    }
+
+    /// Whether the list that is on its way waits for a thread, or for a store that is locked.
+    fn is_held_up(&self) -> bool {
+        self.is_paused || self.job.as_ref().is_some_and(|job| matches!(job.stage, UpdateStage::Planning))
     }
 
     /// Rules changed beside the preparation of others.
@@ -48,23 +50,11 @@ impl Feeds {
 }
 
 impl Guard {
-    pub(super) fn begin_job(&mut self, job: ListUpdate) {
-        if self.feeds.waiting.len() >= WAITING {
-            let refused = Refused::new("busy", "too many lists wait to be put in force");
-            return reply(job.reply.map(|(_, reply)| reply), refused.into());
-        }
-        self.feeds.waiting.push_back(job);
-    }
-
     /// Whether [`Self::work`] has something to do.
     pub(crate) fn has_work(&self) -> bool {
-        if self.feeds.is_paused {
-            return false;
-        }
-        match &self.feeds.job {
-            Some(job) => !matches!(job.stage, UpdateStage::Planning),
-            None => !self.feeds.waiting.is_empty() || self.feeds.scrub.is_some() || self.ledger.is_sweeping(),
-        }
+        // What ends and what is compared waits for no list.
+        let beside = self.feeds.scrub.is_some() || self.ledger.is_sweeping();
+        beside || self.has_lists() && !self.feeds.is_held_up()
     }
 
     /// What is to be done beside the guard, if anything is: [`Self::planned`] takes the result.
@@ -80,6 +70,7 @@ impl Guard {
             anew: old.is_some_and(|old| old.row.shadow != job.row.shadow),
             old: old.map_or_else(Arc::default, |old| Arc::clone(&old.content)),
             others: others.map(|other| Arc::clone(&other.content)).collect(),
+            never_ban: Arc::clone(&self.feeds.never_ban),
             ipv6_prefix: self.settings.ipv6_prefix,
         })
     }
@@ -150,6 +141,9 @@ impl Guard {
         if self.ledger.is_sweeping() {
             return self.sweep(now);
         }
+        if self.feeds.is_held_up() {
+            return self.scrub_some(now);
+        }
         let Some(mut job) = self.feeds.job.take().or_else(|| self.feeds.waiting.pop_front()) else {
             return self.scrub_some(now);
         };
@@ -157,20 +151,21 @@ impl Guard {
             return self.give_up(job, cancelled(), now);
         }
         if job.is_abandoned() && job.is_not_in_force() {
-            let stays = self.stays(&job.row.name);
-            let message = format!("the command that imported it went away before it was in force{stays}");
-            return self.give_up(job, Refused::new("abandoned", message), now);
+            return self.abandon(job, now);
         }
-        // What the comparison has seen is about to change.
-        self.feeds.scrub = None;
         let stage = std::mem::replace(&mut job.stage, UpdateStage::Done);
         if matches!(stage, UpdateStage::Done) {
-            return self.finish_job(job);
+            return self.answer_job(&mut job, now);
         }
         match self.advance(&mut job, stage, now) {
             Ok(next) => {
+                // The kernel has it. What is left takes room in the store, and nobody waits for that.
+                if matches!(next, UpdateStage::Chunks) {
+                    self.answer_job(&mut job, now);
+                }
                 job.stage = next;
                 self.feeds.job = Some(job);
+                self.step_aside();
             }
             Err(refused) => self.give_up(job, refused, now),
         }
@@ -180,14 +175,28 @@ impl Guard {
     /// force.
     fn advance(&mut self, job: &mut ListUpdate, stage: UpdateStage, now: Now) -> Result<UpdateStage, Refused> {
         Ok(match stage {
+            UpdateStage::Come(entries, read) => {
+                let (name, shadow) = (Some(job.row.name.clone()), job.row.shadow);
+                let session = ImportSession {
+                    draft: FeedDraft::new(read),
+                    holding: Some(Holding::default()),
+                    ..self.session(name, shadow, false, &Actor::Guard, now)
+                };
+                UpdateStage::Judge(Box::new((session, entries.into_iter())))
+            }
             UpdateStage::Judge(judging) => self.judge_more(job, judging),
             stage @ (UpdateStage::Plan | UpdateStage::Planning | UpdateStage::Done) => stage,
             UpdateStage::Store(number) => match self.store_some(job, number) {
                 Ok(None) => UpdateStage::Force,
                 Ok(Some(next)) => UpdateStage::Store(next),
+                Err(_unwritable) if job.lifts => {
+                    job.is_whole = true;
+                    UpdateStage::Force
+                }
                 Err(error) if self.waits_for(&error) => UpdateStage::Store(number),
                 Err(error) => return Err(Refused::new("store_failed", format!("nothing was changed: {error}"))),
             },
+            UpdateStage::Force if !job.lifts && self.waits_for_store() => UpdateStage::Force,
             UpdateStage::Force => {
                 self.put_list_in_force(job, now)?;
                 if job.leave_first { UpdateStage::Leave(0) } else { UpdateStage::Enter(0) }
@@ -214,7 +223,7 @@ impl Guard {
             },
             UpdateStage::Chunks => match job.old.map(|old| self.drop_some(old)) {
                 Some(Ok(false)) => UpdateStage::Chunks,
-                Some(Err(error)) if self.waits_for(&error) => UpdateStage::Chunks,
+                Some(Err(error)) if !self.is_lift_next(job) && self.waits_for(&error) => UpdateStage::Chunks,
                 Some(Err(error)) => {
                     // The list is in force: what it replaced takes room, and nothing else.
                     tracing::warn!(feed = job.row.name, %error, "replaced entries stay stored until the next start");
@@ -253,6 +262,11 @@ impl Guard {
         }
     }
 
+    /// Whether somebody lifts something, for whom nothing waits that is in force already.
+    fn is_lift_next(&self, job: &ListUpdate) -> bool {
+        job.lifts || self.feeds.waiting.front().is_some_and(|next| next.lifts)
+    }
+
     /// Does all of it at once, where nobody else waits for the guard.
     pub(crate) fn finish_work(&mut self, now: Now) {
         while self.has_work() {
@@ -289,22 +303,37 @@ impl Guard {
     fn put_list_in_force(&mut self, job: &mut ListUpdate, now: Now) -> Result<(), Refused> {
         let (plan, row) = (&job.plan, &job.row);
         let removed = plan.content.entries.is_empty();
-        let members = members(json!({"feed": row.name, "actor": row.actor, "digest": row.digest,
+        let mut members = members(json!({"feed": row.name, "actor": row.actor, "digest": row.digest,
             "mode": if row.shadow { "shadow" } else { "enforce" }, "entries": plan.content.entries.len(),
             "added": plan.added, "unchanged": plan.unchanged, "removed": plan.removed(), "refused": job.refused}));
+        if let UpdateKind::Without(source) = job.kind {
+            members.insert("without".to_owned(), source.to_string().into());
+        }
         let known = self.feeds.listed.iter().find(|one| one.row.name == row.name).map(|one| one.row.id);
         let row = FeedRow { id: known.unwrap_or_else(|| self.feeds.next_number()), ..row.clone() };
         let (written, content) = (row.id, Arc::clone(&plan.content));
         job.row.id = written;
-        self.decide(
-            "import",
-            now,
-            members,
-            Box::new(move |change| match removed {
-                true => change.drop_feed(row.id),
-                false => change.put_feed(&row, &content).map(|_id| ()),
-            }),
-        )?;
+        // What is owed holds no list that another has replaced: that is written instead.
+        let (is_whole, later) = (job.is_whole, Arc::downgrade(&content));
+        let content = (!is_whole).then_some(content);
+        let write: Write = Box::new(move |change| match (removed, &content, later.upgrade()) {
+            (true, ..) => change.drop_feed(row.id),
+            (false, Some(content), _) => change.put_feed(&row, content).map(|_id| ()),
+            (false, None, Some(content)) => change.keep_feed(&row, &content),
+            (false, None, None) => Ok(()),
+        });
+        if job.lifts {
+            let unrecorded = self.record_lift(vec![("import", members)], now, write);
+            let again = match job.kind {
+                UpdateKind::Without(_) => ": if the gateway is killed before that, the next one blocks it again",
+                _ => "",
+            };
+            job.unrecorded = unrecorded.or_else(|| self.unstored().map(|text| text + again));
+        } else {
+            self.decide("import", now, members, write)?;
+        }
+        // What the comparison has seen is about to change.
+        self.feeds.scrub = None;
         let plan = &job.plan;
         self.feeds.exact = (self.feeds.exact + plan.more).saturating_sub(plan.fewer);
         self.feeds.warnings.retain(|name, warning| *name != job.row.name || !warning.is_refusal());
@@ -398,28 +427,47 @@ impl Guard {
         Some(UpdateStage::Forget)
     }
 
+    /// What is said of decisions that a locked store has not heard of.
+    pub(in super::super) fn unstored(&self) -> Option<String> {
+        let is_behind = self.journal.owed_warning().is_some();
+        is_behind.then(|| "; another process has locked the ban store, which learns of it once it is free".to_owned())
+    }
+
+    /// Who imported it waits no more, and takes it to have failed.
+    pub(super) fn abandon(&mut self, job: ListUpdate, now: Now) {
+        let stays = self.stays(&job.row.name);
+        let message = format!("the command that imported it went away before it was in force{stays}");
+        self.give_up(job, Refused::new("abandoned", message), now);
+    }
+
     /// Nothing has changed yet, and nothing will.
-    fn give_up(&mut self, job: ListUpdate, refused: Refused, now: Now) {
-        if let Err(error) = self.drop_some(job.row.generation) {
+    pub(super) fn give_up(&mut self, job: ListUpdate, refused: Refused, now: Now) {
+        let generation = job.row.generation;
+        if generation > 0
+            && let Err(error) = self.drop_some(generation)
+        {
             tracing::error!(%error, "unused entries of a list stay in the store until the next start");
         }
         let refused = self.list_refused(&job.row.name, job.row.file, refused, now);
         reply(job.reply.map(|(_, reply)| reply), refused.into());
     }
 
-    fn finish_job(&self, job: ListUpdate) {
-        let Some((id, to)) = job.reply else { return };
-        let answer = match job.error {
-            Some(message) => ControlAnswer::Refused {
+    /// Tells whoever waits what became of a list.
+    fn answer_job(&self, job: &mut ListUpdate, now: Now) {
+        let Some((id, to)) = job.reply.take() else { return };
+        let unrecorded = job.unrecorded.take();
+        let answer = match (job.error.take(), job.kind) {
+            (Some(message), _) => ControlAnswer::Refused {
                 code: "kernel_failed".to_owned(),
                 message: format!(
                     "the list is recorded, and the kernel did not take all of it (it is told again): {message}"
                 ),
             },
-            None => ControlAnswer::Import(Box::new(ImportProgress {
+            (None, UpdateKind::Without(source)) => self.unlisted(source, unrecorded, now),
+            (None, _) => ControlAnswer::Import(Box::new(ImportProgress {
                 id,
                 removed: job.plan.removed(),
-                feed: job.row.name,
+                feed: job.row.name.clone(),
                 taken: u64::try_from(job.plan.content.entries.len()).unwrap_or(u64::MAX),
                 added: job.plan.added,
                 unchanged: job.plan.unchanged,
@@ -427,13 +475,14 @@ impl Guard {
                 refusals: Vec::new(),
                 dismissed: job.dismissed,
                 unattached: self.unattached().filter(|_| !job.plan.content.entries.is_empty()),
+                unrecorded,
             })),
         };
         reply(Some(to), answer);
     }
 }
 
-fn cancelled() -> Refused {
+pub(super) fn cancelled() -> Refused {
     Refused::new("flushed", "all blocks were removed meanwhile")
 }
 

@@ -1,5 +1,7 @@
 //! Blocks and unblocks sources at an operator's word.
 
+use tokio::sync::oneshot;
+
 use crate::{
     guard::{
         bans::{change::count, *},
@@ -13,6 +15,19 @@ use crate::{
 const LONGEST_REASON: usize = 500;
 
 impl Guard {
+    /// As [`Self::handle`], where nobody else waits for the guard: all of it is done with the answer.
+    pub(crate) fn handle_at_once(&mut self, request: ControlRequest, actor: &Actor, now: Now) -> ControlAnswer {
+        let (reply, mut answer) = oneshot::channel();
+        let is_begun = match &request {
+            ControlRequest::BlockDel { source } => self.unlist(*source, actor, reply, now).is_none(),
+            _ => false,
+        };
+        let done = (!is_begun).then(|| self.handle(request, actor, now));
+        self.finish_work(now);
+        let not_done = |_dropped| Refused::new("not_done", "nothing was changed: lists wait for the ban store").into();
+        done.unwrap_or_else(|| answer.try_recv().unwrap_or_else(not_done))
+    }
+
     /// Blocks `source`. An entry that is there already is replaced, without a moment in between.
     pub(in crate::guard::bans) fn add(
         &mut self,
@@ -86,8 +101,8 @@ impl Guard {
         now: Now,
     ) -> Result<(String, u64), Refused> {
         let Some(id) = self.find(source).map(|record| record.id) else {
-            if let Some(done) = self.unlist(source, actor, now)? {
-                return Ok(done);
+            if let Some(refused) = self.in_feed(source, now) {
+                return Err(refused);
             }
             let message = match self.still_blocked(source, now) {
                 Some(how) => {
@@ -123,7 +138,7 @@ impl Guard {
     }
 
     /// How `source` is blocked by something around it, as `blocked as part of ...`.
-    fn still_blocked(&self, source: Source, now: Now) -> Option<String> {
+    pub(in crate::guard::bans) fn still_blocked(&self, source: Source, now: Now) -> Option<String> {
         let around = around(source).filter_map(|network| self.find(network));
         let made = around.filter(|record| expiry(record) > now.monotonic).min_by_key(|record| record.shadow);
         let fed = self.fed_entry(source.address(), now).filter(|entry| entry.source.covers(&source));
@@ -156,10 +171,8 @@ impl Guard {
             format!("; {} stay: remove them from the configuration", kept.join(", "))
         };
         let removed = count(ids.len()).saturating_add(listed);
-        Ok((
-            format!("{} removed{kept}{}", counted(removed, "block", "blocks"), unrecorded.unwrap_or_default()),
-            removed,
-        ))
+        let unrecorded = unrecorded.or_else(|| self.unstored()).unwrap_or_default();
+        Ok((format!("{} removed{kept}{unrecorded}", counted(removed, "block", "blocks")), removed))
     }
 }
 

@@ -12,6 +12,8 @@ use crate::{
 };
 
 mod never_ban;
+mod queue;
+mod removed;
 mod told;
 
 impl World {
@@ -30,39 +32,61 @@ impl World {
     }
 
     fn import_as(&mut self, begin: ControlRequest, sources: &[&str]) -> ControlAnswer {
+        match self.commit(begin, sources) {
+            Ok(mut answer) => {
+                self.finish();
+                answer.try_recv().unwrap()
+            }
+            Err(refused) => refused,
+        }
+    }
+
+    /// Sends a list: the answer comes once it is in force.
+    fn commit(
+        &mut self,
+        begin: ControlRequest,
+        sources: &[&str],
+    ) -> Result<oneshot::Receiver<ControlAnswer>, ControlAnswer> {
         let now = self.now;
         let id = match self.guard().handle(begin, &OPERATOR, now) {
             ControlAnswer::Import(import) => import.id,
-            refused => return refused,
+            refused => return Err(refused),
         };
         let entries = (1..).zip(sources).map(|(line, text)| ImportEntry(line, text.parse().unwrap(), None, None));
         let entries = entries.collect();
         let taken = self.guard().handle(ControlRequest::BlockImportChunk { id, entries }, &OPERATOR, now);
-        let (sender, mut receiver) = oneshot::channel();
+        let (sender, receiver) = oneshot::channel();
         if !matches!(taken, ControlAnswer::Import(_)) {
-            return taken;
+            return Err(taken);
         }
         self.guard().import_commit((id, "ab".to_owned(), sources.is_empty()), &OPERATOR, sender, now);
-        self.finish();
-        receiver.try_recv().unwrap()
+        Ok(receiver)
+    }
+
+    /// What whoever removes a block is told.
+    fn unblock(&mut self, source: &str) -> String {
+        let (now, del) = (self.now, ControlRequest::BlockDel { source: source.parse().unwrap() });
+        match self.guard().handle_at_once(del, &OPERATOR, now) {
+            ControlAnswer::Done { message, .. } | ControlAnswer::Refused { message, .. } => message,
+            other => panic!("{other:?}"),
+        }
     }
 
     /// The file of the feed `f` says this by now, each line for so many seconds.
     fn file(&mut self, lines: &[(&str, Option<u64>)]) {
+        self.file_of("f", lines);
+        self.finish();
+    }
+
+    /// So does that of another feed, and nothing is done about it yet.
+    fn file_of(&mut self, name: &str, lines: &[(&str, Option<u64>)]) {
         let entry =
             |(line, (text, seconds)): (u32, &(&str, _))| ImportEntry(line, text.parse().unwrap(), *seconds, None);
         let entries = (1..).zip(lines).map(entry).collect();
-        let news = FeedNews::Changed(FileContent {
-            digest: "ab".to_owned(),
-            entries,
-            errors: Vec::new(),
-            failed: 0,
-            is_blank: false,
-        });
-        let feed = Feed::new("f".to_owned(), FeedPlace::File(PathBuf::new()), FeedPurpose::Ban);
+        let content = FileContent { digest: "ab".to_owned(), entries, errors: Vec::new(), failed: 0, is_blank: false };
+        let feed = Feed::new(name.to_owned(), FeedPlace::File(PathBuf::new()), FeedPurpose::Ban);
         let now = self.now;
-        self.guard().feed_file(feed, news, now);
-        self.finish();
+        self.guard().feed_file(feed, FeedNews::Changed(content), now);
     }
 
     /// A minute's work comes after so many seconds.
@@ -224,11 +248,9 @@ fn a_named_list_is_replaced_and_one_without_a_name_grows() {
     assert_eq!(world.guard().enforcer.repairs(), 0);
     done(&world.import(Some("a"), None, false, &[]), 0, 0, 2, 0);
     assert_eq!(world.kernel(), ["192.0.2.2", "192.0.2.9"]);
-    let now = world.now;
-    let del = ControlRequest::BlockDel { source: "192.0.2.9".parse().unwrap() };
-    assert!(matches!(world.guard().handle(del, &OPERATOR, now), ControlAnswer::Done { .. }));
-    world.finish();
+    assert_eq!(world.unblock("192.0.2.9"), "192.0.2.9 is no longer blocked");
     assert_eq!(world.kernel(), ["192.0.2.2"]);
+    let now = world.now;
     assert!(matches!(
         world.guard().handle(ControlRequest::BlockFlush, &OPERATOR, now),
         ControlAnswer::Done { changed: 1, .. }

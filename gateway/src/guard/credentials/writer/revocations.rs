@@ -96,14 +96,46 @@ impl CredentialWriterState {
         Ok((ControlAnswer::Revocations(Box::new(page)), Vec::new()))
     }
 
-    /// The file of revocations was read: what it says is in force, and what it says no longer is lifted if all of it could
-    /// be read.
-    pub(super) fn file(
+    /// The file of revocations was read. What the store cannot take is in force all the same, and written once that is
+    /// possible.
+    pub(super) fn take_file(&mut self, revoked: Vec<Revoked>, is_whole: bool, now: Now) -> CredentialWork {
+        let before = self.unwritten.replace(Unwritten { revoked, is_whole });
+        if let Some(worked) = self.write_file(now) {
+            return worked;
+        }
+        let before = before.map_or_else(Vec::new, |unwritten| unwritten.revoked);
+        let Some(Unwritten { revoked, is_whole }) = self.unwritten.take() else { return CredentialWork::default() };
+        let known: HashSet<&Revoked> = before.iter().collect();
+        let news: Vec<Revoked> = revoked.iter().filter(|one| !known.contains(one)).cloned().collect();
+        let changes = news.iter().cloned().map(CredentialChange::Revoked).collect();
+        // Nothing is lifted: whether anybody else revokes it is not known.
+        let revoked = if is_whole { revoked } else { before.into_iter().chain(news).take(revocation::MOST).collect() };
+        self.unwritten = Some(Unwritten { revoked, is_whole });
+        CredentialWork { changes, ..CredentialWork::default() }
+    }
+
+    /// Writes what the file said and the store does not have yet. `None`: there is nothing, or it cannot be written.
+    pub(super) fn write_file(&mut self, now: Now) -> Option<CredentialWork> {
+        let unwritten = self.unwritten.take()?;
+        match self.file(&unwritten.revoked, unwritten.is_whole, now) {
+            Ok(changes) => Some(CredentialWork { changes, records: self.unrecorded(), ..CredentialWork::default() }),
+            Err(error) => {
+                if self.store.is_some() {
+                    tracing::error!(%error, "the store of credentials could not be changed");
+                }
+                self.unwritten = Some(unwritten);
+                None
+            }
+        }
+    }
+
+    /// What the file says is in force, and what it says no longer is lifted if all of it could be read.
+    fn file(
         &mut self,
-        revoked: Vec<Revoked>,
+        revoked: &[Revoked],
         is_whole: bool,
         now: Now,
-    ) -> Result<((), Vec<CredentialChange>), CredentialError> {
+    ) -> Result<Vec<CredentialChange>, CredentialError> {
         let store = self.store()?;
         let mut changes = Vec::new();
         let mut gone = Vec::new();
@@ -126,7 +158,7 @@ impl CredentialWriterState {
         for revoked in revoked {
             let row = RevocationRow {
                 number: 0,
-                revoked,
+                revoked: revoked.clone(),
                 expires: None,
                 reason: String::new(),
                 actor: FILE.to_owned(),
@@ -141,6 +173,6 @@ impl CredentialWriterState {
             store::record(&change, "revocation_file", &json!({"added": added, "removed": removed}))?;
         }
         change.commit()?;
-        Ok(((), changes))
+        Ok(changes)
     }
 }

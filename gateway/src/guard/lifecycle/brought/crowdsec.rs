@@ -103,7 +103,7 @@ impl Service<'_> {
 
     /// Puts in force what CrowdSec has decided, if that has changed. It is a list like others: the same safety rules hold.
     fn list_decisions(&mut self, settings: &crowdsec::Settings, now: Now) {
-        if self.guard.has_work() || !self.crowdsec.take_change() {
+        if self.guard.has_lists() || !self.crowdsec.take_change() {
             return;
         }
         let place = FeedPlace::File(PathBuf::new());

@@ -47,7 +47,7 @@ impl Service<'_> {
         self.watched.fetches.configure(feeds, &in_force, now);
         self.watched.fetches.write();
         // What is on its way into force is judged first.
-        if self.guard.has_work() {
+        if self.guard.has_lists() {
             return;
         }
         for order in self.watched.fetches.due(feeds, &in_force, now) {

@@ -23,13 +23,13 @@ impl Service<'_> {
         let banning = feeds.iter().filter(|feed| feed.purpose == FeedPurpose::Ban).map(|feed| feed.name.as_str());
         let names: Vec<&str> = banning.chain(crowdsec).collect();
         self.guard.keep_feed_files(&names, Now::read());
-        if feeds.is_empty() || self.guard.has_work() {
+        if feeds.is_empty() {
             self.watched.feeds = Some(watcher);
             return;
         }
-        let digests = self.guard.feed_digests();
+        let (digests, has_lists) = (self.guard.feed_digests(), self.guard.has_lists());
         in_background(beside, move || {
-            let news = watcher.poll(&feeds, &digests);
+            let news = watcher.poll(&feeds, &digests, has_lists);
             let operators = if news.is_empty() { bans::LoggedIn::default() } else { bans::operators() };
             Done::Looked(watcher, news, operators)
         });

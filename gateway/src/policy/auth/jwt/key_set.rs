@@ -17,9 +17,12 @@ use super::keys::{JwtKeys, KeyName};
 use crate::{
     collections::swap::Swap,
     diagnostic::Diagnostic,
-    os::clock::Now,
+    os::{clock::Now, file::NamedFile},
     settings::jwt::{Issuer, KeyFetch, KeySource},
 };
+
+/// So far the clock may have been set back since keys were confirmed, in milliseconds: it was only set right.
+const SET_RIGHT: u64 = 60_000;
 
 /// A key to look for.
 #[derive(Debug)]
@@ -170,6 +173,13 @@ impl KeySet {
         keys.map_err(|found| found.into_iter().map(|one| one.under(&self.key)).collect())
     }
 
+    /// Whether the keys in force are those of `source`. A file may have been read again since.
+    pub(super) fn are_of(&self, source: &KeySource) -> bool {
+        let is_in_force =
+            |file: &NamedFile| self.keys.load().as_ref().as_ref().is_some_and(|it| it.are_of(&file.bytes));
+        source.key_set_file().is_none_or(is_in_force)
+    }
+
     /// Goes on with keys, whatever they are good for.
     pub(super) fn put(&self, keys: JwtKeys) {
         let all_stay = self.keys.load().as_ref().as_ref().is_none_or(|before| before.are_among(&keys));
@@ -187,11 +197,13 @@ impl KeySet {
     }
 
     /// Begins with keys that a process before this one fetched from `source`, and that were good at `confirmed`. They
-    /// are good as long as they would have been there.
+    /// are good as long as they would have been there. Where the clock was set back since, nobody knows how long that
+    /// is.
     pub fn adopt(&self, source: &str, document: &[u8], confirmed: u64, now: Now) {
+        let is_ahead = confirmed > now.unix_millis.saturating_add(SET_RIGHT);
         let age = now.unix_millis.saturating_sub(confirmed).saturating_mul(1_000_000);
         let left = self.stale_for().saturating_sub(age);
-        if self.source != source || left == 0 || self.keys.load().is_some() {
+        if self.source != source || is_ahead || left == 0 || self.keys.load().is_some() {
             return;
         }
         let Ok(keys) = JwtKeys::new(document) else { return };

@@ -55,6 +55,8 @@ pub struct JwtKeys {
     skipped: Vec<String>,
     /// They are one shared secret: its tokens may have any key id.
     is_secret: bool,
+    /// SHA-256 of what they were read from.
+    document: [u8; 32],
 }
 
 /// One public key.
@@ -89,9 +91,7 @@ impl VerificationKey {
     }
 
     fn new(kid: Option<&str>, algorithms: Algorithms, decoding: DecodingKey, key: &[u8]) -> Self {
-        let mut print = [0; 32];
-        print.copy_from_slice(digest(&SHA256, key).as_ref());
-        Self { kid: kid.map(Into::into), algorithms, is_declared: true, decoding, print }
+        Self { kid: kid.map(Into::into), algorithms, is_declared: true, decoding, print: sha256(key) }
     }
 
     /// What it verifies under this name.
@@ -191,7 +191,7 @@ impl JwtKeys {
             let hint = "make one by `openssl rand -hex 64`";
             return Err(diagnostic(format!("the secret has {} bytes; HS256 needs 32", secret.len())).hint(hint));
         }
-        Ok(Self { keys, skipped: Vec::new(), is_secret: true })
+        Ok(Self { keys, skipped: Vec::new(), is_secret: true, document: sha256(bytes) })
     }
 
     /// Reads a key set. Keys that cannot be used are [skipped](Self::skipped), unless none is left.
@@ -236,7 +236,7 @@ impl JwtKeys {
             diagnostics.extend(skipped.into_iter().map(|message| Diagnostic::new(AT, message)));
             return Err(diagnostics);
         }
-        Ok(Self { keys, skipped, is_secret: false })
+        Ok(Self { keys, skipped, is_secret: false, document: sha256(bytes) })
     }
 
     /// The keys of the set that cannot be used, and why.
@@ -285,6 +285,11 @@ impl JwtKeys {
         !matches!(self.find(name.kid.as_deref(), &name.algorithm), Err(Invalid { fault: TokenFault::UnknownKey, .. }))
     }
 
+    /// Whether they were read from this.
+    pub(super) fn are_of(&self, bytes: &[u8]) -> bool {
+        self.document == sha256(bytes)
+    }
+
     /// Whether all of them are among `others`, under the same names.
     pub(super) fn are_among(&self, others: &Self) -> bool {
         self.keys.iter().all(|key| others.keys.iter().any(|other| key.is_same(other)))
@@ -324,6 +329,12 @@ impl JwtKeys {
             None => Err(Invalid::forged("its alg is not its key's")),
         }
     }
+}
+
+fn sha256(bytes: &[u8]) -> [u8; 32] {
+    let mut found = [0; 32];
+    found.copy_from_slice(digest(&SHA256, bytes).as_ref());
+    found
 }
 
 /// A key id by which tokens could mean two keys for the same algorithm (RFC 7517 4.5). A key may be listed under its id for

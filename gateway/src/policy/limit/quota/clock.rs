@@ -55,7 +55,12 @@ impl QuotaSpan {
     /// The period that `now` is in, for a quota that was in none.
     pub(super) fn first(calendar: &Calendar, now: Now) -> Self {
         let (start, end) = calendar.around(wall(now));
-        Self { start, end, again: 0, ends: until(end, now) }
+        Self::of(start, end, 0, now)
+    }
+
+    /// A period that ends by the wall clock.
+    pub(super) fn of(start: i64, end: i64, again: u32, now: Now) -> Self {
+        Self { start, end, again, ends: until(end, now) }
     }
 
     /// The period that a quota is in at `now`.

@@ -146,7 +146,7 @@ impl<'d> At<'d> {
 }
 
 /// Reads JSON or YAML.
-fn parse(path: &Path, bytes: &[u8]) -> Result<Value, String> {
+pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value, String> {
     let is_comment = |line: &[u8]| line.trim_ascii().is_empty() || line.trim_ascii().starts_with(b"#");
     if bytes.split(|byte| *byte == b'\n').all(is_comment) {
         return Err("the document is empty".to_owned());

@@ -120,6 +120,11 @@ impl Parameters {
         }
     }
 
+    /// The headers that are judged.
+    pub(in crate::policy::validate) fn headers(&self) -> impl Iterator<Item = HeaderName> {
+        self.of(RequestPart::Header).filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+    }
+
     /// The names of the parameters of a part.
     fn of(&self, part: RequestPart) -> impl Iterator<Item = &str> {
         self.all.iter().filter(move |it| it.part == part).map(|it| &*it.name)

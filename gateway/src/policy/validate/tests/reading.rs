@@ -1,5 +1,5 @@
 //! What it means to judge a body safely, for all bytes there are: used by
-//! the tests here, and written for a fuzzer.
+//! the tests here, and by a fuzzer.
 //!
 //! Nothing panics or takes long, two readers of JSON read alike, the judge of schemas agrees with a library, and the firewall
 //! looks at every text that a strict reader finds.

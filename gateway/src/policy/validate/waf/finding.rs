@@ -1,11 +1,14 @@
 //! What rules have found in a request, and what it adds up to.
 
-use std::fmt;
+use std::{cmp::Reverse, fmt};
 
 use super::{exclusion::Exclusions, request::Collection, seclang::WafOutcome};
 
 /// The most findings that are told. All of them count.
 const MOST: usize = 32;
+
+/// The most findings that one line of the log names.
+const MOST_LOGGED: usize = 8;
 
 /// How much of a parameter's name is told, in bytes: it is the client's.
 const LONGEST_NAME: usize = 64;
@@ -45,12 +48,21 @@ pub struct WafVerdict {
 }
 
 impl WafVerdict {
-    /// For the log: the finding that counts most, and the score.
+    /// For the log: the first findings, the one that counts most before the others, and the score. An exception is written
+    /// for each of them.
     #[must_use]
     pub fn detail(&self) -> String {
-        let worst = self.findings.iter().rev().max_by_key(|finding| finding.score);
-        let worst = worst.map_or_else(String::new, ToString::to_string);
-        format!("{worst}, score {} of {}", self.score, self.threshold)
+        let mut findings: Vec<&Finding> = self.findings.iter().collect();
+        // Stable: those that count the same stay in their order.
+        findings.sort_by_key(|finding| Reverse(finding.score));
+        let mut detail = String::new();
+        for finding in findings.iter().take(MOST_LOGGED) {
+            detail += &format!("{finding}, ");
+        }
+        if let Some(more) = findings.len().checked_sub(MOST_LOGGED).filter(|more| *more > 0) {
+            detail += &format!("and {more} more, ");
+        }
+        detail + &format!("score {} of {}", self.score, self.threshold)
     }
 }
 
@@ -126,4 +138,36 @@ impl<'a> Findings<'a> {
 fn told(name: &[u8]) -> String {
     let name = String::from_utf8_lossy(name.get(..name.len().min(LONGEST_NAME)).unwrap_or_default());
     name.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_names_the_first_findings_and_no_value() {
+        let finding = |rule: &str, parameter: &str, score| Finding {
+            rule: rule.into(),
+            place: Collection::Query,
+            parameter: parameter.into(),
+            score,
+        };
+        let verdict = |findings| WafVerdict { score: 9, threshold: 5, is_attack: true, findings };
+        let many = (1..=10).map(|number| finding(&number.to_string(), "q", 2)).collect();
+        for (findings, expect) in [
+            (Vec::new(), "score 9 of 5"),
+            (vec![finding("xss", "q", 5)], "xss in query \"q\", score 9 of 5"),
+            (
+                vec![finding("a", "x", 2), finding("b", "y", 5), finding("c", "", 2)],
+                "b in query \"y\", a in query \"x\", c in query, score 9 of 5",
+            ),
+            (
+                many,
+                "1 in query \"q\", 2 in query \"q\", 3 in query \"q\", 4 in query \"q\", 5 in query \"q\", 6 in query \"q\", \
+                 7 in query \"q\", 8 in query \"q\", and 2 more, score 9 of 5",
+            ),
+        ] {
+            assert_eq!(verdict(findings).detail(), expect);
+        }
+    }
 }

@@ -172,8 +172,10 @@ fn forwarded(mut parts: Box<Parts>, body: Option<&[u8]>) -> Result<(), String> {
     headers::request(&mut expected, &told);
     let lines = headers::request_by_lines(&mut parts.headers, &told);
     parts.uri = target.origin().clone().into();
-    let (upload, data) =
-        (body.map_or(Upload::Empty, |data| Upload::Whole(Bytes::copy_from_slice(data))), body.unwrap_or_default());
+    let (upload, data) = (
+        body.map_or(Upload::Empty, |data| Upload::Whole(Bytes::copy_from_slice(data).into())),
+        body.unwrap_or_default(),
+    );
     let head = written(&UpstreamRequest::new(parts, upload, lines));
     lines_fault(&head)?;
     let mut sent = Bytes::from([head.as_slice(), data].concat());

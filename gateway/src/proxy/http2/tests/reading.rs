@@ -173,7 +173,11 @@ fn fields(block: &[u8]) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::{
-        super::frame::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADERS, PADDED, PRIORITY, Reason},
+        super::{
+            flow_control::STREAM_WINDOW,
+            frame::{CONTINUATION, DATA, END_HEADERS, END_STREAM, HAS_PRIORITY, HEADERS, PADDED, PRIORITY, Reason},
+            ready::SLOTS,
+        },
         *,
     };
     use crate::{os::file::seed, proxy::pieces::spoiled};
@@ -208,6 +212,91 @@ mod tests {
         for spoiled in spoiled(&bytes) {
             assert_eq!(fault(&spoiled), None, "{spoiled:?}");
         }
+    }
+
+    /// What becomes of a connection on which so many requests wait for their responses, if `build` comes behind them.
+    #[track_caller]
+    fn floods(waiting: usize, build: impl FnOnce(&mut Vec<u8>), expect: Option<Reason>) {
+        let mut bytes = PREFACE.to_vec();
+        frame::settings(&[], &mut bytes);
+        for number in (1..).step_by(2).take(waiting) {
+            frame::headers(&block("GET", "/p", &[]), ENDS, number, &mut bytes);
+        }
+        build(&mut bytes);
+        let found = UNCONNECTED.with(|unconnected| read(unconnected.as_ref().unwrap(), &bytes, Cut::Whole));
+        assert_eq!((found.seen.len(), found.error.map(|error| error.0)), (waiting, expect), "{:?}", found.error);
+    }
+
+    /// Streams over the limit, and what comes for streams that were reset: what can have been on its way, and more.
+    #[test]
+    fn h08_what_is_refused_counts_once_it_is_far_too_much() {
+        // The first stream behind those that there may be.
+        const REFUSED: u32 = 257;
+        let post = block("POST", "/p", &[]);
+        let mut trailers = Vec::new();
+        hpack::field(b"x-a", b"b", &mut trailers);
+        let calm = Some(Reason::EnhanceYourCalm);
+        // All heads first, then all ends: a client that does not know yet how many it may begin.
+        for (uploads, expect) in [(600, None), (5_000, None), (6_100, calm)] {
+            let numbers = || (REFUSED..).step_by(2).take(uploads);
+            let build = |out: &mut Vec<u8>| {
+                numbers().for_each(|number| frame::headers(&post, GOES_ON, number, out));
+                numbers().for_each(|number| frame(DATA, END_STREAM, number, b"x", out));
+            };
+            floods(SLOTS, build, expect);
+        }
+        type Piece<'a> = &'a dyn Fn(&mut Vec<u8>);
+        let pieces: [Piece<'_>; 3] = [
+            &|out| frame(DATA, END_STREAM, REFUSED, b"", out),
+            &|out| frame::headers(&trailers, ENDS, REFUSED, out),
+            &|out| frame(DATA, 0, REFUSED, b"x", out),
+        ];
+        for piece in pieces {
+            for (count, expect) in [(900, None), (1_100, calm)] {
+                let build = |out: &mut Vec<u8>| {
+                    frame::headers(&post, GOES_ON, REFUSED, out);
+                    // All that its window lets come.
+                    (0..STREAM_WINDOW / 16_384).for_each(|_| frame(DATA, 0, REFUSED, &[0; 16_384], out));
+                    (0..count).for_each(|_| piece(out));
+                };
+                floods(SLOTS, build, expect);
+            }
+        }
+        // One that is refused by 431 has ended once its client has ended it.
+        for (count, expect) in [(1, None), (1_100, calm)] {
+            let build = |out: &mut Vec<u8>| {
+                frame::headers(&block("POST", "/", &[("x", &"y".repeat(900))]), GOES_ON, 1, out);
+                (0..count).for_each(|_| frame(DATA, END_STREAM, 1, b"", out));
+            };
+            floods(0, build, expect);
+        }
+    }
+
+    /// Trailers of a request that nobody serves are no fault: of one that comes too late in a drain, and of one that
+    /// is answered 431.
+    #[test]
+    fn trailers_of_what_is_not_served_are_passed_over() {
+        let mut begin = PREFACE.to_vec();
+        frame::settings(&[], &mut begin);
+        let request = |more: &[(&str, &str)]| {
+            let (mut bytes, mut trailers) = (Vec::new(), Vec::new());
+            hpack::field(b"x-a", b"b", &mut trailers);
+            frame::headers(&block("POST", "/p", more), GOES_ON, 1, &mut bytes);
+            frame(DATA, 0, 1, b"x", &mut bytes);
+            frame::headers(&trailers, ENDS, 1, &mut bytes);
+            bytes
+        };
+        UNCONNECTED.with(|unconnected| {
+            let (unconnected, probe) = (unconnected.as_ref().unwrap(), Probe::default());
+            let mut session = begun(unconnected, &probe);
+            assert_eq!(session.receive(&begin), Ok(()));
+            session.finish_shutdown();
+            assert_eq!(session.receive(&request(&[])), Ok(()));
+            assert_eq!((session.streams.active(), probe.seen.take()), (0, Vec::new()));
+            let large = [begin, request(&[("x", &"y".repeat(900))])].concat();
+            let found = read(unconnected, &large, Cut::Whole);
+            assert_eq!((found.error, found.streams), (None, 1));
+        });
     }
 
     #[test]

@@ -29,6 +29,7 @@ impl Control<'_> {
         let in_force = self.configurations.in_force();
         self.telemetry.add_introspections(in_force.snapshot.authenticators.introspection());
         self.telemetry.add_verifications(in_force.snapshot.authenticators.take_verifications());
+        self.telemetry.add_unchecked(in_force.snapshot.authenticators.tables().take_unchecked());
         let upstreams = &in_force.upstreams;
         let pools = upstreams.iter().map(|upstream| {
             let (idle, busy) = upstream.state.connections();
@@ -45,6 +46,8 @@ impl Control<'_> {
         let deprecated = in_force.snapshot.deprecated_calls();
         let deprecated: Vec<_> =
             deprecated.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
+        let reported = in_force.snapshot.request_violations();
+        let reported: Vec<_> = reported.map(|(api, rule, count)| (api.to_owned(), rule, count)).collect();
         let broken = in_force.snapshot.response_violations();
         let broken: Vec<_> =
             broken.map(|(api, operation, count)| (api.to_owned(), operation.to_owned(), count)).collect();
@@ -55,6 +58,7 @@ impl Control<'_> {
             now: clock::monotonic(),
             authenticators: &in_force.snapshot.authenticators,
             distinct: &distinct,
+            reported_requests: &reported,
             broken_responses: &broken,
             unjudged_responses: &unjudged,
             deprecated: &deprecated,

@@ -61,6 +61,7 @@ impl TelemetrySums {
     fn authentication(&self, samples: &mut Samples) {
         samples.count(Metric::Authentications, &["accepted"], self.authenticated);
         samples.count(Metric::TokenVerifications, &[], self.verifications);
+        samples.count(Metric::TokensUnchecked, &[], self.unchecked);
         for reject in Reject::ALL.iter().filter(|reject| reject.row().status == http::StatusCode::UNAUTHORIZED) {
             let label = reject.row().label;
             samples.count(Metric::Authentications, &[label], self.refused.get(label).copied().unwrap_or(0));
@@ -139,6 +140,9 @@ fn process(samples: &mut Samples, current: &Current<'_>) {
 fn contracts(samples: &mut Samples, current: &Current<'_>) {
     for (api, operation, count) in current.deprecated {
         samples.count(Metric::DeprecatedCalls, &[api.as_str(), operation.as_str()], *count);
+    }
+    for (api, rule, count) in current.reported_requests {
+        samples.count(Metric::RequestViolations, &[api.as_str(), *rule], *count);
     }
     for (api, operation, count) in current.broken_responses {
         samples.count(Metric::ResponseViolations, &[api.as_str(), operation.as_str()], *count);

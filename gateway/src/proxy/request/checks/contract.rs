@@ -12,7 +12,7 @@ use crate::{
         schema::Schema,
     },
     proxy::{generation::Generation, request::exchange::Exchange},
-    refusal::{Refusal, Reject},
+    refusal::{Refusal, Reject, violation},
     snapshot::CompiledRoute,
 };
 
@@ -46,7 +46,7 @@ pub(in crate::proxy::request) fn find<'a>(
         }
         // Without an operation, nobody has access where the document says who has.
         Err(_) if route.is_report_only => {
-            exchange.outcome.would_refuse = Some("no operation of the API".into());
+            report(route, Refusal::new(Reject::NotFound, "no operation of the API"), exchange);
             Ok(route)
         }
         Err(NoOperation::NotFound) => Err(Refusal::new(Reject::NotFound, "no path of the API")),
@@ -56,6 +56,15 @@ pub(in crate::proxy::request) fn find<'a>(
             Err(Refusal::new(Reject::MethodNotAllowed, "no method of the API's path"))
         }
     }
+}
+
+/// Counts and notes what a contract that only reports would have refused a request for.
+pub(in crate::proxy::request) fn report(route: &CompiledRoute, refusal: Refusal, exchange: &mut Exchange) {
+    if let Some(contract) = &route.contract {
+        contract.note_reported(&refusal);
+    }
+    let listed = (!refusal.violations.is_empty()).then(|| violation::listed(&refusal.violations).into());
+    exchange.outcome.would_refuse = Some(listed.unwrap_or(refusal.detail));
 }
 
 /// Judges the parameters of a request, and says what its body is judged by. `length`: that of its body, where it is known.
@@ -83,7 +92,7 @@ pub(in crate::proxy::request) fn judge_head(
         Ok(BodyReading::Whole) => Ok(Some(BodyRule::Contract(Arc::clone(contract), operation))),
         Ok(BodyReading::Pass) => Ok(None),
         Err(refusal) if route.is_report_only => {
-            exchange.outcome.would_refuse = Some(refusal.detail);
+            report(route, refusal, exchange);
             Ok(None)
         }
         Err(refusal) => Err(refusal),

@@ -6,7 +6,10 @@
 use bytes::Bytes;
 use http::request::Parts;
 
-use super::{contract::BodyRule, inspect::Inspection};
+use super::{
+    contract::{self, BodyRule},
+    inspect::Inspection,
+};
 use crate::{
     policy::validate::coding::ContentCoding,
     proxy::{generation::Generation, request::exchange::Exchange},
@@ -86,7 +89,7 @@ impl Readers {
             waf.skip();
         }
         if self.rule.is_some() {
-            exchange.outcome.would_refuse = Some(refusal.detail);
+            contract::report(route, refusal, exchange);
         }
         *self = Self { rule: None, inspection: Inspection::Head };
         Ok(())

@@ -101,10 +101,24 @@ pub(in crate::proxy::request) fn settle(
     }
 }
 
+/// Notes the headers that a response goes out with, where the access log has some of them.
+pub(in crate::proxy::request) fn note(
+    listener: &ListenerRef,
+    response: Response<ResponseBody>,
+) -> Response<ResponseBody> {
+    if listener.snapshot().access_log.response_headers.is_empty() {
+        return response;
+    }
+    let (head, mut body) = response.into_parts();
+    body.note(&head.headers);
+    Response::from_parts(head, body)
+}
+
 /// The headers that every response bears, whoever makes it: HSTS, CORS and what is left of limits.
 pub(in crate::proxy::request) struct CommonHeaders<'a> {
     hsts: Option<&'a HeaderValue>,
-    cors: Option<&'a cors::CorsPolicy>,
+    /// What pages may read, and the page that asks.
+    cors: Option<(&'a cors::CorsPolicy, Option<HeaderValue>)>,
     limit: Option<(&'a Limits, RateLimitHeaders)>,
     /// The response is an upstream's.
     is_relayed: bool,
@@ -126,11 +140,12 @@ impl<'a> CommonHeaders<'a> {
         let hsts = hsts.and_then(|hsts| hsts.of(exchange.request.target.as_ref().map(Target::host)));
         let group = exchange.compiled_route().map_or(exchange.routing.cors, |route| route.cors);
         let limit = listener.snapshot().limits.as_ref().zip(exchange.told_limit());
-        Self { hsts, cors: group.and_then(|group| listener.snapshot().cors.get(group)), limit, is_relayed }
+        let cors = group.and_then(|group| listener.snapshot().cors.get(group));
+        Self { hsts, cors: cors.map(|group| (group, exchange.request.origin.clone())), limit, is_relayed }
     }
 
-    /// Writes them. `origin`: the page that asks.
-    pub(in crate::proxy::request) fn write(self, origin: Option<&HeaderValue>, response: &mut Response<ResponseBody>) {
+    /// Writes them.
+    pub(in crate::proxy::request) fn write(self, response: &mut Response<ResponseBody>) {
         if let Some(hsts) = self.hsts {
             response.headers_mut().insert(header::STRICT_TRANSPORT_SECURITY, hsts.clone());
         }
@@ -143,8 +158,8 @@ impl<'a> CommonHeaders<'a> {
             }
         }
         // No page reads the answer to an upgrade.
-        if let Some(group) = self.cors.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
-            group.tell(origin, self.is_relayed, response.headers_mut());
+        if let Some((group, origin)) = self.cors.filter(|_| response.status() != StatusCode::SWITCHING_PROTOCOLS) {
+            group.tell(origin.as_ref(), self.is_relayed, response.headers_mut());
         }
     }
 }

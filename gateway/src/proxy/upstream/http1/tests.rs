@@ -32,7 +32,7 @@ fn run<F: Future>(future: F) -> F::Output {
 }
 
 fn request(method: &str, body: &[u8]) -> UpstreamRequest {
-    let upload = if body.is_empty() { Upload::Empty } else { Upload::Whole(Bytes::copy_from_slice(body)) };
+    let upload = if body.is_empty() { Upload::Empty } else { Upload::Whole(Bytes::copy_from_slice(body).into()) };
     let head = Request::builder().method(method).uri("/a?b=c").header("host", "a.example").body(()).unwrap();
     UpstreamRequest::new(Box::new(head.into_parts().0), upload, b"x-own: 1\r\n".to_vec())
 }

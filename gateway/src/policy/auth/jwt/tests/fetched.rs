@@ -106,10 +106,14 @@ fn keys_of_the_process_before() {
     let token = issuer.with_claims(&good());
     let kept = JwtKeys::reduce(issuer.set().as_bytes()).unwrap();
     assert!(!kept.windows(5).any(|it| it == b"\"enc\"") && kept.len() < issuer.set().len());
-    let hour = 3_600_000;
+    let (minute, hour) = (60_000, 3_600_000_i64);
     let source = "https://issuer.example at http://localhost:9100/jwks";
     for (source, kept, age, expect) in [
         (source, &*kept, 0, "ann"),
+        // The clock was set back: how old they are is not known. By a little, it was only set right.
+        (source, &*kept, -minute, "ann"),
+        (source, &*kept, -minute - 1, "needs Some(\"ed\")"),
+        (source, &*kept, -48 * hour, "needs Some(\"ed\")"),
         (source, &*kept, 23 * hour, "ann"),
         (source, &*kept, 24 * hour, "needs Some(\"ed\")"),
         ("https://issuer.example at http://localhost:9100/others", &*kept, 0, "needs Some(\"ed\")"),
@@ -117,7 +121,7 @@ fn keys_of_the_process_before() {
     ] {
         let jwt = Jwt::new(&fetched()).unwrap();
         let set = jwt.fetched().next().unwrap();
-        set.adopt(source, kept, now().unix_millis - age, now());
+        set.adopt(source, kept, now().unix_millis.saturating_add_signed(-age), now());
         assert_eq!(outcome(&jwt, &token, &[], now()), expect, "{source} {age}");
         // They are no better than they were.
         if expect == "ann" && age > 0 {
@@ -157,5 +161,28 @@ fn a_file_that_has_changed() {
     ] {
         assert_eq!(jwt.renew(&files).is_ok(), is_good, "{files:?}");
         assert_eq!([&first, &second].map(|token| outcome(&jwt, token, &[], now())), expect, "{files:?}");
+    }
+}
+
+/// A file that was read again and then put back: the settings are those of the start, and the keys in force are not.
+#[test]
+fn a_reload_takes_the_keys_of_its_own_files() {
+    let (old, new) = (Issuer::new(), Issuer::new());
+    let tokens = [&old, &new].map(|issuer| issuer.with_claims(&good()));
+    let forged = "InvalidToken Some(ForgedToken) None";
+    for (renewed, reloaded, is_shared, expect) in [
+        (None, &old, true, ["ann", forged]),
+        (None, &new, false, [forged, "ann"]),
+        (Some(&new), &old, false, ["ann", forged]),
+        (Some(&new), &new, false, [forged, "ann"]),
+        (Some(&old), &old, true, ["ann", forged]),
+    ] {
+        let jwt = Arc::new(old.jwt());
+        if let Some(issuer) = renewed {
+            jwt.renew(&[(PathBuf::from("jwks.json"), issuer.set().into_bytes())]).unwrap();
+        }
+        let next = jwt.succeeded_by(&reloaded.settings()).unwrap();
+        assert_eq!(Arc::ptr_eq(&next, &jwt), is_shared);
+        assert_eq!(tokens.each_ref().map(|token| outcome(&next, token, &[], now())), expect, "{is_shared}");
     }
 }

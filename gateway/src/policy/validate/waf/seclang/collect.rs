@@ -6,7 +6,7 @@ use super::{
     super::{
         decode,
         parts::Parts,
-        request::{Collection, Values},
+        request::{Collection, Values, WafRequest},
     },
     operator,
     targets::Variable,
@@ -87,6 +87,17 @@ impl Items {
         items.add(&[Variable::ReqbodyProcessor], Collection::Other, b"", processor.as_bytes());
         items.sizes(0, 0);
         items
+    }
+
+    /// The request as one value: its line, its headers, and its body as far as that is text.
+    pub(super) fn set_full_request(&mut self, request: &WafRequest<'_>, body: &[u8]) {
+        let mut full = format!("{} {} {}\r\n", request.method, request.target, request.protocol).into_bytes();
+        for &(name, value) in request.headers {
+            full.extend([name.as_bytes(), b": ", value, b"\r\n"].concat());
+        }
+        full.extend(b"\r\n");
+        full.extend(body);
+        self.set(Variable::FullRequest, &full);
     }
 
     /// What its body has, besides.

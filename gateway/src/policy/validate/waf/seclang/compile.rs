@@ -32,6 +32,8 @@ pub(in crate::policy::validate::waf) struct CompiledRules {
     /// How many rules run, and how many of them can refuse a request.
     pub(in crate::policy::validate::waf) rules: usize,
     pub(in crate::policy::validate::waf) refusing: usize,
+    /// Whether a rule names `FULL_REQUEST`. It is a copy of the whole request, so nobody else pays for it.
+    pub(super) reads_full_request: bool,
     /// The numbers and tags of all rules, also of those that do not run.
     pub(in crate::policy::validate::waf) numbers: BTreeSet<u32>,
     pub(in crate::policy::validate::waf) tags: BTreeSet<String>,
@@ -166,6 +168,8 @@ impl<'a> Compiler<'a> {
     fn directive(&mut self, directive: Directive, depth: usize) {
         self.line = directive.line;
         let Directive { name, arguments, .. } = directive;
+        self.compiled.reads_full_request |=
+            arguments.iter().any(|argument| argument.to_ascii_uppercase().contains("FULL_REQUEST"));
         let argument = |index: usize| arguments.get(index).map(String::as_str);
         let first = argument(0).unwrap_or_default();
         let read = match &*name.to_ascii_lowercase() {
@@ -340,12 +344,7 @@ impl<'a> Compiler<'a> {
                 }
             }
         }
-        let rules = self.compiled.phases.iter().flatten().filter_map(|step| match step {
-            Step::Rule(rule) => Some(rule),
-            Step::Marker(_) => None,
-        });
-        self.compiled.rules = rules.clone().count();
-        self.compiled.refusing = rules.filter(|rule| rule.can_refuse()).count();
+        self.count();
         if !self.bounded.is_empty() {
             let ids: Vec<String> = self.bounded.iter().map(ToString::to_string).collect();
             let message = "have a pattern with lookarounds or backreferences, which looks at 2 KiB in 20,000 steps";
@@ -364,5 +363,35 @@ impl<'a> Compiler<'a> {
             ));
         }
         Ok(self.compiled)
+    }
+
+    /// Counts the rules that run, and tells those that look at what never has a value.
+    fn count(&mut self) {
+        let CompiledRules { phases, rules, refusing, warnings, .. } = &mut self.compiled;
+        // By what has no value, the phase, and whether another variable has one.
+        let mut blind: BTreeMap<(String, usize, bool), Vec<String>> = BTreeMap::new();
+        for (steps, phase) in phases.iter().zip(1..) {
+            for step in steps {
+                let Step::Rule(rule) = step else { continue };
+                *rules += 1;
+                *refusing += usize::from(rule.can_refuse(phase));
+                let without: Vec<&str> = rule.without_value(phase).into_iter().collect();
+                if !without.is_empty() {
+                    let can_match = rule.links.iter().all(|link| link.sees_value(phase));
+                    let ids = blind.entry((without.join(", "), phase, can_match)).or_default();
+                    ids.push(rule.name.clone());
+                }
+            }
+        }
+        for ((names, phase, can_match), ids) in blind {
+            let (rules, never) = match ids.len() {
+                1 => ("rule", " never matches"),
+                _ => ("rules", " never match"),
+            };
+            let never = if can_match { "" } else { never };
+            let have = if names.contains(", ") { "have" } else { "has" };
+            let ids = ids.join(", ");
+            warnings.push(format!("{rules} {ids}{never}: {names} {have} no value in phase {phase}"));
+        }
     }
 }

@@ -1,5 +1,7 @@
 //! Rules as they are run.
 
+use std::collections::BTreeSet;
+
 use super::{
     macros::Template,
     operator::{Kind, RuleOperator},
@@ -34,11 +36,17 @@ pub(super) struct SecRule {
 }
 
 impl SecRule {
-    /// Whether it refuses a request that it matches, and can match one.
-    pub(super) fn can_refuse(&self) -> bool {
+    /// Whether it refuses a request that it matches, and can match one in this phase.
+    pub(super) fn can_refuse(&self, phase: usize) -> bool {
         let never =
             |link: &ChainedRule| matches!(&link.operator, Some(RuleOperator { is_negated: false, kind: Kind::Never }));
-        self.disruptive == Disruptive::Deny && !self.links.iter().any(never)
+        self.disruptive == Disruptive::Deny && !self.links.iter().any(|link| never(link) || !link.sees_value(phase))
+    }
+
+    /// The variables that it looks at and that never have a value in this phase.
+    pub(super) fn without_value(&self, phase: usize) -> BTreeSet<&str> {
+        let seen = self.links.iter().flat_map(ChainedRule::seen);
+        seen.filter(|target| !target.can_have_value(phase)).map(|target| &*target.name).collect()
     }
 }
 
@@ -55,6 +63,18 @@ pub(super) struct ChainedRule {
     pub(super) captures: bool,
     pub(super) sets: Vec<SetVar>,
     pub(super) controls: Vec<Control>,
+}
+
+impl ChainedRule {
+    /// What it looks at.
+    fn seen(&self) -> impl Iterator<Item = &RuleTarget> {
+        self.targets.iter().filter(|target| !target.is_excluded)
+    }
+
+    /// Whether its operator ever gets a value to judge in this phase. Without one, no request matches.
+    pub(super) fn sees_value(&self, phase: usize) -> bool {
+        self.operator.is_none() || self.seen().any(|target| target.can_have_value(phase))
+    }
 }
 
 /// What becomes of a request that a rule has matched.

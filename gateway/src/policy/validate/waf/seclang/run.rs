@@ -72,9 +72,12 @@ pub(in crate::policy::validate::waf) fn run<'a>(
         outcome: WafOutcome::default(),
     };
     let [head, body] = &compiled.phases;
+    if compiled.reads_full_request {
+        transaction.items.set_full_request(&values.request, b"");
+    }
     transaction.phase(head);
     if transaction.goes_on() {
-        transaction.take_body(values);
+        transaction.take_body(values, compiled.reads_full_request);
         transaction.phase(body);
     }
     let read = |name: &str| transaction.variables.get(name).map(|value| operator::number(value));
@@ -164,16 +167,19 @@ impl<'a> Transaction<'a, '_> {
         }
     }
 
-    fn take_body(&mut self, values: &Values<'_>) {
+    fn take_body(&mut self, values: &Values<'_>, reads_full_request: bool) {
         let format = [Format::Form, Format::Json, Format::Multipart, Format::Xml];
         let format = format.into_iter().find(|format| format.name() == self.processor);
-        if format == values.format {
-            self.items.add_body(values.request.body, &values.parts, &self.processor);
-            return;
+        let request = &values.request;
+        let read_anew = (format != values.format).then(|| {
+            let content_type = String::from_utf8_lossy(request.header("content-type").unwrap_or_default());
+            body::read(format, &content_type, request.body)
+        });
+        let parts = read_anew.as_ref().unwrap_or(&values.parts);
+        self.items.add_body(request.body, parts, &self.processor);
+        if reads_full_request {
+            self.items.set_full_request(request, &parts.text_of(request.body));
         }
-        let content_type = String::from_utf8_lossy(values.request.header("content-type").unwrap_or_default());
-        let parts = body::read(format, &content_type, values.request.body);
-        self.items.add_body(values.request.body, &parts, &self.processor);
     }
 
     /// Whether all links match; then the rule does what it says.

@@ -43,7 +43,6 @@ pub(super) enum Variable {
     RequestProtocol,
     RequestUri,
     RequestUriRaw,
-    Rule,
     ServerName,
     Tx,
     UniqueId,
@@ -91,7 +90,7 @@ const NAMES: &[(&str, Variable)] = &[
     ("REQUEST_PROTOCOL", Variable::RequestProtocol),
     ("REQUEST_URI", Variable::RequestUri),
     ("REQUEST_URI_RAW", Variable::RequestUriRaw),
-    ("RULE", Variable::Rule),
+    ("RULE", Variable::Empty),
     ("SERVER_NAME", Variable::ServerName),
     ("TX", Variable::Tx),
     ("UNIQUE_ID", Variable::UniqueId),
@@ -112,6 +111,22 @@ impl Variable {
         NAMES.iter().find(|(known, _)| *known == name).map(|(_, variable)| *variable)
     }
 
+    /// Whether it has no value before the body is read.
+    const fn is_of_body(self) -> bool {
+        matches!(
+            self,
+            Self::ArgsPost
+                | Self::ArgsPostNames
+                | Self::Files
+                | Self::FilesNames
+                | Self::MultipartPartHeaders
+                | Self::MultipartStrictError
+                | Self::ReqbodyError
+                | Self::RequestBody
+                | Self::Xml
+        )
+    }
+
     /// The name in `MATCHED_VAR_NAME`.
     pub(super) fn name(self) -> &'static str {
         NAMES.iter().find(|(_, variable)| *variable == self).map_or("", |(name, _)| name)
@@ -130,6 +145,8 @@ pub(super) enum Selector {
 /// What a rule looks at.
 #[derive(Debug)]
 pub(super) struct RuleTarget {
+    /// As the file has it, without its member.
+    pub(super) name: Box<str>,
     pub(super) variable: Variable,
     pub(super) selector: Selector,
     /// It is taken away from what the others have.
@@ -139,6 +156,11 @@ pub(super) struct RuleTarget {
 }
 
 impl RuleTarget {
+    /// Whether a rule of this phase ever sees a value of it. A number of members is one.
+    pub(super) fn can_have_value(&self, phase: usize) -> bool {
+        self.is_count || self.variable != Variable::Empty && (phase > 1 || !self.variable.is_of_body())
+    }
+
     /// Whether it has the member of this name.
     pub(super) fn has(&self, name: &[u8]) -> bool {
         match &self.selector {
@@ -163,7 +185,7 @@ fn split(text: &str) -> Vec<&str> {
     let (mut found, mut begin, mut in_pattern, mut before) = (Vec::new(), 0, false, ' ');
     for (at, character) in text.char_indices() {
         match character {
-            '/' if before == ':' && !in_pattern => in_pattern = true,
+            '/' if !in_pattern => in_pattern = begins_pattern(text.get(begin..at).unwrap_or_default()),
             '/' if in_pattern && before != '\\' => in_pattern = false,
             '|' | ',' if !in_pattern => {
                 found.push(text.get(begin..at).unwrap_or_default());
@@ -175,6 +197,12 @@ fn split(text: &str) -> Vec<&str> {
     }
     found.push(text.get(begin..).unwrap_or_default());
     found
+}
+
+/// Whether a slash behind this begins a pattern. `XML` has paths there: `XML:/*|XML://@*` are two targets.
+fn begins_pattern(before: &str) -> bool {
+    let name = before.strip_suffix('\'').unwrap_or(before).strip_suffix(':');
+    name.is_some_and(|name| !name.trim().trim_start_matches(['!', '&']).eq_ignore_ascii_case("xml"))
 }
 
 fn target(text: &str) -> Result<RuleTarget, String> {
@@ -190,5 +218,5 @@ fn target(text: &str) -> Result<RuleTarget, String> {
             None => Selector::Name(text.to_ascii_lowercase()),
         },
     };
-    Ok(RuleTarget { variable, selector, is_excluded, is_count })
+    Ok(RuleTarget { name: name.to_ascii_uppercase().into(), variable, selector, is_excluded, is_count })
 }

@@ -86,8 +86,20 @@ fn operators_and_variables() {
         ("REQBODY_ERROR \"!@eq 0\"", "/", &json, "{", true),
         ("XML:/* \"@contains evil\"", "/", &[("content-type", "text/xml")], "<a><b>is &#101;vil</b></a>", true),
         ("XML://@* \"@streq c\"", "/", &[("content-type", "text/xml")], "<a b='c'/>", true),
+        ("XML:/*|XML://@* \"@streq c\"", "/", &[("content-type", "text/xml")], "<a b='c'/>", true),
+        ("XML:/*|XML://@* \"@contains evil\"", "/", &[("content-type", "text/xml")], "<a b='c'>evil</a>", true),
+        ("ARGS|XML:/*|XML://@*|REQUEST_BODY \"@contains evil\"", "/?q=evil", &[], "", true),
+        ("ARGS:/^(?:a|b)\\/c$/|ARGS:d \"@streq x\"", "/?b/c=x", &[], "", true),
+        ("ARGS:/^(?:a|b)$/|ARGS:d \"@streq x\"", "/?d=x", &[], "", true),
+        ("ARGS:'/^(?:a|b)$/'|ARGS:d \"@streq x\"", "/?b=x", &[], "", true),
         ("ARGS_COMBINED_SIZE \"@ge 4\"", "/?ab=cd", &[], "", true),
         ("UNIQUE_ID \"@unconditionalMatch\"", "/", &[], "", true),
+        ("FULL_REQUEST \"@beginsWith POST /a?b HTTP/1.1\"", "/a?b", &[], "", true),
+        ("FULL_REQUEST \"@rx \\r\\nx-mode: evil\\r\\n\"", "/", &[("x-mode", "evil")], "", true),
+        ("FULL_REQUEST \"@endsWith a=evil\"", "/", &form, "a=evil", true),
+        ("FULL_REQUEST \"@contains evil\"", "/", &form, "a=good", false),
+        ("RESPONSE_BODY \"@unconditionalMatch\"", "/", &form, "a=b", false),
+        ("&IP:count \"@eq 0\"", "/", &[], "", true),
     ] {
         let text = format!("SecRule {rule} \"id:1,phase:2,t:none,log,pass\"");
         check(&text, target, headers, body, if matches { &["1"] } else { &[] });
@@ -179,6 +191,58 @@ fn faults_are_named_by_their_lines() {
     let others =
         ["rules for responses (phases 3 and 4) do not run: a.conf (1)", "1 rule for logs (phase 5) does not run"];
     assert_eq!(warnings[1..], others);
+}
+
+/// The head is known in phase 1 already.
+#[test]
+fn a_full_request_of_the_first_phase_has_no_body() {
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    for (phase, target, body, expect) in [(1, "/evil", "", true), (1, "/", "a=evil", false), (2, "/", "a=evil", true)] {
+        let text = format!("SecRule FULL_REQUEST \"@contains evil\" \"id:1,phase:{phase},log,pass\"");
+        check(&text, target, &form, body, if expect { &["1"] } else { &[] });
+    }
+    let by_name = "SecAction \"id:1,phase:2,nolog,pass,setvar:'tx.all=%{full_request}'\"\n\
+        SecRule TX:all \"@contains a=evil\" \"id:2,phase:2,log,pass\"";
+    check(by_name, "/", &form, "a=evil", &["2"]);
+}
+
+/// A rule that looks only at what never has a value has no effect: it is told, and refuses nothing.
+#[test]
+fn rules_that_see_no_value_are_told_and_can_refuse_nothing() {
+    for (rules, refusing, warnings) in [
+        ("SecRule ARGS \"@rx a\" \"id:1,phase:2,deny\"", 1, &[][..]),
+        ("SecRule FULL_REQUEST \"@rx a\" \"id:1,phase:2,deny\"", 1, &[]),
+        (
+            "SecRule RESPONSE_BODY|RULE:id \"@rx a\" \"id:1,phase:2,deny\"",
+            0,
+            &["rule 1 never matches: RESPONSE_BODY, RULE have no value in phase 2"],
+        ),
+        ("SecRule USER \"!@rx a\" \"id:1,phase:1,deny\"", 0, &["rule 1 never matches: USER has no value in phase 1"]),
+        ("SecRule IP:a|ARGS \"@rx a\" \"id:1,phase:2,deny\"", 1, &["rule 1: IP has no value in phase 2"]),
+        (
+            "SecRule ARGS \"@rx a\" \"id:1,phase:2,deny,chain\"\nSecRule SESSION:a \"@rx a\" \"t:none\"\n\
+             SecRule MULTIPART_UNMATCHED_BOUNDARY|INBOUND_DATA_ERROR \"@eq 1\" \"id:2,phase:2,deny\"\n\
+             SecRule SESSION:b \"@rx a\" \"id:3,phase:2,deny\"",
+            0,
+            &[
+                "rule 2 never matches: INBOUND_DATA_ERROR, MULTIPART_UNMATCHED_BOUNDARY have no value in phase 2",
+                "rules 1, 3 never match: SESSION has no value in phase 2",
+            ],
+        ),
+        ("SecRule &SESSION:a \"@eq 0\" \"id:1,phase:2,deny\"", 1, &[]),
+        ("SecRule ARGS|!IP:a \"@rx a\" \"id:1,phase:2,deny\"", 1, &[]),
+        (
+            "SecRule REQUEST_BODY|XML:/* \"@rx a\" \"id:1,phase:1,deny\"",
+            0,
+            &["rule 1 never matches: REQUEST_BODY, XML have no value in phase 1"],
+        ),
+        ("SecRule REQUEST_BODY \"@rx a\" \"id:1,phase:2,deny\"", 1, &[]),
+        ("SecAction \"id:1,phase:1,deny\"", 1, &[]),
+    ] {
+        let compiled = compiled(rules);
+        assert_eq!(compiled.refusing, refusing, "{rules}");
+        assert_eq!(compiled.warnings, warnings, "{rules}");
+    }
 }
 
 #[test]

@@ -1,5 +1,5 @@
 //! What of a request the rules look at, for whoever knows what a strict reader finds in it: used by
-//! the tests here, and written for a fuzzer.
+//! the tests here, and by a fuzzer.
 
 use super::{
     parts::Pair,
