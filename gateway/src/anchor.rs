@@ -1,5 +1,6 @@
-//! The signed head of the audit chain, as it is given to the outside: who keeps it elsewhere can prove later what the chain
-//! held, without trusting the machine that wrote it.
+//! Proof of the audit chain outside of this machine: its signed head as it is sent, when it is due (`schedule`), and
+//! time stamps of an authority (`timestamp`). Who keeps these can prove later what the chain held, without trusting the
+//! machine that wrote it.
 
 use serde::{Deserialize, Serialize};
 

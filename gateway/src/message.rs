@@ -1,4 +1,6 @@
-//! What the guard and the proxy say to each other: small typed messages over one `SOCK_SEQPACKET` socketpair.
+//! The typed messages between the processes, small datagrams over `SOCK_SEQPACKET` socketpairs. This file has
+//! those of guard and proxy; `observer`, `compiler` and `telemetry` have those of the
+//! other processes.
 //!
 //! *Invariant:* a message is one datagram of at most [`MAX_BYTES`], carries the protocol's version, and is refused
 //! whole if anything in it is off. The guard trusts nothing in a [`ToGuard`]: every field is bounded and checked again.

@@ -1,4 +1,6 @@
-//! Calls of the C library that no crate offers in a safe form.
+//! What the operating system does for the processes: clocks, files, sandbox, sockets of whole messages, starting
+//! programs, the log of each process and syslog. This file has the calls of the C library that no crate offers in a safe
+//! form.
 
 use std::{
     ffi::CStr,

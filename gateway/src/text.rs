@@ -1,6 +1,6 @@
-//! Reads and writes types of `gateway-common`, which knows no serde, as the text they display as.
-//!
-//! For `#[serde(with = "crate::text")]`.
+//! Text that programs read and people see: digits, counts with their words, wildcards, what a terminal obeys. This
+//! file is for `#[serde(with = "crate::text")]`: types of `gateway-common`, which knows no serde, as the text that they
+//! display as.
 
 use std::{borrow::Cow, fmt::Display, str::FromStr};
 

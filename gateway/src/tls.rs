@@ -1,5 +1,6 @@
-//! TLS towards clients: 1.3 and 1.2 (RFC 8446, RFC 5246), the certificate chosen by server name, client certificates
-//! where a host asks for them, no early data.
+//! TLS 1.3 and 1.2 (RFC 8446, RFC 5246) on every side. To clients: the certificate chosen by server name, client
+//! certificates where a host asks for them, no early data. To upstreams and other servers, and of the admin listener: one
+//! file each.
 //!
 //! *Invariant:* a session of a host that asks for client certificates is never resumed: whoever comes back shows the
 //! certificate again, and it is judged again (L02).

@@ -256,10 +256,40 @@ fn localized(arguments: &[String], daemon: &Daemon<'_>, place: &Path) -> Vec<Str
     local
 }
 
-/// What serves until it is ended, asks at a terminal, or fetches from somebody's server: its arguments alone are tried.
+/// What goes on until it is ended, asks at a terminal, or needs somebody's server: its arguments alone are tried.
 fn needs_somebody(verb: &str, arguments: &[String]) -> bool {
-    let fetches = verb == "feed" && arguments.iter().any(|word| word == "refresh");
-    fetches || verb == "run" || verb == "top" || verb == "init" && !arguments.iter().any(|word| word == "--upstream")
+    let has = |word: &str| arguments.iter().any(|argument| argument == word);
+    match verb {
+        "run" | "watch" => true,
+        "top" => !has("--once"),
+        "init" => !has("--upstream"),
+        "feed" => has("refresh"),
+        "alert" => has("test"),
+        // The response of a time-stamping authority.
+        "audit" => has("--tsr"),
+        _ => false,
+    }
+}
+
+#[test]
+fn what_needs_nobody_is_run() {
+    for (line, expect) in [
+        ("run", true),
+        ("watch --kernel", true),
+        ("top --l7", true),
+        ("top --l7 --once", false),
+        ("init", true),
+        ("init --upstream 127.0.0.1:9000", false),
+        ("feed refresh drop", true),
+        ("feed list", false),
+        ("alert test", true),
+        ("alert list", false),
+        ("audit verify --tsr head.tsr", true),
+        ("audit verify", false),
+    ] {
+        let words: Vec<String> = line.split(' ').map(str::to_owned).collect();
+        assert_eq!(needs_somebody(&words[0], &words), expect, "{line}");
+    }
 }
 
 fn run(arguments: &[String], place: &PathBuf) -> Output {

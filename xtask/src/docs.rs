@@ -1,4 +1,5 @@
-//! `cargo xtask docs`: builds the book of docs/ and checks what its pages link to and which commands they show.
+//! `cargo xtask docs`: builds the book of docs/. It checks what the pages link to, which commands they show, and that the
+//! source map is complete.
 
 use std::{fs, io, path::Path, process::Command};
 
@@ -10,6 +11,7 @@ use crate::{
     step::step,
 };
 
+mod map;
 mod page;
 
 use page::Page;
@@ -31,7 +33,8 @@ pub(crate) struct Arguments {
 /// Checks every page and builds the book into target/book. `xtask`: the command line that pages may name.
 pub(crate) fn run(arguments: &Arguments, xtask: &clap::Command) -> anyhow::Result<()> {
     let pages = pages(&root())?;
-    let faults = faults(&root(), &pages, xtask);
+    let mut faults = faults(&root(), &pages, xtask);
+    faults.extend(map::faults(&root())?);
     for fault in &faults {
         eprintln!("docs: {fault}");
     }

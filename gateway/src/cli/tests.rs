@@ -7,6 +7,7 @@ use crate::{
     signal::Signal,
 };
 
+mod pages;
 mod wrong;
 
 #[test]

@@ -61,7 +61,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
 }
 
 pub(super) fn render(why: &control::Why) -> String {
-    let mut lines = Lines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
+    let mut lines = FieldLines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
     if why.country.is_some() || why.asn.is_some() {
         let asn = why.asn.map(|asn| format!("AS{asn}"));
         lines.add("from", why.country.clone().into_iter().chain(asn).collect::<Vec<_>>().join(", "));
@@ -96,17 +96,17 @@ pub(super) fn render(why: &control::Why) -> String {
     format!("{}\n\nearlier\n{}", lines.0.join("\n"), history(&why.history).render())
 }
 
-/// Lines, each with a name.
-struct Lines(Vec<String>);
+/// Lines, each with the name of a field.
+struct FieldLines(Vec<String>);
 
-impl Lines {
+impl FieldLines {
     fn add(&mut self, name: &str, value: String) {
         self.0.push(field(&format!("  {name}"), 14, &clean(&value)));
     }
 }
 
 /// The block that is in force.
-fn block(lines: &mut Lines, entry: &BlockEntry) {
+fn block(lines: &mut FieldLines, entry: &BlockEntry) {
     let id = if entry.id == 0 { String::new() } else { format!("id {}, ", entry.id) };
     lines.add("block", format!("{} ({id}{})", entry.source, entry.mode));
     lines.add("reason", entry.reason.clone());
@@ -130,7 +130,7 @@ fn block(lines: &mut Lines, entry: &BlockEntry) {
 }
 
 /// What speaks for a block and against it.
-fn evidence(lines: &mut Lines, why: &control::Why) {
+fn evidence(lines: &mut FieldLines, why: &control::Why) {
     if let Some(micros) = why.reaction_micros {
         lines.add("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
     }
@@ -169,7 +169,7 @@ fn evidence(lines: &mut Lines, why: &control::Why) {
 }
 
 /// Budgets of packets in the kernel that are smaller or larger than those of others.
-fn packet_budgets(lines: &mut Lines, why: &control::Why) {
+fn packet_budgets(lines: &mut FieldLines, why: &control::Why) {
     if let Some(clamp) = &why.clamp {
         let what = if clamp.mode == "shadow" { "would drop" } else { "dropped" };
         let (divide, packets) = (clamp.divide, counted(clamp.packets, "packet", "packets"));
@@ -193,7 +193,7 @@ fn packet_budgets(lines: &mut Lines, why: &control::Why) {
 }
 
 /// What the past makes of the next ban.
-fn standing(lines: &mut Lines, standing: &BanHistory) {
+fn standing(lines: &mut FieldLines, standing: &BanHistory) {
     if standing.good_principals > 0 {
         lines.add("good", {
             let principals = counted(standing.good_principals, "principal", "principals");

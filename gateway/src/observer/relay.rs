@@ -42,12 +42,12 @@ pub(super) enum NoAnswer {
 #[derive(Default)]
 pub(super) struct Relay {
     channel: RefCell<Option<Rc<Channel>>>,
-    waiting: RefCell<HashMap<u64, Waiting>>,
+    waiting: RefCell<HashMap<u64, PendingCommand>>,
     last: Cell<u64>,
 }
 
-/// Whoever waits for an answer.
-struct Waiting {
+/// A command whose answer somebody waits for.
+struct PendingCommand {
     token: String,
     sender: oneshot::Sender<RelayedAnswer>,
 }
@@ -76,7 +76,7 @@ impl Relay {
         let number = self.last.get() + 1;
         self.last.set(number);
         let (sender, receiver) = oneshot::channel();
-        self.waiting.borrow_mut().insert(number, Waiting { token: command.token.clone(), sender });
+        self.waiting.borrow_mut().insert(number, PendingCommand { token: command.token.clone(), sender });
         // Whoever does not wait any more takes no place.
         let _place = PendingAnswer(self, number);
         let answered = timeout(TIMEOUT, async {
@@ -140,7 +140,7 @@ mod tests {
         let wait = |number: u64, token: &str| {
             let has_room = relay.has_room(token);
             if has_room {
-                let waiting = Waiting { token: token.to_owned(), sender: oneshot::channel().0 };
+                let waiting = PendingCommand { token: token.to_owned(), sender: oneshot::channel().0 };
                 relay.waiting.borrow_mut().insert(number, waiting);
             }
             has_room

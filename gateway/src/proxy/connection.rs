@@ -17,7 +17,7 @@ use self::{
 };
 use super::{
     interim::InterimQueue,
-    timing::{deadline::has_passed, write_batching::WriteTurn},
+    timing::{deadline::has_passed, write_batching::WriteBatch},
 };
 use crate::{
     client::Client,
@@ -56,7 +56,7 @@ const SILENT: Duration = Duration::from_secs(2);
 /// Its own task drives it. Others reach it through the worker's list of connections: the tick, which closes what is overdue,
 /// bans, a reload, and every request in flight on it. So what it knows is in cells, not in the task. `ja4` and `secured` are
 /// written once and read by each request and its log line, which may outlast the task. `shook` is taken by the first
-/// request. `write_turn` and `recheck` are signals between the task and those others. What only the next step needs is
+/// request. `write_batch` and `recheck` are signals between the task and those others. What only the next step needs is
 /// returned instead: the tunnel, how a protocol ended, whether the client may still be sending.
 pub(super) struct Connection {
     /// The client at the other end, or the one that the PROXY protocol names.
@@ -70,7 +70,7 @@ pub(super) struct Connection {
     /// How long the TLS handshake took, in nanoseconds; 0: that was not measured.
     pub(super) shook: Cell<u64>,
     /// Whether its task waits for nothing but its turn to write.
-    pub(super) write_turn: WriteTurn,
+    pub(super) write_batch: WriteBatch,
     /// What the client is to be sent before the response that is being made.
     pub(super) interim: InterimQueue,
     /// Whether requests in flight are to be looked at: what their clients proved themselves by may be revoked.
@@ -98,7 +98,7 @@ impl Connection {
             ja4: OnceCell::new(),
             secured: OnceCell::new(),
             shook: Cell::new(0),
-            write_turn: WriteTurn::default(),
+            write_batch: WriteBatch::default(),
             interim: InterimQueue::default(),
             recheck: Cell::new(false),
             fast_lane: FastLane::default(),

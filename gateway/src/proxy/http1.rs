@@ -16,7 +16,7 @@ use self::{
 use super::{
     connection::{Connection, client_io::ClientIo},
     service::{SendBody, Service},
-    timing::{deadline::within, write_batching::WriteTurn},
+    timing::{deadline::within, write_batching::WriteBatch},
 };
 use crate::refusal::Reject;
 
@@ -72,7 +72,7 @@ where
                 let ended = || if is_late { Ended::Done } else { Ended::Refused };
                 let (response, manner) = refuse(&service, malformed);
                 // Nothing is left to be done where it is not taken.
-                return deliver(&connection.write_turn, &reader, io, &mut ResponseWriter::new(response, manner))
+                return deliver(&connection.write_batch, &reader, io, &mut ResponseWriter::new(response, manner))
                     .await
                     .map_or(Ended::Cut, |()| ended());
             }
@@ -86,12 +86,12 @@ where
         reader.answers();
         let keeps = head.keeps && !is_unread && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
-        let mut delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
+        let mut delivered = deliver(&connection.write_batch, &reader, io, &mut writer).await;
         if matches!(delivered, Err(SendError::Unbegun))
             && let Some(refusal) = service.replace(writer.body())
         {
             writer = ResponseWriter::new(refusal, Manner { is_head, version, keeps: false });
-            delivered = deliver(&connection.write_turn, &reader, io, &mut writer).await;
+            delivered = deliver(&connection.write_batch, &reader, io, &mut writer).await;
         }
         let (keeps, tunnel) = (writer.keeps, writer.body().take_tunnel());
         drop(writer);
@@ -144,10 +144,10 @@ async fn respond<S: Service>(
 ) -> Option<Response<S::ResponseBody>> {
     // Boxed, it takes no room in a connection that is between requests.
     let mut responding = Box::pin(service.respond(head, body));
-    let turn = &connection.write_turn;
+    let write_batch = &connection.write_batch;
     std::future::poll_fn(|cx| {
         // What others have left.
-        turn.takes_wait();
+        write_batch.takes_wait();
         let response = responding.as_mut().poll(cx);
         if !connection.interim.is_empty() {
             reader.tell(&connection.interim.take());
@@ -155,7 +155,7 @@ async fn respond<S: Service>(
         if let Poll::Ready(response) = response {
             return Poll::Ready(Some(response));
         }
-        if turn.takes_wait() {
+        if write_batch.takes_wait() {
             return Poll::Pending;
         }
         if let Poll::Ready(Err(_gone)) = reader.poll_told(cx) {
@@ -184,12 +184,12 @@ fn settle_tunnel<S: Service>(
 
 /// Sends a response behind what the client was told before it, and looks after the client meanwhile.
 async fn deliver<B: SendBody>(
-    turn: &WriteTurn,
+    write_batch: &WriteBatch,
     reader: &RequestReader,
     io: &ClientIo,
     writer: &mut ResponseWriter<B>,
 ) -> Result<(), SendError> {
-    turn.after_readers().await;
+    write_batch.after_readers().await;
     std::future::poll_fn(|cx| {
         let sent = match reader.poll_told(cx) {
             Poll::Ready(Ok(())) => writer.poll(io, cx),

@@ -14,6 +14,8 @@ pub(super) struct Block {
     pub(super) language: String,
     /// `<!-- fragment: of what -->` stands above it: a part of a configuration.
     pub(super) is_fragment: bool,
+    /// `<!-- not run: why -->` stands above it: what it shows is no command to paste.
+    is_not_run: bool,
     pub(super) text: String,
 }
 
@@ -60,6 +62,7 @@ fn read(page: &Path, text: &str) -> Vec<Block> {
                     line: number,
                     language: language.to_owned(),
                     is_fragment: above.starts_with("<!-- fragment:"),
+                    is_not_run: above.starts_with("<!-- not run: "),
                     text: String::new(),
                 });
             }
@@ -120,6 +123,60 @@ fn words(line: &str) -> Vec<String> {
     }
     words.extend(word);
     words
+}
+
+/// The lines of the blocks that look like a command of the gateway, and that no test runs: only `sh` blocks are run.
+fn not_run(blocks: &[Block]) -> Vec<String> {
+    let is_command = |line: &str| {
+        let line = line.strip_prefix("$ ").or_else(|| line.strip_prefix("# ")).unwrap_or(line);
+        line.strip_prefix("sudo ").unwrap_or(line).starts_with("gateway ")
+    };
+    let shown = blocks.iter().filter(|block| block.language != "sh" && !block.is_not_run);
+    let lines = shown.flat_map(|block| (1..).zip(block.text.lines()).map(move |(number, line)| (block, number, line)));
+    let commands = lines.filter(|(_, _, line)| is_command(line));
+    commands.map(|(block, number, line)| format!("{}: {line}", block.place(number))).collect()
+}
+
+#[test]
+fn every_command_stands_where_a_test_runs_it() {
+    let found = not_run(&blocks());
+    assert!(
+        found.is_empty(),
+        "write them in `sh`, or say above why not (`<!-- not run: why -->`):\n{}",
+        found.join("\n")
+    );
+}
+
+#[test]
+fn commands_that_no_test_runs_are_found() {
+    for (fence, line, expect) in [
+        ("```sh", "gateway status", false),
+        ("```toml", "a = \"gateway status\"", false),
+        ("```text", "gateway.toml is not valid", false),
+        ("```text", "  gateway CLI", false),
+        ("<!-- not run: an error is shown -->\n\n```text", "$ gateway check", false),
+        ("```text", "gateway status", true),
+        ("```console", "# gateway status", true),
+        ("```", "$ sudo gateway status", true),
+    ] {
+        let found = not_run(&read(Path::new("docs/a.md"), &format!("{fence}\n{line}\n```\n")));
+        assert_eq!(found.len(), usize::from(expect), "{fence} {line}: {found:?}");
+    }
+}
+
+/// Nothing is called `gateway` before it is installed: a page for newcomers installs it before it runs it.
+#[test]
+fn pages_for_newcomers_install_the_program_before_they_run_it() {
+    for page in ["README.md", "docs/install.md", "docs/quick-start.md"] {
+        let shown: Vec<Block> = blocks().into_iter().filter(|block| block.page == Path::new(page)).collect();
+        let shown = shown.iter().filter(|block| block.language == "sh");
+        let all: Vec<Vec<String>> = shown.flat_map(|block| commands(&block.text)).map(|(_, words)| words).collect();
+        let installs = |words: &Vec<String>| words.first().is_some_and(|word| word == "install");
+        let installed =
+            all.iter().position(|words| installs(words) && words.ends_with(&["/usr/local/bin/gateway".into()]));
+        let run = all.iter().position(|words| words.first().is_some_and(|word| word == "gateway"));
+        assert!(run.is_some() && installed.is_some() && installed < run, "{page}: {installed:?}, {run:?}");
+    }
 }
 
 /// Whoever installs the gateway pastes what these pages show: each command has the rights that it takes.

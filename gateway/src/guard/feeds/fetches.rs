@@ -53,8 +53,8 @@ struct KeptFetch {
     confirmed: u64,
 }
 
-/// Who waits for a fetch.
-pub(crate) type Waiting = oneshot::Sender<ControlAnswer>;
+/// The way to whoever waits for a fetch.
+pub(crate) type ReplySender = oneshot::Sender<ControlAnswer>;
 
 #[derive(Debug, Default)]
 struct Known {
@@ -70,7 +70,7 @@ struct Known {
     accepts: bool,
     /// What is in force came from another source.
     is_elsewhere: bool,
-    waiting: Option<Waiting>,
+    waiting: Option<ReplySender>,
     changed: u64,
     unchanged: u64,
     failed: u64,
@@ -179,7 +179,13 @@ impl Fetches {
     ///
     /// # Errors
     /// There is no such list: whoever waits.
-    pub(crate) fn refresh(&mut self, name: &str, accepts: bool, waiting: Waiting, now: Now) -> Result<(), Waiting> {
+    pub(crate) fn refresh(
+        &mut self,
+        name: &str,
+        accepts: bool,
+        waiting: ReplySender,
+        now: Now,
+    ) -> Result<(), ReplySender> {
         let Some(known) = self.known.get_mut(name) else { return Err(waiting) };
         known.schedule.next = now.monotonic;
         known.accepts |= accepts;
@@ -367,7 +373,7 @@ impl Known {
     }
 }
 
-fn answer(to: Option<Waiting>, answer: ControlAnswer) {
+fn answer(to: Option<ReplySender>, answer: ControlAnswer) {
     if to.is_some_and(|to| to.send(answer).is_err()) {
         tracing::debug!("a control client did not wait for its answer");
     }

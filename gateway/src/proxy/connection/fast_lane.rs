@@ -38,7 +38,7 @@ const PARTS: usize = 64;
 #[derive(Default)]
 pub(in crate::proxy) struct FastLane {
     socket: OnceCell<Weak<dyn Prioritized>>,
-    mark: RefCell<Option<Mark>>,
+    mark: RefCell<Option<MarkedIdentity>>,
     /// Not marked before: `CLOCK_MONOTONIC`, nanoseconds.
     not_before: Cell<u64>,
     /// The principal that had enough marked connections, how many had left then, and until when that is taken to be so.
@@ -52,7 +52,7 @@ pub(super) trait Prioritized {
 }
 
 /// What a connection is marked for.
-struct Mark {
+struct MarkedIdentity {
     /// The hash of the principal.
     principal: u64,
     identity: Arc<Identity>,
@@ -103,7 +103,7 @@ impl FastLane {
             return;
         }
         if self.set_priority(FAST_LANE) {
-            *self.mark.borrow_mut() = Some(Mark { principal, identity: Arc::clone(identity), epoch });
+            *self.mark.borrow_mut() = Some(MarkedIdentity { principal, identity: Arc::clone(identity), epoch });
         } else {
             // The connection is served as any other.
             all.leave(principal);

@@ -54,7 +54,7 @@ pub(in crate::proxy) struct RequestReader {
     inner: RefCell<Inner>,
     /// Whether [`CONTINUE`] is to be sent before the body is read.
     owed: Cell<bool>,
-    told: RefCell<Told>,
+    interim: RefCell<InterimOutput>,
     /// Whoever had the body let go of it before its end.
     abandoned: Cell<bool>,
     /// The client has sent all that it will ever send, and may still wait for its answer.
@@ -71,10 +71,10 @@ pub(in crate::proxy) struct RequestReader {
     reader: RefCell<Option<Waker>>,
 }
 
-/// What the client is told before its response: [`CONTINUE`], and interim responses of the upstream. One after the other, so
-/// that none begins in the middle of another.
+/// What is sent to the client before its response: [`CONTINUE`], and interim responses of the upstream. One after the
+/// other, so that none begins in the middle of another.
 #[derive(Default)]
-struct Told {
+struct InterimOutput {
     out: Vec<u8>,
     written: usize,
 }
@@ -102,7 +102,7 @@ impl RequestReader {
             connection: Rc::clone(connection),
             inner: RefCell::new(inner),
             owed: Cell::new(false),
-            told: RefCell::default(),
+            interim: RefCell::default(),
             abandoned: Cell::new(false),
             is_half: Cell::new(false),
             was_open: Cell::new(false),
@@ -167,26 +167,26 @@ impl RequestReader {
 
     /// The client is told this before its response.
     pub(super) fn tell(&self, heads: &[Parts]) {
-        let mut told = self.told.borrow_mut();
-        heads.iter().for_each(|head| write_interim(head, &mut told.out));
+        let mut interim = self.interim.borrow_mut();
+        heads.iter().for_each(|head| write_interim(head, &mut interim.out));
     }
 
     /// Writes what the client is told before its response. Ready: all of it has left, or never will.
     pub(super) fn poll_told(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut told = self.told.borrow_mut();
-        if told.out.is_empty() {
+        let mut interim = self.interim.borrow_mut();
+        if interim.out.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        while let Some(rest) = told.out.get(told.written..).filter(|rest| !rest.is_empty()) {
+        while let Some(rest) = interim.out.get(interim.written..).filter(|rest| !rest.is_empty()) {
             let taken = ready!(self.io.poll_write(cx, rest))?;
             if taken == 0 {
                 return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
             }
-            told.written += taken;
+            interim.written += taken;
         }
         // The client may wait for nothing but this.
         ready!(self.io.poll_flush(cx))?;
-        *told = Told::default();
+        *interim = InterimOutput::default();
         Poll::Ready(Ok(()))
     }
 
@@ -300,7 +300,7 @@ impl RequestReader {
                 let Poll::Ready(filled) = inner.poll_fill(&self.io, cx) else {
                     // It leaves at the end of this turn of whoever makes the response.
                     if self.owed.take() {
-                        self.told.borrow_mut().out.extend_from_slice(CONTINUE);
+                        self.interim.borrow_mut().out.extend_from_slice(CONTINUE);
                     }
                     let mut reader = self.reader.borrow_mut();
                     if !reader.as_ref().is_some_and(|known| known.will_wake(cx.waker())) {

@@ -185,7 +185,7 @@ async fn answer(
     exchange.forwarded();
     let began = listener.generation.measures().map(|measures| (measures, clock::monotonic()));
     let interim = InterimRelay::new(exchange, connection);
-    let client = ClientSide { turn: &connection.write_turn, interim: &interim };
+    let client = ClientSide { write_batch: &connection.write_batch, interim: &interim };
     let answered = upstream::forward(permit, &mut job, &client).await;
     exchange.ended(TraceStep::Upstream);
     // For all that ask below. A slow request has begun long before others that were answered before it.

@@ -3,11 +3,11 @@
 
 use std::{cell::Cell, future::poll_fn, task::Poll};
 
-/// Whether the task of one connection waits for nothing but its turn to write.
+/// How the task of one connection joins a batch of writes: whether it waits for nothing but its turn to write.
 #[derive(Debug, Default)]
-pub(in crate::proxy) struct WriteTurn(Cell<bool>);
+pub(in crate::proxy) struct WriteBatch(Cell<bool>);
 
-impl WriteTurn {
+impl WriteBatch {
     /// Whether the task has begun to wait for its turn since this was asked last.
     #[inline]
     pub(in crate::proxy) fn takes_wait(&self) -> bool {
@@ -45,11 +45,11 @@ mod tests {
             let seen = Rc::clone(&seen);
             tasks.spawn_local(async move {
                 seen.borrow_mut().push("read");
-                let turn = WriteTurn::default();
-                let mut waiting = std::pin::pin!(turn.after_readers());
+                let batch = WriteBatch::default();
+                let mut waiting = std::pin::pin!(batch.after_readers());
                 poll_fn(|cx| {
                     let polled = waiting.as_mut().poll(cx);
-                    assert_eq!((turn.takes_wait(), turn.takes_wait()), (polled.is_pending(), false));
+                    assert_eq!((batch.takes_wait(), batch.takes_wait()), (polled.is_pending(), false));
                     polled
                 })
                 .await;

@@ -137,7 +137,7 @@ impl H1Connection {
     ) -> Result<Parts, UpstreamError> {
         let method = request.method().clone();
         let mut writer = RequestWriter::new(request);
-        client.turn.after_readers().await;
+        client.write_batch.after_readers().await;
         let mut partial = BytesMut::new();
         let (mut interim, mut keeps) = (0, true);
         let mut sent = None;

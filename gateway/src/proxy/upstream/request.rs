@@ -9,7 +9,7 @@ use crate::proxy::{
     body::{BodyProgress, Upload, WholeBody},
     interim::InterimSink,
     memory::buffer_pool,
-    timing::write_batching::WriteTurn,
+    timing::write_batching::WriteBatch,
 };
 
 /// A body of more bytes than this takes a server noticeable time to read.
@@ -65,8 +65,8 @@ impl UpstreamRequest {
 
 /// The client's side of a request, while a server is waited for.
 pub(in crate::proxy) struct ClientSide<'a> {
-    /// When its connection may write.
-    pub(in crate::proxy) turn: &'a WriteTurn,
+    /// Has its connection write after all have read.
+    pub(in crate::proxy) write_batch: &'a WriteBatch,
     /// Who passes interim responses on to it.
     pub(in crate::proxy) interim: &'a dyn InterimSink,
 }

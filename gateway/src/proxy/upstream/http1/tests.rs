@@ -17,7 +17,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::{
     os::file::seed,
-    proxy::{interim::InterimSink, reading, timing::write_batching::WriteTurn},
+    proxy::{interim::InterimSink, reading, timing::write_batching::WriteBatch},
 };
 
 /// What becomes of an answer: its status, its body and whether the connection may go on; or what is wrong.
@@ -53,7 +53,7 @@ async fn exchange(
     form: HeadFormat,
     interim: &PassedOn,
 ) -> Outcome {
-    let client = ClientSide { turn: &WriteTurn::default(), interim };
+    let client = ClientSide { write_batch: &WriteBatch::default(), interim };
     let head = connection.send(&mut request, form, &client).await?;
     let mut body = Vec::new();
     while let Some(piece) = std::future::poll_fn(|cx| connection.poll_piece(cx)).await {
