@@ -15,6 +15,7 @@ use crate::{
 };
 
 /// What the loop keeps of credentials.
+#[derive(Default)]
 pub(crate) struct CredentialState {
     /// `None`: its thread cannot be started.
     pub(crate) writer: Option<CredentialWriterHandle>,
@@ -156,24 +157,6 @@ fn id(fact: &ClusterFact) -> Option<u64> {
     match fact {
         ClusterFact::Key { record, .. } => Some(record.id),
         _ => None,
-    }
-}
-
-impl Default for CredentialState {
-    fn default() -> Self {
-        Self {
-            writer: None,
-            wanted: None,
-            unconfirmed: Unconfirmed::default(),
-            recorded: 0,
-            used: HashMap::new(),
-            warnings: Vec::new(),
-            file_warning: None,
-            file: RevokedFileWatch::default(),
-            awaited: None,
-            shared: SharedRevocations::default(),
-            wholes: HashMap::new(),
-        }
     }
 }
 

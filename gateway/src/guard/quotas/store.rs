@@ -230,8 +230,11 @@ fn quota(row: &Row<'_>, seen: Option<i64>, now: Now) -> rusqlite::Result<(i64, Q
     Ok((row.get(0)?, QuotaRows { name, counts, span, is_new: false, rows: Vec::new(), words: Vec::new() }))
 }
 
-/// A row of what was used: of which quota and until when, and its key, units and name.
-fn used(row: &Row<'_>) -> rusqlite::Result<(i64, i64, (i64, i64, Option<String>))> {
+/// The key, units and name of a row of what was used.
+type UsedUnits = (i64, i64, Option<String>);
+
+/// A row of what was used: of which quota and until when, and the rest.
+fn used(row: &Row<'_>) -> rusqlite::Result<(i64, i64, UsedUnits)> {
     Ok((row.get(0)?, row.get(4)?, (row.get(1)?, row.get(2)?, row.get(3)?)))
 }
 

@@ -41,10 +41,7 @@ impl From<io::Error> for ReadError {
 pub(in crate::proxy) async fn read(stream: &mut TcpStream) -> Result<Option<SocketAddr>, ReadError> {
     let malformed = || ReadError::Malformed;
     let mut start = [0; SIGNATURE.len()];
-    let begun = match stream.read(&mut start).await {
-        Ok(begun @ 1..) => begun,
-        Ok(0) | Err(_) => return Err(ReadError::Gone),
-    };
+    let Ok(begun @ 1..) = stream.read(&mut start).await else { return Err(ReadError::Gone) };
     stream.read_exact(start.get_mut(begun..).unwrap_or_default()).await?;
     if start == *SIGNATURE {
         let mut head = [0; 4];

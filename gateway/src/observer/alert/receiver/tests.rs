@@ -172,7 +172,7 @@ fn of_many_requests_it_is_known_which_were_refused() {
     let only = |alerts: &[usize]| Refused { why: why(), alerts: RefusedAlerts::Only(alerts.to_vec()) };
     for (is_one, given, expect) in [
         (false, &[Sent, Sent][..], Sent),
-        (true, &[no.clone()], no.clone()),
+        (true, std::slice::from_ref(&no), no.clone()),
         (false, &[no.clone(), Sent, no.clone()], only(&[0, 2])),
         (false, &[Sent, no.clone(), failed], Failed { why: why(), wait: 0, taken: 2, refused: vec![1] }),
     ] {

@@ -13,8 +13,11 @@ use crate::{
 /// The most faults that are told.
 const MOST_FAULTS: usize = 20;
 
+/// Whether a value has the type that its member has in a schema.
+type HasType = fn(&Value) -> bool;
+
 /// Members that only a schema has, with the types that they have there.
-const OF_SCHEMAS: [(&str, fn(&Value) -> bool); 9] = [
+const OF_SCHEMAS: [(&str, HasType); 9] = [
     ("$defs", Value::is_object),
     ("$ref", Value::is_string),
     ("$schema", Value::is_string),

@@ -302,7 +302,7 @@ mod tests {
             (Err(none.clone()), 1, false),
             (Err(Unresolved::System(13)), 2, true),
             (found.clone(), 3, true),
-            (Err(none.clone()), 3, true),
+            (Err(none), 3, true),
         ] {
             if expired && let Some((_, until)) = dialer.resolved.failed.borrow_mut().as_mut() {
                 *until = 0;

@@ -99,13 +99,12 @@ impl<'r> Subschema<'_, 'r> {
 
     /// What a request must have of `required`: what is read-only belongs to responses, and the other way round.
     pub(super) fn without_read_only(&self, required: Vec<Box<str>>) -> Vec<Box<str>> {
-        let is_read_only =
-            |name: &Box<str>| self.read_only.all.contains(name) || self.inherited.read_only.contains(name);
+        let is_read_only = |name: &str| self.read_only.all.contains(name) || self.inherited.read_only.contains(name);
         let mut left = required;
         left.retain(|name| !is_read_only(name));
         // An alternative that asks for nothing else is one of responses: without that it would be met by everything.
-        let is_outside = |name: &Box<str>| self.inherited.read_only_outside.contains(name);
-        if !left.iter().all(is_outside) {
+        let is_outside = |name: &str| self.inherited.read_only_outside.contains(name);
+        if !left.iter().all(|name| is_outside(name)) {
             left.retain(|name| !is_outside(name));
         }
         left
@@ -116,12 +115,12 @@ impl<'r> Subschema<'_, 'r> {
     pub(super) fn note_doubtful_required(&mut self, schema: &Value, members: &'r Map<String, Value>) {
         let Some(required) = members.get("required").and_then(Value::as_array) else { return };
         let names = required.iter().filter_map(Value::as_str).map(Box::from).collect();
-        let is_doubtful = |name: &Box<str>| {
+        let is_doubtful = |name: &str| {
             let inherited = &self.inherited;
             let sets = [&self.read_only.some, &inherited.doubtful, &inherited.read_only_outside];
             sets.iter().any(|names| names.contains(name))
         };
-        if self.without_read_only(names).iter().any(is_doubtful) {
+        if self.without_read_only(names).iter().any(|name| is_doubtful(name)) {
             self.compiler.doubtful_required.push(std::ptr::from_ref(schema).addr());
         }
     }
