@@ -301,6 +301,12 @@ fn n01_the_sources_of_an_anomaly_are_banned_and_limited() {
     let entries = daemon.done(&["block", "list"]);
     let blocked: Vec<&Value> = entries["entries"].as_array().unwrap().iter().map(|entry| &entry["source"]).collect();
     assert_eq!(blocked, [&json!(ATTACKER_V4.to_string())]);
-    check_report(&daemon.done(&["anomalies"]));
+    let report = daemon.done(&["anomalies"]);
+    check_report(&report);
+    // The minute that is told of was over a moment before: it is acted on before the next one is.
+    let is_scan = |one: &&Value| one["of"] == "(none)" && one["measure"] == "failures";
+    let scan = report["list"].as_array().unwrap().iter().find(is_scan).unwrap();
+    let minute = |time: &Value| time.as_str().unwrap()[.."2026-12-01T05:00".len()].to_owned();
+    assert_eq!(minute(&banned["entry"]["started"]), minute(&scan["began"]), "{scan} {banned}");
     check_metrics(&world);
 }

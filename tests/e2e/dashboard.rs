@@ -7,6 +7,7 @@ use std::{
     net::{Ipv4Addr, TcpStream},
 };
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 use support::{
     admin::{self, ADDRESS, Answer},
@@ -48,7 +49,7 @@ fn an_operator_sees_and_acts_in_a_browser() {
     }
     let world = World::new();
     let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
-    let daemon = Daemon::start(&world, &settings());
+    let mut daemon = Daemon::start(&world, &settings());
     let [lead, watcher, blind] =
         [("lead", &["view", "block", "allow"][..]), ("watcher", &["view"]), ("blind", &["block"])]
             .map(|(name, roles)| token(&daemon, name, roles));
@@ -79,6 +80,7 @@ fn an_operator_sees_and_acts_in_a_browser() {
                 }
             }
             Some("list") => import_many(&world, &daemon),
+            Some("stored") => ban_many(&world, &mut daemon),
             Some("revoke") => {
                 daemon.done(&["admin-token", "revoke", "watcher"]);
             }
@@ -102,6 +104,24 @@ fn import_many(world: &World, daemon: &Daemon<'_>) {
     fs::write(&list, lines).unwrap();
     let told = daemon.done(&["block", "import", list.to_str().unwrap(), "--feed", "many"]);
     assert_eq!(told["listed"], 100_000, "{told}");
+}
+
+/// Puts 100,000 bans into the store while the gateway is down, one of the oldest with a reason of its own.
+fn ban_many(world: &World, daemon: &mut Daemon<'_>) {
+    daemon.signal(Signal::SIGTERM);
+    daemon.ended();
+    let store = rusqlite::Connection::open(world.folder.join("state/bans.db")).unwrap();
+    let added = store.execute(
+        "WITH RECURSIVE counted(n) AS (SELECT 0 UNION ALL SELECT n + 1 FROM counted WHERE n < 99999)
+         INSERT INTO ban (source, reason, actor, evidence, shadow, started, boot)
+         SELECT '11.' || (n >> 16) || '.' || (n >> 8 & 255) || '.' || (n & 255),
+                iif(n = 10, 'a rare word', 'number ' || n), 'operator:0', '', 0, started, boot
+         FROM counted, (SELECT started, boot FROM ban WHERE ended IS NULL LIMIT 1)",
+        [],
+    );
+    assert_eq!(added.unwrap(), 100_000);
+    drop(store);
+    daemon.start_again();
 }
 
 /// The head of a response and the first bytes of its body, of a connection that stays open.

@@ -383,6 +383,27 @@ fn logs_of_others_are_replayed() {
     assert_eq!((banned.len(), &banned[0]["source"]), (1, &Value::from("203.0.113.9")), "{told}");
     assert_eq!((&banned[0]["rule"], &banned[0]["dropped_requests"]), (&Value::from("path-scan"), &Value::from(20)));
     assert_eq!(told["compared"]["added"], Value::from(Vec::<String>::new()), "{told}");
+    let unjudged: Vec<&str> =
+        told["rules_unjudged"].as_array().unwrap().iter().map(|rule| rule["rule"].as_str().unwrap()).collect();
+    for rule in ["credential-stuffing", "account-under-attack", "handshake-abuse"] {
+        assert!(unjudged.contains(&rule) && !unjudged.contains(&"path-scan"), "{rule}: {told}");
+    }
+
+    // The guard would not ban whom the configuration spares.
+    let list = folder.join("cdn.txt");
+    fs::write(&list, "203.0.113.0/24\n").unwrap();
+    let feed = format!("[[feed]]\nname = \"cdn\"\npath = \"{}\"\nuse = \"never_ban\"\n", list.display());
+    for (case, spares, shield) in
+        [("allow", "[guard]\nallow = [\"203.0.113.9\"]\n", "guard.allow"), ("list", &*feed, "feed:cdn (never_ban)")]
+    {
+        let config = folder.join(format!("{case}.toml"));
+        fs::write(&config, format!("{spares}{base}{ENFORCE}")).unwrap();
+        let mut command = std::process::Command::new(support::daemon::binary());
+        command.arg("--config").arg(&config).args(["--json", "replay"]).arg(&log);
+        let told: Value = serde_json::from_slice(&command.output().unwrap().stdout).unwrap();
+        assert_eq!((&told["sources_banned"], &told["sources_shielded"]), (&Value::from(0), &Value::from(1)), "{told}");
+        assert_eq!(told["banned"][0]["shielded_by"], shield, "{told}");
+    }
     let (code, told) = replay(&folder.join("none.log"));
     assert_eq!((code, &told["answer"]), (Some(2), &Value::from("refused")), "{told}");
     fs::remove_dir_all(folder).unwrap();

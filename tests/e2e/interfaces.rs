@@ -123,6 +123,8 @@ fn commands_without_the_daemon() {
     assert_eq!((&entry["source"], &entry["reason"]), (&json!("10.0.0.66"), &json!("before")), "{list}");
     assert!(entry["packets"].as_u64() > Some(0), "the kernel's counters are read: {list}");
     assert_eq!(down(&["why", "10.0.0.73"], 0)["verdict"], "blocked");
+    let why = down(&["why", "10.0.0.9"], 0);
+    assert!(why["next"].as_str().unwrap().starts_with("The gateway does not run: nobody is served"), "{why}");
     assert_eq!(down(&["allow", "list"], 0)["entries"], json!([]));
     assert_eq!(down(&["block", "del", "10.0.0.9"], 1)["code"], "not_found");
 

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 
 use self::{
     record::Record,
+    spared::Spared,
     trial::{Banned, Sessions, Trial},
 };
 use super::{
@@ -32,6 +33,7 @@ use crate::{
 };
 
 mod record;
+mod spared;
 mod trial;
 
 /// The longest line that is read, in bytes.
@@ -44,17 +46,26 @@ const LOOK: u64 = 1_024;
 #[command(after_help = "\
 Reads access logs, and tells which sources the rules of --config would have
 banned, had they been in force. It asks no running gateway and changes nothing.
-JSON lines of the gateway, ECS and the combined format of Apache and nginx are
-read, compressed by gzip or not. Files are read in the order of their times.
+JSON lines of the gateway, ECS (dotted or nested), JSON of nginx's variables and
+the combined format of Apache and nginx are read, compressed by gzip or not.
+Files are read in the order of their times.
 
 A source with a GOOD session was served as somebody in the same log: look at it
 before you enforce the rule. The guard protects such clients in ways that are
 not part of this. --against names the rules to compare with; without it, those
 of /etc/gateway/gateway.toml, if that is another file.
 
+Requests of proxy.trusted_proxies are passed over, and so are crawlers' in the
+ranges of lists in files. A source in guard.allow, or in a file of a list with
+use = \"never_ban\", is shown as shielded: the guard would not ban it, and it
+is in no sum. Lists by URL, names of crawlers and what `gateway allow` added are
+not looked at.
+
 What the log does not say is not counted: the account that a wrong password was
-for, headers that are not logged, and, in the combined format, who refused a
-request: 401, 403, 404 and 5xx count as an upstream's.
+for, headers that are not logged, and, in logs of other servers, who refused a
+request: 401, 403, 404 and 5xx count as an upstream's. Rules that can find
+nothing in the log are named: those by = \"session\", credential-stuffing and
+account-under-attack; in logs of other servers also handshake-abuse and others.
 
 It ends with 0, or with 1 if a rule that is not in shadow mode would have banned
 a source with a good session.
@@ -111,10 +122,11 @@ impl ReplayCommand {
             return context.out.fail(&format!("{}: {error}", path.display()), Exit::of_file(&error, Exit::Usage));
         }
         if totals.first.is_none() {
-            let message = "no line was read: the formats are JSON lines, ECS and combined";
+            let message =
+                "no line was read: the formats are JSON lines with a time, a client and a status, ECS and combined";
             return context.out.fail(message, Exit::Usage);
         }
-        let is_good = |(source, banned): (&Source, &Banned)| !banned.shadow && sessions.of(*source) > 0;
+        let is_good = |(source, banned): (&Source, &Banned)| banned.enforces() && sessions.of(*source) > 0;
         let exit = if trial.banned.iter().any(is_good) { Exit::Refused } else { Exit::Done };
         let before = self.before(context);
         let against = against.as_ref().zip(before.as_deref());
@@ -185,7 +197,11 @@ impl ReplayCommand {
             vec![format!("{requests} from {first} to {last}")]
         };
         if totals.unread > 0 {
-            lines.push(counted(totals.unread, "line is none of an access log", "lines are none of an access log"));
+            lines.push(counted(
+                totals.unread,
+                "line is none of an access log, or has no status",
+                "lines are none of an access log, or have no status",
+            ));
         }
         let sums = Sums::of(trial, sessions);
         lines.push(format!(
@@ -194,6 +210,20 @@ impl ReplayCommand {
             sums.good,
             sums.shadow
         ));
+        if sums.shielded > 0 {
+            let sources = counted(sums.shielded, "source", "sources");
+            lines.push(format!("{sources} more would have been, if the configuration did not shield them"));
+        }
+        if trial.relayed > 0 {
+            let requests = counted(trial.relayed, "request", "requests");
+            lines.push(format!("{requests} of proxy.trusted_proxies: they count against nobody"));
+        }
+        if trial.crawled > 0 {
+            let requests = counted(trial.crawled, "request", "requests");
+            lines.push(format!("{requests} of crawlers that follow links: they count against nobody"));
+        }
+        lines.extend(trial.unjudged().iter().map(|(rule, why)| format!("rule {rule} finds nothing: {why}")));
+        lines.extend(trial.spared.unread.iter().map(|unread| format!("not looked at: {unread}")));
         if let Some(against) = against {
             let (added, gone) = difference(trial, against);
             let before = before.map(|path| path.display().to_string()).unwrap_or_default();
@@ -211,16 +241,18 @@ impl ReplayCommand {
             return lines.join("\n");
         }
         let mut rows: Vec<_> = trial.banned.iter().collect();
-        rows.sort_by_key(|(source, banned)| (banned.shadow, sessions.of(**source) == 0, banned.at));
+        rows.sort_by_key(|(source, banned)| (!banned.enforces(), banned.shadow, sessions.of(**source) == 0, banned.at));
         let mut table = Table::new(["SOURCE", "RULE", "FIRST BANNED", "BANS", "GOOD", "EVIDENCE"]);
         for (source, banned) in rows.iter().take(self.lines) {
-            let is_new = against.is_some_and(|against| !is_banned(against, **source)) && !banned.shadow;
+            let is_new = against.is_some_and(|against| !is_banned(against, **source)) && banned.enforces();
+            let shield = banned.shield.as_ref().map(|shield| format!(" (shielded by {shield})"));
             table.row([
                 source.to_string(),
                 format!(
-                    "{}{}{}",
+                    "{}{}{}{}",
                     banned.rule,
                     if banned.shadow { " (shadow)" } else { "" },
+                    shield.unwrap_or_default(),
                     if is_new { " (new)" } else { "" }
                 ),
                 clock::rfc3339(banned.at).replace('T', " "),
@@ -239,7 +271,7 @@ impl ReplayCommand {
 }
 
 fn trial_of(config: &Config) -> Trial {
-    Trial::new(&config.proxy.detect, config.guard.ipv6_prefix)
+    Trial::new(&config.proxy.detect, Spared::by(config), config.guard.ipv6_prefix)
 }
 
 #[derive(Default)]
@@ -247,15 +279,19 @@ struct Sums {
     enforced: usize,
     good: usize,
     shadow: usize,
+    /// The guard would not ban them, whatever the mode of the rule.
+    shielded: usize,
 }
 
 impl Sums {
     fn of(trial: &Trial, sessions: &Sessions) -> Self {
         let mut sums = Self::default();
         for (source, banned) in &trial.banned {
-            sums.shadow += usize::from(banned.shadow);
-            sums.enforced += usize::from(!banned.shadow);
-            sums.good += usize::from(!banned.shadow && sessions.of(*source) > 0);
+            let is_shielded = banned.shield.is_some();
+            sums.shielded += usize::from(is_shielded);
+            sums.shadow += usize::from(banned.shadow && !is_shielded);
+            sums.enforced += usize::from(banned.enforces());
+            sums.good += usize::from(banned.enforces() && sessions.of(*source) > 0);
         }
         sums
     }
@@ -263,7 +299,7 @@ impl Sums {
 
 /// Whether rules that are not in shadow mode would have banned it.
 fn is_banned(trial: &Trial, source: Source) -> bool {
-    trial.banned.get(&source).is_some_and(|banned| !banned.shadow)
+    trial.banned.get(&source).is_some_and(Banned::enforces)
 }
 
 /// Who would have been banned by the first alone, and who by the second alone.
@@ -278,11 +314,14 @@ fn difference(trial: &Trial, against: &Trial) -> (Vec<Source>, Vec<Source>) {
 fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, totals: &ReplayTotals) -> Value {
     let (against, before) = against.unzip();
     let sums = Sums::of(trial, sessions);
+    let unjudged = trial.unjudged();
+    let unjudged = unjudged.iter().map(|(rule, why)| json!({ "rule": rule, "why": why }));
     let banned = trial.banned.iter().map(|(source, banned)| {
         json!({
             "source": source.to_string(),
             "rule": banned.rule,
             "mode": if banned.shadow { "shadow" } else { "enforce" },
+            "shielded_by": banned.shield,
             "first": clock::rfc3339(banned.at),
             "bans": banned.bans,
             "good_principals": sessions.of(*source),
@@ -305,6 +344,11 @@ fn value(trial: &Trial, against: Option<(&Trial, &Path)>, sessions: &Sessions, t
         "sources_banned": sums.enforced,
         "sources_banned_with_good_sessions": sums.good,
         "sources_in_shadow": sums.shadow,
+        "sources_shielded": sums.shielded,
+        "trusted_proxy_requests": trial.relayed,
+        "crawler_requests": trial.crawled,
+        "rules_unjudged": unjudged.collect::<Vec<_>>(),
+        "not_looked_at": trial.spared.unread,
         "dropped_requests": trial.dropped,
         "compared": compared,
         "banned": banned.collect::<Vec<_>>(),

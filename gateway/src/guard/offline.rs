@@ -176,10 +176,23 @@ fn answer_with(path: &Path, request: ControlRequest, uid: u32, resolve: bool) ->
     } else {
         guard.handle_at_once(request, &Actor::Operator(uid), now)
     };
+    let answer = match answer {
+        ControlAnswer::Why(mut why) => {
+            why.next = next_offline(&why.next, is_in_kernel);
+            ControlAnswer::Why(why)
+        }
+        answer => answer,
+    };
     guard.finish_work(now);
     guard.sync();
     drop((hold, lock));
     Ok(answer)
+}
+
+/// What happens next to an address while nobody serves it, and what would once the gateway runs.
+fn next_offline(next: &str, is_in_kernel: bool) -> String {
+    let drops = if is_in_kernel { ", and the kernel goes on to drop what is pinned there" } else { "" };
+    format!("The gateway does not run: nobody is served{drops}. If it ran: {next}")
 }
 
 /// Takes links and maps out of the kernel by their pins. What was done is recorded where there is a record; a record
@@ -223,4 +236,24 @@ fn record(locations: &Locations, uid: u32) -> Result<(), String> {
     audit.append("detach", Now::read().unix_millis, members).map_err(|error| error.to_string())?;
     change.commit(&audit.anchor()).map_err(|error| error.to_string())?;
     audit.sync().map_err(|error| error.to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nobody_is_said_to_be_served_while_nothing_runs() {
+        let next = "It is served as everybody is.";
+        for (is_in_kernel, expect) in [
+            (false, "The gateway does not run: nobody is served. If it ran: It is served as everybody is."),
+            (
+                true,
+                "The gateway does not run: nobody is served, and the kernel goes on to drop what is pinned there. \
+                 If it ran: It is served as everybody is.",
+            ),
+        ] {
+            assert_eq!(next_offline(next, is_in_kernel), expect);
+        }
+    }
 }

@@ -131,7 +131,7 @@ impl FeedSource {
     }
 
     /// Which source it is, by what the configuration says: a list of another source may be another list. What was not
-    /// signed by the same key is fetched anew, and not taken for unchanged.
+    /// signed by the same key is another list.
     #[must_use]
     pub fn identity(&self) -> String {
         let url = self

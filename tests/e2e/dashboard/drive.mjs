@@ -279,6 +279,29 @@ async function watcher() {
   await judge("the end");
 }
 
+/** 100,000 bans in the store: a word that one of the oldest has is found, by a bounded number of questions. */
+async function manyStored() {
+  await page.goto("about:blank");
+  await outside({ do: "stored" });
+  await page.goto(`${address}/dashboard`);
+  await page.getByLabel("Token").waitFor();
+  await signIn(tokens.lead);
+  await page.getByRole("heading", { level: 1, name: "Overview", exact: true }).waitFor();
+  await open("Bans");
+  await page.getByText(/^100,\d{3} bans in force/).waitFor();
+  await page.getByLabel("Update this list automatically").uncheck();
+  let asked = 0;
+  page.on("request", (request) => { asked += request.url().endsWith("/v1/block_find") ? 1 : 0; });
+  await page.getByLabel("Find an address, a reason or an actor").fill("A RARE word");
+  await page.getByRole("button", { name: "Find" }).click();
+  await page.getByText("those with “A RARE word”").waitFor();
+  const rows = page.getByRole("table", { name: "Bans" }).getByRole("row");
+  assert.equal(await rows.count(), 2);
+  shows(await rows.nth(1).innerText(), "11.0.0.10");
+  assert.ok(asked > 0 && asked <= 40, `${asked} questions`);
+  await judgeAll("found-stored");
+}
+
 await wrongTokens();
 await views();
 await byKeyboard();
@@ -287,6 +310,7 @@ await pages();
 await manyListed();
 await charts();
 await watcher();
+await manyStored();
 await browser.close();
 console.log(JSON.stringify({ do: "nothing" }));
 process.exit(0);

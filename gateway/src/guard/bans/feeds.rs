@@ -11,7 +11,7 @@ use super::*;
 use crate::{
     guard::{
         control::{BlockEntry, ExportCursor, Exported, FeedStatus, ImportEntry, ImportProgress, ListRefusal},
-        feeds::content::{FeedContent, FeedDraft},
+        feeds::content::{FeedContent, FeedDraft, Listing},
         store::feeds::FeedRow,
     },
     settings::crowdsec::LIST,
@@ -254,11 +254,7 @@ impl Guard {
 
     /// The entry of a feed that decides about an address.
     pub(super) fn fed_entry(&self, address: std::net::IpAddr, now: Now) -> Option<BlockEntry> {
-        let exact = Source::of(address, self.settings.ipv6_prefix);
-        let mut around: Vec<Source> = around(Source::of(address, 128)).collect();
-        around.push(exact);
-        let live = around.into_iter().rev().filter_map(|source| self.feeds.decides(source));
-        let live: Vec<_> = live.filter(|(_, _, expires)| *expires > now.monotonic).collect();
+        let live = self.lists_around(address, now.monotonic);
         let (one, entry, expires) = live.iter().find(|(one, ..)| !one.row.shadow).or_else(|| live.first())?;
         let (packets, bytes) = match self.key(entry.source) {
             Some(key) => {
@@ -287,6 +283,23 @@ impl Guard {
             relay: None,
             refused: 0,
         })
+    }
+
+    /// The list that goes on to block an address after `ends`, the one that does so longest, and what it lists.
+    pub(super) fn listed_after(&self, address: std::net::IpAddr, ends: u64) -> Option<(String, Source)> {
+        let after = self.lists_around(address, ends).into_iter().filter(|(one, ..)| !one.row.shadow);
+        let (one, entry, _) = after.max_by_key(|(.., expires)| *expires)?;
+        Some((one.actor(), entry.source))
+    }
+
+    /// What lists say of an address and of the networks around it until after `since`, with the end of each: the narrowest
+    /// first.
+    fn lists_around(&self, address: std::net::IpAddr, since: u64) -> Vec<(&ActiveList, &Listing, u64)> {
+        let exact = Source::of(address, self.settings.ipv6_prefix);
+        let mut around: Vec<Source> = around(Source::of(address, 128)).collect();
+        around.push(exact);
+        let live = around.into_iter().rev().filter_map(|source| self.feeds.decides(source));
+        live.filter(|(_, _, expires)| *expires > since).collect()
     }
 
     /// One page of everything that is blocked.

@@ -45,6 +45,9 @@ struct KeptFetch {
     read_by: String,
     /// SHA-256 of where the list came from: that may hold a key.
     source: String,
+    /// SHA-256 of where its checksum is; empty: it was held against none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    proof: String,
     etag: String,
     last_modified: String,
     /// Of the list that the server calls so.
@@ -129,7 +132,7 @@ impl Fetches {
                 continue;
             }
             known.settings = Some(fetched.clone());
-            let source = source(fetched);
+            let (source, proof) = (hex(&fetched.source.identity()), proof(fetched));
             if known.kept.source != source {
                 known.is_elsewhere = !known.kept.source.is_empty();
                 known.kept = KeptFetch { source, ..KeptFetch::default() };
@@ -139,6 +142,12 @@ impl Fetches {
                 // An operator has changed what is read of it: it is fetched as a whole, and may be shorter.
                 known.is_elsewhere |= !known.kept.digest.is_empty();
                 known.kept.digest.clear();
+            }
+            if known.kept.proof != proof {
+                // What is in force was not held against this checksum: the server may not call it unchanged.
+                known.kept.digest.clear();
+                (known.kept.etag, known.kept.last_modified) = (String::new(), String::new());
+                known.kept.proof = proof;
             }
             known.kept.read_by = read_by;
             let age = now.unix_millis.saturating_sub(known.kept.confirmed);
@@ -379,9 +388,15 @@ fn answer(to: Option<ReplySender>, answer: ControlAnswer) {
     }
 }
 
-/// SHA-256 of where a list comes from.
-fn source(fetched: &FetchedFeed) -> String {
-    HEXLOWER.encode(digest::digest(&digest::SHA256, fetched.source.identity().as_bytes()).as_ref())
+/// SHA-256 of where something comes from: that may hold a key.
+fn hex(of: &str) -> String {
+    HEXLOWER.encode(digest::digest(&digest::SHA256, of.as_bytes()).as_ref())
+}
+
+/// SHA-256 of where the checksum of a list comes from; empty: it has none. A list of another checksum is the same list, of
+/// which no more than `max_shrink` may be missing.
+fn proof(fetched: &FetchedFeed) -> String {
+    fetched.source.checksum.as_deref().map(hex).unwrap_or_default()
 }
 
 /// By chance. Without randomness the middle: nobody guesses anything by it.

@@ -176,9 +176,15 @@ impl Guard {
 
     /// How a client is limited, for operators.
     pub(in crate::guard::bans) fn slowed_entry(&self, source: Source, now: Now) -> Option<String> {
+        let left = span(self.slowed_for(source, now)?);
+        let per_minute = self.policy.anomalies.slows(source)?.per_minute;
+        Some(format!("{per_minute} requests a minute for another {left}, as an anomaly comes from it"))
+    }
+
+    /// For how many seconds the requests of a source are limited.
+    pub(in crate::guard::bans) fn slowed_for(&self, source: Source, now: Now) -> Option<u64> {
         let slowed = self.policy.anomalies.slows(source).filter(|slowed| slowed.until > now.monotonic)?;
-        let left = span(slowed.until.saturating_sub(now.monotonic).div_ceil(SECOND));
-        Some(format!("{} requests a minute for another {left}, as an anomaly comes from it", slowed.per_minute))
+        Some(slowed.until.saturating_sub(now.monotonic).div_ceil(SECOND))
     }
 }
 

@@ -32,6 +32,10 @@ impl Guard {
         let many = history.len().max(usize::from(history_unknown.is_some()));
         let is_enforced = verdict == Verdict::Blocked && ban.is_none_or(|record| record.relay.is_none());
         let is_listed = listed.as_ref().is_some_and(|listed| listed.mode == "enforce");
+        let clamp = self.clamp_entry(client, now);
+        let enforced = clamp.as_ref().filter(|clamp| clamp.mode == "enforce" && self.enforcer.detached().is_none());
+        let slowed =
+            Slowdown { requests: self.slowed_for(client, now), packets: enforced.map(|clamp| clamp.remaining_seconds) };
         Ok(Why {
             unattached: unattached.clone().filter(|_| is_enforced || is_listed),
             country: None,
@@ -48,13 +52,13 @@ impl Guard {
             discounted: None,
             limits: Vec::new(),
             profile: None,
-            clamp: self.clamp_entry(client, now),
+            clamp,
             limited: self.slowed_entry(client, now),
             plan: self.plan_entry(client, now),
             standing: self.ban_history(client, ban, now)?,
             next: match listed {
-                Some(listed) => next_of_listed(&listed, unattached.as_deref()),
-                None => next(verdict, ban, (then.as_deref(), unattached.is_none()), many, now),
+                Some(listed) => next_of_listed(&listed, slowed, unattached.as_deref()),
+                None => next((verdict, slowed), ban, (then.as_deref(), unattached.is_none()), many, now),
             },
             history: history.into_iter().map(past).collect(),
         })
@@ -73,8 +77,8 @@ impl Guard {
         let other = all.iter().find(|one| !one.shadow && ban.is_some_and(|it| it.id != one.id) && expiry(one) > ends);
         let listed = self.fed_entry(address, now);
         let then = other.map(|record| format!("ban {} of {}", record.id, record.source)).or_else(|| {
-            let enforced = listed.as_ref().filter(|listed| listed.mode == "enforce" && !is_unattached);
-            enforced.map(|listed| format!("{}, which lists {}", listed.actor, listed.source))
+            let (list, source) = self.listed_after(address, ends).filter(|_| !is_unattached)?;
+            Some(format!("{list}, which lists {source}"))
         });
         let allow = self.enforcer.prefixes().allowed(single);
         if allow.is_some() {
@@ -139,30 +143,65 @@ impl Guard {
     }
 }
 
-fn next_of_listed(fed: &BlockEntry, unattached: Option<&str>) -> String {
+/// For how many seconds its requests are limited because of an anomaly, and its budgets in the kernel are smaller.
+#[derive(Clone, Copy, Debug, Default)]
+struct Slowdown {
+    requests: Option<u64>,
+    packets: Option<u64>,
+}
+
+impl Slowdown {
+    /// What is left of it in so many seconds.
+    fn after(self, seconds: u64) -> Self {
+        let left = |of: Option<u64>| of.map(|of| of.saturating_sub(seconds)).filter(|left| *left > 0);
+        Self { requests: left(self.requests), packets: left(self.packets) }
+    }
+
+    /// What is said of it; `None`: there is none.
+    fn sentence(self) -> Option<String> {
+        let requests = self.requests.map(|left| format!("its requests are limited for another {}", span(left)));
+        let packets = self.packets.map(|left| format!("its packets are limited for another {}", span(left)));
+        let both: Vec<String> = requests.into_iter().chain(packets).collect();
+        (!both.is_empty()).then(|| both.join(", and "))
+    }
+
+    /// How somebody is served whom nothing blocks.
+    fn served(self) -> String {
+        self.sentence().map_or_else(|| "It is served".to_owned(), |slow| format!("It is served, but {slow}"))
+    }
+}
+
+fn next_of_listed(fed: &BlockEntry, slowed: Slowdown, unattached: Option<&str>) -> String {
     let actor = &fed.actor;
+    let long = match fed.remaining_seconds {
+        Some(left) => format!("for another {}, or until {actor} no longer lists it", span(left)),
+        None => format!("for as long as {actor} lists it"),
+    };
+    let served = slowed.served();
     match (fed.mode == "shadow", unattached) {
-        (true, _) => format!("It is served. In shadow its packets are counted for as long as {actor} lists it."),
-        (false, None) => format!("Its packets are dropped for as long as {actor} lists it."),
-        (false, Some(_)) => {
-            format!("It is served. Its packets are dropped once XDP is attached, for as long as {actor} lists it.")
-        }
+        (true, _) => format!("{served}. In shadow its packets are counted {long}."),
+        (false, None) => format!("Its packets are dropped {long}."),
+        (false, Some(_)) => format!("{served}. Its packets are dropped once XDP is attached, {long}."),
     }
 }
 
 /// `then`: what goes on to block it. `drops`: packets are dropped in the kernel.
 fn next(
-    verdict: Verdict,
+    (verdict, slowed): (Verdict, Slowdown),
     decides: Option<&BanRecord>,
     (then, drops): (Option<&str>, bool),
     earlier: usize,
     now: Now,
 ) -> String {
     let Some(record) = decides else {
-        return match (verdict, earlier) {
-            (Verdict::Allowed, _) => "It is let through for as long as it is allowed.".to_owned(),
-            (_, 0) => "Nothing: it was never banned, and is served as everybody is.".to_owned(),
-            _ => "It is served as everybody is.".to_owned(),
+        return match (verdict, slowed.sentence(), earlier) {
+            (Verdict::Allowed, None, _) => "It is let through for as long as it is allowed.".to_owned(),
+            (Verdict::Allowed, Some(slow), _) => {
+                format!("It is let through for as long as it is allowed, but {slow}.")
+            }
+            (_, Some(slow), _) => format!("{}; then it is served as everybody is.", sentence_case(&slow)),
+            (_, None, 0) => "Nothing: it was never banned, and is served as everybody is.".to_owned(),
+            (_, None, _) => "It is served as everybody is.".to_owned(),
         };
     };
     if let Some(confirm) = record.confirm {
@@ -170,26 +209,34 @@ fn next(
         return format!("The block is taken back in {left} unless `gateway confirm {}` comes.", record.id);
     }
     let dropped = if record.relay.is_some() && !record.shadow {
-        "Its requests are refused by the proxy"
+        "Its requests are refused by the proxy".to_owned()
     } else if record.shadow {
-        "It is served. In shadow its packets are counted"
+        format!("{}. In shadow its packets are counted", slowed.served())
     } else if drops {
-        "Its packets are dropped"
+        "Its packets are dropped".to_owned()
     } else {
-        "Its connections are refused at accept"
+        "Its connections are refused at accept".to_owned()
     };
     match record.expires_monotonic {
         None => format!("{dropped} until an operator removes the block: `gateway block del {}`.", record.source),
         Some(at) => {
-            let left = span(at.saturating_sub(now.monotonic).div_ceil(SECOND));
-            match then {
-                Some(other) if record.shadow => format!("{dropped} for another {left}; then {other} blocks it."),
-                Some(other) => format!("{dropped} for another {left}; then it is still blocked, by {other}."),
-                None if record.shadow => format!("{dropped} for another {left}."),
-                None => format!("{dropped} for another {left}; then it is served again."),
+            let seconds = at.saturating_sub(now.monotonic).div_ceil(SECOND);
+            let left = span(seconds);
+            match (then, slowed.after(seconds).sentence()) {
+                (Some(other), _) if record.shadow => format!("{dropped} for another {left}; then {other} blocks it."),
+                (Some(other), _) => format!("{dropped} for another {left}; then it is still blocked, by {other}."),
+                (None, _) if record.shadow => format!("{dropped} for another {left}."),
+                (None, Some(slow)) => format!("{dropped} for another {left}; then it is served again, but {slow}."),
+                (None, None) => format!("{dropped} for another {left}; then it is served again."),
             }
         }
     }
+}
+
+/// The same with a capital letter.
+fn sentence_case(text: &str) -> String {
+    let mut letters = text.chars();
+    letters.next().map_or_else(String::new, |first| first.to_ascii_uppercase().to_string() + letters.as_str())
 }
 
 fn past(record: BanRecord) -> Past {

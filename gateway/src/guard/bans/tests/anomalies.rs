@@ -171,6 +171,7 @@ fn a_source_is_limited_for_a_while() {
     let why = world.why("192.0.2.7");
     assert_eq!((why.verdict.as_str(), why.entry), ("passed", None));
     assert_eq!(why.limited.unwrap(), "60 requests a minute for another 10m, as an anomaly comes from it");
+    assert_eq!(why.next, "Its requests are limited for another 10m; then it is served as everybody is.");
     world.pass(60);
     world.deviates(ClientMeasure::Failures);
     assert_eq!(world.stands_out("192.0.2.7"), "limited to 60 requests a minute", "it goes on");
@@ -192,6 +193,31 @@ fn a_source_is_limited_for_a_while() {
     world.guard().settings.anomalies = actions(AnomalyAction::Tell, AnomalyAction::Tell);
     world.pass(1);
     assert_eq!(world.slowed(), [over]);
+}
+
+/// A ban that ends sooner leaves the limit in force, and that is said.
+#[test]
+fn what_is_said_of_a_limit_beside_a_ban() {
+    for (seconds, expect) in [
+        (240, "for another 4m; then it is served again, but its requests are limited for another 6m."),
+        (600, "for another 10m; then it is served again."),
+    ] {
+        let named = format!("anomaly-limit-and-ban-{seconds}");
+        let mut world = World::with_actions(&named, actions(AnomalyAction::Limit, AnomalyAction::Tell));
+        world.stands_out("192.0.2.7");
+        let now = world.now;
+        let block = ControlRequest::BlockAdd {
+            source: "192.0.2.7".parse().unwrap(),
+            seconds: Some(seconds),
+            reason: "tests".into(),
+            shadow: false,
+            confirm: None,
+            force: false,
+        };
+        world.guard().handle(block, &OPERATOR, now);
+        let next = world.why("192.0.2.7").next;
+        assert!(next.ends_with(expect), "{next}");
+    }
 }
 
 /// They come at the pace of rules.

@@ -76,6 +76,8 @@ fn d05_a_clamp_is_renewed_ends_and_is_recorded() {
     let clamp = world.why("2001:db8:1:2::5").clamp.unwrap();
     assert_eq!((clamp.limit.as_str(), clamp.divide, clamp.remaining_seconds), ("address", 10, MINUTES));
     assert_eq!(clamp.evidence, [RequestId(1), RequestId(2), RequestId(3)]);
+    let next = world.why("2001:db8:1:2::5").next;
+    assert_eq!(next, "Its packets are limited for another 1m; then it is served as everybody is.");
     assert_eq!(world.limit_asks("2001:db8:1:2::5", "other"), Err("already_clamped"));
     world.pass(MINUTES / 2);
     assert_eq!(world.limit_asks("2001:db8:1:2::5", "address"), Ok(()), "it goes on");
@@ -85,6 +87,7 @@ fn d05_a_clamp_is_renewed_ends_and_is_recorded() {
     assert_eq!((world.budget("2001:db8:1:2::5"), world.why("2001:db8:1:2::5").clamp), (None, None));
     assert_eq!(world.limit_asks("192.0.2.7", "trial"), Ok(()));
     assert_eq!(world.budget("192.0.2.7"), Some(Budget::CLAMP | Budget::SHADOW));
+    assert!(world.why("192.0.2.7").next.ends_with("served as everybody is."), "in shadow it is not limited");
     // A ban that was asked for is a ban: nothing of it is a clamp.
     assert!(world.ask("192.0.2.8", "bad-tokens").is_ok() && world.budget("192.0.2.8").is_none());
     assert_eq!(world.ask("192.0.2.9", "limit.address"), Err("clamp"));

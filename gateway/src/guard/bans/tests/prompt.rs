@@ -195,3 +195,27 @@ fn shadow_rules_are_paced_and_pause_nobody() {
     world.pass(600);
     assert_eq!(world.guard().ledger.shadows(), 0);
 }
+
+/// Nothing that a rule's ban waits for reads a file: a slow disk, or a long table of connections, would hold up the kernel's
+/// entry. What is known of the host is looked at beside the loop, and kept in [`ProtectedAddresses`].
+#[test]
+fn no_file_is_read_between_an_ask_and_its_entry() {
+    let bans = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("src/guard/bans");
+    let mut files: Vec<PathBuf> = ["ask.rs", "change.rs", "enforcer.rs", "ledger.rs", "recording.rs"]
+        .iter()
+        .map(|name| bans.join(name))
+        .collect();
+    for folder in ["ask", "enforcer", "policy"] {
+        files.extend(fs::read_dir(bans.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+    }
+    // The one that looks at the host, which nothing here may call.
+    files.retain(|path| path.is_file() && !path.ends_with("policy/protected_addresses.rs"));
+    assert!(files.len() > 20, "{files:?}");
+    for path in files {
+        let text = fs::read_to_string(&path).unwrap();
+        let code = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for reads in ["fs::", "File::", "/proc/", "/sys/", "ProtectedAddresses::look", "Command::new"] {
+            assert!(!code.contains(reads), "{}: {reads}", path.display());
+        }
+    }
+}

@@ -132,3 +132,38 @@ fn an_old_list_is_told_and_the_same_refusal_once() {
     fetches.configure(&[], &in_force, at(330));
     assert!(fetches.states(at(330)).is_empty());
 }
+
+#[test]
+fn another_checksum_has_the_whole_list_fetched() {
+    let with = |checksum: Option<&str>| {
+        let mut feed = feed("a", "https://a.example/list");
+        let FeedPlace::Url(fetched) = &mut feed.place else { panic!("it is fetched") };
+        fetched.source.checksum = checksum.map(str::to_owned);
+        [feed]
+    };
+    let (one, other) = (Some("https://a.example/sums"), Some("https://b.example/sums"));
+    for (before, after, asked) in [
+        (None, None, "1"),
+        (one, one, "1"),
+        // What is in force was held against nothing, or against something else.
+        (None, one, ""),
+        (one, other, ""),
+        (one, None, ""),
+    ] {
+        let in_force = HashMap::from([("a".to_owned(), "d1".to_owned())]);
+        let mut fetches = Fetches::default();
+        fetches.configure(&with(before), &in_force, at(0));
+        fetches.due(&with(before), &in_force, at(0));
+        fetches.changed("a", validators("1"), "d1".to_owned(), 3, at(1));
+        fetches.configure(&with(after), &in_force, at(2));
+        let due = fetches.due(&with(after), &in_force, at(200));
+        assert_eq!(due[0].asked.etag, asked, "{before:?}, {after:?}");
+        assert_eq!(fetches.may_shrink("a"), Some(500_000), "it is the same list: {before:?}, {after:?}");
+        if asked.is_empty() {
+            let found = HashMap::from([("a".to_owned(), fetches.known["a"].kept.clone())]);
+            let mut at_once = Fetches { found, ..Fetches::default() };
+            at_once.configure(&with(after), &in_force, at(2));
+            assert_eq!(at_once.due(&with(after), &in_force, at(2)).len(), 1, "at once, and after a restart");
+        }
+    }
+}

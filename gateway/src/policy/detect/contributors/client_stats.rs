@@ -5,6 +5,11 @@ use std::net::IpAddr;
 use super::deviating::{Completed, MAX_REQUESTS};
 use crate::{settings::anomalies::ClientMeasure, web::request_id::RequestId};
 
+/// Whether the wall clock was set back since `before`: a request that is noted late is a minute early at most.
+pub(super) const fn is_set_back(before: u64, minute: u64) -> bool {
+    minute.saturating_add(1) < before
+}
+
 /// What somebody had in one minute.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
@@ -95,14 +100,19 @@ impl ClientStats {
 
     /// Counts a request; whether it is the first of its minute.
     pub(super) fn note(&mut self, completed: &Completed<'_>) -> bool {
-        let before = self.minute;
-        match completed.minute.saturating_sub(before) {
+        if is_set_back(self.minute, completed.minute) {
+            self.counts = [Counts::default(); 2];
+            self.minute = completed.minute;
+            // It was served before this, whatever the clock said then.
+            self.served = self.served.min(self.minute.saturating_sub(1));
+        }
+        match completed.minute.saturating_sub(self.minute) {
             0 => {}
             1 => self.counts = [Counts::default(), self.counts[0]],
             _ => self.counts = [Counts::default(); 2],
         }
         // One that was over a moment ago, and is noted late, counts now.
-        self.minute = before.max(completed.minute);
+        self.minute = self.minute.max(completed.minute);
         (self.address, self.relay) = (completed.address, completed.relay);
         let is_first = self.counts[0].requests == 0;
         let class = completed.status.map_or(0, |status| status / 100);

@@ -4,6 +4,8 @@
 //! historic inverse probability estimator, Cohen 2015). So the sum only grows, sums of several processes add up, and an
 //! observer that looks every minute knows how many different ones there were. The error is about 5 %.
 
+use super::client_stats::is_set_back;
+
 /// How many registers there are.
 const REGISTERS: usize = 256;
 
@@ -22,7 +24,7 @@ impl DistinctSketch {
 
     /// Somebody is there in this minute. `hash`: nobody can choose two that are alike.
     pub(super) fn note(&mut self, hash: u64, minute: u64) {
-        if minute > self.minute {
+        if minute > self.minute || is_set_back(self.minute, minute) {
             *self = Self { minute, sum: self.sum, ..Self::NONE };
         }
         let (register, bits) = (usize::try_from(hash & 0xff).unwrap_or(0), hash >> 8);
@@ -70,6 +72,21 @@ mod tests {
             // Two minutes, in each of which all were there.
             let (least, most) = (2 * many * 85 / 100, 2 * many * 115 / 100 + 1);
             assert!((least..=most).contains(&distinct.sum()), "{many}: {}", distinct.sum());
+        }
+    }
+
+    #[test]
+    fn a_clock_that_is_set_back_begins_anew() {
+        for (minutes, expect) in [
+            // The same somebody in each of these minutes; one that is noted late is counted already.
+            (&[7, 8, 9][..], 3),
+            (&[7, 8, 7, 8], 2),
+            (&[1_000, 7, 8, 8], 3),
+            (&[1_000, 998, 999, 1_000], 4),
+        ] {
+            let mut distinct = DistinctSketch::NONE;
+            minutes.iter().for_each(|minute| distinct.note(0x5500, *minute));
+            assert_eq!(distinct.sum(), expect, "{minutes:?}");
         }
     }
 

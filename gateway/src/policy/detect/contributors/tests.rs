@@ -213,3 +213,30 @@ fn routes_are_bounded() {
     }
     assert_eq!(contributors.distinct().len(), MOST_ROUTES);
 }
+
+/// A count is never too high, wherever the wall clock was set; and nobody is new who was served before.
+#[test]
+fn a_clock_that_is_set_back_begins_anew() {
+    let address = address(1, 7);
+    for (case, minutes, expect) in [
+        ("the clock goes on", &[(NOW - 1, 40), (NOW, 3)][..], 3),
+        ("noted late", &[(NOW, 3), (NOW - 1, 1), (NOW, 1)], 5),
+        ("set back by an hour", &[(NOW + 60, 40), (NOW, 3)], 3),
+        ("set back by a minute more than requests are late", &[(NOW + 2, 40), (NOW, 3)], 3),
+        ("set back, and the minute is over", &[(NOW + 60, 40), (NOW, 3), (NOW + 1, 5)], 3),
+        ("set back twice", &[(NOW + 60, 40), (NOW + 30, 9), (NOW, 3)], 3),
+        ("and forward", &[(NOW + 60, 40), (NOW - 60, 9), (NOW, 3)], 3),
+    ] {
+        let contributors = ContributorStats::new(1_000);
+        for (minute, times) in minutes {
+            (0..*times).for_each(|_| contributors.note(&completed("/login", address, None, 401, *minute)));
+        }
+        let total = contributors.name(&deviating("/login", ClientMeasure::Failures)).total;
+        assert_eq!(total, expect, "{case}");
+    }
+    let mut stats = ClientStats::new(None, &completed("/login", address, None, 200, NOW + 60));
+    for minute in [NOW + 60, NOW] {
+        stats.note(&completed("/login", address, None, 200, minute));
+    }
+    assert_eq!(stats.served, NOW - 1);
+}

@@ -215,3 +215,43 @@ fn what_is_said_where_no_packet_is_dropped() {
         assert!(matches!(&told, ControlAnswer::Import(told) if told.unattached.is_some() != is_attached), "{told:?}");
     }
 }
+
+#[test]
+fn what_comes_after_a_ban_is_what_lasts_longer() {
+    const MINUTE: u64 = 60;
+    // Ends of lists, of one address and of a network around it, and whether they enforce; then what follows a ban of 1h.
+    for (case, lists, expect) in [
+        ("then-none", &[][..], "then it is served again"),
+        ("then-ended", &[("192.0.2.7", Some(10 * MINUTE), false)], "then it is served again"),
+        ("then-longer", &[("192.0.2.7", Some(120 * MINUTE), false)], "still blocked, by feed:0, which lists 192.0.2.7"),
+        ("then-open", &[("192.0.2.7", None, false)], "still blocked, by feed:0, which lists 192.0.2.7"),
+        ("then-shadow", &[("192.0.2.7", None, true)], "then it is served again"),
+        (
+            "then-wider",
+            &[("192.0.2.7", Some(10 * MINUTE), false), ("192.0.2.0/24", Some(120 * MINUTE), false)],
+            "still blocked, by feed:1, which lists 192.0.2.0/24",
+        ),
+    ] {
+        let mut world = World::attached(case);
+        for (number, (source, seconds, shadow)) in lists.iter().enumerate() {
+            world.import(Some(&number.to_string()), *seconds, *shadow, &[*source]);
+        }
+        let now = world.now;
+        let block = ControlRequest::BlockAdd {
+            source: "192.0.2.7".parse().unwrap(),
+            seconds: Some(60 * MINUTE),
+            reason: "tests".into(),
+            shadow: false,
+            confirm: None,
+            force: false,
+        };
+        let told = world.guard().handle(block, &OPERATOR, now);
+        assert!(matches!(told, ControlAnswer::Done { .. }), "{case}: {told:?}");
+        let next = world.why("192.0.2.7").next;
+        assert!(next.contains(expect), "{case}: {next}");
+    }
+    let mut world = World::attached("then-listed");
+    world.import(Some("a"), Some(10 * MINUTE), false, &["192.0.2.7"]);
+    let next = world.why("192.0.2.7").next;
+    assert_eq!(next, "Its packets are dropped for another 10m, or until feed:a no longer lists it.");
+}
