@@ -6,7 +6,7 @@ use serde_json::json;
 use super::{context::Context, exit::Exit, table::Table};
 use crate::{
     config::{Config, Disk, Files as _, Permitted},
-    guard::doctor::{self, Check, CheckState},
+    guard::doctor::{self, CheckState},
     text::counted::counted,
 };
 
@@ -46,7 +46,7 @@ impl DoctorCommand {
     }
 }
 
-pub(super) fn render(checks: &[Check]) -> String {
+pub(super) fn render(checks: &[doctor::Check]) -> String {
     let mut table = Table::new(["STATE", "CHECK", "FOUND", "WHAT HELPS"]);
     for check in checks {
         let state = match check.state {

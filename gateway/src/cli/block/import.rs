@@ -19,7 +19,7 @@ use crate::{
         exit::Exit,
         output::CommandOutput,
         progress::Progress,
-        table::{clean, prose},
+        table::{clean, item, prose},
     },
     guard::{
         control::{
@@ -293,9 +293,7 @@ impl ImportReport {
             Exit::Done,
         );
         match &far.unattached {
-            Some(why) => {
-                context.out.complain(&prose(&format!("warning: the list blocks nobody: {}", clean(why))), exit)
-            }
+            Some(why) => context.out.complain(&format!("warning: the list blocks nobody: {}", clean(why)), exit),
             None => exit,
         }
     }
@@ -303,26 +301,28 @@ impl ImportReport {
 
 /// Tells of every line that is not loaded: the first of them one by one, the rest as a number.
 fn tell_lines(errors: &[LineError], failed: u64, refusals: &[ListRefusal], refused: u64, json: bool) {
-    if json {
-        return;
+    let complaints = complaints(errors, failed, refusals, refused);
+    if !json && !complaints.is_empty() {
+        CommandOutput::new(false).complain_as_is(&complaints, Exit::Done);
     }
+}
+
+pub(in crate::cli) fn complaints(errors: &[LineError], failed: u64, refusals: &[ListRefusal], refused: u64) -> String {
     let more = |all: u64, what: &str| {
         let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
         (more > 0).then(|| format!("and {more} more {what}"))
     };
     let mut complaints = Vec::new();
     for error in errors.iter().take(SHOWN) {
-        complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
+        complaints.push(item(&format!("line {}: cannot be read: {}", error.line, clean(&error.message))));
     }
     complaints.extend(more(failed, "lines that cannot be read"));
     for refusal in refusals.iter().take(SHOWN) {
         let (code, message) = (clean(&refusal.code), clean(&refusal.message));
-        complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
+        complaints.push(item(&format!("line {}: refused ({code}): {message}", refusal.line)));
     }
     complaints.extend(more(refused, "entries that are refused"));
-    if !complaints.is_empty() {
-        CommandOutput::new(false).complain(&complaints.join("\n"), Exit::Done);
-    }
+    complaints.join("\n")
 }
 
 /// Removes a list that was imported.
