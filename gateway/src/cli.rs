@@ -192,9 +192,7 @@ pub fn main() -> ExitCode {
                 return CommandOutput::new(true).fail(message, exit).into();
             }
             if exit == Exit::Usage {
-                return CommandOutput::new(false)
-                    .complain(&table::prose(asked.render().to_string().trim_end()), exit)
-                    .into();
+                return CommandOutput::new(false).complain(asked.render().to_string().trim_end(), exit).into();
             }
             // Nothing is left to be told to whom the message could not be.
             drop(asked.print());

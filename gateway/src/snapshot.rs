@@ -338,9 +338,9 @@ impl CompiledRoute {
             content_types: &route.content_types,
         };
         let parameters = RouteRules::new(expected, settings.formats);
-        let parameters = parameters.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Box::new);
+        let parameters = parameters.map_err(|found| diagnostics.extend(found)).ok().flatten().map(Box::new);
         let form = route.form.as_ref().map(|form| FormRules::new(form, settings.formats)).transpose();
-        let form = form.map_err(|diagnostic| diagnostics.push(diagnostic)).ok().flatten().map(Arc::new);
+        let form = form.map_err(|found| diagnostics.extend(found)).ok().flatten().map(Arc::new);
         if access.as_ref().is_some_and(Access::needs_identity) && route.accepted.methods.listed().is_empty() {
             diagnostics.push(
                 Diagnostic::new("require", "asks for an identity, and nothing gives one").hint("configure [jwt]"),

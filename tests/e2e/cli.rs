@@ -29,6 +29,9 @@ fn commands_that_need_no_daemon() {
     let missing = folder.join("none.toml");
     let missing = missing.to_str().unwrap();
     let socket = folder.join("none.sock");
+    let wrong = folder.join("wrong.toml");
+    fs::write(&wrong, "[guard]\nmax_bans = 0\n").unwrap();
+    let wrong = wrong.to_str().unwrap();
     for (arguments, code) in [
         (vec!["dance"], 2),
         (vec!["block", "add"], 2),
@@ -38,6 +41,12 @@ fn commands_that_need_no_daemon() {
         (vec!["--config", missing, "check"], 2),
         (vec!["--config", missing, "run"], 2),
         (vec!["--config", missing, "route", "GET", "https://a.example/"], 2),
+        // What can be read and is not valid is refused.
+        (vec!["--config", wrong, "check"], 1),
+        (vec!["--config", wrong, "doctor"], 1),
+        (vec!["--config", wrong, "logs"], 1),
+        (vec!["--config", wrong, "route", "GET", "https://a.example/"], 1),
+        (vec!["logs", "--file", missing], 2),
         (vec!["route", "GET", "a.example"], 2),
         (vec!["route", "get", "https://a.example/"], 2),
         (vec!["--socket", socket.to_str().unwrap(), "status"], 3),
@@ -127,7 +136,7 @@ fn an_empty_variable_names_no_configuration() {
 }
 
 /// How each command ends that is not for this user, while the gateway runs and while it does not.
-const WITHOUT_RIGHTS: [(&[&str], i32, i32); 33] = [
+const WITHOUT_RIGHTS: [(&[&str], i32, i32); 35] = [
     (&["status"], 4, 3),
     (&["top", "--once"], 4, 3),
     (&["top", "--l7", "--once"], 4, 3),
@@ -161,6 +170,9 @@ const WITHOUT_RIGHTS: [(&[&str], i32, i32); 33] = [
     (&["detach"], 4, 4),
     (&["audit", "verify"], 4, 4),
     (&["audit", "show"], 4, 4),
+    // What was kept elsewhere may be denied, too.
+    (&["audit", "verify", "--anchor", "/etc/shadow"], 4, 4),
+    (&["audit", "verify", "--tsr", "/etc/shadow"], 4, 4),
 ];
 
 #[test]

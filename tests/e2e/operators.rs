@@ -154,7 +154,7 @@ fn roles_are_judged_by_user_and_group() {
 fn whoever_has_no_role_may_nothing(socket: &Path) {
     for nobody in [Person(EVE, EDGE, &[]), Person(EVE, EVE, &[EDGE])] {
         nobody.checks(socket, &["status"], 4, "denied");
-        nobody.checks(socket, &["watch", "--count", "1"], 4, "");
+        nobody.checks(socket, &["watch", "--count", "1"], 4, "denied");
         nobody.checks(socket, &["block", "export"], 4, "denied");
         nobody.checks(socket, &["key", "list"], 4, "denied");
         nobody.checks(socket, &["top", "--once"], 4, "denied");

@@ -144,8 +144,9 @@ fn a_broken_file_keeps_nobody_from_the_gateway() {
         ] {
             let told = daemon.cli(arguments);
             assert_eq!(told.code, code, "{arguments:?}: {} {}", told.json, told.errors);
-            let note = told.errors.lines().find(|line| line.starts_with("note: ")).unwrap_or_default();
-            assert!(note.contains("gateway.toml:") && note.contains("the gateway is looked for at"), "{}", told.errors);
+            let note = told.errors.split_whitespace().collect::<Vec<_>>().join(" ");
+            let is_told = note.starts_with("note: ") && note.contains("gateway.toml:");
+            assert!(is_told && note.contains("the gateway is looked for at"), "{}", told.errors);
         }
         let detached = daemon.cli(&["detach"]);
         assert!(detached.json["message"].is_string() && detached.code != 2, "{} {}", detached.json, detached.errors);
@@ -172,6 +173,7 @@ fn d03_too_few_descriptors_are_told() {
     check.arg("--nofile=600:600").arg(binary()).arg("--config").arg(&daemon.config).arg("check");
     let checked = check.output().unwrap();
     let errors = String::from_utf8_lossy(&checked.stderr).into_owned();
+    let errors = errors.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(checked.status.success() && errors.contains(SAYS) && errors.contains("LimitNOFILE"), "{errors}");
     daemon.edit("[proxy]\n", "[proxy]\nmax_connections = 500\n");
     let errors = String::from_utf8_lossy(&check.output().unwrap().stderr).into_owned();

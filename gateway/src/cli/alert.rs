@@ -111,7 +111,7 @@ fn labels(words: Vec<(String, String)>) -> Result<BTreeMap<String, String>, Stri
     Ok(labels)
 }
 
-fn tests(report: &AlertReport) -> String {
+pub(super) fn tests(report: &AlertReport) -> String {
     let mut table = Table::new(["RECEIVER", "TYPE", "TEST"]);
     for receiver in &report.receivers {
         let result = match (&receiver.why, receiver.tested) {
@@ -123,7 +123,7 @@ fn tests(report: &AlertReport) -> String {
     table.render()
 }
 
-fn list(report: &AlertReport) -> String {
+pub(super) fn list(report: &AlertReport) -> String {
     let now = Now::read().unix_seconds();
     let mut parts = Vec::new();
     if report.alerts.is_empty() {

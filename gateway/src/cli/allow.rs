@@ -58,7 +58,7 @@ impl AllowCommand {
     }
 }
 
-fn render(entries: &[control::AllowEntry]) -> String {
+pub(super) fn render(entries: &[control::AllowEntry]) -> String {
     if entries.is_empty() {
         return "nothing is allowlisted".to_owned();
     }

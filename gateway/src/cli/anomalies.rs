@@ -2,7 +2,11 @@
 
 use clap::Args;
 
-use super::{context::Context, exit::Exit, table::Table};
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{Table, prose},
+};
 use crate::{
     guard::control::{ControlAnswer, ControlRequest},
     message::observer::anomalies,
@@ -28,15 +32,15 @@ impl AnomaliesCommand {
     }
 }
 
-fn render(report: &anomalies::Anomalies) -> String {
+pub(super) fn render(report: &anomalies::Anomalies) -> String {
     if !report.is_on {
         return "nothing is learned: add `[anomalies]`".to_owned();
     }
-    let known = format!(
+    let known = prose(&format!(
         "{} watched; {} of them being learned",
         counted(report.series, "series is", "series are"),
         report.learning
-    );
+    ));
     if report.list.is_empty() {
         return format!("nothing is unusual\n{known}");
     }

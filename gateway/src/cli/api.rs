@@ -231,9 +231,10 @@ impl ApiTest {
             Ok(lint) => lint.contract,
             Err((message, exit)) => return out.fail(&message, exit),
         };
-        let (head, body) = match self.head().and_then(|head| Ok((head, self.body()?))) {
+        let head = self.head().map_err(|message| (message, Exit::Usage));
+        let (head, body) = match head.and_then(|head| Ok((head, self.body()?))) {
             Ok(read) => read,
-            Err(message) => return out.fail(&message, Exit::Usage),
+            Err((message, exit)) => return out.fail(&message, exit),
         };
         match judge(&contract, &head, self.rules(), &body) {
             Ok(operation) if out.json => out.value(&json!({ "passes": true, "operation": operation }), Exit::Done),
@@ -296,9 +297,10 @@ impl ApiTest {
         Ok(headers)
     }
 
-    fn body(&self) -> Result<Vec<u8>, String> {
+    fn body(&self) -> Result<Vec<u8>, ApiCommandError> {
         let Some(path) = &self.body else { return Ok(Vec::new()) };
-        fs::read(path).map_err(|error| format!("cannot read {}: {error}", path.display()))
+        fs::read(path)
+            .map_err(|error| (format!("cannot read {}: {error}", path.display()), Exit::of_file(&error, Exit::Usage)))
     }
 }
 

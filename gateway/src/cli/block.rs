@@ -14,7 +14,7 @@ use super::{
 use crate::guard::control::{BlockEntry, ControlAnswer, ControlRequest, FeedStatus};
 
 mod export;
-mod import;
+pub(super) mod import;
 
 #[derive(Debug, Subcommand)]
 #[command(after_help = "\

@@ -12,7 +12,7 @@ use super::{
     explained::{ExplainedBy, exit, explained},
     read_token::read_token,
     request::AskedRequest,
-    table::{clean, clean_lines, prose},
+    table::{clean, clean_lines, field, prose},
 };
 use crate::{
     identity::claim::ClaimPath,
@@ -103,7 +103,7 @@ impl CanCommand {
         if context.out.json {
             return context.out.value(&self.value(explained, &told), exit);
         }
-        context.out.text(&prose(&self.render(explained, &told)), exit)
+        context.out.text(&self.render(explained, &told), exit)
     }
 
     fn render(&self, explained: &Explained, told: &ExplainedBy) -> String {
@@ -118,9 +118,10 @@ impl CanCommand {
                 format!("denied: {asked}\n  it is answered {status} {reject}: {detail}")
             }
         };
-        let mut lines = vec![verdict, format!("  {:<14}{}", "by", told.by_text)];
+        let named = |name: &str, text: &str| field(&format!("  {}", clean(name)), 16, &clean(text));
+        let mut lines = vec![prose(&clean_lines(&verdict)), named("by", &told.by_text)];
         if let Some((index, path)) = &explained.route {
-            lines.push(format!("  {:<14}route[{index}] {path}", "route"));
+            lines.push(named("route", &format!("route[{index}] {path}")));
         }
         for ExplainedStep { step, ok, asks, detail, shadow, .. } in &explained.steps {
             let detail = detail.as_deref().unwrap_or_default();
@@ -130,9 +131,9 @@ impl CanCommand {
                 Some(false) => format!("no: {detail}"),
                 None => format!("?: {detail}"),
             };
-            lines.push(format!("  {step:<14}{told}"));
+            lines.push(named(step, &told));
         }
-        clean_lines(&lines.join("\n"))
+        lines.join("\n")
     }
 
     fn value(&self, explained: &Explained, told: &ExplainedBy) -> Value {

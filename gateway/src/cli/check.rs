@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::{
     context::Context,
     exit::Exit,
-    table::{clean, prose},
+    table::{clean, drawn, prose},
 };
 use crate::{
     config::{Config, Diagnostics, Disk},
@@ -82,22 +82,22 @@ impl CheckCommand {
                         0 => String::new(),
                         count => format!(", with {}", counted(count, "warning", "warnings")),
                     };
-                    format!("{path} is valid{told}. See what is in force with --show.")
+                    prose(&format!("{path} is valid{told}. See what is in force with --show."))
                 };
                 let text = probed.iter().flatten().map(line_of).fold(text, |text, line| format!("{text}\n{line}"));
                 let exit = out.text(&text, exit);
                 // Last, where they are seen.
                 if warnings.shown().len() > 0 {
-                    out.complain(&warnings.render_as_warnings(out.colour), exit);
+                    out.complain_as_is(&drawn(&warnings.render_as_warnings(out.colour)), exit);
                 }
                 exit
             }
             Err(errors) => {
-                let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
+                let exit = Exit::of_configuration(&errors);
                 if out.json {
                     return out.value(&json!({ "valid": false, "errors": errors }), exit);
                 }
-                out.complain(&errors.render(out.colour), exit);
+                out.complain_as_is(&drawn(&errors.render(out.colour)), exit);
                 let count = counted(errors.shown().len(), "error", "errors");
                 out.complain(&format!("\n{} is not valid: {count}", context.config().display()), exit)
             }

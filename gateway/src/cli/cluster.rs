@@ -135,7 +135,7 @@ fn status(context: &Context) -> Exit {
     }
 }
 
-fn render(cluster: &ClusterStatus) -> String {
+pub(super) fn render(cluster: &ClusterStatus) -> String {
     let StoreReport { reachable, since, why, letters, lost, calls, failures, latency_micros, alone, .. } =
         &cluster.store;
     let StoreReport { disbelieved, malformed, .. } = &cluster.store;

@@ -203,7 +203,7 @@ impl Context {
             ControlAnswer::Done { message, .. } => self.out.text(&table::prose(&table::clean_lines(message)), exit),
             ControlAnswer::Refused { code, message } => {
                 let refused = format!("refused ({}): {}", table::clean(code), table::clean_lines(message));
-                self.out.complain(&table::prose(&refused), exit)
+                self.out.complain(&refused, exit)
             }
             answer => match show(answer) {
                 Some(text) => self.out.text(&text, exit),

@@ -13,8 +13,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 Changes nothing. Works with or without a running gateway, and as any user: it
-says what it may not read. Ends with 1 if a check fails; warnings alone end with
-0.
+says what it may not read. Ends with 1 if a check fails or the configuration is
+not valid; warnings alone end with 0.
 
 Examples:
   gateway doctor
@@ -31,7 +31,7 @@ impl DoctorCommand {
         };
         let config = match config {
             Ok(config) => config,
-            Err(errors) => return context.out.fail(&errors.to_string(), Exit::Usage),
+            Err(errors) => return context.out.fail(&errors.to_string(), Exit::of_configuration(&errors)),
         };
         let checks = doctor::judge(&doctor::look(&config, files.denied()));
         let count = |state| checks.iter().filter(|check| check.state == state).count();
@@ -41,17 +41,20 @@ impl DoctorCommand {
             let value = json!({"well": failed == 0, "failed": failed, "warned": warned, "checks": checks});
             return context.out.value(&value, exit);
         }
-        let mut table = Table::new(["STATE", "CHECK", "FOUND", "WHAT HELPS"]);
-        for check in &checks {
-            let state = match check.state {
-                CheckState::Ok => "ok",
-                CheckState::Warn => "WARN",
-                CheckState::Fail => "FAIL",
-            };
-            table.row([state.to_owned(), check.name.clone(), check.what.clone(), check.fix.clone()]);
-        }
-        context
-            .out
-            .text(&format!("{}\n\n{failed} failed, {}", table.render(), counted(warned, "warning", "warnings")), exit)
+        let warnings = counted(warned, "warning", "warnings");
+        context.out.text(&format!("{}\n\n{failed} failed, {warnings}", render(&checks)), exit)
     }
+}
+
+pub(super) fn render(checks: &[doctor::Check]) -> String {
+    let mut table = Table::new(["STATE", "CHECK", "FOUND", "WHAT HELPS"]);
+    for check in checks {
+        let state = match check.state {
+            CheckState::Ok => "ok",
+            CheckState::Warn => "WARN",
+            CheckState::Fail => "FAIL",
+        };
+        table.row([state.to_owned(), check.name.clone(), check.what.clone(), check.fix.clone()]);
+    }
+    table.render()
 }

@@ -2,6 +2,8 @@
 
 use std::{io, process::ExitCode};
 
+use crate::config::Diagnostics;
+
 /// How a command ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Exit {
@@ -23,6 +25,11 @@ impl Exit {
     /// How a command ends that cannot open or write a file; `otherwise`: where the right to it is not what is missing.
     pub(super) fn of_file(error: &io::Error, otherwise: Self) -> Self {
         if error.kind() == io::ErrorKind::PermissionDenied { Self::Denied } else { otherwise }
+    }
+
+    /// How a command ends whose configuration has faults.
+    pub(super) const fn of_configuration(errors: &Diagnostics) -> Self {
+        if errors.readable() { Self::Refused } else { Self::Usage }
     }
 
     /// The word for it in `--json`.

@@ -15,7 +15,7 @@ use nix::unistd::User;
 use serde_json::json;
 
 use self::text::write as text;
-use super::{context::Context, exit::Exit};
+use super::{context::Context, exit::Exit, table::drawn};
 use crate::{
     config::{Config, Diagnostics, Disk, Files},
     snapshot::Snapshot,
@@ -61,7 +61,7 @@ impl Init {
             if out.json {
                 return out.value(&json!({ "valid": false, "errors": errors }), Exit::Refused);
             }
-            out.complain(&errors.render(out.colour), Exit::Refused);
+            out.complain_as_is(&drawn(&errors.render(out.colour)), Exit::Refused);
             return out.complain("\nnothing was written: `gateway check` would refuse it", Exit::Refused);
         }
         if to_stdout {
@@ -83,11 +83,7 @@ impl Init {
         if out.json {
             return out.value(&json!({ "written": self.file }), Exit::Done);
         }
-        let path = self.file.display();
-        out.text(
-            &format!("{path} is written. Next:\n  gateway check --config {path}\n  gateway run --config {path}"),
-            Exit::Done,
-        )
+        out.text(&next(&self.file.display().to_string()), Exit::Done)
     }
 
     /// What cannot be left out and was.
@@ -148,6 +144,14 @@ impl Init {
         }
         Ok(())
     }
+}
+
+/// What to do with the file at `path`. A command that is too long for a line can be copied all the same.
+pub(super) fn next(path: &str) -> String {
+    const LONGEST: usize = 80 - "  gateway check --config ".len();
+    let gap = if path.chars().count() > LONGEST { " \\\n    " } else { " " };
+    let next = ["check", "run"].map(|command| format!("  gateway {command} --config{gap}{path}"));
+    format!("{path}{}is written. Next:\n{}", if gap == " " { " " } else { "\n" }, next.join("\n"))
 }
 
 /// Reads `text` as the file at `path`, everything else from the disk.

@@ -9,7 +9,7 @@ use super::{
     arguments::{lifetime, name, reason, whole_seconds},
     context::Context,
     exit::Exit,
-    table::{Table, clean},
+    table::{Table, clean, item, prose},
 };
 use crate::{
     guard::control::{ControlAnswer, ControlRequest, KeyMade, KeyPage, KeyShown, NewKey, client::Conversation},
@@ -150,7 +150,7 @@ fn list(context: &Context) -> Exit {
 }
 
 /// The key stands on a line of its own, so that it can be copied.
-fn render(made: &KeyMade) -> String {
+pub(super) fn render(made: &KeyMade) -> String {
     let KeyMade { id, name, key, expires, replaces, replaced_until, warning } = made;
     let mut text = format!("{key}\n\nKeep it now: it is not shown again.\nid: {id}\nprincipal: key:{name}");
     text.extend(expires.iter().map(|expires| format!("\nexpires: {expires}")));
@@ -158,7 +158,7 @@ fn render(made: &KeyMade) -> String {
         text.push_str(&format!("\nin the place of {old}, which is good until {until}"));
     }
     text.extend(warning.iter().map(|warning| format!("\nwarning: {warning}")));
-    text
+    prose(&text)
 }
 
 fn state(key: &KeyShown) -> &'static str {
@@ -171,9 +171,9 @@ fn state(key: &KeyShown) -> &'static str {
     }
 }
 
-fn table(keys: &[KeyShown]) -> String {
+pub(super) fn table(keys: &[KeyShown]) -> String {
     if keys.is_empty() {
-        return "there are no API keys; make one with `gateway key new --name NAME --roles ROLES`".to_owned();
+        return prose("there are no API keys; make one with `gateway key new --name NAME --roles ROLES`");
     }
     let mut table = Table::new(["NAME", "KEY", "STATE", "ROLES", "PLAN", "EXPIRES", "LAST USED"]);
     let or_never = |time: &Option<String>| time.clone().unwrap_or_else(|| "never".to_owned());
@@ -191,7 +191,7 @@ fn table(keys: &[KeyShown]) -> String {
     table.render()
 }
 
-fn describe(key: &KeyShown) -> String {
+pub(super) fn describe(key: &KeyShown) -> String {
     let KeyShown { id, name, roles, from, hosts, plan, created, actor, expires, used, revoked, replaced_by, .. } = key;
     let listed = |words: &[String], none: &str| if words.is_empty() { none.to_owned() } else { words.join(", ") };
     let mut lines = vec![
@@ -206,5 +206,5 @@ fn describe(key: &KeyShown) -> String {
     ];
     lines.extend(revoked.iter().map(|revoked| format!("  revoked: {revoked}")));
     lines.extend(replaced_by.iter().map(|other| format!("  replaced by: {other}")));
-    lines.iter().map(|line| clean(line)).collect::<Vec<_>>().join("\n")
+    lines.iter().map(|line| item(&clean(line))).collect::<Vec<_>>().join("\n")
 }

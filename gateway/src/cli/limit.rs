@@ -5,7 +5,11 @@ use std::net::IpAddr;
 use clap::Subcommand;
 use gateway_common::source::Source;
 
-use super::{context::Context, exit::Exit, table::Table};
+use super::{
+    context::Context,
+    exit::Exit,
+    table::{Table, clean, prose},
+};
 use crate::{
     guard::control::{ClampEntry, ControlAnswer, ControlRequest},
     policy::limit::report::{LimitQuestion, LimitRow},
@@ -99,7 +103,7 @@ pub(super) fn known(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
-fn list(rows: &[LimitRow]) -> String {
+pub(super) fn list(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "there is no limit on requests".to_owned();
     }
@@ -132,7 +136,7 @@ fn list(rows: &[LimitRow]) -> String {
     table.render()
 }
 
-fn top(rows: &[LimitRow]) -> String {
+pub(super) fn top(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nobody was refused".to_owned();
     }
@@ -164,7 +168,7 @@ pub(super) fn show(rows: &[LimitRow]) -> String {
     table.render()
 }
 
-fn clamps(entries: &[ClampEntry]) -> String {
+pub(super) fn clamps(entries: &[ClampEntry]) -> String {
     if entries.is_empty() {
         return "no source is clamped".to_owned();
     }
@@ -183,11 +187,11 @@ fn clamps(entries: &[ClampEntry]) -> String {
     table.render()
 }
 
-fn reset(rows: &[LimitRow]) -> String {
+pub(super) fn reset(rows: &[LimitRow]) -> String {
     let names: Vec<&str> = rows.iter().map(|row| row.limit.as_str()).collect();
     match names.as_slice() {
         [] => "no limit has counted anything of this key".to_owned(),
-        names => format!("full again: {}", names.join(", ")),
+        names => prose(&clean(&format!("full again: {}", names.join(", ")))),
     }
 }
 

@@ -15,7 +15,12 @@ use gateway_common::source::Source;
 
 use self::{entry::Entry, filter::Filter, follow::follow, lines::next_line};
 use super::{context::Context, exit::Exit, table::clean};
-use crate::{config::value, log::rotated::list, os::clock::Now, settings::access_log::Statuses};
+use crate::{
+    config::{Diagnostics, value},
+    log::rotated::list,
+    os::clock::Now,
+    settings::access_log::Statuses,
+};
 
 mod entry;
 mod filter;
@@ -98,6 +103,10 @@ impl LogsCommand {
                 let hint = "run it as root, or join the group of the file";
                 context.out.fail(&format!("{}: {error}: {hint}", path.display()), Exit::Denied)
             }
+            // A file that was mistyped.
+            Err(error) if error.kind() == io::ErrorKind::NotFound && self.file.is_some() => {
+                context.out.fail(&format!("{}: {error}", path.display()), Exit::Usage)
+            }
             Err(error) => context.out.fail(&format!("{}: {error}", path.display()), Exit::Refused),
             Ok(()) => Exit::Done,
         }
@@ -107,8 +116,8 @@ impl LogsCommand {
         if let Some(path) = &self.file {
             return Ok(path.clone());
         }
-        let (config, _denied) =
-            context.without_secrets().map_err(|errors| context.out.fail(&errors.to_string(), Exit::Usage))?;
+        let wrong = |errors: Diagnostics| context.out.fail(&errors.to_string(), Exit::of_configuration(&errors));
+        let (config, _denied) = context.without_secrets().map_err(wrong)?;
         let file = config.proxy.access_log.files().next().map(|file| file.path.clone());
         file.ok_or_else(|| {
             let message = "the access log goes to no file: name one with --file, or add an output of type \"file\"";

@@ -51,8 +51,13 @@ impl CommandOutput {
         write(io::stdout().lock(), text)
     }
 
-    /// Writes a complaint to standard error. There is nobody to tell if that fails.
+    /// Writes a complaint to standard error, in lines that fit.
     pub(super) fn complain(self, text: &str, exit: Exit) -> Exit {
+        self.complain_as_is(&table::prose(text), exit)
+    }
+
+    /// Writes to standard error what has its lines already. There is nobody to tell if that fails.
+    pub(super) fn complain_as_is(self, text: &str, exit: Exit) -> Exit {
         drop(write(io::stderr().lock(), text));
         exit
     }
@@ -63,10 +68,11 @@ impl CommandOutput {
             let answer = ControlAnswer::Refused { code: exit.code().to_owned(), message: message.to_owned() };
             return self.value(&answer, exit);
         }
+        // Faults of a configuration say that they are errors.
         if message.starts_with("error") {
-            return self.complain(message, exit);
+            return self.complain_as_is(&table::drawn(message), exit);
         }
-        self.complain(&table::prose(&format!("error: {message}")), exit)
+        self.complain(&format!("error: {message}"), exit)
     }
 }
 

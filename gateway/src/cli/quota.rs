@@ -6,7 +6,7 @@ use super::{
     context::Context,
     exit::Exit,
     limit::{known, parts, with_more},
-    table::{Table, seconds},
+    table::{Table, clean_lines, prose, seconds},
 };
 use crate::{
     guard::control::{ControlAnswer, ControlRequest},
@@ -102,7 +102,7 @@ fn resets(row: &LimitRow) -> String {
     )
 }
 
-fn list(rows: &[LimitRow]) -> String {
+pub(super) fn list(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "there is no quota".to_owned();
     }
@@ -129,7 +129,7 @@ fn list(rows: &[LimitRow]) -> String {
     table.render()
 }
 
-fn top(rows: &[LimitRow]) -> String {
+pub(super) fn top(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nothing was used up of any quota".to_owned();
     }
@@ -140,7 +140,7 @@ fn top(rows: &[LimitRow]) -> String {
     table.render()
 }
 
-fn show(rows: &[LimitRow]) -> String {
+pub(super) fn show(rows: &[LimitRow]) -> String {
     if rows.is_empty() {
         return "nothing was used up by this key".to_owned();
     }
@@ -161,8 +161,8 @@ fn show(rows: &[LimitRow]) -> String {
     table.render()
 }
 
-fn set(rows: &[LimitRow]) -> String {
+pub(super) fn set(rows: &[LimitRow]) -> String {
     let told: Vec<String> =
         rows.iter().map(|row| format!("{}: {} used", row.limit, row.used.unwrap_or_default())).collect();
-    if told.is_empty() { "no quota counts by such a key".to_owned() } else { told.join("\n") }
+    if told.is_empty() { "no quota counts by such a key".to_owned() } else { prose(&clean_lines(&told.join("\n"))) }
 }

@@ -57,8 +57,7 @@ impl RouteCommand {
         let (config, routes, denied) = match loaded {
             Ok(loaded) => loaded,
             Err(errors) => {
-                let exit = if errors.readable() { Exit::Refused } else { Exit::Usage };
-                return context.out.fail(&errors.to_string(), exit);
+                return context.out.fail(&errors.to_string(), Exit::of_configuration(&errors));
             }
         };
         if let Some(denied) = denied.first().filter(|_| has_preflights(&config, &self.request.method)) {

@@ -55,7 +55,7 @@ impl ShadowCommand {
 }
 
 /// What `promote` would begin to enforce, by what it has counted until now.
-fn would_enforce(rows: &[Shadowed], what: &str) -> String {
+pub(super) fn would_enforce(rows: &[Shadowed], what: &str) -> String {
     let chosen: Vec<&Shadowed> = rows.iter().filter(|row| what == "all" || row.what == what).collect();
     if chosen.is_empty() {
         let names = rows.iter().map(|row| row.what.as_str()).filter(|name| name.parse::<u64>().is_err());
@@ -85,7 +85,7 @@ fn known(count: Option<u64>) -> String {
     count.map_or_else(|| "-".to_owned(), |count| count.to_string())
 }
 
-fn render(rows: &[Shadowed]) -> String {
+pub(super) fn render(rows: &[Shadowed]) -> String {
     if rows.is_empty() {
         return "nothing is in shadow".to_owned();
     }

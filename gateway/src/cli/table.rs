@@ -19,73 +19,105 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
         self.rows.push(cells.map(|cell| clean(&cell)));
     }
 
-    /// The whole table without a line's end. Where it is wider than the terminal, its longest texts go on below. Where even
-    /// their longest words are too wide, columns in which every row has a dash are left out, and then columns are set
-    /// closer together. Where there is no terminal each row has one line: other programs read it.
+    /// The whole table without a line's end, as wide as the terminal is. Programs read `--json`.
     pub(super) fn render(&self) -> String {
-        self.render_within(terminal().map_or(usize::MAX, |columns| columns.max(WIDTH)))
+        self.render_within(width())
     }
 
+    /// The table in lines of at most `most` characters. Where it is wider, its longest texts go on below. Where even
+    /// their longest words are too wide, or texts would get high and narrow, columns in which every row has a dash are
+    /// left out, then columns are set closer together, and then the last columns stand in lines of their own below each
+    /// row. Nothing is cut: a word that is longer than the line has a line for itself.
     pub(super) fn render_within(&self, most: usize) -> String {
-        let headings = self.headings.map(str::to_owned);
-        let rows = || std::iter::once(&headings).chain(&self.rows);
-        let (mut widths, mut least) = ([0; COLUMNS], [0; COLUMNS]);
-        for row in rows() {
-            for ((width, least), cell) in widths.iter_mut().zip(&mut least).zip(row) {
-                *width = cell.chars().count().max(*width);
-                let longest_word = cell.split(' ').map(|word| word.chars().count()).max().unwrap_or_default();
-                *least = longest_word.max(*least);
+        let has_value = |at: usize| self.rows.iter().any(|row| row.get(at).is_some_and(|cell| cell != "-"));
+        let valued: [bool; COLUMNS] = std::array::from_fn(|at| self.rows.is_empty() || has_value(at));
+        let first = |count: usize| std::array::from_fn(|at| at < count && valued.get(at) == Some(&true));
+        let fewer = (2..COLUMNS).rev().map(|count| (first(count), 2));
+        let mut layouts = [([true; COLUMNS], 2), (valued, 2), (valued, 1)].into_iter().chain(fewer);
+        let found = layouts.find_map(|(shown, gap)| Some((self.widths(shown, gap, most)?, gap)));
+        let (widths, gap) = found.unwrap_or_else(|| {
+            let texts = self.headings.first().copied().into_iter();
+            let texts = texts.chain(self.rows.iter().filter_map(|row| row.first().map(String::as_str)));
+            let width = texts.map(letters).max().unwrap_or_default().min(most);
+            (std::array::from_fn(|at| if at == 0 { width } else { 0 }), 2)
+        });
+        let mut lines = vec![self.line(&self.headings.map(str::to_owned), &widths, gap)];
+        for row in &self.rows {
+            lines.extend(Some(self.line(row, &widths, gap)).filter(|line| !line.is_empty()));
+            lines.extend(self.below(row, &widths, most));
+        }
+        lines.join("\n")
+    }
+
+    /// How wide each column is if these are shown, 0 for the others; `None`: they do not fit.
+    fn widths(&self, shown: [bool; COLUMNS], gap: usize, most: usize) -> Option<[usize; COLUMNS]> {
+        let (mut widths, mut least) = (self.headings.map(letters), self.headings.map(letters));
+        for row in &self.rows {
+            for (((width, least), cell), heading) in widths.iter_mut().zip(&mut least).zip(row).zip(self.headings) {
+                *width = letters(cell).max(*width);
+                // Amounts stay in one line with their units.
+                let longest = if NUMBERS.contains(&heading) {
+                    letters(cell)
+                } else {
+                    cell.split(' ').map(letters).max().unwrap_or_default()
+                };
+                *least = longest.max(*least);
             }
         }
-        let mut shown = [true; COLUMNS];
-        let taken = |shown: &[bool; COLUMNS], gap: usize| {
-            let gaps = gap * shown.iter().filter(|shown| **shown).count().saturating_sub(1);
-            least.iter().zip(shown).filter(|(_, shown)| **shown).map(|(least, _)| least).sum::<usize>() + gaps
-        };
-        if taken(&shown, 2) > most && !self.rows.is_empty() {
-            shown = std::array::from_fn(|at| self.rows.iter().any(|row| row.get(at).is_some_and(|cell| cell != "-")));
-        }
-        let gap = if taken(&shown, 2) > most && taken(&shown, 1) <= most { 1 } else { 2 };
         for ((width, least), shown) in widths.iter_mut().zip(&mut least).zip(shown) {
             if !shown {
                 (*width, *least) = (0, 0);
             }
         }
-        let columns = shown.iter().filter(|shown| **shown).count();
-        narrow(&mut widths, &least, most.saturating_sub(gap * columns.saturating_sub(1)));
-        let line = |row: &[String; COLUMNS]| {
-            let mut cells: Vec<_> = row.iter().zip(widths).map(|(cell, width)| wrap(cell, width).into_iter()).collect();
-            let height = cells
-                .iter()
-                .zip(shown)
-                .filter(|(_, shown)| *shown)
-                .map(|(cell, _)| cell)
-                .map(ExactSizeIterator::len)
-                .max()
-                .unwrap_or_default();
-            let lines = (0..height).map(|_| {
-                let all = cells.iter_mut().zip(widths).zip(self.headings).zip(shown).filter(|(_, shown)| *shown);
-                let cells = all.map(|(((cell, width), heading), _)| {
-                    let cell = cell.next().unwrap_or_default();
-                    if NUMBERS.contains(&heading) { format!("{cell:>width$}") } else { format!("{cell:<width$}") }
-                });
-                cells.collect::<Vec<_>>().join(" ".repeat(gap).as_str()).trim_end().to_owned()
+        let columns = shown.into_iter().filter(|shown| *shown).count();
+        let room = most.saturating_sub(gap * columns.saturating_sub(1));
+        narrow(&mut widths, &least, room);
+        let fits = widths.iter().sum::<usize>() <= room;
+        let is_high =
+            |(cell, width): (&String, usize)| width > 0 && letters(cell) > width && wrap(cell, width).len() > HIGHEST;
+        let is_low = !self.rows.iter().any(|row| row.iter().zip(widths).any(is_high));
+        (fits && is_low).then_some(widths)
+    }
+
+    /// The columns of a row that stand beside each other.
+    fn line(&self, row: &[String; COLUMNS], widths: &[usize; COLUMNS], gap: usize) -> String {
+        let shown = row.iter().zip(widths).zip(self.headings).filter(|((_, width), _)| **width > 0);
+        let mut cells: Vec<_> = shown
+            .map(|((cell, width), heading)| (wrap(cell, *width).into_iter(), *width, NUMBERS.contains(&heading)))
+            .collect();
+        let height = cells.iter().map(|(lines, ..)| lines.len()).max().unwrap_or_default();
+        let lines = (0..height).map(|_| {
+            let cells = cells.iter_mut().map(|(lines, width, is_number)| {
+                let (text, width) = (lines.next().unwrap_or_default(), *width);
+                if *is_number { format!("{text:>width$}") } else { format!("{text:<width$}") }
             });
-            lines.collect::<Vec<_>>().join("\n")
-        };
-        rows().map(line).collect::<Vec<_>>().join("\n")
+            cells.collect::<Vec<_>>().join(" ".repeat(gap).as_str()).trim_end().to_owned()
+        });
+        lines.collect::<Vec<_>>().join("\n")
+    }
+
+    /// The other columns of a row, each behind its heading.
+    fn below(&self, row: &[String; COLUMNS], widths: &[usize; COLUMNS], most: usize) -> Vec<String> {
+        let others = || row.iter().zip(self.headings).zip(widths).filter(|(_, width)| **width == 0);
+        let indent = 4 + others().map(|((_, heading), _)| letters(heading)).max().unwrap_or_default() + 2;
+        let told = others().filter(|((cell, _), _)| !cell.is_empty() && *cell != "-");
+        told.map(|((cell, heading), _)| hang(&format!("    {heading}"), indent, cell, most)).collect()
     }
 }
 
-/// Columns of the terminal; 80 where there is none, or it is narrower.
-fn width() -> usize {
-    terminal().unwrap_or(WIDTH).max(WIDTH)
+/// How many lines a text in a column may take.
+const HIGHEST: usize = 10;
+
+fn letters(text: &str) -> usize {
+    text.chars().count()
 }
 
-/// Columns of the terminal; `None`: there is none. One that does not say how wide it is has what every terminal has.
-fn terminal() -> Option<usize> {
-    let columns = || crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns.into());
-    io::stdout().is_terminal().then(columns)
+/// Columns of the terminal; 80 where there is none, it is narrower, or it does not say.
+fn width() -> usize {
+    // Tests say the same on every terminal.
+    let is_terminal = !cfg!(test) && io::stdout().is_terminal();
+    let columns = is_terminal.then(|| crossterm::terminal::size().map_or(WIDTH, |(columns, _)| columns.into()));
+    columns.unwrap_or(WIDTH).max(WIDTH)
 }
 
 /// What every terminal has.
@@ -120,10 +152,44 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
     lines
 }
 
+/// A text behind `begin`, which takes `indent` columns. What is too long goes on below, as far in.
+fn hang(begin: &str, indent: usize, text: &str, most: usize) -> String {
+    flow(format!("{begin:<indent$}"), indent, text, most)
+}
+
+/// A text behind `told`; what is too long goes on below, `indent` columns in. A word that is too long for that begins
+/// further left, on a line for itself, and stays whole.
+fn flow(mut told: String, indent: usize, text: &str, most: usize) -> String {
+    let mut used = letters(&told);
+    for (at, word) in text.split(' ').enumerate() {
+        let (gap, length) = (usize::from(at > 0), letters(word));
+        if used + gap + length <= most {
+            told.push_str(if at > 0 { " " } else { "" });
+            told.push_str(word);
+            used += gap + length;
+            continue;
+        }
+        let kept = told.trim_end().len();
+        told.truncate(kept);
+        if kept > 0 {
+            told.push('\n');
+        }
+        let indent = indent.min(most.saturating_sub(length));
+        told.push_str(&" ".repeat(indent));
+        told.push_str(word);
+        used = indent + length;
+    }
+    told
+}
+
 /// A value behind its name, which takes `indent` columns. What is too long for the terminal goes on below.
 pub(super) fn field(name: &str, indent: usize, value: &str) -> String {
-    let lines = wrap(value, width().saturating_sub(indent));
-    format!("{name:<indent$}{}", lines.join(&format!("\n{:indent$}", "")))
+    hang(name, indent, value, width())
+}
+
+/// A line that is longer than the terminal goes on below, further in than lines begin that follow it.
+pub(super) fn item(line: &str) -> String {
+    flow(String::new(), 4, line, width())
 }
 
 /// Sentences, line by line. What is too long for the terminal goes on below, as far in as its line begins.
@@ -134,12 +200,39 @@ pub(super) fn prose(text: &str) -> String {
 pub(super) fn prose_within(text: &str, most: usize) -> String {
     let line = |line: &str| {
         let sentence = line.trim_start_matches(' ');
-        let indent = line.len() - sentence.len();
-        let begin = " ".repeat(indent);
-        let lines = wrap(sentence, most.saturating_sub(indent));
-        format!("{begin}{}", lines.join(&format!("\n{begin}")))
+        hang("", line.len() - sentence.len(), sentence, most)
     };
     text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// Faults of a configuration as they are drawn: what is said of them goes on below, and lines of the file stay as they
+/// are.
+pub(super) fn drawn(text: &str) -> String {
+    let line = |line: &str| {
+        let plain = without_colours(line);
+        let said = plain.trim_start_matches(' ');
+        let is_of_file =
+            said.starts_with(|first: char| first.is_ascii_digit()) || DRAWING.iter().any(|it| said.starts_with(it));
+        if is_of_file || letters(&plain) <= width() {
+            return line.to_owned();
+        }
+        let indent = letters(&plain) - letters(said) + 4;
+        flow(String::new(), indent, line, width())
+    };
+    text.split('\n').map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// How lines begin that show a place in a file.
+const DRAWING: [&str; 4] = ["|", "-->", "...", "^"];
+
+fn without_colours(line: &str) -> String {
+    let mut is_colour = false;
+    let is_text = |letter: &char| {
+        let was_colour = is_colour;
+        is_colour = *letter == '\u{1b}' || is_colour && *letter != 'm';
+        !is_colour && !was_colour
+    };
+    line.chars().filter(is_text).collect()
 }
 
 /// Headings of columns that lean right.

@@ -7,6 +7,7 @@ use crate::{
     signal::Signal,
 };
 
+mod fits;
 mod pages;
 mod wrong;
 
@@ -190,7 +191,9 @@ fn tables_fit_the_terminal() {
             20,
             "ID  SOURCE  REASON\n 1  a       three\n            short\n            words",
         ),
-        (&[["1", "a", "onewordofmanyletters"]], 20, "ID  SOURCE  REASON\n 1  a       onewordofmanyletters"),
+        // Too wide by its words: the last columns go below.
+        (&[["1", "a", "onewordofmanyletters"]], 20, "ID  SOURCE\n 1  a\n    REASON\nonewordofmanyletters"),
+        (&[["1", "a", "onewordofmanyletters"]], 31, "ID SOURCE REASON\n 1 a      onewordofmanyletters"),
         // Too wide by its words: a column of dashes goes, and the columns are closer.
         (&[["1", "-", "onewordofmanyletters"]], 24, "ID  REASON\n 1  onewordofmanyletters"),
         (&[["1", "-", "onewordofmanyletters"]], 23, "ID REASON\n 1 onewordofmanyletters"),
@@ -199,12 +202,15 @@ fn tables_fit_the_terminal() {
             30,
             "ID SOURCE REASON\n 1 -      x\n 2 a      onewordofmanyletters",
         ),
-        (&[["1", "two words", "x"]], 15, "ID  SOURCE  REASON\n 1  two     x\n    words"),
+        (&[["1", "two words", "x"]], 15, "ID  SOURCE\n 1  two words\n    REASON  x"),
         (&[], 80, "ID  SOURCE  REASON"),
     ] {
         assert_eq!(table(rows).render_within(width), expect);
     }
+    // A column that would be high and narrow goes below, too.
     let long = "word ".repeat(30);
+    let shown = table(&[["1", "a", long.trim_end()]]).render_within(20);
+    assert_eq!(shown, format!("ID  SOURCE\n 1  a\n    REASON  {}", ["word"; 30].join("\n            ")));
     let field = table::field("  name", 14, long.trim_end());
     assert!(field.lines().all(|line| line.len() <= 80) && field.lines().count() == 3, "{field}");
     assert!(field.lines().skip(1).all(|line| line.starts_with(&" ".repeat(14))), "{field}");
@@ -283,11 +289,13 @@ fn blocks() {
     assert!(shown.contains("(no name) (42)") && shown.contains("--feed ''`"), "{shown}");
     let entries = [entry(7, "203.0.113.7", "10 × forged_token"), entry(12, "2001:db8::/32", "\u{1b}x")];
     let shown = block::render(&entries, &[], None);
-    // Where there is no terminal, each has one line.
     let expect = "\
-ID  SOURCE         MODE          LEFT     PACKETS     BYTES  REFUSED  BY               REASON
- 7  203.0.113.7    enforce       9m59s         21   7.0 KiB        0  rule:bad-tokens  10 × forged_token
-12  2001:db8::/32  enforce (L7)  forever       36  12.0 KiB        3  rule:bad-tokens  \\u{1b}x";
+ID  SOURCE         MODE     LEFT     PACKETS     BYTES  REFUSED  BY
+ 7  203.0.113.7    enforce  9m59s         21   7.0 KiB        0  rule:bad-tokens
+    REASON  10 × forged_token
+12  2001:db8::/32  enforce  forever       36  12.0 KiB        3  rule:bad-tokens
+                   (L7)
+    REASON  \\u{1b}x";
     assert_eq!(shown, expect);
 }
 

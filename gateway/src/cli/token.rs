@@ -141,7 +141,7 @@ fn list(context: &Context) -> Exit {
     }
 }
 
-fn table(revocations: &[RevocationShown]) -> String {
+pub(super) fn table(revocations: &[RevocationShown]) -> String {
     if revocations.is_empty() {
         return "no token is revoked".to_owned();
     }

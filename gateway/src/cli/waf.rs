@@ -112,7 +112,7 @@ enum WafCommandError {
 }
 
 fn refuse(context: &Context, errors: &Diagnostics) -> Exit {
-    context.out.fail(&errors.to_string(), if errors.readable() { Exit::Refused } else { Exit::Usage })
+    context.out.fail(&errors.to_string(), Exit::of_configuration(errors))
 }
 
 /// By which table it was judged, for which route, and how.

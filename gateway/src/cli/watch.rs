@@ -108,14 +108,17 @@ impl WatchCommand {
                 _ = interrupt.recv() => return Ok(Exit::Done),
             };
             let Some(line) = line else {
-                return Ok(context.out.complain("the gateway ended", Exit::Unreachable));
+                return Ok(context.out.fail("the gateway ended", Exit::Unreachable));
             };
             let members: Map<String, Value> = serde_json::from_str(&line)?;
             if members.contains_key("answer") {
                 // Refused: too many watch, this one did not keep up, or may not watch.
                 let message = members.get("message").and_then(Value::as_str).unwrap_or_default();
                 let exit = exit_of_refusal(members.get("code").and_then(Value::as_str).unwrap_or_default());
-                return Ok(context.out.complain(&clean(message), exit));
+                return Ok(match context.out.json {
+                    true => context.out.text(&line, exit),
+                    false => context.out.complain(&clean(message), exit),
+                });
             }
             if !self.shows(&members) {
                 continue;

@@ -5,7 +5,7 @@ use clap::Args;
 use super::{
     context::Context,
     exit::Exit,
-    table::{Table, clean},
+    table::{Table, clean, prose},
 };
 use crate::{
     guard::control::{self, ControlAnswer, ControlRequest},
@@ -47,5 +47,5 @@ pub(super) fn render(whoami: &control::Whoami) -> String {
         let by = if by.is_empty() { "root".to_owned() } else { by };
         table.row([name.to_owned(), held.to_owned(), by]);
     }
-    format!("{}\n\n{}", clean(&format!("{}{user}", whoami.actor)), table.render())
+    format!("{}\n\n{}", prose(&clean(&format!("{}{user}", whoami.actor))), table.render())
 }

@@ -11,6 +11,9 @@ use crate::diagnostic::Diagnostic;
 /// What is said of a key that must be there and is not.
 pub(super) const MISSING: &str = "is missing";
 
+/// How wide lines of the file are shown; of longer ones the part that is about the fault.
+const WIDTH: usize = 80;
+
 /// Every fault of one configuration, in the order of their places.
 #[derive(Clone, Debug)]
 pub struct Diagnostics {
@@ -127,6 +130,7 @@ impl Diagnostics {
 
     fn draw(&self, level: &Level<'static>, colour: bool) -> String {
         let renderer = if colour { Renderer::styled() } else { Renderer::plain() };
+        let renderer = renderer.term_width(WIDTH);
         let path = self.document.path().display().to_string();
         // A line that is shown for one fault may have the secret of another.
         let secrets = self.diagnostics.iter().filter_map(|Located { diagnostic, .. }| {

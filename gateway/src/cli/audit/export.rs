@@ -143,7 +143,7 @@ impl Export {
             return out.flush();
         }
         out.flush()?;
-        context.out.complain(&told.to_string(), Exit::Done);
+        context.out.complain_as_is(&told.to_string(), Exit::Done);
         Ok(())
     }
 }

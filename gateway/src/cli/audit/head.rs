@@ -55,7 +55,8 @@ impl Head {
             return context.out.fail("no record is signed yet: the gateway signs within a minute", Exit::Refused);
         };
         if let Err((path, error)) = self.write(&head) {
-            return context.out.fail(&format!("{} cannot be written: {error}", path.display()), Exit::Usage);
+            let exit = Exit::of_file(&error, Exit::Usage);
+            return context.out.fail(&format!("{} cannot be written: {error}", path.display()), exit);
         }
         context.out.text(&head.to_line(), Exit::Done)
     }

@@ -11,12 +11,7 @@ use serde_json::{Map, Value};
 
 use super::{chain, moment::Between};
 use crate::{
-    cli::{
-        context::Context,
-        exit::Exit,
-        output::CommandOutput,
-        table::{clean, prose},
-    },
+    cli::{context::Context, exit::Exit, output::CommandOutput, table::clean},
     config::value::closest,
     guard::audit::{Against, read_records},
 };
@@ -24,7 +19,8 @@ use crate::{
 #[derive(Debug, Args)]
 #[command(after_help = "\
 A record that is not as it was written, and every record after it, has an
-exclamation mark before it; the exit code is 1 then.
+exclamation mark before it; the exit code is 1 then. With --json the last line
+says so: {\"answer\":\"refused\",\"code\":\"refused\",\"message\":\"broken at ...\"}.
 
 Examples:
   gateway audit show --last 20
@@ -110,10 +106,11 @@ impl Show {
             }
         }
         for told in self.unknown(&names) {
-            context.out.complain(&prose(&format!("note: {}", clean(&told))), exit);
+            context.out.complain(&format!("note: {}", clean(&told)), exit);
         }
         match found.first_bad {
             None => exit,
+            Some(bad) if context.out.json => context.out.fail(&format!("broken at {bad}"), Exit::Refused),
             Some(bad) => context.out.complain(&clean(&format!("broken at {bad}")), Exit::Refused),
         }
     }

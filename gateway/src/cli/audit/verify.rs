@@ -1,8 +1,8 @@
 //! `gateway audit verify`: whether the chain is whole.
 
 use std::{
-    fs::File,
-    io::{BufRead as _, BufReader},
+    fs::{self, File},
+    io::{self, BufRead as _, BufReader},
     path::PathBuf,
 };
 
@@ -71,12 +71,13 @@ impl Verify {
         };
         let outside = match outside(&self.anchor, &self.tsr) {
             Ok(outside) => outside,
-            Err(VerifyError::Use(message)) => return context.out.fail(&message, Exit::Usage),
-            Err(VerifyError::Anchor(message)) => return context.out.fail(&message, Exit::Refused),
+            Err((message, exit)) => return context.out.fail(&message, exit),
         };
         if let (Some(export), Some(keys)) = (&self.export, &keys) {
             let found = verify_export(export, keys.clone(), outside, &mut chain::progress(context));
-            let unreadable = |error| context.out.fail(&format!("{}: {error}", export.display()), Exit::Usage);
+            let unreadable = |error: io::Error| {
+                context.out.fail(&format!("{}: {error}", export.display()), Exit::of_file(&error, Exit::Usage))
+            };
             return found.map_or_else(unreadable, |found| tell(&found, context));
         }
         let state_dir = match chain::folder(self.state_dir, context) {
@@ -89,32 +90,30 @@ impl Verify {
     }
 }
 
-enum VerifyError {
-    Use(String),
-    Anchor(String),
-}
-
-/// What was kept outside, from its files.
-fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, VerifyError> {
+/// What was kept outside, from its files; else what is wrong with them, and how the command ends.
+fn outside(anchors: &[PathBuf], stamps: &[PathBuf]) -> Result<Outside, (String, Exit)> {
+    let unreadable =
+        |name: &str, error: &io::Error| (format!("{name} cannot be read: {error}"), Exit::of_file(error, Exit::Usage));
     let mut outside = Outside::default();
     for path in stamps {
         let name = path.display().to_string();
-        let bytes = std::fs::read(path).map_err(|error| VerifyError::Use(format!("{name} cannot be read: {error}")))?;
-        let read = timestamp::Stamp::read(&bytes).map_err(|error| VerifyError::Use(format!("{name}: {error}")))?;
+        let bytes = fs::read(path).map_err(|error| unreadable(&name, &error))?;
+        let read = timestamp::Stamp::read(&bytes).map_err(|error| (format!("{name}: {error}"), Exit::Usage))?;
         outside.add_stamp(CheckpointStamp { name, imprint: read.imprint, time: read.time });
     }
     for path in anchors {
         let name = path.display().to_string();
-        let unreadable = |error: std::io::Error| VerifyError::Use(format!("{name} cannot be read: {error}"));
         let mut found = 0;
-        for line in BufReader::new(File::open(path).map_err(unreadable)?).lines() {
-            let line = line.map_err(unreadable)?;
+        let file = File::open(path).map_err(|error| unreadable(&name, &error))?;
+        for line in BufReader::new(file).lines() {
+            let line = line.map_err(|error| unreadable(&name, &error))?;
             let Some(head) = SignedHead::find(&line) else { continue };
-            outside.add_anchor(&name, &head).map_err(VerifyError::Anchor)?;
+            outside.add_anchor(&name, &head).map_err(|wrong| (wrong, Exit::Refused))?;
             found += 1;
         }
         if found == 0 {
-            return Err(VerifyError::Use(format!("{name} holds no anchor: name a file that an anchor has written")));
+            let wrong = format!("{name} holds no anchor: name a file that an anchor has written");
+            return Err((wrong, Exit::Usage));
         }
     }
     Ok(outside)

@@ -6,7 +6,12 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 
 use crate::{
-    cli::{context::Context, csv::cell, exit::Exit},
+    cli::{
+        context::{Context, exit_of_refusal, exit_of_unreachable},
+        csv::cell,
+        exit::Exit,
+        table::clean,
+    },
     guard::control::{ControlAnswer, ControlRequest, Exported, client::Conversation},
 };
 
@@ -52,6 +57,15 @@ impl Export {
             let answer = guard.ask(&ControlRequest::BlockExport { feed: self.feed.clone(), cursor });
             let (entries, next) = match answer {
                 Ok(ControlAnswer::Exported { entries, next }) => (entries, next),
+                // What was begun is no JSON any more: the reason stands elsewhere.
+                Ok(ControlAnswer::Refused { code, message }) if count > 0 => {
+                    let told = format!("error: the export is not complete: {}", clean(&message));
+                    return context.out.complain(&told, exit_of_refusal(&code));
+                }
+                Err(error) if count > 0 => {
+                    let told = format!("error: the export is not complete: {error}");
+                    return context.out.complain(&told, exit_of_unreachable(&error));
+                }
                 Ok(answer) => return context.tell(&answer, &socket, |_answer| None),
                 Err(error) => return context.unreachable(&error),
             };

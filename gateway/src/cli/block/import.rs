@@ -19,7 +19,7 @@ use crate::{
         exit::Exit,
         output::CommandOutput,
         progress::Progress,
-        table::{clean, prose},
+        table::{clean, item, prose},
     },
     guard::{
         control::{
@@ -309,9 +309,7 @@ impl ImportReport {
             Exit::Done,
         );
         match &far.unattached {
-            Some(why) => {
-                context.out.complain(&prose(&format!("warning: the list blocks nobody: {}", clean(why))), exit)
-            }
+            Some(why) => context.out.complain(&format!("warning: the list blocks nobody: {}", clean(why)), exit),
             None => exit,
         }
     }
@@ -330,24 +328,30 @@ impl LinesNotLoaded {
 
     /// Tells people of every line: the first of them one by one, the rest as a number.
     fn tell(&self) {
-        let more = |all: u64, what: &str| {
-            let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
-            (more > 0).then(|| format!("and {more} more {what}"))
-        };
-        let mut complaints = Vec::new();
-        for error in self.errors.iter().take(SHOWN) {
-            complaints.push(format!("line {}: cannot be read: {}", error.line, clean(&error.message)));
-        }
-        complaints.extend(more(self.failed, "lines that cannot be read"));
-        for refusal in self.refusals.iter().take(SHOWN) {
-            let (code, message) = (clean(&refusal.code), clean(&refusal.message));
-            complaints.push(format!("line {}: refused ({code}): {message}", refusal.line));
-        }
-        complaints.extend(more(self.refused, "entries that are refused"));
+        let complaints = complaints(&self.errors, self.failed, &self.refusals, self.refused);
         if !complaints.is_empty() {
-            CommandOutput::new(false).complain(&complaints.join("\n"), Exit::Done);
+            CommandOutput::new(false).complain_as_is(&complaints, Exit::Done);
         }
     }
+}
+
+/// What people are told of lines that are not loaded.
+pub(in crate::cli) fn complaints(errors: &[LineError], failed: u64, refusals: &[ListRefusal], refused: u64) -> String {
+    let more = |all: u64, what: &str| {
+        let more = all.saturating_sub(u64::try_from(SHOWN).unwrap_or(u64::MAX));
+        (more > 0).then(|| format!("and {more} more {what}"))
+    };
+    let mut complaints = Vec::new();
+    for error in errors.iter().take(SHOWN) {
+        complaints.push(item(&format!("line {}: cannot be read: {}", error.line, clean(&error.message))));
+    }
+    complaints.extend(more(failed, "lines that cannot be read"));
+    for refusal in refusals.iter().take(SHOWN) {
+        let (code, message) = (clean(&refusal.code), clean(&refusal.message));
+        complaints.push(item(&format!("line {}: refused ({code}): {message}", refusal.line)));
+    }
+    complaints.extend(more(refused, "entries that are refused"));
+    complaints.join("\n")
 }
 
 /// Removes a list that was imported.

@@ -2,13 +2,16 @@
 
 use serde_json::{Map, Value};
 
-use crate::cli::table::clean;
+use crate::cli::table::{clean, prose};
 
 /// What is known of one line.
 pub(super) struct Entry(Map<String, Value>);
 
 /// How wide a line is for people.
 const WIDTH: usize = 80;
+
+/// How much of method and path is seen at least.
+const LEAST: usize = 12;
 
 impl Entry {
     /// Reads a line; `None`: it is no JSON object.
@@ -55,8 +58,14 @@ impl Entry {
         let used = time.chars().count() + 1 + 3 + 1 + 6 + 1;
         let tail = [Some(client), principal].into_iter().flatten().collect::<Vec<_>>().join(" ");
         let (request, tail) = (clean(&format!("{method} {path}")), clean(&tail));
-        let room = WIDTH.saturating_sub(used + 1 + tail.chars().count()).max(12);
-        let mut line = format!("{head}{} {}", shorten(&request, room), shorten(&tail, 60));
+        let room = WIDTH.saturating_sub(used + 1 + tail.chars().count());
+        // Who asked is not cut for what was asked, and has a line for itself where both do not fit.
+        let mut line = match room >= LEAST {
+            true => format!("{head}{} {tail}", shorten(&request, room)),
+            false => {
+                format!("{head}{}\n{}", shorten(&request, WIDTH.saturating_sub(used)), prose(&format!("    {tail}")))
+            }
+        };
         let why = [
             self.text(["reject", "gateway.reject"]),
             self.text(["detail", "event.reason"]),
@@ -124,6 +133,11 @@ mod tests {
             (
                 &long,
                 "16:00:00.123 503    12s GET /x/x/x/x/x/x/x/x/x/x/x/x/x/x/x/... 2001:db8::7 alice\n    unavailable: no server is up",
+            ),
+            // Whoever asked has lines of their own rather than be cut.
+            (
+                r#"{"time":"2025-11-24T16:00:00.123Z","client":"2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff","method":"GET","path":"/items/7","status":200,"duration_us":15,"principal":"aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa"}"#,
+                "16:00:00.123 200   15us GET /items/7\n    2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff\n    aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
             ),
             (r#"{"time":"2025-11-24T16:00:00.123Z","status":0}"#, "16:00:00.123 000        - - -"),
         ] {

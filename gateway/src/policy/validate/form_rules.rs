@@ -37,30 +37,22 @@ impl FormRules {
     /// Compiles the rules of a route.
     ///
     /// # Errors
-    /// A pattern that is none, a format that nobody knows where they are strict.
-    pub fn new(form: &FormSettings, formats: Formats) -> Result<Self, Diagnostic> {
-        let object = |fields: &[&FieldRule]| {
-            let properties: Map<String, Value> =
-                fields.iter().map(|field| (field.name.clone(), field.schema.clone())).collect();
-            let required: Vec<&str> =
-                fields.iter().filter(|field| field.required).map(|field| field.name.as_str()).collect();
-            let others = !form.refuses_unknown;
-            json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": others })
-        };
+    /// All that is wrong: patterns that are none, formats that nobody knows where they are strict.
+    pub fn new(form: &FormSettings, formats: Formats) -> Result<Self, Vec<Diagnostic>> {
         let all: Vec<&FieldRule> = form.fields.iter().collect();
-        let texts: Vec<&FieldRule> = form.fields.iter().filter(|field| field.file.is_none()).collect();
-        let content = json!([object(&all), object(&texts)]);
-        let documents = [SchemaDocument { uri: "json-schema:///form".to_owned(), content }];
-        let all: Vec<(usize, &Value)> =
-            documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
-        let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
-        let schemas = SchemaSet::compile(&documents, &all, openapi, formats).map_err(|fault| {
-            let name = fault.place.split_once("/properties/").and_then(|(_, rest)| rest.split('/').next());
-            Diagnostic::new(name.map_or_else(|| "form".to_owned(), |name| format!("form.{name}")), fault.message)
-        })?;
         let [of_all, of_texts] = [SchemaId(0), SchemaId(1)];
-        let shape = schemas.shape(of_all);
-        let fields = form.fields.iter().map(|rule| field(rule, &shape)).collect::<Result<Vec<_>, _>>()?;
+        let mut wrong = Vec::new();
+        let schemas = compile(form, &all, formats).map_err(|first| {
+            // A set is refused by its first fault. Alone, each field tells its own.
+            let faults = all.iter().filter_map(|field| compile(form, &[*field], formats).err());
+            let faults: Vec<Diagnostic> = faults.collect();
+            wrong.extend(if faults.is_empty() { vec![first] } else { faults });
+        });
+        let schemas = schemas.ok();
+        let shape = schemas.as_ref().map_or_else(Shape::text, |schemas| schemas.shape(of_all));
+        let fields = form.fields.iter().filter_map(|rule| field(rule, &shape).map_err(|all| wrong.extend(all)).ok());
+        let fields: Vec<FormField> = fields.collect();
+        let Some(schemas) = schemas.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let (most, is_required) = (form.max_fields, form.fields.iter().any(|field| field.required));
         let mut contents = Vec::new();
         // A file that must be there comes by multipart alone.
@@ -123,7 +115,29 @@ impl FormRules {
     }
 }
 
-fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Diagnostic> {
+/// Compiles what is said of the values of `fields`: of all, and of those that are no files.
+fn compile(form: &FormSettings, fields: &[&FieldRule], formats: Formats) -> Result<SchemaSet, Diagnostic> {
+    let object = |fields: &[&FieldRule]| {
+        let properties: Map<String, Value> =
+            fields.iter().map(|field| (field.name.clone(), field.schema.clone())).collect();
+        let required: Vec<&str> =
+            fields.iter().filter(|field| field.required).map(|field| field.name.as_str()).collect();
+        let others = !form.refuses_unknown;
+        json!({ "type": "object", "properties": properties, "required": required, "additionalProperties": others })
+    };
+    let texts: Vec<&FieldRule> = fields.iter().filter(|field| field.file.is_none()).copied().collect();
+    let content = json!([object(fields), object(&texts)]);
+    let documents = [SchemaDocument { uri: "json-schema:///form".to_owned(), content }];
+    let all: Vec<(usize, &Value)> =
+        documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
+    let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
+    SchemaSet::compile(&documents, &all, openapi, formats).map_err(|fault| {
+        let name = fault.place.split_once("/properties/").and_then(|(_, rest)| rest.split('/').next());
+        Diagnostic::new(name.map_or_else(|| "form".to_owned(), |name| format!("form.{name}")), fault.message)
+    })
+}
+
+fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Vec<Diagnostic>> {
     let parameter = Parameter {
         name: rule.name.as_str().into(),
         part: RequestPart::Body,
@@ -138,16 +152,16 @@ fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Diagnostic> {
         return Ok(FormField { parameter, types, headers, is_file: false, files });
     };
     let key = |key: &str| format!("form.{}.{key}", rule.name);
-    let read = |text: &String| {
-        MediaRange::read(text)
-            .ok_or_else(|| Diagnostic::new(key("content_types"), format!("{text:?} is no media type")))
-    };
-    let types = file.content_types.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-    let compile = |text: &String| {
-        let built = RegexBuilder::new(text).size_limit(LARGEST_PATTERN).build();
-        built.map_err(|error| Diagnostic::new(key("file_name"), error.to_string()))
-    };
-    let name = file.file_name.as_ref().map(compile).transpose()?;
+    let (mut wrong, mut types) = (Vec::new(), Vec::new());
+    for text in &file.content_types {
+        match MediaRange::read(text) {
+            Some(range) => types.push(range),
+            None => wrong.push(Diagnostic::new(key("content_types"), format!("{text:?} is no media type"))),
+        }
+    }
+    let pattern = file.file_name.as_ref().map(|text| RegexBuilder::new(text).size_limit(LARGEST_PATTERN).build());
+    let name = pattern.transpose().map_err(|error| wrong.push(Diagnostic::new(key("file_name"), error.to_string())));
+    let (Ok(name), true) = (name, wrong.is_empty()) else { return Err(wrong) };
     let files = FileLimits { largest: file.max_size, name, ..FileLimits::default() };
     Ok(FormField { parameter, types, headers: Vec::new(), is_file: true, files })
 }

@@ -46,27 +46,41 @@ impl RouteRules {
     /// Compiles the rules of a route. `None`: there are none.
     ///
     /// # Errors
-    /// A pattern that is none, a format that nobody knows where they are strict, a name that no header has.
-    pub fn new(expected: RouteExpectations<'_>, formats: Formats) -> Result<Option<Self>, Diagnostic> {
+    /// All that is wrong: patterns that are none, formats that nobody knows where they are strict, names that no header
+    /// has.
+    pub fn new(expected: RouteExpectations<'_>, formats: Formats) -> Result<Option<Self>, Vec<Diagnostic>> {
         let RouteExpectations { path, parameters: rules, refuses, known, content_types } = expected;
         if rules.is_empty() && refuses == RefusesUnknown::default() && content_types.is_empty() {
             return Ok(None);
         }
-        let read = |text: &String| {
-            MediaRange::read(text).ok_or_else(|| Diagnostic::new("content_types", format!("{text:?} is no media type")))
-        };
-        let types = content_types.iter().map(read).collect::<Result<Vec<_>, _>>()?;
-        let content = Value::from(rules.iter().map(|rule| rule.schema.clone()).collect::<Vec<_>>());
-        let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content }];
-        let of_rules: Vec<(usize, &Value)> =
-            documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
-        let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
-        let schemas = SchemaSet::compile(&documents, &of_rules, openapi, formats).map_err(|fault| {
-            let index = fault.place.split('/').nth(1).and_then(|index| index.parse::<usize>().ok());
-            let rule = index.and_then(|index| rules.get(index));
-            let key = rule.map_or_else(String::new, |rule| format!("{}.{}", table(rule.part), rule.name));
-            Diagnostic::new(key, fault.message)
-        })?;
+        let mut wrong = Vec::new();
+        let mut types = Vec::new();
+        for text in content_types {
+            match MediaRange::read(text) {
+                Some(range) => types.push(range),
+                None => wrong.push(Diagnostic::new("content_types", format!("{text:?} is no media type"))),
+            }
+        }
+        // Nothing would ever be read of it.
+        let no_headers = rules
+            .iter()
+            .filter(|rule| rule.part == RequestPart::Header && HeaderName::from_bytes(rule.name.as_bytes()).is_err());
+        wrong.extend(no_headers.map(|rule| {
+            let fault = Diagnostic::new(format!("header.{}", rule.name), "is no name of a header");
+            fault.hint("write its name alone, as in \"x-version\"")
+        }));
+        let mut of_path: Vec<(Box<str>, PatternParameter)> = Vec::new();
+        for rule in rules.iter().filter(|rule| rule.part == RequestPart::Path) {
+            match PatternParameter::named(&rule.name, path) {
+                Some(place) => of_path.push((rule.name.as_str().into(), place)),
+                None => {
+                    let fault = Diagnostic::new(format!("path_parameter.{}", rule.name), "is no parameter of `path`");
+                    wrong.push(fault.hint("write its name as in `path`"));
+                }
+            }
+        }
+        let schemas = compile(rules, formats).map_err(|faults| wrong.extend(faults)).ok();
+        let Some(schemas) = schemas.filter(|_| wrong.is_empty()) else { return Err(wrong) };
         let all = rules.iter().enumerate().map(|(index, rule)| parameter(rule, SchemaId(index), &schemas));
         let parameters = Parameters {
             all: all.collect(),
@@ -75,19 +89,6 @@ impl RouteRules {
             known_cookies: refuses.cookies.then(|| known.1.iter().map(|name| name.as_str().into()).collect()),
             ..Parameters::default()
         };
-        // Nothing would ever be read of it.
-        if let Some(rule) = parameters.all.iter().find(|it| it.part == RequestPart::Header && it.header().is_none()) {
-            let wrong = Diagnostic::new(format!("header.{}", rule.name), "is no name of a header");
-            return Err(wrong.hint("write its name alone, as in \"x-version\""));
-        }
-        let mut of_path: Vec<(Box<str>, PatternParameter)> = Vec::new();
-        for rule in rules.iter().filter(|rule| rule.part == RequestPart::Path) {
-            let Some(place) = PatternParameter::named(&rule.name, path) else {
-                let wrong = format!("path_parameter.{}", rule.name);
-                return Err(Diagnostic::new(wrong, "is no parameter of `path`").hint("write its name as in `path`"));
-            };
-            of_path.push((rule.name.as_str().into(), place));
-        }
         Ok(Some(Self { schemas, parameters, types, path: of_path.into() }))
     }
 
@@ -120,6 +121,33 @@ impl RouteRules {
         }
         Err(Refusal::new(Reject::UnsupportedMediaType, "Content-Type is not one of the route"))
     }
+}
+
+/// Compiles what the rules say of values.
+///
+/// # Errors
+/// What is wrong with each of them.
+fn compile(rules: &[ParameterRule], formats: Formats) -> Result<SchemaSet, Vec<Diagnostic>> {
+    compile_all(rules, formats).map_err(|first| {
+        // A set is refused by its first fault. Alone, each rule tells its own.
+        let faults = rules.iter().filter_map(|rule| compile_all(std::slice::from_ref(rule), formats).err());
+        let faults: Vec<Diagnostic> = faults.collect();
+        if faults.is_empty() { vec![first] } else { faults }
+    })
+}
+
+fn compile_all(rules: &[ParameterRule], formats: Formats) -> Result<SchemaSet, Diagnostic> {
+    let content = Value::from(rules.iter().map(|rule| rule.schema.clone()).collect::<Vec<_>>());
+    let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content }];
+    let of_rules: Vec<(usize, &Value)> =
+        documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
+    let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };
+    SchemaSet::compile(&documents, &of_rules, openapi, formats).map_err(|fault| {
+        let index = fault.place.split('/').nth(1).and_then(|index| index.parse::<usize>().ok());
+        let rule = index.and_then(|index| rules.get(index));
+        let key = rule.map_or_else(String::new, |rule| format!("{}.{}", table(rule.part), rule.name));
+        Diagnostic::new(key, fault.message)
+    })
 }
 
 /// The table of a route that has the rules of a part.
@@ -200,10 +228,13 @@ mod tests {
             assert_eq!(refused.as_deref(), expect, "{path}?{query}");
         }
         let wrong = [rule(RequestPart::Query, "a", false, json!({"type": "string", "pattern": "(a)\\2"}))];
-        let diagnostic = compile(&wrong, "/", false).unwrap_err();
-        assert_eq!(diagnostic.key, "query.a");
+        let keys = |rules: &[ParameterRule]| {
+            let wrong = compile(rules, "/", false).unwrap_err();
+            wrong.into_iter().map(|one| one.key).collect::<Vec<_>>()
+        };
+        assert_eq!(keys(&wrong), ["query.a"]);
         let wrong = [rule(RequestPart::Header, "x mode", false, json!({"type": "string"}))];
-        assert_eq!(compile(&wrong, "/", false).unwrap_err().key, "header.x mode");
+        assert_eq!(keys(&wrong), ["header.x mode"]);
         assert!(compile(&[], "/", false).unwrap().is_none());
     }
 
@@ -245,7 +276,35 @@ mod tests {
             assert_eq!(refused.as_deref(), expect, "{template}: {path}");
         }
         let expected = RouteExpectations { path: "/items", parameters: &id, ..RouteExpectations::default() };
-        assert_eq!(RouteRules::new(expected, Formats::Annotate).unwrap_err().key, "path_parameter.id");
+        assert_eq!(RouteRules::new(expected, Formats::Annotate).unwrap_err()[0].key, "path_parameter.id");
+    }
+
+    /// A bad pattern hides nothing else.
+    #[test]
+    fn all_faults_of_a_route_are_told_at_once() {
+        let rule = |part, name: &str, pattern: &str| ParameterRule {
+            part,
+            name: name.to_owned(),
+            required: false,
+            schema: json!({"type": "string", "pattern": pattern}),
+        };
+        let parameters = [
+            rule(RequestPart::Query, "a", "("),
+            rule(RequestPart::Query, "good", "^a$"),
+            rule(RequestPart::Header, "x mode", "^a$"),
+            rule(RequestPart::Cookie, "b", "(a)\\2"),
+        ];
+        let content_types = ["application".to_owned(), "image/*".to_owned(), "text".to_owned()];
+        let expected = RouteExpectations {
+            path: "/",
+            parameters: &parameters,
+            content_types: &content_types,
+            ..RouteExpectations::default()
+        };
+        let wrong = RouteRules::new(expected, Formats::Annotate).unwrap_err();
+        let mut keys: Vec<&str> = wrong.iter().map(|one| one.key.as_str()).collect();
+        keys.sort_unstable();
+        assert_eq!(keys, ["content_types", "content_types", "cookie.b", "header.x mode", "query.a"]);
     }
 
     #[test]

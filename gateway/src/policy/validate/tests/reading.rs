@@ -72,7 +72,7 @@ impl Judges {
         let document = file("/f/api.yaml", include_str!("api.yaml"));
         let contract = Contract::new(&document, &[], Formats::Annotate, &DocumentReading::default());
         let contract = contract.map_err(|fault| format!("{fault:?}"))?;
-        let forms = FormRules::new(&form(), Formats::Annotate).map_err(|it| it.to_string())?;
+        let forms = FormRules::new(&form(), Formats::Annotate).map_err(|all| format!("{all:?}"))?;
         let rules = file("/f/rules.conf", include_str!("rules.conf"));
         let rules = waf::WafRules::new(&settings(rules), None).map_err(|all| format!("{all:?}"))?;
         Ok(Self { schema, library, contract, forms, waf: Waf::new(Arc::new(rules), None, None) })
