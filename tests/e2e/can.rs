@@ -147,6 +147,11 @@ fn tokens_are_explained() {
         (token(&json!({"aud": "other"})), 1, "audience", "its aud holds no"),
         (token(&json!({"iss": "https://other.example"})), 1, "issuer", "its iss is no configured issuer"),
         (token(&json!({"nbf": tokens::now() + 600})), 1, "not before", "it is not valid yet"),
+        // As the gateway does it: with the leeway, and no audience among what is no string.
+        (token(&json!({"iat": tokens::now() - 60, "exp": tokens::now() - 1})), 0, "", ""),
+        (token(&json!({"nbf": tokens::now() + 29})), 0, "", ""),
+        (token(&json!({"aud": ["api", 1]})), 1, "audience", "its aud holds no"),
+        (token(&json!({"exp": "soon"})), 1, "expires", "its exp, nbf or iat is no moment"),
         ("opaque".to_owned(), 1, "form", "it is not three parts"),
     ] {
         fs::write(&file, &text).unwrap();
