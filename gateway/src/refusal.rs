@@ -232,7 +232,7 @@ pub struct Refusal {
     pub detail: Cow<'static, str>,
     /// After how many whole seconds trying again makes sense (RFC 9110 10.2.3).
     pub retry_after: Option<u64>,
-    /// What it says about the source, where that is something else than its row says.
+    /// What it says about the source: what its row says, unless something else is set. `None`: nothing.
     pub signal: Option<Signal>,
     /// What the client is told of its bearer token, where one was looked at.
     pub bearer_error: Option<BearerError>,
@@ -253,7 +253,7 @@ impl Refusal {
             reject,
             detail: detail.into(),
             retry_after: None,
-            signal: None,
+            signal: reject.row().signal,
             bearer_error: None,
             policies: Box::default(),
             claimed: None,
@@ -282,14 +282,28 @@ impl Refusal {
     /// Its row of the table, with what this one says about the source.
     #[must_use]
     pub fn row(&self) -> RefusalRow {
-        let row = self.reject.row();
-        RefusalRow { signal: self.signal.or(row.signal), ..row }
+        RefusalRow { signal: self.signal, ..self.reject.row() }
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_refusal_says_about_the_source() {
+        let forged = Refusal::new(Reject::InvalidToken, "");
+        let malformed = Refusal::token(TokenFault::Malformed, "");
+        let nothing = Refusal { signal: None, ..forged.clone() };
+        for (refusal, expect) in [
+            (forged, Some(Signal::ForgedToken)),
+            (malformed, Some(Signal::MalformedToken)),
+            (nothing, None),
+            (Refusal::new(Reject::Unavailable, ""), None),
+        ] {
+            assert_eq!(refusal.row().signal, expect, "{refusal:?}");
+        }
+    }
 
     #[test]
     fn the_page_has_the_same_table() {

@@ -293,6 +293,8 @@ fn certificates_that_are_mapped() {
         (&[], &[(o.clone(), "Acme"), (cn.clone(), "app")], 200, "cert:partners:app"),
         (&[], &[(o.clone(), "Other"), (cn.clone(), "app")], 403, "cert:partners:app"),
         (&[], &[(cn.clone(), "app,O=Acme")], 403, "cert:partners:app,O=Acme"),
+        // A common name that is written like a SPIFFE ID.
+        (&[], &[(cn.clone(), "spiffe://example.org/ns/prod/sa/other")], 401, ""),
         // A name that others are mapped to.
         (&[], &[(cn, "bill")], 401, ""),
         (&[], &[(o, "Acme")], 401, ""),

@@ -198,9 +198,18 @@ fn w01_w02_websockets() {
     });
     assert_eq!(line["detail"], "timeouts.tunnel_idle", "{line}");
     assert_eq!(line["bytes_in"], 32 * 64 * 1_024, "{line}");
+}
 
-    // What is refused, or served as HTTP: its connection goes on as HTTP where it goes on at all.
-    heads.lock().unwrap().clear();
+/// What is refused, or served as HTTP: its connection goes on as HTTP where it goes on at all.
+#[test]
+fn w01_w02_what_becomes_no_websocket() {
+    if !report::may_run("tunnel: none") {
+        return;
+    }
+    let world = World::new();
+    let heads = serve(&world.gate, 9001);
+    let _daemon = Daemon::start(&world, &settings(""));
+    let client = Client::new(&world, GOOD_V4);
     let twice = |request: Request| request.header("Upgrade", "websocket");
     for (case, request, status, reaches) in [
         ("no token", upgrade("/ws/echo"), 401, false),

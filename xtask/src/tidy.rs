@@ -13,6 +13,7 @@ use crate::places::root;
 mod circles;
 mod imports;
 mod modules;
+mod policies;
 mod source;
 mod tokens;
 mod type_names;
@@ -54,6 +55,9 @@ const TOP: [&str; 25] = [
 const EMPTY_NAMES: [&str; 8] = ["common", "helper", "helpers", "manager", "misc", "mod", "util", "utils"];
 
 const MOST_LINES: usize = 500;
+
+/// The most lines of a function among the end-to-end tests: what goes on in one has to be seen at once.
+const MOST_LINES_OF_A_TEST: usize = 100;
 
 /// Checks the whole tree.
 pub(crate) fn run(_arguments: &Arguments) -> anyhow::Result<()> {
@@ -137,6 +141,12 @@ fn check(path: &str, text: &str, code: &str) -> Vec<String> {
             faults.push(format!("line {number}: `get_` says nothing"));
         }
     }
+    if path.starts_with("tests/e2e/") {
+        let long = source::functions(code).into_iter().filter(|(_, lines)| *lines > MOST_LINES_OF_A_TEST);
+        faults.extend(long.map(|(number, lines)| {
+            format!("line {number}: a function of {lines} lines; at most {MOST_LINES_OF_A_TEST}: make it two tests")
+        }));
+    }
     for (number, attribute) in source::relaxations(code) {
         if !attribute.contains("reason") {
             faults.push(format!("line {number}: a relaxed lint carries its reason"));
@@ -210,6 +220,10 @@ mod tests {
         finds("gateway-ebpf/src/main.rs", "//! D.\n#[unsafe(no_mangle)]\nstatic X: u8 = 0;\n", &[]);
         finds("tests/e2e/a.rs", "//! D.\nthread::sleep(x);\n", &["support::wait"]);
         finds("tests/e2e/a.rs", "//! D.\n#[test]\n#[ignore]\nfn x() {}\n", &["ignored"]);
+        let function = |lines: usize| format!("//! D.\nfn x() {{\n{}}}\n", "    y();\n".repeat(lines - 2));
+        finds("tests/e2e/a.rs", &function(100), &[]);
+        finds("tests/e2e/a.rs", &function(101), &["line 2: a function of 101 lines"]);
+        finds("xtask/src/a.rs", &function(101), &[]);
         finds("xtask/src/a.rs", "//! D.\n#[allow(dead_code)]\nfn x() {}\n", &["reason"]);
         finds("xtask/src/a.rs", "//! D.\n#[expect(\n    dead_code,\n    reason = \"y\"\n)]\nfn x() {}\n", &[]);
         finds("xtask/src/a.rs", "//! D.\nfn get_x() {}\n", &["`get_`"]);

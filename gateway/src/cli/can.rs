@@ -40,7 +40,8 @@ Ends with:
   1  denied
   2  wrong usage, or a configuration that is not valid
   5  cannot be told: keys or an answer have to be fetched and the gateway was
-     not asked, or they cannot be fetched now, or --from is missing
+     not asked, or they cannot be fetched now, or --from is missing, or the
+     route asks for another method beside the token
 
 Examples:
   gateway can ada GET https://api.example.com/items/7 --role reader

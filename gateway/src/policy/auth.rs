@@ -47,6 +47,7 @@ mod invalid;
 pub use basic::hash::PasswordCheck;
 pub use binding::NO_CERTIFICATE;
 pub use challenge::Challenges;
+pub use claims::{is_for_us, moment};
 pub use credentials::holds_password;
 pub use crypto::{ensure as ensure_crypto, install as install_crypto};
 pub use headers::IdentityHeaders;

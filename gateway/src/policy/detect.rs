@@ -50,6 +50,7 @@ mod contributors;
 mod crawlers;
 mod discounts;
 mod faults;
+mod held;
 mod novelty;
 mod observed;
 mod our_fault;
@@ -374,20 +375,13 @@ impl Detector {
 
     /// Into whose bucket of a rule a signal goes, and as what; `None`: into none, as what the rule counts is not known.
     fn held(&self, rule: &Rule, observed: &Observed<'_>, now: u64) -> Option<(About, CountedRequest)> {
-        let Observed { signal, source, address, principal, id, facts, .. } = *observed;
+        let Observed { signal, address, principal, id, facts, .. } = *observed;
         let is_before = !rule.signals.contains(&signal);
         let weight = if is_before { 0 } else { u8::try_from(rule.weight(signal)).unwrap_or(u8::MAX) };
         if weight == 0 && !is_before && rule.distinct.is_none() {
             return None;
         }
-        let about = match rule.by {
-            _ if rule.distinct == Some(Distinct::Sources) => About::Principal(self.seed.hash_one(principal?)),
-            GroupBy::Source => About::Source(source),
-            GroupBy::Prefix => About::Source(network(address)),
-            GroupBy::Principal => About::Principal(self.seed.hash_one(principal?)),
-            GroupBy::Ja4 => About::Ja4(self.seed.hash_one(facts.ja4?)),
-            GroupBy::Session => About::Session(self.seed.hash_one((principal?, facts.session?))),
-        };
+        let about = self.about(rule, observed)?;
         let what = match rule.distinct {
             // What must come before need not differ.
             _ if is_before => 0,
@@ -409,20 +403,6 @@ impl Detector {
     /// Two of at most [`MAX_EVIDENCE`] are alike by chance once in two million times; one is counted too few then.
     fn short_hash(&self, what: impl std::hash::Hash) -> u32 {
         short(self.seed.hash_one(what))
-    }
-
-    /// What the rules hold against `source`: how much each, where there is anything.
-    #[must_use]
-    pub fn scores(&self, source: Source, now: u64) -> Vec<(String, u32)> {
-        let held = |NumberedRule { number, rule, .. }: &NumberedRule| {
-            let key = (*number, around(rule, source));
-            let mut buckets = self.buckets.lock(&key);
-            let bucket = buckets.find(&key)?;
-            bucket.leak(rule, now);
-            let held = u32::try_from(bucket.weight()).ok().filter(|held| *held > 0)?;
-            Some((rule.name.clone(), held))
-        };
-        self.rules.iter().filter_map(held).take(MAX_SCORES).collect()
     }
 
     /// Puts one request into a bucket: all that is in it if that makes it overflow. The bucket of one source is gone then;
@@ -468,7 +448,7 @@ impl Detector {
     /// Whether a source has come before since the bucket `full` is full.
     fn has_tried(&self, full: (u64, About), rule: &Rule, held: CountedRequest, who: u32) -> bool {
         let now = held.noted;
-        let key = (full.0, About::Trial(self.seed.hash_one((full.1, who))));
+        let key = self.trial(full, who);
         let mut buckets = self.buckets.lock(&key);
         let has_tried = buckets.find(&key).is_some_and(|bucket| {
             bucket.leak(rule, now);
@@ -477,17 +457,6 @@ impl Detector {
         buckets.put(key, Bucket::of(held), |(at, _), bucket| bucket.progress(self.rule(*at), now));
         has_tried
     }
-}
-
-/// The bucket of a rule that `source` fills, where that does not depend on more than the source.
-fn around(rule: &Rule, source: Source) -> About {
-    About::Source(if rule.by == GroupBy::Prefix { network(source.address()) } else { source })
-}
-
-/// The network that [`GroupBy::Prefix`] adds up.
-fn network(address: IpAddr) -> Source {
-    let length = if address.is_ipv4() { 24 } else { ONE_CUSTOMER };
-    Source::network(address, length).unwrap_or_else(|| Source::of(address, ONE_CUSTOMER))
 }
 
 /// The first half of a hash.

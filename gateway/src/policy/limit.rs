@@ -349,6 +349,15 @@ impl Limits {
         }
     }
 
+    /// Lets others have its place, where nothing is to be charged: connections owe no more than that.
+    fn leave(&self, judged: &mut LimitResult) {
+        for owed in judged.owed.drain(..) {
+            if let (Due::Leave(entered), Some(allowed)) = (owed.due, self.allowed(owed.limit, owed.allowed)) {
+                allowed.budgets.leave(entered);
+            }
+        }
+    }
+
     /// The key that a request has in a limit.
     #[inline]
     fn key(&self, limit: &CompiledLimit, facts: &LimitFacts<'_>, hashed: &mut Hashed) -> Key {

@@ -234,6 +234,11 @@ impl Connection {
         std::str::from_utf8(self.ja4.get()?).ok()
     }
 
+    /// The same, for what outlives the connection.
+    pub(super) fn own_ja4(&self) -> Option<Ja4> {
+        self.ja4.get().copied()
+    }
+
     /// Whether it was asked for a client certificate.
     pub(super) fn is_certified(&self) -> bool {
         self.secured.get().is_some_and(|secured| secured.asked.is_some())

@@ -129,6 +129,15 @@ impl Methods {
         self.listed().contains(&method)
     }
 
+    /// Whether `method` can say who the client is. Where all methods are asked for, only the first does.
+    #[must_use]
+    pub fn may_name_by(&self, method: Method) -> bool {
+        match self {
+            Self::All(methods) => methods.first() == Some(&method),
+            Self::Any(methods) => methods.contains(&method),
+        }
+    }
+
     /// Whether an identity can be proved by a token, which may have scopes and claims.
     #[must_use]
     pub fn may_prove_by_token(&self) -> bool {

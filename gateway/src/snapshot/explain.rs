@@ -192,19 +192,28 @@ impl Explainer<'_> {
                 let missing = Refusal::new(Reject::MissingToken, "nobody asks, and the route needs an identity");
                 return Ok(Proving::Done(Who::Nobody, step(methods, RequirementResult::Denied(&missing))));
             };
-            let method = method_of(principal, &route.accepted);
+            let accepted = &route.accepted.methods;
+            let method = method_of(principal, accepted);
             let supposed = Who::Supposed(self.suppose(asked, principal, method)?);
-            if route.accepted.methods.has(method) {
+            if accepted.may_name_by(method) {
                 return Ok(Proving::Done(
                     supposed,
                     step(format!("{principal} is taken for proved"), RequirementResult::Met),
                 ));
             }
-            let why = format!("{} proves {principal}, and the route accepts {methods}", method.name());
+            let method = method.name();
+            let why = match accepted {
+                Methods::Any(_) => format!("{method} proves {principal}, and the route accepts {methods}"),
+                Methods::All(_) => {
+                    format!("{method} proves {principal}, and the first of {methods} says who the client is")
+                }
+            };
             let refusal = Refusal::new(Reject::MissingToken, why);
             return Ok(Proving::Done(supposed, step(methods, RequirementResult::Denied(&refusal))));
         };
-        let identity = match self.identify(token, asked.from, host, &route.accepted)? {
+        let besides = beside_token(&route.accepted);
+        let accepted = besides.as_ref().map_or(&route.accepted, |(shown, _)| shown);
+        let identity = match self.identify(token, asked.from, host, accepted)? {
             IdentityOutcome::Needs(lookup) => return Ok(Proving::Needs(lookup)),
             IdentityOutcome::Unknown(why) => {
                 return Ok(Proving::Done(Who::Unknown, step(methods, RequirementResult::Unknown(&why))));
@@ -214,11 +223,16 @@ impl Explainer<'_> {
             }
             IdentityOutcome::Decided(Ok(identity)) => identity,
         };
-        if let Some(principal) = asked.principal.as_ref().filter(|principal| *principal != identity.principal()) {
+        let names_client = route.accepted.methods.may_prove_by_token();
+        let is_other = |principal: &&String| names_client && *principal != identity.principal();
+        if let Some(principal) = asked.principal.as_ref().filter(is_other) {
             return Err(format!("the token is of {:?}, not of {principal:?}", identity.principal()));
         }
         let told = format!("{} proves {}", identity.method().name(), identity.principal());
-        Ok(Proving::Done(Who::Proved(identity), step(told, RequirementResult::Met)))
+        let who = if names_client { Who::Proved(identity) } else { Who::Unknown };
+        let Some((_, others)) = besides else { return Ok(Proving::Done(who, step(told, RequirementResult::Met))) };
+        let why = format!("{told}; the route also asks for {others}, which cannot be shown here");
+        Ok(Proving::Done(who, step(methods, RequirementResult::Unknown(&why))))
     }
 
     fn token(&self, token: &SecretToken) -> Result<Explaining, String> {
@@ -313,12 +327,24 @@ fn step_of(step: &authz::explain::RequirementExplanation, who: &Who, asked: &Ask
     ExplainedStep::new(&step.key, &step.asks, judged, step.in_shadow)
 }
 
-/// How a principal is proved, by how it begins; of tokens, as the route accepts them.
-fn method_of(principal: &str, accepted: &Accepted) -> Proof {
+/// Where a route asks for a token and for more at once: what the token alone can prove of it, and the names of the others.
+/// These are in no question, and may well be good.
+fn beside_token(accepted: &Accepted) -> Option<(Accepted, String)> {
+    let Methods::All(methods) = &accepted.methods else { return None };
+    let (tokens, others): (Vec<Proof>, Vec<Proof>) = methods.iter().partition(|method| method.is_token());
+    if tokens.is_empty() || others.is_empty() {
+        return None;
+    }
+    let others: Vec<&str> = others.into_iter().map(Proof::name).collect();
+    Some((Accepted { methods: Methods::All(tokens), ..*accepted }, others.join(", ")))
+}
+
+/// How a principal is proved, by how it begins; of tokens, as the route lets them say who the client is.
+fn method_of(principal: &str, accepted: &Methods) -> Proof {
     let kinds = [("key:", Proof::ApiKey), ("basic:", Proof::Basic), ("cert:", Proof::Certificate)];
     let kind = kinds.into_iter().find(|(kind, _)| principal.starts_with(kind)).map(|(_, method)| method);
     let tokens = [Proof::Jwt, Proof::Introspection];
-    kind.unwrap_or_else(|| tokens.into_iter().find(|method| accepted.methods.has(*method)).unwrap_or(Proof::Jwt))
+    kind.unwrap_or_else(|| tokens.into_iter().find(|method| accepted.may_name_by(*method)).unwrap_or(Proof::Jwt))
 }
 
 /// The head of the request, as it would be received.

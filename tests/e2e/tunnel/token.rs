@@ -58,33 +58,46 @@ fn j15_w02_tokens_of_browsers() {
     }
 
     heads.lock().unwrap().clear();
-    for (case, request, status) in [
-        ("alone: no browser would take the answer", offer("/both/echo", &plain), 400),
-        ("two", offer("/both/echo", &format!("{plain}, {encoded}, chat.v1")), 400),
-        ("and a cookie", offer("/both/echo", &format!("{plain}, chat.v1")).header("Cookie", &cookie), 400),
-        ("and a header", offer("/both/echo", &format!("{plain}, chat.v1")).token(&good), 400),
-        ("cookie and header", from(upgrade("/both/echo").header("Cookie", &cookie)).token(&good), 400),
-        ("two cookies", from(upgrade("/both/echo").header("Cookie", &format!("{cookie}; __Host-s=x"))), 400),
-        ("forged", offer("/both/echo", &format!("{forged}, chat.v1")), 401),
-        ("not in base64url", offer("/both/echo", &format!("{encoded}=, chat.v1")), 401),
-        ("empty", offer("/both/echo", "authorization.bearer., chat.v1"), 401),
-        ("no role", offer("/both/echo", &format!("{nobody}, chat.v1")), 403),
-        ("no page", upgrade("/both/echo").header("Cookie", &cookie), 403),
-        ("foreign", upgrade("/both/echo").header("Cookie", &cookie).header("Origin", "https://evil.example"), 403),
-        ("foreign", upgrade("/both/echo").header("Cookie", &cookie).header("Origin", "null"), 403),
-        ("not named: a cookie", from(upgrade("/protocol/echo").header("Cookie", &cookie)), 401),
-        ("not named: a protocol", offer("/neither/echo", &format!("{plain}, chat.v1")), 401),
-        ("never by query", from(upgrade(&format!("/both/echo?access_token={good}"))), 401),
-        ("no WebSocket", from(Request::new("GET", "/both/echo").header("Cookie", &cookie)), 401),
+    for (case, request, status, signal) in [
+        ("alone: no browser would take the answer", offer("/both/echo", &plain), 400, "bad_request"),
+        ("two", offer("/both/echo", &format!("{plain}, {encoded}, chat.v1")), 400, "bad_request"),
+        (
+            "and a cookie",
+            offer("/both/echo", &format!("{plain}, chat.v1")).header("Cookie", &cookie),
+            400,
+            "bad_request",
+        ),
+        ("and a header", offer("/both/echo", &format!("{plain}, chat.v1")).token(&good), 400, "bad_request"),
+        ("cookie and header", from(upgrade("/both/echo").header("Cookie", &cookie)).token(&good), 400, "bad_request"),
+        (
+            "two cookies",
+            from(upgrade("/both/echo").header("Cookie", &format!("{cookie}; __Host-s=x"))),
+            400,
+            "bad_request",
+        ),
+        ("forged", offer("/both/echo", &format!("{forged}, chat.v1")), 401, "forged_token"),
+        ("padded", offer("/both/echo", &format!("{encoded}=, chat.v1")), 401, "malformed_token"),
+        ("empty", offer("/both/echo", "authorization.bearer., chat.v1"), 401, "malformed_token"),
+        ("no role", offer("/both/echo", &format!("{nobody}, chat.v1")), 403, "forbidden"),
+        ("no page", upgrade("/both/echo").header("Cookie", &cookie), 403, ""),
+        ("foreign", upgrade("/both/echo").header("Cookie", &cookie).header("Origin", "https://evil.example"), 403, ""),
+        ("foreign", upgrade("/both/echo").header("Cookie", &cookie).header("Origin", "null"), 403, ""),
+        ("not named: a cookie", from(upgrade("/protocol/echo").header("Cookie", &cookie)), 401, "missing_token"),
+        ("not named: a protocol", offer("/neither/echo", &format!("{plain}, chat.v1")), 401, "missing_token"),
+        ("never by query", from(upgrade(&format!("/both/echo?access_token={good}"))), 401, "missing_token"),
+        ("no WebSocket", from(Request::new("GET", "/both/echo").header("Cookie", &cookie)), 401, "missing_token"),
         (
             "no WebSocket",
             Request::new("GET", "/both/echo").header("Sec-WebSocket-Protocol", &format!("{plain}, chat.v1")),
             401,
+            "missing_token",
         ),
     ] {
         let response = client.send(&request).unwrap();
         assert_eq!(response.status, status, "{case}: {}", response.text());
-        let line = daemon.logged(&response.id()).to_string();
+        let line = daemon.logged(&response.id());
+        assert_eq!(line["signal"].as_str().unwrap_or_default(), signal, "{case}: {line}");
+        let line = line.to_string();
         assert!(!line.contains(&good), "{case}: {line}");
     }
     assert!(heads.lock().unwrap().is_empty(), "what was refused reached the upstream");

@@ -6,9 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     circles::{Graph, circles, longest},
-    modules::{Arrows, File, arrows, module_path},
-    source::has_word,
-    type_names,
+    modules::{Arrows, File, arrows},
+    policies, type_names,
 };
 
 /// The crates: where their sources are, and their names.
@@ -108,12 +107,6 @@ struct Floor {
     modules: &'static [&'static str],
 }
 
-/// The folder of the parts that decide and do nothing else: no sockets, no runtime, no clock.
-const POLICIES: &str = "policy";
-
-/// What a policy must not name.
-const EFFECTS: [&str; 8] = ["tokio", "hyper", "hyper_util", "socket2", "nix", "rustix", "SystemTime", "TcpStream"];
-
 /// What was found out about the imports.
 #[derive(Default)]
 pub(super) struct Imports {
@@ -150,9 +143,7 @@ pub(super) fn check(files: Vec<File>) -> Imports {
         imports.faults.extend(type_names::check(&files, root, name));
         if name == "gateway" {
             imports.check_floors(&files, &arrows, root);
-            for file in &files {
-                imports.check_policy(file, root);
-            }
+            imports.faults.extend(files.iter().flat_map(|file| policies::check(file, root)));
         }
     }
     imports
@@ -254,14 +245,6 @@ impl Imports {
             self.faults.push(format!("the modules {} import each other in a circle", names.join(", ")));
         }
         self.chain = longest(&graph).into_iter().map(str::to_owned).collect();
-    }
-
-    fn check_policy(&mut self, file: &File, root: &str) {
-        if module_path(&file.path, root).first() == Some(&POLICIES) {
-            let named = EFFECTS.iter().filter(|word| has_word(&file.code, word));
-            let path = &file.path;
-            self.faults.extend(named.map(|word| format!("{path}: a policy decides; `{word}` is for others")));
-        }
     }
 }
 

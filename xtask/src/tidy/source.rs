@@ -74,6 +74,25 @@ pub(super) fn relaxations(code: &str) -> Vec<(usize, &str)> {
     with_line.collect()
 }
 
+/// Every function that stands in no other item: its line, and how many lines it has. It ends as rustfmt has it, with a
+/// brace at the start of a line.
+pub(super) fn functions(code: &str) -> Vec<(usize, usize)> {
+    let mut functions = Vec::new();
+    let mut begin = None;
+    for (number, line) in code.lines().enumerate().map(|(index, line)| (index + 1, line)) {
+        let is_inner = line.starts_with([' ', '}', '#']);
+        if !is_inner && has_word(line, "fn") {
+            begin = (!line.ends_with('}')).then_some(number);
+        }
+        if line == "}"
+            && let Some(begin) = begin.take()
+        {
+            functions.push((begin, number - begin + 1));
+        }
+    }
+    functions
+}
+
 /// The code without what is compiled for tests alone; nothing of a file that is tests altogether.
 pub(super) fn without_tests(path: &str, code: &str) -> String {
     let mut kept = String::with_capacity(code.len());
@@ -127,6 +146,13 @@ mod tests {
         keeps("for x in r#\"a \" b\"# {}", "for x in {}");
         keeps("&'a str, '\"', '\\'', b", "&'a str, , , b");
         assert_eq!(code("\"a\nb\"\nc").lines().count(), 3);
+    }
+
+    #[test]
+    fn functions_have_lines() {
+        let code =
+            "fn a() {}\nstruct G {\n}\nfn b() {\n    if c {\n    }\n}\n#[test]\npub(crate) fn d(\n    e: u8,\n) {\n}\n";
+        assert_eq!(functions(code), [(4, 4), (9, 4)]);
     }
 
     #[test]

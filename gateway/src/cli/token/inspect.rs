@@ -1,5 +1,7 @@
 //! `gateway token inspect`: header and claims in plain words, and what the gateway says of each.
 
+use std::time::Duration;
+
 use clap::Args;
 use data_encoding::BASE64URL_NOPAD;
 use serde_json::{Map, Value, json};
@@ -15,7 +17,7 @@ use crate::{
     config::{Config, Disk},
     json,
     os::clock::{self, Now},
-    policy::auth::{AuthOutcome, ensure_crypto, jwt::Jwt, revocation},
+    policy::auth::{AuthOutcome, ensure_crypto, is_for_us, jwt::Jwt, moment, revocation},
     settings::jwt::{self, Issuer},
     snapshot::explain::{ExplainQuestion, ExplainedToken, Explanation, LONGEST_TOKEN, SecretToken},
 };
@@ -122,7 +124,7 @@ impl Inspect {
             if let Some(issuer) = issuer {
                 checks.push(meant_for(claims, issuer));
             }
-            checks.extend(times(contents, now));
+            checks.extend(times(claims, issuer.map_or(Duration::ZERO, |issuer| issuer.rules.leeway), now));
             checks.push(signed_by(token, contents, settings, &found, now));
         }
         Ok(Judged { checks, token: *found, by: told.by, by_text: told.by_text })
@@ -145,10 +147,7 @@ impl Contents {
     }
 
     fn seconds(&self, claim: &str) -> Option<u64> {
-        let value = self.claims.as_ref()?.get(claim)?;
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a fraction is left out")]
-        let whole = |seconds: f64| seconds as u64;
-        value.as_u64().or_else(|| value.as_f64().map(whole))
+        moment(self.claims.as_ref()?, claim).ok().flatten()
     }
 }
 
@@ -183,35 +182,46 @@ fn meant_for(claims: &Map<String, Value>, issuer: &Issuer) -> Check {
     };
     let ours = audiences.join(" or ");
     let found = issuer.rules.audience_claim.find(claims);
-    let is_ours = |value: &Value| audiences.iter().any(|audience| value == audience);
-    let is_fine = match found {
-        Some(Value::Array(all)) => all.iter().any(is_ours),
-        Some(one) => is_ours(one),
-        None => false,
+    let is_fine = is_for_us(claims, &issuer.rules);
+    let is_readable = match found {
+        Some(Value::Array(all)) => all.iter().all(Value::is_string),
+        Some(one) => one.is_string(),
+        None => true,
     };
     let found = found.map_or_else(|| format!("no {}", issuer.rules.audience_claim), Value::to_string);
-    let told = if is_fine { format!("{found} has {ours}") } else { format!("{found}, and not {ours}") };
+    let told = match (is_fine, is_readable) {
+        (true, _) => format!("{found} has {ours}"),
+        (false, true) => format!("{found}, and not {ours}"),
+        (false, false) => format!("{found} is neither a string nor an array of strings"),
+    };
     Check { name: "audience", is_fine: Some(is_fine), told }
 }
 
-fn times(contents: &Contents, now: Now) -> Vec<Check> {
-    let clock = now.unix_seconds();
+/// When a token is good. `leeway`: how far its issuer's clock may be off.
+fn times(claims: &Map<String, Value>, leeway: Duration, now: Now) -> Vec<Check> {
+    let (clock, leeway) = (now.unix_seconds(), leeway.as_secs());
     let mut checks = Vec::new();
     for (name, claim, is_end) in [("issued", "iat", false), ("not before", "nbf", false), ("expires", "exp", true)] {
-        let Some(at) = contents.seconds(claim) else {
-            if is_end {
-                checks.push(Check {
-                    name,
-                    is_fine: Some(false),
-                    told: "never (no exp), which is not accepted".to_owned(),
-                });
+        let mut check = |is_fine: bool, told: String| checks.push(Check { name, is_fine: Some(is_fine), told });
+        let at = match moment(claims, claim) {
+            Ok(Some(at)) => at,
+            Ok(None) if is_end => {
+                check(false, "never (no exp), which is not accepted".to_owned());
+                continue;
             }
-            continue;
+            Ok(None) => continue,
+            Err(_no_moment) => {
+                check(false, format!("{} is no moment in seconds", claims.get(claim).unwrap_or(&Value::Null)));
+                continue;
+            }
         };
         let away =
             if at > clock { format!("in {}", seconds(at - clock)) } else { format!("{} ago", seconds(clock - at)) };
-        let told = format!("{} ({away})", clock::rfc3339(at.saturating_mul(1_000)));
-        checks.push(Check { name, is_fine: Some(if is_end { at > clock } else { at <= clock }), told });
+        let is_in_time = if is_end { clock < at } else { at <= clock };
+        let is_fine = if is_end { clock < at.saturating_add(leeway) } else { at <= clock.saturating_add(leeway) };
+        let within =
+            if is_fine && !is_in_time { format!(", within the leeway of {}", seconds(leeway)) } else { String::new() };
+        check(is_fine, format!("{} ({away}{within})", clock::rfc3339(at.saturating_mul(1_000))));
     }
     checks
 }
@@ -319,4 +329,36 @@ fn value(contents: &Contents, judged: Option<&Judged>) -> Value {
         "header": contents.header,
         "claims": contents.claims,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is said of times agrees with the gateway, which allows for the leeway.
+    #[test]
+    fn times_with_a_leeway() {
+        let now = Now { monotonic: 0, unix_millis: 1_000_000 };
+        for (claims, failing, says) in [
+            (json!({"exp": 1_001}), "", "(in 1s)"),
+            (json!({"exp": 1_000}), "", "(0s ago, within the leeway of 30s)"),
+            (json!({"exp": 971}), "", "(29s ago, within the leeway of 30s)"),
+            (json!({"exp": 970}), "expires", "(30s ago)"),
+            (json!({"nbf": 1_000, "exp": 1_001}), "", "(0s ago)"),
+            (json!({"nbf": 1_030, "exp": 2_000}), "", "(in 30s, within the leeway of 30s)"),
+            (json!({"nbf": 1_031, "exp": 2_000}), "not before", "(in 31s)"),
+            // The next whole second, as for the gateway.
+            (json!({"nbf": 1_030.5, "exp": 2_000}), "not before", "(in 31s)"),
+            (json!({"iat": 1_031, "exp": 2_000}), "issued", "(in 31s)"),
+            (json!({"exp": "soon"}), "expires", "\"soon\" is no moment in seconds"),
+            (json!({}), "expires", "never (no exp)"),
+        ] {
+            let checks = times(claims.as_object().unwrap(), Duration::from_secs(30), now);
+            let failed: Vec<&str> =
+                checks.iter().filter(|check| check.is_fine == Some(false)).map(|check| check.name).collect();
+            assert_eq!(failed.join(", "), failing, "{claims}");
+            let told: Vec<&str> = checks.iter().map(|check| check.told.as_str()).collect();
+            assert!(told.iter().any(|told| told.contains(says)), "{claims}: {told:?}");
+        }
+    }
 }

@@ -109,7 +109,8 @@ impl ApiKeys {
             if self.tables.keys.has_lost() {
                 // Nothing is held against a client whose key may be among those.
                 let why = format!("there is no API key {id}, and keys were lost");
-                return Err(claiming(Refusal::new(Reject::InvalidCredentials, why)));
+                let nobody_to_blame = Refusal { signal: None, ..Refusal::new(Reject::InvalidCredentials, why) };
+                return Err(claiming(nobody_to_blame));
             }
             return Err(claiming(refused(TokenFault::UnknownKey, format!("there is no API key {id}"))));
         };

@@ -105,19 +105,19 @@ fn revocable(claims: &Map<String, Value>, rules: &ClaimRules) -> Revocable {
         id: text(claims.get("jti")),
         subject: text(rules.subject_claim.find(claims)).unwrap_or_default(),
         // One that is no time was refused.
-        issued: time(claims, "iat", f64::floor).unwrap_or_default(),
+        issued: moment(claims, "iat").unwrap_or_default(),
         ..Revocable::default()
     }
 }
 
 fn read_times(claims: &Map<String, Value>, rules: &ClaimRules) -> Result<Validity, Invalid> {
-    let expires = match time(claims, "exp", f64::floor)? {
+    let expires = match moment(claims, "exp").map_err(Invalid::unfit)? {
         Some(expires) => expires,
         None if rules.needs_expiry => return Err(Invalid::unfit("it has no exp")),
         None => NEVER,
     };
-    let not_before = time(claims, "nbf", f64::ceil)?.unwrap_or(0);
-    let issued = time(claims, "iat", f64::floor)?;
+    let not_before = moment(claims, "nbf").map_err(Invalid::unfit)?.unwrap_or(0);
+    let issued = moment(claims, "iat").map_err(Invalid::unfit)?;
     if issued.is_some_and(|issued| issued > expires) {
         return Err(Invalid::unfit("it expires before it was issued"));
     }
@@ -132,36 +132,45 @@ fn read_times(claims: &Map<String, Value>, rules: &ClaimRules) -> Result<Validit
     Ok(Validity { from, until: expires.saturating_add(leeway) })
 }
 
-/// A moment in seconds since the Unix epoch, which may have a fraction (RFC 7519 2, NumericDate): `round` says in which
-/// whole second it counts.
+/// A moment in seconds since the Unix epoch, which may have a fraction (RFC 7519 2, NumericDate): a token is good from the
+/// next whole second on, and until the last one.
+///
+/// # Errors
+/// For the log: it is no moment.
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     clippy::cast_precision_loss,
     reason = "what is cast is in range, and has no fraction any more"
 )]
-fn time(claims: &Map<String, Value>, claim: &str, round: fn(f64) -> f64) -> Result<Option<u64>, Invalid> {
+pub fn moment(claims: &Map<String, Value>, claim: &str) -> Result<Option<u64>, &'static str> {
     let Some(value) = claims.get(claim) else { return Ok(None) };
+    let round: fn(f64) -> f64 = if claim == "nbf" { f64::ceil } else { f64::floor };
     let whole = value.as_u64().or_else(|| {
         let seconds = value.as_f64().filter(|seconds| (0.0..MAX_TIME as f64).contains(seconds))?;
         Some(round(seconds) as u64)
     });
     match whole {
         Some(seconds) if seconds < MAX_TIME => Ok(Some(seconds)),
-        _ => Err(Invalid::unfit("its exp, nbf or iat is no moment in seconds")),
+        _ => Err("its exp, nbf or iat is no moment in seconds"),
     }
 }
 
 fn check_audience(claims: &Map<String, Value>, rules: &ClaimRules) -> Result<(), Invalid> {
-    let Some(audiences) = &rules.audiences else { return Ok(()) };
+    let wrong = Invalid::new(TokenFault::WrongAudience, "its aud holds no `audience` of its issuer");
+    if is_for_us(claims, rules) { Ok(()) } else { Err(wrong) }
+}
+
+/// Whether claims name an audience that these rules accept.
+#[must_use]
+pub fn is_for_us(claims: &Map<String, Value>, rules: &ClaimRules) -> bool {
+    let Some(audiences) = &rules.audiences else { return true };
     let is_ours = |audience: &Value| audiences.iter().any(|ours| audience == ours);
-    let ours = match rules.audience_claim.find(claims) {
+    match rules.audience_claim.find(claims) {
         Some(audience @ Value::String(_)) => is_ours(audience),
         Some(Value::Array(audiences)) => audiences.iter().all(Value::is_string) && audiences.iter().any(is_ours),
         _ => false,
-    };
-    let wrong = Invalid::new(TokenFault::WrongAudience, "its aud holds no `audience` of its issuer");
-    if ours { Ok(()) } else { Err(wrong) }
+    }
 }
 
 /// Who the token is of. Principals of different issuers are never the same, whatever their subjects are.

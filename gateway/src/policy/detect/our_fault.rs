@@ -5,11 +5,11 @@ use std::hash::BuildHasher as _;
 use gateway_common::source::Source;
 
 use super::{
-    Detector, NumberedRule, UpstreamAnswer, around,
+    Detector, UpstreamAnswer,
     discounts::{Discounted, seconds},
     faults::OurFault,
 };
-use crate::{signal::Signal, web::request_id::RequestId};
+use crate::signal::Signal;
 
 impl Detector {
     /// An upstream has answered `source`: whether good clients fail together by it, so that it is our fault, where there is
@@ -20,16 +20,6 @@ impl Detector {
         let signal = answer.signal().filter(|signal| *signal != Signal::Served && answer.is_identified)?;
         let is_known = standing.knows(answer.route, self.seed.hash_one(source), now);
         is_known.then(|| faults.failed(answer.route, signal, source, now))?
-    }
-
-    /// Takes a signal of the request `id` back: it was our own fault.
-    pub fn take_back(&self, signal: Signal, source: Source, id: RequestId) {
-        for NumberedRule { number, rule, .. } in self.rules.iter().filter(|rule| rule.rule.signals.contains(&signal)) {
-            let key = (*number, around(rule, source));
-            if let Some(bucket) = self.buckets.lock(&key).find(&key) {
-                bucket.take_back(id);
-            }
-        }
     }
 
     /// Which failures of the upstream at this place count against nobody, of those that a rule counts.

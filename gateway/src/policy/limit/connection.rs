@@ -9,12 +9,12 @@ use gateway_common::source::Source;
 use http::HeaderMap;
 
 use super::{
-    LimitResult, Limits, RequestUsage, When,
+    LimitResult, Limits, When,
     key::LimitFacts,
     report::{self, LimitQuestion, LimitRow, LimitSum},
     shadow::ShadowRefusals,
 };
-use crate::{os::clock, refusal::Refusal, settings::connection_limit};
+use crate::{refusal::Refusal, settings::connection_limit};
 
 /// How operators are told of these limits.
 const PREFIX: &str = "connection_limit.";
@@ -33,7 +33,7 @@ pub struct ConnectionPermit(Option<Box<(Arc<Limits>, LimitResult)>>);
 impl Drop for ConnectionPermit {
     fn drop(&mut self) {
         if let Some(held) = &mut self.0 {
-            held.0.settle(&mut held.1, &RequestUsage::default(), clock::monotonic());
+            held.0.leave(&mut held.1);
         }
     }
 }
@@ -151,7 +151,10 @@ mod tests {
     use std::{net::IpAddr, time::Duration};
 
     use super::*;
-    use crate::settings::limit::{self, Allowance, Except, KeyPart, Limit, Rate};
+    use crate::{
+        os::clock::SECOND,
+        settings::limit::{self, Allowance, Except, KeyPart, Limit, Rate},
+    };
 
     fn limit(name: &str, length: Option<u8>, allowance: Allowance) -> Limit {
         Limit {
@@ -233,11 +236,10 @@ mod tests {
     fn d05_new_connections_and_handshakes_in_a_time() {
         let all = settings(vec![limit("new", None, rate(4))], vec![limit("tls", None, rate(2))]);
         let limits = ConnectionLimits::new(&all, 64, None);
-        let second = clock::SECOND;
         let (source, address) = ("192.0.2.1".parse().unwrap(), "192.0.2.1".parse().unwrap());
         let served = |now: u64| (0..10).filter(|_| limits.accept(source, address, now).is_ok()).count();
-        assert_eq!((served(second), served(second * 2), served(second * 10)), (4, 4, 4));
-        let shaken = (0..10).filter(|_| limits.shake_hands(source, address, second).is_ok());
+        assert_eq!((served(SECOND), served(SECOND * 2), served(SECOND * 10)), (4, 4, 4));
+        let shaken = (0..10).filter(|_| limits.shake_hands(source, address, SECOND).is_ok());
         assert_eq!(shaken.count(), 2);
         assert!(!limits.is_empty() && ConnectionLimits::default().is_empty());
     }

@@ -145,7 +145,7 @@ async fn ask(
     };
     // Metadata may be in two places.
     let timeout = question.timeout() * 3;
-    let asker = Requester { source, address, relay: None, id: RequestId(0), is_trusted: true };
+    let asker = Requester { source, address, relay: None, id: RequestId(0), ja4: None, is_trusted: true };
     match lookups.find(Lookup::Introspection(question), asker, timeout).await? {
         LookupAnswer::Introspection(Err(refusal)) if refusal.signal == Some(Signal::InactiveToken) => {
             Ok("it accepts the gateway as its client; a made-up token is not active".to_owned())

@@ -15,7 +15,7 @@ use http::{
 
 use super::upgrade::{connects, one};
 use crate::{
-    refusal::{BearerError, Refusal, Reject},
+    refusal::{BearerError, Refusal, Reject, TokenFault},
     settings::route::{TokenSource, Upgrade},
     web::header_values,
 };
@@ -84,9 +84,9 @@ fn of_protocol(headers: &HeaderMap) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
         return Ok(protocol.get(PLAIN.len()..).map(Cow::Borrowed));
     }
     let token = BASE64URL_NOPAD.decode(protocol.get(ENCODED.len()..).unwrap_or_default());
-    let invalid =
-        || Refusal::new(Reject::InvalidToken, "the token is not in base64url").with(BearerError::InvalidToken);
-    let token = token.map_err(|_no_base64| invalid())?;
+    // A library that pads is no attacker: `=` may not stand in a subprotocol (RFC 6455 4.1), so it stays refused.
+    let malformed = || Refusal::token(TokenFault::Malformed, "the token is not in base64url without padding");
+    let token = token.map_err(|_no_base64| malformed().with(BearerError::InvalidToken))?;
     Ok(Some(Cow::Owned(token)))
 }
 
@@ -125,7 +125,7 @@ mod tests {
     use http::Request;
 
     use super::*;
-    use crate::settings::cors::Origins;
+    use crate::{settings::cors::Origins, signal::Signal};
 
     const ORIGIN: (&str, &str) = ("origin", "https://app.example");
 
@@ -169,11 +169,8 @@ mod tests {
         check(&[(P, A), (P, "chat.v1"), (P, " chat.v2 ,")], Ok(Some("a.b.c")), &["chat.v1, chat.v2"]);
         check(&[(P, K), (P, "chat.v1")], Ok(Some("a.b.c")), &["chat.v1"]);
         check(&[(P, "x, authorization.bearer.")], Ok(Some("")), &["x"]);
-        check(
-            &[(P, "x, base64url.bearer.authorization.k8s.io.YS5iLmM=")],
-            Err("the token is not in base64url"),
-            &["x"],
-        );
+        let padded = [(P, "x, base64url.bearer.authorization.k8s.io.YS5iLmM=")];
+        check(&padded, Err("the token is not in base64url without padding"), &["x"]);
         check(&[(P, "x, Authorization.Bearer.a.b.c")], Ok(Some("a.b.c")), &["x"]);
         check(&[(P, A)], Err(alone), &[]);
         check(&[(P, A), (P, " , ")], Err(alone), &[]);
@@ -194,6 +191,18 @@ mod tests {
         check(&[("upgrade", "h2c"), (P, A), (P, "x"), ("cookie", "session=a")], Ok(None), &["x"]);
         let (head, ()) = Request::builder().header(P, A).header("cookie", "session=a").body(()).unwrap().into_parts();
         assert_eq!(find(&head, &allowed()), Ok(None));
+    }
+
+    /// Nobody forges a token by padding it: rules against forgers do not count it.
+    #[test]
+    fn what_cannot_be_decoded_is_malformed() {
+        for encoded in ["YS5iLmM=", "YS5iL*M", "Y", "YS5iLmN+"] {
+            let protocols = format!("x, base64url.bearer.authorization.k8s.io.{encoded}");
+            let request = Request::builder().header("upgrade", "websocket").header("connection", "upgrade");
+            let (head, ()) = request.header(SEC_WEBSOCKET_PROTOCOL, protocols).body(()).unwrap().into_parts();
+            let signal = find(&head, &allowed()).unwrap_err().row().signal;
+            assert_eq!(signal, Some(Signal::MalformedToken), "{encoded}");
+        }
     }
 
     #[test]

@@ -30,6 +30,8 @@ audience = "api"
 roles = ["reader"]
 fetch = { allow_http = true }
 
+[api_keys]
+
 [roles]
 reader = ["items:read"]
 
@@ -47,6 +49,18 @@ upstream = "items"
 
 [[route]]
 path = "/nobody"
+upstream = "items"
+
+[[route]]
+path = "/token-first"
+require = ["items:read"]
+authenticate = { all = ["introspection", "api_key"] }
+upstream = "items"
+
+[[route]]
+path = "/key-first"
+require = ["items:read"]
+authenticate = { all = ["api_key", "introspection"] }
 upstream = "items"
 "#;
 
@@ -92,7 +106,20 @@ fn asked(path: &str, more: Asked) -> ExplainQuestion {
 /// The verdict, the step that decides, and its words.
 #[track_caller]
 fn check(snapshot: &Snapshot, question: &ExplainQuestion, verdict: Verdict, step: &str, says: &str) {
-    let explained = match explain(snapshot, question, &[], Some("not fetched"), Now::read()) {
+    check_by(snapshot, question, &[], verdict, step, says);
+}
+
+/// The same, given what was looked up.
+#[track_caller]
+fn check_by(
+    snapshot: &Snapshot,
+    question: &ExplainQuestion,
+    answers: &[LookupAnswer],
+    verdict: Verdict,
+    step: &str,
+    says: &str,
+) {
+    let explained = match explain(snapshot, question, answers, Some("not fetched"), Now::read()) {
         Explaining::Done(Explanation::Request(explained)) => explained,
         other => panic!("{other:?}"),
     };
@@ -137,6 +164,43 @@ fn requests() {
         (asked("/nowhere", with_token("")), Denied, "", ""),
     ] {
         check(&snapshot, &question, verdict, step, says);
+    }
+}
+
+/// Where a route asks for several methods at once: the first gives the principal, and only a token can be shown here.
+#[test]
+fn what_cannot_be_shown_cannot_be_told() {
+    let snapshot = snapshot();
+    use Verdict::{Allowed, Denied, Unknown};
+    let by = |principal: &str| Asked { principal: Some(principal.to_owned()), ..ada("10.0.0.1", "ada") };
+    for (path, principal, verdict, step, says) in [
+        ("/token-first", "ada", Allowed, "", ""),
+        ("/token-first", "key:build", Denied, "authenticate", "the first of introspection, api_key says who"),
+        ("/key-first", "key:build", Allowed, "", ""),
+        ("/key-first", "ada", Denied, "authenticate", "the first of api_key, introspection says who"),
+        ("/items/ada", "key:build", Allowed, "", ""),
+    ] {
+        check(&snapshot, &asked(path, by(principal)), verdict, step, says);
+    }
+    let opaque = |principal: Option<&str>| Asked {
+        token: Some(SecretToken("opaque".to_owned())),
+        principal: principal.map(ToOwned::to_owned),
+        ..Asked::default()
+    };
+    let of = |roles: &[&str]| Identity::of_token("ada", roles, &[], Vec::new());
+    let good = |roles: &[&str]| [LookupAnswer::Introspection(Ok(Arc::new(of(roles))))];
+    let forged = Refusal::token(crate::refusal::TokenFault::Forged, "it is forged");
+    for (path, principal, answers, verdict, step, says) in [
+        ("/token-first", None, good(&["reader"]), Unknown, "authenticate", "also asks for api_key"),
+        ("/token-first", Some("ada"), good(&["reader"]), Unknown, "authenticate", "also asks for api_key"),
+        // What is certain is said all the same.
+        ("/token-first", None, good(&[]), Denied, "require", "missing"),
+        ("/key-first", None, good(&[]), Unknown, "authenticate", "also asks for api_key"),
+        // The principal is the key's, and not the token's.
+        ("/key-first", Some("key:build"), good(&[]), Unknown, "authenticate", "also asks for api_key"),
+        ("/token-first", None, [LookupAnswer::Introspection(Err(forged))], Denied, "authenticate", "it is forged"),
+    ] {
+        check_by(&snapshot, &asked(path, opaque(principal)), &answers, verdict, step, says);
     }
 }
 

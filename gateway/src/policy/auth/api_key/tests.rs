@@ -166,7 +166,7 @@ fn keys_that_were_lost_are_not_held_against_clients() {
     refuses(&all, &unknown, Signal::UnknownKey, "there is no API key");
     all.keys.set_lost(true);
     let refusal = judge(&all, &unknown, "192.0.2.1", "").unwrap_err();
-    assert_eq!((refusal.reject, refusal.signal), (Reject::InvalidCredentials, None), "{refusal:?}");
+    assert_eq!((refusal.reject, refusal.row().signal), (Reject::InvalidCredentials, None), "{refusal:?}");
     // What no key can be is a guess as before.
     refuses(&all, &unknown[..unknown.len() - 1], Signal::UnfitToken, "not in the form");
     assert!(judge(&all, &good, "192.0.2.1", "").is_ok());

@@ -1,6 +1,8 @@
 //! Whom a client certificate names, and with which roles: by its subject alternative names, its subject, or what they are
 //! mapped to.
 
+use std::net::IpAddr;
+
 use aws_lc_rs::digest::{SHA256, digest};
 use data_encoding::HEXLOWER;
 use regex::Regex;
@@ -13,6 +15,9 @@ use crate::{
 
 /// How names begin that are a serial number.
 const SERIAL: &str = "serial:";
+
+/// The attributes that a subject may begin with.
+const ATTRIBUTES: [&str; 9] = ["C", "CN", "DC", "L", "O", "OU", "ST", "STREET", "UID"];
 
 /// The names of the certificates of one `[client_certificates.NAME]`.
 #[derive(Debug)]
@@ -117,28 +122,30 @@ impl CertificateNames {
         Some(Named { name, roles })
     }
 
-    /// The name of the first kind that the certificate has one of.
+    /// The name of the first kind that the certificate has one of. `None`: it has none, or one that could be taken for
+    /// somebody else's.
     fn own_name(&self, certificate: &x509::X509Certificate, der: &[u8]) -> Option<String> {
+        let first = |kind: &NameKind| Some((*kind, self.names(*kind, certificate, der).into_iter().next()?));
         if !self.kinds.is_empty() {
-            return self.kinds.iter().find_map(|kind| self.names(*kind, certificate, der).into_iter().next());
+            let (kind, name) = self.kinds.iter().find_map(first)?;
+            return (!passes_for_another(kind, &name, &self.kinds)).then_some(name);
         }
-        let uri = self.names(NameKind::Uri, certificate, der).into_iter().next();
         let any = || {
             certificate.names.first().map(|name| match name {
-                SubjectAltName::Dns(name) | SubjectAltName::Email(name) | SubjectAltName::Uri(name) => name.clone(),
-                SubjectAltName::Ip(address) => address.to_string(),
+                SubjectAltName::Dns(name) => (NameKind::Dns, name.clone()),
+                SubjectAltName::Email(name) => (NameKind::Email, name.clone()),
+                SubjectAltName::Ip(address) => (NameKind::Ip, address.to_string()),
+                SubjectAltName::Uri(name) => (NameKind::Uri, name.clone()),
             })
         };
-        let named = uri.or_else(any).or_else(|| {
-            // An authority that verifies alternative names may leave this one to its clients.
-            certificate.common_name.clone().map(|name| if name.contains("://") { String::new() } else { name })
-        });
-        match named {
-            // Nobody's: no name is taken for one of another kind.
-            Some(name) if name.is_empty() || name.starts_with(SERIAL) => None,
-            Some(name) => Some(name),
-            None => Some(format!("{SERIAL}{}", HEXLOWER.encode(&certificate.serial))),
-        }
+        // An authority that verifies alternative names may leave this one to its clients.
+        let common_name = || Some((NameKind::CommonName, certificate.common_name.clone()?));
+        let Some((kind, name)) = first(&NameKind::Uri).or_else(any).or_else(common_name) else {
+            return Some(format!("{SERIAL}{}", HEXLOWER.encode(&certificate.serial)));
+        };
+        let others = [NameKind::Email, NameKind::Ip, NameKind::Uri];
+        let is_ambiguous = name.is_empty() || name.starts_with(SERIAL) || passes_for_another(kind, &name, &others);
+        (!is_ambiguous).then_some(name)
     }
 
     /// Every name of one kind.
@@ -158,6 +165,39 @@ impl CertificateNames {
             NameKind::Uri => of(|name| if let SubjectAltName::Uri(name) = name { Some(name.clone()) } else { None }),
         }
     }
+}
+
+/// Whether a name is written like those of another of these kinds. The principal does not tell the kind, so whoever may
+/// choose a name of one kind could pass for somebody who has a name of another.
+fn passes_for_another(kind: NameKind, name: &str, kinds: &[NameKind]) -> bool {
+    // Whoever asks for a certificate may write anything into these.
+    let is_free = matches!(kind, NameKind::CommonName | NameKind::Dns | NameKind::Email | NameKind::Uri);
+    is_free && kinds.iter().any(|other| *other != kind && is_written_like(*other, name))
+}
+
+/// Whether a name is written like those of a kind. Common names have no form of their own.
+fn is_written_like(kind: NameKind, name: &str) -> bool {
+    let is_hex = || name.bytes().all(|byte| byte.is_ascii_hexdigit());
+    match kind {
+        NameKind::CommonName => false,
+        NameKind::Dns => {
+            name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_' | b'*'))
+        }
+        NameKind::Email => name.contains('@'),
+        NameKind::Fingerprint => name.len() == 64 && is_hex(),
+        NameKind::Ip => name.parse::<IpAddr>().is_ok(),
+        NameKind::Serial => name.len().is_multiple_of(2) && is_hex(),
+        NameKind::Spiffe => scheme(name).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe")),
+        NameKind::Subject => name.split_once('=').is_some_and(|(first, _)| ATTRIBUTES.contains(&first)),
+        NameKind::Uri => scheme(name).is_some() || name.contains("://"),
+    }
+}
+
+/// The scheme of what is written as a URI (RFC 3986 3.1).
+fn scheme(name: &str) -> Option<&str> {
+    let (scheme, _) = name.split_once(':')?;
+    let fits = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.');
+    (scheme.starts_with(|first: char| first.is_ascii_alphabetic()) && scheme.bytes().all(fits)).then_some(scheme)
 }
 
 /// The SPIFFE id of an X.509-SVID: its only URI, of a trust domain and a path, and of nothing else (SPIFFE-ID 2, X509-SVID
@@ -265,6 +305,52 @@ mod tests {
             let settings = settings(kinds, &[]);
             assert_eq!(found(&settings, &all).as_deref(), expect, "{kinds:?}");
             assert_eq!(found(&settings, &none).as_deref(), of_none, "{kinds:?}");
+        }
+    }
+
+    /// The principal does not tell which kind of name it is.
+    #[test]
+    fn no_name_passes_for_one_of_another_kind() {
+        use NameKind::{CommonName, Dns, Email, Fingerprint, Ip, Serial, Spiffe, Subject, Uri};
+        let common = |name: &str| certificate(&[], &format!("CN={name}"));
+        let alternative = |name: SubjectAltName| certificate(&[name], "O=Acme");
+        let dns = |text: &str| SubjectAltName::Dns(text.to_owned());
+        let id = "spiffe://example.org/ns/prod/sa/other";
+        for (kinds, certificate, is_somebody) in [
+            (&[Spiffe, CommonName][..], common("app"), true),
+            (&[Spiffe, CommonName], common(id), false),
+            (&[CommonName, Spiffe], common(id), false),
+            (&[CommonName], common(id), true),
+            (&[Spiffe, Dns], alternative(dns(id)), false),
+            (&[Spiffe, Uri], alternative(uri("https://example.org/a")), true),
+            // No SPIFFE ID, and written like one.
+            (&[Spiffe, Uri], alternative(uri("SPIFFE://example.org/a")), false),
+            (&[Spiffe, Uri], alternative(uri(id)), true),
+            (&[Uri, CommonName], common("urn:example:a"), false),
+            (&[Email, CommonName], common("a@b.example"), false),
+            (&[Ip, CommonName], common("192.0.2.1"), false),
+            (&[Ip, CommonName], common("2001:db8::1"), false),
+            (&[Uri, Ip], alternative(SubjectAltName::Ip("fe80::1".parse().unwrap())), true),
+            (&[Dns, CommonName], common("b.example"), false),
+            (&[Dns, CommonName], common("Billing of Acme"), true),
+            (&[CommonName, Serial], common("01ab"), false),
+            (&[CommonName, Serial], common("ada"), true),
+            (&[CommonName, Fingerprint], common(&"0a".repeat(32)), false),
+            (&[CommonName, Fingerprint], common("0a"), true),
+            (&[Subject, CommonName], certificate(&[], "CN=app,O=Acme"), true),
+            (&[CommonName, Subject], common("O=Acme"), false),
+            // Any name counts: the kinds that names can be mistaken for.
+            (&[], common("app"), true),
+            (&[], common("b.example"), true),
+            (&[], common("urn:example:a"), false),
+            (&[], common("a@b.example"), false),
+            (&[], common("192.0.2.1"), false),
+            (&[], alternative(dns(id)), false),
+            (&[], alternative(dns("serial:01ab")), false),
+            (&[], alternative(uri(id)), true),
+        ] {
+            let found = found(&settings(kinds, &[]), &certificate);
+            assert_eq!(found.is_some(), is_somebody, "{kinds:?} {certificate:?}: {found:?}");
         }
     }
 

@@ -81,6 +81,45 @@ fn whose_signals_are_added_up() {
     check("a session", of(GroupBy::Session), &[1, 2, 1, 2, 1, 1, 2].map(of_session), &[(5, 3)]);
 }
 
+/// A key was published after tokens by it: what its clients were blamed for is taken back, whatever a rule adds up.
+#[test]
+fn what_our_stale_keys_caused_is_taken_back() {
+    for (by, from) in [
+        (GroupBy::Source, "192.0.2.1"),
+        (GroupBy::Source, "2001:db8:1:2::1"),
+        (GroupBy::Prefix, "192.0.2.1"),
+        (GroupBy::Prefix, "2001:db8:1:2::1"),
+        (GroupBy::Ja4, "192.0.2.1"),
+    ] {
+        let detector = detector(10, &[Rule { by, ..rule("r", &[Signal::UnknownKey], 3, 60) }]);
+        let address: IpAddr = from.parse().unwrap();
+        let source = Source::of(address, 64);
+        let observed = |id| Observed {
+            signal: Signal::UnknownKey,
+            source,
+            address,
+            principal: None,
+            id: RequestId(id),
+            limits: &[],
+            facts: ObservedFacts { ja4: Some("t13d1516h2_8daaf6152771_b186095e22b6"), ..ObservedFacts::default() },
+        };
+        let asks = |id| !detector.note(&observed(id), START).is_empty();
+        assert!(!asks(0) && !asks(1), "{by:?} {from}");
+        let held: u32 = detector.scores(source, START).iter().map(|(_, held)| held).sum();
+        assert_eq!(held, if by == GroupBy::Ja4 { 0 } else { 2 }, "{by:?} {from}");
+        (0..2).for_each(|id| detector.take_back(&observed(id)));
+        assert!(detector.scores(source, START).is_empty(), "{by:?} {from}");
+        assert!(!asks(2) && !asks(3), "{by:?} {from}: it is as if there had been none");
+        if by != GroupBy::Source {
+            // It fills what others may share, and is not asked to be banned unless it comes again.
+            assert!(!asks(4), "{by:?} {from}");
+            detector.take_back(&observed(4));
+            assert!(!asks(5), "{by:?} {from}: it has come once");
+        }
+        assert!(asks(6), "{by:?} {from}");
+    }
+}
+
 #[test]
 fn what_must_come_before() {
     use Signal as S;

@@ -92,6 +92,6 @@ async fn find(
     // As of a trusted proxy: nothing is held against whoever it would be.
     let address = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
     let source = Source::of(address, by.snapshot.settings.ipv6_prefix);
-    let asker = Requester { source, address, relay: None, id: RequestId(0), is_trusted: true };
+    let asker = Requester { source, address, relay: None, id: RequestId(0), ja4: None, is_trusted: true };
     shared.lookups.find(lookup, asker, wait).await
 }

@@ -6,7 +6,7 @@ use crate::{
     os::clock,
     policy::{
         auth::jwt::{KeySet, keys::JwtKeys},
-        detect::{BanRequest, Observed, ObservedFacts},
+        detect::BanRequest,
     },
     proxy::{
         generation::Compiled,
@@ -49,8 +49,8 @@ impl Control<'_> {
             self.blame(asker);
         }
         let detector = &self.snapshot().detector;
-        for Requester { source, id, .. } in &news.wronged {
-            detector.take_back(Signal::UnknownKey, *source, *id);
+        for asker in &news.wronged {
+            detector.take_back(&asker.observed());
         }
     }
 
@@ -68,7 +68,7 @@ impl Control<'_> {
     /// A request came by a key that is nobody's, and its client was not told so. A load balancer is not to blame for what
     /// it relays.
     fn blame(&mut self, asker: &Requester) {
-        let Requester { source, address, relay, id, is_trusted } = *asker;
+        let Requester { relay, is_trusted, .. } = *asker;
         if is_trusted {
             return;
         }
@@ -76,9 +76,7 @@ impl Control<'_> {
         let counted = Counted { signals, ..Counted::default() };
         self.telemetry.add(&counted);
         self.delta.add(&counted);
-        let (signal, facts) = (Signal::UnknownKey, ObservedFacts::default());
-        let observed = Observed { signal, source, address, principal: None, id, limits: &[], facts };
-        for ask in self.snapshot().detector.note(&observed, clock::monotonic()) {
+        for ask in self.snapshot().detector.note(&asker.observed(), clock::monotonic()) {
             if let Some(ask) = self.shared.asks.ask(BanRequest { relay, ..ask }) {
                 self.guard.say(ToGuard::BanRequest(Box::new(ask)));
             }

@@ -47,7 +47,8 @@ async fn perform(lookup: Lookup, listener: &ListenerRef, exchange: &Exchange) ->
         }
     };
     let (source, address, relay) = (client.source, client.address.ip(), client.relay);
-    let asker = Requester { source, address, relay, id: exchange.id, is_trusted: client.is_trusted };
+    let (ja4, is_trusted) = (exchange.connection.own_ja4(), client.is_trusted);
+    let asker = Requester { source, address, relay, id: exchange.id, ja4, is_trusted };
     let found = exchange.worker.shared.lookups.find(lookup, asker, wait).await;
     found.map_err(|why| Refusal { retry_after: Some(1), ..Refusal::new(Reject::Unavailable, why) })
 }
