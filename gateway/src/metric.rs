@@ -146,7 +146,7 @@ metrics! {
     DeprecatedCalls = Counter Proxy "gateway_deprecated_calls_total" ["api", "operation"] "Requests for operations that an API's document calls deprecated.";
     Authentications = Counter Proxy "gateway_authentications_total" ["result"] "Requests that had to prove who they are: accepted, or the label of the refusal.";
     TokenVerifications = Counter Proxy "gateway_token_verifications_total" [] "Signatures of tokens that were verified, or tried to be. A token that is remembered is not verified again.";
-    TokensUnchecked = Counter Proxy "gateway_tokens_unchecked_total" [] "Requests with a token that were served although it was not known which tokens are revoked: `revocation.unavailable = \"serve\"`.";
+    TokensUnchecked = Counter Proxy "gateway_tokens_unchecked_total" [] "Requests with a token that were served although it was not known which tokens are revoked, as `revocation.unavailable` allows.";
     KeyFetches = Counter Proxy "gateway_key_fetches_total" ["issuer", "result"] "Fetches of an issuer's keys by result: ok, or why it failed.";
     KeysConfirmed = Current Proxy "gateway_keys_confirmed_timestamp_seconds" ["issuer"] "When an issuer last confirmed its keys, in seconds since 1970.";
     Keys = Current Proxy "gateway_keys" ["issuer"] "Keys of an issuer that were fetched.";

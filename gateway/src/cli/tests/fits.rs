@@ -215,7 +215,6 @@ fn limits_and_what_is_in_shadow() {
         resets: Some(1_796_000_000),
         machines: Some(9),
         elsewhere: most,
-        ..LimitRow::default()
     };
     let usual = LimitRow { limit: "address".to_owned(), mode: "enforce".to_owned(), ..LimitRow::default() };
     let rows = [full, usual];

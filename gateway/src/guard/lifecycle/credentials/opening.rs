@@ -113,7 +113,7 @@ mod tests {
     #[test]
     fn whoever_can_be_revoked_is_looked_for_in_the_store() {
         use ConfiguredCredentials as C;
-        let server = "[introspection.s]\nendpoint = \"https://s.example/introspect\"\nclient_id = \"g\"\nroles = []\n\
+        let server = "[introspection.s]\nendpoint = \"http://127.0.0.1:9/introspect\"\nfetch.allow_http = true\nclient_id = \"g\"\nroles = []\n\
             any_audience = true\nclient_secret = \"secret\"\n";
         for (tables, expect) in [
             ("", C::Nothing),
