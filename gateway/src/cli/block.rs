@@ -119,7 +119,7 @@ pub(super) fn render(entries: &[BlockEntry], lists: &[FeedStatus], unattached: O
     // Ranges of crawlers, and of whoever is never banned, block nobody.
     let lists: Vec<&FeedStatus> =
         lists.iter().filter(|list| ["enforce", "shadow"].contains(&list.mode.as_str())).collect();
-    let listed: u64 = lists.iter().map(|list| list.entries).sum();
+    let listed = lists.iter().fold(0_u64, |all, list| all.saturating_add(list.entries));
     let each: Vec<String> = lists
         .iter()
         .map(|list| {

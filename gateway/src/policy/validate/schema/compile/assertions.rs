@@ -20,10 +20,12 @@ use crate::{
     settings::validate::Formats,
 };
 
-/// What a mailbox is besides. It does not begin with white space: the library takes that for an empty name before `<`. It
-/// has no control characters of ASCII and no line breaks. RFC 6531 allows the other control characters.
-const MAILBOX: &str = "^[^\\u0000-\\u0020\\u007f\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]\
-     [^\\u0000-\\u001f\\u007f\\u0085\\u2028\\u2029]*$";
+/// What a mailbox is besides. It has no control characters of ASCII: RFC 6531 allows the others. It does not begin with
+/// white space, and ends neither with that nor with `>`: the library takes what stands before `<` for a name, and passes
+/// over white space around it.
+const MAILBOX: &str = "^[^\\u0000-\\u0020\\u007f\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000]\
+    [^\\u0000-\\u001f\\u007f]*\
+    [^\\u0000-\\u0020\\u007f\\u0085\\u00a0\\u1680\\u2000-\\u200a\\u2028\\u2029\\u202f\\u205f\\u3000>]$";
 
 impl<'r> Subschema<'_, 'r> {
     pub(super) fn assertions(
