@@ -294,7 +294,9 @@ fn names_are_resolved_by_files_that_came_later() {
     names("127.0.0.2 moving.test\n");
     let bind = format!("mount --bind {} /etc && exec \"$@\"", etc.display());
     let upstream = "servers = [\"moving.test:9000\"]\nresolve = \"100ms\"".to_owned();
-    let settings = Settings { upstream, more: admin::TABLE.to_owned(), ..settings("") };
+    // One worker: another one would have to resolve the name for the first time when it cannot.
+    let proxy = "workers = 1".to_owned();
+    let settings = Settings { upstream, proxy, more: admin::TABLE.to_owned(), ..settings("") };
     let daemon = Daemon::start_under(&world, &settings, &["unshare", "--mount", "sh", "-c", &bind, "sh"]);
     let client = Client::new(&world, GOOD_V4);
     let get = || assert_eq!(client.get("/health", "").unwrap().status, 200);

@@ -1,24 +1,35 @@
 //! What the guard tells of paths of roles that no token has: once in the log, and in `status` for as long as it is so.
 
-use crate::policy::auth::role_paths::UnseenRoles;
+use crate::{
+    os::{clock, program_log::sparse::Sparse},
+    policy::auth::role_paths::UnseenRoles,
+};
 
 /// Such paths, as the proxy that serves said last.
 #[derive(Debug, Default)]
-pub(super) struct UnseenRolePaths(Vec<UnseenRoles>);
+pub(super) struct UnseenRolePaths {
+    paths: Vec<UnseenRoles>,
+    logged: Sparse,
+}
 
 impl UnseenRolePaths {
-    /// A proxy tells all of them. What is new is logged.
+    /// A proxy tells all of them. What is new is logged, in at most one line a second: `status` names all.
     pub(super) fn hear(&mut self, unseen: Vec<UnseenRoles>) {
-        let is_new = |it: &&UnseenRoles| !self.0.iter().any(|old| (&old.issuer, &old.path) == (&it.issuer, &it.path));
-        for UnseenRoles { issuer, path, tokens } in unseen.iter().filter(is_new) {
-            tracing::warn!(issuer, path, tokens, "no token has had the claim that roles are read from");
+        let is_new =
+            |it: &&UnseenRoles| !self.paths.iter().any(|old| (&old.issuer, &old.path) == (&it.issuer, &it.path));
+        let mut new = unseen.iter().filter(is_new);
+        if let Some(UnseenRoles { issuer, path, tokens }) = new.next()
+            && self.logged.is_due(clock::monotonic()).is_some()
+        {
+            let others = new.count();
+            tracing::warn!(issuer, path, tokens, others, "no token has had the claim that roles are read from");
         }
-        self.0 = unseen;
+        self.paths = unseen;
     }
 
     /// One sentence each.
     pub(super) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.0.iter().map(|UnseenRoles { issuer, path, tokens }| {
+        self.paths.iter().map(|UnseenRoles { issuer, path, tokens }| {
             format!(
                 "[{issuer}]: none of {tokens} tokens has {path:?}, where roles are read from (roles_claim): they have no \
                  role by it; `gateway token inspect` shows what a token has"
