@@ -150,7 +150,7 @@ metrics! {
     KeyFetches = Counter Proxy "gateway_key_fetches_total" ["issuer", "result"] "Fetches of an issuer's keys by result: ok, or why it failed.";
     KeysConfirmed = Current Proxy "gateway_keys_confirmed_timestamp_seconds" ["issuer"] "When an issuer last confirmed its keys, in seconds since 1970.";
     Keys = Current Proxy "gateway_keys" ["issuer"] "Keys of an issuer that were fetched.";
-    KeysStale = Current Proxy "gateway_keys_stale" ["issuer"] "Whether an issuer has not confirmed its keys for longer than an hour and twice fetch.refresh, though they are still used.";
+    KeysStale = Current Proxy "gateway_keys_stale" ["issuer"] "Whether an issuer has not confirmed its keys for an hour, or half of fetch.stale_for if that is shorter, and for at least twice fetch.refresh.";
     KeysUsable = Current Proxy "gateway_keys_usable" ["issuer"] "Whether tokens are verified by the fetched keys: 1, or 0 where they are missing or too old.";
     UnknownKeys = Counter Proxy "gateway_unknown_keys_total" ["issuer"] "Tokens by keys that were not among those that were fetched.";
     Introspections = Counter Proxy "gateway_introspections_total" ["server", "result"] "Answers about opaque tokens: active, inactive, failed, credentials (the gateway's own are refused). Requests without a question: paused (the server failed before), over_limit (its source tried too many tokens).";

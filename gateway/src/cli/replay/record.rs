@@ -65,7 +65,9 @@ fn json(members: &Map<String, Value>) -> Option<Record> {
     let signal = text(&["signal", "gateway.signal"]).and_then(named);
     let was_refused = text(&["reject", "gateway.reject"]).is_some();
     let id = text(&["id", "http.request.id"]).and_then(digits::hexadecimal).map(RequestId);
-    let is_ours = was_refused || signal.is_some() || id.is_some();
+    // Other servers write ids of requests, too.
+    let own = ["verdict", "gateway.verdict", "gateway.route", "gateway.upstream", "duration_us", "gateway.ja4"];
+    let is_ours = was_refused || signal.is_some() || own.iter().any(|name| member(members, name).is_some());
     let target = text(TARGET).or_else(|| Some(text(&["request"])?.split(' ').nth(1).unwrap_or_default()));
     let path = owned(PATH).or_else(|| target.and_then(path_of));
     let answered = match () {

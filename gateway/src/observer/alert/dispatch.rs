@@ -246,14 +246,15 @@ impl Outbox {
         let due = due.filter(|(due, ..)| *due <= now.unix_millis).map(|(due, group, key)| (group.tries, due, key));
         let (_, _, key) = due.min()?;
         let key = key.clone();
-        if !self.pace.spend(receiver.max_per_hour, now) {
-            return None;
-        }
         let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
         let (firing, ended) = (Vec::new(), Vec::new());
         let mut notification = Notification { group: key.clone(), firing, ended, before: group.sent };
         // What was refused is tried by itself: it may be that which the receiver cannot take.
         let is_retry = group.fresh(receiver, silences, now).is_none_or(|due| due > now.unix_millis);
+        // What is new does not wait for what was refused.
+        if is_retry && !self.pace.has_spare(now) || !self.pace.spend(receiver.max_per_hour, now) {
+            return None;
+        }
         let mut heard: Vec<&GroupedAlert> = group.heard(silences, now).collect();
         heard.retain(|entry| entry.refused.is_some() == is_retry);
         if is_retry {
@@ -264,7 +265,11 @@ impl Outbox {
         // What is new comes first, and what has no place waits for the next one.
         heard.sort_by_key(|entry| (entry.refused, !entry.has_news(), entry.alert.began));
         // Alertmanager forgets what it is not told again.
-        let most = if matches!(receiver.kind, ReceiverKind::Alertmanager { .. }) { MAX_ENTRIES } else { MAX_TOLD };
+        let most = match receiver.kind {
+            ReceiverKind::Alertmanager { .. } => MAX_ENTRIES,
+            _ if is_retry => 1,
+            _ => MAX_TOLD,
+        };
         for entry in heard.into_iter().take(most) {
             let list = if entry.alert.ended.is_some() { &mut notification.ended } else { &mut notification.firing };
             list.push(entry.alert.clone());

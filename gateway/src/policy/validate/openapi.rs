@@ -181,10 +181,7 @@ impl Contract {
             documents.fault_at(0, "", format!("nobody checks the format {format:?}: spell it out by `pattern`"))
         }));
         warnings.extend(schemas.idle_nullable().map(|idle| {
-            let others = match idle.count - 1 {
-                0 => String::new(),
-                others => format!(" ({others} other schemas have the same)"),
-            };
+            let others = others(idle.count);
             let message = format!("`nullable` without `type` beside it does not allow null: add the `type`{others}");
             documents.fault_at(idle.document, &idle.place, message)
         }));
@@ -445,13 +442,19 @@ impl Contract {
     }
 }
 
+/// How many other schemas have the same fault, of `count` in all.
+fn others(count: usize) -> String {
+    match count.saturating_sub(1) {
+        0 => String::new(),
+        1 => " (1 other schema has the same)".to_owned(),
+        others => format!(" ({others} other schemas have the same)"),
+    }
+}
+
 /// Tells of schemas that require what is `keyword` by one alternative alone.
 fn doubtful(documents: &Documents, schemas: &SchemaSet, keyword: &str) -> Option<DocumentFault> {
     let noted = schemas.doubtful_required()?;
-    let others = match noted.count - 1 {
-        0 => String::new(),
-        others => format!(" ({others} other schemas have the same)"),
-    };
+    let others = others(noted.count);
     let message = format!(
         "`required` names a member that is `{keyword}` in some alternatives alone, or outside of this one: it stays \
          required{others}"

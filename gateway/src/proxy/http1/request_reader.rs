@@ -203,8 +203,10 @@ impl RequestReader {
         }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
+        // A task that has done enough for now is told of no bytes, whether there are any or not.
+        let could_read = tokio::task::coop::has_budget_remaining();
         let Poll::Ready(read) = self.io.poll_read(cx, &mut buffer) else {
-            self.was_open.set(true);
+            self.was_open.set(self.was_open.get() || could_read);
             return Poll::Pending;
         };
         if read.is_err() {

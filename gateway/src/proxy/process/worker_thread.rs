@@ -23,7 +23,6 @@ use super::scheduling::Scheduling;
 use crate::{
     log::sink::{LogBuffer, Sink},
     os::clock,
-    outbound::client::RESOLVERS,
     policy::{admission::Pressure, limit::Limits},
     proxy::{
         connection::{Close, CloseReason, Connection, accept},
@@ -48,6 +47,9 @@ pub(in crate::proxy) struct Running {
 /// How long the connections of a banned source may take to send what is being answered.
 const LAST_WORDS: Duration = Duration::from_millis(100);
 
+/// How many names a worker resolves at once.
+const RESOLVERS: usize = 64;
+
 /// Runs a worker until it has drained.
 pub(super) fn run(
     shared: Arc<WorkersShared>,
@@ -60,7 +62,7 @@ pub(super) fn run(
     let mut random = [0; 8];
     aws_lc_rs::rand::fill(&mut random).map_err(|_unspecified| io::Error::other("no randomness"))?;
     let first_id = u128::from(u64::from_ne_bytes(random)) << 64;
-    // What blocks is resolving the names of upstreams.
+    // What blocks is resolving the names of upstreams, each once at a time: one that nobody answers for delays no other.
     let mut builder = Builder::new_current_thread();
     let runtime = builder.enable_all().max_blocking_threads(RESOLVERS).build_local(LocalOptions::default())?;
     runtime.block_on(async {

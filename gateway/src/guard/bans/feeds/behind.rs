@@ -35,9 +35,10 @@ impl ListsBehind {
         self.removed.iter().any(|one| u64::from(one.row.id) == number)
     }
 
-    /// Whether a list that is removed had this prefix: the kernel's rules tell of no list.
+    /// Whether a list that is removed had this prefix: the kernel's rules tell of no list. Where lists were replaced, another
+    /// one may have it now.
     pub(in crate::guard::bans) fn had_prefix(&self, source: Source) -> bool {
-        self.removed.iter().any(|one| one.content.find(source).is_some())
+        !self.are_behind() && self.removed.iter().any(|one| one.content.find(source).is_some())
     }
 
     /// What the store is to learn of it.

@@ -94,7 +94,9 @@ impl Guard {
         let content = std::mem::take(&mut job.plan).content;
         job.draft = Some(FeedDraft::from(Arc::unwrap_or_clone(content)));
         job.stage = UpdateStage::Plan;
-        let at = self.feeds.waiting.iter().take_while(|one| one.lifts).count();
+        // Before what is told of the same list later: the last word counts.
+        let goes_first = |one: &&ListUpdate| one.lifts && one.row.name != job.row.name;
+        let at = self.feeds.waiting.iter().take_while(goes_first).count();
         self.feeds.waiting.insert(at, job);
     }
 

@@ -155,6 +155,8 @@ impl Journal {
         all.iter().try_for_each(|write| write(&change))?;
         change.commit(&self.audit.anchor())?;
         self.store = store;
+        // What was read of the one before says nothing of this one.
+        self.take_damage();
         self.is_remade = true;
         // What they change is in force, and so in the new store.
         self.owed.retain(|one| !one.records.is_empty());

@@ -42,6 +42,11 @@ impl RateLimiter {
         self.whole_at = self.whole_at.min(now.unix_millis);
     }
 
+    /// Whether more than half of the budget of an hour is left.
+    pub(super) const fn has_spare(&self, now: Now) -> bool {
+        self.whole_at < now.unix_millis.saturating_add(HOUR / 2)
+    }
+
     /// Takes one notification of the budget; whether there was one.
     pub(super) fn spend(&mut self, per_hour: u32, now: Now) -> bool {
         let each = HOUR / u64::from(per_hour.max(1));

@@ -181,14 +181,20 @@ fn is_written_like(kind: NameKind, name: &str) -> bool {
     let is_hex = || name.bytes().all(|byte| byte.is_ascii_hexdigit());
     match kind {
         NameKind::CommonName | NameKind::Dns => false,
-        NameKind::Email => name.contains('@'),
+        NameKind::Email => name.contains('@') && scheme(name).is_none(),
         NameKind::Fingerprint => name.len() == 64 && is_hex(),
         NameKind::Ip => name.parse::<IpAddr>().is_ok(),
         NameKind::Serial => name.len().is_multiple_of(2) && is_hex(),
         NameKind::Spiffe => scheme(name).is_some_and(|scheme| scheme.eq_ignore_ascii_case("spiffe")),
         NameKind::Subject => name.split_once('=').is_some_and(|(first, _)| ATTRIBUTES.contains(&first)),
-        NameKind::Uri => scheme(name).is_some() || name.contains("://"),
+        NameKind::Uri => name.contains("://") || scheme(name).is_some() && !name.contains(' ') && !is_hardware(name),
     }
+}
+
+/// Whether it is a hardware address, as devices have one for a name: pairs of hexadecimal digits between colons.
+fn is_hardware(name: &str) -> bool {
+    let is_pair = |pair: &str| pair.len() == 2 && pair.bytes().all(|byte| byte.is_ascii_hexdigit());
+    matches!(name.len(), 17 | 23) && name.split(':').all(is_pair)
 }
 
 /// The scheme of what is written as a URI (RFC 3986 3.1).
@@ -319,6 +325,9 @@ mod tests {
             (&[Spiffe, CommonName], common(id), false),
             (&[CommonName, Spiffe], common(id), false),
             (&[CommonName], common(id), true),
+            (&[], common("AA:BB:CC:DD:EE:FF"), true),
+            (&[], common("Acme: Billing"), true),
+            (&[], alternative(uri("sip:ann@example.com")), true),
             (&[Spiffe, Dns], alternative(dns(id)), false),
             (&[Spiffe, Uri], alternative(uri("https://example.org/a")), true),
             // No SPIFFE ID, and written like one.

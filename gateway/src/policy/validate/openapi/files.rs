@@ -170,7 +170,7 @@ impl<'d> FileFinder<'d> {
             return Ok(FileSchema::of(SchemaKind::Null));
         }
         let kind = match (types.as_slice(), at.get("items")) {
-            (["array"] | [], Some(items)) if !is_element => {
+            (["array"] | [], Some(items)) if !is_element && self.is_part => {
                 let items = self.described(items, depth, true)?;
                 self.note(at, schema, &["uniqueItems"]);
                 let kind = match items.kind {

@@ -34,6 +34,9 @@ type Checks = Vec<(Keyword, KeywordCheck)>;
 /// What a schema without an identifier is known by.
 pub(super) const BASE: &str = "json-schema:///";
 
+/// How many nodes there may be. A schema that is applied in several ways is several nodes.
+const MOST_NODES: u32 = 1_000_000;
+
 /// Why a schema cannot be compiled, and where.
 #[derive(Debug)]
 pub(super) struct CompileError {
@@ -245,6 +248,14 @@ struct PendingNode<'r> {
 }
 
 impl<'r> Compiler<'r> {
+    /// The number of the next node.
+    fn next(&self) -> Result<NodeId, CompileError> {
+        match u32::try_from(self.nodes.len()) {
+            Ok(next) if next < MOST_NODES => Ok(NodeId(next)),
+            _ => Err(CompileError::new("too many subschemas, counted for each way in which they are applied")),
+        }
+    }
+
     /// The node of a subschema whose base `resolver` has.
     fn enter(
         &mut self,
@@ -266,8 +277,7 @@ impl<'r> Compiler<'r> {
         let address = std::ptr::from_ref(schema).addr();
         let base = resolver.base_uri().as_str().to_owned();
         let key = NodeKey { address, base, draft, way, inherited: Arc::clone(&inherited) };
-        let next =
-            NodeId(u32::try_from(self.nodes.len()).map_err(|_too_many| CompileError::new("too many subschemas"))?);
+        let next = self.next()?;
         let id = *self.known.entry(key).or_insert(next);
         if id == next {
             self.nodes.push(Node::default());
@@ -341,10 +351,10 @@ impl<'r> Subschema<'_, 'r> {
     }
 
     /// The node of what a reference leads to, which is about the same value.
-    fn target(&mut self, resolved: Resolved<'r>) -> Result<NodeId, CompileError> {
+    fn target(&mut self, resolved: Resolved<'r>, applied: Applied<'_>) -> Result<NodeId, CompileError> {
         let (schema, resolver, draft) = resolved.into_inner();
         let draft = if draft == Draft::Unknown { self.draft } else { draft };
-        let inherited = self.inherited_by(Applied::Same);
+        let inherited = self.inherited_by(applied);
         self.compiler.enter(schema, resolver, draft, inherited)
     }
 

@@ -80,6 +80,26 @@ fn schemas_that_lead_to_themselves_are_read_once() {
     compile(&document("3.1.0", "{$ref: '#/components/schemas/Loop', required: [id]}")).unwrap();
 }
 
+/// Each child learns of its parent where it names it. If the parent told every child of all the others, there would be a
+/// node for every set of them.
+#[test]
+fn many_children_of_one_parent_are_read_once_each() {
+    let mut text = document("3.0.3", "{$ref: '#/components/schemas/Pet'}")
+        + "    Pet: {type: object, required: [kind], properties: {kind: {type: string}}, \
+           discriminator: {propertyName: kind}}\n";
+    for nth in 0..24 {
+        text += &format!(
+            "    C{nth}: {{allOf: [{{$ref: '#/components/schemas/Pet'}}, \
+             {{required: [m{nth}], properties: {{m{nth}: {{type: string, readOnly: true}}}}}}]}}\n"
+        );
+    }
+    let contract = compile(&text).unwrap();
+    for (body, is_valid) in [(r#"{"kind":"C7"}"#, true), (r#"{"kind":"C7","m7":"a"}"#, false)] {
+        let verdict = judge(&contract, &format!("POST /a\nContent-Type: application/json\n\n{body}"));
+        assert_eq!(verdict.is_ok(), is_valid, "{body}: {verdict:?}");
+    }
+}
+
 #[test]
 fn what_is_write_only_is_not_required_of_responses() {
     let base = "{$ref: '#/components/schemas/Base'}";

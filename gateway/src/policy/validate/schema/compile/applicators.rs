@@ -186,17 +186,17 @@ impl<'r> Subschema<'_, 'r> {
     ) -> Result<(), CompileError> {
         if let Some(value) = self.at(schema, Keyword::Ref) {
             let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::Ref, KeywordCheck::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::Ref, KeywordCheck::All(vec![self.target(resolved, Applied::Same)?])));
         }
         if self.draft == Draft::Draft201909 && self.at(schema, Keyword::RecursiveRef).is_some() {
             let resolved = self.resolver.lookup_recursive_ref()?;
-            checks.push((Keyword::RecursiveRef, KeywordCheck::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::RecursiveRef, KeywordCheck::All(vec![self.target(resolved, Applied::Same)?])));
         }
         if self.draft >= Draft::Draft202012
             && let Some(value) = self.at(schema, Keyword::DynamicRef)
         {
             let resolved = self.resolver.lookup(value.as_str().ok_or_else(malformed)?)?;
-            checks.push((Keyword::DynamicRef, KeywordCheck::All(vec![self.target(resolved)?])));
+            checks.push((Keyword::DynamicRef, KeywordCheck::All(vec![self.target(resolved, Applied::Same)?])));
         }
         Ok(())
     }

@@ -24,6 +24,8 @@ pub(super) struct Inherited {
 pub(super) enum Applied<'a> {
     /// The same, if this alternative holds.
     Alternative,
+    /// The same, if a discriminator leads here. Such a schema has its parent in `allOf`, and learns of it there.
+    Child,
     /// An element of it.
     Element,
     /// Its member of this name.
@@ -64,7 +66,9 @@ impl Inherited {
                 files: files(),
                 is_file: self.is_file,
             }),
-            Applied::Question => Arc::new(Self { files: files(), is_file: self.is_file, ..Self::default() }),
+            Applied::Child | Applied::Question => {
+                Arc::new(Self { files: files(), is_file: self.is_file, ..Self::default() })
+            }
             Applied::Element => of_file(self.is_file),
             Applied::Member(name) => of_file(self.files.iter().any(|file| **file == *name)),
             Applied::Other => of_file(false),

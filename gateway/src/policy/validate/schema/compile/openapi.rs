@@ -11,17 +11,18 @@ use super::{
     },
     Checks, CompileError, Compiler, Subschema,
     family::{SCHEMAS, unescape},
+    inherited::Applied,
     malformed,
 };
 
 impl Compiler<'_> {
     /// A node by which nothing is valid, as what it is for is read-only.
     pub(super) fn refused(&mut self) -> Result<NodeId, CompileError> {
-        let id = u32::try_from(self.nodes.len()).map_err(|_too_many| CompileError::new("too many subschemas"))?;
+        let id = self.next()?;
         let is_response = self.dialect.openapi.is_some_and(|openapi| openapi.is_response);
         let keyword = if is_response { Keyword::WriteOnly } else { Keyword::ReadOnly };
         self.nodes.push(Node { checks: vec![(keyword, KeywordCheck::Never)], remembers: false });
-        Ok(NodeId(id))
+        Ok(id)
     }
 }
 
@@ -142,10 +143,10 @@ impl<'r> Subschema<'_, 'r> {
     fn named(&mut self, to: &str) -> Result<NodeId, CompileError> {
         let is_name = to.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte));
         if is_name && let Ok(resolved) = self.resolver.lookup(&format!("{SCHEMAS}{to}")) {
-            return self.target(resolved);
+            return self.target(resolved, Applied::Child);
         }
         let resolved = self.resolver.lookup(to)?;
-        self.target(resolved)
+        self.target(resolved, Applied::Child)
     }
 }
 
