@@ -26,12 +26,23 @@ pub(super) struct Deviation {
     /// From whom it comes, by the last word of a proxy.
     #[serde(default)]
     pub(super) contributors: Option<ContributorsShown>,
+    /// How many deviations its worst minute was away, of which the sentence tells.
+    #[serde(default)]
+    pub(super) worst: f64,
 }
 
 /// How many contributors the sentence names.
 const IN_SENTENCE: usize = 3;
 
 impl Deviation {
+    /// It goes on, with this number so many deviations away: whatever is told of it is of its worst minute.
+    pub(super) fn go_on(&mut self, value: f64, usual: (f64, f64), sentence: &str, away: f64) {
+        if away.abs() > self.worst {
+            (self.value, self.usual, self.worst) = (value, usual, away.abs());
+            sentence.clone_into(&mut self.sentence);
+        }
+    }
+
     /// It comes from these in the last minute. Whoever stood out before stays named, though it may have stopped: something was
     /// done about it.
     pub(super) fn attribute(&mut self, mut shown: ContributorsShown) {

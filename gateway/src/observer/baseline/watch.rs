@@ -138,7 +138,9 @@ impl Watch {
                         began: now_unix,
                         ended: None,
                         contributors: None,
+                        worst: away.abs(),
                     });
+                    deviation.go_on(value, range(key.1, &usual), &said, away);
                     if is_new {
                         began.push(deviation.clone());
                     }

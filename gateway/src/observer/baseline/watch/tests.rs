@@ -172,14 +172,17 @@ fn an_attack_is_told_in_one_sentence() {
     let [sentence] = told.as_slice() else { panic!("{told:?}") };
     assert!(sentence.starts_with("/login: 41 failures a minute, usually 0 to "), "{sentence}");
     assert!(sentence.ends_with(" on Saturdays at 14 h"), "{sentence}");
-    // It is told once, and is over when it is over.
-    for _ in 0..5 {
-        world.minute(vec![(failures_of("/login"), 60.0)]);
+    // It is told once, with its worst minute so far while it goes on, and is over when it is over.
+    for (failures, worst) in [(60.0, 60), (5_000.0, 5_000), (70.0, 5_000), (5_000.0, 5_000), (60.0, 5_000)] {
+        world.minute(vec![(failures_of("/login"), failures)]);
+        let said: Vec<&str> = world.watch.current.values().map(|one| one.sentence.as_str()).collect();
+        let [sentence] = said.as_slice() else { panic!("{said:?}") };
+        assert!(sentence.starts_with(&format!("/login: {worst} failures a minute, usually 0 to ")), "{sentence}");
     }
-    assert_eq!((world.sentences().len(), world.watch.current.len()), (0, 1));
+    assert_eq!(world.sentences().len(), 0);
     world.usual(5);
     assert_eq!((world.watch.current.len(), world.watch.past.len()), (0, 1));
-    assert!(world.watch.past[0].ended.is_some());
+    assert!(world.watch.past[0].ended.is_some() && world.watch.past[0].sentence.starts_with("/login: 5000 "));
 }
 
 #[test]
