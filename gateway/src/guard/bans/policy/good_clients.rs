@@ -8,7 +8,8 @@
 //!
 //! *Invariant:* at most [`MOST`] clients are known, with at most [`PRINCIPALS`] principals each. Where there is no room,
 //! a new client takes the place of one that was not good lately, first of those that never were for long. A new principal
-//! takes the place of the one heard of least lately. Whoever has many addresses of IPv6 takes no more than half of the room.
+//! takes the place of one that was not good lately, too, and of no other: of the many that share an address, none would be
+//! known for long. Whoever has many addresses of IPv6 takes no more than half of the room.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -73,6 +74,20 @@ impl ClientRecord {
         self.principals.iter().map(|principal| principal.last).max().unwrap_or(i64::MIN)
     }
 
+    /// Whether there is room for one more principal: the one that was heard of least lately makes it, unless it was good
+    /// lately.
+    fn has_room(&mut self, good_for: Duration, now: i64) -> bool {
+        if self.principals.len() < PRINCIPALS {
+            return true;
+        }
+        let oldest = self.principals.iter().enumerate().min_by_key(|(_, known)| known.last);
+        let oldest = oldest.filter(|(_, known)| !is_recent(known, good_for, now)).map(|(at, _)| at);
+        oldest.is_some_and(|at| {
+            self.principals.swap_remove(at);
+            true
+        })
+    }
+
     fn is_established(&self, established: Duration, now: i64) -> bool {
         self.principals.iter().any(|principal| passed(principal.first, now) >= established.as_nanos())
     }
@@ -132,14 +147,8 @@ impl Good {
         known.principals.retain(|principal| passed(principal.last, now) <= safety.remember_good.as_nanos());
         if let Some(principal) = known.principals.iter_mut().find(|known| known.hash == client.principal) {
             principal.last = now;
-        } else {
-            let all = &mut known.principals;
-            if all.len() >= PRINCIPALS
-                && let Some(oldest) = (0..all.len()).min_by_key(|at| all.get(*at).map(|known| known.last))
-            {
-                all.swap_remove(oldest);
-            }
-            all.push(KnownPrincipal { hash: client.principal, first: now, last: now });
+        } else if known.has_room(safety.good_for, now) {
+            known.principals.push(KnownPrincipal { hash: client.principal, first: now, last: now });
             known.saved = None;
         }
         if !known.is_queued && known.saved.is_none_or(|saved| now.saturating_sub(saved) >= SAVE_AGAIN) {
@@ -307,6 +316,7 @@ fn is_recent(principal: &KnownPrincipal, good_for: Duration, now: i64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::os::clock::MINUTE;
 
     const TEN: Duration = Duration::from_secs(10);
 
@@ -387,6 +397,35 @@ mod tests {
         assert_eq!((good.clients.len(), good.forgotten.len()), (MOST - MAKE_ROOM + 1, MAKE_ROOM));
         good.note(client(most + 100, 1), &safety(), 201 * SECOND);
         assert_eq!(good.clients.len(), MOST - MAKE_ROOM + 2);
+    }
+
+    /// However many principals share an address, some of them are known for long: each is told of every 20 seconds, in any
+    /// order.
+    #[test]
+    fn n01_a_crowd_that_shares_an_address_shields_it() {
+        let safety = Safety::default();
+        let source = client(7, 0).source;
+        for (principals, expect) in [(1_u64, 1), (5, 5), (16, 16), (17, 16), (60, 16), (1_000, 16)] {
+            let mut good = Good::default();
+            let mut seconds = 100;
+            for round in 0..30 {
+                for number in 0..principals {
+                    let principal = (number * 7 + round) % principals;
+                    good.note(client(7, principal), &safety, (seconds + number * 20 / principals) * SECOND);
+                }
+                seconds += 20;
+            }
+            let now = seconds * SECOND;
+            let found = good.established(source, safety.good_for, safety.established, now);
+            assert_eq!((found, good.knows(source, &safety, now)), (expect, Some(true)), "{principals}");
+            // Others come once those have left.
+            let later = now + u64::try_from(safety.good_for.as_nanos()).unwrap() + SECOND;
+            for principal in 0..5 {
+                good.note(client(7, 10_000 + principal), &safety, later);
+            }
+            let now = later + 2 * MINUTE;
+            assert_eq!(good.established(source, safety.good_for, safety.established, now), 5, "{principals}, later");
+        }
     }
 
     #[test]
