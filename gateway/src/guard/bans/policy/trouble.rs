@@ -70,16 +70,18 @@ struct Failure {
 }
 
 impl FailingClients {
+    /// A rule asks for a ban of a good client by this signal. Since when it fails; `None`: there is no room to know that.
     pub(in crate::guard::bans) fn note(&mut self, source: Source, signal: Signal, now: u64) -> Option<u64> {
         if self.clients.len() >= MOST && !self.clients.contains_key(&source) {
             return None;
         }
         let fresh = Failure { signal, since: now, last: now, recovered: false, ban: None };
         let failure = self.clients.entry(source).or_insert(fresh);
-        if failure.signal != signal || now.saturating_sub(failure.last) > TOGETHER {
+        if now.saturating_sub(failure.last) > TOGETHER {
             *failure = Failure { ban: failure.ban, ..fresh };
         }
-        (failure.last, failure.recovered) = (now, false);
+        // By whatever it fails, it goes on: who fails in turn by this and by that would begin anew each time.
+        (failure.signal, failure.last, failure.recovered) = (signal, now, false);
         Some(failure.since)
     }
 
@@ -200,6 +202,29 @@ impl FailingClients {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_fails_by_one_thing_after_the_other_goes_on() {
+        use Signal::{Forbidden, ForgedToken, UnknownRoute};
+        let minute = MINUTE / SECOND;
+        for (asks, expect) in [
+            (&[(ForgedToken, 0), (ForgedToken, 50), (ForgedToken, 100)][..], 0),
+            (&[(ForgedToken, 0), (UnknownRoute, 50), (ForgedToken, 100), (Forbidden, 150)], 0),
+            (&[(ForgedToken, 0), (UnknownRoute, 10 * minute)], 0),
+            // What is long past is another matter.
+            (&[(ForgedToken, 0), (ForgedToken, 10 * minute + 1)], 10 * minute + 1),
+            (&[(ForgedToken, 0), (UnknownRoute, 10 * minute + 1), (Forbidden, 12 * minute)], 10 * minute + 1),
+        ] {
+            let (mut trouble, source) = (FailingClients::default(), "192.0.2.7".parse().unwrap());
+            let since = asks.iter().map(|(signal, at)| trouble.note(source, *signal, (1_000 + at) * SECOND));
+            assert_eq!(since.last().flatten(), Some((1_000 + expect) * SECOND), "{asks:?}");
+            // It counts among those that fail as it did last.
+            let (last, at) = asks.last().unwrap();
+            let alike = |signal| trouble.alike(signal, (1_000 + at) * SECOND).count();
+            assert_eq!([ForgedToken, UnknownRoute, Forbidden].map(alike).iter().sum::<usize>(), 1, "{asks:?}");
+            assert_eq!((alike(*last), trouble.signal_of(source)), (1, Some(*last)), "{asks:?}");
+        }
+    }
 
     #[test]
     fn what_is_kept_in_mind_is_bounded() {

@@ -148,6 +148,16 @@ fn a_good_client_that_fails_alone_is_banned_after_a_while() {
     world.pass_many(30);
     assert_eq!(world.fail(1, Signal::ForgedToken), "banned");
     assert_eq!(world.warning(), "");
+    // Nor does it to fail by something else each time.
+    for (signal, expect) in [
+        (Signal::ForgedToken, "good_client"),
+        (Signal::UnknownRoute, "good_client"),
+        (Signal::Forbidden, "good_client"),
+        (Signal::ForgedToken, "banned"),
+    ] {
+        assert_eq!(world.fail(2, signal), expect, "{signal:?}");
+        world.pass_many(20);
+    }
 }
 
 #[test]
