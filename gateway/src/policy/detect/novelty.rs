@@ -2,7 +2,8 @@
 //! stolen token looks like, and what a new laptop looks like.
 //!
 //! *Invariant:* memory is bounded: so many principals, and a few hashes of each. Nothing is kept where no rule names the
-//! signal, and nothing that is kept can be read back. Everything of a principal is usual until it is known for a while.
+//! signal, and nothing that is kept can be read back. Everything of a principal is usual until it is known for a while. What
+//! a principal changes all the time, as a program on many machines does its source, is no news.
 
 use std::hash::{BuildHasher as _, RandomState};
 
@@ -43,19 +44,28 @@ struct Habits {
 struct ValueRing {
     values: [u32; REMEMBERED],
     next: u8,
+    /// When all of them began to be replaced, and how long that took the last time; 0: it was not done yet.
+    began: u64,
+    took: u64,
 }
 
 impl ValueRing {
-    /// Remembers a value; whether it is new.
-    fn learn(&mut self, value: u32) -> bool {
+    /// Remembers a value; whether it is new. Nothing is, where all that is remembered was replaced within `after`
+    /// nanoseconds, and goes on being replaced: what comes again and again is forgotten in between.
+    fn learn(&mut self, value: u32, after: u64, now: u64) -> bool {
         if self.values.contains(&value) {
             return false;
         }
-        if let Some(place) = self.values.get_mut(usize::from(self.next) % REMEMBERED) {
+        let place = usize::from(self.next) % REMEMBERED;
+        if place == 0 {
+            let is_first = self.values.contains(&0);
+            (self.took, self.began) = (if is_first { 0 } else { now.saturating_sub(self.began).max(1) }, now);
+        }
+        if let Some(place) = self.values.get_mut(place) {
             *place = value;
         }
         self.next = self.next.wrapping_add(1);
-        true
+        self.took == 0 || self.took.max(now.saturating_sub(self.began)) >= after
     }
 }
 
@@ -80,23 +90,23 @@ impl Novelty {
         let mut known = self.known.lock(&key);
         let Some(habits) = known.find(&key) else {
             let mut habits = Habits { since: now, used: now, kinds: [ValueRing::default(); 3] };
-            habits.learn(values);
+            habits.learn(values, after, now);
             known.put(key, habits, |_, habits| habits.used);
             return None;
         };
         habits.used = now;
         let is_known = now.saturating_sub(habits.since) >= after;
-        let new = habits.learn(values);
+        let new = habits.learn(values, after, now);
         named(new).filter(|_| is_known)
     }
 }
 
 impl Habits {
     /// Which of the values are new.
-    fn learn(&mut self, values: [Option<u32>; 3]) -> [bool; 3] {
+    fn learn(&mut self, values: [Option<u32>; 3], after: u64, now: u64) -> [bool; 3] {
         let mut new = [false; 3];
         for ((ring, value), new) in self.kinds.iter_mut().zip(values).zip(&mut new) {
-            *new = value.is_some_and(|value| ring.learn(value));
+            *new = value.is_some_and(|value| ring.learn(value, after, now));
         }
         new
     }
@@ -146,6 +156,31 @@ mod tests {
         // What is not known is never unusual, and another principal is another.
         assert_eq!(novelty.note("ada", &ObservedValues::default(), DAY, DAY), None);
         assert_eq!(note("bob", "192.0.2.3", "curl/8", DAY), None);
+    }
+
+    /// A principal is known for two days. Then it comes from so many sources in turn, each once in so many minutes: how often
+    /// that is unusual in a week.
+    #[test]
+    fn who_changes_all_the_time_is_not_unusual() {
+        const MINUTE: u64 = DAY / 1_440;
+        for (sources, minutes, expect) in
+            [(1_u64, 5, 1), (8, 5, 8), (9, 5, 15), (20, 5, 15), (1_000, 5, 15), (9, 300, 33)]
+        {
+            let novelty = Novelty::new(1_000);
+            for day in 0..2 {
+                assert_eq!(novelty.note("job", &seen("home", "go"), DAY, day * DAY), None);
+            }
+            let mut unusual = 0;
+            for number in 0..7 * DAY / (minutes * MINUTE) {
+                let source = (number % sources).to_string();
+                let found = novelty.note("job", &seen(&source, "go"), DAY, 2 * DAY + number * minutes * MINUTE);
+                unusual += usize::from(found.is_some());
+            }
+            assert_eq!(unusual, expect, "{sources} sources, each {minutes} minutes");
+            // What else it comes with is news, and so is a source once it has kept to its sources for a while.
+            assert!(novelty.note("job", &seen("home", "curl"), DAY, 9 * DAY).is_some(), "{sources}");
+            assert!(novelty.note("job", &seen("elsewhere", "curl"), DAY, 11 * DAY).is_some(), "{sources}");
+        }
     }
 
     #[test]
