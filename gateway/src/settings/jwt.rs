@@ -37,7 +37,7 @@ pub struct Issuer {
     pub issuer: String,
     /// What its tokens are verified by.
     pub keys: KeySource,
-    /// `type`: what the header's `typ` must be, without regard to case; `None` for any.
+    /// `type`: what the header's `typ` must be, without regard to case; `None` for any that is not for something else.
     pub typ: Option<String>,
     /// What of its tokens' claims counts.
     pub rules: ClaimRules,

@@ -40,7 +40,10 @@ pub(super) const KEYS: Keys = &[
     RULES[0],
     RULES[1],
     RULES[2],
-    ("type", "What the token header's `typ` must be. Without it: any."),
+    (
+        "type",
+        "What the token header's `typ` must be. Without it: any but those of tokens for something else, as `logout+jwt`.",
+    ),
     RULES[3],
     RULES[4],
     RULES[5],

@@ -208,6 +208,7 @@ fn signal(why: &str) -> Signal {
         "its aud holds no `audience` of its issuer" => Signal::WrongAudience,
         "it is over 8 KiB"
         | "its typ is not the issuer's `type`"
+        | "its typ is that of tokens for something else"
         | "its key is for another alg"
         | "it has no exp"
         | "it has no iat, which `max_lifetime` needs"
@@ -352,6 +353,26 @@ fn lifetime_and_type_where_they_are_set() {
     ] {
         check(&jwt, &issuer.with_header(&format!(r#"{{"alg":"EdDSA","kid":"ed"{typ}}}"#)), expect);
     }
+    let others = "its typ is that of tokens for something else";
+    for (typ, expect) in [
+        ("", ""),
+        ("JWT", ""),
+        ("at+jwt", ""),
+        ("application/at+jwt", ""),
+        ("acme.access+jwt", ""),
+        ("+jwt", ""),
+        ("\u{e4}+jwt", ""),
+        ("logout+jwt", others),
+        ("Logout+JWT", others),
+        ("application/token-introspection+jwt", others),
+        ("dpop+jwt", others),
+        ("secevent+jwt", others),
+    ] {
+        let header = format!(r#"{{"alg":"EdDSA","kid":"ed","typ":"{typ}"}}"#);
+        check(&issuer.jwt(), &issuer.with_header(&header), expect);
+    }
+    let logout = changed(issuer.settings(), |issuer| issuer.typ = Some("logout+jwt".to_owned()));
+    check(&Jwt::new(&logout).unwrap(), &issuer.with_header(r#"{"alg":"EdDSA","kid":"ed","typ":"logout+jwt"}"#), "");
 }
 
 #[test]

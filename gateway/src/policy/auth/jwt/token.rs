@@ -32,6 +32,20 @@ pub(super) const MAX_TOKEN: usize = 8 * 1024;
 /// and some issuers always write them.
 const REFUSED: [&str; 7] = ["b64", "crit", "enc", "epk", "p2c", "p2s", "zip"];
 
+/// Types of tokens that an issuer signs, or a client, for something else than access (RFC 8725 3.11): without a `type` of the
+/// issuer, too, none of them is taken for an access token.
+const FOR_SOMETHING_ELSE: [&str; 9] = [
+    "client-authentication+jwt",
+    "dpop+jwt",
+    "entity-statement+jwt",
+    "kb+jwt",
+    "logout+jwt",
+    "oauth-authz-req+jwt",
+    "secevent+jwt",
+    "statuslist+jwt",
+    "token-introspection+jwt",
+];
+
 /// A token that may be shown to the library.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Unverified {
@@ -132,11 +146,21 @@ fn is_hmac(algorithm: &str) -> bool {
 
 fn check_type(typ: Option<&Value>, issuer: &Issuer) -> Result<(), Invalid> {
     match (typ, issuer.typ.as_deref()) {
+        (Some(Value::String(typ)), None) if is_for_something_else(typ) => {
+            Err(Invalid::unfit("its typ is that of tokens for something else"))
+        }
         (None | Some(Value::String(_)), None) => Ok(()),
         (Some(Value::String(typ)), Some(wanted)) if is_type(typ, wanted) => Ok(()),
         (_, Some(_)) => Err(Invalid::unfit("its typ is not the issuer's `type`")),
         (Some(_), None) => Err(Invalid::forged("its typ is no string")),
     }
+}
+
+fn is_for_something_else(typ: &str) -> bool {
+    // Most are `JWT`, and need not be held against each.
+    let end = typ.len().saturating_sub("+jwt".len());
+    let is_explicit = typ.get(end..).is_some_and(|end| end.eq_ignore_ascii_case("+jwt"));
+    is_explicit && FOR_SOMETHING_ELSE.iter().any(|other| is_type(typ, other))
 }
 
 /// Media types, compared without regard to case; `application/` goes without saying (RFC 7515 4.1.9).
