@@ -219,6 +219,8 @@ impl TokenFault {
 pub enum BearerError {
     /// It is valid, and not good for this.
     InsufficientScope,
+    /// There is more than one, or one in two places.
+    InvalidRequest,
     /// It is not valid.
     InvalidToken,
 }

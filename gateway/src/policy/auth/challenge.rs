@@ -15,6 +15,8 @@ const REALM: &str = "gateway";
 pub struct Challenges {
     /// To who has shown nothing, or what is not good for another reason than that it is a bad token.
     plain: Box<[HeaderValue]>,
+    /// To who has shown more than one token, where tokens are accepted.
+    invalid_request: Box<[HeaderValue]>,
     /// To who has shown a token that is not valid.
     invalid_token: Box<[HeaderValue]>,
     /// To whose token lacks a scope.
@@ -27,10 +29,11 @@ impl Challenges {
     pub fn new(methods: &Methods, scopes: &[String], settings: &auth::Settings) -> Self {
         let scope = if scopes.is_empty() { String::new() } else { format!(", scope=\"{}\"", scopes.join(" ")) };
         let bearer = |error: &str| format!("Bearer realm=\"{REALM}\"{error}{scope}");
+        let accepts_tokens = methods.listed().iter().any(|method| method.is_token());
         let all = |of_tokens: &str| {
             let mut challenges = Vec::new();
             // Some clients know no other than the first.
-            if methods.listed().iter().any(|method| method.is_token()) {
+            if accepts_tokens {
                 challenges.push(of_tokens.to_owned());
             }
             challenges.extend(methods.listed().iter().filter_map(|method| match method {
@@ -44,8 +47,10 @@ impl Challenges {
             }));
             challenges
         };
+        let invalid_request = accepts_tokens.then(|| bearer(", error=\"invalid_request\"")).into_iter().collect();
         Self {
             plain: values(all(&bearer(""))),
+            invalid_request: values(invalid_request),
             invalid_token: values(all(&bearer(", error=\"invalid_token\""))),
             insufficient_scope: values(vec![bearer(", error=\"insufficient_scope\"")]),
         }
@@ -56,6 +61,7 @@ impl Challenges {
     pub fn of(&self, refusal: &Refusal) -> &[HeaderValue] {
         match refusal.bearer_error {
             Some(BearerError::InsufficientScope) => &self.insufficient_scope,
+            Some(BearerError::InvalidRequest) => &self.invalid_request,
             Some(BearerError::InvalidToken) => &self.invalid_token,
             None if refusal.reject.is_unauthenticated() => &self.plain,
             None => &[],
@@ -103,6 +109,9 @@ mod tests {
         check(&all, &[], &password, &["Bearer realm=\"gateway\"", "Certificate realm=\"gateway\"", BASIC]);
         check(&[Method::Basic], &[], &password, &[BASIC]);
         check(&all, &[], &forbidden, &[]);
+        let twice = Refusal::new(Reject::BadRequest, "").with(BearerError::InvalidRequest);
+        check(&all, &[], &twice, &["Bearer realm=\"gateway\", error=\"invalid_request\""]);
+        check(&[Method::Basic], &[], &twice, &[]);
         check(&all, &[], &Refusal::new(Reject::BadRequest, ""), &[]);
     }
 }

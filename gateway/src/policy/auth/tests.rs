@@ -134,7 +134,8 @@ fn j15_one_place_for_one_token() {
     elsewhere.insert(http::header::PROXY_AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
     assert_eq!(reject(&elsewhere), Some(Reject::MissingToken));
     let good = format!("Bearer {token}");
-    assert_eq!(reject(&headers(&[&good, &good])), Some(Reject::BadRequest));
+    let twice = judge(&headers(&[&good, &good]), None, None, &of_tokens()).unwrap_err();
+    assert_eq!((twice.reject, twice.bearer_error), (Reject::BadRequest, Some(BearerError::InvalidRequest)));
     // What was found elsewhere stands alone, and is judged like any other.
     let carried = |headers: &HeaderMap, token: &str| {
         judge(headers, Some(token), None, &of_tokens()).err().map(|refusal| refusal.reject)
