@@ -3,9 +3,9 @@
 //! (H06). So does DATA without data (H05), so do streams that are opened only to be reset, each of which costs an
 //! upstream a connection (H01). What provokes a reset of ours counts as many (H02).
 //!
-//! Frames of streams that we have reset or refused may have been on their way: one END_STREAM for each, and DATA as far
-//! as its window was open. More than that counts. Streams over the limit count once there are more of them than a
-//! client can have begun before it knew the limit (H08).
+//! Frames of streams that we have reset or refused may have been on their way: one END_STREAM for each that had not ended,
+//! and DATA as far as its window was open. More than that counts. Streams over the limit count once there are more of
+//! them than a client can have begun before it knew the limit (H08).
 //!
 //! What a response gives reason for counts nothing: a client opens windows for what it was sent, and clients of gRPC
 //! measure their line by a PING for each piece of a response, thousands of them a second if they are near.
@@ -72,7 +72,7 @@ impl Flood {
         self.spend(FAULT, now)
     }
 
-    /// Notes a stream that we have reset, or that the client was told we would not serve.
+    /// Notes a stream that had not ended and that we have reset, or that the client was told we would not serve.
     pub(super) const fn passed_over(&mut self) {
         self.late_ends = self.late_ends.saturating_add(1);
         self.late_bytes = self.late_bytes.saturating_add(STREAM_WINDOW);

@@ -103,7 +103,7 @@ where
                 if self.is_passed_over(head.stream) {
                     return self.count_late(length, head.has(END_STREAM));
                 }
-                return self.end_stream(head.stream, other, Reason::StreamClosed);
+                return self.end_stream(head.stream, other, true, Reason::StreamClosed);
             }
         };
         let Some(body) = self.streams.stream(slot).and_then(|stream| stream.body.clone()) else {
@@ -121,7 +121,7 @@ where
             Err(body_buffer::DataError::Window) => Reason::FlowControl,
             Err(body_buffer::DataError::Length) => Reason::Protocol,
         };
-        self.end_stream(head.stream, Some(slot), reason)
+        self.end_stream(head.stream, Some(slot), head.has(END_STREAM), reason)
     }
 
     fn headers(&mut self, head: &FrameHead, payload: &[u8]) -> Result<(), ConnectionError> {
@@ -148,20 +148,20 @@ where
             }
             None => return Err(ConnectionError(Reason::StreamClosed, "HEADERS on a stream that is closed")),
         };
+        let ends = head.has(END_STREAM);
         if is_new {
             self.streams.open(head.stream);
             if self.shutdown.ignores(head.stream) {
-                self.flood.passed_over();
+                self.pass_over(ends);
                 self.count_unserved()?;
             }
         }
-        let ends = head.has(END_STREAM);
         if head.has(END_HEADERS) {
             return self.fields(head.stream, ends, depends_on_itself, fragment);
         }
         if depends_on_itself {
             // As it will be found when the rest has come: the stream is known as one that is reset.
-            self.refuse(head.stream, Reason::Protocol)?;
+            self.refuse(head.stream, ends, Reason::Protocol)?;
         }
         self.block = Some(FieldBlock { stream: head.stream, ends, bytes: fragment.to_vec(), frames: 1 });
         Ok(())
@@ -195,18 +195,18 @@ where
             return Ok(());
         }
         if is_wrong {
-            return self.refuse(number, Reason::Protocol);
+            return self.refuse(number, ends, Reason::Protocol);
         }
         if let Some(slot) = self.streams.slot(number) {
             let trailers =
                 if ends { reader.trailers() } else { Err(HeadError::Malformed("trailers that are not the end")) };
             let body = self.streams.stream(slot).and_then(|stream| stream.body.clone());
             self.end_remote(slot);
-            let ends = trailers.ok().zip(body).is_some_and(|(trailers, body)| body.end(Some(trailers)).is_ok());
-            return if ends { Ok(()) } else { self.end_stream(number, Some(slot), Reason::Protocol) };
+            let is_whole = trailers.ok().zip(body).is_some_and(|(trailers, body)| body.end(Some(trailers)).is_ok());
+            return if is_whole { Ok(()) } else { self.end_stream(number, Some(slot), ends, Reason::Protocol) };
         }
         if self.streams.is_full() || self.connection.is_stale() {
-            self.reset(number, Reason::RefusedStream);
+            self.reset(number, ends, Reason::RefusedStream);
             return self.count_unserved();
         }
         match reader.request(ends) {
@@ -235,7 +235,7 @@ where
             }
             Err(HeadError::Malformed(detail)) => {
                 self.service.malformed(detail);
-                self.refuse(number, Reason::Protocol)
+                self.refuse(number, ends, Reason::Protocol)
             }
         }
     }
@@ -332,11 +332,11 @@ where
         let Some(slot) = self.streams.find(head.stream)? else { return Ok(()) };
         let Some(stream) = self.streams.stream_mut(slot) else { return Ok(()) };
         stream.window += i64::from(more);
-        let is_too_large = stream.window > i64::from(frame::MOST);
+        let (is_too_large, ends) = (stream.window > i64::from(frame::MOST), !stream.state.is_receiving());
         self.streams.schedule(slot);
         match more {
-            0 => self.end_stream(head.stream, Some(slot), Reason::Protocol),
-            _ if is_too_large => self.end_stream(head.stream, Some(slot), Reason::FlowControl),
+            0 => self.end_stream(head.stream, Some(slot), ends, Reason::Protocol),
+            _ if is_too_large => self.end_stream(head.stream, Some(slot), ends, Reason::FlowControl),
             _ => Ok(()),
         }
     }
@@ -367,12 +367,18 @@ where
         self.streams.vacate(slot);
     }
 
-    /// Resets a stream for the client's fault, wherever it is.
-    fn refuse(&mut self, number: u32, reason: Reason) -> Result<(), ConnectionError> {
-        self.end_stream(number, self.streams.slot(number), reason)
+    /// Resets a stream for the client's fault, wherever it is. `ends`: the client has ended it.
+    fn refuse(&mut self, number: u32, ends: bool, reason: Reason) -> Result<(), ConnectionError> {
+        self.end_stream(number, self.streams.slot(number), ends, reason)
     }
 
-    fn end_stream(&mut self, number: u32, slot: Option<usize>, reason: Reason) -> Result<(), ConnectionError> {
+    fn end_stream(
+        &mut self,
+        number: u32,
+        slot: Option<usize>,
+        ends: bool,
+        reason: Reason,
+    ) -> Result<(), ConnectionError> {
         if let Some((slot, mut stream)) = slot.and_then(|slot| Some((slot, self.streams.take(slot)?))) {
             stream.cut(BodyError::Broken);
             if let Some(Work::Responding(responding)) = stream.state.work()
@@ -385,7 +391,7 @@ where
             self.release(&stream);
             self.streams.vacate(slot);
         }
-        self.reset_for_fault(number, reason)
+        self.reset_for_fault(number, ends, reason)
     }
 }
 

@@ -74,12 +74,13 @@ impl<S: Service> Session<S> {
                     // A page that has paused one download goes on with all its others.
                     self.service.too_slow("too slow with taking an answer");
                     self.release(stream);
-                    self.error = self.reset_for_fault(stream.id, Reason::Cancel).err().or(self.error);
+                    let ends = !stream.state.is_receiving();
+                    self.error = self.reset_for_fault(stream.id, ends, Reason::Cancel).err().or(self.error);
                     return false;
                 }
                 Sent::Broken => {
                     self.release(stream);
-                    self.reset(stream.id, Reason::Internal);
+                    self.reset(stream.id, !stream.state.is_receiving(), Reason::Internal);
                     return false;
                 }
             }
@@ -98,7 +99,7 @@ impl<S: Service> Session<S> {
                     return true;
                 }
                 // RFC 9113 8.1: it may stop sending what nobody reads.
-                self.reset(stream.id, Reason::NoError);
+                self.reset(stream.id, false, Reason::NoError);
                 false
             }
         }

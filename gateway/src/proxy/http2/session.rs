@@ -118,19 +118,26 @@ impl<S: Service> Session<S> {
         }
     }
 
-    /// Resets a stream, and remembers that.
-    pub(super) fn reset(&mut self, stream: u32, reason: Reason) {
+    /// Resets a stream, and remembers that. `ends`: the client has ended it, so nothing more can be on its way.
+    pub(super) fn reset(&mut self, stream: u32, ends: bool, reason: Reason) {
         frame::reset(stream, reason, &mut self.io.out());
         self.streams.remember_reset(stream);
-        self.flood.passed_over();
+        self.pass_over(ends);
     }
 
-    /// Resets a stream for a fault of the client's.
+    /// Notes a stream whose frames mean nothing any more. `ends`: none of them can be on its way.
+    pub(super) const fn pass_over(&mut self, ends: bool) {
+        if !ends {
+            self.flood.passed_over();
+        }
+    }
+
+    /// Resets a stream for a fault of the client's. `ends`: as with [`Self::reset`].
     ///
     /// # Errors
     /// Too many of its streams had to be reset.
-    pub(super) fn reset_for_fault(&mut self, stream: u32, reason: Reason) -> Result<(), ConnectionError> {
-        self.reset(stream, reason);
+    pub(super) fn reset_for_fault(&mut self, stream: u32, ends: bool, reason: Reason) -> Result<(), ConnectionError> {
+        self.reset(stream, ends, reason);
         within(self.flood.fault(deadline::now()), "streams that have to be reset")
     }
 

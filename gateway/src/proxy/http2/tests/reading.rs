@@ -262,6 +262,16 @@ mod tests {
                 floods(SLOTS, build, expect);
             }
         }
+        // Nothing can be on its way to streams that had ended when they were refused, however many there are.
+        for (count, expect) in [(900, None), (1_100, calm)] {
+            let build = |out: &mut Vec<u8>| {
+                for number in (REFUSED..).step_by(2).take(2_000) {
+                    frame::headers(&block("GET", "/p", &[]), ENDS, number, out);
+                }
+                (0..count).for_each(|_| frame(DATA, END_STREAM, REFUSED, b"x", out));
+            };
+            floods(SLOTS, build, expect);
+        }
         // One that is refused by 431 has ended once its client has ended it.
         for (count, expect) in [(1, None), (1_100, calm)] {
             let build = |out: &mut Vec<u8>| {
@@ -269,6 +279,26 @@ mod tests {
                 (0..count).for_each(|_| frame(DATA, END_STREAM, 1, b"", out));
             };
             floods(0, build, expect);
+        }
+    }
+
+    /// Streams of a client that was told that they are not served: only one that had not ended may have more on its way.
+    #[test]
+    fn h08_what_comes_after_the_end_of_a_drain_counts_by_how_it_ended() {
+        for (flags, expect) in [(GOES_ON, Ok(())), (ENDS, Err(Reason::EnhanceYourCalm))] {
+            let mut begin = PREFACE.to_vec();
+            frame::settings(&[], &mut begin);
+            let mut late = Vec::new();
+            let numbers = || (1..).step_by(2).take(1_100);
+            numbers().for_each(|number| frame::headers(&block("POST", "/p", &[]), flags, number, &mut late));
+            numbers().for_each(|number| frame(DATA, END_STREAM, number, b"x", &mut late));
+            UNCONNECTED.with(|unconnected| {
+                let (unconnected, probe) = (unconnected.as_ref().unwrap(), Probe::default());
+                let mut session = begun(unconnected, &probe);
+                assert_eq!(session.receive(&begin), Ok(()));
+                session.finish_shutdown();
+                assert_eq!(session.receive(&late).map_err(|error| error.0), expect, "flags: {flags}");
+            });
         }
     }
 
