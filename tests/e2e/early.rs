@@ -257,6 +257,8 @@ fn early_answers_of_http2_servers_that_leave_arrive() {
         ("GOAWAY", [&with_length[..], &last, &goes_away].concat(), "early"),
         ("a reset (NO_ERROR)", [&with_length[..], &last, &reset].concat(), "early"),
         ("a reset (NO_ERROR) that ends the answer", [&with_length[..], &data, &reset].concat(), "early"),
+        ("no length", [&frame(1, 4, 1, status)[..], &data, &last].concat(), "earlyearly"),
+        ("no length, and GOAWAY", [&frame(1, 4, 1, status)[..], &last, &goes_away].concat(), "early"),
         ("a head alone", frame(1, 5, 1, status), ""),
         ("a head alone, and GOAWAY", [frame(1, 5, 1, status), goes_away].concat(), ""),
     ];

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod ignore_write_errors;
+mod received_body;
 pub(super) mod pool;
 pub(super) mod stream;
 

@@ -32,7 +32,7 @@ impl UpstreamResponse {
     }
 
     /// Whether the response body has been read to its end.
-    pub(in crate::proxy) const fn is_over(&self) -> bool {
+    pub(in crate::proxy) fn is_over(&self) -> bool {
         self.lease.transport.is_over()
     }
 

@@ -75,7 +75,7 @@ impl Transport {
     }
 
     /// Whether the response has been read to its end.
-    pub(in crate::proxy::upstream) const fn is_over(&self) -> bool {
+    pub(in crate::proxy::upstream) fn is_over(&self) -> bool {
         match self {
             Self::Http1(connection) => connection.is_over(),
             Self::Http2(stream) => stream.is_over(),

@@ -4,13 +4,15 @@
 //! whose length can be read differently is refused (F22, F23).
 
 use std::{
+    cell::RefCell,
     future::poll_fn,
-    pin::Pin,
-    task::{Context, Poll, ready},
+    pin::{Pin, pin},
+    rc::Rc,
+    task::{Context, Poll, Waker, ready},
 };
 
 use bytes::Bytes;
-use h2::{Reason, RecvStream, SendStream};
+use h2::{Reason, SendStream};
 use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version, header, response, uri};
 use http_body::{Body as _, SizeHint};
 use tokio::task::JoinHandle;
@@ -21,6 +23,7 @@ use super::{
         request::UpstreamRequest,
     },
     StreamSlot,
+    received_body::ReceivedBody,
 };
 use crate::proxy::{
     body::{Upload, drain},
@@ -38,21 +41,35 @@ const PIECE: usize = 16 * 1_024;
 /// A request and its response. Dropped before its end: reset.
 pub(in crate::proxy::upstream) struct H2Stream {
     slot: StreamSlot,
-    /// `None`: the response has been read to its end.
-    body: Option<RecvStream>,
-    /// How much of it is left, where that is known.
-    left: Option<u64>,
-    /// Its trailers.
-    trailers: Option<HeaderMap>,
+    body: ResponseBodyCell,
     /// The rest of the request, if the response came before it was sent.
     writer: Option<BodyWriter>,
     /// The task that sends it.
     sending: Option<JoinHandle<bool>>,
 }
 
+/// The body of the response. It is shared while the task that sends the request reads it, too.
+enum ResponseBodyCell {
+    Own(RefCell<ReceivedBody>),
+    Shared(Rc<RefCell<ReceivedBody>>),
+}
+
+impl ResponseBodyCell {
+    fn own(body: ReceivedBody) -> Self {
+        Self::Own(RefCell::new(body))
+    }
+
+    fn cell(&self) -> &RefCell<ReceivedBody> {
+        match self {
+            Self::Own(body) => body,
+            Self::Shared(body) => body,
+        }
+    }
+}
+
 impl H2Stream {
-    pub(in crate::proxy::upstream) const fn new(slot: StreamSlot) -> Self {
-        Self { slot, body: None, left: None, trailers: None, writer: None, sending: None }
+    pub(in crate::proxy::upstream) fn new(slot: StreamSlot) -> Self {
+        Self { slot, body: ResponseBodyCell::own(ReceivedBody::default()), writer: None, sending: None }
     }
 
     /// As [`StreamSlot::doubt`].
@@ -66,22 +83,18 @@ impl H2Stream {
     }
 
     /// Whether the response has been read to its end.
-    pub(in crate::proxy::upstream) const fn is_over(&self) -> bool {
-        self.body.is_none()
+    pub(in crate::proxy::upstream) fn is_over(&self) -> bool {
+        self.body.cell().borrow().is_over()
     }
 
     /// How much of the response body is left.
     pub(in crate::proxy::upstream) fn left(&self) -> SizeHint {
-        match (&self.body, self.left) {
-            (None, _) => SizeHint::with_exact(0),
-            (Some(_), Some(left)) => SizeHint::with_exact(left),
-            (Some(_), None) => SizeHint::new(),
-        }
+        self.body.cell().borrow().size_hint()
     }
 
     /// The trailers, once the body is over.
-    pub(in crate::proxy::upstream) const fn trailers(&mut self) -> Option<HeaderMap> {
-        self.trailers.take()
+    pub(in crate::proxy::upstream) fn trailers(&self) -> Option<HeaderMap> {
+        self.body.cell().borrow_mut().trailers()
     }
 
     /// Sends `request` and waits for the head of the response. Until then the body is read from `request` as fast as the
@@ -130,12 +143,17 @@ impl H2Stream {
         if parts.headers.len() > MAX_HEADERS {
             return Err(UpstreamError::Malformed("too many headers"));
         }
-        self.left = length(&parts.headers)?;
+        let length = length(&parts.headers)?;
         let has_none = method == Method::HEAD
             || matches!(parts.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED)
             || body.is_end_stream();
-        self.body = (!has_none).then_some(body);
-        self.writer = writer;
+        let mut body = if has_none { ReceivedBody::default() } else { ReceivedBody::new(body, length) };
+        if writer.is_some() {
+            // What came with the head, before the end of the connection that may have come as well. The rest is read by the
+            // task that sends on.
+            let _rest = body.read_ahead(&mut Context::from_waker(Waker::noop()));
+        }
+        (self.body, self.writer) = (ResponseBodyCell::own(body), writer);
         Ok(parts)
     }
 
@@ -143,7 +161,11 @@ impl H2Stream {
     pub(in crate::proxy::upstream) fn go_on(&mut self, request: &mut UpstreamRequest) -> bool {
         let Some(writer) = self.writer.take() else { return false };
         let upload = std::mem::replace(request.body_mut(), Upload::Empty);
-        self.sending = Some(writer.go_on(upload));
+        let mut body = self.body.cell().take();
+        body.begin_reading_ahead();
+        let body = Rc::new(RefCell::new(body));
+        self.sending = Some(writer.go_on(upload, Rc::clone(&body)));
+        self.body = ResponseBodyCell::Shared(body);
         true
     }
 
@@ -157,44 +179,10 @@ impl H2Stream {
 
     /// The next piece of the response body. `None`: it is complete.
     pub(in crate::proxy::upstream) fn poll_piece(
-        &mut self,
+        &self,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Bytes, UpstreamError>>> {
-        let Some(body) = &mut self.body else { return Poll::Ready(None) };
-        match ready!(body.poll_data(cx)) {
-            Some(Ok(piece)) => {
-                // This is called only when the client takes more: the server may send as much again.
-                if body.flow_control().release_capacity(piece.len()).is_err() {
-                    return Poll::Ready(Some(Err(UpstreamError::Truncated)));
-                }
-                if let Some(left) = &mut self.left {
-                    *left = left.saturating_sub(u64::try_from(piece.len()).unwrap_or(u64::MAX));
-                }
-                if body.is_end_stream() {
-                    self.body = None;
-                }
-                Poll::Ready(Some(Ok(piece)))
-            }
-            Some(Err(error)) if self.left == Some(0) && cuts_nothing(&error) => {
-                self.body = None;
-                Poll::Ready(None)
-            }
-            Some(Err(error)) if error.is_remote() && error.is_reset() => {
-                Poll::Ready(Some(Err(UpstreamError::Malformed("the server reset the response"))))
-            }
-            Some(Err(_)) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
-            None => match ready!(body.poll_trailers(cx)) {
-                Ok(trailers) => {
-                    (self.body, self.trailers) = (None, trailers);
-                    Poll::Ready(None)
-                }
-                Err(error) if self.left == Some(0) && cuts_nothing(&error) => {
-                    self.body = None;
-                    Poll::Ready(None)
-                }
-                Err(_) => Poll::Ready(Some(Err(UpstreamError::Truncated))),
-            },
-        }
+        self.body.cell().borrow_mut().poll_piece(cx)
     }
 }
 
@@ -234,13 +222,6 @@ fn head(request: &UpstreamRequest, scheme: &str) -> Option<Request<()>> {
 /// The `Content-Length` of a response: one value, digits only.
 fn length(headers: &HeaderMap) -> Result<Option<u64>, UpstreamError> {
     content_length(headers).map_err(|wrong| UpstreamError::Malformed(wrong.of_response()))
-}
-
-/// Whether a response whose body has arrived in its full length is complete although this error came next. While a request
-/// is still being sent, the library forgets that the stream of its response had ended once the connection ends.
-fn cuts_nothing(error: &h2::Error) -> bool {
-    let is_left = error.is_go_away() || error.reason() == Some(Reason::NO_ERROR);
-    error.is_io() || error.is_remote() && is_left
 }
 
 /// What an error of the library means. `sent`: whether the request may have been sent.
@@ -317,16 +298,34 @@ impl BodyWriter {
         }
     }
 
-    /// Goes on in a task of its own, as the response came early. Its result is whether all was sent.
-    fn go_on(mut self, mut upload: Upload) -> JoinHandle<bool> {
+    /// Goes on in a task of its own, as the response came early, whose `body` it reads meanwhile. Its result is whether all
+    /// was sent.
+    fn go_on(self, upload: Upload, body: Rc<RefCell<ReceivedBody>>) -> JoinHandle<bool> {
         tokio::task::spawn_local(async move {
-            // The response stands, whatever becomes of this.
-            match poll_fn(|cx| self.poll(&mut upload, cx)).await {
-                Ok(()) => return true,
-                Err(SendStopped::Body(_)) => {}
-                Err(SendStopped::Refused) => drain(upload).await,
+            let is_sent = {
+                let mut sending = pin!(self.finish(upload));
+                poll_fn(|cx| {
+                    let _rest = body.borrow_mut().read_ahead(cx);
+                    sending.as_mut().poll(cx)
+                })
+                .await
+            };
+            if !is_sent {
+                // The stream of the request stays open.
+                poll_fn(|cx| body.borrow_mut().read_ahead(cx)).await;
             }
-            false
+            body.borrow_mut().end_reading_ahead();
+            is_sent
         })
+    }
+
+    /// Sends the rest. The response stands, whatever becomes of this.
+    async fn finish(mut self, mut upload: Upload) -> bool {
+        match poll_fn(|cx| self.poll(&mut upload, cx)).await {
+            Ok(()) => return true,
+            Err(SendStopped::Body(_)) => {}
+            Err(SendStopped::Refused) => drain(upload).await,
+        }
+        false
     }
 }
