@@ -351,3 +351,31 @@ fn names_are_resolved_again() {
     support::wait::pause(Duration::from_millis(400));
     assert_eq!(many(), (0, 24));
 }
+
+/// A health check asks where requests go: that a name cannot be resolved any more makes no server unhealthy.
+#[test]
+fn health_checks_keep_the_addresses_of_names() {
+    if !report::may_run("resilience: names and health checks") {
+        return;
+    }
+    let world = World::new();
+    let server = Upstream::start(&world.gate, "127.0.0.2:9000");
+    let hosts = world.folder.join("hosts");
+    let names = |text: &str| std::fs::write(&hosts, text).unwrap();
+    names("127.0.0.2 moving.test\n");
+    let bind = format!("mount --bind {} /etc/hosts && exec \"$@\"", hosts.display());
+    let upstream = "servers = [\"moving.test:9000\"]\nresolve = \"100ms\"\n\
+        health = { path = \"/health\", interval = \"100ms\", unhealthy = 1 }"
+        .to_owned();
+    let settings = Settings { upstream, proxy: "workers = 1".to_owned(), ..settings("") };
+    let _daemon = Daemon::start_under(&world, &settings, &["unshare", "--mount", "sh", "-c", &bind, "sh"]);
+    let client = Client::new(&world, GOOD_V4);
+    let get = || assert_eq!(client.get("/health", "").unwrap().status, 200);
+    get();
+    until("the first check", SOON, || (server.received().len() > 1).then_some(()));
+    names("");
+    support::wait::pause(Duration::from_millis(400));
+    server.forget();
+    until("checks without a name", SOON, || (server.received().len() > 3).then_some(()));
+    get();
+}

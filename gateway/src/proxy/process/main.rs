@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail};
-use tokio::sync::mpsc;
+use tokio::{sync::mpsc, task::LocalSet};
 
 use super::{
     configurations::Configurations,
@@ -63,7 +63,8 @@ fn run() -> anyhow::Result<()> {
     }
     let launcher = io::stdin().as_fd().try_clone_to_owned().context("cannot duplicate the channel to the launcher")?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
+    // Health checks are tasks of this thread alone.
+    LocalSet::new().block_on(&runtime, async {
         let (mut guard, asks) = GuardLink::meet(launcher)
             .await
             .context("standard input is not the channel to the launcher; only the launcher starts this command")?;

@@ -64,9 +64,11 @@ impl SharedUpstream {
         self.tls.store(tls);
     }
 
-    /// TLS to the server at `address`. `None`: without TLS.
-    pub(super) fn secure(&self, address: &str) -> Option<ServerTls> {
-        ServerTls::new(&self.tls, self.state.settings.tls.as_ref()?, address)
+    /// Opens connections to the server at `address`: those of requests, and those of health checks.
+    fn dialer(&self, address: &str) -> Dialer {
+        let settings = &self.state.settings;
+        let secure = settings.tls.as_ref().and_then(|tls| ServerTls::new(&self.tls, tls, address));
+        Dialer::new(address, secure, settings.resolve)
     }
 
     /// One worker's pools, one for each server: that of `known` where there is one.
@@ -74,8 +76,7 @@ impl SharedUpstream {
         let settings = &self.state.settings;
         let server = |server: &upstream::UpstreamServer| {
             let pool = known(&server.address).unwrap_or_else(|| {
-                let dialer = Dialer::new(&server.address, self.secure(&server.address), settings.resolve);
-                Rc::new(Pool::new(dialer, settings))
+                Rc::new(Pool::new(self.dialer(&server.address), settings))
             });
             ServerPool { pool }
         };

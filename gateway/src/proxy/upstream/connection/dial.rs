@@ -12,16 +12,21 @@ use std::{
     net::SocketAddr,
     pin::Pin,
     rc::Rc,
-    task::Poll,
+    task::{Poll, ready},
     time::Duration,
 };
 
 use thiserror::Error;
-use tokio::{io::AsyncWriteExt as _, net::TcpStream, sync::Notify};
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::TcpStream,
+    sync::Notify,
+    time::{Sleep, sleep},
+};
 
 pub(in crate::proxy::upstream) use super::tls::MaybeTlsStream;
 use super::tls::{Alpn, ServerTls};
-use crate::proxy::timing::deadline::{self, Alarm};
+use crate::proxy::timing::deadline;
 
 /// How long a connection may take until the next address is tried beside it (RFC 8305 8).
 const HEAD_START: Duration = Duration::from_millis(250);
@@ -91,11 +96,6 @@ impl Dialer {
             None => MaybeTlsStream::Plain(stream.into()),
         };
         Ok((stream, address))
-    }
-
-    /// How TLS is spoken, if it is.
-    pub(in crate::proxy::upstream) const fn secure(&self) -> Option<&ServerTls> {
-        self.secure.as_ref()
     }
 
     /// Whether connecting has got no further than asking for addresses.
@@ -252,7 +252,8 @@ fn alternate(addresses: Vec<SocketAddr>) -> VecDeque<SocketAddr> {
 async fn connect(mut left: VecDeque<SocketAddr>) -> io::Result<(TcpStream, SocketAddr)> {
     type Connecting = Pin<Box<dyn Future<Output = io::Result<TcpStream>>>>;
     let mut attempts: Vec<(SocketAddr, Connecting)> = Vec::new();
-    let mut alarm = Alarm::default();
+    // A timer of its own, as health checks connect on a thread that has no table of deadlines.
+    let mut head_start: Option<Pin<Box<Sleep>>> = None;
     let mut last = io::Error::from(io::ErrorKind::HostUnreachable);
     poll_fn(|cx| {
         loop {
@@ -263,19 +264,22 @@ async fn connect(mut left: VecDeque<SocketAddr>) -> io::Result<(TcpStream, Socke
                     Poll::Ready(Err(error)) => {
                         last = error;
                         drop(attempts.swap_remove(at));
-                        alarm.rest();
+                        head_start = None;
                     }
                     Poll::Pending => at += 1,
                 }
             }
-            let is_time = attempts.is_empty() || (!left.is_empty() && alarm.poll(HEAD_START, cx).is_ready());
-            if !is_time {
-                return Poll::Pending;
+            if !attempts.is_empty() {
+                if left.is_empty() {
+                    return Poll::Pending;
+                }
+                let head_start = head_start.get_or_insert_with(|| Box::pin(sleep(HEAD_START)));
+                ready!(head_start.as_mut().poll(cx));
             }
             let Some(address) = left.pop_front() else {
                 return Poll::Ready(Err(std::mem::replace(&mut last, io::ErrorKind::HostUnreachable.into())));
             };
-            alarm.rest();
+            head_start = None;
             attempts.push((address, Box::pin(TcpStream::connect(address))));
         }
     })

@@ -1,24 +1,29 @@
 //! Health checks: each server is asked at an interval, once per process. A server that is suspected because requests
 //! failed is probed, too.
+//!
+//! *Invariant:* a check resolves and connects as requests do ([`Dialer`]): a name that cannot be resolved any more does not
+//! make servers unhealthy that requests still reach.
 
 use std::{io, sync::Arc, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
-    net::TcpStream,
     task::JoinSet,
     time::{MissedTickBehavior, interval, timeout},
 };
 
 use crate::{
     os::clock,
-    proxy::upstream::{
-        connection::{
-            dial::{Dialer, MaybeTlsStream, is_ours},
-            tls::{Alpn, ServerTls, describe},
+    proxy::{
+        timing::deadline,
+        upstream::{
+            connection::{
+                dial::{Dialer, is_ours},
+                tls::{Alpn, describe},
+            },
+            http2,
+            server::SharedUpstream,
         },
-        http2,
-        server::SharedUpstream,
     },
     settings::upstream::{HealthCheck, Protocol, ProxyProtocol, Upstream},
 };
@@ -35,7 +40,8 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How often ejections are looked at: whether one is over.
 const TICK: Duration = Duration::from_millis(100);
 
-/// Starts the health checks and the ends of ejections for one upstream. They stop with what is returned.
+/// Starts the health checks and the ends of ejections for one upstream. They stop with what is returned. Health checks stay
+/// on this thread.
 #[must_use]
 pub(in crate::proxy) fn watch(upstream: &SharedUpstream) -> JoinSet<()> {
     let mut tasks = JoinSet::new();
@@ -55,15 +61,19 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) -> JoinSet<()> {
     let Some(check) = &settings.health else { return tasks };
     for (index, server) in settings.servers.iter().enumerate() {
         let (state, check, address) = (Arc::clone(state), check.clone(), server.address.clone());
-        let secure = upstream.secure(&server.address);
-        tasks.spawn(async move {
+        let dialer = upstream.dialer(&address);
+        tasks.spawn_local(async move {
             let mut tick = interval(check.interval);
             tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
             // A server is healthy until checks say otherwise; those before may have.
             let (mut healthy, mut against) = (!state.is_down(index), 0);
             loop {
                 tick.tick().await;
-                let asked = ask(&check, &address, secure.as_ref(), &state.settings);
+                // Nothing else tells the time here, by which addresses grow old.
+                let now = clock::monotonic();
+                deadline::tick(now);
+                dialer.refresh(now);
+                let asked = ask(&check, &dialer, &state.settings);
                 let answer =
                     timeout(check.timeout, asked).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
                 let found = matches!(&answer, Ok(status) if check.expects(*status));
@@ -102,7 +112,7 @@ pub(in crate::proxy::upstream) async fn answers(dialer: &Dialer, settings: &Upst
         unhealthy: 1,
     };
     let check = settings.health.clone().unwrap_or_else(usual);
-    match timeout(check.timeout, ask(&check, &dialer.name, dialer.secure(), settings)).await {
+    match timeout(check.timeout, ask(&check, dialer, settings)).await {
         // Nobody configured this path, so any status will do that does not say that the server is broken.
         Ok(Ok(status)) if settings.health.is_none() => !matches!(status, 500 | 502..=504),
         Ok(Ok(status)) => check.expects(status),
@@ -112,26 +122,21 @@ pub(in crate::proxy::upstream) async fn answers(dialer: &Dialer, settings: &Upst
 }
 
 /// The status of the answer.
-async fn ask(check: &HealthCheck, address: &str, secure: Option<&ServerTls>, settings: &Upstream) -> io::Result<u16> {
-    let mut stream = TcpStream::connect(address).await?;
+async fn ask(check: &HealthCheck, dialer: &Dialer, settings: &Upstream) -> io::Result<u16> {
     let introduction: &[u8] = match settings.proxy_protocol {
         None => b"",
         Some(ProxyProtocol::V1) => b"PROXY UNKNOWN\r\n",
         Some(ProxyProtocol::V2) => b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
     };
-    let host = check.host.as_deref().unwrap_or(address);
+    let host = check.host.as_deref().unwrap_or(&dialer.name);
     let offer = match settings.protocol {
         Protocol::Auto => Alpn::Any,
         Protocol::Http1 => Alpn::Http1,
         Protocol::Http2 => Alpn::Http2,
     };
-    stream.write_all(introduction).await?;
-    let mut stream = match secure {
-        Some(secure) => secure.connect(stream, offer).await?,
-        None => MaybeTlsStream::Plain(stream.into()),
-    };
+    let (mut stream, _address) = dialer.dial(introduction, offer).await?;
     if stream.is_http2(offer) {
-        let scheme = if secure.is_some() { "https" } else { "http" };
+        let scheme = if dialer.is_secure() { "https" } else { "http" };
         let request = http::Request::get(format!("{scheme}://{host}{}", check.path)).header("user-agent", AGENT);
         return http2::check(stream, request.body(()).map_err(io::Error::other)?).await;
     }
