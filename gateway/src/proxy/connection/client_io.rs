@@ -12,6 +12,7 @@ use std::{
     time::Duration,
 };
 
+use socket2::TcpKeepalive;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -26,6 +27,11 @@ const KEPT: usize = 4 * 1_024;
 
 /// How long the kernel keeps trying to reach a banned client.
 const BANNED_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// After how long the kernel asks a client that sends no more whether it is there, how often it asks then, and how often
+/// it asks in vain. The kernel of a client that has closed forgets the connection after a minute, and answers by a reset
+/// from then on.
+const PROBES: (Duration, Duration, u32) = (Duration::from_secs(15), Duration::from_secs(15), 4);
 
 /// A client's stream, plain or encrypted.
 pub(in crate::proxy) enum Stream {
@@ -222,6 +228,15 @@ impl ClientIo {
     pub(in crate::proxy) fn is_broken(&self) -> bool {
         let stream = self.stream.borrow();
         !matches!(socket2::SockRef::from(stream.socket()).take_error(), Ok(None))
+    }
+
+    /// Has the kernel ask from time to time whether a client is there that sends no more.
+    pub(in crate::proxy) fn keep_alive(&self) {
+        let (time, interval, retries) = PROBES;
+        let probes = TcpKeepalive::new().with_time(time).with_interval(interval).with_retries(retries);
+        let stream = self.stream.borrow();
+        // If that fails, it is noticed once it is sent something.
+        socket2::SockRef::from(stream.socket()).set_tcp_keepalive(&probes).unwrap_or_default();
     }
 
     /// Closes with a reset, so that the client cannot take a response that broke off for a whole one.

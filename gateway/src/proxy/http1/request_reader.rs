@@ -28,7 +28,7 @@ use crate::{
         framing::length::Framing,
         memory::buffer_pool,
         service::BodyError,
-        timing::deadline::Alarm,
+        timing::deadline::{self, Alarm, has_passed},
     },
     refusal::{Refusal, Reject},
     settings::proxy::HeadLimits,
@@ -44,6 +44,10 @@ const LOOK: Duration = Duration::from_millis(250);
 /// nothing for this long.
 const SILENCE: Duration = Duration::from_secs(2);
 
+/// A client cannot have had any of the response yet if it closes its sending side so soon behind its request: it has sent
+/// all that it wanted to send, and waits.
+const BEHIND: Duration = Duration::from_secs(1);
+
 /// What a client that waits for it is told before it sends its body (RFC 9110 15.2.1).
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -57,10 +61,10 @@ pub(in crate::proxy) struct RequestReader {
     interim: RefCell<InterimOutput>,
     /// Whoever had the body let go of it before its end.
     abandoned: Cell<bool>,
-    /// The client has sent all that it will ever send, and may still wait for its answer.
-    is_half: Cell<bool>,
-    /// Since the response began, a read has shown that the client's sending side was still open.
-    was_open: Cell<bool>,
+    /// Since when the client has sent all that it will ever send, and may still wait for its answer.
+    half_since: Cell<Option<u64>>,
+    /// When a read first showed, since the response began, that the client's sending side was still open.
+    seen_open: Cell<Option<u64>>,
     /// When it is asked next whether such a client is still there.
     look: RefCell<Alarm>,
     /// When such a client counts as gone.
@@ -104,8 +108,8 @@ impl RequestReader {
             owed: Cell::new(false),
             interim: RefCell::default(),
             abandoned: Cell::new(false),
-            is_half: Cell::new(false),
-            was_open: Cell::new(false),
+            half_since: Cell::new(None),
+            seen_open: Cell::new(None),
             look: RefCell::default(),
             silence: RefCell::default(),
             is_over: Cell::new(false),
@@ -162,7 +166,7 @@ impl RequestReader {
     /// The answer begins: whoever has not been told to send its body by now is not told any more.
     pub(super) fn answers(&self) {
         self.owed.set(false);
-        self.was_open.set(false);
+        self.seen_open.set(None);
     }
 
     /// The client is told this before its response.
@@ -193,7 +197,7 @@ impl RequestReader {
     /// Looks whether a client left whose request is being answered. Ready: it did. One that has ended its own side
     /// alone waits for the answer (RFC 9112 9.6, RFC 8446 6.1); without `close_notify` it was cut off.
     pub(super) fn poll_left(&self, cx: &mut Context<'_>) -> Poll<()> {
-        if self.is_half.get() {
+        if self.half_since.get().is_some() {
             return self.poll_broken(cx);
         }
         let mut inner = self.inner.borrow_mut();
@@ -206,14 +210,17 @@ impl RequestReader {
         // A task that has done enough for now is told of no bytes, whether there are any or not.
         let could_read = tokio::task::coop::has_budget_remaining();
         let Poll::Ready(read) = self.io.poll_read(cx, &mut buffer) else {
-            self.was_open.set(self.was_open.get() || could_read);
+            if could_read && self.seen_open.get().is_none() {
+                self.seen_open.set(Some(deadline::now()));
+            }
             return Poll::Pending;
         };
         if read.is_err() {
             return Poll::Ready(());
         }
         if buffer.filled().is_empty() {
-            self.is_half.set(true);
+            self.half_since.set(Some(deadline::now()));
+            self.io.keep_alive();
             return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
@@ -223,18 +230,30 @@ impl RequestReader {
     /// The same while a response is sent. `is_silent`: its length is unknown, and nothing was sent since the last look.
     ///
     /// A client that closes its sending side in the middle of a stream has mostly closed the connection, as when a user
-    /// leaves a page. It answers the next bytes by a reset. While there are none, nothing tells it from a client that
-    /// still reads. nginx and Envoy take every such client for gone at once.
+    /// leaves a page. It answers the next bytes by a reset. While there are none, only the kernel's probes tell it from a
+    /// client that still reads, and that takes a minute. nginx and Envoy take every such client for gone at once.
     pub(super) fn poll_left_response(&self, is_silent: bool, cx: &mut Context<'_>) -> Poll<()> {
         if self.poll_left(cx).is_ready() {
             return Poll::Ready(());
         }
         let mut silence = self.silence.borrow_mut();
-        if self.is_half.get() && self.was_open.get() && is_silent {
+        if is_silent && self.is_half_closed_within_the_response() {
             return silence.poll(SILENCE, cx);
         }
         silence.rest();
         Poll::Pending
+    }
+
+    /// Whether the client has sent all that it will ever send.
+    #[cfg(test)]
+    pub(super) fn is_half_closed(&self) -> bool {
+        self.half_since.get().is_some()
+    }
+
+    /// Whether the client has closed its sending side when it can have had some of the response.
+    fn is_half_closed_within_the_response(&self) -> bool {
+        let (Some(half), Some(open)) = (self.half_since.get(), self.seen_open.get()) else { return false };
+        has_passed(half, open, BEHIND)
     }
 
     /// Looks whether the connection of a client that sends no more has broken. Ready: it has.

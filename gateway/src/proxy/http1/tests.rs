@@ -1,15 +1,34 @@
 //! Heads in pieces of every size, good and hostile, and what a second parser makes of them; bodies and where they end.
 
+use std::{future::poll_fn, rc::Rc, task::Poll};
+
 use bytes::Bytes;
 use http::{HeaderMap, Method, Version};
 use proptest::prelude::*;
+use tokio::{
+    io::AsyncWriteExt as _,
+    net::{TcpListener, TcpStream},
+};
 
-use super::head::{HeadReader, RequestHead};
+use super::{
+    head::{HeadReader, RequestHead},
+    request_reader::RequestReader,
+};
 use crate::{
+    client::Trusted,
     os::file::seed,
-    proxy::{framing::length::Framing, pieces::spoiled, reading},
+    proxy::{
+        connection::{
+            Connection,
+            client_io::{ClientIo, Stream},
+        },
+        framing::length::Framing,
+        pieces::spoiled,
+        reading,
+        timing::deadline,
+    },
     refusal::Reject,
-    settings::proxy::HeadLimits,
+    settings::proxy::{HeadLimits, Trust},
 };
 
 const LIMIT: usize = 16 * 1_024;
@@ -296,5 +315,63 @@ proptest! {
             prop_assert_eq!(rest.len(), bytes.len() - length);
             prop_assert_eq!(head.parts.headers.len(), parsed.headers.len());
         }
+    }
+}
+
+/// Whether a client counts as gone that closes its sending side so many milliseconds after a response of unknown length has
+/// begun, and is sent nothing from then on; `None`: it closes before that.
+async fn counts_as_gone(closes_after: Option<u64>) -> bool {
+    const MILLI: u64 = 1_000_000;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let (socket, peer) = listener.accept().await.unwrap();
+    let client_of = Trusted::new(&Trust::default(), 64).peer(peer);
+    let connection = Rc::new(Connection::new(client_of, address));
+    let io = ClientIo::new(Stream::Plain(socket.into()), Rc::clone(&connection));
+    let reader = RequestReader::new(&io, &connection);
+    let begin = deadline::now();
+    if closes_after.is_none() {
+        client.shutdown().await.unwrap();
+        poll_fn(|cx| {
+            assert!(reader.poll_left(cx).is_pending());
+            if reader.is_half_closed() { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+    }
+    reader.answers();
+    poll_fn(|cx| {
+        assert!(reader.poll_left_response(true, cx).is_pending());
+        Poll::Ready(())
+    })
+    .await;
+    if let Some(after) = closes_after {
+        deadline::tick(begin + after * MILLI);
+        client.shutdown().await.unwrap();
+    }
+    poll_fn(|cx| {
+        assert!(reader.poll_left_response(true, cx).is_pending());
+        if reader.is_half_closed() { Poll::Ready(()) } else { Poll::Pending }
+    })
+    .await;
+    let closed = begin + closes_after.unwrap_or_default() * MILLI;
+    for after in [10, 60_000] {
+        deadline::tick(closed + after * MILLI);
+    }
+    let mut is_gone = false;
+    poll_fn(|cx| {
+        is_gone = reader.poll_left_response(true, cx).is_ready();
+        Poll::Ready(())
+    })
+    .await;
+    is_gone
+}
+
+#[tokio::test]
+async fn who_closes_the_sending_side_before_the_response_can_be_there_waits_for_it() {
+    for (closes_after, expect) in
+        [(None, false), (Some(0), false), (Some(900), false), (Some(1_200), true), (Some(10_000), true)]
+    {
+        assert_eq!(counts_as_gone(closes_after).await, expect, "{closes_after:?} ms");
     }
 }
