@@ -8,7 +8,10 @@ use std::path::Path;
 use toml::de::DeTable;
 
 pub(crate) use self::effective::sensitive;
-use self::{effective::Sensitive, reader::Reader, table::Table, tables::Contents};
+use self::{
+    diagnostics::Located, effective::Sensitive, follow_ups::PartialReading, reader::Reader, table::Table,
+    tables::Contents,
+};
 use crate::{
     diagnostic::Diagnostic,
     os::file::NamedFile,
@@ -23,6 +26,7 @@ pub mod value;
 mod tables;
 
 mod effective;
+mod follow_ups;
 mod hidden;
 mod locations;
 mod reader;
@@ -73,21 +77,7 @@ impl Config {
     /// # Errors
     /// Every fault that was found.
     pub fn load(path: &Path, files: &dyn Files) -> Result<Self, Diagnostics> {
-        let document = syntax::read(path, files)?;
-        let parsed = DeTable::parse(document.text()).map_err(|error| {
-            Diagnostics::from_diagnostics(
-                &document,
-                vec![Diagnostic::new("", format!("not TOML: {}", error.message()))],
-            )
-        })?;
-        let reader = Reader::new(&document, files);
-        let Contents { admin, traces, otlp, alerts, anomalies, guard, proxy } =
-            tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
-        let (diagnostics, warnings) = reader.finish();
-        if !diagnostics.is_empty() {
-            return Err(Diagnostics::new(document.clone(), diagnostics));
-        }
-        Ok(Self { guard, admin, traces, otlp, alerts, anomalies, proxy, document, warnings })
+        ConfigDraft::read(path, files)?.finish(Vec::new())
     }
 
     /// The files that only the observer may know.
@@ -124,6 +114,56 @@ impl Config {
         let admin = self.admin.as_ref();
         let told = (self.traces.as_ref(), &self.otlp, (&self.alerts, self.anomalies.as_ref()));
         effective::describe(&self.guard, admin, told, &self.proxy, sensitive)
+    }
+}
+
+/// What could be read of a configuration, and what is wrong with the rest.
+pub struct ConfigDraft {
+    config: Config,
+    faults: Vec<Located>,
+}
+
+impl ConfigDraft {
+    /// As [`Config::load`].
+    ///
+    /// # Errors
+    /// Nothing could be read.
+    pub fn read(path: &Path, files: &dyn Files) -> Result<Self, Diagnostics> {
+        let document = syntax::read(path, files)?;
+        let parsed = DeTable::parse(document.text()).map_err(|error| {
+            Diagnostics::from_diagnostics(
+                &document,
+                vec![Diagnostic::new("", format!("not TOML: {}", error.message()))],
+            )
+        })?;
+        let reader = Reader::new(&document, files);
+        let Contents { admin, traces, otlp, alerts, anomalies, guard, proxy } =
+            tables::read(Table::root(&reader, parsed.get_ref(), tables::KEYS), &reader);
+        let (faults, warnings) = reader.finish();
+        let config = Config { guard, admin, traces, otlp, alerts, anomalies, proxy, document, warnings };
+        Ok(Self { config, faults })
+    }
+
+    /// What could be read, with defaults in the place of the rest. Good for being compiled, and for nothing else.
+    #[must_use]
+    pub const fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The configuration, if nothing is wrong with it. `found`: what compiling it has found. Of that, nothing is told that
+    /// may only follow from what could not be read.
+    ///
+    /// # Errors
+    /// Every fault.
+    pub fn finish(self, mut found: Vec<Diagnostic>) -> Result<Config, Diagnostics> {
+        let Self { config, mut faults } = self;
+        let reading = PartialReading { document: &config.document, faults: &faults, proxy: &config.proxy };
+        found.retain(|diagnostic| reading.is_independent(&diagnostic.key));
+        faults.extend(found.into_iter().map(|diagnostic| {
+            let span = config.document.span(&diagnostic.key);
+            Located::new(diagnostic, span)
+        }));
+        if faults.is_empty() { Ok(config) } else { Err(Diagnostics::new(config.document, faults)) }
     }
 }
 

@@ -102,6 +102,12 @@ fn broken_configurations_are_refused_by_file_line_and_key() {
     let output = Command::new(binary()).arg("--config").arg(&file).arg("check").output().unwrap();
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
     assert!(said.contains(&format!("{}:", file.display())) && said.contains("isuer"), "{said}");
+    // Also those of files, which are found by compiling.
+    fs::write(folder.join("item.schema.json"), "{\"type\": 5}").unwrap();
+    let told = check(&text.replacen("user = \"nobody\"", "users = \"nobody\"", 1));
+    let keys: Vec<_> =
+        told.json["errors"].as_array().unwrap().iter().map(|error| error["key"].as_str().unwrap()).collect();
+    assert!(keys.contains(&"proxy.users") && keys.iter().any(|key| key.ends_with("].schema")), "{keys:?}");
     let run = gateway(&["--config", file.to_str().unwrap(), "run"]);
     assert_ne!(run.code, 0, "a broken configuration is run");
     fs::remove_dir_all(folder).unwrap();

@@ -10,7 +10,7 @@ use super::{
     table::{clean, drawn, prose},
 };
 use crate::{
-    config::{Config, Diagnostics, Disk},
+    config::{Config, ConfigDraft, Diagnostics, Disk},
     diagnostic::Diagnostic,
     guard::lifecycle::reload::prepare,
     os::clock::Now,
@@ -122,26 +122,27 @@ fn value_of(probed: &Probed) -> Value {
     json!({ "key": key, "what": what, "ok": ok, "told": told, "hint": hint })
 }
 
-/// The configuration, and everything compiled that a proxy would be started with.
+/// The configuration, and everything compiled that a proxy would be started with. What can be read of one with faults is
+/// compiled as well: all faults are told at once.
 fn load(context: &Context) -> Result<Config, Diagnostics> {
-    let mut config = Config::load(context.config(), &Disk)?;
-    let beside = prepare::beside(&config).err().unwrap_or_default();
-    match Snapshot::new(config.proxy.clone()) {
-        Ok(snapshot) if beside.is_empty() => {
-            config.warnings.extend(snapshot.warnings(Now::read()));
-            config.warnings.extend(unknown_user(&config.proxy.user));
-            config.warnings.extend(prepare::host(&config.guard));
-            config.warnings.extend(prepare::absent(&config));
-            config.warnings.extend(prepare::open_files(&config.proxy));
-            config.warnings.extend(prepare::pins(&config.guard));
-            config.warnings.extend(prepare::program(&config.guard));
-            Ok(config)
+    let draft = ConfigDraft::read(context.config(), &Disk)?;
+    let mut found = prepare::beside(draft.config()).err().unwrap_or_default();
+    let warnings = match Snapshot::new(draft.config().proxy.clone()) {
+        Ok(snapshot) => snapshot.warnings(Now::read()),
+        Err(faults) => {
+            found.extend(faults);
+            Vec::new()
         }
-        compiled => {
-            let faults = compiled.err().unwrap_or_default().into_iter().chain(beside).collect();
-            Err(Diagnostics::from_diagnostics(&config.document, faults))
-        }
-    }
+    };
+    let mut config = draft.finish(found)?;
+    config.warnings.extend(warnings);
+    config.warnings.extend(unknown_user(&config.proxy.user));
+    config.warnings.extend(prepare::host(&config.guard));
+    config.warnings.extend(prepare::absent(&config));
+    config.warnings.extend(prepare::open_files(&config.proxy));
+    config.warnings.extend(prepare::pins(&config.guard));
+    config.warnings.extend(prepare::program(&config.guard));
+    Ok(config)
 }
 
 /// Here the configuration may be meant for another machine; `gateway run` refuses a user that does not exist.

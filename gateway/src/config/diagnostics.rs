@@ -34,6 +34,11 @@ impl Located {
         Self { diagnostic, span }
     }
 
+    /// The key that it is about.
+    pub(super) fn key(&self) -> &str {
+        &self.diagnostic.key
+    }
+
     /// Whether it says that `key` is not there.
     pub(super) fn is_missing(&self, key: &str) -> bool {
         self.diagnostic.key == key && self.diagnostic.message == MISSING

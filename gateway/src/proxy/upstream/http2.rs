@@ -30,8 +30,8 @@ use crate::{
 };
 
 mod ignore_write_errors;
-mod received_body;
 pub(super) mod pool;
+mod received_body;
 pub(super) mod stream;
 
 /// The receive window of a stream, in bytes.

@@ -75,9 +75,8 @@ impl SharedUpstream {
     pub(super) fn servers(&self, known: impl Fn(&str) -> Option<Rc<Pool>>) -> Box<[ServerPool]> {
         let settings = &self.state.settings;
         let server = |server: &upstream::UpstreamServer| {
-            let pool = known(&server.address).unwrap_or_else(|| {
-                Rc::new(Pool::new(self.dialer(&server.address), settings))
-            });
+            let pool =
+                known(&server.address).unwrap_or_else(|| Rc::new(Pool::new(self.dialer(&server.address), settings)));
             ServerPool { pool }
         };
         settings.servers.iter().map(server).collect()
