@@ -337,10 +337,16 @@ fn half_closed_is_not_gone() {
         piped.end_sending().unwrap();
         assert!((0..2).all(|_| piped.response("GET").unwrap().status == 200), "tls: {tls}");
         // Whoever is gone is not waited for: cut off, and closed while the answer goes on.
-        for (path, half) in [("/files/hold", false), ("/files/hold", true), ("/files/stream-endless", false)] {
+        for (path, half, piped) in [
+            ("/files/hold", false, false),
+            ("/files/hold", true, false),
+            ("/files/hold", false, true),
+            ("/files/stream-endless", false, false),
+        ] {
             server.forget();
             let mut gone = connect(&client, tls);
-            gone.write(&Request::new("GET", path).bytes()).unwrap();
+            let next = if piped { Request::new("GET", "/health").bytes() } else { Vec::new() };
+            gone.write(&[Request::new("GET", path).bytes(), next].concat()).unwrap();
             until("its arrival", SOON, || (!server.heard().is_empty()).then_some(()));
             if half {
                 gone.end_sending().unwrap();

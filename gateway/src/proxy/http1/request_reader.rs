@@ -202,8 +202,12 @@ impl RequestReader {
         }
         let mut inner = self.inner.borrow_mut();
         // A body is read by whoever has it.
-        if !inner.unread.is_empty() || !inner.framing.is_over() {
+        if !inner.framing.is_over() {
             return Poll::Pending;
+        }
+        // Nothing is read behind the next request, so only a reset can tell.
+        if !inner.unread.is_empty() {
+            return self.poll_broken(cx);
         }
         let mut space = [MaybeUninit::uninit(); AHEAD];
         let mut buffer = ReadBuf::uninit(&mut space);
