@@ -55,7 +55,7 @@ impl UpstreamResponse {
     }
 
     /// The trailers, once the body is over.
-    pub(in crate::proxy) fn trailers(&mut self) -> Option<HeaderMap> {
+    pub(in crate::proxy) fn trailers(&self) -> Option<HeaderMap> {
         self.lease.transport.trailers()
     }
 

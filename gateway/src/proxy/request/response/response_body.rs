@@ -186,7 +186,7 @@ impl Inner {
         };
         self.upstream.rest();
         if response.is_over()
-            && let BodyContent::Upstream(mut response) = std::mem::replace(&mut self.content, BodyContent::Done)
+            && let BodyContent::Upstream(response) = std::mem::replace(&mut self.content, BodyContent::Done)
         {
             let trailers = response.trailers().and_then(|all| headers::trailers(all, &[]));
             self.content = match (trailers, response.give_back()) {

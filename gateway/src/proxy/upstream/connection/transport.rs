@@ -102,7 +102,7 @@ impl Transport {
     }
 
     /// The trailers, once the body is over. Those of HTTP/1.1 are dropped.
-    pub(in crate::proxy::upstream) fn trailers(&mut self) -> Option<HeaderMap> {
+    pub(in crate::proxy::upstream) fn trailers(&self) -> Option<HeaderMap> {
         match self {
             Self::Http1(_) => None,
             Self::Http2(stream) => stream.trailers(),

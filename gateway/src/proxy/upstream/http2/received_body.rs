@@ -224,7 +224,7 @@ mod tests {
             let cx = &mut Context::from_waker(Waker::noop());
             let settings = frame(4, 0, 0, &[]);
             let script = Script([Some(settings), None, Some(frames.concat())].into());
-            let connected = pin!(h2::client::Builder::new().handshake(IgnoreWriteErrors::new(script)));
+            let connected = pin!(h2::client::Builder::new().handshake::<_, Bytes>(IgnoreWriteErrors::new(script)));
             let Poll::Ready(Ok((mut sender, mut driver))) = connected.poll(cx) else { panic!("no connection") };
             assert!(Pin::new(&mut driver).poll(cx).is_pending());
             let request = Request::post("http://a.example/").body(()).unwrap();
@@ -237,7 +237,7 @@ mod tests {
                 assert!(body.poll_piece(cx).is_pending());
             }
             let is_settled = body.read_ahead(cx).is_ready();
-            assert!(body.taker.is_none(), "whoever waits is woken");
+            assert!(body.taker.is_none() || !is_settled && body.ahead.is_empty(), "whoever waits is woken");
             assert!(Pin::new(&mut driver).poll(cx).is_ready(), "the connection has ended");
             assert!(is_settled || body.read_ahead(cx).is_ready());
             let (mut text, mut end) = (Vec::new(), Ok(()));
