@@ -83,8 +83,8 @@ where
             return Ended::Cut;
         };
         let (response, is_unread) = settle_tunnel(&service, &reader, response);
-        reader.answers();
-        let keeps = head.keeps && !is_unread && !connection.goes();
+        let is_untold = reader.answers();
+        let keeps = head.keeps && !is_unread && !is_untold && !connection.goes();
         let mut writer = ResponseWriter::new(response, Manner { is_head, version, keeps });
         let mut delivered = deliver(&connection.write_batch, &reader, io, &mut writer).await;
         if matches!(delivered, Err(SendError::Unbegun))

@@ -163,10 +163,11 @@ impl RequestReader {
         (!self.inner.borrow().framing.is_over()).then(|| Body { reader: Rc::clone(self), trailers: true })
     }
 
-    /// The answer begins: whoever has not been told to send its body by now is not told any more.
-    pub(super) fn answers(&self) {
-        self.owed.set(false);
+    /// The answer begins: whoever has not been told to send its body by now is not told any more. `true`: there is such a
+    /// client. It may send the body or not, so what follows could be either (F15).
+    pub(super) fn answers(&self) -> bool {
         self.seen_open.set(None);
+        self.owed.take()
     }
 
     /// The client is told this before its response.

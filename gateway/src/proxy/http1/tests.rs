@@ -318,18 +318,22 @@ proptest! {
     }
 }
 
+/// A client, and what its connection is read by.
+async fn connected() -> (TcpStream, Rc<RequestReader>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let client = TcpStream::connect(address).await.unwrap();
+    let (socket, peer) = listener.accept().await.unwrap();
+    let connection = Rc::new(Connection::new(Trusted::new(&Trust::default(), 64).peer(peer), address));
+    let io = ClientIo::new(Stream::Plain(socket.into()), Rc::clone(&connection));
+    (client, RequestReader::new(&io, &connection))
+}
+
 /// Whether a client counts as gone that closes its sending side so many milliseconds after a response of unknown length has
 /// begun, and is sent nothing from then on; `None`: it closes before that.
 async fn counts_as_gone(closes_after: Option<u64>) -> bool {
     const MILLI: u64 = 1_000_000;
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    let mut client = TcpStream::connect(address).await.unwrap();
-    let (socket, peer) = listener.accept().await.unwrap();
-    let client_of = Trusted::new(&Trust::default(), 64).peer(peer);
-    let connection = Rc::new(Connection::new(client_of, address));
-    let io = ClientIo::new(Stream::Plain(socket.into()), Rc::clone(&connection));
-    let reader = RequestReader::new(&io, &connection);
+    let (mut client, reader) = connected().await;
     let begin = deadline::now();
     if closes_after.is_none() {
         client.shutdown().await.unwrap();
@@ -339,7 +343,7 @@ async fn counts_as_gone(closes_after: Option<u64>) -> bool {
         })
         .await;
     }
-    reader.answers();
+    assert!(!reader.answers());
     poll_fn(|cx| {
         assert!(reader.poll_left_response(true, cx).is_pending());
         Poll::Ready(())
@@ -373,5 +377,28 @@ async fn who_closes_the_sending_side_before_the_response_can_be_there_waits_for_
         [(None, false), (Some(0), false), (Some(900), false), (Some(1_200), true), (Some(10_000), true)]
     {
         assert_eq!(counts_as_gone(closes_after).await, expect, "{closes_after:?} ms");
+    }
+}
+
+/// F15: a client that was never told to send its body may send it or not.
+#[tokio::test]
+async fn who_waits_to_be_told_is_known_when_the_answer_begins() {
+    let limits = HeadLimits { bytes: LIMIT, headers: 100, target: LIMIT };
+    // Whether the client waits, whether anybody asks for the body, and whether it comes with the head.
+    for (expects, asked, sent, expect) in
+        [(true, false, "", true), (true, true, "", false), (true, true, "hello", false), (false, false, "", false)]
+    {
+        let (mut client, reader) = connected().await;
+        let line = if expects { "Expect: 100-continue\r\n" } else { "" };
+        let request = format!("POST / HTTP/1.1\r\nContent-Length: 5\r\n{line}\r\n{sent}");
+        client.write_all(request.as_bytes()).await.unwrap();
+        let head = poll_fn(|cx| reader.poll_head(limits, cx)).await.unwrap().unwrap();
+        assert_eq!(head.expects, expects);
+        let mut body = reader.body().unwrap();
+        if asked {
+            let piece = poll_fn(|cx| Poll::Ready(body.poll_frame(cx))).await;
+            assert_eq!(piece.is_ready(), !sent.is_empty());
+        }
+        assert_eq!(reader.answers(), expect, "{request:?}, asked: {asked}");
     }
 }
