@@ -28,7 +28,6 @@ use crate::{
         clock::{Now, SECOND},
         program_log::sparse::Sparse,
     },
-    outbound::client::OutboundClient,
     settings::alert::{self, AlertRule, Receiver, Severity},
 };
 
@@ -41,9 +40,6 @@ mod tracker;
 
 /// How long after its start the observer begins to look back: until then, processes tell it what they have counted before.
 const WARM_UP: u64 = 10 * SECOND;
-
-/// How many requests to receivers there are at once.
-const AT_ONCE: usize = 64;
 
 /// How often a failing receiver is written of in the log.
 const TOLD_EVERY: Duration = Duration::from_secs(300);
@@ -67,12 +63,13 @@ struct Beat {
     sent: u64,
     /// Whether it did not arrive.
     is_failing: bool,
+    /// It is on its way: the next one waits for that.
+    is_on_its_way: bool,
 }
 
 /// All of it.
 pub(super) struct Alerts {
     instance: String,
-    client: OutboundClient,
     began: u64,
     rules: RefCell<Vec<(AlertRule, Sampler)>>,
     receivers: RefCell<Vec<Rc<ReceiverTarget>>>,
@@ -89,7 +86,6 @@ pub(super) struct Alerts {
     /// What was written last, and whether that is on the disk.
     written: RefCell<Vec<u8>>,
     is_saved: Cell<bool>,
-    failing: Sparse,
     unsaved: Sparse,
 }
 
@@ -98,7 +94,6 @@ impl Alerts {
         let instance = rustix::system::uname().nodename().to_string_lossy().into_owned();
         Self {
             instance,
-            client: OutboundClient::new(AT_ONCE),
             began: now.monotonic,
             rules: RefCell::default(),
             receivers: RefCell::default(),
@@ -112,7 +107,6 @@ impl Alerts {
             is_restored: Cell::new(false),
             written: RefCell::default(),
             is_saved: Cell::new(false),
-            failing: Sparse::default(),
             unsaved: Sparse::default(),
         }
     }
@@ -259,10 +253,11 @@ impl Alerts {
             if let Some(every) = target.settings.heartbeat.filter(|_| is_well) {
                 let every = u64::try_from(every.as_nanos()).unwrap_or(u64::MAX);
                 let mut heartbeats = self.heartbeats.borrow_mut();
-                let last = heartbeats.get(name);
-                if last.is_none_or(|last| now.monotonic.saturating_sub(last.sent) >= every) {
-                    let is_failing = last.is_some_and(|last| last.is_failing);
-                    heartbeats.insert(name.clone(), Beat { sent: now.monotonic, is_failing });
+                let is_first = !heartbeats.contains_key(name);
+                let beat = heartbeats.entry(name.clone()).or_default();
+                let is_due = is_first || now.monotonic.saturating_sub(beat.sent) >= every;
+                if is_due && !std::mem::replace(&mut beat.is_on_its_way, true) {
+                    beat.sent = now.monotonic;
                     let alerts = Rc::clone(self);
                     tokio::task::spawn_local(async move { alerts.beat(&target).await });
                 }
@@ -272,7 +267,7 @@ impl Alerts {
 
     async fn send(&self, target: &ReceiverTarget, notification: dispatch::Notification) {
         let sender = AlertSender { instance: &self.instance, now: Now::read() };
-        let outcome = target.send(&self.client, &Sending::Alerts(notification), sender).await;
+        let outcome = target.send(&Sending::Alerts(notification), sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
         let result = match &outcome {
             NotificationOutcome::Failed { .. } => "failed",
@@ -281,7 +276,7 @@ impl Alerts {
         };
         self.count(name, result);
         if let Some(why) = outcome.why()
-            && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
+            && let Some(others) = target.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, result, others, "a notification of alerts was not taken");
         }
@@ -292,17 +287,17 @@ impl Alerts {
 
     async fn beat(&self, target: &ReceiverTarget) {
         let sender = AlertSender { instance: &self.instance, now: Now::read() };
-        let outcome = target.send(&self.client, &Sending::Heartbeat, sender).await;
+        let outcome = target.send(&Sending::Heartbeat, sender).await;
         let (now, name) = (Now::read(), &target.settings.name);
         let is_failing = outcome != NotificationOutcome::Sent;
         self.count(name, if is_failing { "failed" } else { "heartbeat" });
         if let Some(why) = outcome.why()
-            && let Some(others) = self.failing.is_due_every(TOLD_EVERY, now.monotonic)
+            && let Some(others) = target.failing.is_due_every(TOLD_EVERY, now.monotonic)
         {
             tracing::error!(receiver = name, why, others, "a heartbeat was not taken");
         }
         if let Some(beat) = self.heartbeats.borrow_mut().get_mut(name) {
-            beat.is_failing = is_failing;
+            (beat.is_failing, beat.is_on_its_way) = (is_failing, false);
         }
     }
 

@@ -161,7 +161,12 @@ pub(crate) struct OutboundClient {
 impl OutboundClient {
     /// Asks so many requests at once, to all servers.
     pub(crate) fn new(in_flight: usize) -> Self {
-        Self { in_flight: Arc::new(Semaphore::new(in_flight)), resolving: Arc::new(Semaphore::new(RESOLVERS)) }
+        Self::with_resolvers(in_flight, RESOLVERS)
+    }
+
+    /// The same, with so many names resolved at once.
+    pub(crate) fn with_resolvers(in_flight: usize, resolvers: usize) -> Self {
+        Self { in_flight: Arc::new(Semaphore::new(in_flight)), resolving: Arc::new(Semaphore::new(resolvers)) }
     }
 
     /// Asks `server`.

@@ -73,7 +73,7 @@ impl Alerts {
             let (alerts, sending) = (Rc::clone(self), Sending::Test(self.test(by, now)));
             tries.push(tokio::task::spawn_local(async move {
                 let sender = AlertSender { instance: &alerts.instance, now };
-                let sent = timeout(TEST, target.send(&alerts.client, &sending, sender)).await;
+                let sent = timeout(TEST, target.send(&sending, sender)).await;
                 let late = NotificationOutcome::failed(format!("no answer within {} s", TEST.as_secs()));
                 (target, sent.unwrap_or(late))
             }));

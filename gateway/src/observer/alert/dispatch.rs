@@ -83,6 +83,18 @@ struct AlertGroup {
     tries: u32,
 }
 
+/// A notification that is on its way.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct OnItsWay {
+    key: GroupKey,
+    /// The alerts that it tells of, by fingerprint, and whether they have ended.
+    told: Vec<(String, bool)>,
+    /// They were refused before.
+    is_retry: bool,
+    /// Should they be refused again, fewer are tried the next time.
+    may_split: bool,
+}
+
 /// One receiver.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Outbox {
@@ -93,9 +105,11 @@ pub(super) struct Outbox {
     /// When it was last looked whether something is due: milliseconds since 1970.
     #[serde(skip)]
     looked: Option<u64>,
-    /// Is on its way: the alerts that it tells of, by fingerprint, and whether they have ended.
     #[serde(skip)]
-    on_its_way: Option<(GroupKey, Vec<(String, bool)>)>,
+    on_its_way: Option<OnItsWay>,
+    /// So many alerts at once that were refused together are tried again: twice as many once they are taken. 0 is 1.
+    #[serde(skip)]
+    retry_size: usize,
     /// How many alerts there was no room for.
     #[serde(skip)]
     pub(super) dropped: u64,
@@ -195,7 +209,7 @@ impl Outbox {
     /// It has ended, or it is no longer for this receiver, which is told so if it knows of it.
     fn end(&mut self, at: usize, alert: &TrackedAlert, tells_ends: bool, now: Now) {
         let is_this = |(fingerprint, _): &(String, bool)| *fingerprint == alert.fingerprint;
-        let is_on_its_way = self.on_its_way.as_ref().is_some_and(|(_, told)| told.iter().any(is_this));
+        let is_on_its_way = self.on_its_way.as_ref().is_some_and(|sent| sent.told.iter().any(is_this));
         let Some((_, group)) = self.groups.get_mut(at) else { return };
         let Some(entry) = group.entries.get_mut(&alert.fingerprint).filter(|entry| entry.alert.ended.is_none()) else {
             return;
@@ -241,18 +255,22 @@ impl Outbox {
         if self.on_its_way.is_some() || !self.pace.is_ready(now) {
             return None;
         }
-        let due = self.groups.iter().filter_map(|(key, group)| Some((group.due(receiver, silences, now)?, group, key)));
+        // What is new does not wait for what was refused.
+        let may_retry = self.pace.has_spare(now);
+        let due = self.groups.iter().filter_map(|(key, group)| {
+            let is_due = |due: &u64| *due <= now.unix_millis;
+            let fresh = group.fresh(receiver, silences, now).filter(is_due).map(|due| (group.tries, due, false));
+            // It was tried once at least.
+            let retry = || Some((group.tries.max(1), group.refused(receiver, silences, now).filter(is_due)?, true));
+            Some((fresh.or_else(|| retry().filter(|_| may_retry))?, key))
+        });
         // What fails again and again comes last: it may be that it alone is what the receiver cannot take.
-        let due = due.filter(|(due, ..)| *due <= now.unix_millis).map(|(due, group, key)| (group.tries, due, key));
-        let (_, _, key) = due.min()?;
+        let ((.., is_retry), key) = due.min()?;
         let key = key.clone();
         let (_, group) = self.groups.iter().find(|(known, _)| *known == key)?;
         let (firing, ended) = (Vec::new(), Vec::new());
         let mut notification = Notification { group: key.clone(), firing, ended, before: group.sent };
-        // What was refused is tried by itself: it may be that which the receiver cannot take.
-        let is_retry = group.fresh(receiver, silences, now).is_none_or(|due| due > now.unix_millis);
-        // What is new does not wait for what was refused.
-        if is_retry && !self.pace.has_spare(now) || !self.pace.spend(receiver.max_per_hour, now) {
+        if !self.pace.spend(receiver.max_per_hour, now) {
             return None;
         }
         let mut heard: Vec<&GroupedAlert> = group.heard(silences, now).collect();
@@ -264,10 +282,13 @@ impl Outbox {
         }
         // What is new comes first, and what has no place waits for the next one.
         heard.sort_by_key(|entry| (entry.refused, !entry.has_news(), entry.alert.began));
-        // Alertmanager forgets what it is not told again.
         let most = match receiver.kind {
+            // Alertmanager forgets what it is not told again.
             ReceiverKind::Alertmanager { .. } => MAX_ENTRIES,
-            _ if is_retry => 1,
+            // Each alert has an answer of its own.
+            ReceiverKind::Opsgenie { .. } | ReceiverKind::PagerDuty { .. } => MAX_TOLD,
+            // By itself at first: it may be that which the receiver cannot take.
+            _ if is_retry => self.retry_size.clamp(1, MAX_TOLD),
             _ => MAX_TOLD,
         };
         for entry in heard.into_iter().take(most) {
@@ -275,15 +296,22 @@ impl Outbox {
             list.push(entry.alert.clone());
         }
         let told = notification.firing.iter().chain(&notification.ended);
-        let told = told.map(|alert| (alert.fingerprint.clone(), alert.ended.is_some())).collect();
-        self.on_its_way = Some((key, told));
+        let told: Vec<_> = told.map(|alert| (alert.fingerprint.clone(), alert.ended.is_some())).collect();
+        let may_split = is_retry && told.len() > 1 && !matches!(receiver.kind, ReceiverKind::Alertmanager { .. });
+        self.on_its_way = Some(OnItsWay { key, told, is_retry, may_split });
         Some(notification)
     }
 
     /// What became of the notification that was on its way. `tells_ends`: the receiver wants to know what has ended.
     pub(super) fn done(&mut self, outcome: &NotificationOutcome, tells_ends: bool, now: Now) {
-        let Some((key, told)) = self.on_its_way.take() else { return };
+        let Some(OnItsWay { key, told, is_retry, may_split }) = self.on_its_way.take() else { return };
         self.pace.done(outcome, now);
+        let is_refused = matches!(outcome, NotificationOutcome::Refused { alerts: RefusedAlerts::All, .. });
+        // One of several may have had all of them refused: each is tried by itself, and nothing waits for that.
+        let is_split = may_split && is_refused;
+        if is_retry {
+            self.retry_size = if *outcome == NotificationOutcome::Sent { told.len().saturating_mul(2) } else { 1 };
+        }
         let mut touched = BTreeSet::from([key.clone()]);
         for (nth, (fingerprint, is_end)) in told.iter().enumerate() {
             // A reload may have put it into another group meanwhile.
@@ -296,6 +324,7 @@ impl Outbox {
             let is_over = entry.alert.ended.is_some();
             match outcome.of(nth) {
                 AlertOutcome::Failed => (entry.is_tried, entry.refused) = (true, None),
+                AlertOutcome::Refused if is_split => {}
                 AlertOutcome::Refused if is_over && entry.is_out_of_date(now) => {
                     drop(group.entries.remove(fingerprint))
                 }
@@ -361,9 +390,14 @@ impl AlertGroup {
 
     /// When the next notification is due. `None`: there is nothing to be told.
     fn due(&self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<u64> {
-        let refused = self.heard(silences, now).filter(|entry| entry.refused.is_some());
-        let retry = refused.filter_map(|entry| self.retry(entry, receiver)).min();
+        let retry = self.refused(receiver, silences, now);
         self.fresh(receiver, silences, now).into_iter().chain(retry).min()
+    }
+
+    /// The same, of what was refused.
+    fn refused(&self, receiver: &Receiver, silences: &Silences, now: Now) -> Option<u64> {
+        let refused = self.heard(silences, now).filter(|entry| entry.refused.is_some());
+        refused.filter_map(|entry| self.retry(entry, receiver)).min()
     }
 
     /// The same, of what was not refused.

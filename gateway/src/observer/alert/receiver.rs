@@ -16,6 +16,7 @@ use super::dispatch::{NotificationOutcome, RefusedAlerts};
 use crate::{
     message::observer::alert::secret,
     observer::retry_after::retry_after,
+    os::program_log::sparse::Sparse,
     outbound::{
         Server,
         client::{FailureKind, OutboundClient, OutboundRequest, OutboundResponse},
@@ -36,6 +37,12 @@ mod syslog;
 mod webhook;
 mod words;
 
+/// How many requests to one receiver there are at once: a notification, a heartbeat, and tests.
+const AT_ONCE: usize = 8;
+
+/// How many lookups of its name. One that hangs goes on when nobody waits for it any more.
+const RESOLVERS: usize = 2;
+
 /// The longest answer that is read.
 const LONGEST_ANSWER: usize = 16 * 1_024;
 
@@ -44,6 +51,10 @@ pub(super) struct ReceiverTarget {
     pub(super) settings: Receiver,
     /// `None`: it is not written to by TCP, or by a connection of its own kind.
     server: Option<Server>,
+    /// Its own: one that hangs takes no request and no lookup of a name away from another.
+    client: OutboundClient,
+    /// Limits what the log has of it.
+    pub(super) failing: Sparse,
 }
 
 impl ReceiverTarget {
@@ -60,16 +71,13 @@ impl ReceiverTarget {
                 })
                 .ok(),
         };
-        Self { settings: settings.clone(), server }
+        let client = OutboundClient::with_resolvers(AT_ONCE, RESOLVERS);
+        Self { settings: settings.clone(), server, client, failing: Sparse::default() }
     }
 
     /// Sends something, and says what became of it.
-    pub(super) async fn send(
-        &self,
-        client: &OutboundClient,
-        sending: &Sending,
-        sender: AlertSender<'_>,
-    ) -> NotificationOutcome {
+    pub(super) async fn send(&self, sending: &Sending, sender: AlertSender<'_>) -> NotificationOutcome {
+        let client = &self.client;
         let time = self.settings.dial.timeout;
         let late = || format!("no answer within {} s", time.as_secs_f64());
         match &self.settings.kind {

@@ -197,3 +197,25 @@ fn heartbeats_that_do_not_arrive_are_told_of() {
     alerts.configure(&settings(&[&Receiver { heartbeat: None, ..ops }]), at(2));
     assert!(!is_failing());
 }
+
+/// A receiver that hangs is told no second time meanwhile that all is well: it would take room from its own alerts.
+#[test]
+fn one_heartbeat_is_on_its_way_at_a_time() {
+    let server = crate::settings::audit::SyslogServer::Unix("/nonexistent/log".into());
+    let kind = alert::ReceiverKind::Syslog(server);
+    let ops = Receiver { kind, heartbeat: Some(Duration::from_secs(1)), ..receiver() };
+    let alerts = Rc::new(Alerts::new(at(0)));
+    alerts.configure(&settings(&[&ops]), at(0));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let target = Rc::clone(&alerts.receivers.borrow()[0]);
+    let sent = || alerts.heartbeats.borrow()[&ops.name].sent / SECOND;
+    tokio::task::LocalSet::new().block_on(&runtime, async {
+        for (second, expect) in [(1, 1), (2, 1), (5, 1)] {
+            alerts.send_due(true, at(second));
+            assert_eq!(sent(), expect, "at {second}");
+        }
+        alerts.beat(&target).await;
+        alerts.send_due(true, at(6));
+        assert_eq!(sent(), 6);
+    });
+}

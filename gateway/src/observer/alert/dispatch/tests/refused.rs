@@ -126,3 +126,59 @@ fn what_some_have_is_told() {
     check(&mut world, &[(10, "+down-a", only(&[], None)), (2_000, "", SENT)]);
     assert_eq!(world.outbox.pace.failures, 1);
 }
+
+/// Somebody has put the receiver right: what waits arrives in a few notifications. One that it can never take keeps no other.
+#[test]
+fn what_was_refused_together_is_soon_told() {
+    let with_seven = |receiver: Receiver| {
+        let mut world = World::new(receiver);
+        for server in ["a", "b", "c", "d", "e", "f", "g"] {
+            world.begins("down", server, 0);
+        }
+        assert_ne!(world.next(0), "");
+        world.outbox.done(&refused(), true, at(0));
+        world
+    };
+    let mut world = with_seven(pager());
+    check(&mut world, &[(300, "+down-a", SENT), (305, "+down-b +down-c", SENT)]);
+    check(&mut world, &[(310, "+down-d +down-e +down-f +down-g", refused()), (311, "+down-d", refused())]);
+    check(&mut world, &[(312, "+down-e", SENT), (317, "+down-f +down-g", SENT), (610, "", SENT)]);
+    check(&mut world, &[(611, "+down-d", SENT), (2_000, "", SENT)]);
+
+    // Each alert has an answer of its own, or the receiver is told all of them in any case.
+    let url = || crate::settings::outbound::SecretUrl { text: "https://events.example/".to_owned(), file: None };
+    let key = crate::os::file::NamedFile { path: "/key".into(), bytes: Vec::new().into() };
+    let all = "+down-a +down-b +down-c +down-d +down-e +down-f +down-g";
+    for (kind, again) in [
+        (ReceiverKind::PagerDuty { url: url(), key }, only(&[0, 1, 2, 3, 4, 5, 6], None)),
+        (ReceiverKind::Alertmanager { url: url(), token: None }, refused()),
+    ] {
+        let mut world = with_seven(Receiver { kind, ..pager() });
+        check(&mut world, &[(300, all, again), (301, "", SENT), (599, "", SENT), (600, all, SENT)]);
+    }
+}
+
+/// What is new waits for no retry, whatever is left of the budget.
+#[test]
+fn pages_do_not_wait_for_retries() {
+    let mut world = World::new(Receiver { max_per_hour: 12, ..pager() });
+    world.begins("down", "a", 0);
+    check(&mut world, &[(0, "+down-a", refused())]);
+    for second in 1..=6 {
+        let name = format!("full-{second}");
+        world.begins(&name, "x", second);
+        world.sends(second, &format!("+{name}-x"));
+    }
+    // Half of the budget is used, and this one fails once.
+    world.begins("disk", "x", 301);
+    world.fails(301, "+disk-x", 0);
+    check(&mut world, &[(302, "+disk-x", SENT), (900, "", SENT), (901, "+down-a", SENT)]);
+
+    // A retry has been due for longer.
+    let mut world = World::new(pager());
+    world.begins("down", "a", 0);
+    world.begins("down", "b", 0);
+    check(&mut world, &[(0, "+down-a +down-b", only(&[1], None))]);
+    world.begins("full", "x", 301);
+    check(&mut world, &[(301, "+full-x", SENT), (302, "+down-b", SENT)]);
+}
