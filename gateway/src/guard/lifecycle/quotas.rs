@@ -175,7 +175,8 @@ impl Service<'_> {
             tracing::error!("what was used up of quotas was lost: {finding}");
             self.quotas.findings.push(format!("what was used up of quotas was lost: {finding}"));
         }
-        let late = loaded.map(|loaded| self.supervisor.quotas.load(loaded)).unwrap_or_default();
+        let served = self.quotas.serves.then(Now::read);
+        let late = loaded.map(|loaded| self.supervisor.quotas.load(loaded, served)).unwrap_or_default();
         for report in late.into_iter().filter(|_| self.quotas.serves) {
             self.supervisor.tell(&ToProxy::QuotaUsed(Box::new(report)));
         }

@@ -4,7 +4,7 @@
 //! none, and what a key has used up for some minutes it gives back to nobody.
 
 use std::{
-    collections::{BinaryHeap, HashMap},
+    collections::{BinaryHeap, HashMap, HashSet},
     io,
     os::fd::OwnedFd,
 };
@@ -54,6 +54,8 @@ struct QuotaSums {
     periods: Option<QuotaPeriods>,
     /// The period of the sums.
     span: QuotaSpan,
+    /// Proxies may be in a neighbouring period: they have begun without what the disk has. The first report says in which.
+    is_presumed: bool,
     /// Other machines count as well: what their operators say comes by proxies.
     is_shared: bool,
     /// It was told that a proxy counts in another period.
@@ -64,7 +66,7 @@ struct QuotaSums {
     /// The numbers of operators' words about keys.
     words: HashMap<u64, u64>,
     /// Those that the disk does not have yet.
-    new_words: Vec<u64>,
+    new_words: HashSet<u64>,
     /// The disk has rows of another period.
     is_new: bool,
 }
@@ -110,6 +112,7 @@ impl Book {
             let kept = match known {
                 Some(kept) => {
                     is_back |= !kept.used.is_empty() && !kept.was_configured;
+                    kept.is_presumed |= !kept.was_configured && kept.span.end != 0;
                     kept
                 }
                 None => {
@@ -176,8 +179,9 @@ impl Book {
         (!report.rows.is_empty() || !report.words.is_empty()).then_some(report)
     }
 
-    /// Takes over what the disk has. Returns what proxies that serve already are to be told.
-    pub(crate) fn load(&mut self, loaded: Vec<QuotaRows>) -> Vec<QuotaReport> {
+    /// Takes over what the disk has. `served`: the time, where proxies serve already that have begun without it. Returns
+    /// what they are to be told.
+    pub(crate) fn load(&mut self, loaded: Vec<QuotaRows>, served: Option<Now>) -> Vec<QuotaReport> {
         let mut late = Vec::new();
         for QuotaRows { name, counts, span, rows, words, .. } in loaded {
             let known = self.quotas.iter_mut().find(|kept| kept.name == name && kept.counts == counts);
@@ -191,13 +195,11 @@ impl Book {
                     last
                 }
             };
-            if kept.span.end == 0 {
-                (kept.span, kept.is_new) = (span, false);
-                kept.periods.iter_mut().for_each(|periods| periods.go_on(span));
-            }
-            if !kept.span.is(&span) {
+            let spans = kept.join(span, served);
+            if spans.is_empty() {
                 continue;
             }
+            let is_on_disk = kept.span.is(&span);
             let mut told = Vec::new();
             for (key, units, name) in rows {
                 let (serves, Some(entry)) = (kept.used.contains_key(&key), kept.entry(key)) else { continue };
@@ -209,21 +211,25 @@ impl Book {
                     told.push(UsedRow { key, units, is_whole: false, name: None });
                 }
                 // What was only read is on the disk.
-                if !serves {
+                if !serves && is_on_disk {
                     entry.is_changed = false;
                 }
             }
             let used = &kept.used;
             kept.changed.retain(|key| used.get(key).is_some_and(|entry| entry.is_changed));
-            let on_disk = kept.new_words.len();
+            let unwritten = kept.new_words.clone();
             let words = kept.learn(&words);
-            kept.new_words.truncate(on_disk);
-            let report = |rows: &[UsedRow], words: &[(u64, u64)]| {
-                let (rows, warned, words) = (rows.to_vec(), Vec::new(), words.to_vec());
-                QuotaReport { quota: name.clone(), counts: counts.clone(), span, rows, warned, words }
-            };
-            late.extend(told.chunks(MAX_ROWS_TOLD).map(|rows| report(rows, &[])));
-            late.extend(words.chunks(MAX_ROWS_TOLD).map(|words| report(&[], words)));
+            if is_on_disk {
+                kept.new_words = unwritten;
+            }
+            for span in spans {
+                let report = |rows: &[UsedRow], words: &[(u64, u64)]| {
+                    let (rows, warned, words) = (rows.to_vec(), Vec::new(), words.to_vec());
+                    QuotaReport { quota: name.clone(), counts: counts.clone(), span, rows, warned, words }
+                };
+                late.extend(told.chunks(MAX_ROWS_TOLD).map(|rows| report(rows, &[])));
+                late.extend(words.chunks(MAX_ROWS_TOLD).map(|words| report(&[], words)));
+            }
         }
         late
     }
@@ -263,9 +269,7 @@ impl Book {
     pub(crate) fn rewrite(&mut self) {
         for kept in &mut self.quotas {
             kept.is_new = kept.span.end != 0;
-            kept.changed = kept.used.keys().copied().collect();
-            kept.used.values_mut().for_each(|entry| entry.is_changed = true);
-            kept.new_words = kept.words.keys().copied().collect();
+            kept.change_all();
         }
     }
 
@@ -339,14 +343,50 @@ impl QuotaSums {
             most: 0,
             periods: None,
             span: QuotaSpan::default(),
+            is_presumed: false,
             is_shared: false,
             is_misdated: false,
             used: HashMap::new(),
             changed: Vec::new(),
             words: HashMap::new(),
-            new_words: Vec::new(),
+            new_words: HashSet::new(),
             is_new: false,
         }
+    }
+
+    /// All is to be written.
+    fn change_all(&mut self) {
+        self.changed = self.used.keys().copied().collect();
+        self.used.values_mut().for_each(|entry| entry.is_changed = true);
+        self.new_words = self.words.keys().copied().collect();
+    }
+
+    /// The disk has counts of the period `written`. In which periods proxies may be that are to know them; none: they do
+    /// not count any more.
+    fn join(&mut self, written: QuotaSpan, served: Option<Now>) -> Vec<QuotaSpan> {
+        if let (Some(periods), Some(now)) = (&mut self.periods, served)
+            && !self.span.is(&written)
+        {
+            // By the clocks alone it may be another period than the one that the clock was set in: nobody gets a second
+            // quota by that.
+            if !periods.lasts(&written, now) {
+                return Vec::new();
+            }
+            if self.span.end != 0 {
+                return vec![self.span];
+            }
+            periods.tick(now);
+            self.span = periods.present();
+            if !self.span.is(&written) {
+                (self.is_presumed, self.is_new) = (true, true);
+                return vec![self.span, written];
+            }
+        }
+        if self.span.end == 0 {
+            (self.span, self.is_new) = (written, false);
+            self.periods.iter_mut().for_each(|periods| periods.go_on(written));
+        }
+        if self.span.is(&written) { vec![written] } else { Vec::new() }
     }
 
     /// A proxy says that it is in this period. `false`: that one does not last, and what is said of it does not count.
@@ -358,9 +398,18 @@ impl QuotaSums {
             if periods.present().is(said) {
                 self.span = periods.present();
             }
+            self.is_presumed = false;
             return true;
         }
         let lasting = periods.lasting(said, now);
+        if lasting.is_none()
+            && self.is_presumed
+            && let Some(span) = periods.near(said, now)
+        {
+            (self.span, self.is_new, self.is_presumed) = (span, true, false);
+            self.change_all();
+            return true;
+        }
         let Some(span) = lasting.or_else(|| periods.near(said, now).filter(|_| self.span.end == 0)) else {
             let is_late = said.end <= self.span.end;
             if !is_late && !std::mem::replace(&mut self.is_misdated, true) {
@@ -371,9 +420,9 @@ impl QuotaSums {
             }
             return false;
         };
-        (self.span, self.is_new, self.is_misdated) = (span, true, false);
+        (self.span, self.is_new, self.is_misdated, self.is_presumed) = (span, true, false, false);
         self.used = HashMap::new();
-        (self.changed, self.words, self.new_words) = (Vec::new(), HashMap::new(), Vec::new());
+        (self.changed, self.words, self.new_words) = (Vec::new(), HashMap::new(), HashSet::new());
         true
     }
 
@@ -384,9 +433,7 @@ impl QuotaSums {
             let has_room = self.words.len() < self.most || self.words.contains_key(key);
             if has_room && self.words.get(key).is_none_or(|known| known < word) {
                 self.words.insert(*key, *word);
-                if !self.new_words.contains(key) {
-                    self.new_words.push(*key);
-                }
+                self.new_words.insert(*key);
                 new.push((*key, *word));
             }
         }

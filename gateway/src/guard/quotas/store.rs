@@ -190,6 +190,11 @@ impl QuotaStore {
             .execute("INSERT OR REPLACE INTO machine (one, boot, seen) VALUES (1, ?, ?)", params![self.boot, seen])?;
         for QuotaRows { name, counts, span, is_new, rows, words } in changed {
             let QuotaSpan { start, end, again, ends } = span;
+            // Rows say when their period ends, and another one may have ended at the same time.
+            let has_ended = *is_new
+                && change
+                    .prepare_cached("SELECT 1 FROM quota WHERE name = ? AND counts = ? AND until = ? AND again <> ?")?
+                    .exists(params![name, counts, end, again])?;
             let number: i64 = change
                 .prepare_cached(
                     "INSERT INTO quota (name, counts, start, until, again, ends) VALUES (?, ?, ?, ?, ?, ?)
@@ -199,8 +204,10 @@ impl QuotaStore {
                 )?
                 .query_row(params![name, counts, start, end, again, ends.cast_signed()], |row| row.get(0))?;
             if *is_new {
-                change.execute("DELETE FROM used WHERE quota = ? AND until <> ?", [number, *end])?;
-                change.execute("DELETE FROM word WHERE quota = ? AND until <> ?", [number, *end])?;
+                for table in ["used", "word"] {
+                    let delete = format!("DELETE FROM {table} WHERE quota = ? AND (until <> ? OR ?)");
+                    change.execute(&delete, params![number, end, has_ended])?;
+                }
                 forget_over(&change, seen)?;
             }
             let mut put = change.prepare_cached(

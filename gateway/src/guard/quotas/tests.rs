@@ -245,7 +245,7 @@ fn a_restart_goes_on_with_what_was_written() {
     for (boot, hours, known) in [("boot-a", 2, true), ("boot-b", 2, true), ("boot-b", 13, false)] {
         let loaded = folder.open(boot).load(now(hours)).unwrap().0;
         let mut after = book(1_000);
-        assert_ne!(known, after.load(loaded).is_empty());
+        assert_ne!(known, after.load(loaded, None).is_empty());
         assert_eq!(handed(&after), if known { vec![(1, 6), (u64::MAX, 7)] } else { vec![] }, "{boot} {hours}");
         assert!(after.take_changed().is_empty(), "what was read is on the disk");
         assert!(!known || after.name("daily", 1) == "principal=p1");
@@ -271,6 +271,12 @@ fn d07_window_edge_on_disk() {
     assert_eq!((loaded.len(), &loaded[0].rows), (1, &vec![(1, 1, None)]));
     store.write(&[written(day(1), true, vec![])], now(15)).unwrap();
     assert_eq!(store.load(now(16)).unwrap().0[0].rows.len(), 1);
+    // The clock was set back, so that the next period ends at the same time.
+    let again = QuotaSpan { again: 1, ..day(1) };
+    store.write(&[written(again, true, vec![(3, 1, None)])], now(17)).unwrap();
+    assert_eq!(store.load(now(18)).unwrap().0[0].rows, [(3, 1, None)]);
+    store.write(&[written(again, true, vec![(4, 1, None)])], now(19)).unwrap();
+    assert_eq!(store.load(now(20)).unwrap().0[0].rows.len(), 2, "it is written whole, part by part");
 }
 
 /// The numbers of operators' words are known after a restart, so that no word counts again.
@@ -290,7 +296,7 @@ fn words_are_kept() {
     folder.open("boot").write(&before.take_changed(), now(1)).unwrap();
     assert!(before.take_changed().is_empty());
     let mut after = book(1_000);
-    let late = after.load(folder.open("boot").load(now(2)).unwrap().0);
+    let late = after.load(folder.open("boot").load(now(2)).unwrap().0, None);
     assert_eq!(late.iter().map(|report| report.words.len()).sum::<usize>(), 2, "proxies that serve are told");
     assert_eq!(handed(&after), [(1, 7), (2, 8)]);
     assert!(after.take_changed().is_empty(), "what was read is on the disk");
@@ -309,10 +315,61 @@ fn what_is_read_late_is_added() {
     let rows = vec![(1, 10, None), (2, 6, None), (3, 1, None)];
     let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
     let loaded = QuotaRows { name, counts, span: day(0), is_new: false, rows, words: Vec::new() };
-    let late = book.load(vec![loaded]);
+    let late = book.load(vec![loaded], Some(now(0)));
     assert_eq!(handed(&book), [(1, 13), (2, 6), (3, 1)]);
     let told: Vec<_> = late.iter().flat_map(|report| &report.rows).map(|row| (row.key, row.units)).collect();
     assert_eq!(told, [(1, 10), (2, 2), (3, 1)], "proxies that serve are told what they lack");
+}
+
+/// The clock was set before the restart, so that proxies which began without the file are in another period than it has:
+/// what they say counts, and so does what the file has.
+#[test]
+fn what_is_read_late_of_another_period_counts() {
+    let again = QuotaSpan { again: 1, ..day(0) };
+    let mut tomorrow = day(1);
+    tomorrow.ends = now(30).monotonic;
+    let over = QuotaSpan { again: 1, ends: now(1).monotonic, ..day(0) };
+    for (written, first, is_counted) in [
+        (day(0), day(0), true),
+        // Those that this guard has started are in the period of the clock, those of the guard before in that of the file.
+        (again, day(0), true),
+        (again, again, true),
+        (tomorrow, day(0), true),
+        (tomorrow, tomorrow, true),
+        (over, day(0), false),
+    ] {
+        for has_reported in [false, true] {
+            let mut book = book(1_000);
+            if has_reported {
+                book.add(report(first, &[(2, 4, false)]), now(2));
+            }
+            let on_disk = || {
+                let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
+                let (rows, words) = (vec![(1, 10, None), (5, 7, None)], vec![(1, 3)]);
+                vec![QuotaRows { name, counts, span: written, is_new: false, rows, words }]
+            };
+            let folder = Folder::new("late");
+            folder.open("boot").write(&on_disk(), now(0)).unwrap();
+            let late = book.load(on_disk(), Some(now(2)));
+            let is_told = late.iter().any(|report| report.span.is(&first) && !report.rows.is_empty());
+            assert_eq!(is_told, is_counted, "{written:?} {first:?} {has_reported}");
+            assert!(
+                book.add(report(first, &[(1, 1, false)]), now(3)).is_some(),
+                "{written:?} {first:?} {has_reported}"
+            );
+            let mut expect = vec![(1, if is_counted { 11 } else { 1 })];
+            expect.extend(has_reported.then_some((2, 4)));
+            expect.extend(is_counted.then_some((5, 7)));
+            assert_eq!(handed(&book), expect, "{written:?} {first:?} {has_reported}");
+            // The next start finds the same.
+            folder.open("boot").write(&book.take_changed(), now(3)).unwrap();
+            let found = folder.open("boot").load(now(3)).unwrap().0.remove(0);
+            let mut rows: Vec<_> = found.rows.iter().map(|(key, units, _)| (*key, *units)).collect();
+            rows.sort_unstable();
+            assert!(found.span.is(&first) && rows == expect, "{written:?} {first:?} {has_reported}: {found:?}");
+            assert_eq!(found.words.len(), usize::from(is_counted), "{written:?} {first:?} {has_reported}");
+        }
+    }
 }
 
 #[test]

@@ -45,6 +45,12 @@ impl QuotaPeriods {
         self.span
     }
 
+    /// Whether a period that was written still lasts.
+    #[must_use]
+    pub fn lasts(&self, written: &QuotaSpan, now: Now) -> bool {
+        written.advanced(&self.calendar, now).is(written)
+    }
+
     /// The period that another process says it is in: if that is the one that lasts, or is about to begin.
     #[must_use]
     pub fn lasting(&self, said: &QuotaSpan, now: Now) -> Option<QuotaSpan> {
