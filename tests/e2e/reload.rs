@@ -347,6 +347,27 @@ fn a_proxy_that_dies_comes_back_with_what_is_in_force() {
     assert_eq!(served(), "version 1");
 }
 
+/// A proxy is started that nobody has asked for: a reload waits for it and is not refused.
+#[test]
+fn a_reload_waits_for_a_proxy_that_takes_the_place_of_another() {
+    if !report::may_run("reload: replaced") {
+        return;
+    }
+    let world = World::new();
+    let _upstream = Upstream::start(&world.gate, "127.0.0.1:9000");
+    let daemon = Daemon::start(&world, &settings());
+    let client = Client::new(&world, GOOD_V4);
+    let starts = || daemon.standard_error().matches("a proxy is starting").count();
+    for round in 0..3 {
+        let (proxy, before) = (daemon.proxy_pid(), starts());
+        daemon.edit(&format!("version {round}"), &format!("version {}", round + 1));
+        send(proxy, Signal::SIGKILL);
+        until("another proxy", SOON, || (starts() > before).then_some(()));
+        daemon.done(&["reload"]);
+        assert_eq!(client.get("/version", "").unwrap().text(), format!("version {}", round + 1));
+    }
+}
+
 /// A listener is added while the gateway runs, on a port that takes a right which no other process has any more.
 #[test]
 fn listeners_come() {

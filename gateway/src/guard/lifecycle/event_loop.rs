@@ -141,6 +141,7 @@ impl Service<'_> {
         self.find_outdated();
         self.fill_bundle();
         self.keep();
+        self.watched.resolver.proxies.adopt(self.supervisor.newest());
         // Proxies of a guard before this one say first how far they are.
         if !self.supervisor.starts() {
             self.supervisor.bundle.is_first = true;

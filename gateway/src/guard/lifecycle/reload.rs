@@ -63,8 +63,8 @@ impl Service<'_> {
     /// Reads the configuration beside the loop: the files may be on a slow disk, and names are resolved.
     pub(in crate::guard::lifecycle) fn prepare(&mut self, mut request: ReloadRequest, prepared: &mpsc::Sender<Ready>) {
         if self.changes() || self.ending.upgrade_at.is_some() {
-            let Some(request) = self.wait_for_files(request) else { return };
-            let message = "a proxy is starting or stopping: try again in a moment".to_owned();
+            let Some(request) = self.wait_for_others(request) else { return };
+            let message = "another reload is under way, or the gateway stops: try again in a moment".to_owned();
             return self.refuse_reload(request, BUSY, message);
         }
         self.reloading.is_preparing = true;
@@ -85,11 +85,7 @@ impl Service<'_> {
 
     /// Whether configuration or processes are changing already.
     pub(in crate::guard::lifecycle) fn changes(&self) -> bool {
-        self.reloading.is_preparing
-            || self.reloading.compilation.is_some()
-            || self.reloading.current.is_some()
-            || self.ending.reason.is_some()
-            || self.supervisor.starts()
+        self.reloading.is_under_way() || self.ending.reason.is_some() || self.supervisor.starts()
     }
 
     /// A new configuration was read: a process that is thrown away compiles it first.

@@ -83,11 +83,14 @@ impl Service<'_> {
         }
     }
 
-    /// Lets a reload wait if changed files are on their way into force, and none waits already. Gives back one that does not.
-    pub(in crate::guard::lifecycle) fn wait_for_files(&mut self, request: ReloadRequest) -> Option<ReloadRequest> {
-        if !self.watched.files.is_coming
+    /// Lets a reload wait if changed files are on their way into force, or a proxy is started that nobody has asked for, and
+    /// none waits already. Gives back one that does not.
+    pub(in crate::guard::lifecycle) fn wait_for_others(&mut self, request: ReloadRequest) -> Option<ReloadRequest> {
+        let replaces = self.supervisor.starts() && !self.reloading.is_under_way();
+        if !self.watched.files.is_coming && !replaces
             || self.reloading.waiting.is_some()
             || self.ending.reason.is_some()
+            || self.ending.upgrade_at.is_some()
             || request.is_of_files()
         {
             return Some(request);

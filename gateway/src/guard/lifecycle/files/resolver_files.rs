@@ -1,9 +1,10 @@
 //! The files that names are resolved by, such as `/etc/resolv.conf`. Programs that manage them put new ones in their place,
 //! which proxies and observers that run already cannot read: their sandbox has the files that were there before.
 //!
-//! *Invariant:* processes are replaced for that at most once within [`PACE`], whatever happens to the files.
+//! *Invariant:* processes are replaced for that at most once within [`PACE`], whatever happens to the files, and not where
+//! one that was started for another reason can read them.
 
-use std::{fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
+use std::{collections::VecDeque, fs, os::unix::fs::MetadataExt as _, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
@@ -37,13 +38,20 @@ fn identity(path: &Path, readable: &[&str]) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
+/// How many starts are remembered, of processes that do not serve yet.
+const MOST_STARTS: usize = 16;
+
 /// Whether the processes of one kind can still read them.
 #[derive(Debug)]
 pub(in crate::guard::lifecycle) struct ResolverWatch {
-    /// What they began with, as far as it is known.
+    /// What the one that serves began with, as far as it is known.
     pub(in crate::guard::lifecycle) held: ResolverFiles,
     /// What the last look found.
     seen: ResolverFiles,
+    /// The number of the last process that was started.
+    newest: u64,
+    /// What those began with that were started after the one that serves: from which number on.
+    starts: VecDeque<(u64, ResolverFiles)>,
     /// When they were replaced last.
     replaced: Option<Instant>,
 }
@@ -51,7 +59,30 @@ pub(in crate::guard::lifecycle) struct ResolverWatch {
 impl ResolverWatch {
     /// For processes that begin with these files.
     pub(in crate::guard::lifecycle) const fn new(held: ResolverFiles) -> Self {
-        Self { held, seen: held, replaced: None }
+        Self { held, seen: held, newest: 0, starts: VecDeque::new(), replaced: None }
+    }
+
+    /// Processes up to this number were there before: what they hold is known already.
+    pub(in crate::guard::lifecycle) const fn adopt(&mut self, newest: u64) {
+        self.newest = newest;
+    }
+
+    /// Before each look: processes up to the number `newest` were started, and this one serves. Those that were started since
+    /// the look before can read at least what that one has found.
+    pub(in crate::guard::lifecycle) fn follow(&mut self, newest: u64, serving: Option<u64>) {
+        if newest > self.newest {
+            self.starts.push_back((self.newest.saturating_add(1), self.seen));
+            self.newest = newest;
+            if self.starts.len() > MOST_STARTS {
+                self.starts.pop_front();
+            }
+        }
+        while let Some((first, files)) = self.starts.front().copied()
+            && serving.is_some_and(|serving| first <= serving)
+        {
+            self.held = files;
+            self.starts.pop_front();
+        }
     }
 
     /// This is there now. Whether the processes are to be replaced: two looks in a row have found the same.
@@ -61,14 +92,9 @@ impl ResolverWatch {
         is_settled && may_replace && now.replace(&self.held)
     }
 
-    /// They are being replaced.
+    /// They are being replaced. Should that fail, it is tried again.
     pub(in crate::guard::lifecycle) const fn replaced(&mut self, at: Instant) {
-        (self.held, self.replaced) = (self.seen, Some(at));
-    }
-
-    /// They could not be replaced. It is tried again.
-    pub(in crate::guard::lifecycle) fn failed(&mut self) {
-        self.held = ResolverFiles::default();
+        self.replaced = Some(at);
     }
 }
 
@@ -77,6 +103,8 @@ impl ResolverWatch {
 pub(in crate::guard::lifecycle) struct WatchedResolver {
     pub(in crate::guard::lifecycle) proxies: ResolverWatch,
     pub(in crate::guard::lifecycle) observer: ResolverWatch,
+    /// The observer that runs, by its process id, and its number among all that have run.
+    observers: (Option<u32>, u64),
     pub(in crate::guard::lifecycle) is_looking: bool,
 }
 
@@ -84,7 +112,27 @@ impl WatchedResolver {
     /// Looks at the files that the first processes begin with.
     pub(in crate::guard::lifecycle) fn begin() -> Self {
         let held = ResolverFiles::look();
-        Self { proxies: ResolverWatch::new(held), observer: ResolverWatch::new(held), is_looking: false }
+        let (proxies, observer) = (ResolverWatch::new(held), ResolverWatch::new(held));
+        Self { proxies, observer, observers: (None, 0), is_looking: false }
+    }
+
+    /// Before each look: the observer with this process id runs.
+    pub(in crate::guard::lifecycle) fn follow_observer(&mut self, pid: Option<u32>) {
+        let (known, number) = &mut self.observers;
+        if pid.is_some() && *known != pid {
+            *number += 1;
+            // The first one may be of the guard before.
+            if known.is_none() {
+                self.observer.adopt(*number);
+            }
+            *known = pid;
+        }
+        self.observer.follow(*number, Some(*number));
+    }
+
+    /// What the processes that serve can read, for a guard after this one.
+    pub(in crate::guard::lifecycle) const fn held(&self) -> [ResolverFiles; 2] {
+        [self.proxies.held, self.observer.held]
     }
 }
 
@@ -105,35 +153,77 @@ mod tests {
     fn processes_are_replaced_once_for_a_change_and_never_in_a_loop() {
         let begin = Instant::now();
         let mut watch = ResolverWatch::new(files(Some(1)));
-        // After how many seconds which file is found, and whether that is a reason.
-        for (at, inode, expect) in [
-            (2, Some(1), false),
-            (4, Some(2), false),
-            (6, Some(2), true),
-            (8, Some(2), false),
+        watch.adopt(1);
+        // After how many seconds which process is the last that was started, which serves, which file is found, and whether
+        // that is a reason.
+        for (at, newest, serving, inode, expect) in [
+            (2, 1, 1, Some(1), false),
+            (4, 1, 1, Some(2), false),
+            (6, 1, 1, Some(2), true),
+            (8, 2, 1, Some(2), false),
+            (10, 2, 2, Some(2), false),
             // Another one for each look.
-            (10, Some(3), false),
-            (12, Some(4), false),
-            (14, Some(4), false),
-            (64, Some(4), false),
-            (66, Some(4), true),
-            (200, None, false),
-            (202, None, false),
-            (204, Some(4), false),
-            (206, Some(4), false),
-            (208, Some(5), false),
-            (210, Some(5), true),
+            (12, 2, 2, Some(3), false),
+            (14, 2, 2, Some(4), false),
+            (16, 2, 2, Some(4), false),
+            (64, 2, 2, Some(4), false),
+            (66, 2, 2, Some(4), true),
+            (68, 3, 2, Some(4), false),
+            // It never got ready.
+            (70, 3, 2, Some(4), false),
+            (126, 3, 2, Some(4), true),
+            (128, 4, 4, Some(4), false),
+            (200, 4, 4, None, false),
+            (202, 4, 4, None, false),
+            (204, 4, 4, Some(4), false),
+            (206, 4, 4, Some(4), false),
+            // One was started for another reason just before the file was replaced, and one after it.
+            (208, 5, 5, Some(5), false),
+            (210, 6, 5, Some(5), true),
+            (212, 6, 6, Some(5), false),
+            (300, 6, 6, Some(6), false),
+            (301, 7, 7, Some(6), false),
+            (303, 7, 7, Some(6), false),
+            (400, 7, 7, Some(6), false),
+            // It dies, and none serves.
+            (402, 8, 0, Some(7), false),
+            (404, 9, 9, Some(7), false),
+            (406, 9, 9, Some(7), false),
         ] {
             let now = begin + Duration::from_secs(at);
+            watch.follow(newest, (serving > 0).then_some(serving));
             let is_due = watch.is_due(files(inode), now);
             assert_eq!(is_due, expect, "after {at} s");
             if is_due {
                 watch.replaced(now);
             }
         }
-        watch.failed();
-        let later = |seconds| begin + Duration::from_secs(seconds);
-        assert_eq!([212, 269, 270].map(|at| watch.is_due(files(Some(5)), later(at))), [false, false, true]);
+        (100..200).for_each(|newest| watch.follow(newest, Some(9)));
+        assert_eq!(watch.starts.len(), MOST_STARTS);
+    }
+
+    #[test]
+    fn an_observer_that_was_started_again_reads_what_was_there() {
+        let begin = Instant::now();
+        let (held, replaced) = (files(Some(1)), files(Some(2)));
+        for (pids, expect) in [
+            ([Some(7), Some(7), Some(7), Some(7)], true),
+            ([Some(7), None, None, None], true),
+            ([Some(7), Some(7), None, Some(8)], false),
+            // It was started before anybody knew of the new file.
+            ([Some(7), Some(8), Some(8), Some(8)], true),
+            // The observer of the guard before.
+            ([None, Some(7), Some(7), Some(7)], true),
+        ] {
+            let (proxies, observer) = (ResolverWatch::new(held), ResolverWatch::new(held));
+            let mut watched = WatchedResolver { proxies, observer, observers: (None, 0), is_looking: false };
+            let looks = [held, held, replaced, replaced];
+            let is_due = looks.into_iter().zip(pids).map(|(look, pid)| {
+                watched.follow_observer(pid);
+                watched.observer.is_due(look, begin)
+            });
+            assert_eq!(is_due.fold(false, |_before, is_due| is_due), expect, "{pids:?}");
+        }
     }
 
     #[test]

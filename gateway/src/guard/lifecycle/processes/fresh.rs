@@ -30,9 +30,18 @@ impl Service<'_> {
 
     /// These files are there now.
     pub(in crate::guard::lifecycle) fn looked_at_resolver(&mut self, files: ResolverFiles) {
-        self.watched.resolver.is_looking = false;
-        let now = Instant::now();
-        let is_due = self.watched.resolver.proxies.is_due(files, now);
+        let (newest, serving) = (self.supervisor.newest(), self.supervisor.generation());
+        let observer = self.observer.as_ref().and_then(observer::Observer::pid);
+        let resolver = &mut self.watched.resolver;
+        resolver.is_looking = false;
+        let (now, before) = (Instant::now(), resolver.held());
+        resolver.proxies.follow(newest, serving);
+        resolver.follow_observer(observer);
+        let is_other = resolver.held() != before;
+        let (is_due, is_observer_due) = (resolver.proxies.is_due(files, now), resolver.observer.is_due(files, now));
+        if is_other {
+            self.keep_again();
+        }
         // One that starts in another way finds the new files as well.
         let may_start = !self.changes() && self.ending.upgrade_at.is_none() && self.supervisor.serves();
         if is_due && may_start && resolves(&self.config.proxy) {
@@ -43,17 +52,12 @@ impl Service<'_> {
             self.fill_bundle();
             if let Err(error) = self.supervisor.start(None) {
                 tracing::error!(%error, "no proxy can be started; trying again");
-                self.watched.resolver.proxies.failed();
             }
-            self.keep_again();
         }
-        if self.watched.resolver.observer.is_due(files, now)
-            && let Some(pid) = self.observer.as_mut().and_then(observer::Observer::retire)
-        {
+        if is_observer_due && let Some(pid) = self.observer.as_mut().and_then(observer::Observer::retire) {
             self.watched.resolver.observer.replaced(now);
             tracing::info!(pid, "the observer is replaced: it cannot read the new files that names are resolved by");
             self.supervisor.launcher.end(pid, End::Kill);
-            self.keep_again();
         }
     }
 }

@@ -46,9 +46,6 @@ impl Service<'_> {
             self.ending.hopeless = Some(how);
         } else {
             tracing::error!(how, "the proxy did not get ready");
-            if self.supervisor.serves() {
-                self.watched.resolver.proxies.failed();
-            }
         }
     }
 

@@ -23,7 +23,8 @@ pub(in crate::guard::lifecycle) struct Reloading {
     pub(in crate::guard::lifecycle) current: Option<Reload>,
     /// The barrier that a proxy has to acknowledge because another configuration is in force, and until when.
     pub(in crate::guard::lifecycle) unacknowledged: Option<Unacknowledged>,
-    /// A reload that waits for changed files which are on their way into force.
+    /// A reload that waits for what nobody has asked for: changed files on their way into force, or a proxy that takes the
+    /// place of another.
     pub(in crate::guard::lifecycle) waiting: Option<ReloadRequest>,
     /// Who wants a reload that the guard after this one does.
     pub(in crate::guard::lifecycle) handed_on: Option<Actor>,
@@ -36,6 +37,13 @@ pub(in crate::guard::lifecycle) struct Reloading {
     /// The last reload, where it was refused.
     pub(in crate::guard::lifecycle) refused: Option<ReloadRefused>,
     pub(in crate::guard::lifecycle) counts: Reloads,
+}
+
+impl Reloading {
+    /// Whether a configuration is on its way into force.
+    pub(in crate::guard::lifecycle) const fn is_under_way(&self) -> bool {
+        self.is_preparing || self.compilation.is_some() || self.current.is_some()
+    }
 }
 
 /// Who wants a configuration read, and waits for what comes of it.

@@ -15,6 +15,11 @@ impl Supervisor {
         self.proxies.iter().filter(may_serve).map(|proxy| proxy.generation).collect()
     }
 
+    /// The generation that was started last.
+    pub(crate) const fn newest(&self) -> u64 {
+        self.generation
+    }
+
     /// Whether a proxy is starting.
     pub(crate) fn starts(&self) -> bool {
         self.proxies.iter().any(Proxy::is_starting)
