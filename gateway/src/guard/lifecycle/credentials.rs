@@ -331,6 +331,8 @@ impl Service<'_> {
         let mut recorded = Vec::new();
         for Unrecorded { number, event, members } in records {
             if number <= self.credentials.recorded {
+                // The store could not be told of it, or is about to be.
+                recorded.push(number);
                 continue;
             }
             let Some(event) = EVENTS.into_iter().find(|known| *known == event) else { continue };

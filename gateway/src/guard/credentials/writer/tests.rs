@@ -14,6 +14,8 @@ use crate::{
     policy::auth::api_key::record::{KeyRecord, Profile},
 };
 
+mod records;
+
 const NOW: u64 = 1_800_000_000;
 
 const fn at(seconds: u64) -> Now {
