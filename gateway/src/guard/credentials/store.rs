@@ -317,11 +317,11 @@ impl CredentialStore {
         while let Some(row) = rows.next()? {
             revocations.extend(rows::revocation(row)?);
         }
-        let mut query = self.connection.prepare_cached(
-            "SELECT id, revoked, actor FROM key WHERE revoked <= ?1 AND revoked > ?2 ORDER BY revoked DESC LIMIT ?3",
-        )?;
+        let mut query = self
+            .connection
+            .prepare_cached("SELECT id, revoked, actor FROM key WHERE revoked > ? ORDER BY revoked DESC LIMIT ?")?;
         let since = now.saturating_sub(REMEMBERED.saturating_mul(1_000));
-        let mut rows = query.query(params![signed(now), signed(since), most])?;
+        let mut rows = query.query(params![signed(since), most])?;
         while let Some(row) = rows.next()? {
             let (id, revoked, actor): (i64, i64, String) = (row.get(0)?, row.get(1)?, row.get(2)?);
             revocations.push(RevocationRow {
@@ -336,10 +336,12 @@ impl CredentialStore {
         Ok(revocations)
     }
 
-    /// Hands on all that proxies are to know, at `now` in seconds since the Unix epoch.
+    /// Hands on all that proxies are to know, at `now` in seconds since the Unix epoch; `steady`: by which time revocations
+    /// end.
     pub(crate) fn each(
         &self,
         now: u64,
+        steady: u64,
         mut hand: impl FnMut(CredentialChange) -> io::Result<()>,
     ) -> Result<(), CredentialError> {
         let mut query = self.connection.prepare_cached(
@@ -353,7 +355,7 @@ impl CredentialStore {
         }
         let mut query =
             self.connection.prepare_cached("SELECT * FROM revocation WHERE expires IS NULL OR expires > ?")?;
-        let mut rows = query.query([signed(now)])?;
+        let mut rows = query.query([signed(steady)])?;
         while let Some(row) = rows.next()? {
             if let Some(row) = rows::revocation(row)? {
                 hand(CredentialChange::Revoked(row.revoked))?;

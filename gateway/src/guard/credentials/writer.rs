@@ -206,9 +206,12 @@ impl CredentialWriterState {
 
     /// All that proxies are to know, as a file in memory.
     fn gather(&mut self, now: Now) -> CredentialWork {
-        let gathered = match self.gathered(now) {
+        let steady = self.steady.seconds(now);
+        let gathered = match self.gathered(now, steady) {
             // The others are as good as before. What it has revoked is in the audit chain.
-            Err(error) if error.is_of_a_row() => self.replace_store(&error, now).and_then(|()| self.gathered(now)),
+            Err(error) if error.is_of_a_row() => {
+                self.replace_store(&error, now).and_then(|()| self.gathered(now, steady))
+            }
             gathered => gathered,
         };
         let whole = match gathered {
@@ -231,13 +234,13 @@ impl CredentialWriterState {
         Ok(())
     }
 
-    fn gathered(&self, now: Now) -> Result<OwnedFd, CredentialError> {
+    fn gathered(&self, now: Now, steady: u64) -> Result<OwnedFd, CredentialError> {
         let why = || self.trouble.clone().unwrap_or_else(|| "there is no [api_keys]".to_owned());
         let pepper = self.pepper.clone().ok_or_else(why);
         let (is_complete, lost_keys) = (self.store.is_some(), !self.findings.is_empty());
         let mut writer = CredentialWriter::begin(&CredentialsHead { pepper, is_complete, lost_keys })?;
         if let Some(store) = &self.store {
-            store.each(now.unix_seconds(), |change| writer.add(change))?;
+            store.each(now.unix_seconds(), steady, |change| writer.add(change))?;
         }
         for revoked in self.unwritten.iter().flat_map(|unwritten| &unwritten.revoked) {
             writer.add(CredentialChange::Revoked(revoked.clone()))?;

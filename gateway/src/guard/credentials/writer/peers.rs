@@ -46,7 +46,9 @@ impl CredentialWriterState {
     pub(super) fn own(&mut self, changes: &[CredentialChange], now: Now) -> Option<OwnRevocations> {
         let store = self.store.as_ref()?;
         let told = |error: &CredentialError| tracing::error!(%error, "other machines are not told of credentials");
-        let rows = store.own_revocations(now.unix_millis, MOST_OWN + 1).inspect_err(told).ok()?;
+        // What has ended here is lifted on the others.
+        let steady = self.steady.seconds(now).saturating_mul(1_000);
+        let rows = store.own_revocations(steady, MOST_OWN + 1).inspect_err(told).ok()?;
         let (mut keys, mut rows): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.number == 0);
         let is_more = keys.len() > MOST_OWN || rows.len() > MOST_OWN;
         [&mut keys, &mut rows].into_iter().for_each(|rows| rows.truncate(MOST_OWN));
@@ -186,6 +188,7 @@ impl CredentialWriterState {
     /// What changes for the proxies, how much has changed, and how much there was no room for.
     fn take(&mut self, said: PeerSays, now: Now) -> Result<(Vec<CredentialChange>, u64, u64), CredentialError> {
         let actor = format!("{}{}", rows::PEER, said.node);
+        let steady = self.steady.seconds(now);
         let store = self.store()?;
         let mut known: HashMap<Revoked, RevocationRow> =
             store.revocations_of(&actor)?.into_iter().map(|row| (row.revoked.clone(), row)).collect();
@@ -196,7 +199,7 @@ impl CredentialWriterState {
             gone.extend(known.extract_if(|revoked, _| !stays.contains(revoked)).map(|(_, row)| row));
         }
         gone.extend(said.restored.iter().filter_map(|revoked| known.remove(revoked)));
-        let is_over = |expires: &Option<u64>| expires.is_some_and(|expires| expires <= now.unix_seconds());
+        let is_over = |expires: &Option<u64>| expires.is_some_and(|expires| expires <= steady);
         let is_new = |revoked: &Revoked, expires: &Option<u64>| {
             known.get(revoked).is_none_or(|row| row.expires != *expires) && !is_over(expires)
         };

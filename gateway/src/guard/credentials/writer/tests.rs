@@ -14,6 +14,7 @@ use crate::{
     policy::auth::api_key::record::{KeyRecord, Profile},
 };
 
+mod clock;
 mod records;
 
 const NOW: u64 = 1_800_000_000;
