@@ -422,5 +422,24 @@ fn j16_tokens_while_the_store_cannot_be_opened() {
         fs::remove_dir(&log).unwrap();
         daemon.start_again();
         assert_eq!([&good, &stolen, &listed].map(|token| status(token)), [200, 401, 401], "{unavailable:?}");
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended().success());
+
+        // A line that was added while the gateway was down counts for the first request.
+        fs::write(&file, format!("sub {ISSUER} carol\nsub {ISSUER} ada\n")).unwrap();
+        daemon.start_again();
+        assert_eq!([&good, &stolen, &listed].map(|token| status(token)), [401, 401, 401], "{unavailable:?}");
+        daemon.signal(Signal::SIGTERM);
+        assert!(daemon.ended().success());
+
+        // Nobody knows what the file says: it is as if the store could not be opened, until it is there.
+        fs::remove_file(&file).unwrap();
+        daemon.start_again();
+        let other = token("other", "dave", 60);
+        assert_eq!(status(&other), expect, "{unavailable:?}");
+        let warnings = daemon.status()["warnings"].to_string();
+        assert!(warnings.contains("`revocation.unavailable` says"), "{warnings}");
+        fs::write(&file, "# nothing\n").unwrap();
+        until("the file to be read", SOON, || ([&other, &good].map(|token| status(token)) == [200; 2]).then_some(()));
     }
 }

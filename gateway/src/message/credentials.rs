@@ -29,6 +29,8 @@ pub struct CredentialsHead {
     pub pepper: Result<Vec<u8>, String>,
     /// All keys and revocations follow; else those that are known stay.
     pub is_complete: bool,
+    /// The file of revocations was not read yet: it may revoke more.
+    pub awaits_file: bool,
     /// Keys were lost: one that is not known may have been good.
     pub lost_keys: bool,
 }
@@ -117,7 +119,8 @@ impl CredentialReader {
     /// # Errors
     /// The file cannot be read, or holds something else.
     pub fn begin(descriptor: OwnedFd) -> io::Result<Self> {
-        let opening = CredentialsHead { pepper: Err(String::new()), is_complete: false, lost_keys: false };
+        let pepper = Err(String::new());
+        let opening = CredentialsHead { pepper, is_complete: false, awaits_file: false, lost_keys: false };
         let mut reader = Self { file: File::from(descriptor), at: 0, opening };
         reader.opening = reader.read()?.ok_or(io::ErrorKind::UnexpectedEof)?;
         Ok(reader)
@@ -168,9 +171,9 @@ mod tests {
 
     #[test]
     fn what_is_written_is_read_by_several() {
-        let mut writer =
-            CredentialWriter::begin(&CredentialsHead { pepper: Ok(vec![1; 32]), is_complete: true, lost_keys: false })
-                .unwrap();
+        let pepper = Ok(vec![1; 32]);
+        let head = CredentialsHead { pepper, is_complete: true, awaits_file: false, lost_keys: false };
+        let mut writer = CredentialWriter::begin(&head).unwrap();
         let all: Vec<_> = (0..3_000).map(key).collect();
         all.iter().for_each(|change| writer.add(change.clone()).unwrap());
         let file = writer.finish().unwrap();

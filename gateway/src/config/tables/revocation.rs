@@ -19,7 +19,7 @@ pub(super) const KEYS: Keys = &[
     (
         "unavailable",
         "What becomes of requests with tokens while it is not known which are revoked, as `credentials.db` cannot be \
-         opened or read: `\"refuse\"` with status 503, or `\"serve\"`.",
+         opened or read, or `file` could not be read since the start: `\"refuse\"` with status 503, or `\"serve\"`.",
     ),
 ];
 

@@ -72,8 +72,9 @@ impl Handed {
 /// # Errors
 /// Out of descriptors or memory.
 pub(crate) fn written(changes: &[CredentialChange]) -> io::Result<OwnedFd> {
-    let mut writer =
-        CredentialWriter::begin(&CredentialsHead { pepper: Err(String::new()), is_complete: false, lost_keys: false })?;
+    let pepper = Err(String::new());
+    let head = CredentialsHead { pepper, is_complete: false, awaits_file: false, lost_keys: false };
+    let mut writer = CredentialWriter::begin(&head)?;
     changes.iter().try_for_each(|change| writer.add(change.clone()))?;
     writer.finish()
 }

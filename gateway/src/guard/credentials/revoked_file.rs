@@ -41,6 +41,8 @@ pub(crate) struct FileRead {
     pub(crate) faults: Vec<String>,
     /// It has not changed for a while: what it does not say is lifted, if nothing is wrong with it.
     pub(crate) is_settled: bool,
+    /// Its lines were read. Of those that have faults nothing is known.
+    pub(crate) is_read: bool,
 }
 
 /// Looks at the file now and then.
@@ -59,11 +61,16 @@ pub(crate) struct RevokedFileWatch {
     epoch: u64,
     /// Absent while it looks.
     file: Option<RevokedFile>,
+    /// It was looked at.
+    was_looked_at: bool,
+    /// It could be read once.
+    was_read: bool,
 }
 
 impl Default for RevokedFileWatch {
     fn default() -> Self {
-        Self { path: None, epoch: 0, file: Some(RevokedFile::default()) }
+        let file = Some(RevokedFile::default());
+        Self { path: None, epoch: 0, file, was_looked_at: false, was_read: false }
     }
 }
 
@@ -81,6 +88,21 @@ impl RevokedFileWatch {
         self.path.is_some()
     }
 
+    /// Nobody has looked at it yet, and nobody does.
+    pub(crate) const fn is_unseen(&self) -> bool {
+        self.has_file() && !self.was_looked_at && self.file.is_some()
+    }
+
+    /// It is looked at for the first time.
+    pub(crate) const fn is_awaited(&self) -> bool {
+        self.has_file() && !self.was_looked_at
+    }
+
+    /// It could be read once.
+    pub(crate) const fn was_read(&self) -> bool {
+        self.was_read
+    }
+
     /// What looks at the file, beside the loop. `None`: there is no file, or it is looked at.
     pub(crate) fn begin(&mut self) -> Option<RevokedFileLook> {
         let path = self.path.clone()?;
@@ -92,7 +114,8 @@ impl RevokedFileWatch {
         if look.epoch != self.epoch {
             return None;
         }
-        self.file = Some(look.file);
+        (self.file, self.was_looked_at) = (Some(look.file), true);
+        self.was_read |= read.as_ref().is_some_and(|read| read.is_read);
         read
     }
 }
@@ -119,7 +142,7 @@ impl RevokedFile {
     pub(crate) fn poll(&mut self, path: &Path) -> Option<FileRead> {
         let is_first = self.last.is_none() && self.handled.is_none() && !self.is_unusable;
         let stat = match fs::metadata(path) {
-            Ok(found) if found.is_file() => (found.mtime(), found.mtime_nsec(), found.size(), found.ino()),
+            Ok(found) if found.is_file() => of(&found),
             Ok(_) => return self.unusable(path, "is no regular file"),
             Err(error) => return self.unusable(path, &error.to_string()),
         };
@@ -130,15 +153,21 @@ impl RevokedFile {
         if stat.2 > LARGEST {
             return self.unusable(path, "is over 256 MiB");
         }
-        let mut text = String::new();
+        let mut bytes = Vec::new();
         // Opening a pipe that was put there meanwhile would wait for ever.
         let opened = fs::OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path);
-        match opened.and_then(|file| file.take(LARGEST).read_to_string(&mut text)) {
-            Ok(_bytes) => {
+        let read_all = |file: fs::File| {
+            (&file).take(LARGEST).read_to_end(&mut bytes)?;
+            file.metadata()
+        };
+        match opened.and_then(read_all) {
+            Ok(found) => {
+                // Written while it was read: what is missing in it may still come.
+                let is_settled = is_settled && of(&found) == stat;
                 // At the start it is not waited for, and read again once it has settled.
                 self.handled = is_settled.then_some(stat);
                 self.is_unusable = false;
-                Some(FileRead { is_settled, ..read(&text) })
+                Some(FileRead { is_settled, ..read(&bytes) })
             }
             Err(error) => self.unusable(path, &error.to_string()),
         }
@@ -148,18 +177,24 @@ impl RevokedFile {
         (self.last, self.handled) = (None, None);
         let faults = vec![format!("{}: {why}", path.display())];
         let is_news = !std::mem::replace(&mut self.is_unusable, true);
-        is_news.then_some(FileRead { revoked: Vec::new(), faults, is_settled: false })
+        is_news.then_some(FileRead { revoked: Vec::new(), faults, is_settled: false, is_read: false })
     }
 }
 
-fn read(text: &str) -> FileRead {
+fn of(found: &fs::Metadata) -> Stat {
+    (found.mtime(), found.mtime_nsec(), found.size(), found.ino())
+}
+
+fn read(text: &[u8]) -> FileRead {
     let (mut revoked, mut faults, mut wrong) = (Vec::new(), Vec::new(), 0_u64);
-    for (number, line) in (1_u64..).zip(text.lines()) {
-        let line = line.trim();
-        if line.is_empty() || line.starts_with('#') {
+    for (number, line) in (1_u64..).zip(text.split(|byte| *byte == b'\n')) {
+        // One such line keeps no other from counting.
+        let line = str::from_utf8(line).map(str::trim).map_err(|_not| "it is not in UTF-8");
+        if line.is_ok_and(|line| line.is_empty() || line.starts_with('#')) {
             continue;
         }
-        let parsed = if revoked.len() < MOST { parse(line) } else { Err("one too many: there may be a million") };
+        let has_room = revoked.len() < MOST;
+        let parsed = if has_room { line.and_then(parse) } else { Err("one too many: there may be a million") };
         match parsed {
             Ok(one) => revoked.push(one),
             Err(why) => {
@@ -176,10 +211,10 @@ fn read(text: &str) -> FileRead {
     }
     if text.is_empty() {
         faults.push("it is empty: if nothing is to be revoked, write a comment (#) to it".to_owned());
-    } else if !text.ends_with('\n') {
+    } else if !text.ends_with(b"\n") {
         faults.push("its last line has no end: a part of it may be missing".to_owned());
     }
-    FileRead { revoked, faults, is_settled: true }
+    FileRead { revoked, faults, is_settled: true, is_read: true }
 }
 
 /// Reads one line.
@@ -269,10 +304,13 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_told() {
         let text = format!("# a comment\n\nkey 0000000000z\n{}", "rubbish\n".repeat(9));
-        let FileRead { revoked, faults, .. } = read(&text);
+        let FileRead { revoked, faults, .. } = read(text.as_bytes());
         assert_eq!(revoked, [Revoked::Key(61)]);
         assert_eq!((faults.len(), &*faults[5]), (6, "4 more lines"));
         assert!(faults[0].starts_with("line 4: write `jti"), "{faults:?}");
+        let FileRead { revoked, faults, .. } = read(b"# caf\xe9\r\njti i caf\xe9\r\nkey 0000000000z\r\n");
+        assert_eq!(revoked, [Revoked::Key(61)]);
+        assert_eq!(faults, ["line 1: it is not in UTF-8", "line 2: it is not in UTF-8"]);
         // One that is being written.
         for (text, fault) in [
             ("", Some("it is empty")),
@@ -282,7 +320,7 @@ mod tests {
             ("key 0000000000z\n# a", Some("has no end")),
             ("key 0000000000z", Some("has no end")),
         ] {
-            let FileRead { faults, .. } = read(text);
+            let FileRead { faults, .. } = read(text.as_bytes());
             assert!(faults.len() == usize::from(fault.is_some()), "{text:?}: {faults:?}");
             assert!(fault.is_none_or(|fault| faults[0].contains(fault)), "{text:?}: {faults:?}");
         }
@@ -294,7 +332,7 @@ mod tests {
         fs::create_dir_all(&folder).unwrap();
         let path = folder.join("revoked.txt");
         let mut file = RevokedFile::default();
-        assert!(file.poll(&path).is_some_and(|read| read.faults.len() == 1), "it is not there");
+        assert!(file.poll(&path).is_some_and(|read| read.faults.len() == 1 && !read.is_read), "it is not there");
         assert!(file.poll(&path).is_none(), "told once");
         fs::write(&path, "key 0000000000z\n").unwrap();
         assert!(file.poll(&path).is_none(), "it may still be written");
@@ -329,8 +367,10 @@ mod tests {
             for path in follows {
                 watch.follow(*path);
             }
-            let read = FileRead { revoked: vec![Revoked::Key(1)], faults: Vec::new(), is_settled: true };
+            let (revoked, faults) = (vec![Revoked::Key(1)], Vec::new());
+            let read = FileRead { revoked, faults, is_settled: true, is_read: true };
             assert_eq!(watch.end(look, Some(read)).is_some(), counts, "{follows:?}");
+            assert_eq!(watch.was_read(), counts, "{follows:?}");
             assert_eq!(watch.begin().is_some(), watch.has_file(), "{follows:?}");
         }
     }

@@ -21,6 +21,8 @@ pub(crate) struct CredentialState {
     pub(crate) writer: Option<CredentialWriterHandle>,
     /// What it was told last that the configuration asks for.
     pub(crate) wanted: Option<ConfiguredCredentials>,
+    /// The writer has opened that once, or could not.
+    pub(crate) is_configured: bool,
     pub(crate) unconfirmed: Unconfirmed,
     /// The number of the last record that the audit chain has.
     pub(crate) recorded: i64,
@@ -161,9 +163,15 @@ fn id(fact: &ClusterFact) -> Option<u64> {
 }
 
 impl CredentialState {
+    /// Whether proxies that start know what there is to know.
+    pub(crate) const fn is_settled(&self) -> bool {
+        self.writer.is_none() || self.is_configured
+    }
+
     /// What an operator should know.
     pub(crate) fn warnings(&self) -> impl Iterator<Item = String> {
-        self.warnings.iter().chain(&self.file_warning).cloned().chain(self.shared.warnings())
+        let late = self.file.is_awaited().then(|| "the file of revocations was not read yet".to_owned());
+        self.warnings.iter().chain(&self.file_warning).cloned().chain(late).chain(self.shared.warnings())
     }
 }
 

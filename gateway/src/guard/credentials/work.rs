@@ -88,6 +88,8 @@ pub(crate) enum CredentialJob {
     Order { order: CredentialCommand, actor: String, now: Now, to: oneshot::Sender<ControlAnswer> },
     /// The configuration asks for this.
     Configure { wanted: ConfiguredCredentials, now: Now },
+    /// There is a file of revocations that was not read yet: proxies that start do not know all that is revoked.
+    AwaitFile,
     /// The file of revocations says this. `is_whole`: all of it could be read, so what it does not say is lifted.
     File { revoked: Vec<Revoked>, is_whole: bool, now: Now },
     /// Proxies say when keys were used.
@@ -159,6 +161,8 @@ pub(crate) struct CredentialWork {
     pub(crate) whole: Option<OwnedFd>,
     /// Proxies that run do not know of it yet.
     pub(crate) is_new: bool,
+    /// What the configuration asks for is open, or cannot be opened at the moment.
+    pub(crate) is_configured: bool,
     /// What the audit chain is to have.
     pub(crate) records: Vec<Unrecorded>,
     /// Whom to answer, once proxies know of the changes.

@@ -1,6 +1,6 @@
 //! The thread that the store belongs to: one job after the other, so that nobody in the guard waits for a disk.
 
-use std::{os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread};
+use std::{collections::HashSet, os::fd::OwnedFd, path::PathBuf, sync::mpsc, thread};
 
 use serde_json::json;
 
@@ -67,10 +67,14 @@ impl CredentialWriterHandle {
 }
 
 /// What the file of revocations says that the store could not take.
+#[derive(Default)]
 struct Unwritten {
     revoked: Vec<Revoked>,
     /// What it does not say is lifted.
     is_whole: bool,
+    /// What proxies were told to be revoked by it. What of that it says no longer is lifted once the store can tell whether
+    /// anybody else revokes it.
+    told: HashSet<Revoked>,
 }
 
 /// What the writer keeps.
@@ -86,6 +90,8 @@ pub(super) struct CredentialWriterState {
     trouble: Option<String>,
     /// What the file of revocations says, while the store does not have it.
     unwritten: Option<Unwritten>,
+    /// That file was not read yet.
+    awaits_file: bool,
     /// What was found at the start, if the store was lost or damaged.
     findings: Vec<String>,
     /// The other machines of the cluster.
@@ -107,6 +113,7 @@ impl CredentialWriterState {
             pepper: None,
             trouble: None,
             unwritten: None,
+            awaits_file: false,
             findings: Vec::new(),
             nodes: Vec::new(),
             steady: Steady::new(),
@@ -122,13 +129,18 @@ impl CredentialWriterState {
             | CredentialJob::File { now, .. }
             | CredentialJob::Tidy(now, _)
             | CredentialJob::Share { now, .. } => Some(*now),
-            CredentialJob::Used(_)
+            CredentialJob::AwaitFile
+            | CredentialJob::Used(_)
             | CredentialJob::Recorded(..)
             | CredentialJob::Gather(_)
             | CredentialJob::Peer { .. }
             | CredentialJob::Page(_) => None,
         };
-        let worked = self.done(job);
+        let mut worked = self.done(job);
+        if let Some(Unwritten { told, .. }) = &self.unwritten {
+            // The store does not know that the file revokes it.
+            worked.changes.retain(|change| !matches!(change, CredentialChange::Lifted(it) if told.contains(it)));
+        }
         let own = own_at.filter(|_| !self.nodes.is_empty()).and_then(|now| self.own(&worked.changes, now));
         CredentialWork { own, ..worked }
     }
@@ -138,7 +150,11 @@ impl CredentialWriterState {
             CredentialJob::Order { order, actor, now, to } => self.order(order, &actor, now, to),
             CredentialJob::Configure { wanted, now } => {
                 self.wanted = wanted;
-                self.open(now)
+                CredentialWork { is_configured: true, ..self.open(now) }
+            }
+            CredentialJob::AwaitFile => {
+                self.awaits_file = true;
+                CredentialWork::default()
             }
             CredentialJob::File { revoked, is_whole, now } => self.take_file(revoked, is_whole, now),
             CredentialJob::Used(used) => self.settle(|writer| Ok((writer.store()?.note_used(&used)?, Vec::new()))),
@@ -178,10 +194,9 @@ impl CredentialWriterState {
                 Err(why) => self.trouble = Some(why),
             }
         }
-        // Proxies know what is revoked by it. What it lifts is missing in what is gathered now.
-        drop(self.write_file(now));
+        let changes = self.write_file(now).map_or_else(Vec::new, |worked| worked.changes);
         let records = self.unrecorded();
-        CredentialWork { records, is_new: true, ..self.gather(now) }
+        CredentialWork { changes, records, is_new: true, ..self.gather(now) }
     }
 
     fn find_pepper(&self) -> Result<Option<Vec<u8>>, String> {
@@ -238,7 +253,8 @@ impl CredentialWriterState {
         let why = || self.trouble.clone().unwrap_or_else(|| "there is no [api_keys]".to_owned());
         let pepper = self.pepper.clone().ok_or_else(why);
         let (is_complete, lost_keys) = (self.store.is_some(), !self.findings.is_empty());
-        let mut writer = CredentialWriter::begin(&CredentialsHead { pepper, is_complete, lost_keys })?;
+        let head = CredentialsHead { pepper, is_complete, awaits_file: self.awaits_file, lost_keys };
+        let mut writer = CredentialWriter::begin(&head)?;
         if let Some(store) = &self.store {
             store.each(now.unix_seconds(), steady, |change| writer.add(change))?;
         }
@@ -301,17 +317,23 @@ impl CredentialWriterState {
     /// Once a minute: what is over is lifted, and what could not be opened is tried again.
     fn tidy(&mut self, now: Now, newest: &SeenRecord) -> CredentialWork {
         if let Some(before) = self.trouble.clone() {
-            let worked = self.open(now);
-            let is_as_before = self.trouble.as_ref() == Some(&before);
-            return if is_as_before {
-                CredentialWork { warnings: worked.warnings, ..CredentialWork::default() }
-            } else {
-                worked
-            };
+            let opened = self.open(now);
+            if self.trouble.as_ref() != Some(&before) {
+                return opened;
+            }
+            // Proxies know of that trouble already. What the store lifts meanwhile they do not.
+            let expired = self.expire(now, newest);
+            let changes = opened.changes.into_iter().chain(expired.changes).collect();
+            return CredentialWork { changes, warnings: opened.warnings, ..expired };
         }
         if let Some(worked) = self.write_file(now) {
             return worked;
         }
+        self.expire(now, newest)
+    }
+
+    /// Lifts what is over.
+    fn expire(&mut self, now: Now, newest: &SeenRecord) -> CredentialWork {
         let seconds = self.steady.seconds(now);
         self.settle(|writer| {
             let store = writer.store()?;

@@ -277,7 +277,8 @@ impl Service<'_> {
 
     /// The writer has done something: the audit chain has it, then every proxy, then whoever asked.
     pub(super) fn credentials_done(&mut self, worked: CredentialWork) {
-        let CredentialWork { changes, whole, is_new, records, answer, warnings, own, page, taken } = worked;
+        let CredentialWork { changes, whole, is_new, is_configured, records, answer, warnings, own, page, taken } =
+            worked;
         self.record_credentials(records);
         if own.is_some_and(|own| self.credentials.shared.know(own)) {
             self.cluster.tell_whole_soon();
@@ -310,7 +311,8 @@ impl Service<'_> {
                 tracing::error!(%error, "the proxy does not know of all API keys and revocations");
             }
         }
-        if is_new {
+        if is_configured {
+            self.credentials.is_configured = true;
             self.go_on_with_reload();
         }
         match answer {

@@ -123,6 +123,7 @@ pub(crate) async fn serve(
         }
         service.relay();
         service.reload_next(&prepared);
+        service.look_at_new_revocations(&beside);
         if let Some(reason) = service.ending.hopeless.take() {
             service.supervisor.kill_starting("the guard gives up");
             return Err(anyhow!("no proxy can be started: {reason}"));

@@ -39,14 +39,14 @@ impl Service<'_> {
         done: &mut mpsc::Receiver<Done>,
         prepared: &mpsc::Sender<Ready>,
     ) {
-        self.open_credentials(beside);
+        let until = Instant::now() + OPENING;
+        self.start_credentials(beside);
         self.configure_quotas();
         self.start_quotas(beside);
-        let until = Instant::now() + OPENING;
-        let mut has_credentials = false;
-        while !(has_credentials && self.quotas.is_settled()) {
+        self.read_revocations(beside, done, prepared).await;
+        self.configure_credentials();
+        while !(self.credentials.is_settled() && self.quotas.is_settled()) {
             let Ok(Some(opened)) = timeout_at(until, done.recv()).await else { break };
-            has_credentials |= matches!(opened, Done::Credentials(_));
             self.done(opened, prepared);
         }
         self.quotas.serves = true;

@@ -118,6 +118,10 @@ impl CredentialTables {
     pub fn replace(&self, keys: LoadedKeys, revoked: Vec<Revoked>) {
         self.keys.replace(keys);
         self.revocations.replace(revoked);
+    }
+
+    /// What was put in place is all that is revoked on this machine.
+    pub fn set_known(&self) {
         self.is_known.store(true, Ordering::Relaxed);
     }
 
@@ -150,6 +154,8 @@ mod tests {
         check(false, Unavailable::Serve, true, 1);
         check(true, Unavailable::Serve, false, 0);
         tables.replace(LoadedKeys::default(), Vec::new());
+        check(false, Unavailable::Refuse, false, 0);
+        tables.set_known();
         for unavailable in [Unavailable::Refuse, Unavailable::Serve] {
             for is_stale in [false, true] {
                 check(is_stale, unavailable, !is_stale, 0);

@@ -56,6 +56,9 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
     }
     if reader.opening.is_complete {
         tables.replace(keys, revoked);
+        if !reader.opening.awaits_file {
+            tables.set_known();
+        }
     } else {
         // The store cannot be read. What else is known to be revoked is, and nothing is lifted.
         tables.change(Vec::new(), &[], revoked.into_iter().map(RevocationChange::Revoked).collect());
@@ -77,9 +80,13 @@ mod tests {
     };
 
     fn written(is_complete: bool, changes: &[CredentialChange]) -> OwnedFd {
-        let mut writer =
-            CredentialWriter::begin(&CredentialsHead { pepper: Err(String::new()), is_complete, lost_keys: false })
-                .unwrap();
+        written_by((is_complete, false), changes)
+    }
+
+    /// The same, where the file of revocations may not have been read yet.
+    fn written_by((is_complete, awaits_file): (bool, bool), changes: &[CredentialChange]) -> OwnedFd {
+        let head = CredentialsHead { pepper: Err(String::new()), is_complete, awaits_file, lost_keys: false };
+        let mut writer = CredentialWriter::begin(&head).unwrap();
         changes.iter().for_each(|change| writer.add(change.clone()).unwrap());
         writer.finish().unwrap()
     }
@@ -128,6 +135,26 @@ mod tests {
             let is_revoked = |key| tables.revocations.revokes(&Revocable { key: Some(key), ..Revocable::default() });
             let found: Vec<u64> = (7..=9).filter(|key| is_revoked(*key)).collect();
             assert_eq!((tables.is_known(), &*found), (is_known, expect), "{loads:?}");
+        }
+    }
+
+    /// Until the file of revocations was read, what is revoked is not known; a proxy that knew it once goes on.
+    #[test]
+    fn what_is_revoked_is_known_once_the_file_was_read() {
+        let (whole, waits, none) = ((true, false), (true, true), (false, true));
+        for (loads, is_known) in [
+            (&[waits][..], false),
+            (&[none], false),
+            (&[none, waits], false),
+            (&[waits, whole], true),
+            (&[whole, waits], true),
+            (&[whole, none], true),
+        ] {
+            let tables = CredentialTables::default();
+            for head in loads {
+                load(&tables, Some(written_by(*head, &[])), true).unwrap();
+            }
+            assert_eq!(tables.is_known(), is_known, "{loads:?}");
         }
     }
 }

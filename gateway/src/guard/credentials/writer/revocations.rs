@@ -1,7 +1,5 @@
 //! What operators do with revocations of tokens, and what the file of revocations says.
 
-use std::collections::HashSet;
-
 use super::*;
 use crate::{
     guard::{
@@ -13,6 +11,9 @@ use crate::{
 
 /// How many revocations are shown on one page.
 const PAGE: usize = 500;
+
+/// Of so many that proxies were told of, while the store could not take them, it is remembered which to lift.
+const MOST_TOLD: usize = 2 * revocation::MOST;
 
 impl CredentialWriterState {
     pub(super) fn revoke(
@@ -99,25 +100,42 @@ impl CredentialWriterState {
     /// The file of revocations was read. What the store cannot take is in force all the same, and written once that is
     /// possible.
     pub(super) fn take_file(&mut self, revoked: Vec<Revoked>, is_whole: bool, now: Now) -> CredentialWork {
-        let before = self.unwritten.replace(Unwritten { revoked, is_whole });
-        if let Some(worked) = self.write_file(now) {
+        let is_first = std::mem::take(&mut self.awaits_file);
+        let Unwritten { revoked: before, mut told, is_whole: _ } = self.unwritten.take().unwrap_or_default();
+        let revoked = if is_whole {
+            revoked
+        } else {
+            // Nothing is lifted, also of what the store does not have.
+            let known: HashSet<Revoked> = before.iter().cloned().collect();
+            let news = revoked.into_iter().filter(|one| !known.contains(one));
+            before.into_iter().chain(news).take(revocation::MOST).collect()
+        };
+        if told.len() >= MOST_TOLD {
+            // The rest is lifted with the next whole.
+            told.clear();
+        }
+        self.unwritten = Some(Unwritten { revoked, is_whole, told });
+        let worked = self.write_file(now).unwrap_or_else(|| self.tell_unwritten());
+        if !is_first || self.wanted == ConfiguredCredentials::Nothing {
             return worked;
         }
-        let before = before.map_or_else(Vec::new, |unwritten| unwritten.revoked);
-        let Some(Unwritten { revoked, is_whole }) = self.unwritten.take() else { return CredentialWork::default() };
-        let known: HashSet<&Revoked> = before.iter().collect();
-        let news: Vec<Revoked> = revoked.iter().filter(|one| !known.contains(one)).cloned().collect();
-        let changes = news.iter().cloned().map(CredentialChange::Revoked).collect();
-        // Nothing is lifted: whether anybody else revokes it is not known.
-        let revoked = if is_whole { revoked } else { before.into_iter().chain(news).take(revocation::MOST).collect() };
-        self.unwritten = Some(Unwritten { revoked, is_whole });
+        // It is known from now on what is revoked.
+        let CredentialWork { whole, warnings, .. } = self.gather(now);
+        CredentialWork { whole, warnings, is_new: true, ..worked }
+    }
+
+    /// What proxies do not know yet of what the store does not have.
+    fn tell_unwritten(&mut self) -> CredentialWork {
+        let Some(Unwritten { revoked, told, .. }) = &mut self.unwritten else { return CredentialWork::default() };
+        let news = revoked.iter().filter(|one| !told.contains(*one) && told.insert((*one).clone()));
+        let changes = news.cloned().map(CredentialChange::Revoked).collect();
         CredentialWork { changes, ..CredentialWork::default() }
     }
 
     /// Writes what the file said and the store does not have yet. `None`: there is nothing, or it cannot be written.
     pub(super) fn write_file(&mut self, now: Now) -> Option<CredentialWork> {
         let unwritten = self.unwritten.take()?;
-        match self.file(&unwritten.revoked, unwritten.is_whole, now) {
+        match self.file(&unwritten, now) {
             Ok(changes) => Some(CredentialWork { changes, records: self.unrecorded(), ..CredentialWork::default() }),
             Err(error) => {
                 if self.store.is_some() {
@@ -130,17 +148,13 @@ impl CredentialWriterState {
     }
 
     /// What the file says is in force, and what it says no longer is lifted if all of it could be read.
-    fn file(
-        &mut self,
-        revoked: &[Revoked],
-        is_whole: bool,
-        now: Now,
-    ) -> Result<Vec<CredentialChange>, CredentialError> {
+    fn file(&mut self, unwritten: &Unwritten, now: Now) -> Result<Vec<CredentialChange>, CredentialError> {
+        let Unwritten { revoked, is_whole, told } = unwritten;
         let store = self.store()?;
         let mut changes = Vec::new();
         let mut gone = Vec::new();
-        if is_whole {
-            let said: HashSet<&Revoked> = revoked.iter().collect();
+        let said: HashSet<&Revoked> = revoked.iter().collect();
+        if *is_whole {
             let mut after = 0;
             loop {
                 let page = store.revocations(after, PAGE)?;
@@ -167,6 +181,12 @@ impl CredentialWriterState {
             if rows::put_revocation(&change, &row)? {
                 added += 1;
                 changes.push(CredentialChange::Revoked(row.revoked));
+            }
+        }
+        // Proxies were told of it, and the store never had it.
+        for one in told.iter().filter(|one| !said.contains(one)) {
+            if !rows::is_revoked(&change, one)? {
+                changes.push(CredentialChange::Lifted(one.clone()));
             }
         }
         if added > 0 || removed > 0 {

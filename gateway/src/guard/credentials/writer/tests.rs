@@ -15,6 +15,7 @@ use crate::{
 };
 
 mod clock;
+mod file;
 mod records;
 
 const NOW: u64 = 1_800_000_000;
@@ -304,76 +305,6 @@ fn a_row_that_cannot_be_read_costs_itself_alone() {
         assert!(pepper.is_ok() && (found.len(), revoked.len()) == (keys, revocations), "{name}: {found:?} {revoked:?}");
         fs::remove_dir_all(&folder).unwrap();
     }
-}
-
-/// What the file revokes is in force though the store cannot be opened, and is in the store once it can be.
-#[test]
-fn the_file_of_revocations_without_a_store() {
-    // Not there yet, so that no file in it can be opened.
-    let folder = folder("file-without-store").join("state");
-    let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
-    let changed = |ids: &[&str]| ids.iter().map(|id| CredentialChange::Revoked(of(id))).collect::<Vec<_>>();
-    let (mut writer, opened) = writer(&folder);
-    let warnings = opened.warnings.clone().unwrap().concat();
-    assert!(warnings.contains("`revocation.unavailable`"), "{warnings}");
-    assert!(opened.is_new && handed(opened).2.is_empty());
-    for (ids, is_whole, told, known) in [
-        (&["a", "b"][..], true, &["a", "b"][..], &["a", "b"][..]),
-        (&["a", "b"], true, &[], &["a", "b"]),
-        // A line cannot be read: the others stay.
-        (&["c"], false, &["c"], &["a", "b", "c"]),
-        (&["c", "d"], true, &["d"], &["c", "d"]),
-    ] {
-        let revoked = ids.iter().map(|id| of(id)).collect();
-        let worked = writer.work(CredentialJob::File { revoked, is_whole, now: at(NOW) });
-        assert_eq!(worked.changes, changed(told), "{ids:?}");
-        let gathered = handed(writer.work(CredentialJob::Gather(at(NOW)))).2;
-        assert_eq!(gathered, known.iter().map(|id| of(id)).collect::<Vec<_>>(), "{ids:?}");
-    }
-    fs::create_dir(&folder).unwrap();
-    let worked = writer.work(CredentialJob::Tidy(at(NOW), newest()));
-    assert!(worked.is_new && worked.warnings.as_ref().is_some_and(Vec::is_empty), "{:?}", worked.warnings);
-    let mut revoked = handed(worked).2;
-    revoked.sort();
-    assert_eq!(revoked, [of("c"), of("d")]);
-    let (answer, _) = order(&mut writer, CredentialCommand::Revocations { after: 0 }, at(NOW));
-    let ControlAnswer::Revocations(page) = answer else { panic!("{answer:?}") };
-    assert_eq!(page.revocations.iter().map(|row| &*row.actor).collect::<Vec<_>>(), ["file", "file"]);
-    fs::remove_dir_all(folder.parent().unwrap()).unwrap();
-}
-
-#[test]
-fn the_file_of_revocations() {
-    let folder = folder("file");
-    let (mut writer, _) = writer(&folder);
-    let of = |id: &str| Revoked::Token { issuer: "i".to_owned(), id: id.to_owned() };
-    let file = |writer: &mut CredentialWriterState, ids: &[&str], is_whole| {
-        let worked =
-            writer.work(CredentialJob::File { revoked: ids.iter().map(|id| of(id)).collect(), is_whole, now: at(NOW) });
-        worked.changes
-    };
-    assert_eq!(file(&mut writer, &["a", "b", "a"], true), [of("a"), of("b")].map(CredentialChange::Revoked));
-    assert!(file(&mut writer, &["a", "b"], true).is_empty());
-    // A line cannot be read: nothing is lifted.
-    assert_eq!(file(&mut writer, &["c"], false), [CredentialChange::Revoked(of("c"))]);
-    // An operator has revoked it as well: it stays revoked.
-    let by_hand = CredentialCommand::Revoke { revoked: of("a"), expires: None, reason: "x".to_owned() };
-    order(&mut writer, by_hand, at(NOW));
-    let mut lifted = file(&mut writer, &[], true);
-    lifted.sort_by_key(|change| format!("{change:?}"));
-    assert_eq!(lifted, [of("b"), of("c")].map(CredentialChange::Lifted));
-    let ControlAnswer::Revocations(page) = order(&mut writer, CredentialCommand::Revocations { after: 0 }, at(NOW)).0
-    else {
-        panic!("no revocations")
-    };
-    assert_eq!(page.revocations.len(), 1);
-    let number = page.revocations[0].number;
-    let (_, worked) = order(&mut writer, CredentialCommand::Lift { number }, at(NOW));
-    assert_eq!(worked.changes, [CredentialChange::Lifted(of("a"))]);
-    assert_eq!(refused(&order(&mut writer, CredentialCommand::Lift { number }, at(NOW)).0), "not_found");
-    file(&mut writer, &["z"], true);
-    assert_eq!(refused(&order(&mut writer, CredentialCommand::Lift { number: number + 1 }, at(NOW)).0), "of_file");
-    fs::remove_dir_all(&folder).unwrap();
 }
 
 #[test]

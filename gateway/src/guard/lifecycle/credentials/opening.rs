@@ -32,9 +32,8 @@ impl Service<'_> {
         wanted(&self.config)
     }
 
-    /// Starts the writer of the store, which opens it. To be waited for before a proxy is started: one that knows no
-    /// key refuses every client.
-    pub(in crate::guard::lifecycle) fn open_credentials(&mut self, beside: &mpsc::Sender<Done>) {
+    /// Starts the writer of the store.
+    pub(in crate::guard::lifecycle) fn start_credentials(&mut self, beside: &mpsc::Sender<Done>) {
         let beside = beside.clone();
         let done = move |worked: CredentialWork| beside.blocking_send(Done::Credentials(Box::new(worked))).is_ok();
         match CredentialWriterHandle::start(self.config.guard.state_dir.clone(), done) {
@@ -44,8 +43,7 @@ impl Service<'_> {
                 self.credentials.warnings = vec![format!("{why}: {error}")];
             }
         }
-        self.configure_credentials();
-        if !self.credentials.file.has_file() {
+        if !self.follow_revocations() {
             // What a file said that is no longer configured.
             self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
         }
@@ -53,13 +51,22 @@ impl Service<'_> {
 
     /// A configuration is in force: what it asks for of keys and revocations.
     pub(in crate::guard::lifecycle) fn configure_credentials(&mut self) {
+        self.follow_revocations();
         self.want_credentials(self.wanted_credentials());
-        if self.credentials.file.follow(self.config.guard.revocation.file.as_ref()) {
+    }
+
+    /// Follows the file of revocations that is configured. `false`: it is none, or the one before.
+    fn follow_revocations(&mut self) -> bool {
+        let is_other = self.credentials.file.follow(self.config.guard.revocation.file.as_ref());
+        if is_other {
             self.credentials.file_warning = None;
-            if !self.credentials.file.has_file() {
-                self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
-            }
+            self.give(if self.credentials.file.has_file() {
+                CredentialJob::AwaitFile
+            } else {
+                CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() }
+            });
         }
+        is_other
     }
 
     /// Tells the writer what is asked for. `true`: that is something else than before, and the writer says when it is
