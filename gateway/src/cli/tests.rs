@@ -312,7 +312,7 @@ fn score(held: u32) -> control::Score {
 
 #[test]
 fn explanations() {
-    let why = control::Why {
+    let why = control::AddressReport {
         country: Some("DE".to_owned()),
         asn: Some(64_500),
         address: "203.0.113.7".parse().unwrap(),

@@ -60,7 +60,7 @@ fn address(text: &str) -> Result<IpAddr, String> {
     })
 }
 
-pub(super) fn render(why: &control::Why) -> String {
+pub(super) fn render(why: &control::AddressReport) -> String {
     let mut lines = FieldLines(vec![format!("{} is {}", why.address, clean(&why.verdict.replace('_', " ")))]);
     if why.country.is_some() || why.asn.is_some() {
         let asn = why.asn.map(|asn| format!("AS{asn}"));
@@ -130,7 +130,7 @@ fn block(lines: &mut FieldLines, entry: &BlockEntry) {
 }
 
 /// What speaks for a block and against it.
-fn evidence(lines: &mut FieldLines, why: &control::Why) {
+fn evidence(lines: &mut FieldLines, why: &control::AddressReport) {
     if let Some(micros) = why.reaction_micros {
         lines.add("reaction", format!("{}.{:03} ms from the offence to the kernel", micros / 1_000, micros % 1_000));
     }
@@ -169,7 +169,7 @@ fn evidence(lines: &mut FieldLines, why: &control::Why) {
 }
 
 /// Budgets of packets in the kernel that are smaller or larger than those of others.
-fn packet_budgets(lines: &mut FieldLines, why: &control::Why) {
+fn packet_budgets(lines: &mut FieldLines, why: &control::AddressReport) {
     if let Some(clamp) = &why.clamp {
         let what = if clamp.mode == "shadow" { "would drop" } else { "dropped" };
         let (divide, packets) = (clamp.divide, counted(clamp.packets, "packet", "packets"));

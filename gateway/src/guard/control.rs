@@ -45,7 +45,7 @@ pub use status::{
 };
 pub use traced::Traced;
 pub use whoami::{Grant, Whoami};
-pub use why::{BanHistory, Past, Score, Why};
+pub use why::{AddressReport, BanHistory, Past, Score};
 
 /// What the CLI asks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -409,7 +409,7 @@ pub enum ControlAnswer {
         rows: Vec<Shadowed>,
     },
     /// To [`ControlRequest::Why`].
-    Why(Box<Why>),
+    Why(Box<AddressReport>),
     /// To [`ControlRequest::Status`].
     Status(Box<GuardStatus>),
     /// To [`ControlRequest::Top`].

@@ -6,7 +6,7 @@ use super::*;
 use crate::{
     guard::{
         audit::verify,
-        control::Why,
+        control::AddressReport,
         enforcement::{AtAccept, Enforcement},
         state_files,
     },
@@ -177,7 +177,7 @@ impl World {
         self.guard().ask(&ask, now).map_err(|refused| refused.code)
     }
 
-    fn why(&mut self, address: &str) -> Why {
+    fn why(&mut self, address: &str) -> AddressReport {
         let now = self.now;
         self.guard().catch_up();
         self.guard().why(address.parse().unwrap(), now).unwrap()

@@ -15,7 +15,7 @@ use crate::{
 
 /// All that is known about an address.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Why {
+pub struct AddressReport {
     /// Which.
     pub address: IpAddr,
     /// What happens to it: `blocked`, `shadow_blocked`, `allowed` or `passed`.

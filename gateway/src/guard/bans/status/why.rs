@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use gateway_common::verdict::Verdict;
 
 use crate::guard::bans::*;
-use crate::guard::control::{BanHistory, BlockEntry, Past, Why};
+use crate::guard::control::{AddressReport, BanHistory, BlockEntry, Past};
 
 /// What decides about the packets of an address.
 struct Decision<'guard> {
@@ -21,7 +21,7 @@ struct Decision<'guard> {
 
 impl Guard {
     /// All that is known about an address.
-    pub(in crate::guard::bans) fn why(&self, address: IpAddr, now: Now) -> Result<Why, Refused> {
+    pub(in crate::guard::bans) fn why(&self, address: IpAddr, now: Now) -> Result<AddressReport, Refused> {
         let address = address.to_canonical();
         let client = Source::of(address, self.settings.ipv6_prefix);
         let unattached = self.unattached();
@@ -36,7 +36,7 @@ impl Guard {
         let enforced = clamp.as_ref().filter(|clamp| clamp.mode == "enforce" && self.enforcer.detached().is_none());
         let slowed =
             Slowdown { requests: self.slowed_for(client, now), packets: enforced.map(|clamp| clamp.remaining_seconds) };
-        Ok(Why {
+        Ok(AddressReport {
             unattached: unattached.clone().filter(|_| is_enforced || is_listed),
             country: None,
             asn: None,
