@@ -59,7 +59,7 @@ impl<const COLUMNS: usize> Table<COLUMNS> {
                 let longest = if NUMBERS.contains(&heading) {
                     letters(cell)
                 } else {
-                    cell.split(' ').map(letters).max().unwrap_or_default()
+                    words(cell).map(letters).max().unwrap_or_default()
                 };
                 *least = longest.max(*least);
             }
@@ -132,11 +132,43 @@ fn narrow(widths: &mut [usize], least: &[usize], room: usize) {
     }
 }
 
+/// The words of a text, between blanks. What stands in backquotes is one word: a command that goes on below would not be
+/// copied as a whole.
+pub(super) fn words(text: &str) -> impl Iterator<Item = &str> {
+    let mut rest = Some(text);
+    std::iter::from_fn(move || {
+        let text = rest?;
+        let (word, behind) = match end_of_word(text) {
+            Some(end) => (text.get(..end)?, text.get(end + 1..)),
+            None => (text, None),
+        };
+        rest = behind;
+        Some(word)
+    })
+}
+
+/// Where the first blank is that no backquotes are around. `None`: the text is one word.
+fn end_of_word(text: &str) -> Option<usize> {
+    // Up to here, the text is in backquotes.
+    let mut quoted = 0;
+    for (at, letter) in text.char_indices().filter(|(_, letter)| matches!(letter, ' ' | '`')) {
+        if at < quoted {
+            continue;
+        }
+        if letter == ' ' {
+            return Some(at);
+        }
+        let closing = text.get(at + 1..).and_then(|behind| behind.find('`'));
+        quoted = closing.map_or(quoted, |length| at + 1 + length + 1);
+    }
+    None
+}
+
 /// The text in lines of at most `width` characters, cut at blanks. A word that is longer stays whole.
 fn wrap(text: &str, width: usize) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     let (mut line, mut length) = (String::new(), 0);
-    for (at, word) in text.split(' ').enumerate() {
+    for (at, word) in words(text).enumerate() {
         let letters = word.chars().count();
         if at > 0 && length + 1 + letters > width {
             lines.push(std::mem::take(&mut line));
@@ -161,7 +193,7 @@ fn hang(begin: &str, indent: usize, text: &str, most: usize) -> String {
 /// further left, on a line for itself, and stays whole.
 fn flow(mut told: String, indent: usize, text: &str, most: usize) -> String {
     let mut used = letters(&told);
-    for (at, word) in text.split(' ').enumerate() {
+    for (at, word) in words(text).enumerate() {
         let (gap, length) = (usize::from(at > 0), letters(word));
         if used + gap + length <= most {
             told.push_str(if at > 0 { " " } else { "" });

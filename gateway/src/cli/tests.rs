@@ -202,6 +202,7 @@ fn tables_fit_the_terminal() {
             30,
             "ID SOURCE REASON\n 1 -      x\n 2 a      onewordofmanyletters",
         ),
+        (&[["1", "a", "`two words`"]], 21, "ID SOURCE REASON\n 1 a      `two words`"),
         (&[["1", "two words", "x"]], 15, "ID  SOURCE\n 1  two words\n    REASON  x"),
         (&[], 80, "ID  SOURCE  REASON"),
     ] {
@@ -219,6 +220,11 @@ fn tables_fit_the_terminal() {
         ("three short words", "three\nshort\nwords"),
         ("a b\n  three words", "a b\n  three\n  words"),
         ("onewordofmanyletters", "onewordofmanyletters"),
+        // A command can be copied.
+        ("a `b c` d", "a `b c`\nd"),
+        ("or write: `gateway init a.toml`, then", "or\nwrite:\n`gateway init a.toml`,\nthen"),
+        ("a ` b c d e f", "a ` b c\nd e f"),
+        ("`a b``c d` e", "`a b``c d`\ne"),
         ("", ""),
     ] {
         assert_eq!(table::prose_within(text, 8), expect);
