@@ -18,6 +18,9 @@ use super::{
 use crate::cli::table::bytes;
 
 const WARNINGS: usize = 4;
+
+/// How wide verdicts are at least: their names are cut, their rates are not.
+const LEAST_VERDICTS: u16 = 22;
 const HELP: [&str; 11] = [
     "q, Esc     quit",
     "s          sort blocks by packets/s, packets, time left, age",
@@ -48,6 +51,9 @@ pub(super) fn frame(frame: &mut Frame<'_>, view: &View, screen: &Screen) {
     let warn = Style::new().fg(Color::Yellow);
     frame.render_widget(Paragraph::new(lines(&warnings)).style(warn), warned);
     let verdict_columns = if is_narrow(middle) { 44 } else { 62 };
+    // Addresses have the room that they need, as far as the verdicts can be shorter.
+    let for_verdicts = middle.width.saturating_sub(sources_width(&view.sources));
+    let verdict_columns = verdict_columns.min(for_verdicts.max(LEAST_VERDICTS));
     let [left, right] = Layout::horizontal([Constraint::Length(verdict_columns), Constraint::Min(20)]).areas(middle);
     verdicts(frame, left, &view.verdicts);
     sources(frame, right, &view.sources);
@@ -94,7 +100,8 @@ const fn is_narrow(area: Rect) -> bool {
 enum ColumnKind {
     /// Leans right. Its column is as wide as it takes.
     Number,
-    /// An address: without its end it would be another one. Its column is as wide as it takes, if the screen is.
+    /// An address: without its end it would be another one. Its column is as wide as it takes. For that, other columns
+    /// are left out. If even then there is no room, it is not shown.
     Whole,
     /// Its column is as wide as it is said to be, or less, and what is cut ends with `…`.
     Text,
@@ -105,9 +112,11 @@ type Column = (&'static str, u16, ColumnKind);
 
 /// A table of these columns in so much room.
 fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Table<'static> {
-    let widths = widths(columns, &rows, area.width.saturating_sub(2));
+    let (columns, rows, widths) = fitting(columns.to_vec(), rows, area.width.saturating_sub(2));
     let cell = |(text, ((_, _, kind), width)): (String, (&Column, &u16))| {
-        let line = Line::from(cut(text, usize::from(*width)));
+        let width = usize::from(*width);
+        let text = if *kind == ColumnKind::Whole { whole_or_none(text, width) } else { cut(text, width) };
+        let line = Line::from(text);
         Cell::from(if *kind == ColumnKind::Number { line.right_aligned() } else { line })
     };
     let row = |(texts, style): (Vec<String>, Style)| {
@@ -119,17 +128,32 @@ fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Tab
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
 }
 
+/// The columns that there is room for, with their cells and how wide they are. The last columns are left out first.
+fn fitting(
+    mut columns: Vec<Column>,
+    mut rows: Vec<(Vec<String>, Style)>,
+    room: u16,
+) -> (Vec<Column>, Vec<(Vec<String>, Style)>, Vec<u16>) {
+    loop {
+        let widths = widths(&columns, &rows, room);
+        let mut placed = columns.iter().zip(&widths).enumerate();
+        let is_short = placed.any(|(at, (column, width))| column.2 == ColumnKind::Whole && *width < longest(&rows, at));
+        let other = columns.iter().rposition(|column| column.2 != ColumnKind::Whole);
+        let Some(other) = other.filter(|_| is_short) else { return (columns, rows, widths) };
+        columns.remove(other);
+        for (texts, _) in rows.iter_mut().filter(|(texts, _)| other < texts.len()) {
+            texts.remove(other);
+        }
+    }
+}
+
 /// How wide each column is. Where there is too little room, texts lose some first, the widest first.
 fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u16> {
     let gaps = u16::try_from(columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
     let room = room.saturating_sub(gaps);
-    let longest = |index: usize| {
-        let cells = rows.iter().filter_map(|(texts, _)| texts.get(index));
-        cells.map(|text| u16::try_from(text.chars().count()).unwrap_or(u16::MAX)).max().unwrap_or(0)
-    };
     let wanted = columns.iter().enumerate().map(|(index, (_, least, kind))| match kind {
         ColumnKind::Text => *least,
-        ColumnKind::Number | ColumnKind::Whole => longest(index).max(*least),
+        ColumnKind::Number | ColumnKind::Whole => longest(rows, index).max(*least),
     });
     let mut widths: Vec<u16> = wanted.collect();
     let sum = |widths: &[u16]| widths.iter().fold(0, |sum: u16, width| sum.saturating_add(*width));
@@ -147,12 +171,36 @@ fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u
     widths
 }
 
-/// The text, or as much of it as there is room for and the sign that it goes on.
+/// How wide the longest cell of a column is.
+fn longest(rows: &[(Vec<String>, Style)], column: usize) -> u16 {
+    rows.iter().filter_map(|(texts, _)| texts.get(column)).map(|text| letters(text)).max().unwrap_or(0)
+}
+
+fn letters(text: &str) -> u16 {
+    u16::try_from(text.chars().count()).unwrap_or(u16::MAX)
+}
+
+/// The text where there is room for all of it.
+fn whole_or_none(text: String, width: usize) -> String {
+    if text.chars().count() <= width { text } else { "…".to_owned() }
+}
+
+/// The text, or as much of it as there is room for and the sign that it goes on. No address or number in it is cut.
 fn cut(text: String, width: usize) -> String {
     if text.chars().count() <= width {
         return text;
     }
-    text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+    let is_part = |letter: char| letter.is_ascii_hexdigit() || matches!(letter, ':' | '.' | '/');
+    let mut kept: String = text.chars().take(width.saturating_sub(1)).collect();
+    let begin = kept.char_indices().rfind(|(_, letter)| !is_part(*letter));
+    let begin = begin.map_or(0, |(at, letter)| at + letter.len_utf8());
+    let goes_on = text.get(kept.len()..).is_some_and(|rest| rest.starts_with(is_part));
+    let value = text.get(begin..).unwrap_or_default().split(|letter: char| !is_part(letter)).next().unwrap_or_default();
+    if goes_on && value.contains(|letter: char| letter.is_ascii_digit() || letter == ':') {
+        kept.truncate(begin);
+    }
+    kept.push('…');
+    kept
 }
 
 fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[PacketRate]) {
@@ -163,7 +211,11 @@ fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[PacketRate]) {
         ("PACKETS", 9, ColumnKind::Number),
         ("BYTES", 9, ColumnKind::Number),
     ];
-    let shown = if area.width < 62 { 3 } else { 5 };
+    let shown = match area.width {
+        62.. => 5,
+        42.. => 3,
+        _ => 2,
+    };
     let rows = rates.iter().map(|rate| {
         let texts = vec![
             rate.verdict.clone(),
@@ -179,15 +231,28 @@ fn verdicts(frame: &mut Frame<'_>, area: Rect, rates: &[PacketRate]) {
     frame.render_widget(table.block(Block::bordered()), area);
 }
 
+/// How wide the table of sources is with their addresses and rates.
+fn sources_width(dropped: &[Dropped]) -> u16 {
+    let longest = |of: fn(&Dropped) -> u16, least: u16| dropped.iter().map(of).max().unwrap_or(0).max(least);
+    let (addresses, rates) = (longest(|it| letters(&it.source), 10), longest(|it| letters(&rate_of(it)), 9));
+    // With its frame, and a gap between the columns.
+    addresses.saturating_add(rates).saturating_add(3)
+}
+
+fn rate_of(dropped: &Dropped) -> String {
+    let about = if dropped.estimated { "~" } else { "" };
+    format!("{about}{}", dropped.packets_per_second)
+}
+
 fn sources(frame: &mut Frame<'_>, area: Rect, dropped: &[Dropped]) {
-    let rows = dropped.iter().map(|dropped| {
-        let about = if dropped.estimated { "~" } else { "" };
-        let rate = format!("{about}{}", dropped.packets_per_second);
-        (vec![dropped.source.clone(), rate, dropped.verdict.clone()], Style::new())
-    });
+    let cells = |dropped: &Dropped| vec![dropped.source.clone(), rate_of(dropped), dropped.verdict.clone()];
+    let rows = dropped.iter().map(|dropped| (cells(dropped), Style::new())).collect();
     let columns =
         [("DROPPED OF", 0, ColumnKind::Whole), ("PACKETS/S", 9, ColumnKind::Number), ("AS", 12, ColumnKind::Text)];
-    frame.render_widget(table(&columns, rows.collect(), area).block(Block::bordered()), area);
+    // Of a verdict that is cut to a few letters nobody knows which it is.
+    let shown = if area.width < sources_width(dropped).saturating_add(8) { 2 } else { 3 };
+    let table = table(columns.get(..shown).unwrap_or(&columns), rows, area);
+    frame.render_widget(table.block(Block::bordered()), area);
 }
 
 fn blocks(frame: &mut Frame<'_>, area: Rect, view: &View, screen: &Screen) {

@@ -45,7 +45,7 @@ fn table(rows: &[ProfileRow]) -> Table<6> {
     for row in rows {
         let reasons = if row.reasons.is_empty() { "-".to_owned() } else { row.reasons.join(", ") };
         table.row([
-            shortened(&row.who),
+            shortened(row),
             row.per_minute.to_string(),
             share(row.failed_per_minute, row.per_minute),
             row.paths.to_string(),
@@ -56,10 +56,10 @@ fn table(rows: &[ProfileRow]) -> Table<6> {
     table
 }
 
-/// A name that leaves room for the rest of its row.
-fn shortened(who: &str) -> String {
+/// A name that leaves room for the rest of its row. An address stays whole: without its end it would be another one.
+fn shortened(ProfileRow { who, kind, .. }: &ProfileRow) -> String {
     const MOST: usize = 26;
-    if who.chars().count() <= MOST {
+    if who.chars().count() <= MOST || kind == "source" {
         return who.to_owned();
     }
     who.chars().take(MOST - 3).chain("...".chars()).collect()
@@ -112,13 +112,15 @@ mod tests {
         };
         let rows = [
             row("2001:db8:aaaa:bbbb::/64", &["rule path-scan at 19 of 20", "119000 unknown routes", "3 bad requests"]),
-            row(&"a-very-long-principal".repeat(6), &[]),
+            ProfileRow { kind: "principal".to_owned(), ..row(&"a-very-long-principal".repeat(6), &[]) },
+            row("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff", &["119000 unknown routes"]),
             row("evil\u{1b}[31m", &["1 forged tokens"]),
         ];
         let text = table(&rows).render_within(80);
         for line in text.lines() {
             assert!(line.chars().count() <= 80 && !line.contains('\u{1b}'), "{line}");
         }
+        assert!(text.contains("2001:db8:aaaa:bbbb:cccc:dddd:eeee:ffff") && text.contains("a-very-long-principala-..."));
         assert!(text.contains("path-scan") && text.contains("97 %"), "{text}");
         assert!(sentence(&rows[0]).contains("99 % failed; about 1234 paths, 12 user agents"), "{}", sentence(&rows[0]));
     }
