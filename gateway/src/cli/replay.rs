@@ -46,9 +46,10 @@ const LOOK: u64 = 1_024;
 #[command(after_help = "\
 Reads access logs, and tells which sources the rules of --config would have
 banned, had they been in force. It asks no running gateway and changes nothing.
-JSON lines of the gateway, ECS (dotted or nested), JSON of nginx's variables and
-the combined format of Apache and nginx are read, compressed by gzip or not.
-Files are read in the order of their times.
+JSON lines of the gateway, ECS (dotted or nested), JSON of nginx's variables, of
+Caddy and of Envoy (by the names that Istio gives), the combined format of
+Apache and nginx, and HAProxy's httplog are read, compressed by gzip or not.
+Files are read in the order of their times. Other lines are counted as unread.
 
 A source with a GOOD session was served as somebody in the same log: look at it
 before you enforce the rule. The guard protects such clients in ways that are
@@ -122,8 +123,7 @@ impl ReplayCommand {
             return context.out.fail(&format!("{}: {error}", path.display()), Exit::of_file(&error, Exit::Usage));
         }
         if totals.first.is_none() {
-            let message =
-                "no line was read: the formats are JSON lines with a time, a client and a status, ECS and combined";
+            let message = "no line was read: `gateway replay --help` names the formats";
             return context.out.fail(message, Exit::Usage);
         }
         let is_good = |(source, banned): (&Source, &Banned)| banned.enforces() && sessions.of(*source) > 0;
