@@ -87,6 +87,7 @@ impl<'a> GraphqlTarget<'a> {
                 "query" => &mut target.query,
                 "variables" => &mut target.variables,
                 "extensions" => &mut target.extensions,
+                name if is_close(name) => return Err(malformed(LOWER_CASE)),
                 _ => continue,
             };
             if place.replace(value).is_some() {
@@ -112,12 +113,19 @@ impl<'a> GraphqlTarget<'a> {
     }
 }
 
+const LOWER_CASE: &str = "query, variables and extensions are in lower case";
+
+/// Whether a name is one of [`MEMBERS`] in another case. Some upstreams read members (Go) and parameters of targets
+/// (ASP.NET) whatever their case.
+fn is_close(name: &str) -> bool {
+    let is_other = || name.bytes().any(|byte| !byte.is_ascii_lowercase());
+    name.len() <= LONGEST && is_other() && MEMBERS.iter().any(|known| name.to_uppercase() == *known)
+}
+
 /// One request of a body. A persisted query has no text, and is what the upstream keeps.
 fn entry(limits: &GraphqlLimits, request: &Map<String, Value>) -> Result<(), Refusal> {
-    // Some upstreams read members whatever their case (Go).
-    let is_close = |key: &str| key.len() <= LONGEST && MEMBERS.iter().any(|known| key.to_uppercase() == *known);
-    if request.keys().any(|key| is_close(key) && key.bytes().any(|byte| !byte.is_ascii_lowercase())) {
-        return Err(malformed("query, variables and extensions are in lower case"));
+    if request.keys().any(|key| is_close(key)) {
+        return Err(malformed(LOWER_CASE));
     }
     match request.get("query") {
         Some(Value::String(text)) => one(limits, text, request.get("variables").unwrap_or(&Value::Null)),

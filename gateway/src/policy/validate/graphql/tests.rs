@@ -153,6 +153,9 @@ fn a_target_beside_a_body_is_refused() {
         ("extensions={}&extensions={}", &json, "", Some(Reject::BadRequest)),
         ("extensions={}", &json, body, Some(Reject::BadRequest)),
         ("variables={}", &json, "", Some(Reject::BadRequest)),
+        ("Query={a}", &json, body, Some(Reject::BadRequest)),
+        ("query={a}&QUERY={b}", &json, "", Some(Reject::BadRequest)),
+        ("queries=1", &json, body, None),
     ] {
         let refused = judge(&LIMITS, Some(target), Some(content_type), body.as_bytes()).err();
         assert_eq!(refused.map(|refusal| refusal.reject), expect, "{target} {body}");
