@@ -108,9 +108,9 @@ impl Transform {
             Self::ReplaceNulls => value.iter().map(|&byte| if byte == 0 { b' ' } else { byte }).collect(),
             Self::Sha1 => digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, value).as_ref().to_vec(),
             Self::SqlHexDecode => sql_hex(value),
-            Self::Trim => value.trim_ascii().to_vec(),
-            Self::TrimLeft => value.trim_ascii_start().to_vec(),
-            Self::TrimRight => value.trim_ascii_end().to_vec(),
+            Self::Trim => trim_start(trim_end(value)).to_vec(),
+            Self::TrimLeft => trim_start(value).to_vec(),
+            Self::TrimRight => trim_end(value).to_vec(),
             Self::Uppercase => value.to_ascii_uppercase(),
             Self::UrlDecode => common::percent(value, true),
             Self::UrlDecodeUni => common::percent_unicode(value, common::Wide::Cut),
@@ -146,6 +146,17 @@ fn command_line(value: &[u8]) -> Vec<u8> {
         }
     }
     out
+}
+
+/// As `isspace` has it: with the vertical tab.
+fn trim_start(value: &[u8]) -> &[u8] {
+    let begin = value.iter().position(|byte| !common::is_space(*byte)).unwrap_or(value.len());
+    value.get(begin..).unwrap_or_default()
+}
+
+fn trim_end(value: &[u8]) -> &[u8] {
+    let end = value.iter().rposition(|byte| !common::is_space(*byte)).map_or(0, |last| last + 1);
+    value.get(..end).unwrap_or_default()
 }
 
 fn compress(value: &[u8]) -> Vec<u8> {
@@ -280,6 +291,9 @@ mod tests {
             ("removeComments", "a/* b */c<!-- x -->d--e", "acd"),
             ("removeCommentsChar", "a/*b*/c--d#", "abcd"),
             ("removeWhitespace", " a b\u{b}", "ab"),
+            ("trim", "\u{b} a b\t\u{c}", "a b"),
+            ("trimLeft", "\u{b}a ", "a "),
+            ("trimRight", " \n", ""),
             ("utf8toUnicode", "aé＜", "a%u00e9%uff1c"),
             ("length", "abc", "3"),
             ("hexEncode", "\u{1}A", "0141"),
