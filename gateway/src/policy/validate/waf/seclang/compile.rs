@@ -48,7 +48,7 @@ pub(in crate::policy::validate::waf) struct RuleFileError {
 }
 
 /// Directives that say how another engine logs, or keeps bodies and state: `[waf.NAME]` says it here.
-const WITHOUT_EFFECT: [&str; 34] = [
+const WITHOUT_EFFECT: [&str; 41] = [
     "secargumentseparator",
     "secargumentslimit",
     "secauditengine",
@@ -83,6 +83,13 @@ const WITHOUT_EFFECT: [&str; 34] = [
     "secruleengine",
     "secstatusengine",
     "sectmpdir",
+    "sectmpsaveuploadedfiles",
+    "secunicodemapfile",
+    "secuploaddir",
+    "secuploadfilelimit",
+    "secuploadfilemode",
+    "secuploadkeepfiles",
+    "secxmlexternalentity",
 ];
 
 /// Compiles the files that `roots` name, each a path whose last part may have a `*`.

@@ -52,6 +52,40 @@ fn check(text: &str, target: &str, headers: &[(&str, &str)], body: &str, expect:
     );
 }
 
+/// What ModSecurity comes with, which others include before the Core Rule Set.
+#[test]
+fn the_recommended_configuration_of_modsecurity_loads() {
+    let text = r#"
+SecRuleEngine DetectionOnly
+SecRequestBodyAccess On
+SecRule REQUEST_HEADERS:Content-Type "^(?:application(?:/soap\+|/)|text/)xml" \
+     "id:'200000',phase:1,t:none,t:lowercase,pass,nolog,ctl:requestBodyProcessor=XML"
+SecRequestBodyLimit 13107200
+SecRequestBodyJsonDepthLimit 512
+SecArgumentsLimit 1000
+SecRule &ARGS "@ge 1000" \
+"id:'200007', phase:2,t:none,log,deny,status:400,msg:'Failed to fully parse request body due to large argument count',severity:2"
+SecRule REQBODY_ERROR "!@eq 0" \
+"id:'200002', phase:2,t:none,log,deny,status:400,msg:'Failed to parse request body.',logdata:'%{reqbody_error_msg}',severity:2"
+SecRule MULTIPART_STRICT_ERROR "!@eq 0" \
+"id:'200003',phase:2,t:none,log,deny,status:400, \
+msg:'Multipart request body failed strict validation: \
+PE %{REQBODY_PROCESSOR_ERROR}, \
+BQ %{MULTIPART_BOUNDARY_QUOTED}'"
+SecRule TX:/^MSC_/ "!@streq 0" "id:'200005',phase:2,t:none,deny,msg:'ModSecurity internal error flagged: %{MATCHED_VAR_NAME}'"
+SecTmpDir /tmp/
+SecUploadKeepFiles RelevantOnly
+SecAuditLogRelevantStatus "^(?:5|4(?!04))"
+SecArgumentSeparator &
+SecCookieFormat 0
+SecUnicodeMapFile unicode.mapping 20127
+SecStatusEngine On
+"#;
+    assert_eq!(compiled(text).rules, 5);
+    let form = [("content-type", "application/x-www-form-urlencoded")];
+    check(text, "/?q=a", &form, "a=b", &[]);
+}
+
 #[test]
 fn operators_and_variables() {
     let form = [("content-type", "application/x-www-form-urlencoded")];
