@@ -1,5 +1,7 @@
 //! How parameters are written: the styles of OpenAPI, which are those of RFC 6570.
 
+use std::collections::HashSet;
+
 use http::HeaderMap;
 
 use super::{
@@ -254,10 +256,9 @@ fn parts_of(
 }
 
 fn members(read: Vec<(String, Texts)>) -> Result<Texts, ParameterError> {
-    for (at, (name, _)) in read.iter().enumerate() {
-        if read.iter().take(at).any(|(earlier, _)| earlier == name) {
-            return Err(ParameterError::new("once", "must have each member once"));
-        }
+    let mut names = HashSet::new();
+    if !read.iter().all(|(name, _)| names.insert(name.as_str())) {
+        return Err(ParameterError::new("once", "must have each member once"));
     }
     Ok(Texts::Members(read))
 }
