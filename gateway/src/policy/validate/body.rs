@@ -25,6 +25,7 @@ use crate::{
 };
 
 pub(super) mod field;
+pub(super) mod file_lengths;
 pub(super) mod file_type;
 pub(super) mod media;
 pub(super) mod multipart;
@@ -120,7 +121,7 @@ impl Content {
     /// Judges a body of a known length without reading it. `None`: it has to be read.
     pub(super) fn judge_length(&self, length: Option<u64>) -> Option<Result<(), Refusal>> {
         let (Self::File(limits), Some(length)) = (self, length) else { return None };
-        Some(limits.judge_length(length).map_err(wrong_length))
+        Some(limits.lengths.judge(length).map_err(wrong_length))
     }
 
     /// Judges a whole body.
@@ -139,7 +140,7 @@ impl Content {
             Self::Unsupported => return Err(Refusal::new(Reject::UnsupportedMediaType, "cannot be judged")),
             Self::File(files) => {
                 let length = u64::try_from(body.len()).unwrap_or(u64::MAX);
-                return files.judge_length(length).map_err(wrong_length);
+                return files.lengths.judge(length).map_err(wrong_length);
             }
             Self::Json(schema) => return judge_json(schemas, *schema, body, &mut { limits }),
             Self::JsonLines(schema) => return judge_texts(schemas, *schema, body, b'\n', limits),

@@ -10,6 +10,7 @@ use super::{
     body::{
         Body, Content, Reading,
         field::{FileLimits, FormField},
+        file_lengths::FileLengths,
         media::MediaRange,
     },
     parameter::{Coding, Parameter, Style},
@@ -162,7 +163,7 @@ fn field(rule: &FieldRule, shape: &Shape) -> Result<FormField, Vec<Diagnostic>> 
     let pattern = file.file_name.as_ref().map(|text| RegexBuilder::new(text).size_limit(LARGEST_PATTERN).build());
     let name = pattern.transpose().map_err(|error| wrong.push(Diagnostic::new(key("file_name"), error.to_string())));
     let (Ok(name), true) = (name, wrong.is_empty()) else { return Err(wrong) };
-    let files = FileLimits { largest: file.max_size, name, ..FileLimits::default() };
+    let files = FileLimits { lengths: FileLengths::between(None, file.max_size), name };
     Ok(FormField { parameter, types, headers: Vec::new(), is_file: true, files })
 }
 

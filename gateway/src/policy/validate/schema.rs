@@ -28,6 +28,7 @@ use crate::{
 
 pub(in crate::policy::validate) mod set;
 
+pub(in crate::policy::validate) mod stand_in;
 mod compile;
 mod graph;
 mod judge;

@@ -14,7 +14,10 @@ use super::{
 use crate::{
     policy::validate::{
         parameter::{self, Coding, ValueError, decode::ParameterError, style::Texts},
-        schema::set::{SchemaSet, Shape},
+        schema::{
+            set::{SchemaSet, Shape},
+            stand_in,
+        },
     },
     refusal::violation::{RequestPart as Place, Violation},
 };
@@ -171,7 +174,7 @@ fn quoted(text: &str) -> Option<(String, &str)> {
 /// What a file breaks: the rule, and what it must be.
 fn judge_file(field: &FormField, part: &Part<'_>) -> Result<(), (&'static str, &'static str)> {
     let length = u64::try_from(part.content.len()).unwrap_or(u64::MAX);
-    field.files.judge_length(length)?;
+    field.files.lengths.judge(length)?;
     let Some(pattern) = &field.files.name else { return Ok(()) };
     if part.file_name.as_deref().is_some_and(|name| pattern.is_match(name)) {
         return Ok(());
@@ -215,7 +218,7 @@ fn judge_headers(field: &FormField, schemas: &SchemaSet, part: &Part<'_>) -> Res
     Ok(())
 }
 
-/// The object that the parts stand for. Of files only their types are judged.
+/// The object that the parts stand for. Of files only their types and sizes are judged.
 pub(super) fn members_of(
     fields: &[FormField],
     schemas: &SchemaSet,
@@ -297,7 +300,7 @@ fn value_of(field: Option<&FormField>, part: &Part<'_>) -> Result<Texts, ValueEr
     let is_json = claims_json || is_read_as_json && !says_text;
     if let Some(field) = field.filter(|_| is_file) {
         judge_file(field, part).map_err(|(rule, expected)| wrong(rule, expected))?;
-        return Ok(Texts::One("file".to_owned()));
+        return Ok(Texts::One(stand_in::of_file(part.content.len())));
     }
     let readable = is_json || part.media_type.as_ref().is_none_or(is_text);
     let text = std::str::from_utf8(part.content).ok().filter(|_| readable && part.file_name.is_none());

@@ -142,8 +142,7 @@ fn of<'d>(
     }
     let whole = Occurrence { at: schema.clone(), is_alternative: false };
     if let Some(limits) = files::limits(collector, &[whole], false)? {
-        let has_limits = limits.smallest.is_some() || limits.largest.is_some();
-        return Ok(if has_limits { Content::File(limits) } else { Content::Opaque });
+        return Ok(if limits.lengths.is_any() { Content::Opaque } else { Content::File(limits) });
     }
     if range.is_text() && !range.is_xml() && resolved.text("type") == Some("string") {
         return Ok(Content::Text(collector.schema(&schema)));

@@ -6,7 +6,7 @@ use super::{
     collector::{DocumentCollector, Version},
     document::{At, DocumentFault, Documents},
 };
-use crate::policy::validate::body::field::FileLimits;
+use crate::policy::validate::body::{field::FileLimits, file_lengths::FileLengths};
 
 /// How many schemas within one another are looked at.
 const MOST_DEPTH: usize = 8;
@@ -47,11 +47,10 @@ enum SchemaKind {
 }
 
 /// What a schema is about, and how long a file may be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct FileSchema {
     kind: SchemaKind,
-    smallest: Option<u64>,
-    largest: Option<u64>,
+    lengths: FileLengths,
 }
 
 /// One of the schemas of a value.
@@ -79,11 +78,11 @@ pub(super) fn limits<'d>(
         if occurrence.is_alternative {
             alternatives.push(described);
         } else {
-            found = found.both(described);
+            found = found.both(&described);
         }
     }
     if !alternatives.is_empty() {
-        found = found.both(FileSchema::of_alternatives(&alternatives));
+        found = found.both(&FileSchema::of_alternatives(&alternatives));
     }
     let unjudged = finder.unjudged;
     match found.kind {
@@ -91,7 +90,7 @@ pub(super) fn limits<'d>(
             for (at, keyword) in unjudged {
                 collector.warn(&at, format!("{keyword:?} of a file is not checked"));
             }
-            Ok(Some(FileLimits { smallest: found.smallest, largest: found.largest, name: None }))
+            Ok(Some(FileLimits { lengths: found.lengths, name: None }))
         }
         SchemaKind::Mixed => {
             // A whole body is told of by its type.
@@ -131,20 +130,23 @@ impl<'d> FileFinder<'d> {
             Some(Err(_)) => return Ok(FileSchema::of(SchemaKind::Other)),
         };
         // In OpenAPI 3.0 a reference is all that counts.
-        if let Some(target) = target.filter(|_| self.version == Version::V3_0) {
-            return Ok(target);
-        }
+        let target = match target {
+            Some(target) if self.version == Version::V3_0 => return Ok(target),
+            target => target,
+        };
         let mut found = self.own(&at, schema, depth, is_element)?;
-        found = target.map_or(found, |target| found.both(target));
+        if let Some(target) = target {
+            found = found.both(&target);
+        }
         for part in at.get("allOf").into_iter().flat_map(|all| all.elements()) {
-            found = found.both(self.described(part, depth, is_element)?);
+            found = found.both(&self.described(part, depth, is_element)?);
         }
         for keyword in ["anyOf", "oneOf"] {
             let branches = at.get(keyword).into_iter().flat_map(|all| all.elements());
             let branches = branches.map(|branch| self.described(branch, depth, is_element));
             let branches = branches.collect::<Result<Vec<_>, _>>()?;
             if !branches.is_empty() {
-                found = found.both(FileSchema::of_alternatives(&branches));
+                found = found.both(&FileSchema::of_alternatives(&branches));
             }
         }
         Ok(found)
@@ -195,7 +197,7 @@ impl<'d> FileFinder<'d> {
         };
         self.note(at, schema, &["const", "enum", "not", "pattern"]);
         let (smallest, largest) = (self.length(at, "minLength")?, self.length(at, "maxLength")?);
-        Ok(FileSchema { kind, smallest, largest })
+        Ok(FileSchema { kind, lengths: FileLengths::between(smallest, largest) })
     }
 
     fn says_file(&self, at: &At<'_>, schema: &Map<String, Value>) -> bool {
@@ -219,12 +221,12 @@ impl<'d> FileFinder<'d> {
 }
 
 impl FileSchema {
-    const fn of(kind: SchemaKind) -> Self {
-        Self { kind, smallest: None, largest: None }
+    fn of(kind: SchemaKind) -> Self {
+        Self { kind, lengths: FileLengths::default() }
     }
 
     /// What two schemas say of the same value.
-    fn both(self, other: Self) -> Self {
+    fn both(&self, other: &Self) -> Self {
         use SchemaKind::{File, Mixed, Null, Open, Other, Text, Untyped};
         let kind = match (self.kind, other.kind) {
             (Mixed, _) | (_, Mixed) => Mixed,
@@ -235,18 +237,17 @@ impl FileSchema {
             (Untyped, _) | (_, Untyped) => Untyped,
             (Open, Open) => Open,
         };
-        let largest = [self.largest, other.largest].into_iter().flatten().min();
-        Self { kind, smallest: self.smallest.max(other.smallest), largest }
+        Self { kind, lengths: self.lengths.both(&other.lengths) }
     }
 
     /// What holds whichever alternative does. `null` is no part, and no body.
     fn of_alternatives(branches: &[Self]) -> Self {
         let mut branches = branches.iter().filter(|branch| branch.kind != SchemaKind::Null);
         let Some(first) = branches.next() else { return Self::of(SchemaKind::Null) };
-        branches.fold(*first, |found, branch| found.either(*branch))
+        branches.fold(first.clone(), |found, branch| found.either(branch))
     }
 
-    fn either(self, other: Self) -> Self {
+    fn either(&self, other: &Self) -> Self {
         use SchemaKind::{File, Mixed, Open, Other};
         let kind = match (self.kind, other.kind) {
             (one, other) if one == other => one,
@@ -254,7 +255,6 @@ impl FileSchema {
             (File | Mixed, _) | (_, File | Mixed) => Mixed,
             _ => Other,
         };
-        let largest = self.largest.zip(other.largest).map(|(one, other)| one.max(other));
-        Self { kind, smallest: self.smallest.min(other.smallest), largest }
+        Self { kind, lengths: self.lengths.either(&other.lengths) }
     }
 }

@@ -103,6 +103,8 @@ pub(super) struct Discriminator {
 pub(super) enum Measure {
     /// The characters of a string.
     Characters,
+    /// The bytes of the file that a string stands for.
+    FileBytes,
     Elements,
     Members,
 }

@@ -9,6 +9,7 @@ use super::{
     graph::{Discriminator, Graph, KeywordCheck, Measure, Members, Node, NodeId, Types},
     keyword::Keyword,
     pattern::TextPattern,
+    stand_in::file_bytes,
 };
 use crate::json::{
     decimal::{Valued, compare_numbers},
@@ -454,6 +455,7 @@ impl<'a> Judge<'a> {
                 self.spend(text.len() as u64 / 64)?;
                 Some(text.chars().count() as u64)
             }
+            (Measure::FileBytes, JsonView::Text(text)) => file_bytes(text),
             (Measure::Elements, JsonView::Array(held)) | (Measure::Members, JsonView::Object(held)) => {
                 Some(held.len() as u64)
             }

@@ -142,7 +142,7 @@ fn hint(check: &KeywordCheck) -> Types {
             .fold(Types::default(), |types, id| Types(types.0 | type_of(constants.document.view(*id)).0)),
         KeywordCheck::Bound { .. } | KeywordCheck::MultipleOf(..) => Types::NUMBER,
         KeywordCheck::AtLeast(measure, _) | KeywordCheck::AtMost(measure, _) => match measure {
-            Measure::Characters => Types::STRING,
+            Measure::Characters | Measure::FileBytes => Types::STRING,
             Measure::Elements => Types::ARRAY,
             Measure::Members => Types::OBJECT,
         },

@@ -115,6 +115,84 @@ fn files_have_lengths_and_no_text() {
     assert!(compile(&wrong).unwrap_err().message.contains("\"maxLength\" must be a whole number"));
 }
 
+/// Alternatives that leave a gap between their sizes, and two that are independent of each other.
+#[test]
+fn sizes_of_alternatives_are_judged_exactly() {
+    let [too_small, too_large] = ["minSize", "maxSize"].map(|rule| Some(format!("body: {rule} at /doc")));
+    let between = Some("body: size at /doc".to_owned());
+    let two_choices = "anyOf: [{maxLength: 10}, {minLength: 20, maxLength: 30}], \
+                       oneOf: [{minLength: 5, maxLength: 9}, {minLength: 25}]";
+    for (schema, sizes) in [
+        (
+            "anyOf: [{maxLength: 10}, {minLength: 20, maxLength: 30}]",
+            [(10, None), (11, between.clone()), (19, between.clone()), (20, None), (31, too_large.clone())].as_slice(),
+        ),
+        (
+            two_choices,
+            &[
+                (4, too_small.clone()),
+                (5, None),
+                (9, None),
+                (10, between.clone()),
+                (24, between.clone()),
+                (25, None),
+                (30, None),
+                (31, too_large.clone()),
+            ],
+        ),
+        ("minLength: 2, maxLength: 1", &[(1, between.clone()), (2, between.clone())]),
+    ] {
+        let part = form("3.1.0", &format!("{{type: object, properties: {{doc: {{format: binary, {schema}}}}}}}"));
+        let whole = format!("application/octet-stream: {{schema: {{type: string, format: binary, {schema}}}}}");
+        let whole = compile(&document("3.1.0", &whole)).unwrap();
+        for (size, expect) in sizes {
+            let told = judge(&part, &upload(&[*size])).err().map(|(_, detail)| detail);
+            assert_eq!(told, *expect, "{schema}: {size}");
+            let request = format!("POST /a\nContent-Type: application/octet-stream\n\n{}", "x".repeat(*size));
+            let told = judge(&whole, &request).err().map(|(_, detail)| detail);
+            let expect = expect.as_ref().map(|detail| detail.replace(" at /doc", ""));
+            assert_eq!(told, expect, "{schema}: {size}");
+        }
+    }
+}
+
+/// Alternatives of the body say how large a file may be, and other members which of them holds.
+#[test]
+fn sizes_by_alternatives_of_the_body() {
+    let doc = |rest: &str| format!("properties: {{doc: {{type: string, format: binary, {rest}}}}}");
+    let kind = |kind: &str, rest: &str| {
+        format!("{{required: [kind], properties: {{kind: {{const: {kind}}}, doc: {{format: binary, {rest}}}}}}}")
+    };
+    let (small, large) = (kind("small", "maxLength: 10"), kind("large", "minLength: 11, maxLength: 30"));
+    let by_kind = format!("{{type: object, oneOf: [{small}, {large}]}}");
+    let choice = |one: &str, other: &str| format!("{{{}}}, {{{}}}", doc(one), doc(other));
+    let twice = format!(
+        "{{type: object, anyOf: [{}], allOf: [{{anyOf: [{}]}}]}}",
+        choice("maxLength: 10", "maxLength: 20"),
+        choice("maxLength: 5", "maxLength: 100")
+    );
+    let if_small = "{type: object, properties: {doc: {type: string, format: binary}}, \
+                    if: {properties: {doc: {maxLength: 10}}}, then: {required: [kind]}}";
+    for (schema, kind, size, is_valid) in [
+        (&*by_kind, Some("small"), 10, true),
+        (&by_kind, Some("small"), 11, false),
+        (&by_kind, Some("large"), 10, false),
+        (&by_kind, Some("large"), 11, true),
+        (&by_kind, Some("large"), 31, false),
+        (&twice, None, 20, true),
+        (&twice, None, 21, false),
+        (if_small, None, 10, false),
+        (if_small, None, 11, true),
+        (if_small, Some("a"), 10, true),
+    ] {
+        let contract = form("3.1.0", schema);
+        let text = |kind| format!("--xx\r\nContent-Disposition: form-data; name=\"kind\"\r\n\r\n{kind}\r\n");
+        let request = upload(&[size]).replacen("--xx", &format!("{}--xx", kind.map(text).unwrap_or_default()), 1);
+        let verdict = judge(&contract, &request);
+        assert_eq!(verdict.is_ok(), is_valid, "{schema} {kind:?} {size}: {verdict:?}");
+    }
+}
+
 /// As JSON, the member is a text.
 #[test]
 fn one_schema_of_files_and_of_json() {

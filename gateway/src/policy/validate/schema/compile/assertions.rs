@@ -34,7 +34,7 @@ impl<'r> Subschema<'_, 'r> {
         checks: &mut Checks,
     ) -> Result<(), CompileError> {
         self.types(schema, checks)?;
-        // A file stands in the body by a word: only how many there are can be judged here.
+        // A file stands in the body by its size: that and how many there are can be judged here.
         if self.inherited.is_file {
             return self.counts(schema, checks);
         }
@@ -113,22 +113,19 @@ impl<'r> Subschema<'_, 'r> {
 
     fn counts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         for (least, most, measure) in [
-            (Keyword::MinLength, Keyword::MaxLength, Measure::Characters),
+            (Keyword::MinLength, Keyword::MaxLength, of_text),
             (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
             (Keyword::MinProperties, Keyword::MaxProperties, Measure::Members),
         ] {
-            let (fewest, most_of_all) = (self.count(schema, least)?, self.count(schema, most)?);
-            if self.inherited.is_file && measure == Measure::Characters {
-                continue;
-            }
-            if let Some(count) = fewest {
+            if let Some(count) = self.count(schema, least)? {
                 checks.push((least, KeywordCheck::AtLeast(measure, count)));
             }
-            if let Some(count) = most_of_all {
+            if let Some(count) = self.count(schema, most)? {
                 checks.push((most, KeywordCheck::AtMost(measure, count)));
             }
         }
         Ok(())
+        let of_text = if self.inherited.is_file { Measure::FileBytes } else { Measure::Characters };
     }
 
     fn count(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Result<Option<u64>, CompileError> {

@@ -223,6 +223,7 @@ impl Measure {
         match self {
             Self::Characters => "characters",
             Self::Elements => "elements",
+            Self::FileBytes => "bytes",
             Self::Members => "members",
         }
     }
