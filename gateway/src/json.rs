@@ -11,6 +11,8 @@ use thiserror::Error;
 
 pub mod decimal;
 pub mod document;
+pub mod exact;
+pub mod unkept;
 
 mod number_text;
 
@@ -89,6 +91,11 @@ impl ValueReader<'_> {
         Ok(Self { depth: self.depth + 1, ..self })
     }
 
+    /// A whole number of more than 64 bits, which only YAML gives: it becomes what JSON makes of it.
+    fn visit_long<E: serde::de::Error>(self, digits: &str) -> Result<Value, E> {
+        self.visit_f64(digits.parse().map_err(E::custom)?)
+    }
+
     fn take<E: serde::de::Error>(self, text: &str) -> Result<(), E> {
         self.bytes.set(self.bytes.get().saturating_add(text.len()));
         if self.bytes.get() > self.limits.bytes { Err(E::custom("too much text")) } else { Ok(()) }
@@ -132,6 +139,14 @@ impl<'de> Visitor<'de> for ValueReader<'_> {
 
     fn visit_f64<E: serde::de::Error>(self, value: f64) -> Result<Value, E> {
         Number::from_f64(value).map(Value::Number).ok_or_else(|| E::custom("number out of range"))
+    }
+
+    fn visit_i128<E: serde::de::Error>(self, value: i128) -> Result<Value, E> {
+        self.visit_long(&value.to_string())
+    }
+
+    fn visit_u128<E: serde::de::Error>(self, value: u128) -> Result<Value, E> {
+        self.visit_long(&value.to_string())
     }
 
     fn visit_str<E: serde::de::Error>(self, value: &str) -> Result<Value, E> {

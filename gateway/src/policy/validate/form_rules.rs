@@ -128,7 +128,7 @@ fn compile(form: &FormSettings, fields: &[&FieldRule], formats: Formats) -> Resu
     };
     let texts: Vec<&FieldRule> = fields.iter().filter(|field| field.file.is_none()).copied().collect();
     let content = json!([object(fields), object(&texts)]);
-    let documents = [SchemaDocument { uri: "json-schema:///form".to_owned(), content }];
+    let documents = [SchemaDocument { uri: "json-schema:///form".to_owned(), content, unkept: Vec::new() }];
     let all: Vec<(usize, &Value)> =
         documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
     let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };

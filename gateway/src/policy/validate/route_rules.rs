@@ -138,7 +138,7 @@ fn compile(rules: &[ParameterRule], formats: Formats) -> Result<SchemaSet, Vec<D
 
 fn compile_all(rules: &[ParameterRule], formats: Formats) -> Result<SchemaSet, Diagnostic> {
     let content = Value::from(rules.iter().map(|rule| rule.schema.clone()).collect::<Vec<_>>());
-    let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content }];
+    let documents = [SchemaDocument { uri: "json-schema:///route".to_owned(), content, unkept: Vec::new() }];
     let of_rules: Vec<(usize, &Value)> =
         documents.iter().flat_map(|it| it.content.as_array()).flatten().map(|schema| (0, schema)).collect();
     let openapi = OpenApi { is_3_0: false, refuses_read_only: false, is_response: false };

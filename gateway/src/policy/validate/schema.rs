@@ -16,19 +16,20 @@ use self::{
     compile::{BASE, CompileError, Dialect, compile},
     graph::{Graph, NodeId},
     judge::{JudgeError, OutOfWork, explain, judge},
+    written::WrittenNumbers,
 };
 use super::media_type;
 use crate::{
     diagnostic::Diagnostic,
-    json::{self, document::JsonDocument},
+    json::{self, document::JsonDocument, unkept::unkept_json},
     os::file::NamedFile,
     refusal::{Refusal, Reject, violation::RequestPart},
     settings::validate::Formats,
 };
 
 pub(in crate::policy::validate) mod set;
-
 pub(in crate::policy::validate) mod stand_in;
+
 mod compile;
 mod graph;
 mod judge;
@@ -36,6 +37,7 @@ mod keyword;
 mod lint;
 mod pattern;
 mod shape;
+mod written;
 
 #[cfg(test)]
 mod tests;
@@ -102,7 +104,9 @@ impl Schema {
             .map_err(|error| diagnostic(format!("{error}{}", shorten(error.instance_path().as_str().to_owned()))))?;
         let unplaced =
             |failure: &CompileError| diagnostic(format!("{}{}", failure.message, shorten(failure.place(&schema))));
-        let documents = set::read_others(file, others);
+        let mut written = WrittenNumbers::default();
+        written.add(&schema, &unkept_json(&file.bytes, &schema));
+        let documents = set::read_others(file, others, &mut written);
         // A file that says its draft is read by that one: others have other words for names, and for what is a schema.
         let draft_of = |content| Some(draft.detect(content)).filter(|own| *own != Draft::Unknown).unwrap_or(draft);
         let resources = documents.iter().map(|(name, content)| (name, draft_of(content).create_resource_ref(content)));
@@ -110,7 +114,7 @@ impl Schema {
         let registry = registry.map_err(|error| unplaced(&CompileError::from(error)))?;
         let name = if others.is_empty() { BASE.to_owned() } else { set::uri(&file.path) };
         let dialect = Dialect { draft, formats, openapi: None };
-        let compiled = compile(&schema, &name, dialect, &registry).map_err(|failure| unplaced(&failure))?;
+        let compiled = compile(&schema, &name, dialect, &written, &registry).map_err(|failure| unplaced(&failure))?;
         Ok(Self { path: file.path.clone(), graph: compiled.graph, unknown_formats: compiled.unknown_formats })
     }
 

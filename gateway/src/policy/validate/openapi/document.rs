@@ -7,7 +7,10 @@ use std::path::Path;
 use serde_json::{Map, Value};
 
 use crate::{
-    json::{self, JsonLimits},
+    json::{
+        self, JsonLimits,
+        unkept::{UnkeptNumber, unkept, unkept_json},
+    },
     os::file::NamedFile,
     policy::validate::{
         parameter::decode::decode,
@@ -52,7 +55,8 @@ impl Documents {
             let name = file.path.file_name().map_or_else(String::new, |name| name.to_string_lossy().into_owned());
             let content = parse(&file.path, &file.bytes)
                 .map_err(|message| DocumentFault { message, place: file.path.display().to_string() })?;
-            read.all.push(SchemaDocument { uri: uri(&file.path), content });
+            let unkept = unkept_of(&file.path, &file.bytes, &content);
+            read.all.push(SchemaDocument { uri: uri(&file.path), content, unkept });
             read.names.push(name);
         }
         Ok(read)
@@ -151,12 +155,7 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value, String> {
     if bytes.split(|byte| *byte == b'\n').all(is_comment) {
         return Err("the document is empty".to_owned());
     }
-    let is_json = match path.extension().and_then(|extension| extension.to_str()) {
-        Some("json") => true,
-        Some("yaml" | "yml") => false,
-        _ => bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'),
-    };
-    if is_json {
+    if is_json(path, bytes) {
         return json::parse_within(bytes, LIMITS).map_err(|error| format!("not acceptable as JSON: {error}"));
     }
     let value = json::read_within(yaml_serde::Deserializer::from_slice(bytes), LIMITS)
@@ -164,6 +163,22 @@ pub(super) fn parse(path: &Path, bytes: &[u8]) -> Result<Value, String> {
     match merges(&value) {
         Some(place) => Err(format!("has a merge key (\"<<\") at {place}, which is no part of YAML 1.2: write it out")),
         None => Ok(value),
+    }
+}
+
+fn is_json(path: &Path, bytes: &[u8]) -> bool {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("json") => true,
+        Some("yaml" | "yml") => false,
+        _ => bytes.iter().find(|byte| !byte.is_ascii_whitespace()) == Some(&b'{'),
+    }
+}
+
+/// The numbers of a document, read as `content`, that a float does not keep.
+fn unkept_of(path: &Path, bytes: &[u8], content: &Value) -> Vec<UnkeptNumber> {
+    match is_json(path, bytes) {
+        true => unkept_json(bytes, content),
+        false => unkept(bytes, yaml_serde::Deserializer::from_slice(bytes), content),
     }
 }
 

@@ -8,7 +8,7 @@ use crate::{
 
 fn parameter(part: RequestPart, style: Style, explode: bool, schema: &str) -> (SchemaSet, Parameter) {
     let content: serde_json::Value = serde_json::from_str(schema).unwrap();
-    let documents = [SchemaDocument { uri: "file:///a".to_owned(), content }];
+    let documents = [SchemaDocument { uri: "file:///a".to_owned(), content, unkept: Vec::new() }];
     let openapi = OpenApi { is_3_0: false, refuses_read_only: true, is_response: false };
     let schemas = SchemaSet::compile(&documents, &[(0, &documents[0].content)], openapi, Formats::Annotate).unwrap();
     let schema = SchemaId(0);

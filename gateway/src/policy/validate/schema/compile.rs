@@ -13,6 +13,7 @@ use super::{
     graph::{Graph, KeywordCheck, Node, NodeId},
     keyword::Keyword,
     pattern::TextPattern,
+    written::WrittenNumbers,
 };
 use crate::settings::validate::Formats;
 
@@ -137,7 +138,8 @@ pub(super) struct Entry<'r> {
     pub(super) files: Arc<[Box<str>]>,
 }
 
-/// Compiles `schema`, which may refer to what `registry` knows. It is known as `name`, unless it says another.
+/// Compiles `schema`, which may refer to what `registry` knows. It is known as `name`, unless it says another. Its long
+/// numbers are `written`.
 ///
 /// # Errors
 /// The first fault.
@@ -145,6 +147,7 @@ pub(super) fn compile(
     schema: &Value,
     name: &str,
     dialect: Dialect,
+    written: &WrittenNumbers,
     registry: &Registry<'_>,
 ) -> Result<Compiled, CompileError> {
     let resource = dialect.draft.create_resource_ref(schema);
@@ -155,7 +158,8 @@ pub(super) fn compile(
     };
     let registry = registry.add(base.as_str(), resource)?.draft(dialect.draft).prepare()?;
     let entry = Entry { schema, base, files: Arc::default() };
-    compile_all(std::slice::from_ref(&entry), &Family::default(), dialect, &registry).map(|(compiled, _)| compiled)
+    compile_all(std::slice::from_ref(&entry), &Family::default(), dialect, written, &registry)
+        .map(|(compiled, _)| compiled)
 }
 
 /// Compiles schemas that are parts of documents which `registry` knows, into one graph.
@@ -166,12 +170,14 @@ pub(super) fn compile_all<'r>(
     entries: &[Entry<'r>],
     family: &'r Family,
     dialect: Dialect,
+    written: &'r WrittenNumbers,
     registry: &'r Registry<'r>,
 ) -> Result<(Compiled, Vec<NodeId>), CompileError> {
     let dynamic = ["$dynamicRef", "$recursiveRef"];
     let mut compiler = Compiler {
         dialect,
         family,
+        written,
         is_dynamic: entries.iter().any(|entry| mentions(entry.schema, &dynamic)) || family.is_dynamic,
         nodes: Vec::new(),
         known: HashMap::new(),
@@ -214,6 +220,7 @@ pub(super) fn compile_all<'r>(
 struct Compiler<'r> {
     dialect: Dialect,
     family: &'r Family,
+    written: &'r WrittenNumbers,
     /// Whether what a reference means may depend on the way to it.
     is_dynamic: bool,
     nodes: Vec<Node>,

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use hashbrown::{DefaultHashBuilder, HashMap};
 use jsonschema::Validator;
-use serde_json::Number;
 
 use super::{keyword::Keyword, pattern::TextPattern};
 use crate::json::{
     decimal::Divisor,
     document::{self, JsonDocument},
+    exact::ExactNumber,
 };
 
 /// A compiled schema. Its first node is the schema itself.
@@ -38,9 +38,8 @@ pub(super) enum KeywordCheck {
     Types(Types),
     /// One of these, which are in order.
     Among(Constants),
-    /// Of the decimals that are read as the limit, the shortest counts.
     Bound {
-        limit: Number,
+        limit: ExactNumber,
         is_upper: bool,
         is_exclusive: bool,
     },
@@ -103,9 +102,9 @@ pub(super) struct Discriminator {
 pub(super) enum Measure {
     /// The characters of a string.
     Characters,
+    Elements,
     /// The bytes of the file that a string stands for.
     FileBytes,
-    Elements,
     Members,
 }
 

@@ -372,7 +372,7 @@ impl<'a> Judge<'a> {
             }
             (KeywordCheck::Bound { limit, is_upper, is_exclusive }, JsonView::Number(_)) => {
                 let Some(number) = self.number(at)? else { return Ok(true) };
-                let order = compare_numbers(number, (limit, None));
+                let order = compare_numbers(number, limit.valued());
                 if *is_exclusive && order.is_eq() {
                     false
                 } else if *is_upper {

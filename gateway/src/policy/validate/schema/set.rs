@@ -18,11 +18,13 @@ use super::{
     keyword::Keyword,
     lint,
     pattern::LONGEST_TEXT,
+    written::WrittenNumbers,
 };
 use crate::{
     json::{
         self,
         document::{self, JsonDocument},
+        unkept::{UnkeptNumber, unkept_json},
     },
     os::file::NamedFile,
     refusal::violation::{LONGEST_PLACE, RequestPart, Violation},
@@ -59,6 +61,8 @@ pub(in crate::policy::validate) type FileMembers = HashMap<SchemaId, Arc<[Box<st
 pub(in crate::policy::validate) struct SchemaDocument {
     pub(in crate::policy::validate) uri: String,
     pub(in crate::policy::validate) content: Value,
+    /// Its numbers that a float does not keep.
+    pub(in crate::policy::validate) unkept: Vec<UnkeptNumber>,
 }
 
 /// What is wrong with a schema.
@@ -115,8 +119,10 @@ impl SchemaSet {
         let registry = Registry::new().extend(resources).and_then(|registry| registry.draft(draft).prepare());
         let registry = registry.map_err(|error| placed(error.into()))?;
         let mut family = documents.first().map_or_else(Family::default, |main| Family::of(&main.content));
+        let mut written = WrittenNumbers::default();
         for document in documents {
             family.look_for_read_only(&document.content);
+            written.add(&document.content, &document.unkept);
         }
         let mut entries = Vec::new();
         for (index, (document, schema)) in schemas.iter().enumerate() {
@@ -126,7 +132,7 @@ impl SchemaSet {
             entries.push(Entry { schema, base, files });
         }
         let dialect = Dialect { draft, formats, openapi: Some(openapi) };
-        let (compiled, roots) = compile_all(&entries, &family, dialect, &registry).map_err(placed)?;
+        let (compiled, roots) = compile_all(&entries, &family, dialect, &written, &registry).map_err(placed)?;
         let noted = |schemas: &[usize]| {
             let (document, place) = find(&CompileError::of_schema(*schemas.first()?))?;
             Some(NotedSchemas { count: schemas.len(), document, place })
@@ -248,12 +254,17 @@ pub(in crate::policy::validate) fn uri(path: &Path) -> String {
     uri
 }
 
-/// The JSON of `others`, which a schema may refer to, but for the file itself.
-pub(super) fn read_others(file: &NamedFile, others: &[NamedFile]) -> Vec<(String, Value)> {
+/// The JSON of `others`, which a schema may refer to, but for the file itself. Their long numbers are `written`.
+pub(super) fn read_others(
+    file: &NamedFile,
+    others: &[NamedFile],
+    written: &mut WrittenNumbers,
+) -> Vec<(String, Value)> {
     let mut read = Vec::new();
     for other in others.iter().filter(|other| other.path != file.path) {
         // What OpenAPI documents share may be YAML, which no schema refers to.
         if let Ok(content) = json::parse(&other.bytes) {
+            written.add(&content, &unkept_json(&other.bytes, &content));
             read.push((uri(&other.path), content));
         }
     }

@@ -33,6 +33,45 @@ components:
     }
 }
 
+/// A float keeps less of some than is written.
+#[test]
+fn limits_of_documents_count_as_they_are_written() {
+    let above = Some("query a: maximum");
+    for (rest, value, expect) in [
+        ("schema: {type: integer, maximum: 18446744073709551615}", "18446744073709551616", above),
+        ("schema: {type: integer, maximum: 18446744073709551616}", "18446744073709551616", None),
+        ("schema: {type: integer, maximum: 18446744073709551616}", "18446744073709551617", above),
+        ("schema: {type: number, maximum: +0.10000000000000000001}", "0.10000000000000000002", above),
+        ("schema: {type: number, maximum: 1.7976931348623157E+308, multipleOf: 0.1}", "0.3", None),
+        ("schema: {type: integer, minimum: -9223372036854775809}", "-9223372036854775810", Some("query a: minimum")),
+        ("schema: {type: number, enum: [1, 0.10000000000000000001]}", "0.10000000000000000001", None),
+        ("schema: {type: number, enum: [1, 0.10000000000000000001]}", "0.1", Some("query a: enum")),
+        ("example: 123456789012345678901234567890, schema: {type: integer, default: 18446744073709551616}", "1", None),
+    ] {
+        let text = format!(
+            "openapi: 3.1.0\ninfo: {{title: a, version: '1'}}\npaths:\n  /a:\n    get:\n      security: []\n      \
+             parameters: [{{name: a, in: query, {rest}}}]\n"
+        );
+        let contract = compile(&text).unwrap();
+        check(&contract, &format!("GET /a?a={value}"), expect.map_or(Ok(()), |told| Err((400, told))));
+    }
+    let place = "shop.yaml#/paths/~1a/get/parameters/0/schema";
+    for (keyword, expect) in [
+        ("multipleOf: 0.10000000000000000001", "too many digits to divide by"),
+        // As YAML has it, this is a text.
+        ("maximum: 1e400", "not a value that this keyword takes"),
+    ] {
+        let text = format!(
+            "openapi: 3.1.0\ninfo: {{title: a, version: '1'}}\npaths:\n  /a:\n    get:\n      \
+             parameters: [{{name: a, in: query, schema: {{{keyword}}}}}]\n"
+        );
+        let fault = compile(&text).unwrap_err();
+        let name = keyword.split(':').next().unwrap();
+        assert!(fault.message.contains(expect), "{fault:?}");
+        assert_eq!(fault.place, format!("{place}/{name}"));
+    }
+}
+
 /// A segment that begins with `;` is refused before any document is asked.
 #[test]
 fn parameters_of_the_style_matrix() {

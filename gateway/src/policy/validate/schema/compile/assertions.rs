@@ -80,19 +80,32 @@ impl<'r> Subschema<'_, 'r> {
         if self.draft > Draft::Draft4
             && let Some(value) = self.at(schema, Keyword::Const)
         {
-            checks.push((Keyword::Const, KeywordCheck::Among(constants(std::slice::from_ref(value))?)));
+            checks.push((Keyword::Const, KeywordCheck::Among(self.among(std::slice::from_ref(value))?)));
         }
         if let Some(values) = self.at(schema, Keyword::Enum) {
             let values = values.as_array().ok_or_else(malformed)?;
-            checks.push((Keyword::Enum, KeywordCheck::Among(constants(values)?)));
+            checks.push((Keyword::Enum, KeywordCheck::Among(self.among(values)?)));
         }
         Ok(())
+    }
+
+    fn among(&self, values: &[Value]) -> Result<Constants, CompileError> {
+        let texts: Vec<String> = values.iter().map(|value| self.compiler.written.json(value)).collect();
+        let text = format!("[{}]", texts.join(","));
+        let document = JsonDocument::parse(text.as_bytes()).map_err(CompileError::new)?;
+        let JsonView::Array(elements) = document.view(document::Id::ROOT) else { return Err(malformed()) };
+        let mut sorted = elements.to_vec();
+        sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
+        let is_short = values.len() <= 8 && text.len() <= 200;
+        let shown = if is_short { texts.join(", ") } else { String::new() };
+        Ok(Constants { document, sorted, shown: shown.into() })
     }
 
     fn numbers(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
         use Keyword::{ExclusiveMaximum, ExclusiveMinimum, Maximum, Minimum};
         for (keyword, exclusive, is_upper) in [(Minimum, ExclusiveMinimum, false), (Maximum, ExclusiveMaximum, true)] {
-            let number = |value: &Value| value.as_number().cloned().ok_or_else(malformed);
+            let written = self.compiler.written;
+            let number = |value: &Value| written.exact(value).ok_or_else(malformed);
             let is_exclusive = self.has_flags() && schema.get(exclusive.as_str()) == Some(&Value::Bool(true));
             if let Some(limit) = self.at(schema, keyword) {
                 checks.push((keyword, KeywordCheck::Bound { limit: number(limit)?, is_upper, is_exclusive }));
@@ -106,12 +119,17 @@ impl<'r> Subschema<'_, 'r> {
         }
         if let Some(value) = self.at(schema, Keyword::MultipleOf) {
             let divisor = value.as_number().and_then(Divisor::new).ok_or_else(malformed)?;
+            if !self.compiler.written.keeps(value) {
+                let message = "too many digits to divide by: write at most 15, or a whole number of at most 64 bits";
+                return Err(CompileError::new(message));
+            }
             checks.push((Keyword::MultipleOf, KeywordCheck::MultipleOf(divisor, value.to_string().into())));
         }
         Ok(())
     }
 
     fn counts(&mut self, schema: &'r Map<String, Value>, checks: &mut Checks) -> Result<(), CompileError> {
+        let of_text = if self.inherited.is_file { Measure::FileBytes } else { Measure::Characters };
         for (least, most, measure) in [
             (Keyword::MinLength, Keyword::MaxLength, of_text),
             (Keyword::MinItems, Keyword::MaxItems, Measure::Elements),
@@ -125,7 +143,6 @@ impl<'r> Subschema<'_, 'r> {
             }
         }
         Ok(())
-        let of_text = if self.inherited.is_file { Measure::FileBytes } else { Measure::Characters };
     }
 
     fn count(&mut self, schema: &'r Map<String, Value>, keyword: Keyword) -> Result<Option<u64>, CompileError> {
@@ -241,15 +258,4 @@ pub(super) fn count(value: &Value) -> Option<u64> {
 pub(super) fn names(value: &Value) -> Result<Vec<Box<str>>, CompileError> {
     let names = value.as_array().ok_or_else(malformed)?;
     names.iter().map(|name| Ok(name.as_str().ok_or_else(malformed)?.into())).collect()
-}
-
-fn constants(values: &[Value]) -> Result<Constants, CompileError> {
-    let text = serde_json::to_vec(values).map_err(CompileError::new)?;
-    let document = JsonDocument::parse(&text).map_err(CompileError::new)?;
-    let JsonView::Array(elements) = document.view(document::Id::ROOT) else { return Err(malformed()) };
-    let mut sorted = elements.to_vec();
-    sorted.sort_unstable_by(|one, other| document::compare((&document, *one), (&document, *other), &mut 0));
-    let few = values.len() <= 8 && text.len() <= 200;
-    let shown: Vec<String> = values.iter().filter(|_| few).map(ToString::to_string).collect();
-    Ok(Constants { document, sorted, shown: shown.join(", ").into() })
 }

@@ -77,7 +77,10 @@ impl<'r> Subschema<'_, 'r> {
         };
         for (limit, is_upper) in range.into_iter().flat_map(|(least, most)| [(least, false), (most, true)]) {
             if let Value::Number(limit) = limit {
-                checks.push((Keyword::Format, KeywordCheck::Bound { limit, is_upper, is_exclusive: false }));
+                checks.push((
+                    Keyword::Format,
+                    KeywordCheck::Bound { limit: limit.into(), is_upper, is_exclusive: false },
+                ));
             }
         }
         Ok(true)

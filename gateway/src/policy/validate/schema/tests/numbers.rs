@@ -36,6 +36,33 @@ fn equal_numbers_are_not_unique() {
 }
 
 #[test]
+fn limits_count_as_they_are_written() {
+    let above = Some((Reject::InvalidBody, "body: exclusiveMaximum"));
+    let [less, more, other, unlisted] =
+        ["minimum", "maximum", "const", "enum"].map(|keyword| Some((Reject::InvalidBody, format!("body: {keyword}"))));
+    for (schema, body, expect) in [
+        (r#"{"maximum":18446744073709551616}"#, "18446744073709551616", &None),
+        (r#"{"maximum":18446744073709551616}"#, "18446744073709551617", &more),
+        (r#"{"minimum":-9223372036854775809}"#, "-9223372036854775809", &None),
+        (r#"{"minimum":-9223372036854775809}"#, "-9223372036854775810", &less),
+        (r#"{"minimum":-9223372036854775809}"#, "1", &None),
+        (r#"{"maximum":0.10000000000000000001}"#, "0.1", &None),
+        (r#"{"maximum":0.10000000000000000001}"#, "0.10000000000000000002", &more),
+        (r#"{"maximum":1.7976931348623157E+308}"#, "1.7976931348623157e308", &None),
+        (r#"{"const":[0.10000000000000000001,{"a":1}]}"#, "[0.10000000000000000001,{\"a\":1}]", &None),
+        (r#"{"const":[0.10000000000000000001,{"a":1}]}"#, "[0.1,{\"a\":1}]", &other),
+        (r#"{"enum":[18446744073709551617,"a"]}"#, "18446744073709551617", &None),
+        (r#"{"enum":[18446744073709551617,"a"]}"#, "18446744073709551616", &unlisted),
+    ] {
+        check(schema, body, expect.as_ref().map(|(reject, detail)| (*reject, detail.as_str())));
+    }
+    // Of the suite, `optional/bignum`.
+    let schema = r#"{"exclusiveMaximum":972783798187987123879878123.18878137}"#;
+    check(schema, "972783798187987123879878123.188781371", above);
+    check(schema, "972783798187987123879878123.188781369", None);
+}
+
+#[test]
 fn draft_4_takes_whole_numbers_of_any_size_for_integers() {
     let schema = r#"{"$schema":"http://json-schema.org/draft-04/schema#","type":"integer"}"#;
     let mismatch = Some((Reject::InvalidBody, "body: type"));

@@ -102,7 +102,8 @@ proptest! {
         prop_assume!(!names_itself(&root));
         let library = jsonschema::options().offline().build(&root).unwrap();
         let registry = Registry::new().prepare().unwrap();
-        let graph = compile(&root, BASE, plain(Draft::Draft202012), &registry).unwrap().graph;
+        let written = WrittenNumbers::default();
+        let graph = compile(&root, BASE, plain(Draft::Draft202012), &written, &registry).unwrap().graph;
         for body in bodies {
             let document = JsonDocument::parse(body.to_string().as_bytes()).unwrap();
             let verdict = judge(&graph, NodeId(0), &document, QUICK);
