@@ -32,6 +32,7 @@ use crate::{
     text::counted::counted,
 };
 
+mod line;
 mod record;
 mod spared;
 mod trial;
@@ -168,7 +169,7 @@ impl ReplayCommand {
                 if totals.lines.is_multiple_of(LOOK) {
                     progress.tell(passed.load(Ordering::Relaxed) / 1_024);
                 }
-                match record::read(&line) {
+                match line::read(&line) {
                     Some(record) => {
                         let since = *totals.first.get_or_insert(record.time);
                         totals.last = totals.last.max(record.time);
@@ -390,7 +391,7 @@ fn first(log: &mut dyn BufRead) -> io::Result<Option<u64>> {
     for _ in 0..LOOK {
         match next_line(log)? {
             Some(line) => {
-                if let Some(record) = record::read(&line) {
+                if let Some(record) = line::read(&line) {
                     return Ok(Some(record.time));
                 }
             }

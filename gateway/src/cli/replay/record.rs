@@ -1,16 +1,8 @@
-//! One line of an access log, whatever wrote it: JSON of the gateway, of the Elastic Common Schema, of nginx's variables,
-//! of Caddy and of Envoy, the combined format of Apache and nginx, or the HTTP format of HAProxy.
+//! What a line of an access log says of one request, whatever wrote it.
 
 use std::net::IpAddr;
 
 use crate::{signal::Signal, web::request_id::RequestId};
-
-mod combined;
-mod haproxy;
-mod json;
-
-#[cfg(test)]
-mod tests;
 
 /// What is known of one request.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,17 +37,9 @@ pub(super) enum What {
     Signal(Signal),
 }
 
-/// Reads a line; `None`: it is none of an access log.
-pub(super) fn read(line: &str) -> Option<Record> {
-    if line.trim_start().starts_with('{') {
-        return json::read(&serde_json::from_str(line).ok()?);
-    }
-    combined::read(line).or_else(|| haproxy::read(line))
-}
-
 impl Record {
     /// What a line of text says, which no gateway wrote.
-    fn of_text(time: jiff::Timestamp, client: IpAddr, request: &str, status: u16) -> Option<Self> {
+    pub(super) fn of_text(time: jiff::Timestamp, client: IpAddr, request: &str, status: u16) -> Option<Self> {
         let path = request.split(' ').nth(1).and_then(path_of);
         Some(Self {
             time: u64::try_from(time.as_millisecond()).ok()?,
@@ -76,7 +60,7 @@ impl Record {
 }
 
 /// The path of a request target or URL, without its query.
-fn path_of(target: &str) -> Option<String> {
+pub(super) fn path_of(target: &str) -> Option<String> {
     let from = match target.split_once("://") {
         Some((_, rest)) if !target.starts_with('/') => rest.get(rest.find('/')?..)?,
         _ => target,
@@ -87,7 +71,7 @@ fn path_of(target: &str) -> Option<String> {
 
 /// What a status says where it is not said who answered. These are the server's own, by their meaning. `has_path`: the
 /// request has one, or it is not known.
-const fn of_others(status: u16, has_path: bool) -> What {
+pub(super) const fn of_others(status: u16, has_path: bool) -> What {
     match status {
         408 => What::Signal(Signal::SlowClient),
         413 | 414 | 431 => What::Signal(Signal::TooLarge),

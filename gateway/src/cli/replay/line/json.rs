@@ -4,8 +4,14 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde_json::{Map, Value};
 
-use super::{Record, What, combined, of_others, path_of};
-use crate::{refusal::Reject, signal::Signal, text::digits, web::request_id::RequestId};
+use super::combined;
+use crate::{
+    cli::replay::record::{Record, What, of_others, path_of},
+    refusal::Reject,
+    signal::Signal,
+    text::digits,
+    web::request_id::RequestId,
+};
 
 // Names of members: the gateway's own first, then those of the Elastic Common Schema, of nginx's variables, of Caddy and of
 // Envoy.

@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Record;
-use crate::text::digits;
+use crate::{cli::replay::record::Record, text::digits};
 
 /// How many times an HTTP request has: `Tq/Tw/Tc/Tr/Tt`. Connections without HTTP have three.
 const TIMES: usize = 5;

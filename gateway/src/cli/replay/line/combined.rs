@@ -2,8 +2,7 @@
 
 use std::net::IpAddr;
 
-use super::Record;
-use crate::text::digits;
+use crate::{cli::replay::record::Record, text::digits};
 
 /// `192.0.2.1 - ada [10/Oct/2000:13:55:36 -0700] "GET /a?b HTTP/1.1" 200 123 "referrer" "agent"`, or the same behind the name
 /// of a virtual host.

@@ -1,6 +1,7 @@
 //! Lines of access logs, and what is read of them.
 
-use super::*;
+use super::read;
+use crate::{cli::replay::record::What, signal::Signal, web::request_id::RequestId};
 
 /// The time, the client, the path, the user agent, the principal, the status, and what it says.
 type Expected<'a> = (u64, &'a str, Option<&'a str>, Option<&'a str>, Option<&'a str>, u16, What);
