@@ -317,7 +317,11 @@ impl RequestReader {
         let inner = &mut *inner;
         loop {
             match inner.framing.take(&mut inner.unread) {
-                Ok(Some(piece)) => return Poll::Ready(Some(Ok(piece))),
+                Ok(Some(piece)) => {
+                    // Whoever sends without being told need not be.
+                    self.owed.set(false);
+                    return Poll::Ready(Some(Ok(piece)));
+                }
                 Ok(None) if inner.framing.is_over() => return Poll::Ready(None),
                 Ok(None) => {}
                 Err(_broken) => return Poll::Ready(Some(Err(BodyError::Broken))),

@@ -223,7 +223,7 @@ mod tests {
         for is_waited_for in [false, true] {
             let cx = &mut Context::from_waker(Waker::noop());
             let settings = frame(4, 0, 0, &[]);
-            let script = Script([Some(settings), None, Some(frames.concat())].into());
+            let script = Script([Some(settings), None, Some(frames.concat()), None].into());
             let connected = pin!(h2::client::Builder::new().handshake::<_, Bytes>(IgnoreWriteErrors::new(script)));
             let Poll::Ready(Ok((mut sender, mut driver))) = connected.poll(cx) else { panic!("no connection") };
             assert!(Pin::new(&mut driver).poll(cx).is_pending());
