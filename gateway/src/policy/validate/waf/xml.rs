@@ -3,6 +3,8 @@
 //!
 //! *Invariant:* what is not well-formed is an error, and its rest is text: two parsers may read it differently.
 
+use std::collections::HashSet;
+
 use super::{
     charset, decode,
     parts::{MOST_VALUES, Parts},
@@ -14,7 +16,7 @@ const DEEPEST: usize = 256;
 /// Reads `text` into `parts`.
 pub(super) fn read(text: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
     parts.is_foreign |= charset::is_foreign_xml(text);
-    let mut reader = Xml { rest: charset::unmarked(text), open: 0, has_root: false, parts };
+    let mut reader = Xml { rest: charset::unmarked(text), open: Vec::new(), has_root: false, parts };
     let read = reader.document();
     if read.is_err() {
         let rest = reader.rest;
@@ -28,8 +30,8 @@ pub(super) fn read(text: &[u8], parts: &mut Parts) -> Result<(), &'static str> {
 struct Xml<'a, 'p> {
     /// What is not read yet.
     rest: &'a [u8],
-    /// The elements that have begun and not ended.
-    open: usize,
+    /// The names of the elements that have begun and not ended.
+    open: Vec<&'a [u8]>,
     has_root: bool,
     parts: &'p mut Parts,
 }
@@ -38,7 +40,7 @@ impl<'a> Xml<'a, '_> {
     fn document(&mut self) -> Result<(), &'static str> {
         while let Some(begin) = memchr::memchr(b'<', self.rest) {
             let (before, markup) = self.rest.split_at(begin);
-            if self.open == 0 && !before.iter().all(|&byte| decode::is_space(byte)) {
+            if self.open.is_empty() && !before.iter().all(|&byte| decode::is_space(byte)) {
                 return Err("XML: text outside of the first element");
             }
             self.parts.text.extend(decode::html_entities(before));
@@ -46,7 +48,7 @@ impl<'a> Xml<'a, '_> {
             let length = self.markup(markup)?;
             self.rest = markup.get(length..).unwrap_or_default();
         }
-        if self.open > 0 || !self.has_root {
+        if !self.open.is_empty() || !self.has_root {
             return Err("XML: an element does not end");
         }
         if !self.rest.iter().all(|&byte| decode::is_space(byte)) {
@@ -59,7 +61,7 @@ impl<'a> Xml<'a, '_> {
     fn markup(&mut self, markup: &'a [u8]) -> Result<usize, &'static str> {
         if markup.starts_with(b"<![CDATA[") {
             let end = find(markup, b"]]>").ok_or("XML: CDATA does not end")?;
-            if self.open == 0 {
+            if self.open.is_empty() {
                 return Err("XML: text outside of the first element");
             }
             self.parts.text.extend(markup.get(9..end).unwrap_or_default());
@@ -87,18 +89,24 @@ impl<'a> Xml<'a, '_> {
         }
         self.end_text()?;
         if markup.starts_with(b"</") {
-            self.open = self.open.checked_sub(1).ok_or("XML: an element ends that did not begin")?;
             let name = name(markup, 2);
+            if self.open.pop().ok_or("XML: an element ends that did not begin")?
+                != markup.get(2..name).unwrap_or_default()
+            {
+                return Err("XML: an element ends by another name");
+            }
             let end = name + spaces(markup, name);
-            return if name > 2 && markup.get(end) == Some(&b'>') { Ok(end + 1) } else { Err("XML: a bad tag") };
+            return if markup.get(end) == Some(&b'>') { Ok(end + 1) } else { Err("XML: a bad tag") };
         }
-        if self.open == 0 && self.has_root {
+        if self.open.is_empty() && self.has_root {
             return Err("XML: a second document");
         }
         let (length, is_closed) = self.tag(markup)?;
         self.has_root = true;
-        self.open += usize::from(!is_closed);
-        if self.open > DEEPEST {
+        if !is_closed {
+            self.open.push(markup.get(1..name(markup, 1)).unwrap_or_default());
+        }
+        if self.open.len() > DEEPEST {
             self.parts.is_cut = true;
             return Err("XML: too deep");
         }
@@ -106,12 +114,13 @@ impl<'a> Xml<'a, '_> {
     }
 
     /// A start tag: its attributes, its length, and whether it closes itself.
-    fn tag(&mut self, markup: &[u8]) -> Result<(usize, bool), &'static str> {
+    fn tag(&mut self, markup: &'a [u8]) -> Result<(usize, bool), &'static str> {
         const BAD: &str = "XML: a bad tag";
         let mut at = name(markup, 1);
         if at == 1 {
             return Err(BAD);
         }
+        let mut names = HashSet::new();
         loop {
             let space = spaces(markup, at);
             at += space;
@@ -132,6 +141,10 @@ impl<'a> Xml<'a, '_> {
             let length = memchr::memchr2(quote, b'<', value).ok_or("XML: an attribute does not end")?;
             if value.get(length) != Some(&quote) {
                 return Err(BAD);
+            }
+            // One parser takes the first, another the last.
+            if !names.insert(markup.get(at..end)) {
+                return Err("XML: an attribute is there twice");
             }
             if self.parts.attributes.len() >= MOST_VALUES {
                 self.parts.is_cut = true;
@@ -256,6 +269,11 @@ mod tests {
             ("<a/><b>x</b>", &["<b>x</b>"], &[]),
             ("<a>x", &["x"], &[]),
             ("<a>x</a></b>y", &["x", "</b>y"], &[]),
+            ("<a>x</b>y", &["x", "</b>y"], &[]),
+            ("<a><b>x</a>y</b>", &["x", "</a>y</b>"], &[]),
+            ("<a>x</ab>y", &["x", "</ab>y"], &[]),
+            ("<a>x</>y", &["x", "</>y"], &[]),
+            ("<a b=\"1\" b='2'/>", &["<a b=\"1\" b='2'/>"], &["1"]),
             ("<a><![CDATA[x", &["<![CDATA[x"], &[]),
             ("<![CDATA[x]]><a/>", &["<![CDATA[x]]><a/>"], &[]),
             ("<a b=c>d</a>", &["<a b=c>d</a>"], &[]),

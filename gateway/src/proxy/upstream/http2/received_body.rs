@@ -223,12 +223,13 @@ mod tests {
         for is_waited_for in [false, true] {
             let cx = &mut Context::from_waker(Waker::noop());
             let settings = frame(4, 0, 0, &[]);
-            let script = Script([Some(settings), None, Some(frames.concat()), None].into());
+            let script = Script([Some(settings), None, None, Some(frames.concat())].into());
             let connected = pin!(h2::client::Builder::new().handshake::<_, Bytes>(IgnoreWriteErrors::new(script)));
             let Poll::Ready(Ok((mut sender, mut driver))) = connected.poll(cx) else { panic!("no connection") };
             assert!(Pin::new(&mut driver).poll(cx).is_pending());
             let request = Request::post("http://a.example/").body(()).unwrap();
             let (answer, _sending) = sender.send_request(request, false).unwrap();
+            assert!(Pin::new(&mut driver).poll(cx).is_pending(), "the head is sent");
             assert!(Pin::new(&mut driver).poll(cx).is_pending(), "the end is not told yet");
             let Poll::Ready(Ok(answer)) = pin!(answer).poll(cx) else { panic!("no response") };
             let mut body = ReceivedBody::new(answer.into_body(), length);
