@@ -157,18 +157,27 @@ pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
         diagnostic.hint("`ip address` lists those that there are; the gateway waits for one that comes later")
     });
     let feeds = config.guard.feeds.iter().enumerate().filter_map(|(index, feed)| {
-        let path = feed.path()?;
-        let why = match fs::metadata(path) {
-            Ok(found) if found.is_file() => return None,
-            Ok(_) => "it is not a regular file".to_owned(),
-            Err(error) => error.to_string(),
-        };
-        let what = format!("{} cannot be read: {why}", path.display());
-        let diagnostic = Diagnostic::new(format!("feed[{index}].path"), what);
+        let diagnostic = Diagnostic::new(format!("feed[{index}].path"), unread(feed.path()?)?);
         Some(diagnostic.hint("the feed lists nothing until the file is there; the gateway looks for it all the time"))
     });
+    let revoked = config.guard.revocation.file.as_deref().and_then(unread).map(|what| {
+        let what =
+            format!("{what}: what it revokes is not known, and `revocation.unavailable` says what becomes of tokens");
+        Diagnostic::new("revocation.file", what)
+            .hint("an empty file revokes nothing; the gateway looks for it all the time")
+    });
     let operators = Operators::find(&config.guard).err().unwrap_or_default();
-    interfaces.chain(listeners).chain(feeds).chain(operators).collect()
+    interfaces.chain(listeners).chain(feeds).chain(revoked).chain(operators).collect()
+}
+
+/// Why a file cannot be read; `None`: nothing is wrong with it.
+fn unread(path: &Path) -> Option<String> {
+    let why = match fs::metadata(path) {
+        Ok(found) if found.is_file() => return None,
+        Ok(_) => "it is not a regular file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    Some(format!("{} cannot be read: {why}", path.display()))
 }
 
 /// Whether the proxy may open fewer files than it needs for its connections: it raises its limit as far as it may.
@@ -280,6 +289,25 @@ mod tests {
         check(100, 1_024, 100);
         check(1_000, 200, 136);
         check(10, 10, 1);
+    }
+
+    #[test]
+    fn files_that_are_not_there_yet_are_warned_of() {
+        for (file, expect) in [
+            ("/nowhere/revoked.txt", "/nowhere/revoked.txt cannot be read: No such file"),
+            ("/proc", "/proc cannot be read: it is not a regular file"),
+            ("/proc/self/status", ""),
+        ] {
+            let text = format!(
+                "[revocation]\nfile = \"{file}\"\n[[listener]]\naddress = \"127.0.0.1:80\"\n[[route]]\n\
+                 path = \"/\"\nrequire = [\"public\"]\nrespond = {{ status = 200 }}\n"
+            );
+            let bundle = Bundle { path: "gateway.toml".into(), text, ..Bundle::default() };
+            let config = Config::load(Path::new("gateway.toml"), &bundle).unwrap();
+            let told = absent(&config).iter().map(ToString::to_string).find(|told| told.contains("revocation.file"));
+            assert_eq!(told.is_some(), !expect.is_empty(), "{file}: {told:?}");
+            assert!(told.is_none_or(|told| told.contains(expect)), "{file}");
+        }
     }
 
     #[test]
