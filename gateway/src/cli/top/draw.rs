@@ -111,7 +111,7 @@ enum ColumnKind {
 type Column = (&'static str, u16, ColumnKind);
 
 /// A table of these columns in so much room.
-fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Table<'static> {
+fn table(columns: &[Column], rows: Vec<StyledRow>, area: Rect) -> Table<'static> {
     let (columns, rows, widths) = fitting(columns.to_vec(), rows, area.width.saturating_sub(2));
     let cell = |(text, ((_, _, kind), width)): (String, (&Column, &u16))| {
         let width = usize::from(*width);
@@ -119,21 +119,19 @@ fn table(columns: &[Column], rows: Vec<(Vec<String>, Style)>, area: Rect) -> Tab
         let line = Line::from(text);
         Cell::from(if *kind == ColumnKind::Number { line.right_aligned() } else { line })
     };
-    let row = |(texts, style): (Vec<String>, Style)| {
-        Row::new(texts.into_iter().zip(columns.iter().zip(&widths)).map(cell)).style(style)
-    };
+    let row =
+        |(texts, style): StyledRow| Row::new(texts.into_iter().zip(columns.iter().zip(&widths)).map(cell)).style(style);
     let names = columns.iter().map(|(name, ..)| (*name).to_owned()).collect();
     Table::new(rows.into_iter().map(row).collect::<Vec<_>>(), widths.iter().copied().map(Constraint::Length))
         .header(row((names, Style::new().add_modifier(Modifier::BOLD))))
         .row_highlight_style(Style::new().add_modifier(Modifier::REVERSED))
 }
 
+/// The cells of a row, and how it looks.
+type StyledRow = (Vec<String>, Style);
+
 /// The columns that there is room for, with their cells and how wide they are. The last columns are left out first.
-fn fitting(
-    mut columns: Vec<Column>,
-    mut rows: Vec<(Vec<String>, Style)>,
-    room: u16,
-) -> (Vec<Column>, Vec<(Vec<String>, Style)>, Vec<u16>) {
+fn fitting(mut columns: Vec<Column>, mut rows: Vec<StyledRow>, room: u16) -> (Vec<Column>, Vec<StyledRow>, Vec<u16>) {
     loop {
         let widths = widths(&columns, &rows, room);
         let mut placed = columns.iter().zip(&widths).enumerate();
@@ -148,7 +146,7 @@ fn fitting(
 }
 
 /// How wide each column is. Where there is too little room, texts lose some first, the widest first.
-fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u16> {
+fn widths(columns: &[Column], rows: &[StyledRow], room: u16) -> Vec<u16> {
     let gaps = u16::try_from(columns.len().saturating_sub(1)).unwrap_or(u16::MAX);
     let room = room.saturating_sub(gaps);
     let wanted = columns.iter().enumerate().map(|(index, (_, least, kind))| match kind {
@@ -172,7 +170,7 @@ fn widths(columns: &[Column], rows: &[(Vec<String>, Style)], room: u16) -> Vec<u
 }
 
 /// How wide the longest cell of a column is.
-fn longest(rows: &[(Vec<String>, Style)], column: usize) -> u16 {
+fn longest(rows: &[StyledRow], column: usize) -> u16 {
     rows.iter().filter_map(|(texts, _)| texts.get(column)).map(|text| letters(text)).max().unwrap_or(0)
 }
 

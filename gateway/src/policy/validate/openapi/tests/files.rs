@@ -130,17 +130,17 @@ fn sizes_of_alternatives_are_judged_exactly() {
         (
             two_choices,
             &[
-                (4, too_small.clone()),
+                (4, too_small),
                 (5, None),
                 (9, None),
                 (10, between.clone()),
                 (24, between.clone()),
                 (25, None),
                 (30, None),
-                (31, too_large.clone()),
+                (31, too_large),
             ],
         ),
-        ("minLength: 2, maxLength: 1", &[(1, between.clone()), (2, between.clone())]),
+        ("minLength: 2, maxLength: 1", &[(1, between.clone()), (2, between)]),
     ] {
         let part = form("3.1.0", &format!("{{type: object, properties: {{doc: {{format: binary, {schema}}}}}}}"));
         let whole = format!("application/octet-stream: {{schema: {{type: string, format: binary, {schema}}}}}");
