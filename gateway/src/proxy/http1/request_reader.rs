@@ -123,6 +123,8 @@ impl RequestReader {
         limits: HeadLimits,
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<RequestHead>, MalformedHead>> {
+        // While nothing is answered, reading tells of the client: nobody has to look.
+        self.look.borrow_mut().rest();
         let mut inner = self.inner.borrow_mut();
         let inner = &mut *inner;
         loop {
@@ -167,7 +169,7 @@ impl RequestReader {
     /// client. It may send the body or not, so what follows could be either (F15).
     pub(super) fn answers(&self) -> bool {
         self.seen_open.set(None);
-        self.owed.take()
+        self.owed.take() && !self.is_read_out()
     }
 
     /// The client is told this before its response.
@@ -229,7 +231,7 @@ impl RequestReader {
             return self.poll_broken(cx);
         }
         inner.unread = Bytes::copy_from_slice(buffer.filled());
-        Poll::Pending
+        self.poll_broken(cx)
     }
 
     /// The same while a response is sent. `is_silent`: its length is unknown, and nothing was sent since the last look.
