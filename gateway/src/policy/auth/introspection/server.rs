@@ -335,8 +335,9 @@ impl AskedServer {
             Arc::make_mut(what).signer.clone_from(&signer);
         }
         let identity = Arc::new(Identity { expires, rests_on, ..identity });
-        // The leeway is in it, and the server is to be asked once its own `exp` has come (RFC 7662 4).
-        let left = validity.until.saturating_sub(self.settings.rules.leeway.as_secs()).saturating_sub(seconds);
+        // The leeway is in it, and the server is to be asked once its own `exp` has come (RFC 7662 4). From then on those
+        // who come within a second share one answer.
+        let left = validity.until.saturating_sub(self.settings.rules.leeway.as_secs()).saturating_sub(seconds).max(1);
         let until = now.monotonic.saturating_add(nanos(self.settings.cache_for.min(Duration::from_secs(left))));
         let good = GoodToken { identity: Arc::clone(&identity), validity, until };
         self.good.lock(hash).put(*hash, good, |_, good| good.until);

@@ -201,9 +201,10 @@ fn answers_count_for_a_while() {
     scene.check(100, "short", &soon, "+corp:ada", 6);
     scene.check(109, "short", &bad, "+corp:ada", 6);
     scene.check(110, "short", &soon, "+corp:ada", 7);
-    scene.check(110, "short", &soon, "+corp:ada", 8);
+    scene.check(110, "short", &bad, "+corp:ada", 7);
+    scene.check(111, "short", &soon, "+corp:ada", 8);
     scene.check(139, "short", &soon, "+corp:ada", 9);
-    scene.check(139, "short", &bad, INACTIVE_IS, 10);
+    scene.check(140, "short", &bad, INACTIVE_IS, 10);
     scene.check(150, "short", &soon, "it has expired", 11);
     scene.check(159, "short", &good, "it has expired", 11);
 }
