@@ -89,7 +89,7 @@ pub(crate) enum CredentialJob {
     /// The configuration asks for this.
     Configure { wanted: ConfiguredCredentials, now: Now },
     /// There is a file of revocations that was not read yet: proxies that start do not know all that is revoked.
-    AwaitFile,
+    AwaitFile(Now),
     /// The file of revocations says this. `is_whole`: all of it could be read, so what it does not say is lifted.
     File { revoked: Vec<Revoked>, is_whole: bool, now: Now },
     /// Proxies say when keys were used.

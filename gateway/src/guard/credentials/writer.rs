@@ -129,7 +129,7 @@ impl CredentialWriterState {
             | CredentialJob::File { now, .. }
             | CredentialJob::Tidy(now, _)
             | CredentialJob::Share { now, .. } => Some(*now),
-            CredentialJob::AwaitFile
+            CredentialJob::AwaitFile(_)
             | CredentialJob::Used(_)
             | CredentialJob::Recorded(..)
             | CredentialJob::Gather(_)
@@ -152,9 +152,10 @@ impl CredentialWriterState {
                 self.wanted = wanted;
                 CredentialWork { is_configured: true, ..self.open(now) }
             }
-            CredentialJob::AwaitFile => {
+            CredentialJob::AwaitFile(now) => {
                 self.awaits_file = true;
-                CredentialWork::default()
+                // Proxies that start from now on are handed that they do not know all.
+                if self.wanted == ConfiguredCredentials::Nothing { CredentialWork::default() } else { self.gather(now) }
             }
             CredentialJob::File { revoked, is_whole, now } => self.take_file(revoked, is_whole, now),
             CredentialJob::Used(used) => self.settle(|writer| Ok((writer.store()?.note_used(&used)?, Vec::new()))),

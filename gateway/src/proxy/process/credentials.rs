@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use anyhow::Context as _;
 
 use crate::{
-    message::credentials::{CredentialChange, CredentialReader},
+    message::credentials::{CredentialChange, CredentialReader, CredentialsHead},
     policy::auth::{
         api_key::{
             Pepper,
@@ -54,14 +54,17 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
             }
         }
     }
-    if reader.opening.is_complete {
+    let CredentialsHead { is_complete, awaits_file, .. } = reader.opening;
+    if is_complete && !awaits_file {
         tables.replace(keys, revoked);
-        if !reader.opening.awaits_file {
-            tables.set_known();
-        }
+        tables.set_known();
     } else {
-        // The store cannot be read. What else is known to be revoked is, and nothing is lifted.
+        // What else is known to be revoked is, and nothing is lifted: the store cannot be read, or what the file of
+        // revocations says is still to come.
         tables.change(Vec::new(), &[], revoked.into_iter().map(RevocationChange::Revoked).collect());
+        if is_complete {
+            tables.keys.replace(keys);
+        }
     }
     tables.keys.set_lost(reader.opening.lost_keys);
     tables.set_state(match reader.opening.pepper {
@@ -75,7 +78,7 @@ pub(super) fn load(tables: &CredentialTables, file: Option<OwnedFd>, replaces: b
 mod tests {
     use super::*;
     use crate::{
-        message::credentials::{CredentialWriter, CredentialsHead},
+        message::credentials::CredentialWriter,
         policy::auth::revocation::{Revocable, Revoked},
     };
 
@@ -142,19 +145,23 @@ mod tests {
     #[test]
     fn what_is_revoked_is_known_once_the_file_was_read() {
         let (whole, waits, none) = ((true, false), (true, true), (false, true));
-        for (loads, is_known) in [
-            (&[waits][..], false),
-            (&[none], false),
-            (&[none, waits], false),
-            (&[waits, whole], true),
-            (&[whole, waits], true),
-            (&[whole, none], true),
+        // Each load tells of another revocation; which of them count afterwards.
+        for (loads, is_known, expect) in [
+            (&[waits][..], false, &[0][..]),
+            (&[none], false, &[0]),
+            (&[none, waits], false, &[0, 1]),
+            (&[waits, whole], true, &[1]),
+            (&[whole, waits], true, &[0, 1]),
+            (&[whole, none], true, &[0, 1]),
+            (&[whole, waits, whole], true, &[2]),
         ] {
             let tables = CredentialTables::default();
-            for head in loads {
-                load(&tables, Some(written_by(*head, &[])), true).unwrap();
+            for (key, head) in (0..).zip(loads) {
+                load(&tables, Some(written_by(*head, &[CredentialChange::Revoked(Revoked::Key(key))])), true).unwrap();
             }
-            assert_eq!(tables.is_known(), is_known, "{loads:?}");
+            let is_revoked = |key| tables.revocations.revokes(&Revocable { key: Some(key), ..Revocable::default() });
+            let found: Vec<u64> = (0..3).filter(|key| is_revoked(*key)).collect();
+            assert_eq!((tables.is_known(), &*found), (is_known, expect), "{loads:?}");
         }
     }
 }

@@ -61,7 +61,7 @@ impl Service<'_> {
         if is_other {
             self.credentials.file_warning = None;
             self.give(if self.credentials.file.has_file() {
-                CredentialJob::AwaitFile
+                CredentialJob::AwaitFile(Now::read())
             } else {
                 CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() }
             });
@@ -88,8 +88,14 @@ impl Service<'_> {
         number: u64,
     ) -> bool {
         let wanted = wanted(config);
-        let is_first = self.credentials.wanted == Some(ConfiguredCredentials::Nothing);
-        let waits = is_first && wanted != ConfiguredCredentials::Nothing && self.want_credentials(wanted);
+        if self.credentials.wanted != Some(ConfiguredCredentials::Nothing) || wanted == ConfiguredCredentials::Nothing {
+            return false;
+        }
+        if config.guard.revocation.file.is_some() {
+            // Before the store is opened: what it hands out is not all that is revoked.
+            self.give(CredentialJob::AwaitFile(Now::read()));
+        }
+        let waits = self.want_credentials(wanted);
         if waits {
             self.credentials.awaited = Some((generation, number));
         }
@@ -106,6 +112,10 @@ impl Service<'_> {
     /// A configuration does not come into force.
     pub(in crate::guard::lifecycle) fn give_up_credentials(&mut self) {
         self.credentials.awaited = None;
+        if !self.credentials.file.has_file() {
+            // The file that it named is waited for no more.
+            self.give(CredentialJob::File { revoked: Vec::new(), is_whole: true, now: Now::read() });
+        }
         self.want_credentials(self.wanted_credentials());
     }
 }

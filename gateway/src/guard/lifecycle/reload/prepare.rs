@@ -164,7 +164,7 @@ pub(crate) fn absent(config: &Config) -> Vec<Diagnostic> {
         let what =
             format!("{what}: what it revokes is not known, and `revocation.unavailable` says what becomes of tokens");
         Diagnostic::new("revocation.file", what)
-            .hint("an empty file revokes nothing; the gateway looks for it all the time")
+            .hint("a file with a comment (#) alone revokes nothing; the gateway looks for it all the time")
     });
     let operators = Operators::find(&config.guard).err().unwrap_or_default();
     interfaces.chain(listeners).chain(feeds).chain(revoked).chain(operators).collect()

@@ -108,7 +108,7 @@ fn proxies_know_whether_the_file_was_read() {
     let folder = folder("awaited");
     let configure = || CredentialJob::Configure { wanted: ConfiguredCredentials::Revocations, now: at(NOW) };
     let mut late = CredentialWriterState::new(folder.clone());
-    late.work(CredentialJob::AwaitFile);
+    late.work(CredentialJob::AwaitFile(at(NOW)));
     let opened = late.work(configure());
     assert!(opened.is_configured && opened.is_new);
     assert_eq!(awaits(opened), (true, vec![]));
@@ -116,11 +116,16 @@ fn proxies_know_whether_the_file_was_read() {
     assert!(read.is_new && !read.is_configured);
     assert_eq!((text(&read.changes), awaits(read)), ("+a".to_owned(), (false, vec![of("a")])));
     assert!(file(&mut late, &["a"], true).whole.is_none(), "it is known already");
+    // A reload names another file.
+    let waits = late.work(CredentialJob::AwaitFile(at(NOW)));
+    assert!(!waits.is_new, "those that know what is revoked go on");
+    assert_eq!(awaits(waits), (true, vec![of("a")]));
+    assert_eq!(awaits(file(&mut late, &["a"], true)), (false, vec![of("a")]));
     drop(late);
 
     // It was read before the store is open, as at a start.
     let mut early = CredentialWriterState::new(folder.clone());
-    early.work(CredentialJob::AwaitFile);
+    early.work(CredentialJob::AwaitFile(at(NOW)));
     assert_eq!(text(&file(&mut early, &["a", "b"], false).changes), "+a +b");
     let (is_awaited, mut revoked) = awaits(early.work(configure()));
     revoked.sort();
