@@ -19,8 +19,7 @@ pub struct UnkeptNumber {
 /// Those of a JSON text, which was read as `value`.
 #[must_use]
 pub fn unkept_json(text: &[u8], value: &Value) -> Vec<UnkeptNumber> {
-    // Reading it again would be in vain.
-    if !decimal::may_be_long(text) {
+    if !may_be_unkept(text, value) {
         return Vec::new();
     }
     let mut walk = Walk { written: Some(Box::new(number_text::numbers(text))), steps: Vec::new(), found: Vec::new() };
@@ -33,12 +32,42 @@ pub fn unkept_json(text: &[u8], value: &Value) -> Vec<UnkeptNumber> {
 /// the text anew.
 #[must_use]
 pub fn unkept<'de, D: Deserializer<'de>>(text: &[u8], deserializer: D, value: &Value) -> Vec<UnkeptNumber> {
-    if !decimal::may_be_long(text) {
+    if !may_be_unkept(text, value) {
         return Vec::new();
     }
     let mut walk = Walk { written: None, steps: Vec::new(), found: Vec::new() };
     let _read = NumberReader { walk: &mut walk, value }.deserialize(deserializer);
     walk.found
+}
+
+/// Whether reading a text again is not in vain.
+fn may_be_unkept(text: &[u8], value: &Value) -> bool {
+    decimal::may_be_long(text) || has_tiny(value)
+}
+
+fn has_tiny(value: &Value) -> bool {
+    match value {
+        Value::Array(elements) => elements.iter().any(has_tiny),
+        Value::Object(members) => members.values().any(has_tiny),
+        Value::Number(number) => number.is_f64() && number.as_f64().is_some_and(decimal::is_tiny),
+        Value::Bool(_) | Value::Null | Value::String(_) => false,
+    }
+}
+
+/// A decimal number of YAML as JSON writes it. `None`: it is none.
+fn json_number(text: &str) -> Option<String> {
+    let (sign, rest) = match text.strip_prefix('-') {
+        Some(rest) => ("-", rest),
+        None => ("", text.strip_prefix('+').unwrap_or(text)),
+    };
+    let (mantissa, exponent) = rest.split_at(rest.find(['e', 'E']).unwrap_or(rest.len()));
+    let (whole, fraction) = mantissa.split_once('.').unwrap_or((mantissa, ""));
+    let digits = exponent.trim_start_matches(['e', 'E', '+', '-']);
+    let is_number = [whole, fraction, digits].iter().all(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let whole = whole.trim_start_matches('0');
+    let whole = if whole.is_empty() { "0" } else { whole };
+    let point = if fraction.is_empty() { "" } else { "." };
+    is_number.then(|| [sign, whole, point, fraction, exponent].concat())
 }
 
 /// What was found so far.
@@ -51,10 +80,10 @@ struct Walk<'t> {
 
 impl Walk<'_> {
     fn note(&mut self, number: &Number, text: &str) {
-        // YAML has a sign that JSON does not have.
-        let text = text.strip_prefix('+').unwrap_or(text);
-        if !is_kept(number, text) {
-            self.found.push(UnkeptNumber { steps: self.steps.clone(), text: text.to_owned() });
+        // Hexadecimal digits of YAML are what was read of them.
+        let Some(text) = json_number(text) else { return };
+        if !is_kept(number, &text) {
+            self.found.push(UnkeptNumber { steps: self.steps.clone(), text });
         }
     }
 }
@@ -129,6 +158,7 @@ mod tests {
             ("[9007199254740993,18446744073709551615,-9223372036854775808]", &[]),
             ("[1.7976931348623157e308,1.0E-7,100000000000000000000,1e22]", &[]),
             ("[18446744073709551616]", &[("/0", "18446744073709551616")]),
+            ("[1e-400, 0.0, 1.5e-320]", &[("/0", "1e-400"), ("/2", "1.5e-320")]),
             (
                 "{\"a\": {\"b\": [\"1.00000000000000000001\", 0.10000000000000000001]}}",
                 &[("/a/b/1", "0.10000000000000000001")],
@@ -150,6 +180,25 @@ mod tests {
                     expect.iter().map(|(place, text)| ((*place).to_owned(), (*text).to_owned())).collect();
                 assert_eq!(found, expect, "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn numbers_of_yaml_as_json_writes_them() {
+        for (text, expect) in [
+            ("1", Some("1")),
+            ("+1.50", Some("1.50")),
+            ("-.5", Some("-0.5")),
+            ("7.", Some("7")),
+            ("7.e+5", Some("7e+5")),
+            ("007.25E-3", Some("7.25E-3")),
+            ("0.0", Some("0.0")),
+            ("0xff", None),
+            ("0x1e5", None),
+            (".inf", None),
+            ("1_000", None),
+        ] {
+            assert_eq!(json_number(text).as_deref(), expect, "{text}");
         }
     }
 }
