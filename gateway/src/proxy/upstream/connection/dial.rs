@@ -125,6 +125,15 @@ impl Dialer {
         }
         self.resolved.begin(|| look_up(self.name.clone()));
     }
+
+    /// The same, and waits until they are there, or cannot be found.
+    pub(in crate::proxy::upstream) async fn refreshed(&self, now: u64) {
+        let ended = self.resolved.ended.notified();
+        self.refresh(now);
+        if self.resolved.resolving.get() {
+            ended.await;
+        }
+    }
 }
 
 impl Resolved {

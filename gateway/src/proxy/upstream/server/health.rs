@@ -72,7 +72,8 @@ pub(in crate::proxy) fn watch(upstream: &SharedUpstream) -> JoinSet<()> {
                 // Nothing else tells the time here, by which addresses grow old.
                 let now = clock::monotonic();
                 deadline::tick(now);
-                dialer.refresh(now);
+                // A name may have moved since the last check. A name server that is slow fails none.
+                let _late = timeout(check.timeout / 2, dialer.refreshed(now)).await;
                 let asked = ask(&check, &dialer, &state.settings);
                 let answer =
                     timeout(check.timeout, asked).await.unwrap_or_else(|_late| Err(io::ErrorKind::TimedOut.into()));
