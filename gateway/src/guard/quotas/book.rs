@@ -406,6 +406,8 @@ impl QuotaSums {
             && self.is_presumed
             && let Some(span) = periods.near(said, now)
         {
+            // A proxy in the clock's period takes nothing from it.
+            periods.go_on(span);
             (self.span, self.is_new, self.is_presumed) = (span, true, false);
             self.change_all();
             return true;

@@ -321,6 +321,19 @@ fn what_is_read_late_is_added() {
     assert_eq!(told, [(1, 10), (2, 2), (3, 1)], "proxies that serve are told what they lack");
 }
 
+/// A proxy of the guard before is in the period of the file, and one that began without the file in the clock's.
+#[test]
+fn a_proxy_in_another_period_wipes_no_sums() {
+    let again = QuotaSpan { again: 1, ..day(0) };
+    let mut book = book(1_000);
+    let (name, counts) = ("daily".to_owned(), COUNTS.to_owned());
+    let rows = QuotaRows { name, counts, span: again, is_new: false, rows: vec![(1, 10, None)], words: Vec::new() };
+    drop(book.load(vec![rows], Some(now(2))));
+    assert!(book.add(report(again, &[(1, 1, false)]), now(3)).is_some());
+    assert!(book.add(report(day(0), &[(1, 1, false)]), now(4)).is_none());
+    assert_eq!(handed(&book), [(1, 11)]);
+}
+
 /// The clock was set before the restart, so that proxies which began without the file are in another period than it has:
 /// what they say counts, and so does what the file has.
 #[test]
