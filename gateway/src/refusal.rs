@@ -281,6 +281,12 @@ impl Refusal {
         Self { bearer_error: Some(error), ..self }
     }
 
+    /// There is more than one token, or one in two places (RFC 6750 3.1).
+    #[must_use]
+    pub fn ambiguous(detail: &'static str) -> Self {
+        Self::new(Reject::BadRequest, detail).with(BearerError::InvalidRequest)
+    }
+
     /// Its row of the table, with what this one says about the source.
     #[must_use]
     pub fn row(&self) -> RefusalRow {

@@ -2,11 +2,7 @@
 
 use http::{HeaderMap, HeaderValue, header::AUTHORIZATION};
 
-use crate::{
-    refusal::{BearerError, Refusal, Reject},
-    settings::auth::Method,
-    web::header_values,
-};
+use crate::{refusal::Refusal, settings::auth::Method, web::header_values};
 
 /// The scheme of a bearer token, in any case (RFC 6750 2.1).
 const BEARER: &[u8] = b"Bearer";
@@ -47,8 +43,8 @@ impl<'a> Authorization<'a> {
         let line = match (lines.next(), lines.next(), carried) {
             (None, _, None) => return Ok(Self::None),
             (None, _, Some(token)) => return Ok(Self::Bearer(token)),
-            (Some(_), Some(_), _) => return Err(ambiguous("more than one Authorization")),
-            (Some(_), None, Some(_)) => return Err(ambiguous("a token in two places")),
+            (Some(_), Some(_), _) => return Err(Refusal::ambiguous("more than one Authorization")),
+            (Some(_), None, Some(_)) => return Err(Refusal::ambiguous("a token in two places")),
             (Some(line), None, None) => line.as_bytes(),
         };
         let accepts_tokens = methods.iter().any(|method| method.is_token());
@@ -58,9 +54,4 @@ impl<'a> Authorization<'a> {
         let basic = header_values::credentials(line, BASIC).filter(|_| methods.contains(&Method::Basic));
         Ok(basic.map_or(Self::Other, Self::Basic))
     }
-}
-
-/// More than one credential, where one is looked at (RFC 6750 3.1).
-fn ambiguous(why: &'static str) -> Refusal {
-    Refusal::new(Reject::BadRequest, why).with(BearerError::InvalidRequest)
 }

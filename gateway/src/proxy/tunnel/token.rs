@@ -42,7 +42,7 @@ pub(in crate::proxy) fn find<'h>(head: &'h Parts, allowed: &Upgrade) -> Result<O
             TokenSource::Protocol => of_protocol(&head.headers)?,
         };
         if token.is_some() && found.is_some() {
-            return Err(ambiguous("a token in two places"));
+            return Err(Refusal::ambiguous("a token in two places"));
         }
         found = found.or(token);
     }
@@ -74,7 +74,7 @@ fn of_protocol(headers: &HeaderMap) -> Result<Option<Cow<'_, [u8]>>, Refusal> {
     let mut tokens = protocols(headers).filter(|protocol| is_token(protocol));
     let Some(protocol) = tokens.next() else { return Ok(None) };
     if tokens.next().is_some() {
-        return Err(ambiguous("more than one token among the protocols"));
+        return Err(Refusal::ambiguous("more than one token among the protocols"));
     }
     // A browser gives up if none of its subprotocols is chosen, and the token never is.
     if protocols(headers).all(is_token) {
@@ -96,7 +96,7 @@ fn of_cookie<'h>(headers: &'h HeaderMap, name: &str, allowed: &Upgrade) -> Resul
     let mut values = pairs.filter_map(|pair| pair.strip_prefix(name.as_bytes())?.strip_prefix(b"="));
     let Some(value) = values.next() else { return Ok(None) };
     if values.next().is_some() {
-        return Err(ambiguous("the cookie of the token is there twice"));
+        return Err(Refusal::ambiguous("the cookie of the token is there twice"));
     }
     // A browser sends the cookie for any page: only `Origin` tells whose page asks.
     let origin = one(headers, &header::ORIGIN).map(HeaderValue::as_bytes).unwrap_or_default();
@@ -104,11 +104,6 @@ fn of_cookie<'h>(headers: &'h HeaderMap, name: &str, allowed: &Upgrade) -> Resul
         return Err(Refusal::new(Reject::ForeignOrigin, "a token in a cookie, and no Origin that is allowed"));
     }
     Ok(Some(Cow::Borrowed(value)))
-}
-
-/// More than one token (RFC 6750 3.1).
-fn ambiguous(why: &'static str) -> Refusal {
-    Refusal::new(Reject::BadRequest, why).with(BearerError::InvalidRequest)
 }
 
 /// The subprotocols that are offered, without empty ones.
