@@ -34,7 +34,7 @@ impl<'a> Authorization<'a> {
     /// What the accepted `methods` find. `carried`: a bearer token that was found elsewhere.
     ///
     /// # Errors
-    /// [`Reject::BadRequest`]: there is more than one credential.
+    /// [`Reject::BadRequest`](crate::refusal::Reject::BadRequest): there is more than one credential.
     pub(super) fn read(headers: &'a HeaderMap, carried: Option<&'a [u8]>, methods: &[Method]) -> Result<Self, Refusal> {
         if !methods.iter().any(|method| method.reads_authorization()) {
             return Ok(Self::None);
